@@ -1,0 +1,43 @@
+# Two commands are all a newcomer needs; each is sufficient alone.
+#   make demo    create a virtual environment, install, run the post
+#   make test    the same, then the whole test suite
+.PHONY: demo test check format docs clean help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml CMakeLists.txt $(wildcard src/kernels/*)
+
+help:
+	@echo "make demo    install into $(VENV) and run the post, section by section"
+	@echo "make test    install into $(VENV) and run the whole test suite"
+	@echo "make check   what CI checks beside the tests: lint, format, types"
+
+$(VENV)/pyvenv.cfg:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/pyvenv.cfg $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[plots]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/pyvenv.cfg $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[plots,arrow,test,dev]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	$(BIN)/mixedeffects demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist

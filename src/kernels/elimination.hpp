@@ -1,0 +1,248 @@
+// Blocked Cholesky of M = L~' A L~ + I, one block-diagonal factor at a time. For level i of the
+// factor with relative covariance factor T, diagonal block A (k x k) and panel G (k x m):
+//     D = I + T' A T = L L',   U = L^-1 T' G,   and every later block loses U' U.
+// Later blocks are not scaled by their own covariance factor until they are eliminated themselves.
+#pragma once
+
+#include "arrays.hpp"
+
+#include <Eigen/Cholesky>
+#include <cmath>
+#include <stdexcept>
+
+namespace kernels {
+
+// Writes L (k x k, lower) and U (panel) of every level; returns the sum of log det D.
+inline double eliminate_levels(ConstDoubles T, ConstDoubles diag, ConstDoubles panel, Offsets ptr,
+                               std::int64_t head, Doubles L, Doubles U) {
+    const std::int64_t k = static_cast<std::int64_t>(T.shape(0));
+    const std::int64_t n_levels = static_cast<std::int64_t>(ptr.shape(0)) - 1;
+    double logdet = 0.0;
+    bool definite = true;
+    {
+        nb::gil_scoped_release release;
+        with_block_size(k, [&](auto constant) {
+            constexpr int K = decltype(constant)::value;
+            const SquareMatrix<K> t = ConstSquareMap<K>(T.data(), k, k);
+            SquareMatrix<K> D(k, k);
+            Eigen::LLT<SquareMatrix<K>> llt(k);
+            for (std::int64_t i = 0; i < n_levels; ++i) {
+                ConstSquareMap<K> A(diag.data() + i * k * k, k, k);
+                D.noalias() = t.transpose() * (A * t).eval();
+                D.diagonal().array() += 1.0;
+                llt.compute(D);
+                definite = definite && llt.info() == Eigen::Success;
+                SquareMap<K> Li(L.data() + i * k * k, k, k);
+                Li = llt.matrixL();
+                double product = 1.0;
+                for (std::int64_t a = 0; a < k; ++a) product *= Li(a, a);
+                logdet += 2.0 * std::log(product);
+                const std::int64_t begin = head * i + ptr.data()[i];
+                const std::int64_t m = head + ptr.data()[i + 1] - ptr.data()[i];
+                ConstPanelMap<K> G(panel.data() + k * begin, k, m);
+                PanelMap<K> Ui(U.data() + k * begin, k, m);
+                if constexpr (K == 1) {
+                    Ui = G * (t(0, 0) / Li(0, 0));
+                } else {
+                    const SquareMatrix<K> half =
+                        llt.matrixL().solve(SquareMatrix<K>(t.transpose()));
+                    if constexpr (K == Eigen::Dynamic) Ui.noalias() = half * G;
+                    else Ui = half.lazyProduct(G);
+                }
+            }
+        });
+    }
+    if (!definite || !std::isfinite(logdet))
+        throw std::runtime_error("a diagonal block is not positive definite");
+    return logdet;
+}
+
+// S[ind, ind] -= U' U over the levels, lower triangle of the dense remainder.
+inline void subtract_from_remainder(ConstDoubles U, Offsets ptr, Codes ind, std::int64_t head,
+                                    std::int64_t k, FortranDoubles S) {
+    const std::int64_t n_levels = static_cast<std::int64_t>(ptr.shape(0)) - 1;
+    const std::int64_t size = static_cast<std::int64_t>(S.shape(0));
+    nb::gil_scoped_release release;
+    with_block_size(k, [&](auto constant) {
+        constexpr int K = decltype(constant)::value;
+        for (std::int64_t i = 0; i < n_levels; ++i) {
+            const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
+            const double *u = U.data() + k * (head * (i + 1) + begin);
+            const std::int32_t *at = ind.data() + begin;
+            for (std::int64_t b = 0; b < m; ++b) {
+                double *column = S.data() + at[b] * size;
+                const double *ub = u + b * k;
+                for (std::int64_t a = b; a < m; ++a) {
+                    const double *ua = u + a * k;
+                    double product = 0.0;
+                    if constexpr (K == Eigen::Dynamic) {
+                        for (std::int64_t j = 0; j < k; ++j) product += ua[j] * ub[j];
+                    } else {
+                        for (int j = 0; j < K; ++j) product += ua[j] * ub[j];
+                    }
+                    column[at[a]] -= product;
+                }
+            }
+        }
+    });
+}
+
+// The same subtraction into the blocks of an outer factor: its diagonal blocks and its panels.
+// `at` is the place of the outer factor's columns in the inner head.
+inline void subtract_from_outer(ConstDoubles U, Offsets ptr, std::int64_t head, std::int64_t k,
+                                std::int64_t at, Codes parent, Codes relative, Offsets outer_ptr,
+                                std::int64_t outer_head, Doubles outer_diag, Doubles outer_panel) {
+    const std::int64_t n_levels = static_cast<std::int64_t>(ptr.shape(0)) - 1;
+    const std::int64_t ko = static_cast<std::int64_t>(outer_diag.shape(1));
+    nb::gil_scoped_release release;
+    for (std::int64_t i = 0; i < n_levels; ++i) {
+        const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
+        const std::int64_t j = parent.data()[i];
+        const double *u = U.data() + k * (head * i + begin);
+        const double *own = u + k * at;
+        double *D = outer_diag.data() + j * ko * ko;
+        double *G = outer_panel.data() + ko * (outer_head * j + outer_ptr.data()[j]);
+        auto subtract = [&](const double *from, double *to, std::int64_t stride) {
+            for (std::int64_t a = 0; a < ko; ++a) {
+                double product = 0.0;
+                for (std::int64_t c = 0; c < k; ++c) product += own[a * k + c] * from[c];
+                to[a * stride] -= product;
+            }
+        };
+        for (std::int64_t b = 0; b < ko; ++b) subtract(own + b * k, D + b, ko);
+        for (std::int64_t c = at + ko; c < head; ++c)
+            subtract(u + c * k, G + (c - at - ko) * ko, 1);
+        for (std::int64_t c = 0; c < m; ++c)
+            subtract(u + (head + c) * k, G + (outer_head + relative.data()[begin + c]) * ko, 1);
+    }
+}
+
+// Forward substitution of one factor: solved[i] = L^-1 T' rhs[i], and what follows from it is taken
+// off the right-hand sides of the outer factors and of the remainder (rows below n_remainder only).
+inline void forward_levels(ConstDoubles T, ConstDoubles L, ConstDoubles U, Offsets ptr, Codes ind,
+                           std::vector<Codes> parents, ConstDoubles rhs, Doubles solved,
+                           std::vector<Doubles> outer_rhs, Doubles remainder_rhs) {
+    const std::int64_t k = static_cast<std::int64_t>(T.shape(0));
+    const std::int64_t n_levels = static_cast<std::int64_t>(ptr.shape(0)) - 1;
+    const std::int64_t columns = static_cast<std::int64_t>(rhs.shape(2));
+    const std::int64_t n_remainder = static_cast<std::int64_t>(remainder_rhs.shape(0));
+    std::int64_t head = 0;
+    for (auto &o : outer_rhs) head += static_cast<std::int64_t>(o.shape(1));
+    nb::gil_scoped_release release;
+    RowMajorMatrix scaled(k, columns);
+    ConstRowMajorMap t(T.data(), k, k);
+    for (std::int64_t i = 0; i < n_levels; ++i) {
+        ConstRowMajorMap r(rhs.data() + i * k * columns, k, columns);
+        ConstRowMajorMap Li(L.data() + i * k * k, k, k);
+        RowMajorMap f(solved.data() + i * k * columns, k, columns);
+        scaled.noalias() = t.transpose() * r;
+        Li.triangularView<Eigen::Lower>().solveInPlace(scaled);
+        f = scaled;
+        const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
+        const double *u = U.data() + k * (head * i + begin);
+        auto subtract = [&](const double *uc, double *to) {
+            for (std::int64_t a = 0; a < k; ++a)
+                for (std::int64_t c = 0; c < columns; ++c) to[c] -= uc[a] * scaled(a, c);
+        };
+        std::int64_t column = 0;
+        for (std::size_t g = 0; g < outer_rhs.size(); ++g) {
+            const std::int64_t ko = static_cast<std::int64_t>(outer_rhs[g].shape(1));
+            const std::int64_t j = parents[g].data()[i];
+            for (std::int64_t a = 0; a < ko; ++a, ++column)
+                subtract(u + column * k, outer_rhs[g].data() + (j * ko + a) * columns);
+        }
+        for (std::int64_t c = 0; c < m; ++c) {
+            const std::int64_t at = ind.data()[begin + c];
+            if (at >= n_remainder) break;
+            subtract(u + (head + c) * k, remainder_rhs.data() + at * columns);
+        }
+    }
+}
+
+// Back substitution of one factor: effects[i] = T L^-T (solved[i] - U b), b = the effects of the outer
+// factors and of the remainder, already known.
+inline void backward_levels(ConstDoubles T, ConstDoubles L, ConstDoubles U, Offsets ptr, Codes ind,
+                            std::vector<Codes> parents, ConstDoubles solved, Doubles effects,
+                            std::vector<ConstDoubles> outer_effects,
+                            ConstDoubles remainder_effects) {
+    const std::int64_t k = static_cast<std::int64_t>(T.shape(0));
+    const std::int64_t n_levels = static_cast<std::int64_t>(ptr.shape(0)) - 1;
+    const std::int64_t columns = static_cast<std::int64_t>(solved.shape(2));
+    const std::int64_t n_remainder = static_cast<std::int64_t>(remainder_effects.shape(0));
+    std::int64_t head = 0;
+    for (auto &o : outer_effects) head += static_cast<std::int64_t>(o.shape(1));
+    nb::gil_scoped_release release;
+    RowMajorMatrix left(k, columns);
+    ConstRowMajorMap t(T.data(), k, k);
+    for (std::int64_t i = 0; i < n_levels; ++i) {
+        ConstRowMajorMap Li(L.data() + i * k * k, k, k);
+        left = ConstRowMajorMap(solved.data() + i * k * columns, k, columns);
+        const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
+        const double *u = U.data() + k * (head * i + begin);
+        auto subtract = [&](const double *uc, const double *b) {
+            for (std::int64_t a = 0; a < k; ++a)
+                for (std::int64_t c = 0; c < columns; ++c) left(a, c) -= uc[a] * b[c];
+        };
+        std::int64_t column = 0;
+        for (std::size_t g = 0; g < outer_effects.size(); ++g) {
+            const std::int64_t ko = static_cast<std::int64_t>(outer_effects[g].shape(1));
+            const std::int64_t j = parents[g].data()[i];
+            for (std::int64_t a = 0; a < ko; ++a, ++column)
+                subtract(u + column * k, outer_effects[g].data() + (j * ko + a) * columns);
+        }
+        for (std::int64_t c = 0; c < m; ++c) {
+            const std::int64_t at = ind.data()[begin + c];
+            if (at >= n_remainder) break;
+            subtract(u + (head + c) * k, remainder_effects.data() + at * columns);
+        }
+        Li.transpose().triangularView<Eigen::Upper>().solveInPlace(left);
+        RowMajorMap(effects.data() + i * k * columns, k, columns).noalias() = t * left;
+    }
+}
+
+// One factor's share of A v: products with its diagonal blocks and panels, in both directions.
+inline void multiply_levels(ConstDoubles diag, ConstDoubles panel, Offsets ptr, Codes ind,
+                            std::vector<Codes> parents, ConstDoubles v,
+                            std::vector<ConstDoubles> outer_v, ConstDoubles remainder_v,
+                            Doubles product, std::vector<Doubles> outer_product,
+                            Doubles remainder_product) {
+    const std::int64_t k = static_cast<std::int64_t>(diag.shape(1));
+    const std::int64_t n_levels = static_cast<std::int64_t>(ptr.shape(0)) - 1;
+    const std::int64_t columns = static_cast<std::int64_t>(v.shape(2));
+    const std::int64_t n_remainder = static_cast<std::int64_t>(remainder_v.shape(0));
+    std::int64_t head = 0;
+    for (auto &o : outer_v) head += static_cast<std::int64_t>(o.shape(1));
+    nb::gil_scoped_release release;
+    for (std::int64_t i = 0; i < n_levels; ++i) {
+        const double *own = v.data() + i * k * columns;
+        double *out = product.data() + i * k * columns;
+        RowMajorMap(out, k, columns).noalias() +=
+            ConstRowMajorMap(diag.data() + i * k * k, k, k) * ConstRowMajorMap(own, k, columns);
+        const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
+        const double *g_ = panel.data() + k * (head * i + begin);
+        auto both = [&](const double *gc, const double *from, double *to) {
+            for (std::int64_t a = 0; a < k; ++a)
+                for (std::int64_t c = 0; c < columns; ++c) {
+                    out[a * columns + c] += gc[a] * from[c];
+                    to[c] += gc[a] * own[a * columns + c];
+                }
+        };
+        std::int64_t column = 0;
+        for (std::size_t g = 0; g < outer_v.size(); ++g) {
+            const std::int64_t ko = static_cast<std::int64_t>(outer_v[g].shape(1));
+            const std::int64_t j = parents[g].data()[i];
+            for (std::int64_t a = 0; a < ko; ++a, ++column) {
+                const std::int64_t at = (j * ko + a) * columns;
+                both(g_ + column * k, outer_v[g].data() + at, outer_product[g].data() + at);
+            }
+        }
+        for (std::int64_t c = 0; c < m; ++c) {
+            const std::int64_t at = ind.data()[begin + c];
+            if (at >= n_remainder) break;
+            both(g_ + (head + c) * k, remainder_v.data() + at * columns,
+                 remainder_product.data() + at * columns);
+        }
+    }
+}
+
+} // namespace kernels

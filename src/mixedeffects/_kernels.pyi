@@ -1,0 +1,145 @@
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Doubles = NDArray[np.float64]
+_Codes = NDArray[np.int32]
+_Offsets = NDArray[np.int64]
+
+def rows_by_level(codes: _Codes, n_levels: int, /) -> tuple[_Offsets, _Codes]: ...
+def nesting_parents(inner: _Codes, n_inner: int, outer: _Codes, /) -> _Codes: ...
+def remainder_pattern(
+    start: _Offsets,
+    order: _Codes,
+    rest_codes: Sequence[_Codes],
+    rest_columns: Sequence[int],
+    rest_offsets: Sequence[int],
+    n_rest: int,
+    n_border: int,
+    /,
+) -> tuple[_Offsets, _Codes]: ...
+def relative_positions(
+    parent: _Codes,
+    inner_ptr: _Offsets,
+    inner_ind: _Codes,
+    outer_ptr: _Offsets,
+    outer_ind: _Codes,
+    /,
+) -> _Codes: ...
+def assemble_levels(
+    start: _Offsets,
+    order: _Codes,
+    z: _Doubles,
+    weights: _Doubles,
+    head_z: Sequence[_Doubles],
+    rest_codes: Sequence[_Codes],
+    rest_z: Sequence[_Doubles],
+    rest_offsets: Sequence[int],
+    border: _Doubles,
+    n_rest: int,
+    ptr: _Offsets,
+    ind: _Codes,
+    diag: _Doubles,
+    panel: _Doubles,
+    /,
+) -> None: ...
+def assemble_remainder(
+    codes: Sequence[_Codes],
+    z: Sequence[_Doubles],
+    offsets: Sequence[int],
+    weights: _Doubles,
+    border: _Doubles,
+    n_rest: int,
+    A: _Doubles,
+    /,
+) -> None: ...
+def group_sums(codes: _Codes, z: _Doubles, values: _Doubles, sums: _Doubles, /) -> None: ...
+def expand_levels(codes: _Codes, z: _Doubles, effects: _Doubles, values: _Doubles, /) -> None: ...
+def eliminate_levels(
+    T: _Doubles,
+    diag: _Doubles,
+    panel: _Doubles,
+    ptr: _Offsets,
+    head: int,
+    L: _Doubles,
+    U: _Doubles,
+    /,
+) -> float: ...
+def subtract_from_remainder(
+    U: _Doubles, ptr: _Offsets, ind: _Codes, head: int, k: int, S: _Doubles, /
+) -> None: ...
+def subtract_from_outer(
+    U: _Doubles,
+    ptr: _Offsets,
+    head: int,
+    k: int,
+    at: int,
+    parent: _Codes,
+    relative: _Codes,
+    outer_ptr: _Offsets,
+    outer_head: int,
+    outer_diag: _Doubles,
+    outer_panel: _Doubles,
+    /,
+) -> None: ...
+def forward_levels(
+    T: _Doubles,
+    L: _Doubles,
+    U: _Doubles,
+    ptr: _Offsets,
+    ind: _Codes,
+    parents: Sequence[_Codes],
+    rhs: _Doubles,
+    solved: _Doubles,
+    outer_rhs: Sequence[_Doubles],
+    remainder_rhs: _Doubles,
+    /,
+) -> None: ...
+def backward_levels(
+    T: _Doubles,
+    L: _Doubles,
+    U: _Doubles,
+    ptr: _Offsets,
+    ind: _Codes,
+    parents: Sequence[_Codes],
+    solved: _Doubles,
+    effects: _Doubles,
+    outer_effects: Sequence[_Doubles],
+    remainder_effects: _Doubles,
+    /,
+) -> None: ...
+def multiply_levels(
+    diag: _Doubles,
+    panel: _Doubles,
+    ptr: _Offsets,
+    ind: _Codes,
+    parents: Sequence[_Codes],
+    v: _Doubles,
+    outer_v: Sequence[_Doubles],
+    remainder_v: _Doubles,
+    product: _Doubles,
+    outer_product: Sequence[_Doubles],
+    remainder_product: _Doubles,
+    /,
+) -> None: ...
+def selected_inverse_levels(
+    T: _Doubles,
+    diag: _Doubles,
+    panel: _Doubles,
+    L: _Doubles,
+    ptr: _Offsets,
+    ind: _Codes,
+    parents: Sequence[_Codes],
+    relatives: Sequence[_Codes],
+    outer_P: Sequence[_Doubles],
+    outer_P_panel: Sequence[_Doubles],
+    outer_ptr: Sequence[_Offsets],
+    remainder_P: _Doubles,
+    n_remainder: int,
+    P: _Doubles,
+    P_panel: _Doubles,
+    N_sum: _Doubles,
+    B_sum: _Doubles,
+    /,
+) -> None: ...

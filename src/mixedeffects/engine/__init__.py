@@ -1,0 +1,17 @@
+"""The engine: arrays and blocks in, an optimum with its certificate out."""
+
+from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm, make_crossproducts
+from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.engine.optimum import Certificate, Control, Optimum, Progress, find_optimum
+
+__all__ = [
+    "Certificate",
+    "Control",
+    "CrossProducts",
+    "EngineTerm",
+    "Factorisation",
+    "Optimum",
+    "Progress",
+    "find_optimum",
+    "make_crossproducts",
+]

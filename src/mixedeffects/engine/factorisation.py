@@ -1,0 +1,413 @@
+"""The blocked Cholesky factorisation of ``M(theta) = L~' A L~ + I`` and what can be read off it.
+
+``L~ = blockdiag(Lambda, I_p, 1)``; ``P = L~ M^-1 L~'``. The chain factors are eliminated level by
+level, the remainder is one dense block. Outer blocks are kept unscaled (``K``, the Schur complement
+of A) until their own turn, so no step divides by a relative covariance factor and a singular one
+needs no special case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrf, dpotri, dtrtrs
+
+from mixedeffects import _kernels
+from mixedeffects.engine.crossproducts import ChainFactor, CrossProducts, RestFactor, mirror_lower
+
+__all__ = ["Factorisation", "NotPositiveDefiniteError", "SelectedInverse", "Solution"]
+
+Matrix = NDArray[np.float64]
+
+_EMPTY = np.empty((0, 0, 0))
+#: A term's factor T is inverted (to get its score) only when its condition number allows it.
+_WELL_CONDITIONED = 1e-6
+
+
+class NotPositiveDefiniteError(ArithmeticError):
+    """M(theta) is not numerically positive definite: theta is absurd, or not finite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Penalised least-squares solution at one theta, in the engine's scale.
+
+    ``b`` and ``c`` hold one array (l, k) per factor: the random effects ``b = Lambda u`` and
+    ``c = Z'W(y - X beta - Z b) = Z'Py``.
+    """
+
+    beta: Matrix
+    b: tuple[Matrix, ...]
+    c: tuple[Matrix, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedInverse:
+    """Entries of P on A's pattern.
+
+    Attributes
+    ----------
+    P : tuple of ndarray (l, k, k)
+        Diagonal blocks, one array per factor.
+    panels : tuple of ndarray
+        For each chain factor the blocks between a level and what it touches, laid out as its panel.
+    remainder : ndarray (m, m), Fortran order
+        P on the remainder: ``[Z_rest]`` or ``[Z_rest X]``.
+    N, B : tuples of ndarray (k, k)
+        Per factor, the sums over levels of ``[A L~ M^-1]_ii`` and of ``[Z'PZ]_ii``.
+    """
+
+    P: tuple[Matrix, ...]
+    panels: tuple[Matrix, ...]
+    remainder: Matrix
+    N: tuple[Matrix, ...]
+    B: tuple[Matrix, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Eliminated:
+    """One chain factor after elimination: its Schur-complemented blocks, L and U."""
+
+    T: Matrix
+    diag: Matrix
+    panel: Matrix
+    L: Matrix
+    U: Matrix
+
+
+class Factorisation:
+    """``M(theta) = C C'`` at given relative covariance factors.
+
+    Parameters
+    ----------
+    A : CrossProducts
+        The blocks.
+    T : sequence of ndarray (k, k)
+        One square factor per term, in the engine's basis; ``Sigma = T T'``. It need not be
+        triangular.
+
+    Raises
+    ------
+    NotPositiveDefiniteError
+        If a pivot is not positive.
+    """
+
+    def __init__(self, A: CrossProducts, T: Sequence[Matrix]) -> None:
+        self.A = A
+        self.T = tuple(_factor_T(f, T) for f in A.factors)
+        self.eliminated: list[_Eliminated] = []
+        logdet = self._eliminate_chain()
+        self._factor_remainder()
+        logs = 2.0 * np.log(np.diag(self.C))
+        #: log det M_q and log det M_{q+p}
+        self.logdet_random = logdet + float(logs[: A.r].sum())
+        self.logdet_with_fixed = self.logdet_random + float(logs[A.r :].sum())
+        #: penalised residual sum of squares
+        self.rho2 = max(float(self.K[-1, -1] - self.half @ self.half), 0.0)
+
+    def _eliminate_chain(self) -> float:
+        A = self.A
+        self.K = A.remainder.copy(order="F")
+        diags = [f.diag if e == 0 else f.diag.copy() for e, f in enumerate(A.chain)]
+        panels = [f.panel if e == 0 else f.panel.copy() for e, f in enumerate(A.chain)]
+        logdet = 0.0
+        for e, factor in enumerate(A.chain):
+            T = self.T[e]
+            L, U = np.empty_like(factor.diag), np.empty_like(factor.panel)
+            try:
+                logdet += _kernels.eliminate_levels(
+                    T, diags[e], panels[e], factor.ptr, factor.head, L, U
+                )
+            except RuntimeError as error:
+                raise NotPositiveDefiniteError(str(error)) from None
+            for link in factor.links:
+                outer = A.chain[link.outer]
+                _kernels.subtract_from_outer(
+                    U,
+                    factor.ptr,
+                    factor.head,
+                    factor.k,
+                    link.at,
+                    link.parent,
+                    link.relative,
+                    outer.ptr,
+                    outer.head,
+                    diags[link.outer],
+                    panels[link.outer],
+                )
+            _kernels.subtract_from_remainder(
+                U, factor.ptr, factor.ind, factor.head, factor.k, self.K
+            )
+            self.eliminated.append(_Eliminated(T, diags[e], panels[e], L, U))
+        mirror_lower(self.K)
+        return logdet
+
+    def _factor_remainder(self) -> None:
+        """``S = L~'K L~ + I`` on ``[Z_rest X]``, its Cholesky factor C, and ``C^-1 S[., y]``."""
+        r, size = self.A.r, self.A.r + self.A.p
+        self.KL = self._scale_columns(self.K)
+        S = self._scale_columns(self.KL.T[:, :size]) if r else np.array(self.K[:, :size], order="F")
+        np.einsum("ii->i", S[:size])[:r] += 1.0
+        self.half = S[size].copy()
+        self.C = np.zeros((size, size), order="F")
+        if size:
+            self.C, info = dpotrf(S[:size], lower=1, clean=1)
+            if info != 0:
+                raise NotPositiveDefiniteError("the remainder is not positive definite")
+            self.half = dtrtrs(self.C, self.half, lower=1)[0].reshape(-1)
+
+    def _scale_columns(self, matrix: Matrix, transpose: bool = False) -> Matrix:
+        """``matrix @ L~``, or ``matrix @ L~'``, on the remainder, as a copy."""
+        if not self.A.rest:
+            return matrix
+        out = np.array(matrix, order="F")
+        by_column = out.T
+        for f, T in zip(self.A.rest, self.T[len(self.A.chain) :], strict=True):
+            block = by_column[f.columns]
+            if f.k == 1:
+                block *= T[0, 0]
+            else:
+                shaped = block.reshape(f.n_levels, f.k, -1)
+                shaped[...] = np.matmul(T if transpose else T.T, shaped)
+        return out
+
+    def _scale_rest(self, values: Matrix, transpose: bool) -> Matrix:
+        """``L~ values`` or ``L~' values`` for values with one row per remainder column."""
+        out = values.copy()
+        for f, T in zip(self.A.rest, self.T[len(self.A.chain) :], strict=True):
+            shaped = out[f.columns].reshape(f.n_levels, f.k, -1)
+            shaped[...] = np.matmul(T.T if transpose else T, shaped)
+        return out
+
+    @cached_property
+    def solution(self) -> Solution:
+        """Fixed and random effects, and ``c = Z'Py``, at this theta."""
+        A, r, p = self.A, self.A.r, self.A.p
+        size = r + p
+        v = self.half
+        if size:
+            v = dtrtrs(self.C, v, lower=1, trans=1)[0].reshape(-1)
+        remainder = v.copy()
+        if r:
+            remainder[:r] = self._scale_rest(v[:, None], transpose=False)[:r, 0]
+        border = np.append(-remainder, 1.0)
+        b: list[Matrix] = [np.empty(0)] * len(A.chain)
+        c: list[Matrix] = [np.empty(0)] * len(A.chain)
+        for e in reversed(range(len(A.chain))):
+            factor, done = A.chain[e], self.eliminated[e]
+            # The y column of the panel is the level's right-hand side: passing -b for what is known
+            # and +1 for y makes back substitution return -(b) with its sign turned.
+            effects = np.empty((factor.n_levels, factor.k, 1))
+            parents = [link.parent for link in factor.links]
+            outer = [np.ascontiguousarray(-b[link.outer])[:, :, None] for link in factor.links]
+            _kernels.backward_levels(
+                done.T,
+                done.L,
+                done.U,
+                factor.ptr,
+                factor.ind,
+                parents,
+                np.zeros_like(effects),
+                effects,
+                outer,
+                border[:, None],
+            )
+            b[e] = -effects[:, :, 0]
+            product = np.zeros_like(effects)
+            _kernels.multiply_levels(
+                done.diag,
+                done.panel,
+                factor.ptr,
+                factor.ind,
+                parents,
+                effects,
+                outer,
+                border[:, None],
+                product,
+                [np.zeros_like(o) for o in outer],
+                np.zeros_like(border)[:, None],
+            )
+            c[e] = product[:, :, 0]
+        residual = self.K[:r] @ border
+        for f in A.rest:
+            b.append(remainder[f.columns].reshape(f.n_levels, f.k))
+            c.append(residual[f.columns].reshape(f.n_levels, f.k))
+        return Solution(remainder[r:], tuple(b), tuple(c))
+
+    def forward(self, blocks: Sequence[Matrix], border: Matrix) -> tuple[list[Matrix], Matrix]:
+        """``C^-1 L~' rhs`` on the random effects and the fixed effects given.
+
+        Parameters
+        ----------
+        blocks : sequence of ndarray (l, k, m)
+            Right-hand sides of each factor's random effects, not yet scaled by Lambda'.
+        border : ndarray (p, m) or (0, m)
+            Right-hand sides of the fixed effects; no rows to leave the fixed effects out.
+        """
+        A = self.A
+        n_chain, columns = len(A.chain), border.shape[1]
+        remainder = np.concatenate([x.reshape(-1, columns) for x in blocks[n_chain:]] + [border])
+        pending = [np.array(x, order="C") for x in blocks[:n_chain]]
+        solved: list[Matrix] = []
+        for e, factor in enumerate(A.chain):
+            done = self.eliminated[e]
+            out = np.empty_like(pending[e])
+            _kernels.forward_levels(
+                done.T,
+                done.L,
+                done.U,
+                factor.ptr,
+                factor.ind,
+                [link.parent for link in factor.links],
+                pending[e],
+                out,
+                [pending[link.outer] for link in factor.links],
+                remainder,
+            )
+            solved.append(out)
+        size = remainder.shape[0]
+        if size:
+            remainder = self._scale_rest(remainder, transpose=True)
+            remainder = dtrtrs(self.C[:size, :size], remainder, lower=1)[0]
+        return solved, remainder
+
+    def solve(self, blocks: Sequence[Matrix], border: Matrix) -> tuple[list[Matrix], Matrix]:
+        """``P rhs``: random effects per factor, arrays (l, k, m), and fixed effects."""
+        A = self.A
+        solved, remainder = self.forward(blocks, border)
+        size = remainder.shape[0]
+        if size:
+            remainder = dtrtrs(self.C[:size, :size], remainder, lower=1, trans=1)[0]
+            remainder = np.ascontiguousarray(self._scale_rest(remainder, transpose=False))
+        effects: list[Matrix] = [_EMPTY] * len(A.chain)
+        for e in reversed(range(len(A.chain))):
+            factor, done = A.chain[e], self.eliminated[e]
+            out = np.empty_like(solved[e])
+            _kernels.backward_levels(
+                done.T,
+                done.L,
+                done.U,
+                factor.ptr,
+                factor.ind,
+                [link.parent for link in factor.links],
+                solved[e],
+                out,
+                [effects[link.outer] for link in factor.links],
+                remainder,
+            )
+            effects[e] = out
+        effects.extend(remainder[f.columns].reshape(f.n_levels, f.k, -1) for f in A.rest)
+        return effects, remainder[A.r :]
+
+    def selected_inverse(self, with_fixed: bool, keep: bool = False) -> SelectedInverse:
+        """P on A's pattern, with the sums the gradient needs.
+
+        Parameters
+        ----------
+        with_fixed : bool
+            P of ``M_{q+p}`` (REML, and the variance of predictions) or of ``M_q`` (ML, and the
+            conditional variances given the fixed effects).
+        keep : bool
+            Keep the blocks of the innermost factor too; the gradient does not need them.
+        """
+        A = self.A
+        size = A.r + (A.p if with_fixed else 0)
+        remainder, N_rest, B_rest, P_rest = self._invert_remainder(size)
+        n_chain = len(A.chain)
+        P: list[Matrix] = [_EMPTY] * n_chain
+        panels: list[Matrix] = [np.empty(0)] * n_chain
+        N: list[Matrix] = [_EMPTY] * n_chain
+        B: list[Matrix] = [_EMPTY] * n_chain
+        for e in reversed(range(n_chain)):
+            factor, done = A.chain[e], self.eliminated[e]
+            if keep or e > 0:
+                P[e], panels[e] = np.empty_like(factor.diag), np.empty_like(factor.panel)
+            N[e], B[e] = np.empty((factor.k, factor.k)), np.empty((factor.k, factor.k))
+            links = factor.links
+            _kernels.selected_inverse_levels(
+                done.T,
+                done.diag,
+                done.panel,
+                done.L,
+                factor.ptr,
+                factor.ind,
+                [link.parent for link in links],
+                [link.relative for link in links],
+                [P[link.outer] for link in links],
+                [panels[link.outer] for link in links],
+                [A.chain[link.outer].ptr for link in links],
+                remainder,
+                size,
+                P[e],
+                panels[e],
+                N[e],
+                B[e],
+            )
+        return SelectedInverse(
+            (*P, *P_rest), tuple(panels), remainder, (*N, *N_rest), (*B, *B_rest)
+        )
+
+    def _invert_remainder(
+        self, size: int
+    ) -> tuple[Matrix, list[Matrix], list[Matrix], list[Matrix]]:
+        if size == 0:
+            return np.zeros((0, 0), order="F"), [], [], []
+        S_inverse, info = dpotri(self.C[:size, :size].copy(order="F"), lower=1, overwrite_c=1)
+        if info != 0:
+            raise NotPositiveDefiniteError("the remainder is singular")
+        mirror_lower(S_inverse)
+        N, B, P = [], [], []
+        remainder = S_inverse
+        if self.A.rest:
+            half = self._scale_columns(S_inverse, transpose=True)
+            remainder = self._scale_columns(half.T, transpose=True)
+        for f, T in zip(self.A.rest, self.T[len(self.A.chain) :], strict=True):
+            rows = self.KL[f.columns, :size]
+            inverse = S_inverse[:, f.columns]
+            sums = np.empty((f.k, f.k))
+            for a in range(f.k):
+                for b in range(f.k):
+                    sums[a, b] = np.einsum("ij,ji->", rows[a :: f.k], inverse[:, b :: f.k])
+            N.append(sums)
+            B.append(self._score_sum(f, T, sums, size))
+            within = remainder[f.columns, f.columns].reshape(f.n_levels, f.k, f.n_levels, f.k)
+            levels = np.arange(f.n_levels)
+            P.append(np.ascontiguousarray(within[levels, :, levels, :]))
+        return np.asfortranarray(remainder), N, B, P
+
+    def _score_sum(self, f: RestFactor, T: Matrix, N: Matrix, size: int) -> Matrix:
+        """Sum over levels of ``[Z'PZ]_ii``: N T^-1, or without division if T is near singular."""
+        singular_values = np.linalg.svd(T, compute_uv=False)
+        if singular_values[-1] > _WELL_CONDITIONED * max(1.0, singular_values[0]):
+            B = np.linalg.solve(T.T, N.T).T
+            return np.asarray(0.5 * (B + B.T))
+        half = scipy.linalg.solve_triangular(
+            self.C[:size, :size], self.KL[f.columns, :size].T, lower=True
+        )
+        B = np.empty((f.k, f.k))
+        diagonal = np.diag(self.K)[f.columns]
+        for a in range(f.k):
+            for b in range(f.k):
+                cross = np.einsum("ji,ji->", half[:, a :: f.k], half[:, b :: f.k])
+                if a == b:
+                    total = diagonal[a :: f.k].sum()
+                else:
+                    rows = np.arange(f.offset, f.columns.stop, f.k)
+                    total = self.K[rows + a, rows + b].sum()
+                B[a, b] = total - cross
+        return B
+
+
+def _factor_T(factor: ChainFactor | RestFactor, T: Sequence[Matrix]) -> Matrix:
+    """The factor's T: block-diagonal over the terms that share its grouping."""
+    if len(factor.members) == 1:
+        return np.ascontiguousarray(T[factor.members[0].term])
+    out = np.zeros((factor.k, factor.k))
+    for member in factor.members:
+        out[member.columns, member.columns] = T[member.term]
+    return out

@@ -1,0 +1,360 @@
+"""The optimum of the profiled deviance, with the evidence that it is one.
+
+The entries of T are optimised without bounds: a zero variance or a correlation of +-1 is an
+ordinary smooth minimum there. A fit is accepted on three conditions, the *certificate*: the
+gradient vanishes; where a covariance is singular, no direction of added variance lowers the
+deviance; and the observed Hessian is positive on the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.engine.basis import lower_factor
+from mixedeffects.engine.crossproducts import CrossProducts
+from mixedeffects.engine.factorisation import NotPositiveDefiniteError
+from mixedeffects.engine.objective import Evaluation, LocalModel, evaluate
+from mixedeffects.engine.parameters import T_to_theta, theta_to_T
+from mixedeffects.engine.start import starting_factors
+from mixedeffects.engine.trust_region import Iterate, minimise
+
+__all__ = ["Certificate", "Control", "Optimum", "Progress", "find_optimum"]
+
+Matrix = NDArray[np.float64]
+
+#: Relative standard deviation (in an orthonormal basis) below which a direction counts as singular.
+SINGULAR = 1e-4
+
+
+@dataclass(frozen=True)
+class Control:
+    """How hard to try.
+
+    Attributes
+    ----------
+    tolerance : float
+        Stop when the deviance is predicted to fall by less than this.
+    max_evaluations : int
+        Evaluations of objective and gradient before giving up.
+    """
+
+    tolerance: float = 1e-10
+    max_evaluations: int = 200
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of feedback during a fit."""
+
+    iteration: int
+    evaluations: int
+    criterion: float
+    gradient_norm: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"iteration {self.iteration:3d}   criterion {self.criterion:.6f}   "
+            f"gradient {self.gradient_norm:.1e}   {self.seconds:.1f} s"
+        )
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Evidence that a fit is the optimum.
+
+    Attributes
+    ----------
+    relative_gradient : float
+        Largest ``|g_j| max(|theta_j|, 1)`` over ``max(|d|, 1)``.
+    predicted_decrease : float
+        How far the deviance is still predicted to fall.
+    null_score : float or None
+        Where a covariance is singular: the smallest eigenvalue of the matrix score on its null
+        space, relative to its size. Negative: adding variance there would lower the deviance.
+    smallest_curvature : float
+        Smallest eigenvalue of the observed Hessian, scaled to unit diagonal, on the directions that
+        are not null.
+    """
+
+    relative_gradient: float
+    predicted_decrease: float
+    null_score: float | None
+    smallest_curvature: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether all three conditions are met."""
+        return (
+            self.relative_gradient < 1e-5
+            and (self.null_score is None or self.null_score > -1e-6)
+            and self.smallest_curvature > 0.0
+        )
+
+    def __str__(self) -> str:
+        null = (
+            "not singular"
+            if self.null_score is None
+            else f"score on null space {self.null_score:.1e}"
+        )
+        verdict = "holds" if self.holds else "DOES NOT HOLD"
+        return (
+            f"certificate {verdict}: relative gradient {self.relative_gradient:.1e}, {null}, "
+            f"smallest curvature {self.smallest_curvature:.2g}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """Where the optimiser stopped, and why.
+
+    Attributes
+    ----------
+    evaluations : int
+        Evaluations of objective and gradient, the starting value included.
+    iterations : int
+        Accepted steps.
+    gradient_norm : float
+        Largest absolute entry of the gradient in the fitting basis.
+    predicted_decrease : float
+        How far the deviance was still predicted to fall.
+    null_score : float or None
+        See `Certificate`.
+    singular : bool
+        Whether some direction of random effects has no variance.
+    converged : bool
+        Whether the gradient and null-space conditions hold.
+    message : str
+        The same in words.
+    path : tuple of float
+        Deviance at each accepted point, in the engine's scale.
+    """
+
+    evaluations: int
+    iterations: int
+    gradient_norm: float
+    relative_gradient: float
+    predicted_decrease: float
+    null_score: float | None
+    singular: bool
+    converged: bool
+    message: str
+    path: tuple[float, ...]
+    T: tuple[Matrix, ...] = field(repr=False)
+    evaluation: Evaluation = field(repr=False)
+    curvature: Callable[[], float] | None = field(default=None, repr=False)
+
+    @cached_property
+    def smallest_curvature(self) -> float:
+        """Smallest scaled eigenvalue of the observed Hessian on the directions that are not null.
+
+        Computed when asked for: it takes two more evaluations for each variance parameter.
+        """
+        return float("nan") if self.curvature is None else self.curvature()
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """All three pieces of evidence; see `Certificate`."""
+        return Certificate(
+            self.relative_gradient,
+            self.predicted_decrease,
+            self.null_score,
+            self.smallest_curvature,
+        )
+
+
+class _Point:
+    """One evaluation, as the trust region wants it."""
+
+    def __init__(self, A: CrossProducts, theta: Matrix, reml: bool) -> None:
+        self.T = theta_to_T(theta, A.term_columns)
+        self.evaluation = evaluate(A, self.T, reml)
+        self.value = self.evaluation.deviance
+
+    def model(self) -> LocalModel:
+        return self.evaluation.local_model(self.T)
+
+
+def find_optimum(
+    A: CrossProducts,
+    reml: bool,
+    *,
+    start: Sequence[Matrix] | None = None,
+    control: Control | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Optimum:
+    """Minimise the profiled deviance over the relative covariance factors.
+
+    Parameters
+    ----------
+    A : CrossProducts
+        The blocks.
+    reml : bool
+        REML criterion or -2 log-likelihood.
+    start : sequence of ndarray (k, k), optional
+        Lower-triangular factors in the engine's basis; by default a moment estimate.
+    control : Control, optional
+        Tolerance and limits.
+    progress : callable, optional
+        Called after every accepted step.
+    """
+    control = control or Control()
+    offset = A.basis.deviance_offset(A.n, A.p, reml)
+    began = time.perf_counter()
+    path: list[float] = []
+    evaluations = 0
+    if start is None:
+        start = starting_factors(A, reml)
+        evaluations += 1
+    theta = T_to_theta(list(start))
+
+    def point_at(x: Matrix) -> _Point | None:
+        try:
+            point = _Point(A, x, reml)
+        except NotPositiveDefiniteError:
+            return None
+        return point if np.isfinite(point.value) else None
+
+    def report(iterate: Iterate[_Point]) -> None:
+        if path and iterate.point.value == path[-1]:
+            return
+        path.append(iterate.point.value)
+        if progress is not None:
+            gradient = float(np.abs(iterate.point.evaluation.gradient).max())
+            progress(
+                Progress(
+                    len(path) - 1,
+                    evaluations + iterate.evaluations,
+                    iterate.point.value + offset,
+                    gradient,
+                    time.perf_counter() - began,
+                )
+            )
+
+    iterations = 0
+    for _restart in range(_MAX_RESTARTS + 1):
+        result = minimise(
+            point_at,
+            theta,
+            tolerance=control.tolerance,
+            max_evaluations=control.max_evaluations - evaluations,
+            radius=float(np.sqrt(len(theta))),
+            report=report,
+        )
+        evaluations += result.evaluations
+        iterations += result.iterations
+        point, extra = _snap_to_singular(point_at, result.point)
+        evaluations += extra
+        null_score, escape = _null_space_score(point)
+        if escape is None or evaluations >= control.max_evaluations:
+            break
+        theta = escape
+    T = tuple(lower_factor(t) for t in point.T)
+    return _record(A, point, T, result, evaluations, iterations, null_score, tuple(path))
+
+
+_MAX_RESTARTS = 3
+
+
+def _null_directions(T: Matrix) -> Matrix:
+    """Orthonormal basis of the directions in which T T' has no variance, k x (number of them)."""
+    left, values, _ = np.linalg.svd(T)
+    return left[:, values < SINGULAR]
+
+
+def _snap_to_singular(
+    point_at: Callable[[Matrix], _Point | None], point: _Point
+) -> tuple[_Point, int]:
+    """Put a nearly singular covariance exactly on the boundary, if the deviance agrees."""
+    snapped = []
+    for T in point.T:
+        left, values, right = np.linalg.svd(T)
+        values = np.where(values < SINGULAR, 0.0, values)
+        snapped.append(lower_factor((left * values) @ right))
+    changed = any(
+        np.linalg.matrix_rank(s) < len(s) and np.linalg.svd(T, compute_uv=False)[-1] > 0.0
+        for s, T in zip(snapped, point.T, strict=True)
+    )
+    if not changed:
+        return point, 0
+    trial = point_at(T_to_theta(snapped))
+    slack = 1e-12 * max(1.0, abs(point.value)) + 1e-9
+    if trial is not None and trial.value <= point.value + slack:
+        return trial, 1
+    return point, 1
+
+
+def _null_space_score(point: _Point) -> tuple[float | None, Matrix | None]:
+    """Smallest relative eigenvalue of the score on the null space, and a way out if negative."""
+    worst: float | None = None
+    escape: list[Matrix] | None = None
+    for t, (T, F, CC) in enumerate(
+        zip(point.T, point.evaluation.score, point.evaluation.outer_products, strict=True)
+    ):
+        null = _null_directions(T)
+        if null.shape[1] == 0:
+            continue
+        values, vectors = np.linalg.eigh(null.T @ F @ null)
+        size = float(np.linalg.norm(F + CC))
+        relative = float(values[0]) / size if size > 0 else 0.0
+        if worst is None or relative < worst:
+            worst = relative
+            if relative < -1e-6:
+                direction = null @ vectors[:, 0]
+                grown = T @ T.T + 0.01 * np.outer(direction, direction)
+                escape = list(point.T)
+                escape[t] = lower_factor(_symmetric_root(grown))
+    return worst, None if escape is None else T_to_theta(escape)
+
+
+def _symmetric_root(matrix: Matrix) -> Matrix:
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+
+
+def _record(
+    A: CrossProducts,
+    point: _Point,
+    T: tuple[Matrix, ...],
+    result: Iterate[_Point],
+    evaluations: int,
+    iterations: int,
+    null_score: float | None,
+    path: tuple[float, ...],
+) -> Optimum:
+    gradient = point.evaluation.gradient
+    theta = T_to_theta(list(point.T))
+    scale = np.maximum(np.abs(theta), 1.0)
+    relative = float((np.abs(gradient) * scale).max() / max(abs(point.value), 1.0))
+    singular = any(_null_directions(t).shape[1] for t in T)
+    at_rest = result.stopped != "evaluations" and relative < 1e-5
+    interior = null_score is None or null_score > -1e-6
+    if result.stopped == "evaluations":
+        message = f"stopped after {evaluations} evaluations without converging"
+    elif not at_rest:
+        message = f"stopped where the relative gradient is still {relative:.1e}"
+    elif not interior:
+        message = "stopped at a singular covariance although adding variance lowers the deviance"
+    else:
+        message = f"converged in {evaluations} evaluations"
+        message += ", at a singular covariance" if singular else ""
+    return Optimum(
+        evaluations=evaluations,
+        iterations=iterations,
+        gradient_norm=float(np.abs(gradient).max()),
+        relative_gradient=relative,
+        predicted_decrease=result.predicted,
+        null_score=null_score,
+        singular=singular,
+        converged=at_rest and interior,
+        message=message,
+        path=path,
+        T=T,
+        evaluation=point.evaluation,
+    )

@@ -1,0 +1,55 @@
+"""theta <-> T: the free entries of the relative covariance factors, in lme4's order.
+
+A term with k columns has ``k (k + 1) / 2`` entries: the lower triangle of T, column by column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["T_to_theta", "lower_entries", "n_parameters", "symmetric_directions", "theta_to_T"]
+
+Matrix = NDArray[np.float64]
+
+
+def n_parameters(term_columns: Sequence[int]) -> int:
+    """Length of theta for terms with these numbers of columns."""
+    return sum(k * (k + 1) // 2 for k in term_columns)
+
+
+def lower_entries(k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the lower triangle of a k x k matrix, column by column."""
+    columns, rows = np.triu_indices(k)
+    return rows, columns
+
+
+def theta_to_T(theta: Matrix, term_columns: Sequence[int]) -> list[Matrix]:
+    """Lower-triangular factors of the terms."""
+    T, start = [], 0
+    for k in term_columns:
+        rows, columns = lower_entries(k)
+        factor = np.zeros((k, k))
+        factor[rows, columns] = theta[start : start + len(rows)]
+        start += len(rows)
+        T.append(factor)
+    return T
+
+
+def T_to_theta(T: Sequence[Matrix]) -> Matrix:
+    """Free entries of lower-triangular factors."""
+    if not T:
+        return np.zeros(0)
+    return np.concatenate([factor[lower_entries(factor.shape[0])] for factor in T])
+
+
+def symmetric_directions(k: int) -> list[Matrix]:
+    """Basis of the symmetric k x k matrices, in the order of theta: dSigma along each entry."""
+    directions = []
+    for row, column in zip(*lower_entries(k), strict=True):
+        E = np.zeros((k, k))
+        E[row, column] = E[column, row] = 1.0
+        directions.append(E)
+    return directions
