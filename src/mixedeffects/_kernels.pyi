@@ -123,6 +123,13 @@ def multiply_levels(
     remainder_product: _Doubles,
     /,
 ) -> None: ...
+def scale_columns(
+    A: _Doubles, offset: int, n_levels: int, T: _Doubles, transposed: bool, /
+) -> None: ...
+def scale_rows(
+    A: _Doubles, offset: int, n_levels: int, T: _Doubles, transposed: bool, /
+) -> None: ...
+def mirror_lower(A: _Doubles, /) -> None: ...
 def selected_inverse_levels(
     T: _Doubles,
     diag: _Doubles,

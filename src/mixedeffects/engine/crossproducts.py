@@ -288,7 +288,7 @@ def make_crossproducts(
     if rest:
         _kernels.assemble_remainder(rest_codes, rest_z, offsets, w, border, r, remainder)
     remainder[r:, r:] = border.T @ (border if w_star is None else border * w_star[:, None])
-    mirror_lower(remainder)
+    _kernels.mirror_lower(remainder)
     return CrossProducts(
         tuple(chain_factors),
         tuple(
@@ -304,17 +304,3 @@ def make_crossproducts(
         tuple(t.z.shape[1] for t in terms),
         tuple(t.n_levels for t in terms),
     )
-
-
-def mirror_lower(A: Matrix) -> None:
-    """Copy the lower triangle of a square matrix onto its upper triangle, in place."""
-    upper = np.triu_indices(A.shape[0], 1) if A.shape[0] <= 64 else None
-    if upper is not None:
-        A[upper] = A.T[upper]
-        return
-    step = 512
-    for start in range(0, A.shape[0], step):
-        stop = min(start + step, A.shape[0])
-        corner = A[start:stop, start:stop]
-        corner[...] = np.tril(corner) + np.tril(corner, -1).T
-        A[start:stop, stop:] = A[stop:, start:stop].T

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotri, dtrtrs
 
 from mixedeffects import _kernels
-from mixedeffects.engine.crossproducts import ChainFactor, CrossProducts, RestFactor, mirror_lower
+from mixedeffects.engine.crossproducts import ChainFactor, CrossProducts, RestFactor
 
 __all__ = ["Factorisation", "NotPositiveDefiniteError", "SelectedInverse", "Solution"]
 
@@ -144,37 +144,36 @@ class Factorisation:
                 U, factor.ptr, factor.ind, factor.head, factor.k, self.K
             )
             self.eliminated.append(_Eliminated(T, diags[e], panels[e], L, U))
-        mirror_lower(self.K)
+        _kernels.mirror_lower(self.K)
         return logdet
 
     def _factor_remainder(self) -> None:
         """``S = L~'K L~ + I`` on ``[Z_rest X]``, its Cholesky factor C, and ``C^-1 S[., y]``."""
         r, size = self.A.r, self.A.r + self.A.p
-        self.KL = self._scale_columns(self.K)
-        S = self._scale_columns(self.KL.T[:, :size]) if r else np.array(self.K[:, :size], order="F")
-        np.einsum("ii->i", S[:size])[:r] += 1.0
-        self.half = S[size].copy()
-        self.C = np.zeros((size, size), order="F")
+        self.KL = self.K
+        if self.A.rest:
+            self.KL = self.K.copy(order="F")
+            self._scale_columns(self.KL)
+        S = self.KL[:size, :size].copy(order="F")
+        self.half = self.KL[size, :size].copy()
+        self.C = S
         if size:
-            self.C, info = dpotrf(S[:size], lower=1, clean=1)
+            self._scale_rows(S)
+            np.einsum("ii->i", S)[:r] += 1.0
+            self.C, info = dpotrf(S, lower=1, clean=1, overwrite_a=1)
             if info != 0:
                 raise NotPositiveDefiniteError("the remainder is not positive definite")
             self.half = dtrtrs(self.C, self.half, lower=1)[0].reshape(-1)
 
-    def _scale_columns(self, matrix: Matrix, transpose: bool = False) -> Matrix:
-        """``matrix @ L~``, or ``matrix @ L~'``, on the remainder, as a copy."""
-        if not self.A.rest:
-            return matrix
-        out = np.array(matrix, order="F")
-        by_column = out.T
+    def _scale_columns(self, matrix: Matrix, transposed: bool = False) -> None:
+        """``matrix @ L~``, or ``matrix @ L~'``, on the remainder, in place."""
         for f, T in zip(self.A.rest, self.T[len(self.A.chain) :], strict=True):
-            block = by_column[f.columns]
-            if f.k == 1:
-                block *= T[0, 0]
-            else:
-                shaped = block.reshape(f.n_levels, f.k, -1)
-                shaped[...] = np.matmul(T if transpose else T.T, shaped)
-        return out
+            _kernels.scale_columns(matrix, f.offset, f.n_levels, T, transposed)
+
+    def _scale_rows(self, matrix: Matrix, transposed: bool = False) -> None:
+        """``L~' @ matrix``, or ``L~ @ matrix``, on the remainder, in place."""
+        for f, T in zip(self.A.rest, self.T[len(self.A.chain) :], strict=True):
+            _kernels.scale_rows(matrix, f.offset, f.n_levels, T, transposed)
 
     def _scale_rest(self, values: Matrix, transpose: bool) -> Matrix:
         """``L~ values`` or ``L~' values`` for values with one row per remainder column."""
@@ -360,12 +359,13 @@ class Factorisation:
         S_inverse, info = dpotri(self.C[:size, :size].copy(order="F"), lower=1, overwrite_c=1)
         if info != 0:
             raise NotPositiveDefiniteError("the remainder is singular")
-        mirror_lower(S_inverse)
+        _kernels.mirror_lower(S_inverse)
         N, B, P = [], [], []
         remainder = S_inverse
         if self.A.rest:
-            half = self._scale_columns(S_inverse, transpose=True)
-            remainder = self._scale_columns(half.T, transpose=True)
+            remainder = S_inverse.copy(order="F")
+            self._scale_columns(remainder, transposed=True)
+            self._scale_rows(remainder, transposed=True)
         for f, T in zip(self.A.rest, self.T[len(self.A.chain) :], strict=True):
             rows = self.KL[f.columns, :size]
             inverse = S_inverse[:, f.columns]
@@ -378,7 +378,7 @@ class Factorisation:
             within = remainder[f.columns, f.columns].reshape(f.n_levels, f.k, f.n_levels, f.k)
             levels = np.arange(f.n_levels)
             P.append(np.ascontiguousarray(within[levels, :, levels, :]))
-        return np.asfortranarray(remainder), N, B, P
+        return remainder, N, B, P
 
     def _score_sum(self, f: RestFactor, T: Matrix, N: Matrix, size: int) -> Matrix:
         """Sum over levels of ``[Z'PZ]_ii``: N T^-1, or without division if T is near singular."""

@@ -65,7 +65,7 @@ class Progress:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Certificate:
     """Evidence that a fit is the optimum.
 
@@ -108,6 +108,8 @@ class Certificate:
             f"certificate {verdict}: relative gradient {self.relative_gradient:.1e}, {null}, "
             f"smallest curvature {self.smallest_curvature:.2g}"
         )
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True, eq=False)

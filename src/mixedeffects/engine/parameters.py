@@ -6,6 +6,7 @@ A term with k columns has ``k (k + 1) / 2`` entries: the lower triangle of T, co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,11 @@ def n_parameters(term_columns: Sequence[int]) -> int:
     return sum(k * (k + 1) // 2 for k in term_columns)
 
 
+@cache
 def lower_entries(k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns of the lower triangle of a k x k matrix, column by column."""
     columns, rows = np.triu_indices(k)
+    rows.flags.writeable = columns.flags.writeable = False
     return rows, columns
 
 

@@ -1,0 +1,54 @@
+"""Linear mixed models whose marginal covariance V = Z G Z' + R is an object you can work with.
+
+>>> import mixedeffects as me
+>>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+>>> me.gls(m.X, m.y, m.V).coef.round(2).tolist() == m.fixef.round(2).tolist()
+True
+"""
+
+from importlib.metadata import version as _version
+
+from mixedeffects import plot
+from mixedeffects.covariance import (
+    GLSResult,
+    MarginalCovariance,
+    RandomEffectsCovariance,
+    ResidualCovariance,
+    VarCorr,
+    gls,
+)
+from mixedeffects.datasets import list_datasets, load_dataset
+from mixedeffects.engine import Certificate, Control, Optimum, Progress
+from mixedeffects.errors import (
+    ConvergenceWarning,
+    DataError,
+    FormulaError,
+    MixedEffectsError,
+    ModelError,
+)
+from mixedeffects.model import LinearMixedModel, lmer
+
+__version__ = _version("mixedeffects")
+
+__all__ = [
+    "Certificate",
+    "Control",
+    "ConvergenceWarning",
+    "DataError",
+    "FormulaError",
+    "GLSResult",
+    "LinearMixedModel",
+    "MarginalCovariance",
+    "MixedEffectsError",
+    "ModelError",
+    "Optimum",
+    "Progress",
+    "RandomEffectsCovariance",
+    "ResidualCovariance",
+    "VarCorr",
+    "gls",
+    "list_datasets",
+    "lmer",
+    "load_dataset",
+    "plot",
+]

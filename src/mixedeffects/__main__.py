@@ -1,0 +1,7 @@
+"""``python -m mixedeffects`` is the command line."""
+
+import sys
+
+from mixedeffects.cli import main
+
+sys.exit(main())

@@ -1,0 +1,204 @@
+"""The command line: ``mixedeffects demo`` and ``mixedeffects fit``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.io
+import scipy.sparse
+
+import mixedeffects as me
+from mixedeffects.inference.coefficients import DDF_METHODS
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        By default those of the process.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (me.MixedEffectsError, OSError, ImportError) as error:
+        print(f"mixedeffects: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("mixedeffects: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mixedeffects", description="Linear mixed models, and their V as a matrix."
+    )
+    parser.add_argument("--version", action="version", version=me.__version__)
+    commands = parser.add_subparsers(required=True, metavar="{demo,fit}")
+
+    demo = commands.add_parser("demo", help="run the post: extracting V from a mixed model")
+    demo.add_argument(
+        "--output",
+        type=Path,
+        default=Path("mixedeffects-demo"),
+        help="folder for the figures (default: ./mixedeffects-demo)",
+    )
+    demo.set_defaults(run=_demo)
+
+    fit = commands.add_parser("fit", help="fit a model to a data file")
+    fit.add_argument("data", help="csv, csv.gz, parquet or arrow file, or a bundled dataset's name")
+    fit.add_argument("formula", help="for example 'Reaction ~ Days + (Days | Subject)'")
+    fit.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    fit.add_argument("--weights", metavar="COLUMN", help="prior weights")
+    fit.add_argument("--offset", metavar="COLUMN", help="offset")
+    fit.add_argument(
+        "--factor",
+        metavar="COLUMN",
+        action="append",
+        default=[],
+        help="read this column as categorical (may be repeated)",
+    )
+    fit.add_argument(
+        "--ddf", choices=DDF_METHODS, default="satterthwaite", help="degrees of freedom"
+    )
+    fit.add_argument("--save-v", type=Path, metavar="FILE", help="write V: .npz, .mtx or .csv")
+    fit.add_argument("--html", type=Path, metavar="FILE", help="write the summary as HTML")
+    fit.add_argument("--json", action="store_true", help="print the estimates as JSON")
+    fit.add_argument(
+        "--safe",
+        action="store_true",
+        help="accept only names, numbers, operators and known functions in the formula",
+    )
+    fit.add_argument("--progress", action="store_true", help="show iterations on standard error")
+    fit.set_defaults(run=_fit)
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from mixedeffects.demo import run
+
+    print(run(options.output), end="")
+    return 0
+
+
+def _fit(options: argparse.Namespace) -> int:
+    if options.safe:
+        from mixedeffects.formula.safety import check_safe
+
+        check_safe(options.formula)
+    if options.save_v is not None:
+        _matrix_writer(options.save_v)
+    data = _read(options.data)
+    for column in options.factor:
+        if column not in data.columns:
+            raise me.DataError(f"--factor {column}: there is no such column in {options.data}.")
+        data[column] = data[column].astype("category")
+    model = me.lmer(
+        options.formula,
+        data,
+        reml=not options.ml,
+        weights=options.weights,
+        offset=options.offset,
+        progress=options.progress,
+    )
+    summary = model.summary(ddf=options.ddf)
+    print(json.dumps(_as_json(model, options.ddf), indent=2) if options.json else summary)
+    if options.html is not None:
+        page = (
+            "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+            "<title>mixedeffects</title></head>\n"
+            f"<body>\n{summary._repr_html_()}\n</body></html>\n"
+        )
+        _write_whole(options.html, lambda path: path.write_text(page, encoding="utf-8"))
+    if options.save_v is not None:
+        write = _matrix_writer(options.save_v)
+        _write_whole(options.save_v, lambda path: write(path, model))
+    return 0
+
+
+def _read(source: str) -> pd.DataFrame:
+    path = Path(source)
+    if not path.exists():
+        if path.suffix or "/" in source:
+            raise me.DataError(f"There is no file {source!r}.")
+        return me.load_dataset(source)
+    name = path.name.lower()
+    if name.endswith((".csv", ".csv.gz")):
+        data = pd.read_csv(path)
+    elif name.endswith(".parquet"):
+        data = pd.read_parquet(path)
+    elif name.endswith((".arrow", ".feather")):
+        data = pd.read_feather(path)
+    else:
+        raise me.DataError(
+            f"The format of {source!r} is not known: use .csv, .csv.gz, .parquet or .arrow."
+        )
+    data.attrs["name"] = path.name
+    return data
+
+
+def _as_json(model: me.LinearMixedModel, ddf: str) -> dict[str, Any]:
+    table = model.coef_table(ddf=ddf)
+    return {
+        "formula": model.formula,
+        "reml": model.reml,
+        "nobs": model.nobs,
+        "ngroups": model.ngroups,
+        "criterion": model.criterion,
+        "loglik": model.loglik,
+        "aic": model.aic,
+        "bic": model.bic,
+        "sigma": model.sigma,
+        "theta": model.theta.tolist(),
+        "singular": model.is_singular,
+        "converged": model.converged,
+        "evaluations": model.optimum.evaluations,
+        "coefficients": {
+            name: {column: _number(value) for column, value in row.items()}
+            for name, row in table.iterrows()
+        },
+        "varcorr": {label: model.varcorr[label].to_numpy().tolist() for label in model.varcorr},
+        "rows_dropped": len(model.dropped.rows),
+        "columns_dropped": list(model.dropped.columns),
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _matrix_writer(path: Path) -> Callable[[Path, me.LinearMixedModel], object]:
+    writers: dict[str, Callable[[Path, me.LinearMixedModel], object]] = {
+        ".npz": lambda p, m: scipy.sparse.save_npz(p, m.V.sparse()),
+        ".mtx": lambda p, m: scipy.io.mmwrite(p, scipy.sparse.coo_matrix(m.V.sparse())),
+        ".csv": lambda p, m: pd.DataFrame(
+            m.V.dense(), index=m.V.index, columns=list(m.V.index)
+        ).to_csv(p),
+    }
+    if path.suffix not in writers:
+        raise me.DataError(f"--save-v {path}: the name must end in .npz, .mtx or .csv.")
+    return writers[path.suffix]
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write beside the target and move: the file is there whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mixedeffects-") as folder:
+        temporary = Path(folder) / path.name
+        write(temporary)
+        temporary.replace(path)
+    print(f"{path} written", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

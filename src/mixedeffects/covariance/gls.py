@@ -1,0 +1,143 @@
+"""Generalized least squares with a given V: the post's ``getFE``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.linalg
+import scipy.sparse
+import scipy.sparse.linalg
+from numpy.typing import NDArray
+
+from mixedeffects.errors import DataError, ModelError
+
+__all__ = ["GLSResult", "gls"]
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class GLSResult:
+    """Generalized least-squares estimate.
+
+    Attributes
+    ----------
+    coef : Series, length p
+        ``(X'V^-1X)^-1 X'V^-1y``.
+    vcov : DataFrame, p x p
+        ``(X'V^-1X)^-1``.
+    """
+
+    coef: pd.Series
+    vcov: pd.DataFrame
+
+    @property
+    def se(self) -> pd.Series:
+        """Standard errors, the square roots of the diagonal of vcov."""
+        return pd.Series(np.sqrt(np.diag(self.vcov)), index=self.coef.index, name="Std. Error")
+
+    def __repr__(self) -> str:
+        table = pd.DataFrame({"Estimate": self.coef, "Std. Error": self.se})
+        return "Generalized least squares\n" + table.to_string(float_format="{:.6g}".format)
+
+
+def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult:
+    """Generalized least squares: ``(X'V^-1X)^-1 X'V^-1y``.
+
+    Parameters
+    ----------
+    X : array or DataFrame, shape (n, p)
+        Model matrix of full column rank; a DataFrame's column names name the coefficients.
+    y : array or Series, shape (n,)
+        Response.
+    V : MarginalCovariance, array or scipy sparse matrix, shape (n, n)
+        Covariance matrix of y, symmetric and positive definite. Anything with a ``solve`` method
+        and a ``shape`` will do.
+    names : sequence of str, optional
+        Names of the coefficients; by default those of a DataFrame X, else their positions.
+
+    Returns
+    -------
+    GLSResult
+
+    Raises
+    ------
+    DataError
+        If shapes do not match or a value is not finite.
+    ModelError
+        If V is not positive definite or X not of full column rank.
+
+    References
+    ----------
+    Aitken, A. C. (1936). On least squares and linear combination of observations. Proceedings of
+    the Royal Society of Edinburgh 55, 42-48.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    >>> me.gls(m.X, m.y, m.V.sparse()).coef.round(2).tolist()
+    [251.41, 10.47]
+    """
+    if names is None:
+        names = list(X.columns) if isinstance(X, pd.DataFrame) else None
+    matrix = np.asarray(X, dtype=np.float64)
+    if matrix.ndim == 1:
+        matrix = matrix[:, None]
+    response = np.asarray(y, dtype=np.float64).reshape(-1)
+    n, p = matrix.shape
+    if response.shape[0] != n or tuple(V.shape) != (n, n):
+        raise DataError(
+            f"The shapes do not match: X is {n} x {p}, y has {response.shape[0]} values and V is "
+            f"{' x '.join(str(s) for s in V.shape)}; V must be n x n for n rows of X."
+        )
+    if not (np.isfinite(matrix).all() and np.isfinite(response).all()):
+        raise DataError("X or y contains values that are not finite.")
+    solved = _solver(V)(np.column_stack([matrix, response]))
+    information = matrix.T @ solved[:, :p]
+    information = 0.5 * (information + information.T)
+    size = np.sqrt(np.diag(information))
+    if not (size > 0.0).all():
+        raise ModelError("X has a column of zeros, or V is not positive definite.")
+    values = np.linalg.eigvalsh(information / np.outer(size, size)) if p else np.ones(1)
+    if values[0] < 1e-14:
+        raise ModelError("X does not have full column rank: drop the collinear columns.")
+    inverse = np.linalg.inv(information / np.outer(size, size)) / np.outer(size, size)
+    index = pd.RangeIndex(p) if names is None else pd.Index(list(names))
+    if len(index) != p:
+        raise DataError(f"There are {len(index)} names for the {p} columns of X.")
+    coef = inverse @ (matrix.T @ solved[:, p])
+    # One step of refinement takes out what the normal equations lost.
+    residual = response - matrix @ coef
+    coef = coef + inverse @ (solved[:, :p].T @ residual)
+    return GLSResult(
+        pd.Series(coef, index=index, name="Estimate"),
+        pd.DataFrame(inverse, index=index, columns=index),
+    )
+
+
+def _solver(V: Any) -> Callable[[Matrix], Matrix]:
+    if hasattr(V, "solve"):
+        return lambda B: np.asarray(V.solve(B))
+    if scipy.sparse.issparse(V):
+        # Diagonal pivots keep the factorisation symmetric, so their signs tell definiteness.
+        sparse: Any = V
+        factor = scipy.sparse.linalg.splu(
+            sparse.tocsc(),
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
+        if not (factor.U.diagonal() > 0).all():
+            raise ModelError("V is not positive definite.")
+        return lambda B: np.asarray(factor.solve(B))
+    dense = np.asarray(V, dtype=np.float64)
+    try:
+        root = scipy.linalg.cho_factor(dense, lower=True)
+    except np.linalg.LinAlgError:
+        raise ModelError("V is not positive definite.") from None
+    return lambda B: np.asarray(scipy.linalg.cho_solve(root, B))

@@ -1,0 +1,125 @@
+"""G, the covariance matrix of the random effects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.linalg
+import scipy.sparse
+from numpy.typing import NDArray
+
+from mixedeffects.covariance.design import z_labels
+from mixedeffects.errors import ModelError
+from mixedeffects.frame.model_frame import RandomTerm
+
+__all__ = ["RandomEffectsCovariance"]
+
+Matrix = NDArray[np.float64]
+
+
+class RandomEffectsCovariance:
+    """G = Var(b): one k x k covariance per term, repeated for each of its levels.
+
+    Parameters
+    ----------
+    terms : sequence of RandomTerm
+        The terms, in Z's order.
+    blocks : sequence of ndarray (k, k)
+        Covariance matrix of each term's effects, in squared units of the response.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    >>> m.G["Subject"].round(1)
+                 (Intercept)  Days
+    (Intercept)        612.1   9.6
+    Days                 9.6  35.1
+    >>> m.G.shape
+    (36, 36)
+    """
+
+    def __init__(self, terms: Sequence[RandomTerm], blocks: Sequence[Matrix]) -> None:
+        self._terms = tuple(terms)
+        self._blocks = tuple(blocks)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(q, q), q the number of random effects."""
+        q = sum(term.n_levels * term.n_columns for term in self._terms)
+        return q, q
+
+    def __getitem__(self, label: str) -> pd.DataFrame:
+        """Covariance matrix of one term's effects, k x k."""
+        for term, block in zip(self._terms, self._blocks, strict=True):
+            if term.label == label:
+                return pd.DataFrame(block, index=term.columns, columns=list(term.columns))
+        raise ModelError(
+            f"There is no random-effects term {label!r}; "
+            f"the terms are {', '.join(repr(t.label) for t in self._terms)}."
+        )
+
+    def keys(self) -> list[str]:
+        """Labels of the terms."""
+        return [term.label for term in self._terms]
+
+    def blocks(self) -> pd.DataFrame:
+        """One block per term on the diagonal, ``bdiag(VarCorr(m))`` in R.
+
+        Returns
+        -------
+        DataFrame, sum of k square
+            Rows and columns labelled by term and column name.
+        """
+        labels = pd.MultiIndex.from_tuples(
+            [(term.label, column) for term in self._terms for column in term.columns],
+            names=["term", "column"],
+        )
+        return pd.DataFrame(scipy.linalg.block_diag(*self._blocks), index=labels, columns=labels)
+
+    def sparse(self) -> scipy.sparse.csc_array:
+        """G in Z's column order, ``bdiag(kronecker(diag(l), G_t), ...)`` in R: q x q."""
+        return scipy.sparse.csc_array(
+            scipy.sparse.block_diag(
+                [
+                    scipy.sparse.kron(scipy.sparse.eye_array(term.n_levels), block)
+                    for term, block in zip(self._terms, self._blocks, strict=True)
+                ]
+            )
+        )
+
+    def dense(self) -> Matrix:
+        """G as an ndarray, q x q."""
+        return np.asarray(self.sparse().toarray())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Matrix:
+        """G as an ndarray, for NumPy."""
+        return self.dense().astype(np.float64 if dtype is None else dtype)
+
+    def labels(self) -> pd.MultiIndex:
+        """(term, level, column) of each row of G, that is of each column of Z."""
+        return pd.MultiIndex.from_tuples(z_labels(self._terms), names=["term", "level", "column"])
+
+    def plot(self, *, ax: Any = None, **options: Any) -> Any:
+        """Picture of G, q x q; returns the matplotlib Axes."""
+        from mixedeffects.display import plots
+
+        start, groups = 0, []
+        for term in self._terms:
+            stop = start + term.n_levels * term.n_columns
+            groups.append((term.label, start, stop))
+            start = stop
+        options.setdefault("title", "G, covariance of the random effects")
+        return plots.covariance(self.sparse(), ax=ax, groups=groups, **options)
+
+    def __repr__(self) -> str:
+        head = f"G: {self.shape[0]} x {self.shape[1]}, block-diagonal"
+        parts = [
+            f"{term.label}: {term.n_levels} levels, each with covariance\n"
+            + self[term.label].to_string(float_format="{:.5g}".format)
+            for term in self._terms
+        ]
+        return "\n".join([head, *parts])

@@ -1,0 +1,61 @@
+"""R, the covariance matrix of the residual errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+__all__ = ["ResidualCovariance"]
+
+Matrix = NDArray[np.float64]
+
+
+class ResidualCovariance:
+    """R = sigma^2 W^-1, diagonal; prior weights included.
+
+    Parameters
+    ----------
+    sigma : float
+        Residual standard deviation at unit weight.
+    weights : ndarray, shape (n,), or None
+        Prior weights.
+    n : int
+        Number of rows.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    >>> m.R.diag()[:3].round(2)
+    array([654.94, 654.94, 654.94])
+    """
+
+    def __init__(self, sigma: float, weights: Matrix | None, n: int) -> None:
+        self._sigma = sigma
+        self._weights = weights
+        self._n = n
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, n)."""
+        return self._n, self._n
+
+    def diag(self) -> Matrix:
+        """The diagonal, shape (n,), in squared units of the response."""
+        variance = np.full(self._n, self._sigma**2)
+        return variance if self._weights is None else variance / self._weights
+
+    def sparse(self) -> scipy.sparse.csc_array:
+        """R as a sparse n x n matrix."""
+        return scipy.sparse.csc_array(scipy.sparse.diags_array(self.diag()))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Matrix:
+        """R as an ndarray, for NumPy."""
+        return np.diag(self.diag()).astype(np.float64 if dtype is None else dtype)
+
+    def __repr__(self) -> str:
+        weighted = "" if self._weights is None else ", divided by the prior weights"
+        return f"R: {self._n} x {self._n}, diagonal: {self._sigma**2:.6g}{weighted}"

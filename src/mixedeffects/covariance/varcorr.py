@@ -1,0 +1,134 @@
+"""Variances and correlations of the random effects, as R's ``VarCorr`` gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.errors import ModelError
+from mixedeffects.frame.model_frame import RandomTerm
+
+__all__ = ["VarCorr"]
+
+Matrix = NDArray[np.float64]
+
+
+class VarCorr:
+    """Estimated variances, standard deviations and correlations, term by term.
+
+    Parameters
+    ----------
+    terms : sequence of RandomTerm
+        The random-effects terms.
+    blocks : sequence of ndarray (k, k)
+        Covariance matrix of each term's effects, in squared units of the response.
+    sigma : float
+        Residual standard deviation.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    >>> m.varcorr["Subject"].round(1)
+                 (Intercept)  Days
+    (Intercept)        612.1   9.6
+    Days                 9.6  35.1
+    >>> round(m.varcorr.sigma, 2)
+    25.59
+    """
+
+    def __init__(self, terms: Sequence[RandomTerm], blocks: Sequence[Matrix], sigma: float) -> None:
+        self._columns = {term.label: term.columns for term in terms}
+        self._blocks = {term.label: block for term, block in zip(terms, blocks, strict=True)}
+        #: Residual standard deviation.
+        self.sigma = sigma
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._blocks)
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def keys(self) -> list[str]:
+        """Labels of the terms."""
+        return list(self._blocks)
+
+    def _block(self, label: str) -> Matrix:
+        if label not in self._blocks:
+            known = ", ".join(repr(key) for key in self._blocks)
+            raise ModelError(f"There is no random-effects term {label!r}; the terms are {known}.")
+        return self._blocks[label]
+
+    def __getitem__(self, label: str) -> pd.DataFrame:
+        """Covariance matrix of one term's effects, k x k."""
+        names = list(self._columns[label]) if label in self._columns else []
+        return pd.DataFrame(self._block(label), index=names or None, columns=names or None)
+
+    def sd(self, label: str) -> pd.Series:
+        """Standard deviations of one term's effects, in units of the response."""
+        return pd.Series(
+            np.sqrt(np.diag(self._block(label))), index=list(self._columns[label]), name="Std.Dev."
+        )
+
+    def corr(self, label: str) -> pd.DataFrame:
+        """Correlation matrix of one term's effects; NaN beside a zero variance."""
+        block = self._block(label)
+        sd = np.sqrt(np.diag(block))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            correlation = block / np.outer(sd, sd)
+        np.fill_diagonal(correlation, 1.0)
+        correlation = np.where(np.isfinite(correlation), np.clip(correlation, -1, 1), np.nan)
+        names = list(self._columns[label])
+        return pd.DataFrame(correlation, index=names, columns=names)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per variance and covariance, as ``as.data.frame(VarCorr(m))`` in R.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``grp``, ``var1``, ``var2``, ``vcov``, ``sdcor``: for a variance ``var2`` is
+            missing and ``sdcor`` is the standard deviation; for a covariance ``sdcor`` is the
+            correlation.
+        """
+        rows: list[tuple[str, str | None, str | None, float, float]] = []
+        for label, covariance in self._blocks.items():
+            correlation = self.corr(label).to_numpy()
+            names = self._columns[label]
+            for name, variance in zip(names, np.diag(covariance), strict=True):
+                rows.append((label, name, None, float(variance), float(np.sqrt(variance))))
+            rows.extend(
+                (label, names[i], names[j], float(covariance[i, j]), float(correlation[i, j]))
+                for i in range(len(names))
+                for j in range(i + 1, len(names))
+            )
+        rows.append(("Residual", None, None, self.sigma**2, self.sigma))
+        return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
+
+    def summary_blocks(self) -> list[tuple[str, list[str], Matrix, Matrix | None]]:
+        """(label, column names, standard deviations, correlations or None) of each term."""
+        return [
+            (
+                label,
+                list(self._columns[label]),
+                self.sd(label).to_numpy(),
+                self.corr(label).to_numpy() if len(self._columns[label]) > 1 else None,
+            )
+            for label in self._blocks
+        ]
+
+    def _table(self) -> Any:
+        from mixedeffects.display import VarCorrBlock, varcorr_table
+
+        blocks = [VarCorrBlock(*parts) for parts in self.summary_blocks()]
+        return varcorr_table(blocks, self.sigma)
+
+    def __repr__(self) -> str:
+        return str(self._table())
+
+    def _repr_html_(self) -> str:
+        return str(self._table()._repr_html_())

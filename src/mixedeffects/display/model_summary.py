@@ -1,0 +1,91 @@
+"""From a fitted model to its `Summary`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from mixedeffects.display.summary import InformationCriteria, Summary
+from mixedeffects.display.varcorr_text import VarCorrBlock
+from mixedeffects.inference.coefficients import DDF_METHODS, coefficient_tests
+
+if TYPE_CHECKING:
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["summarise"]
+
+_TEST_METHODS = dict(
+    zip(
+        DDF_METHODS,
+        (
+            "t-tests use Satterthwaite's method",
+            "t-tests use n - p degrees of freedom",
+            "tests use the normal distribution",
+        ),
+        strict=True,
+    )
+)
+
+
+def summarise(model: LinearMixedModel, ddf: str, vcov: str) -> Summary:
+    """Collect what the summary of a fitted model shows."""
+    coefficients = coefficient_tests(model, ddf, vcov, level=None)
+    names = list(coefficients.index)
+    covariance = model.vcov(vcov).to_numpy()  # type: ignore[arg-type]
+    sd = np.sqrt(np.diag(covariance))
+    correlation = pd.DataFrame(covariance / np.outer(sd, sd), index=names, columns=names)
+    criterion: float | InformationCriteria = model.criterion
+    if not model.reml:
+        criterion = InformationCriteria(
+            model.aic, model.bic, model.loglik, model.criterion, model.df_resid
+        )
+    settings = model._settings
+    return Summary(
+        formula=model.formula,
+        reml=model.reml,
+        criterion=criterion,
+        varcorr=[
+            VarCorrBlock(label, columns, sds, correlations)
+            for label, columns, sds, correlations in model.varcorr.summary_blocks()
+        ],
+        residual=model.sigma,
+        nobs=model.nobs,
+        ngroups=model.ngroups,
+        coefficients=coefficients,
+        correlation=correlation if len(names) > 1 else None,
+        residual_quantiles=np.quantile(model.resid("scaled"), [0.0, 0.25, 0.5, 0.75, 1.0]),
+        test_method=_TEST_METHODS[ddf],
+        data_name=model.data_name,
+        weights_name=settings["weights"] if isinstance(settings["weights"], str) else None,
+        offset_name=settings["offset"] if isinstance(settings["offset"], str) else None,
+        notes=_notes(model, ddf),
+    )
+
+
+def _notes(model: LinearMixedModel, ddf: str) -> list[str]:
+    notes = []
+    dropped = model.dropped
+    if len(dropped.rows):
+        missing = ", ".join(
+            f"{name} {count:,}" for name, count in dropped.missing_by_column.items()
+        )
+        notes.append(f"{len(dropped.rows):,} rows removed for missing values ({missing})")
+    if dropped.columns:
+        several = "columns" if len(dropped.columns) > 1 else "column"
+        notes.append(
+            f"fixed-effect model matrix is rank deficient, so {len(dropped.columns)} {several} "
+            f"dropped: {', '.join(dropped.columns)}"
+        )
+    if model.is_singular:
+        note = (
+            "boundary (singular) fit: some combination of the random effects is estimated to have "
+            "no variance"
+        )
+        if ddf == "satterthwaite":
+            note += "; Satterthwaite's degrees of freedom can be far off there"
+        notes.append(note)
+    if not model.converged:
+        notes.append(f"NOT CONVERGED: {model.optimum.message}")
+    return notes

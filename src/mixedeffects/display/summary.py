@@ -1,0 +1,330 @@
+"""The summary of a fitted model, laid out as readers of lme4 and lmerTest expect it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from mixedeffects.display.coefficients import coefficient_table, correlation_table
+from mixedeffects.display.numbers import format_numbers, round_number, zap_small
+from mixedeffects.display.tables import DEFAULT_WIDTH, Table, html_document, named_row
+from mixedeffects.display.varcorr_text import VarCorrBlock, varcorr_table
+
+__all__ = ["InformationCriteria", "Summary"]
+
+# lme4 stops printing the correlations beyond this many coefficients.
+CORRELATION_LIMIT = 12
+
+
+@dataclass(frozen=True)
+class InformationCriteria:
+    """What the summary of a maximum-likelihood fit prints in place of the REML criterion.
+
+    Parameters
+    ----------
+    aic, bic, loglik, deviance : float
+        Information criteria, log-likelihood and minus twice the log-likelihood.
+    df_resid : float
+        Observations minus all parameters.
+
+    Examples
+    --------
+    >>> InformationCriteria(1763.94, 1783.10, -875.97, 1751.94, 174).table()
+         AIC      BIC   logLik deviance df.resid
+      1763.9   1783.1   -876.0   1751.9      174
+    """
+
+    aic: float
+    bic: float
+    loglik: float
+    deviance: float
+    df_resid: float
+
+    def table(self) -> Table:
+        """One row of all five numbers with a common number of decimals."""
+        values = (self.aic, self.bic, self.loglik, self.deviance, self.df_resid)
+        rounded = [round_number(value, 1) for value in values]
+        texts = [*format_numbers(rounded)[:4], *format_numbers(rounded[4:])]
+        return named_row(["AIC", "BIC", "logLik", "deviance", "df.resid"], texts)
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A heading with what stands below it; both renderings are made from this."""
+
+    heading: str = ""
+    before: tuple[str, ...] = ()
+    table: Table | None = None
+    after: tuple[str, ...] = ()
+
+    def to_text(self, width: int | None) -> str:
+        parts = [f"{self.heading}:"] if self.heading else []
+        parts += self.before
+        if self.table is not None:
+            parts.append(self.table.to_text(width))
+        return "\n".join(line.rstrip() for line in [*parts, *self.after])
+
+    def to_html(self) -> str:
+        parts = [f"<h4>{escape(self.heading)}</h4>"] if self.heading else []
+        parts += [f"<p>{escape(line.strip())}</p>" for line in self.before]
+        if self.table is not None:
+            parts.append(self.table.to_html())
+        parts += [f"<p>{escape(line.strip())}</p>" for line in self.after]
+        return "\n".join(parts)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Summary:
+    """Everything a summary prints, as plain data.
+
+    ``str()`` and ``repr()`` give the text, ``_repr_html_()`` the same sections in HTML.
+
+    Parameters
+    ----------
+    formula : str
+        The model formula as it is to be shown.
+    reml : bool
+        Whether the fit maximised the restricted likelihood.
+    criterion : float or InformationCriteria
+        REML criterion at the optimum, or the information criteria of a maximum-likelihood fit.
+    varcorr : sequence of VarCorrBlock
+        Random-effect terms in the order to print.
+    residual : float
+        Residual standard deviation.
+    nobs : int
+        Number of observations used.
+    ngroups : mapping of str to int
+        Number of levels by grouping factor.
+    coefficients : DataFrame
+        One row per fixed effect with columns ``Estimate``, ``Std. Error``, ``df``, ``t value``
+        and ``Pr(>|t|)``; ``df`` and the p-values may be absent.
+    correlation : DataFrame, optional
+        Correlation matrix of the fixed effects.
+    residual_quantiles : array_like of float, shape (5,), optional
+        Minimum, quartiles and maximum of the scaled residuals.
+    test_method : str, optional
+        How the tests were made, as in ``"t-tests use Satterthwaite's method"``.
+    data_name, weights_name, offset_name : str, optional
+        Names to show for the data, the prior weights and the offset.
+    notes : sequence of str
+        Remarks printed at the end: rows or columns dropped, singular fit, convergence.
+    digits : int
+        Significant digits.
+    stars : bool
+        Whether to print significance codes.
+    correlation_limit : int or None
+        The correlations are not printed for more coefficients than this; None always prints.
+
+    Raises
+    ------
+    ValueError
+        If the parts do not fit together.
+
+    Examples
+    --------
+    >>> Summary(
+    ...     formula="Reaction ~ 1 + (1 | Subject)",
+    ...     reml=True,
+    ...     criterion=1904.3265,
+    ...     varcorr=[VarCorrBlock("Subject", ["(Intercept)"], [35.7536])],
+    ...     residual=44.2589,
+    ...     nobs=180,
+    ...     ngroups={"Subject": 18},
+    ...     coefficients=pd.DataFrame(
+    ...         {"Estimate": [298.5079], "Std. Error": [9.0499], "t value": [32.9847]},
+    ...         index=["(Intercept)"],
+    ...     ),
+    ... )
+    Linear mixed model fit by REML
+    Formula: Reaction ~ 1 + (1 | Subject)
+    <BLANKLINE>
+    REML criterion at convergence: 1904.3
+    <BLANKLINE>
+    Random effects:
+     Groups   Name        Variance Std.Dev.
+     Subject  (Intercept) 1278     35.75
+     Residual             1959     44.26
+    Number of obs: 180, groups:  Subject, 18
+    <BLANKLINE>
+    Fixed effects:
+                Estimate Std. Error t value
+    (Intercept)   298.51       9.05   32.98
+    """
+
+    formula: str
+    reml: bool
+    criterion: float | InformationCriteria
+    varcorr: Sequence[VarCorrBlock]
+    residual: float
+    nobs: int
+    ngroups: Mapping[str, int]
+    coefficients: pd.DataFrame
+    correlation: pd.DataFrame | None = None
+    residual_quantiles: ArrayLike | None = None
+    test_method: str | None = None
+    data_name: str | None = None
+    weights_name: str | None = None
+    offset_name: str | None = None
+    notes: Sequence[str] = ()
+    digits: int = 4
+    stars: bool = True
+    correlation_limit: int | None = CORRELATION_LIMIT
+
+    def __post_init__(self) -> None:
+        if self.reml is isinstance(self.criterion, InformationCriteria):
+            raise ValueError(
+                "criterion must be a number for a REML fit and InformationCriteria for a "
+                "maximum-likelihood fit"
+            )
+        if self.residual_quantiles is not None and np.shape(self.residual_quantiles) != (5,):
+            raise ValueError(
+                "residual_quantiles must be five numbers, not an array of shape "
+                f"{np.shape(self.residual_quantiles)}"
+            )
+        p = len(self.coefficients)
+        if self.correlation is not None and self.correlation.shape != (p, p):
+            raise ValueError(
+                f"correlation must be {p} x {p} like the coefficients, not of shape "
+                f"{self.correlation.shape}"
+            )
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def __repr__(self) -> str:
+        return self.to_text()
+
+    def _repr_html_(self) -> str:
+        return html_document(self.to_html())
+
+    def to_text(self, width: int | None = DEFAULT_WIDTH) -> str:
+        """Render fixed-width text.
+
+        Parameters
+        ----------
+        width : int, optional
+            Tables and sentences are broken to fit this width; None never breaks.
+
+        Returns
+        -------
+        str
+            Lines without trailing blanks.
+        """
+        return "\n\n".join(section.to_text(width) for section in self._sections(width))
+
+    def to_html(self) -> str:
+        """Render one heading and table per section, without style rules.
+
+        Returns
+        -------
+        str
+            HTML in which every text is escaped.
+        """
+        return "\n".join(section.to_html() for section in self._sections(None))
+
+    def with_correlation(self) -> Summary:
+        """Return the same summary printing the correlations of however many coefficients.
+
+        Returns
+        -------
+        Summary
+            A copy with ``correlation_limit=None``.
+        """
+        return replace(self, correlation_limit=None)
+
+    def _sections(self, width: int | None) -> list[_Section]:
+        sections = [
+            _Section(before=self._title_lines(width)),
+            self._criterion_section(),
+            self._residual_section(),
+            _Section(
+                "Random effects",
+                table=varcorr_table(
+                    self.varcorr, self.residual, self.digits, ("Variance", "Std.Dev.")
+                ),
+                after=self._size_lines(width),
+            ),
+            self._coefficient_section(),
+            self._correlation_section(),
+            self._note_section(width),
+        ]
+        return [section for section in sections if section is not None]
+
+    def _title_lines(self, width: int | None) -> tuple[str, ...]:
+        method = "REML" if self.reml else "maximum likelihood"
+        title = f"Linear mixed model fit by {method}"
+        if self.test_method:
+            title += f". {self.test_method}"
+        named = {
+            "Formula": self.formula,
+            "   Data": self.data_name,
+            "Weights": self.weights_name,
+            " Offset": self.offset_name,
+        }
+        return (
+            *_wrap(title, width),
+            *(f"{label}: {text}" for label, text in named.items() if text is not None),
+        )
+
+    def _criterion_section(self) -> _Section:
+        if isinstance(self.criterion, InformationCriteria):
+            return _Section(table=self.criterion.table())
+        (text,) = format_numbers([round_number(self.criterion, 1)])
+        return _Section(before=(f"REML criterion at convergence: {text}",))
+
+    def _residual_section(self) -> _Section | None:
+        if self.residual_quantiles is None:
+            return None
+        quantiles = np.asarray(self.residual_quantiles, dtype=float).tolist()
+        texts = format_numbers(zap_small(quantiles, self.digits + 1), self.digits)
+        names = ["Min", "1Q", "Median", "3Q", "Max"]
+        return _Section("Scaled residuals", table=named_row(names, texts))
+
+    def _size_lines(self, width: int | None) -> tuple[str, ...]:
+        observations = f"Number of obs: {self.nobs}, groups: "
+        groups = "; ".join(f"{name}, {count}" for name, count in self.ngroups.items())
+        if not groups:
+            return (observations.removesuffix(", groups: "),)
+        line = f"{observations} {groups}"
+        return (line,) if width is None or len(line) <= width else (observations, groups)
+
+    def _coefficient_section(self) -> _Section | None:
+        if self.coefficients.empty:
+            return None
+        table = coefficient_table(self.coefficients, self.digits, stars=self.stars)
+        return _Section("Fixed effects", table=table)
+
+    def _correlation_section(self) -> _Section | None:
+        p = len(self.coefficients)
+        if self.correlation is None or p < 2:
+            return None
+        if self.correlation_limit is not None and p > self.correlation_limit:
+            return _Section(
+                before=(
+                    "Correlation matrix not shown by default, as "
+                    f"p = {p} > {self.correlation_limit}.",
+                    "Use .with_correlation() to print it, or",
+                    "    .correlation        if you need it",
+                )
+            )
+        return _Section("Correlation of Fixed Effects", table=correlation_table(self.correlation))
+
+    def _note_section(self, width: int | None) -> _Section | None:
+        if not self.notes:
+            return None
+        return _Section(before=tuple(line for note in self.notes for line in _wrap(note, width)))
+
+
+def _wrap(text: str, width: int | None) -> list[str]:
+    """Break a sentence at blanks; continued lines are indented."""
+    if width is None or len(text) <= width:
+        return [text]
+    return textwrap.wrap(
+        text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )

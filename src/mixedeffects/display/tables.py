@@ -1,0 +1,261 @@
+"""One table, two renderings: fixed-width text as R prints it, and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Literal
+
+from mixedeffects.display.numbers import pad_to_common_width
+
+__all__ = ["Column", "Table", "html_document", "named_row"]
+
+DEFAULT_WIDTH = 80
+
+# Everything inherits the page's colours, so the same rules serve light and dark notebooks.
+_STYLE = """
+.mixedeffects table {border-collapse: collapse; margin: 0.2em 0 0.4em 0; color: inherit;
+  background: transparent; font-variant-numeric: tabular-nums;}
+.mixedeffects th, .mixedeffects td {padding: 0.1em 0.7em; color: inherit; text-align: left;
+  background: transparent; border: 0; white-space: nowrap;}
+.mixedeffects thead th {border-bottom: 1px solid currentColor; font-weight: 600;}
+.mixedeffects tbody th {font-weight: normal;}
+.mixedeffects .number {text-align: right;}
+.mixedeffects caption {text-align: left; color: inherit; font-weight: 600;}
+.mixedeffects h4 {margin: 0.8em 0 0.2em 0; font-size: 1em;}
+.mixedeffects p {margin: 0.1em 0;}
+.mixedeffects .footnote {font-size: 0.9em; opacity: 0.8;}
+"""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of texts with its header.
+
+    Parameters
+    ----------
+    header : str
+        Column header; may be empty.
+    cells : tuple of str
+        One text per row.
+    align : {"left", "right"}
+        Alignment in the text rendering.
+    numeric : bool
+        Numbers are aligned to the right in HTML whatever the text rendering does.
+
+    Examples
+    --------
+    >>> Column("df", ("17", " 4")).width
+    2
+    """
+
+    header: str
+    cells: tuple[str, ...]
+    align: Literal["left", "right"] = "right"
+    numeric: bool = True
+
+    @property
+    def width(self) -> int:
+        """Characters the widest of header and cells takes."""
+        return max(len(self.header), *map(len, self.cells), 0)
+
+    def lines(self) -> list[str]:
+        """Header and cells, padded to the column's width."""
+        texts = [self.header, *self.cells]
+        return pad_to_common_width(texts, left=self.align == "right")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of texts, with row labels, a caption and footnotes.
+
+    ``str()`` and ``repr()`` give the text, ``_repr_html_()`` the same cells in HTML.
+
+    Parameters
+    ----------
+    columns : tuple of Column
+        The columns, all of one length.
+    labels : tuple of str, optional
+        Row labels. Without them the text starts with the first column; with empty ones it starts
+        with a blank.
+    caption : str, optional
+        A line above the table.
+    footnotes : tuple of str
+        Lines below the table; the text has a rule above them.
+
+    Raises
+    ------
+    ValueError
+        If columns and labels differ in length.
+
+    Examples
+    --------
+    >>> estimates = Column("Estimate", ("251.405", " 10.467"))
+    >>> Table((estimates,), labels=("(Intercept)", "Days"))
+                Estimate
+    (Intercept)  251.405
+    Days          10.467
+    """
+
+    columns: tuple[Column, ...]
+    labels: tuple[str, ...] | None = None
+    caption: str | None = None
+    footnotes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        lengths = {f"column {column.header!r}": len(column.cells) for column in self.columns}
+        if self.labels is not None:
+            lengths["labels"] = len(self.labels)
+        if len(set(lengths.values())) > 1:
+            listing = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+            raise ValueError(f"the parts of a table must have one length, not {listing}")
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def __repr__(self) -> str:
+        return self.to_text()
+
+    def _repr_html_(self) -> str:
+        return html_document(self.to_html())
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows, the header not counted."""
+        if self.labels is not None:
+            return len(self.labels)
+        return len(self.columns[0].cells) if self.columns else 0
+
+    def to_text(self, width: int | None = DEFAULT_WIDTH) -> str:
+        """Render fixed-width text.
+
+        Parameters
+        ----------
+        width : int, optional
+            A table which needs this many characters or more continues in further blocks below,
+            each with the row labels, as R does. None never breaks.
+
+        Returns
+        -------
+        str
+            Lines without trailing blanks.
+        """
+        lines = [self.caption] if self.caption else []
+        for block in self._blocks(width):
+            lines += self._block_lines(block)
+        if self.footnotes:
+            lines += ["---", *self.footnotes]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def to_html(self) -> str:
+        """Render the bare ``<table>`` element and its footnotes, without style rules.
+
+        Returns
+        -------
+        str
+            HTML in which every text is escaped.
+        """
+        corner = [] if not self._has_visible_labels else ["<th></th>"]
+        header = corner + [
+            f"<th{_html_class(column)}>{escape(column.header.strip())}</th>"
+            for column in self.columns
+        ]
+        parts = ["<table>"]
+        if self.caption:
+            parts.append(f"<caption>{escape(self.caption)}</caption>")
+        parts.append(f"<thead><tr>{''.join(header)}</tr></thead>")
+        parts.append("<tbody>")
+        parts += [f"<tr>{''.join(self._html_row(row))}</tr>" for row in range(self.n_rows)]
+        parts.append("</tbody></table>")
+        parts += [f'<p class="footnote">{escape(note)}</p>' for note in self.footnotes]
+        return "\n".join(parts)
+
+    @property
+    def _has_visible_labels(self) -> bool:
+        return self.labels is not None and any(self.labels)
+
+    def _blocks(self, width: int | None) -> list[list[Column]]:
+        """Columns that stand side by side; a column too wide for the page stands alone."""
+        if width is None:
+            return [list(self.columns)]
+        margin = max(map(len, self.labels), default=0) if self.labels else 0
+        blocks: list[list[Column]] = [[]]
+        used = margin
+        for column in self.columns:
+            # R keeps the last character of the line free.
+            if blocks[-1] and used + 1 + column.width >= width:
+                blocks.append([])
+                used = margin
+            blocks[-1].append(column)
+            used += 1 + column.width
+        return blocks
+
+    def _block_lines(self, block: Sequence[Column]) -> list[str]:
+        parts = [column.lines() for column in block]
+        if self.labels is not None:
+            parts.insert(0, pad_to_common_width(["", *self.labels], left=False))
+        return [" ".join(cells) for cells in zip(*parts, strict=True)]
+
+    def _html_row(self, row: int) -> list[str]:
+        cells = []
+        if self._has_visible_labels and self.labels is not None:
+            cells.append(f'<th scope="row">{escape(self.labels[row].strip())}</th>')
+        cells += [
+            f"<td{_html_class(column)}>{escape(column.cells[row].strip())}</td>"
+            for column in self.columns
+        ]
+        return cells
+
+
+def named_row(names: Sequence[str], texts: Sequence[str]) -> Table:
+    """Make a table of one row and columns of one width, as R prints a named vector.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Column headers.
+    texts : sequence of str
+        The cells.
+
+    Returns
+    -------
+    Table
+        Columns aligned to the right, without row labels.
+
+    Examples
+    --------
+    >>> print("|" + str(named_row(["Min", "Median"], ["-3.95", "0.02"])))
+    |   Min Median
+     -3.95   0.02
+    """
+    padded = pad_to_common_width([*names, *texts])
+    headers, cells = padded[: len(names)], padded[len(names) :]
+    return Table(
+        tuple(Column(header, (cell,)) for header, cell in zip(headers, cells, strict=True))
+    )
+
+
+def html_document(*parts: str) -> str:
+    """Wrap HTML parts with the style rules all displays share.
+
+    Parameters
+    ----------
+    *parts : str
+        HTML elements, already escaped.
+
+    Returns
+    -------
+    str
+        One ``<div class="mixedeffects">`` which needs nothing from outside.
+
+    Examples
+    --------
+    >>> html_document("<p>251.4</p>").startswith('<div class="mixedeffects">')
+    True
+    """
+    return "\n".join(['<div class="mixedeffects">', f"<style>{_STYLE}</style>", *parts, "</div>"])
+
+
+def _html_class(column: Column) -> str:
+    return ' class="number"' if column.numeric else ""

@@ -1,0 +1,110 @@
+"""Tables with broom's column names, dots written as underscores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from mixedeffects.errors import ModelError
+from mixedeffects.residuals import fixed_part
+
+if TYPE_CHECKING:
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["augment", "glance", "tidy"]
+
+_EFFECTS = ("fixed", "ran_pars", "ran_vals")
+
+
+def tidy(model: LinearMixedModel, effects: str | Sequence[str]) -> pd.DataFrame:
+    """One row per parameter; see `LinearMixedModel.tidy`."""
+    wanted = (effects,) if isinstance(effects, str) else tuple(effects)
+    unknown = [name for name in wanted if name not in _EFFECTS]
+    if unknown or not wanted:
+        raise ModelError(
+            f"effects {unknown or list(wanted)} are not known; there are 'fixed', 'ran_pars' and "
+            "'ran_vals'."
+        )
+    makers = {"fixed": _fixed, "ran_pars": _random_parameters, "ran_vals": _random_values}
+    return pd.concat([makers[name](model) for name in wanted], ignore_index=True)
+
+
+def _fixed(model: LinearMixedModel) -> pd.DataFrame:
+    table = model.coef_table(level=None)
+    return pd.DataFrame(
+        {
+            "effect": "fixed",
+            "group": None,
+            "term": list(table.index),
+            "estimate": table["Estimate"].to_numpy(),
+            "std_error": table["Std. Error"].to_numpy(),
+            "statistic": table["t value"].to_numpy(),
+            "df": table["df"].to_numpy(),
+            "p_value": table["Pr(>|t|)"].to_numpy(),
+        }
+    )
+
+
+def _random_parameters(model: LinearMixedModel) -> pd.DataFrame:
+    frame = model.varcorr.to_frame()
+    single = frame["var2"].isna()
+    names = [
+        f"sd__{first if isinstance(first, str) else 'Observation'}"
+        if alone
+        else f"cor__{first}.{second}"
+        for first, second, alone in zip(frame["var1"], frame["var2"], single, strict=True)
+    ]
+    return pd.DataFrame(
+        {
+            "effect": "ran_pars",
+            "group": frame["grp"],
+            "term": names,
+            "estimate": frame["sdcor"],
+            "std_error": np.nan,
+            "statistic": np.nan,
+            "df": np.nan,
+            "p_value": np.nan,
+        }
+    )
+
+
+def _random_values(model: LinearMixedModel) -> pd.DataFrame:
+    long = model.ranef(cond_var=True).to_frame()
+    return pd.DataFrame(
+        {
+            "effect": "ran_vals",
+            "group": long["grp"],
+            "level": long["level"],
+            "term": long["term"],
+            "estimate": long["condval"],
+            "std_error": long["condsd"],
+        }
+    )
+
+
+def glance(model: LinearMixedModel) -> pd.DataFrame:
+    """One row about the whole fit."""
+    name = "REMLcrit" if model.reml else "deviance"
+    return pd.DataFrame(
+        {
+            "nobs": [model.nobs],
+            "sigma": [model.sigma],
+            "logLik": [model.loglik],
+            "AIC": [model.aic],
+            "BIC": [model.bic],
+            name: [model.criterion],
+            "df_residual": [model.df_resid],
+        }
+    )
+
+
+def augment(model: LinearMixedModel) -> pd.DataFrame:
+    """The data used, with ``_fitted``, ``_resid`` and ``_fixed`` beside them."""
+    out = model.frame.data.copy()
+    out["_fitted"] = model.fitted.to_numpy()
+    out["_resid"] = model.resid().to_numpy()
+    out["_fixed"] = fixed_part(model)
+    return out

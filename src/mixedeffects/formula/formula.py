@@ -1,0 +1,202 @@
+"""The formula of a linear mixed model, parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from mixedeffects.errors import FormulaError
+from mixedeffects.formula.bars import Bar, split_bars
+from mixedeffects.formula.reader import fail, read
+from mixedeffects.formula.syntax import Binary, Name, Node, Number, Unary, deparse, variable_names
+from mixedeffects.formula.terms import TermTable, expand_terms
+
+__all__ = ["Formula", "parse_formula"]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A mixed-model formula, read but not yet joined to data.
+
+    Attributes
+    ----------
+    text : str
+        The formula as written, on one line.
+    response : str
+        The left-hand side, such as ``"Reaction"`` or ``"log(y)"``.
+    fixed : str
+        The right-hand side without its random-effects terms.
+    intercept : bool
+        Whether the fixed part has an intercept.
+    random : tuple of Bar
+        The random-effects terms, with ``||`` and ``/`` expanded, in the order written.
+    offsets : tuple of str
+        Arguments of ``offset()``.
+
+    Examples
+    --------
+    >>> formula = parse_formula("y ~ x + (1 | sch/tch)")
+    >>> formula.fixed
+    'x'
+    >>> [bar.group for bar in formula.random]
+    ['tch:sch', 'sch']
+    """
+
+    text: str
+    response: str
+    fixed: str
+    intercept: bool
+    random: tuple[Bar, ...]
+    offsets: tuple[str, ...] = ()
+    response_tree: Node = field(kw_only=True, repr=False, compare=False)
+    fixed_tree: Node = field(kw_only=True, repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        lines = [
+            f"Formula: {self.text}",
+            f"  response  {self.response}",
+            f"  fixed     {self.fixed}",
+            f"  random    {' + '.join(str(bar) for bar in self.random)}",
+        ]
+        return "\n".join(lines)
+
+    @property
+    def uses_dot(self) -> bool:
+        """Whether the fixed part says ``.``, all other columns."""
+        return "." in variable_names(self.fixed_tree)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the columns the formula names, response first, each once."""
+        names = [*variable_names(self.response_tree), *variable_names(self.fixed_tree)]
+        for bar in self.random:
+            names += [*variable_names(bar.tree), *bar.variables]
+        return tuple(dict.fromkeys(name for name in names if name != "."))
+
+    def fixed_terms(
+        self, columns: Iterable[str] | None = None, excluding: Sequence[str] = ()
+    ) -> TermTable:
+        """Expand the fixed part into terms.
+
+        Parameters
+        ----------
+        columns : iterable of str, optional
+            The data's columns, which ``.`` is made from.
+        excluding : sequence of str
+            Columns that ``.`` leaves out besides those of the response and the random-effects
+            terms: weights and offset.
+
+        Returns
+        -------
+        TermTable
+        """
+        others = None
+        if columns is not None:
+            taken = {*variable_names(self.response_tree), *excluding}
+            for bar in self.random:
+                taken |= {*bar.variables, *variable_names(bar.tree)}
+            for offset in self.offsets:
+                taken |= {*variable_names(read(offset))}
+            others = [name for name in columns if name not in taken]
+        return expand_terms(self.fixed_tree, self.text, others)
+
+
+_BLANKS = str.maketrans("\r\n\t", "   ")
+
+
+def _check_response(tree: Node, fixed: TermTable, text: str) -> None:
+    if isinstance(tree, Name) and tree.name == ".":
+        fail("The response cannot be `.`; name the column.", text, tree.start, tree.end)
+    if not variable_names(tree):
+        fail("The left-hand side names no column.", text, tree.start, tree.end)
+    for variable in fixed.variables:
+        if deparse(variable) == deparse(tree):
+            fail(
+                "The response also stands on the right-hand side.",
+                text,
+                variable.start,
+                variable.end,
+            )
+
+
+def parse_formula(text: str) -> Formula:
+    """Read a mixed-model formula written in lme4's grammar.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``"y ~ x + (x | g)"``. The parts: ``(x | g)`` correlated and ``(x || g)``
+        uncorrelated random effects; ``a/b`` nesting and ``a:b`` combinations of grouping
+        columns; ``*``, ``:``, ``^``, ``%in%``, ``/``, ``-`` between fixed terms;
+        ``offset(z)``; calls such as ``log(x)``, ``I(x^2)``, ``poly(x, 2)``, ``bs(x, df = 5)``;
+        backticks around names that are not plain words; ``.`` for all other columns.
+
+    Returns
+    -------
+    Formula
+
+    Raises
+    ------
+    FormulaError
+        If the text cannot be read or is not a mixed model. The message shows the place.
+
+    Examples
+    --------
+    >>> parse_formula("Reaction ~ Days + (Days || Subject)")
+    Formula: Reaction ~ Days + (Days || Subject)
+      response  Reaction
+      fixed     Days
+      random    (1 | Subject) + (0 + Days | Subject)
+    """
+    if not isinstance(text, str):
+        raise FormulaError(
+            f"A formula is text, such as 'y ~ x + (1 | group)'; got {type(text).__name__}."
+        )
+    # One line, so that a caret can point; blanks inside backticked names stay as they are.
+    text = text.translate(_BLANKS).strip()
+    if not text:
+        raise FormulaError("The formula is empty; write for example 'y ~ x + (1 | group)'.")
+    if "~" not in text:
+        fail("There is no `~`; write `response ~ terms`.", text, 0, len(text))
+    if text.startswith("~"):
+        fail("The response is missing on the left of `~`.", text, 0)
+    if text.endswith("~"):
+        fail("There is nothing on the right of `~`.", text, len(text) - 1)
+    for at, character in enumerate(text[:-1]):
+        if character == "|" and text[at + 1 :].lstrip().startswith(")"):
+            fail("The grouping factor is missing after the bar.", text, at)
+        if character == "|" and text[:at].rstrip().endswith("("):
+            fail("What varies is missing before the bar; write `1` for an intercept.", text, at)
+    tree = read(text)
+    match tree:
+        case Binary(operator="~", left=response, right=right):
+            for side in (response, right):
+                if isinstance(side, (Binary, Unary)) and side.operator == "~":
+                    fail("A formula has one `~`.", text, side.start, side.end)
+        case _:
+            fail("`~` must separate the response from the terms.", text, 0, len(text))
+
+    fixed_tree, bars = split_bars(right, text)
+    if not bars:
+        raise FormulaError(
+            f"The formula '{text}' has no random-effects term. Add one, for example "
+            "`(1 | group)`; without random effects use ordinary least squares."
+        )
+    if fixed_tree is None:
+        fixed_tree = Number(1.0, "1")
+    # Any `.` is expanded again with the data; here it only must not be an error.
+    table = expand_terms(fixed_tree, text, ())
+    _check_response(response, table, text)
+    return Formula(
+        text=text,
+        response=deparse(response),
+        fixed=deparse(fixed_tree),
+        intercept=table.intercept,
+        random=tuple(bars),
+        offsets=tuple(deparse(offset) for offset in table.offsets),
+        response_tree=response,
+        fixed_tree=fixed_tree,
+    )

@@ -1,0 +1,17 @@
+"""From a formula and a dataframe to arrays."""
+
+from __future__ import annotations
+
+from mixedeffects.frame.build import build_model_frame
+from mixedeffects.frame.encode import DesignEncoder
+from mixedeffects.frame.grouping import level_codes
+from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
+
+__all__ = [
+    "DesignEncoder",
+    "Dropped",
+    "ModelFrame",
+    "RandomTerm",
+    "build_model_frame",
+    "level_codes",
+]

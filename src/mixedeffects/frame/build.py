@@ -1,0 +1,436 @@
+"""Join a formula to data: the model frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.errors import DataError, ModelError
+from mixedeffects.formula import Bar, Formula, parse_formula
+from mixedeffects.formula.evaluate import State
+from mixedeffects.formula.syntax import Node, deparse
+from mixedeffects.formula.terms import TermTable, expand_terms
+from mixedeffects.formula.values import Coding, Factor, Value
+from mixedeffects.frame.checks import (
+    aligned,
+    check_finite,
+    check_fixed,
+    check_grouping,
+    check_lengths,
+    check_random_effects,
+    check_rows,
+    check_size,
+    check_weights,
+    numeric_response,
+)
+from mixedeffects.frame.contrasts import read_contrasts
+from mixedeffects.frame.encode import DesignEncoder, fit_encoder
+from mixedeffects.frame.grouping import GroupColumn, Grouping, combine, read_group
+from mixedeffects.frame.ingest import column_names, materialised, take_columns
+from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
+from mixedeffects.frame.rank import independent_columns
+from mixedeffects.frame.variables import (
+    Columns,
+    Evaluated,
+    data_columns,
+    evaluate_variable,
+    take_rows,
+)
+
+__all__ = ["build_model_frame"]
+
+Vector = NDArray[np.float64]
+
+
+def build_model_frame(
+    formula: str | Formula,
+    data: Any,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+) -> ModelFrame:
+    """Make the arrays of a linear mixed model from a formula and a dataframe.
+
+    Parameters
+    ----------
+    formula : str or Formula
+        In lme4's grammar; see `mixedeffects.formula.parse_formula`.
+    data : dataframe
+        A pandas, polars (eager or lazy) or pyarrow table, anything else narwhals reads, or a
+        mapping of names to columns. Only the columns the formula names are converted.
+    weights : str or array_like, optional
+        Prior weights: a column, or one value for each row of the data. A Series with the data's
+        row labels is matched by label.
+    offset : str or array_like, optional
+        A known part of the linear predictor, added to any ``offset()`` in the formula.
+    contrasts : mapping of str to str, array or DataFrame, optional
+        Codings of factors in the fixed effects: ``"treatment"``, ``"sum"``, ``"helmert"``,
+        ``"poly"``, the label of the reference level, or a matrix with one row per level. By
+        default as in R: treatment, and polynomials for ordered categoricals.
+
+    Returns
+    -------
+    ModelFrame
+        Rows with a missing value in any variable left out, and so are fixed-effects columns that
+        are linear combinations of earlier ones; both are reported in ``dropped``.
+
+    Raises
+    ------
+    FormulaError
+        If the formula cannot be read.
+    DataError
+        If the data do not have what the formula asks for.
+    ModelError
+        If the model cannot be identified from the data.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> data = pd.DataFrame({"y": [1.0, 2, 4, 3, 5, 7], "x": [0.0, 1, 2] * 2, "g": list("aaabbb")})
+    >>> frame = build_model_frame("y ~ x + (1 | g)", data)
+    >>> frame.fixef_names
+    ('(Intercept)', 'x')
+    >>> list(frame.terms[0].levels)
+    ['a', 'b']
+    """
+    if not isinstance(formula, Formula):
+        formula = parse_formula(formula)
+    codings = read_contrasts(contrasts)
+    source = materialised(data)
+    available = column_names(source)
+    by_name = [name for name in (weights, offset) if isinstance(name, str)]
+    fixed = formula.fixed_terms(available if formula.uses_dot else None, by_name)
+    random = [expand_terms(bar.tree, formula.text) for bar in formula.random]
+
+    table = _take(formula, fixed, random, by_name, source, available)
+    columns = Columns(table)
+    evaluation = _evaluate_all(formula, fixed, random, columns)
+    extra = {
+        "weights": _argument("weights", weights, columns),
+        "offset": _argument("offset", offset, columns),
+    }
+    groups = {
+        name: read_group(table[name])
+        for name in dict.fromkeys(v for bar in formula.random for v in bar.variables)
+    }
+    selection = _select_rows(evaluation, extra, groups, columns)
+    rows = selection.rows
+
+    values = {name: take_rows(e.value, rows) for name, e in evaluation.variables.items()}
+    y = numeric_response(evaluation.response, values[evaluation.response])
+    _check_values(evaluation, fixed, random, values, y)
+    w = _taken(extra["weights"], rows, "Column ")
+    if w is not None and extra["weights"] is not None:
+        check_weights(extra["weights"].name, w)
+
+    X, encoder = _fixed_matrix(fixed, values, evaluation.states, codings)
+    terms, encoders, unused = _random_terms(
+        formula, random, values, evaluation.states, groups, rows, len(y)
+    )
+    used = table if rows is None else table.iloc[rows]
+    return ModelFrame(
+        formula=formula,
+        y=np.ascontiguousarray(y),
+        X=X,
+        fixef_names=encoder.names,
+        terms=terms,
+        weights=w,
+        offset=_offset(evaluation.offsets, values, _taken(extra["offset"], rows, "Column ")),
+        index=used.index,
+        positions=np.arange(len(table)) if rows is None else rows,
+        dropped=Dropped(
+            rows=table.index[:0] if rows is None else table.index.delete(rows),
+            missing_by_column=selection.missing,
+            columns=tuple(n for n in encoder.all_names if n not in set(encoder.names)),
+            unused_levels=unused,
+            n_rows=len(table),
+        ),
+        data=used.copy(),
+        fixed_encoder=encoder,
+        random_encoders=encoders,
+    )
+
+
+# --- the columns, and the variables made of them ---------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Evaluation:
+    """Every variable of the model on all rows."""
+
+    variables: dict[str, Evaluated]
+    states: dict[str, State]
+    response: str
+    offsets: tuple[str, ...]
+
+
+def _take(
+    formula: Formula,
+    fixed: TermTable,
+    random: list[TermTable],
+    by_name: list[str],
+    source: Any,
+    available: list[str],
+) -> pd.DataFrame:
+    trees: list[Node] = [formula.response_tree, *fixed.variables, *fixed.offsets]
+    for table in random:
+        trees += table.variables
+    names = dict.fromkeys(data_columns(trees, available))
+    for bar in formula.random:
+        names |= dict.fromkeys(bar.variables)
+    names |= dict.fromkeys(by_name)
+    frame = take_columns(source, names)
+    if len(frame) == 0:
+        check_rows(0, 0, {})
+    return frame
+
+
+def _evaluate_all(
+    formula: Formula, fixed: TermTable, random: list[TermTable], columns: Columns
+) -> _Evaluation:
+    variables: dict[str, Evaluated] = {}
+    states: dict[str, State] = {}
+    trees: list[Node] = [formula.response_tree, *fixed.variables, *fixed.offsets]
+    for table in random:
+        trees += table.variables
+    for tree in trees:
+        name = deparse(tree)
+        if name not in variables:
+            states[name] = {}
+            variables[name] = evaluate_variable(tree, columns, states[name])
+    return _Evaluation(
+        variables,
+        states,
+        deparse(formula.response_tree),
+        tuple(deparse(offset) for offset in fixed.offsets),
+    )
+
+
+def _argument(role: str, given: Any, columns: Columns) -> Evaluated | None:
+    """Read weights or offset, given as a column's name or as values."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        name = given
+        value, missing = columns[given]
+    else:
+        name = f"({role})"
+        if isinstance(given, pd.Series):
+            check_lengths(role, given, columns.n)
+            series = aligned(role, given, columns.frame.index)
+        else:
+            if hasattr(given, "to_numpy"):
+                given = given.to_numpy()
+            check_lengths(role, given, columns.n)
+            series = pd.Series(given)
+        value, missing = Columns(series.rename(name).to_frame())[name]
+    if isinstance(value, Factor):
+        raise DataError(f"`{role}` must be numbers; `{name}` is text or categorical.")
+    return Evaluated(name, value.astype(np.float64, copy=False), missing)
+
+
+def _taken(given: Evaluated | None, rows: NDArray[np.intp] | None, what: str) -> Vector | None:
+    if given is None:
+        return None
+    values = take_rows(given.value, rows)
+    assert not isinstance(values, Factor)
+    check_finite(given.name, values, what if not given.name.startswith("(") else "")
+    return np.array(values, dtype=np.float64)
+
+
+# --- rows ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Selection:
+    rows: NDArray[np.intp] | None  # None: all
+    missing: dict[str, int]
+
+
+def _select_rows(
+    evaluation: _Evaluation,
+    extra: Mapping[str, Evaluated | None],
+    groups: Mapping[str, GroupColumn],
+    columns: Columns,
+) -> _Selection:
+    absent: NDArray[np.bool_] | None = None
+    counts: dict[str, int] = {}
+
+    def add(missing: NDArray[np.bool_] | None) -> None:
+        nonlocal absent
+        if missing is not None:
+            absent = missing if absent is None else absent | missing
+
+    for name in columns.frame.columns:
+        if name in groups:
+            missing = groups[name].codes < 0
+            if missing.any():
+                counts[name] = int(missing.sum())
+                add(missing)
+        else:
+            masked = columns[name][1]
+            if masked is not None:
+                counts[name] = int(masked.sum())
+                add(masked)
+    for variable in evaluation.variables.values():
+        if variable.made_missing:
+            counts[variable.name] = variable.made_missing
+        add(variable.missing)
+    for given in extra.values():
+        if given is not None and given.missing is not None:
+            counts[given.name] = int(given.missing.sum())
+            add(given.missing)
+
+    if absent is None:
+        return _Selection(None, counts)
+    rows = np.flatnonzero(~absent)
+    check_rows(columns.n, len(rows), counts)
+    return _Selection(rows, counts)
+
+
+# --- values ----------------------------------------------------------------------------
+
+
+def _check_values(
+    evaluation: _Evaluation,
+    fixed: TermTable,
+    random: list[TermTable],
+    values: Mapping[str, Value],
+    y: Vector,
+) -> None:
+    check_finite(evaluation.response, y, "The response ")
+    names = {deparse(tree) for table in (fixed, *random) for tree in table.variables}
+    for name in sorted({*names, *evaluation.offsets}):
+        value = values[name]
+        if not isinstance(value, Factor):
+            check_finite(name, value)
+        elif name in evaluation.offsets:
+            raise DataError(f"`offset({name})` must be numbers; `{name}` is categorical.")
+
+
+def _offset(
+    names: tuple[str, ...], values: Mapping[str, Value], given: Vector | None
+) -> Vector | None:
+    total = given
+    for name in names:
+        value = values[name]
+        assert not isinstance(value, Factor)
+        if value.ndim == 2:
+            raise DataError(f"`offset({name})` has {value.shape[1]} columns; it needs one.")
+        total = value.astype(np.float64) if total is None else total + value
+    return total
+
+
+def _fixed_matrix(
+    fixed: TermTable,
+    values: Mapping[str, Value],
+    states: Mapping[str, State],
+    codings: Mapping[str, Coding],
+) -> tuple[NDArray[np.float64], DesignEncoder]:
+    encoder, settled = fit_encoder(fixed, values, states, codings)
+    factors = [coder.name for coder in encoder.coders if coder.kind != "numeric"]
+    for name in codings:
+        if name not in factors:
+            raise ModelError(
+                f"`contrasts` names `{name}`, which is not a factor of the fixed effects"
+                f"{' (those are ' + ', '.join(factors) + ')' if factors else ''}."
+            )
+    n = _rows(values)
+    if encoder.coders:
+        largest = max(encoder.coders, key=lambda coder: len(coder.suffixes)).name
+        check_size(n, len(encoder.all_names), largest)
+    X = encoder.assemble(settled, n)
+    kept = independent_columns(X)
+    check_fixed(encoder.all_names, kept, n)
+    if len(kept) < X.shape[1]:
+        X = np.asfortranarray(X[:, kept])
+    return X, encoder.keeping(kept)
+
+
+def _rows(values: Mapping[str, Value]) -> int:
+    first = next(iter(values.values()))
+    return len(first.codes) if isinstance(first, Factor) else len(first)
+
+
+# --- random-effects terms --------------------------------------------------------------
+
+
+def _random_terms(
+    formula: Formula,
+    random: list[TermTable],
+    values: Mapping[str, Value],
+    states: Mapping[str, State],
+    groups: Mapping[str, GroupColumn],
+    rows: NDArray[np.intp] | None,
+    n: int,
+) -> tuple[tuple[RandomTerm, ...], tuple[DesignEncoder, ...], dict[str, int]]:
+    columns = {
+        name: group if rows is None else replace(group, codes=group.codes[rows])
+        for name, group in groups.items()
+    }
+    groupings: dict[str, Grouping] = {}
+    for bar in formula.random:
+        if bar.group not in groupings:
+            grouping = combine([columns[v] for v in bar.variables], bar.variables)
+            check_grouping(bar.group, len(grouping.labels), grouping.labels, n)
+            groupings[bar.group] = grouping
+
+    order = _lme4_order([len(groupings[bar.group].labels) for bar in formula.random])
+    levels = {name: pd.Index(grouping.labels) for name, grouping in groupings.items()}
+    terms: list[RandomTerm] = []
+    encoders = []
+    seen: dict[str, int] = {}
+    for i in order:
+        bar = formula.random[i]
+        encoder, settled = fit_encoder(random[i], values, states, {})
+        repeat = seen.get(bar.group, 0)
+        seen[bar.group] = repeat + 1
+        # Before the columns are built: there may be very many.
+        check_random_effects(len(encoder.all_names), len(levels[bar.group]), str(bar), n)
+        terms.append(
+            _term(
+                bar,
+                repeat,
+                encoder,
+                encoder.assemble(settled, n, "C"),
+                groupings[bar.group],
+                levels[bar.group],
+            )
+        )
+        encoders.append(encoder)
+    unused = {name: g.unused for name, g in groupings.items() if g.unused}
+    return tuple(terms), tuple(encoders), unused
+
+
+def _term(
+    bar: Bar,
+    repeat: int,
+    encoder: DesignEncoder,
+    z: NDArray[np.float64],
+    grouping: Grouping,
+    levels: pd.Index[Any],
+) -> RandomTerm:
+    return RandomTerm(
+        label=f"{bar.group}.{repeat}" if repeat else bar.group,
+        group=bar.group,
+        variables=bar.variables,
+        columns=encoder.names,
+        levels=levels,
+        level_values=grouping.values,
+        codes=grouping.codes,
+        z=z,
+    )
+
+
+def _lme4_order(n_levels: list[int]) -> list[int]:
+    """Order the terms as lme4's ``mkReTrms``: untouched unless some count increases."""
+    if all(a >= b for a, b in pairwise(n_levels)):
+        return list(range(len(n_levels)))
+    return sorted(range(len(n_levels)), key=n_levels.__getitem__)[::-1]

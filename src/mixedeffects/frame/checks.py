@@ -1,0 +1,151 @@
+"""Refuse data and models that cannot be fitted, saying what is wrong and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.errors import DataError, ModelError
+from mixedeffects.formula.values import Factor, Value
+
+__all__ = [
+    "check_finite",
+    "check_fixed",
+    "check_grouping",
+    "check_random_effects",
+    "check_size",
+    "check_weights",
+    "numeric_response",
+]
+
+
+def numeric_response(name: str, value: Value) -> NDArray[np.float64]:
+    """Return the response as numbers; booleans count as 0 and 1, as in lme4."""
+    if isinstance(value, Factor):
+        shown = ", ".join(value.levels[:3]) + (", ..." if len(value.levels) > 3 else "")
+        advice = "Make a number of it first"
+        if len(value.levels) == 2:
+            advice = (
+                "This package fits Gaussian models; for a two-valued outcome use a logistic mixed "
+                "model, or make a 0/1 number of it for a linear probability model"
+            )
+        raise DataError(
+            f"The response `{name}` is categorical with {len(value.levels)} levels ({shown}), but "
+            f"a linear mixed model needs numbers. {advice}."
+        )
+    if value.ndim == 2:
+        raise DataError(
+            f"The response `{name}` has {value.shape[1]} columns; a model has one response."
+        )
+    return value.astype(np.float64, copy=False)
+
+
+def check_finite(name: str, values: NDArray[Any], what: str = "") -> None:
+    """Refuse infinite values."""
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return
+    infinite = ~np.isfinite(values)
+    rows = int((infinite if infinite.ndim == 1 else infinite.any(axis=1)).sum())
+    raise DataError(
+        f"{what}`{name}` is infinite in {rows:,} row{'s' if rows > 1 else ''}. Correct these "
+        "values, or mark them as missing to leave the rows out."
+    )
+
+
+def check_weights(name: str, weights: NDArray[np.float64]) -> None:
+    """Refuse weights that are not positive."""
+    negative, zero = int((weights < 0).sum()), int((weights == 0).sum())
+    if negative or zero:
+        counts = [f"{n:,} {w}" for n, w in ((negative, "negative"), (zero, "zero")) if n]
+        raise DataError(
+            f"Weights must be positive: `{name}` has {' and '.join(counts)}. To leave rows out, "
+            "filter the data or set their weight to missing."
+        )
+
+
+def check_grouping(group: str, n_levels: int, labels: Sequence[str], n: int) -> None:
+    """Refuse grouping factors with one level, or with a level for every row."""
+    if n_levels < 2:
+        raise ModelError(
+            f"Grouping factor `{group}` has one level ({labels[0]!r}) in the rows used; a variance "
+            "between groups needs at least 2 groups."
+        )
+    if n_levels >= n:
+        raise ModelError(
+            f"Grouping factor `{group}` has {n_levels:,} levels for {n:,} rows: with one row per "
+            "group its variance cannot be told from the residual variance. Use a coarser grouping."
+        )
+
+
+def check_random_effects(k: int, n_levels: int, text: str, n: int) -> None:
+    """Refuse terms with as many random effects as rows."""
+    if k * n_levels >= n:
+        raise ModelError(
+            f"The number of observations ({n:,}) is not larger than the number of random effects "
+            f"({k} x {n_levels:,} = {k * n_levels:,}) of the term {text}: these effects could "
+            "reproduce the data by themselves, so their variances and the residual variance cannot "
+            "be told apart. Use fewer columns before the bar or a coarser grouping."
+        )
+
+
+def check_size(n: int, p: int, largest: str) -> None:
+    """Refuse a fixed-effects matrix that could only exhaust the memory."""
+    if p >= n and n * p > 2**27:
+        raise ModelError(
+            f"The fixed effects would have {p:,} columns for {n:,} rows, most of them from "
+            f"`{largest}`. Is it a grouping factor? Then write `(1 | {largest})`."
+        )
+
+
+def check_fixed(names: Sequence[str], kept: NDArray[np.intp], n: int) -> None:
+    """Refuse fixed effects that cannot be estimated at all."""
+    if len(names) and not len(kept):
+        raise ModelError(
+            f"Every fixed-effects column is zero ({', '.join(names[:5])}); there is nothing to "
+            "estimate from them."
+        )
+    if len(kept) >= n:
+        raise ModelError(
+            f"The fixed effects have {len(kept):,} independent columns for {n:,} rows, which "
+            "leaves nothing to estimate variances from. Use fewer terms."
+        )
+
+
+def check_rows(n: int, kept: int, missing: dict[str, int]) -> None:
+    """Refuse empty data."""
+    if n == 0:
+        raise DataError("The data have no rows.")
+    if kept == 0:
+        worst = sorted(missing.items(), key=lambda item: -item[1])
+        shown = ", ".join(f"{name} {count:,}" for name, count in worst)
+        raise DataError(
+            f"All {n:,} rows have a missing value in a variable of the model ({shown})."
+        )
+
+
+def check_lengths(name: str, values: Any, n: int) -> None:
+    """Refuse arrays that do not have one value for each row."""
+    shape = np.shape(values)
+    if shape != (n,):
+        shown = f"{shape[0]:,} values" if len(shape) == 1 else f"shape {shape}"
+        raise DataError(f"`{name}` has {shown}, but the data have {n:,} rows.")
+
+
+def aligned(name: str, series: pd.Series[Any], index: pd.Index[Any]) -> pd.Series[Any]:
+    """Return a Series in the order of the data's rows.
+
+    A Series with the data's own labels follows them; one numbered 0, 1, ... goes by position.
+    """
+    if len(series) != len(index) or series.index.equals(index):
+        return series
+    if index.is_unique and series.index.is_unique and index.isin(series.index).all():
+        return series.reindex(index)
+    if series.index.equals(pd.RangeIndex(len(series))) or index.equals(pd.RangeIndex(len(index))):
+        return series
+    raise DataError(
+        f"The row labels of `{name}` are not those of the data; give an array to go by position."
+    )

@@ -1,0 +1,158 @@
+"""Read one column as numbers or as a factor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.errors import DataError
+from mixedeffects.formula.values import Factor, Value
+
+__all__ = ["describe_type", "factor_of", "labels_of", "read_column"]
+
+Mask = NDArray[np.bool_]
+
+
+def describe_type(series: pd.Series[Any]) -> str:
+    """Say in words what a column holds."""
+    dtype = series.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        kind = "an ordered categorical" if dtype.ordered else "categorical"
+        return f"{kind} ({len(dtype.categories)} levels)"
+    if dtype.kind in "mM":
+        return "dates or times"
+    if dtype.kind == "c":
+        return "complex numbers"
+    if dtype.kind == "O" or isinstance(dtype, pd.StringDtype):
+        inferred = pd.api.types.infer_dtype(series, skipna=True)
+        return "text" if inferred in ("string", "empty") else f"of mixed types ({inferred})"
+    return str(dtype)
+
+
+def labels_of(values: Iterable[Any]) -> list[str]:
+    """Return level labels as R prints them: whole numbers without a point, TRUE and FALSE."""
+    labels = []
+    for value in values:
+        if isinstance(value, str):
+            labels.append(value)
+        elif isinstance(value, (bool, np.bool_)):
+            labels.append("TRUE" if value else "FALSE")
+        elif isinstance(value, float) and value.is_integer():
+            labels.append(str(int(value)))
+        else:
+            labels.append(str(value))
+    return labels
+
+
+def factor_of(series: pd.Series[Any]) -> tuple[NDArray[np.integer[Any]], pd.Index[Any], bool]:
+    """Code a column by its different values.
+
+    Returns
+    -------
+    codes : ndarray of int
+        -1 where missing.
+    values : pandas.Index
+        The values: of a categorical all categories in their order, else those found, sorted.
+    ordered : bool
+    """
+    dtype = series.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return series.cat.codes.to_numpy(), dtype.categories, bool(dtype.ordered)
+    codes, values = pd.factorize(series, sort=False)
+    found = pd.Index(values)
+    try:
+        if found.dtype.kind in "biufM":
+            order = np.argsort(found.to_numpy(), kind="stable")
+        else:
+            items = found.tolist()
+            order = np.array(sorted(range(len(items)), key=items.__getitem__), dtype=np.intp)
+    except TypeError:
+        raise DataError(
+            f"Column `{series.name}` mixes types that cannot be sorted into levels; "
+            "convert it to text first."
+        ) from None
+    rank = np.empty(len(order) + 1, dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    rank[-1] = -1
+    return rank[codes], found[order], False
+
+
+def _text_factor(series: pd.Series[Any]) -> tuple[Factor, Mask | None]:
+    codes, values, ordered = factor_of(series)
+    factor = Factor(codes, tuple(labels_of(values.tolist())), ordered)
+    missing = codes < 0
+    return factor, missing if missing.any() else None
+
+
+def read_column(series: pd.Series[Any]) -> tuple[Value, Mask | None]:
+    """Read a column as a formula sees it.
+
+    Parameters
+    ----------
+    series : pandas.Series
+        Its name is used in errors.
+
+    Returns
+    -------
+    value : ndarray of float64 or bool, or Factor
+        Numbers with NaN where missing, booleans, or a factor for text and categoricals.
+    missing : ndarray of bool or None
+        None if nothing is missing.
+
+    Raises
+    ------
+    DataError
+        If it holds neither numbers nor categories.
+    """
+    dtype = series.dtype
+    if isinstance(dtype, (pd.CategoricalDtype, pd.StringDtype)):
+        return _text_factor(series)
+    if isinstance(dtype, np.dtype):
+        kind = dtype.kind
+        if kind == "f":
+            numbers = series.to_numpy(dtype=np.float64)
+            missing = np.isnan(numbers)
+            return numbers, missing if missing.any() else None
+        if kind in "iu":
+            return series.to_numpy(dtype=np.float64), None
+        if kind == "b":
+            return series.to_numpy(), None
+        if kind == "O":
+            return _read_objects(series)
+    elif dtype.kind in "biufOUS":
+        return _read_extension(series)
+    raise DataError(
+        f"Column `{series.name}` holds {describe_type(series)}; a formula needs numbers, text, "
+        "booleans or categories. Make a number of it first, for example days since a start."
+    )
+
+
+def _read_objects(series: pd.Series[Any]) -> tuple[Value, Mask | None]:
+    inferred = pd.api.types.infer_dtype(series, skipna=True)
+    if inferred == "string":
+        return _text_factor(series)
+    mask = series.isna().to_numpy()
+    missing = mask if mask.any() else None
+    if inferred == "boolean":
+        return series.where(~mask, False).to_numpy(dtype=np.bool_), missing
+    if inferred in ("integer", "floating", "mixed-integer-float", "decimal", "empty"):
+        return series.where(~mask, np.nan).to_numpy(dtype=np.float64), missing
+    raise DataError(
+        f"Column `{series.name}` is {describe_type(series)}; convert it to numbers or to text."
+    )
+
+
+def _read_extension(series: pd.Series[Any]) -> tuple[Value, Mask | None]:
+    """Read pandas' nullable, arrow-backed and sparse columns."""
+    mask = series.isna().to_numpy(dtype=np.bool_)
+    missing = mask if mask.any() else None
+    if pd.api.types.is_bool_dtype(series.dtype):
+        return series.to_numpy(dtype=np.bool_, na_value=False), missing
+    if pd.api.types.is_numeric_dtype(series.dtype):
+        return series.to_numpy(dtype=np.float64, na_value=np.nan), missing
+    objects = pd.Series(series.to_numpy(dtype=object), name=series.name, dtype=object)
+    return _read_objects(objects)

@@ -1,0 +1,335 @@
+"""Turn variables into the columns of a model matrix, by R's ``model.matrix`` rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.errors import DataError
+from mixedeffects.formula.evaluate import State
+from mixedeffects.formula.syntax import Node, deparse
+from mixedeffects.formula.terms import TermTable
+from mixedeffects.formula.values import Coding, Factor, Value
+from mixedeffects.frame.contrasts import contrast_columns
+from mixedeffects.frame.ingest import column_names, materialised, take_columns
+from mixedeffects.frame.variables import Columns, data_columns, evaluate_variable
+
+__all__ = ["DesignEncoder", "VariableCoder", "fit_encoder"]
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class VariableCoder:
+    """What is remembered of one variable.
+
+    Attributes
+    ----------
+    tree : Node
+        The expression.
+    kind : {"numeric", "logical", "factor"}
+        What it evaluated to.
+    levels : tuple of str
+        Of a factor, those in the rows used; FALSE and TRUE of a logical.
+    contrasts : ndarray, shape (number of levels, number of contrasts)
+        Empty for numbers.
+    suffixes : tuple of str
+        What the columns add to the name, of the contrasts or of a matrix such as ``poly(x, 2)``.
+    state : dict
+        What stateful transforms remember.
+    """
+
+    tree: Node
+    kind: Literal["numeric", "logical", "factor"]
+    levels: tuple[str, ...]
+    contrasts: Matrix
+    suffixes: tuple[str, ...]
+    state: State
+
+    @cached_property
+    def name(self) -> str:
+        """R's text of the expression."""
+        return deparse(self.tree)
+
+    def column_names(self, full: bool) -> list[str]:
+        """Return the names of its columns, one per level if ``full``."""
+        suffixes = self.levels if full and self.kind != "numeric" else self.suffixes
+        return [self.name + suffix for suffix in suffixes]
+
+    def column(self, values: NDArray[Any], j: int, full: bool) -> NDArray[Any]:
+        """Return column ``j`` on the rows of ``values`` (numbers, or codes of a factor)."""
+        if self.kind == "numeric":
+            return values if values.ndim == 1 else values[:, j]
+        return np.equal(values, j) if full else np.take(self.contrasts[:, j], values)
+
+    def settle(self, value: Value) -> NDArray[Any]:
+        """Return numbers as they are and a factor as codes into ``levels``.
+
+        Raises
+        ------
+        DataError
+            If there are levels that the fit did not see, or numbers where it saw levels.
+        """
+        if self.kind == "numeric":
+            if isinstance(value, Factor):
+                raise DataError(f"`{self.name}` was numeric in the fit; here it is categorical.")
+            wanted = len(self.suffixes)
+            if (1 if value.ndim == 1 else value.shape[1]) != wanted:
+                raise DataError(f"`{self.name}` had {wanted} columns in the fit.")
+            return value
+        if not isinstance(value, Factor):
+            if self.kind == "logical" and value.dtype == np.bool_:
+                return value.astype(np.int32)
+            value = _as_levels(value)
+        if value.levels == self.levels:
+            return value.codes
+        known = {label: i for i, label in enumerate(self.levels)}
+        if self.kind == "logical":
+            known |= {"False": 0, "True": 1}
+        used = np.unique(value.codes[value.codes >= 0]).tolist()
+        unseen = [value.levels[i] for i in used if value.levels[i] not in known]
+        if unseen:
+            shown = ", ".join(repr(label) for label in unseen[:5])
+            more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
+            raise DataError(
+                f"`{self.name}` has {'a level' if len(unseen) == 1 else 'levels'} that the fit "
+                f"did not see: {shown}{more}. Known are {', '.join(self.levels[:10])}"
+                f"{', ...' if len(self.levels) > 10 else ''}."
+            )
+        lookup = np.array([known.get(label, -1) for label in value.levels] + [-1], dtype=np.int32)
+        return np.take(lookup, value.codes)
+
+
+def _as_levels(value: NDArray[Any]) -> Factor:
+    from mixedeffects.frame.columns import labels_of
+
+    found, codes = np.unique(value, return_inverse=True)
+    missing = np.isnan(value) if value.dtype.kind == "f" else np.zeros(value.size, dtype=np.bool_)
+    return Factor(np.where(missing, -1, codes), tuple(labels_of(found.tolist())))
+
+
+@dataclass(frozen=True, eq=False)
+class DesignEncoder:
+    """A model matrix's recipe: terms, levels, contrasts and transforms, but no data.
+
+    Attributes
+    ----------
+    table : TermTable
+        The terms.
+    coders : tuple of VariableCoder
+        One for each of ``table.variables``.
+    kept : ndarray of intp or None
+        The columns kept after dropping linear combinations; None means all.
+    """
+
+    table: TermTable
+    coders: tuple[VariableCoder, ...]
+    kept: NDArray[np.intp] | None = None
+
+    @cached_property
+    def _blocks(self) -> list[list[tuple[int, ...]]]:
+        """For each term its columns, each as one column number per variable, first fastest."""
+        blocks = []
+        for term, full in zip(self.table.terms, self.table.full, strict=True):
+            combinations: list[tuple[int, ...]] = [()]
+            for i, every in zip(term, full, strict=True):
+                width = len(self.coders[i].column_names(every))
+                combinations = [(*c, j) for j in range(width) for c in combinations]
+            blocks.append(combinations)
+        return blocks
+
+    @cached_property
+    def all_names(self) -> tuple[str, ...]:
+        """Names of all columns, those dropped for rank included."""
+        names = ["(Intercept)"] if self.table.intercept else []
+        for term, full, block in zip(self.table.terms, self.table.full, self._blocks, strict=True):
+            parts = [self.coders[i].column_names(e) for i, e in zip(term, full, strict=True)]
+            names += [
+                ":".join(part[j] for part, j in zip(parts, combination, strict=True))
+                for combination in block
+            ]
+        return tuple(names)
+
+    @cached_property
+    def _all_assign(self) -> tuple[int, ...]:
+        assign = [0] if self.table.intercept else []
+        for position, block in enumerate(self._blocks, start=1):
+            assign += [position] * len(block)
+        return tuple(assign)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """R-style names of the columns."""
+        if self.kept is None:
+            return self.all_names
+        return tuple(self.all_names[i] for i in self.kept)
+
+    @property
+    def assign(self) -> tuple[int, ...]:
+        """For each column the term it belongs to: 0 the intercept, i the i-th of the labels."""
+        if self.kept is None:
+            return self._all_assign
+        return tuple(self._all_assign[i] for i in self.kept)
+
+    @property
+    def term_labels(self) -> tuple[str, ...]:
+        """Text of each term."""
+        return self.table.labels
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Columns of data that the encoder needs."""
+        return tuple(data_columns([coder.tree for coder in self.coders], ()))
+
+    def keeping(self, kept: NDArray[np.intp]) -> DesignEncoder:
+        """Return the encoder of some of the columns."""
+        return replace(self, kept=None if len(kept) == len(self.all_names) else kept)
+
+    def assemble(
+        self, values: Sequence[NDArray[Any]], n: int, order: Literal["C", "F"] = "F"
+    ) -> Matrix:
+        """Build all columns, those dropped for rank included, from settled values."""
+        X = np.empty((n, len(self.all_names)), order=order)
+        at = 0
+        if self.table.intercept:
+            X[:, 0] = 1.0
+            at = 1
+        for term, full, block in zip(self.table.terms, self.table.full, self._blocks, strict=True):
+            parts = [(self.coders[i], values[i], e) for i, e in zip(term, full, strict=True)]
+            for combination in block:
+                coder, value, every = parts[0]
+                X[:, at] = coder.column(value, combination[0], every)
+                for (coder, value, every), j in zip(parts[1:], combination[1:], strict=True):
+                    X[:, at] *= coder.column(value, j, every)
+                at += 1
+        return X
+
+    def encode(self, data: Any) -> tuple[Matrix, tuple[str, ...]]:
+        """Build the matrix for other data, with the fit's levels, contrasts and transforms.
+
+        Parameters
+        ----------
+        data : dataframe
+            Any of the types that a model can be fitted to.
+
+        Returns
+        -------
+        matrix : ndarray, shape (rows, columns)
+            NaN in the rows where a variable is missing.
+        names : tuple of str
+
+        Raises
+        ------
+        DataError
+            If a column is missing, or a factor has a level that the fit did not see.
+        """
+        data = materialised(data)
+        available = column_names(data)
+        needed = data_columns([coder.tree for coder in self.coders], available)
+        frame = take_columns(data, needed) if needed else _rows_only(data)
+        columns = Columns(frame)
+        values = []
+        absent = np.zeros(columns.n, dtype=np.bool_)
+        for coder in self.coders:
+            evaluated = evaluate_variable(coder.tree, columns, _copied(coder.state))
+            values.append(coder.settle(evaluated.value))
+            if evaluated.missing is not None:
+                absent |= evaluated.missing
+        X = self.assemble(values, columns.n)
+        if self.kept is not None:
+            X = np.asfortranarray(X[:, self.kept])
+        X[absent] = np.nan
+        return X, self.names
+
+
+def _rows_only(data: Any) -> Any:
+    """Return a frame with no column of interest but the right number of rows."""
+    first = column_names(data)[:1]
+    if not first:
+        raise DataError("The data have no columns.")
+    return take_columns(data, first)
+
+
+def _copied(state: State) -> State:
+    # A transform may write to its state; the encoder's own must stay as fitted.
+    return {text: dict(remembered) for text, remembered in state.items()}
+
+
+def _used_levels(factor: Factor) -> Factor:
+    counts = np.bincount(factor.codes, minlength=len(factor.levels))
+    used = np.flatnonzero(counts)
+    if len(used) == len(factor.levels):
+        return factor
+    lookup = np.full(len(factor.levels), -1, dtype=np.int32)
+    lookup[used] = np.arange(len(used))
+    return replace(factor, codes=lookup[factor.codes], levels=tuple(factor.levels[i] for i in used))
+
+
+def fit_encoder(
+    table: TermTable,
+    values: Mapping[str, Value],
+    states: Mapping[str, State],
+    contrasts: Mapping[str, Coding],
+) -> tuple[DesignEncoder, list[NDArray[Any]]]:
+    """Make the encoder of a set of terms from the rows used.
+
+    Parameters
+    ----------
+    table : TermTable
+        The terms.
+    values : mapping of str to ndarray or Factor
+        Each variable on the rows used, nothing missing.
+    states : mapping of str to dict
+        What each variable's stateful transforms remembered.
+    contrasts : mapping of str to Coding
+        Codings asked for by argument.
+
+    Returns
+    -------
+    encoder : DesignEncoder
+    settled : list of ndarray
+        For each variable of the table its numbers or codes, for `DesignEncoder.assemble`.
+    """
+    coders = []
+    settled = []
+    for tree in table.variables:
+        name = deparse(tree)
+        value = values[name]
+        state = dict(states.get(name, {}))
+        if isinstance(value, Factor) or value.dtype == np.bool_:
+            if isinstance(value, Factor):
+                factor = _used_levels(value)
+            else:
+                factor = Factor(value.astype(np.int32), ("FALSE", "TRUE"))
+            coding = contrasts.get(name, factor.coding)
+            matrix, suffixes = contrast_columns(name, factor.levels, factor.ordered, coding)
+            kind: Literal["logical", "factor"] = (
+                "factor" if isinstance(value, Factor) else "logical"
+            )
+            coders.append(VariableCoder(tree, kind, factor.levels, matrix, suffixes, state))
+            settled.append(factor.codes)
+        else:
+            width = 1 if value.ndim == 1 else value.shape[1]
+            # R numbers the columns of a matrix only if there are several.
+            suffixes = ("",) if width == 1 else tuple(str(j + 1) for j in range(width))
+            coders.append(VariableCoder(tree, "numeric", (), np.empty((0, 0)), suffixes, state))
+            settled.append(value)
+    return DesignEncoder(_intercept_coded(table, coders), tuple(coders)), settled
+
+
+def _intercept_coded(table: TermTable, coders: Sequence[VariableCoder]) -> TermTable:
+    """Without an intercept the first factor takes one column per level, as in R."""
+    if table.intercept:
+        return table
+    full = [list(every) for every in table.full]
+    for term, every in zip(table.terms, full, strict=True):
+        for position, i in enumerate(term):
+            if coders[i].kind != "numeric":
+                every[position] = True
+                return replace(table, full=tuple(tuple(e) for e in full))
+    return table

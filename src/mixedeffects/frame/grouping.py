@@ -1,0 +1,149 @@
+"""Code the levels of grouping factors, single columns or combinations, in time linear in n."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.frame.columns import factor_of, labels_of
+from mixedeffects.frame.ingest import materialised, take_columns
+from mixedeffects.frame.model_frame import RandomTerm
+
+__all__ = ["GroupColumn", "Grouping", "combine", "level_codes", "read_group"]
+
+_LARGEST = 2**62
+
+
+@dataclass(frozen=True, eq=False)
+class GroupColumn:
+    """One column that makes groups: codes (-1 missing), its values, whether they were declared."""
+
+    codes: NDArray[np.integer[Any]]
+    uniques: pd.Index[Any]
+    declared: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Grouping:
+    """The levels of a grouping factor in the rows used."""
+
+    codes: NDArray[np.int32]
+    labels: list[str]
+    values: pd.Index[Any]
+    unused: int
+
+
+def read_group(series: pd.Series[Any]) -> GroupColumn:
+    """Code one column; numbers, text and booleans sort, categories keep their order."""
+    codes, values, _ = factor_of(series)
+    return GroupColumn(codes, values, isinstance(series.dtype, pd.CategoricalDtype))
+
+
+def _compressed(
+    codes: NDArray[np.integer[Any]], size: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Renumber codes below ``size`` without gaps, order kept; also return the codes in use."""
+    n = codes.size
+    if size <= max(4 * n, 1024):
+        used = np.flatnonzero(np.bincount(codes, minlength=size))
+        if len(used) == size:
+            return codes.astype(np.int32, copy=False), used
+        lookup = np.empty(size, dtype=np.int32)
+        lookup[used] = np.arange(len(used), dtype=np.int32)
+        return lookup[codes], used
+    appearance, found = pd.factorize(codes)
+    used = np.sort(found)
+    rank = np.empty(len(found), dtype=np.int32)
+    rank[np.argsort(found)] = np.arange(len(found), dtype=np.int32)
+    return rank[appearance], used.astype(np.int64)
+
+
+def combine(columns: Sequence[GroupColumn], names: Sequence[str]) -> Grouping:
+    """Make the grouping factor of one or more columns, nothing missing.
+
+    Combinations sort by the first column, then the second, as in lme4.
+
+    Parameters
+    ----------
+    columns : sequence of GroupColumn
+        In the order of the factor's name.
+    names : sequence of str
+        The columns' names.
+
+    Returns
+    -------
+    Grouping
+    """
+    if len(columns) == 1:
+        column = columns[0]
+        codes, used = _compressed(column.codes, len(column.uniques))
+        values = column.uniques[used]
+        unused = len(column.uniques) - len(used) if column.declared else 0
+        return Grouping(codes, labels_of(values.tolist()), values.rename(names[0]), unused)
+
+    combined: NDArray[np.int64] = columns[0].codes.astype(np.int64)
+    size = len(columns[0].uniques)
+    for column in columns[1:]:
+        width = len(column.uniques)
+        if size * width >= _LARGEST:
+            narrow, used = _compressed(combined, size)
+            combined, size = narrow.astype(np.int64), len(used)
+        combined = combined * width + column.codes
+        size *= width
+    codes, used = _compressed(combined, size)
+    # Some row of each level tells what its parts are; which row does not matter.
+    row = np.empty(len(used), dtype=np.intp)
+    row[codes] = np.arange(codes.size)
+    parts = [column.codes[row] for column in columns]
+    texts = [labels_of(column.uniques.tolist()) for column in columns]
+    labels = [
+        ":".join(text[i] for text, i in zip(texts, level, strict=True))
+        for level in zip(*(part.tolist() for part in parts), strict=True)
+    ]
+    values = pd.MultiIndex.from_arrays(
+        [column.uniques[part] for column, part in zip(columns, parts, strict=True)],
+        names=list(names),
+    )
+    return Grouping(codes, labels, values, 0)
+
+
+def level_codes(term: RandomTerm, data: Any) -> NDArray[np.int32]:
+    """Find the levels of a random-effects term in other data.
+
+    Parameters
+    ----------
+    term : RandomTerm
+        A term of a fitted model.
+    data : dataframe
+        Must have the columns ``term.variables``.
+
+    Returns
+    -------
+    ndarray of int32, shape (rows,)
+        Code of each row's level; -1 where the fit did not see it or it is missing.
+
+    Raises
+    ------
+    DataError
+        If a column is missing.
+    """
+    frame = take_columns(materialised(data), dict.fromkeys(term.variables))
+    columns = [factor_of(frame[name]) for name in term.variables]
+    known: Mapping[str, int] = {label: i for i, label in enumerate(term.levels)}
+    if len(columns) == 1:
+        codes, values, _ = columns[0]
+        lookup = [known.get(label, -1) for label in labels_of(values.tolist())]
+        return np.take(np.array([*lookup, -1], dtype=np.int32), codes)
+    missing = np.logical_or.reduce([codes < 0 for codes, _, _ in columns])
+    found = np.full(len(frame), -1, dtype=np.int32)
+    if not missing.all():
+        present = [GroupColumn(codes[~missing], values, False) for codes, values, _ in columns]
+        grouping = combine(present, term.variables)
+        lookup = [known.get(label, -1) for label in grouping.labels]
+        found[~missing] = np.array(lookup, dtype=np.int32)[grouping.codes]
+    return found

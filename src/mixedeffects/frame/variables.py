@@ -1,0 +1,147 @@
+"""Evaluate the variables of a formula on data that may have missing values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.errors import DataError
+from mixedeffects.formula.evaluate import CONSTANTS, State, evaluate
+from mixedeffects.formula.syntax import Name, Node, deparse, variable_names
+from mixedeffects.formula.values import Factor, Value
+from mixedeffects.frame.columns import Mask, read_column
+
+__all__ = ["Columns", "Evaluated", "data_columns", "evaluate_variable", "take_rows"]
+
+
+def data_columns(trees: Sequence[Node], available: Sequence[str]) -> list[str]:
+    """Return the columns that expressions need, each once.
+
+    ``pi``, ``T`` and ``F`` are constants unless the data have columns so called.
+    """
+    names = dict.fromkeys(name for tree in trees for name in variable_names(tree))
+    return [name for name in names if name not in CONSTANTS or name in available]
+
+
+class Columns:
+    """The columns of a frame, read once each when first asked for."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+        self.n = len(frame)
+        self._read: dict[str, tuple[Value, Mask | None]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.frame.columns
+
+    def __getitem__(self, name: str) -> tuple[Value, Mask | None]:
+        if name not in self._read:
+            self._read[name] = read_column(self.frame[name])
+        return self._read[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """A variable on all rows.
+
+    Attributes
+    ----------
+    name : str
+        R's text of it.
+    value : ndarray or Factor
+        NaN, False or code -1 where missing.
+    missing : ndarray of bool or None
+        Where it is missing.
+    made_missing : int
+        In how many rows it is missing although the columns it is made of are not.
+    """
+
+    name: str
+    value: Value
+    missing: Mask | None
+    made_missing: int = 0
+
+
+def take_rows(value: Value, rows: NDArray[np.intp] | Mask | None) -> Value:
+    """Return some rows of a value, or all if ``rows`` is None."""
+    if rows is None:
+        return value
+    if isinstance(value, Factor):
+        return replace(value, codes=value.codes[rows])
+    return value[rows]
+
+
+def _spread(value: Value, present: Mask) -> Value:
+    """Undo ``take_rows(value, present)``, with missing values in the other rows."""
+    n = present.size
+    if isinstance(value, Factor):
+        codes = np.full(n, -1, dtype=np.int32)
+        codes[present] = value.codes
+        return replace(value, codes=codes)
+    if value.dtype == np.bool_:
+        flags = np.zeros((n, *value.shape[1:]), dtype=np.bool_)
+        flags[present] = value
+        return flags
+    numbers = np.full((n, *value.shape[1:]), np.nan)
+    numbers[present] = value
+    return numbers
+
+
+def _missing(value: Value) -> Mask | None:
+    if isinstance(value, Factor):
+        missing: Mask = value.codes < 0
+    elif value.dtype == np.bool_:
+        return None
+    else:
+        absent: Mask = np.isnan(value)
+        missing = absent if absent.ndim == 1 else np.logical_or.reduce(absent, axis=1)
+    return missing if missing.any() else None
+
+
+def evaluate_variable(tree: Node, columns: Columns, state: State) -> Evaluated:
+    """Evaluate one variable of a formula.
+
+    An expression sees only the rows where its own columns are present, so that a missing value
+    does not spread through ``scale()`` or ``poly()``.
+
+    Parameters
+    ----------
+    tree : Node
+        The variable.
+    columns : Columns
+        The data.
+    state : dict
+        What its stateful parts remember; empty at the fit.
+
+    Returns
+    -------
+    Evaluated
+    """
+    name = deparse(tree)
+    if isinstance(tree, Name) and tree.name in columns:
+        value, missing = columns[tree.name]
+        return Evaluated(name, value, missing)
+    read = {column: columns[column] for column in variable_names(tree) if column in columns}
+    if not read:
+        raise DataError(f"`{name}` names no column of the data.")
+    absent: Mask | None = None
+    for _, missing in read.values():
+        if missing is not None:
+            absent = missing if absent is None else absent | missing
+    if absent is None:
+        value = evaluate(tree, {c: v for c, (v, _) in read.items()}, columns.n, state)
+        made = _missing(value)
+        return Evaluated(name, value, made, 0 if made is None else int(made.sum()))
+    present = ~absent
+    count = int(present.sum())
+    if count == 0:
+        return Evaluated(name, np.full(columns.n, np.nan), absent)
+    parts = {column: take_rows(value, present) for column, (value, _) in read.items()}
+    value = _spread(evaluate(tree, parts, count, state), present)
+    missing = _missing(value)
+    missing = absent if missing is None else missing | absent
+    return Evaluated(name, value, missing, int(missing.sum()) - int(absent.sum()))

@@ -1,0 +1,1 @@
+"""Tests, degrees of freedom and conditional modes of a fitted model."""

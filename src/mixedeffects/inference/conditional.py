@@ -1,0 +1,110 @@
+"""Conditional modes of the random effects and their covariances, given beta and theta."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import scipy.linalg
+from numpy.typing import NDArray
+
+from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.frame.model_frame import ModelFrame
+
+__all__ = ["RandomEffects", "conditional_modes", "term_modes"]
+
+Matrix = NDArray[np.float64]
+
+
+class RandomEffects(dict[str, pd.DataFrame]):
+    """Conditional modes by grouping factor, with their covariances where asked for.
+
+    Attributes
+    ----------
+    cond_var : dict of str to ndarray (l, k, k)
+        Conditional covariance matrix of each level's effects, in the order of the DataFrame's
+        rows and columns; empty unless asked for.
+    """
+
+    def __init__(self, modes: dict[str, pd.DataFrame], cond_var: dict[str, Matrix]) -> None:
+        super().__init__(modes)
+        self.cond_var = cond_var
+
+    def to_frame(self) -> pd.DataFrame:
+        """Long form: columns ``grp``, ``level``, ``term``, ``condval``, and ``condsd`` if known."""
+        parts = []
+        for group, modes in self.items():
+            n_levels, k = modes.shape
+            part = pd.DataFrame(
+                {
+                    "grp": group,
+                    "level": np.repeat(np.asarray(modes.index.astype(str), dtype=object), k),
+                    "term": np.tile(np.asarray(modes.columns, dtype=object), n_levels),
+                    "condval": modes.to_numpy().ravel(),
+                }
+            )
+            if group in self.cond_var:
+                variances = np.einsum("ikk->ik", self.cond_var[group])
+                part["condsd"] = np.sqrt(np.maximum(variances, 0.0)).ravel()
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    def __repr__(self) -> str:
+        return "\n\n".join(
+            f"{group} ({len(modes):,} levels)\n" + modes.to_string(max_rows=10)
+            for group, modes in self.items()
+        )
+
+
+def term_modes(frame: ModelFrame, factorisation: Factorisation) -> list[Matrix]:
+    """Conditional modes of each term, arrays (l, k) in the response's units."""
+    A = factorisation.A
+    modes: list[Matrix] = [np.empty(0)] * len(frame.terms)
+    for factor, b in zip(A.factors, factorisation.solution.b, strict=True):
+        for member in factor.members:
+            C = A.basis.terms[member.term]
+            modes[member.term] = A.basis.response_scale * (b[:, member.columns] @ C.T)
+    return modes
+
+
+def conditional_modes(
+    frame: ModelFrame, factorisation: Factorisation, sigma: float, cond_var: bool
+) -> RandomEffects:
+    """Modes by grouping factor; terms on the same factor share a table, as in lme4.
+
+    Parameters
+    ----------
+    frame : ModelFrame
+        Terms and their labels.
+    factorisation : Factorisation
+        M at the optimum.
+    sigma : float
+        Residual standard deviation.
+    cond_var : bool
+        Whether to compute ``Var(b | y, beta) = sigma^2 Lambda M_q^-1 Lambda'``, level by level.
+    """
+    by_group: dict[str, list[int]] = {}
+    for t, term in enumerate(frame.terms):
+        by_group.setdefault(term.group, []).append(t)
+    modes = term_modes(frame, factorisation)
+    tables = {
+        group: pd.DataFrame(
+            np.hstack([modes[t] for t in members]),
+            index=frame.terms[members[0]].levels,
+            columns=[column for t in members for column in frame.terms[t].columns],
+        )
+        for group, members in by_group.items()
+    }
+    if not cond_var:
+        return RandomEffects(tables, {})
+    A = factorisation.A
+    inverse = factorisation.selected_inverse(with_fixed=False, keep=True)
+    variances = {}
+    for f, factor in enumerate(A.factors):
+        order = sorted(factor.members, key=lambda member: member.term)
+        C = scipy.linalg.block_diag(*(A.basis.terms[m.term] for m in order))
+        columns = np.concatenate([np.arange(factor.k)[m.columns] for m in order])
+        P = inverse.P[f][:, columns[:, None], columns[None, :]]
+        scale = (sigma / np.sqrt(A.basis.weight_scale)) ** 2
+        group = frame.terms[order[0].term].group
+        variances[group] = scale * np.einsum("ab,ibc,dc->iad", C, P, C)
+    return RandomEffects(tables, variances)

@@ -1,0 +1,76 @@
+"""Satterthwaite's degrees of freedom, as lmerTest defines them.
+
+With ``f(theta, sigma) = l'C l``, ``g`` its gradient and ``Avar = 2 H^-1`` over the positive
+eigenvalues of H, the Hessian of the unprofiled deviance:  ``df = 2 f^2 / (g' Avar g)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Satterthwaite"]
+
+Matrix = NDArray[np.float64]
+
+#: Eigenvalues of H not above this are left out, as lmerTest does.
+_POSITIVE = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class Satterthwaite:
+    """Degrees of freedom from the curvature of the deviance.
+
+    Parameters
+    ----------
+    vcov : ndarray, shape (p, p)
+        Covariance matrix of the fixed effects.
+    jacobian : ndarray, shape (m + 1, p, p)
+        Its derivatives in (theta, sigma).
+    hessian : ndarray, shape (m + 1, m + 1)
+        Hessian of the unprofiled deviance.
+
+    References
+    ----------
+    Kuznetsova, A., Brockhoff, P. B. and Christensen, R. H. B. (2017). lmerTest package: tests in
+    linear mixed effects models. Journal of Statistical Software 82(13).
+    """
+
+    vcov: Matrix
+    jacobian: Matrix
+    hessian: Matrix
+
+    @property
+    def parameter_covariance(self) -> Matrix:
+        """``2 H^-1`` over the positive eigenvalues of H, shape (m + 1, m + 1)."""
+        size = np.sqrt(np.abs(np.diag(self.hessian)))
+        if (size > 0.0).all():
+            scaled = self.hessian / np.outer(size, size)
+            if np.linalg.eigvalsh(scaled)[0] > _POSITIVE:
+                # Nothing to leave out: invert in a scale that does not depend on units.
+                return np.asarray(2.0 * np.linalg.inv(scaled) / np.outer(size, size))
+        values, vectors = np.linalg.eigh(self.hessian)
+        keep = values > _POSITIVE
+        kept = vectors[:, keep]
+        return np.asarray(2.0 * (kept / values[keep]) @ kept.T)
+
+    def df(self, contrasts: Matrix) -> Matrix:
+        """Degrees of freedom of each contrast.
+
+        Parameters
+        ----------
+        contrasts : ndarray, shape (r, p)
+            One contrast a row.
+
+        Returns
+        -------
+        ndarray, shape (r,)
+        """
+        L = np.atleast_2d(contrasts)
+        variance = np.einsum("rp,pq,rq->r", L, self.vcov, L)
+        gradient = np.einsum("rp,mpq,rq->rm", L, self.jacobian, L)
+        spread = np.einsum("rm,mk,rk->r", gradient, self.parameter_covariance, gradient)
+        with np.errstate(divide="ignore"):
+            return np.asarray(2.0 * variance**2 / spread)

@@ -1,0 +1,56 @@
+"""Fitted values and residuals of every kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.covariance.design import z_times
+from mixedeffects.errors import ModelError
+from mixedeffects.inference.conditional import term_modes
+
+if TYPE_CHECKING:
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["RESIDUAL_KINDS", "fitted_values", "fixed_part", "residuals"]
+
+Matrix = NDArray[np.float64]
+
+RESIDUAL_KINDS = ("response", "pearson", "scaled", "marginal", "cholesky", "symmetric")
+
+
+def fixed_part(model: LinearMixedModel) -> Matrix:
+    """``X beta`` plus the offset, shape (n,)."""
+    fixed: Matrix = model.X @ model.fixef.to_numpy()
+    return fixed if model.frame.offset is None else fixed + model.frame.offset
+
+
+def fitted_values(model: LinearMixedModel) -> Matrix:
+    """``X beta + Z b`` plus the offset, shape (n,)."""
+    out = fixed_part(model)[:, None]
+    modes = term_modes(model.frame, model.optimum.evaluation.factorisation)
+    for term, b in zip(model.frame.terms, modes, strict=True):
+        z_times(term, b[:, :, None], out)
+    return out[:, 0]
+
+
+def residuals(model: LinearMixedModel, kind: str) -> Matrix:
+    """Residuals of one kind, shape (n,); see `LinearMixedModel.resid`."""
+    if kind in ("response", "pearson", "scaled"):
+        out: Matrix = model.y - model.fitted.to_numpy()
+        if kind == "response":
+            return out
+        if model.frame.weights is not None:
+            out = out * np.sqrt(model.frame.weights)
+        return out / model.sigma if kind == "scaled" else out
+    if kind in ("marginal", "cholesky", "symmetric"):
+        marginal = model.y - fixed_part(model)
+        if kind == "marginal":
+            return marginal
+        return model.V.whiten(marginal, kind="cholesky" if kind == "cholesky" else "symmetric")
+    raise ModelError(
+        f"Residual kind {kind!r} is not known; there are "
+        f"{', '.join(repr(known) for known in RESIDUAL_KINDS)}."
+    )
