@@ -20,5 +20,8 @@ NB_MODULE(_kernels, module) {
     module.def("forward_levels", &forward_levels);
     module.def("backward_levels", &backward_levels);
     module.def("multiply_levels", &multiply_levels);
+    module.def("scale_columns", &scale_columns);
+    module.def("scale_rows", &scale_rows);
+    module.def("mirror_lower", &mirror_lower);
     module.def("selected_inverse_levels", &selected_inverse_levels);
 }
