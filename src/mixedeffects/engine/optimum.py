@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -112,7 +112,7 @@ class Certificate:
     __repr__ = __str__
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Optimum:
     """Where the optimiser stopped, and why.
 
@@ -135,7 +135,7 @@ class Optimum:
     message : str
         The same in words.
     path : tuple of float
-        Deviance at each accepted point, in the engine's scale.
+        Criterion at each accepted point.
     """
 
     evaluations: int
@@ -148,9 +148,9 @@ class Optimum:
     converged: bool
     message: str
     path: tuple[float, ...]
-    T: tuple[Matrix, ...] = field(repr=False)
-    evaluation: Evaluation = field(repr=False)
-    curvature: Callable[[], float] | None = field(default=None, repr=False)
+    T: tuple[Matrix, ...]
+    evaluation: Evaluation
+    curvature: Callable[[], float] | None = None
 
     @cached_property
     def smallest_curvature(self) -> float:
@@ -169,6 +169,19 @@ class Optimum:
             self.null_score,
             self.smallest_curvature,
         )
+
+    def __repr__(self) -> str:
+        first, last = self.path[0], self.path[-1]
+        gradient, relative = self.gradient_norm, self.relative_gradient
+        lines = [
+            f"Optimum: {self.message}",
+            f"  criterion    {last:.6f}, from {first:.6f} in {self.iterations} steps",
+            f"  gradient     largest entry {gradient:.1e}, relative {relative:.1e}",
+            f"  still to go  {self.predicted_decrease:.1e} predicted",
+        ]
+        if self.null_score is not None:
+            lines.append(f"  boundary     score on the null space {self.null_score:.1e}")
+        return "\n".join(lines)
 
 
 class _Point:
@@ -258,7 +271,8 @@ def find_optimum(
             break
         theta = escape
     T = tuple(lower_factor(t) for t in point.T)
-    return _record(A, point, T, result, evaluations, iterations, null_score, tuple(path))
+    criteria = tuple(value + offset for value in path)
+    return _record(A, point, T, result, evaluations, iterations, null_score, criteria)
 
 
 _MAX_RESTARTS = 3

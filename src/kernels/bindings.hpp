@@ -1,0 +1,12 @@
+// Each file of bindings is compiled on its own, so that a build uses every core.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace nb = nanobind;
+
+namespace kernels {
+void bind_assembly(nb::module_ &module);
+void bind_elimination(nb::module_ &module);
+void bind_selected_inverse(nb::module_ &module);
+} // namespace kernels
