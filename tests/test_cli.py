@@ -87,8 +87,10 @@ def test_demo_runs_the_post(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["fit", "sleepstudi", SLEEP], "sleepstudy"),
         (["fit", "sleepstudy", "Reaction ~ Dayz + (1 | Subject)"], "Dayz"),
         (["fit", "sleepstudy", SLEEP, "--save-v", "V.txt"], r"\.npz"),
-        (["fit", "sleepstudy", "Reaction ~ open('x') + (1 | Subject)", "--safe"], "not safe"),
-        (["fit", "sleepstudy", "Reaction ~ eval(Days) + (1 | Subject)", "--safe"], "eval"),
+        (["fit", "sleepstudy", "Reaction ~ open('x') + (1 | Subject)"], "open"),
+        (["fit", "sleepstudy", "Reaction ~ eval(Days) + (1 | Subject)"], "eval"),
+        (["fit", "sleepstudy", "Reaction ~ np.load(Days) + (1 | Subject)"], "load"),
+        (["fit", "sleepstudy", "Reaction ~ Days.__class__ + (1 | Subject)"], "__class__"),
     ],
 )
 def test_errors_are_sentences(
@@ -99,11 +101,6 @@ def test_errors_are_sentences(
     assert error.startswith("mixedeffects: ")
     assert pytest.importorskip("re").search(message, error)
     assert "Traceback" not in error
-
-
-def test_safe_formulas_are_accepted() -> None:
-    formula = "Reaction ~ poly(Days, 2) + log(Days + 1) + (1 | Subject)"
-    assert main(["fit", "sleepstudy", formula, "--safe"]) == 0
 
 
 def test_no_command_is_usage() -> None:

@@ -75,11 +75,6 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--save-v", type=Path, metavar="FILE", help="write V: .npz, .mtx or .csv")
     fit.add_argument("--html", type=Path, metavar="FILE", help="write the summary as HTML")
     fit.add_argument("--json", action="store_true", help="print the estimates as JSON")
-    fit.add_argument(
-        "--safe",
-        action="store_true",
-        help="accept only names, numbers, operators and known functions in the formula",
-    )
     fit.add_argument("--progress", action="store_true", help="show iterations on standard error")
     fit.set_defaults(run=_fit)
     return parser
@@ -93,10 +88,6 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _fit(options: argparse.Namespace) -> int:
-    if options.safe:
-        from mixedeffects.formula.safety import check_safe
-
-        check_safe(options.formula)
     if options.save_v is not None:
         _matrix_writer(options.save_v)
     data = _read(options.data)

@@ -67,8 +67,8 @@ def lmer(
     Parameters
     ----------
     formula : str
-        In lme4's grammar, for example ``"Reaction ~ Days + (Days | Subject)"``. A formula is code:
-        function calls in it are evaluated, so do not take formulas from strangers.
+        In lme4's grammar, for example ``"Reaction ~ Days + (Days | Subject)"``. Only known
+        functions are called: a formula runs no code of its own.
     data : DataFrame
         pandas, polars or pyarrow table, or a mapping of names to arrays.
     reml : bool

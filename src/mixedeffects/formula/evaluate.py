@@ -121,7 +121,9 @@ def evaluate(tree: Node, columns: Mapping[str, Value], n: int, state: State) -> 
     except MixedEffectsError:
         raise
     except Exception as error:
-        raise DataError(f"`{deparse(tree)}` cannot be evaluated: {str(error).rstrip('.')}.") from error
+        raise DataError(
+            f"`{deparse(tree)}` cannot be evaluated: {str(error).rstrip('.')}."
+        ) from error
     if isinstance(value, Factor):
         return value
     if isinstance(value, np.ndarray) and value.ndim in (1, 2) and value.shape[0] == n:

@@ -137,7 +137,7 @@ def build_model_frame(
     used = table if rows is None else table.iloc[rows]
     return ModelFrame(
         formula=formula,
-        y=np.ascontiguousarray(y),
+        y=np.array(y),  # the data's own array must not be shared
         X=X,
         fixef_names=encoder.names,
         terms=terms,
@@ -386,18 +386,21 @@ def _random_terms(
     levels = {name: pd.Index(grouping.labels) for name, grouping in groupings.items()}
     terms: list[RandomTerm] = []
     encoders = []
-    seen: dict[str, int] = {}
+    seen: set[str] = set()
     for i in order:
         bar = formula.random[i]
         encoder, settled = fit_encoder(random[i], values, states, {})
-        repeat = seen.get(bar.group, 0)
-        seen[bar.group] = repeat + 1
+        label, repeat = bar.group, 0
+        while label in seen:
+            repeat += 1
+            label = f"{bar.group}.{repeat}"
+        seen.add(label)
         # Before the columns are built: there may be very many.
         check_random_effects(len(encoder.all_names), len(levels[bar.group]), str(bar), n)
         terms.append(
             _term(
                 bar,
-                repeat,
+                label,
                 encoder,
                 encoder.assemble(settled, n, "C"),
                 groupings[bar.group],
@@ -411,14 +414,14 @@ def _random_terms(
 
 def _term(
     bar: Bar,
-    repeat: int,
+    label: str,
     encoder: DesignEncoder,
     z: NDArray[np.float64],
     grouping: Grouping,
     levels: pd.Index[Any],
 ) -> RandomTerm:
     return RandomTerm(
-        label=f"{bar.group}.{repeat}" if repeat else bar.group,
+        label=label,
         group=bar.group,
         variables=bar.variables,
         columns=encoder.names,

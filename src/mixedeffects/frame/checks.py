@@ -93,11 +93,12 @@ def check_random_effects(k: int, n_levels: int, text: str, n: int) -> None:
 
 
 def check_size(n: int, p: int, largest: str) -> None:
-    """Refuse a fixed-effects matrix that could only exhaust the memory."""
-    if p >= n and n * p > 2**27:
+    """Refuse columns that could only exhaust the memory."""
+    hopeless = p >= n and n * p > 2**27
+    if hopeless or n * p > 2**34:
         raise ModelError(
-            f"The fixed effects would have {p:,} columns for {n:,} rows, most of them from "
-            f"`{largest}`. Is it a grouping factor? Then write `(1 | {largest})`."
+            f"`{largest}` would make {p:,} columns for {n:,} rows, a matrix of "
+            f"{n * p * 8 / 1e9:,.0f} GB. If it is a grouping factor, write `(1 | {largest})`."
         )
 
 

@@ -29,7 +29,9 @@ def describe_type(series: pd.Series[Any]) -> str:
         return "complex numbers"
     if dtype.kind == "O" or isinstance(dtype, pd.StringDtype):
         inferred = pd.api.types.infer_dtype(series, skipna=True)
-        return "text" if inferred in ("string", "empty") else f"of mixed types ({inferred})"
+        if inferred in ("date", "datetime", "datetime64", "time", "timedelta", "period"):
+            return "dates or times"
+        return "text" if inferred in ("string", "empty") else f"mixed types ({inferred})"
     return str(dtype)
 
 
@@ -131,6 +133,12 @@ def read_column(series: pd.Series[Any]) -> tuple[Value, Mask | None]:
     )
 
 
+def _filled(series: pd.Series[Any], mask: Mask, value: Any) -> NDArray[Any]:
+    values = np.array(series.to_numpy(dtype=object))
+    values[mask] = value
+    return values
+
+
 def _read_objects(series: pd.Series[Any]) -> tuple[Value, Mask | None]:
     inferred = pd.api.types.infer_dtype(series, skipna=True)
     if inferred == "string":
@@ -138,11 +146,11 @@ def _read_objects(series: pd.Series[Any]) -> tuple[Value, Mask | None]:
     mask = series.isna().to_numpy()
     missing = mask if mask.any() else None
     if inferred == "boolean":
-        return series.where(~mask, False).to_numpy(dtype=np.bool_), missing
+        return _filled(series, mask, False).astype(np.bool_), missing
     if inferred in ("integer", "floating", "mixed-integer-float", "decimal", "empty"):
-        return series.where(~mask, np.nan).to_numpy(dtype=np.float64), missing
+        return _filled(series, mask, np.nan).astype(np.float64), missing
     raise DataError(
-        f"Column `{series.name}` is {describe_type(series)}; convert it to numbers or to text."
+        f"Column `{series.name}` holds {describe_type(series)}; convert it to numbers or to text."
     )
 
 

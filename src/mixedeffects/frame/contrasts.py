@@ -76,9 +76,6 @@ def _read_one(name: str, spec: Any) -> Coding:
 
 @lru_cache(maxsize=256)
 def _named(kind: str, n_levels: int) -> NDArray[np.float64]:
-    if kind == "treatment":
-        # The commonest coding needs nothing loaded.
-        return np.eye(n_levels)[:, 1:]
     return coding_matrix(kind, n_levels)
 
 
@@ -88,8 +85,8 @@ def _poly_names(count: int) -> tuple[str, ...]:
 
 def contrast_columns(
     name: str, levels: Sequence[str], ordered: bool, coding: Coding | None
-) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Return the contrast matrix of a factor and what its columns add to the factor's name.
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Return the contrasts of a factor and what their columns add to the factor's name.
 
     Parameters
     ----------
@@ -104,7 +101,9 @@ def contrast_columns(
 
     Returns
     -------
-    matrix : ndarray, shape (number of levels, number of columns)
+    contrasts : ndarray, shape (levels, columns), or (columns,) of int
+        One row per level; or, for treatment contrasts, the level that each column indicates,
+        since a matrix of a many-levelled factor would be large and nearly empty.
     suffixes : tuple of str
 
     Raises
@@ -125,7 +124,7 @@ def contrast_columns(
     if coding.kind == "treatment":
         base = _base(name, levels, coding.base)
         keep = [i for i in range(count) if i != base]
-        return np.eye(count)[:, keep], tuple(levels[i] for i in keep)
+        return np.array(keep, dtype=np.intp), tuple(levels[i] for i in keep)
     matrix = _named(coding.kind, count)
     if coding.kind == "poly":
         return matrix, _poly_names(count - 1)

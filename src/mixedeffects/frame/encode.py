@@ -15,6 +15,8 @@ from mixedeffects.formula.evaluate import State
 from mixedeffects.formula.syntax import Node, deparse
 from mixedeffects.formula.terms import TermTable
 from mixedeffects.formula.values import Coding, Factor, Value
+from mixedeffects.frame.checks import check_size
+from mixedeffects.frame.columns import labels_of
 from mixedeffects.frame.contrasts import contrast_columns
 from mixedeffects.frame.ingest import column_names, materialised, take_columns
 from mixedeffects.frame.variables import Columns, data_columns, evaluate_variable
@@ -36,8 +38,8 @@ class VariableCoder:
         What it evaluated to.
     levels : tuple of str
         Of a factor, those in the rows used; FALSE and TRUE of a logical.
-    contrasts : ndarray, shape (number of levels, number of contrasts)
-        Empty for numbers.
+    contrasts : ndarray, shape (levels, contrasts), or (contrasts,) of int
+        As `contrast_columns` returns them; empty for numbers.
     suffixes : tuple of str
         What the columns add to the name, of the contrasts or of a matrix such as ``poly(x, 2)``.
     state : dict
@@ -47,7 +49,7 @@ class VariableCoder:
     tree: Node
     kind: Literal["numeric", "logical", "factor"]
     levels: tuple[str, ...]
-    contrasts: Matrix
+    contrasts: NDArray[Any]
     suffixes: tuple[str, ...]
     state: State
 
@@ -63,9 +65,16 @@ class VariableCoder:
 
     def column(self, values: NDArray[Any], j: int, full: bool) -> NDArray[Any]:
         """Return column ``j`` on the rows of ``values`` (numbers, or codes of a factor)."""
+        column: NDArray[Any]
         if self.kind == "numeric":
-            return values if values.ndim == 1 else values[:, j]
-        return np.equal(values, j) if full else np.take(self.contrasts[:, j], values)
+            column = values if values.ndim == 1 else values[:, j]
+        elif full:
+            column = np.equal(values, j)
+        elif self.contrasts.ndim == 1:
+            column = np.equal(values, self.contrasts[j])
+        else:
+            column = np.take(self.contrasts[:, j], values)
+        return column
 
     def settle(self, value: Value) -> NDArray[Any]:
         """Return numbers as they are and a factor as codes into ``levels``.
@@ -106,8 +115,6 @@ class VariableCoder:
 
 
 def _as_levels(value: NDArray[Any]) -> Factor:
-    from mixedeffects.frame.columns import labels_of
-
     found, codes = np.unique(value, return_inverse=True)
     missing = np.isnan(value) if value.dtype.kind == "f" else np.zeros(value.size, dtype=np.bool_)
     return Factor(np.where(missing, -1, codes), tuple(labels_of(found.tolist())))
@@ -307,6 +314,7 @@ def fit_encoder(
             else:
                 factor = Factor(value.astype(np.int32), ("FALSE", "TRUE"))
             coding = contrasts.get(name, factor.coding)
+            check_size(factor.codes.size, len(factor.levels), name)
             matrix, suffixes = contrast_columns(name, factor.levels, factor.ordered, coding)
             kind: Literal["logical", "factor"] = (
                 "factor" if isinstance(value, Factor) else "logical"

@@ -52,7 +52,7 @@ def _compressed(
     if size <= max(4 * n, 1024):
         used = np.flatnonzero(np.bincount(codes, minlength=size))
         if len(used) == size:
-            return codes.astype(np.int32, copy=False), used
+            return codes.astype(np.int32), used
         lookup = np.empty(size, dtype=np.int32)
         lookup[used] = np.arange(len(used), dtype=np.int32)
         return lookup[codes], used

@@ -154,18 +154,19 @@ def _from_narwhals(data: Any, names: list[str]) -> pd.DataFrame:
 def _series(series: Any, nw: Any) -> Any:
     """Convert one column; categories keep their order, and pyarrow is not needed for polars."""
     dtype = series.dtype
-    if dtype == nw.Enum:
+    # Early narwhals versions know no categories of an Enum; then it is like a Categorical.
+    if dtype == nw.Enum and getattr(dtype, "categories", None) is not None:
         text = np.asarray(series.cast(nw.String).to_list(), dtype=object)
         return pd.Categorical(text, categories=list(dtype.categories))
-    if dtype == nw.Categorical:
+    if dtype in (nw.Categorical, nw.Enum):
         return _categorical(series, nw)
     if dtype == nw.Boolean:
         return _or_nullable(series, "boolean")
-    if dtype.is_integer():
+    if str(dtype).startswith(("Int", "UInt")):
         return _or_nullable(series, "Int64")
     if dtype == nw.String:
         return pd.Series(series.to_list(), dtype=object)
-    if dtype.is_float() or dtype.is_decimal():
+    if dtype.is_numeric():
         return np.asarray(series.cast(nw.Float64).to_numpy(), dtype=np.float64)
     return pd.Series(series.to_list())
 
