@@ -14,7 +14,7 @@ from mixedeffects.engine import Control, Factorisation, Progress, find_optimum, 
 from mixedeffects.engine.basis import lower_factor, make_basis, orthonormal_fixed
 from mixedeffects.engine.objective import average_information, deviance, evaluate
 from mixedeffects.engine.parameters import T_to_theta, lower_entries, n_parameters, theta_to_T
-from mixedeffects.engine.trust_region import trust_region_step
+from mixedeffects.engine.trust_region import minimise_model, secant_update, trust_region_step
 
 fast = settings(max_examples=40, deadline=None)
 
@@ -244,6 +244,43 @@ def test_trust_region_step_inside_on_and_hard_case() -> None:
     hard = trust_region_step(np.array([0.0, 1.0]), np.diag([-1.0, 1.0]), 2.0)
     assert np.linalg.norm(hard) == pytest.approx(2.0, rel=1e-5)
     assert abs(hard[0]) > 1.0
+
+
+def test_secant_update_is_symmetric_and_fits_the_step() -> None:
+    rng = np.random.default_rng(0)
+    step, missing, start = rng.normal(size=4), rng.normal(size=4), np.diag([1.0, 2.0, 3.0, 4.0])
+    # What the correction still misses after this step is what is added along it.
+    updated = secant_update(start, missing, step)
+    assert_allclose(updated, updated.T)
+    assert_allclose((updated - start) @ step, missing)
+    across = np.linalg.svd(step[None, :])[2][1:]
+    assert_allclose(across @ (updated - start) @ across.T, 0.0, atol=1e-12)
+
+
+def test_minimise_model_follows_a_quartic() -> None:
+    class Quartic:
+        """x^4 - x^2 + y^2: two minima at x = +-1/sqrt(2), a saddle at the start."""
+
+        def at(self, s):
+            x, y = s[0] + 0.05, s[1]
+            start = 0.05**4 - 0.05**2
+            gradient = np.array([4 * x**3 - 2 * x, 2 * y])
+            return x**4 - x**2 + y**2 - start, gradient, np.diag([12 * x**2 - 2, 2.0])
+
+    step, predicted = minimise_model(Quartic(), 2, 100.0)
+    assert abs(step[0] + 0.05) == pytest.approx(np.sqrt(0.5), abs=0.02)
+    assert predicted == pytest.approx(0.25 - 0.05**2 + 0.05**4, rel=0.02)
+    short, _ = minimise_model(Quartic(), 2, 0.1)
+    assert np.linalg.norm(short) <= 0.1 + 1e-12
+
+
+def test_negative_curvature_near_the_boundary_does_not_stop_the_search() -> None:
+    """The model's own minimisation once gave up here, far from the minimum."""
+    design = make_design("three crossed", 254, weighted=True, singular=False)
+    A = make_crossproducts(design.y, design.X, design.terms, design.weights)
+    optimum = find_optimum(A, reml=False)
+    assert optimum.converged, optimum.message
+    assert optimum.evaluation.deviance + A.basis.deviance_offset(A.n, A.p, False) < 203.76168
 
 
 def test_escape_from_a_start_at_zero_variance() -> None:

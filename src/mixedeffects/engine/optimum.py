@@ -191,6 +191,7 @@ class _Point:
         self.T = theta_to_T(theta, A.term_columns)
         self.evaluation = evaluate(A, self.T, reml)
         self.value = self.evaluation.deviance
+        self.gradient = self.evaluation.gradient
 
     def model(self) -> LocalModel:
         return self.evaluation.local_model(self.T)

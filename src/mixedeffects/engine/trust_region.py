@@ -2,7 +2,9 @@
 
 The model is minimised within the radius by Newton steps of its own, each subproblem solved exactly
 by an eigendecomposition: there are at most a few dozen parameters, and the model costs nothing
-beside the objective.
+beside the objective. Where the model's curvature is off, its Newton steps converge only linearly;
+close to the minimum a secant correction (Powell's symmetric Broyden update, which changes the model
+least) is therefore learnt from the gradients met on the way.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Iterate", "Point", "minimise", "trust_region_step"]
+__all__ = ["Iterate", "Point", "minimise", "minimise_model", "secant_update", "trust_region_step"]
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -34,12 +36,19 @@ class Point(Protocol):
     def value(self) -> float:
         """Objective."""
 
+    @property
+    def gradient(self) -> Vector:
+        """Its gradient."""
+
     def model(self) -> Model:
         """Model of the objective around this point."""
 
 
 #: Newton steps on the model before the objective is evaluated again.
 _MODEL_STEPS = 30
+
+#: Predicted decrease below which gradients are near enough to linear to learn from.
+_LOCAL = 1e-3
 
 P = TypeVar("P", bound=Point)
 
@@ -55,6 +64,30 @@ class Iterate(Generic[P]):
     radius: float
     predicted: float
     stopped: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Corrected:
+    """A model with a constant added to its Hessian."""
+
+    model: Model
+    correction: Matrix
+
+    def at(self, step: Vector) -> tuple[float, Vector, Matrix]:
+        value, gradient, hessian = self.model.at(step)
+        added = self.correction @ step
+        return value + 0.5 * float(step @ added), gradient + added, hessian + self.correction
+
+
+def secant_update(correction: Matrix, missing: Vector, step: Vector) -> Matrix:
+    """Smallest symmetric change after which the correction also maps step to what was missing."""
+    length2 = float(step @ step)
+    cross = np.outer(missing, step)
+    return np.asarray(
+        correction
+        + (cross + cross.T) / length2
+        - float(missing @ step) * np.outer(step, step) / length2**2
+    )
 
 
 def trust_region_step(gradient: Vector, hessian: Matrix, radius: float) -> Vector:
@@ -92,27 +125,30 @@ def trust_region_step(gradient: Vector, hessian: Matrix, radius: float) -> Vecto
 
 
 def minimise_model(model: Model, size: int, radius: float) -> tuple[Vector, float]:
-    """Step of at most the radius that makes the model small, and the decrease it predicts."""
+    """Step of at most the radius that makes the model small, and the decrease it predicts.
+
+    The model is smooth but not quadratic, so it is minimised by a trust region of its own.
+    """
     step = np.zeros(size)
     value, gradient, hessian = model.at(step)
+    inner = radius
     for _ in range(_MODEL_STEPS):
-        target = trust_region_step(gradient - hessian @ step, hessian, radius)
+        target = step + trust_region_step(gradient, hessian, inner)
+        length = float(np.linalg.norm(target))
+        if length > radius:
+            target *= radius / length
         move = target - step
         expected = -float(gradient @ move + 0.5 * move @ hessian @ move)
-        fraction = 1.0
-        while fraction > 1e-3:
-            trial = step + fraction * move
-            at_trial = model.at(trial)
-            if at_trial[0] < value:
+        at_target = model.at(target)
+        gained = value - at_target[0]
+        if gained <= 0.0 or gained < 0.1 * expected:
+            inner = 0.25 * float(np.linalg.norm(move))
+            if inner <= 1e-12 * radius:
                 break
-            fraction *= 0.25
-        else:
-            break
-        gained = value - at_trial[0]
-        step, (value, gradient, hessian) = trial, at_trial
-        if fraction == 1.0 and abs(expected - gained) < 0.02 * gained:
-            break
-        if gained < 0.01 * -value:
+        if gained <= 0.0:
+            continue
+        step, (value, gradient, hessian) = target, at_target
+        if abs(expected - gained) < 0.02 * gained or gained < 0.01 * -value:
             break
     return step, -value
 
@@ -147,7 +183,8 @@ def minimise(
     if point is None:
         raise ArithmeticError("The objective cannot be evaluated at the starting value.")
     evaluations, iterations = 1, 0
-    model = point.model()
+    correction = np.zeros((len(x), len(x)))
+    model = _Corrected(point.model(), correction)
     while True:
         step, predicted = minimise_model(model, len(x), radius)
         current = Iterate(x, point, evaluations, iterations, radius, predicted, "")
@@ -174,6 +211,11 @@ def minimise(
         elif agreement > 0.75 and length > 0.99 * radius:
             radius *= 3.0
         if actual > -noise:
+            change = trial.gradient - point.gradient
             x, point = x + step, trial
-            model = point.model()
+            model = _Corrected(point.model(), correction)
+            if predicted < _LOCAL:
+                hessian = model.at(np.zeros(len(x)))[2]
+                correction = secant_update(correction, change - hessian @ step, step)
+                model = _Corrected(model.model, correction)
             iterations += 1
