@@ -14,7 +14,7 @@ from mixedeffects.engine import Control, Factorisation, Progress, find_optimum, 
 from mixedeffects.engine.basis import lower_factor, make_basis, orthonormal_fixed
 from mixedeffects.engine.objective import average_information, deviance, evaluate
 from mixedeffects.engine.parameters import T_to_theta, lower_entries, n_parameters, theta_to_T
-from mixedeffects.engine.trust_region import minimise_model, secant_update, trust_region_step
+from mixedeffects.engine.trust_region import secant_update
 
 fast = settings(max_examples=40, deadline=None)
 
@@ -234,14 +234,14 @@ def test_orthonormal_fixed_effects(scale: float) -> None:
 
 def test_trust_region_step_inside_on_and_hard_case() -> None:
     H, g = np.diag([1.0, 4.0]), np.array([1.0, 4.0])
-    assert_allclose(trust_region_step(g, H, 10.0), [-1.0, -1.0])
-    step = trust_region_step(g, H, 0.5)
+    assert_allclose(_kernels.trust_region_step(g, H, 10.0), [-1.0, -1.0])
+    step = _kernels.trust_region_step(g, H, 0.5)
     assert np.linalg.norm(step) == pytest.approx(0.5, rel=1e-5)
     angles = np.linspace(0, 2 * np.pi, 20001)
     circle = 0.5 * np.column_stack([np.cos(angles), np.sin(angles)])
     values = circle @ g + 0.5 * np.einsum("ij,jk,ik->i", circle, H, circle)
     assert g @ step + 0.5 * step @ H @ step <= values.min() + 1e-6
-    hard = trust_region_step(np.array([0.0, 1.0]), np.diag([-1.0, 1.0]), 2.0)
+    hard = _kernels.trust_region_step(np.array([0.0, 1.0]), np.diag([-1.0, 1.0]), 2.0)
     assert np.linalg.norm(hard) == pytest.approx(2.0, rel=1e-5)
     assert abs(hard[0]) > 1.0
 
@@ -257,21 +257,65 @@ def test_secant_update_is_symmetric_and_fits_the_step() -> None:
     assert_allclose(across @ (updated - start) @ across.T, 0.0, atol=1e-12)
 
 
-def test_minimise_model_follows_a_quartic() -> None:
-    class Quartic:
-        """x^4 - x^2 + y^2: two minima at x = +-1/sqrt(2), a saddle at the start."""
+def sigma_model(seed: int):
+    """A model over terms of 2, 1 and 3 columns, as the arguments of the kernel."""
+    rng = np.random.default_rng(seed)
+    sizes = [2, 1, 3]
+    m = n_parameters(sizes)
+    root, half = rng.normal(size=(m, m)), rng.normal(size=(m, m))
+    return (rng.normal(size=m), sizes, rng.normal(size=m), root @ root.T, half + half.T)
 
-        def at(self, s):
-            x, y = s[0] + 0.05, s[1]
-            start = 0.05**4 - 0.05**2
-            gradient = np.array([4 * x**3 - 2 * x, 2 * y])
-            return x**4 - x**2 + y**2 - start, gradient, np.diag([12 * x**2 - 2, 2.0])
 
-    step, predicted = minimise_model(Quartic(), 2, 100.0)
-    assert abs(step[0] + 0.05) == pytest.approx(np.sqrt(0.5), abs=0.02)
+@given(seed=st.integers(0, 200))
+def test_sigma_model_and_its_derivatives(seed: int) -> None:
+    arguments = theta, sizes, score, information, correction = sigma_model(seed)
+    step = np.random.default_rng(seed + 1).normal(size=len(theta))
+
+    def value(s):
+        change = T_to_theta(
+            [
+                new @ new.T - old @ old.T
+                for new, old in zip(
+                    theta_to_T(theta + s, sizes), theta_to_T(theta, sizes), strict=True
+                )
+            ]
+        )
+        return score @ change + 0.5 * change @ information @ change + 0.5 * s @ correction @ s
+
+    ours, gradient, hessian = _kernels.sigma_model_at(*arguments, step)
+    assert ours == pytest.approx(value(step))
+    h = 1e-5
+    basis = h * np.eye(len(theta))
+    numeric = [(value(step + e) - value(step - e)) / (2 * h) for e in basis]
+    assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-4)
+    columns = [
+        (
+            _kernels.sigma_model_at(*arguments, step + e)[1]
+            - _kernels.sigma_model_at(*arguments, step - e)[1]
+        )
+        / (2 * h)
+        for e in basis
+    ]
+    assert_allclose(hessian, np.array(columns).T, rtol=1e-5, atol=1e-4)
+
+
+@given(seed=st.integers(0, 200), radius=st.floats(1e-3, 10.0))
+def test_minimised_model_is_lower_and_within_the_radius(seed: int, radius: float) -> None:
+    arguments = sigma_model(seed)
+    step, predicted = _kernels.minimise_sigma_model(*arguments, radius)
+    assert np.linalg.norm(step) <= radius * (1 + 1e-9)
+    assert predicted > 0
+    assert _kernels.sigma_model_at(*arguments, step)[0] == pytest.approx(-predicted)
+
+
+def test_minimised_model_follows_a_quartic() -> None:
+    """x^4 - x^2 with x = T + step: minima at +-1/sqrt(2), and a start near the maximum between."""
+    start = np.array([0.05])
+    arguments = (start, [1], np.array([2 * 0.05**2 - 1]), np.array([[2.0]]), np.zeros((1, 1)))
+    step, predicted = _kernels.minimise_sigma_model(*arguments, 100.0)
+    assert abs(start + step)[0] == pytest.approx(np.sqrt(0.5), abs=0.02)
     assert predicted == pytest.approx(0.25 - 0.05**2 + 0.05**4, rel=0.02)
-    short, _ = minimise_model(Quartic(), 2, 0.1)
-    assert np.linalg.norm(short) <= 0.1 + 1e-12
+    assert abs(_kernels.minimise_sigma_model(*arguments, 0.1)[0][0]) <= 0.1 + 1e-12
 
 
 def test_negative_curvature_near_the_boundary_does_not_stop_the_search() -> None:

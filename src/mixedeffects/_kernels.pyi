@@ -150,3 +150,22 @@ def selected_inverse_levels(
     B_sum: _Doubles,
     /,
 ) -> None: ...
+def sigma_model_at(
+    theta: _Doubles,
+    sizes: Sequence[int],
+    score: _Doubles,
+    information: _Doubles,
+    correction: _Doubles,
+    step: _Doubles,
+    /,
+) -> tuple[float, _Doubles, _Doubles]: ...
+def minimise_sigma_model(
+    theta: _Doubles,
+    sizes: Sequence[int],
+    score: _Doubles,
+    information: _Doubles,
+    correction: _Doubles,
+    radius: float,
+    /,
+) -> tuple[_Doubles, float]: ...
+def trust_region_step(gradient: _Doubles, hessian: _Doubles, radius: float, /) -> _Doubles: ...

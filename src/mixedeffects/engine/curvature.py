@@ -124,7 +124,7 @@ def fixed_effects_covariance(factorisation: Factorisation, sigma: float) -> Matr
     """``sigma^2 (X'V0^-1X)^-1`` in the user's columns, p x p; sigma is the user's."""
     A = factorisation.A
     Q, weight_scale = A.basis.fixed, A.basis.weight_scale
-    root = scipy.linalg.solve_triangular(factorisation.C[A.r :, A.r :], Q.T, lower=True)
+    root = scipy.linalg.solve_triangular(factorisation.C[A.r : -1, A.r : -1], Q.T, lower=True)
     return np.asarray(sigma**2 / weight_scale * (root.T @ root))
 
 
@@ -144,8 +144,12 @@ def vcov_jacobian(optimum: Optimum) -> Matrix:
     effects, _ = factorisation.solve(ZX, np.zeros((0, p)))
     ZZb, _ = A.multiply(effects, np.zeros((p + 1, p)))
     # Columns of h: Z'V0^-1 X C0 l for the user's unit contrasts l, in the engine's scale.
-    root = scipy.linalg.solve_triangular(factorisation.C[A.r :, A.r :], basis.fixed.T, lower=True)
-    C0 = scipy.linalg.solve_triangular(factorisation.C[A.r :, A.r :], root, lower=True, trans="T")
+    root = scipy.linalg.solve_triangular(
+        factorisation.C[A.r : -1, A.r : -1], basis.fixed.T, lower=True
+    )
+    C0 = scipy.linalg.solve_triangular(
+        factorisation.C[A.r : -1, A.r : -1], root, lower=True, trans="T"
+    )
     jacobians: list[list[Matrix]] = [[] for _ in A.term_columns]
     for f, factor in enumerate(A.factors):
         h = (ZX[f] - ZZb[f]) @ C0

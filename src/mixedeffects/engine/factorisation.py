@@ -25,8 +25,8 @@ __all__ = ["Factorisation", "NotPositiveDefiniteError", "SelectedInverse", "Solu
 Matrix = NDArray[np.float64]
 
 _EMPTY = np.empty((0, 0, 0))
-#: A term's factor T is inverted (to get its score) only when its condition number allows it.
-_WELL_CONDITIONED = 1e-6
+#: A factor T is divided by only if its smallest singular value is above this.
+_REGULAR = 1e-3
 
 
 class NotPositiveDefiniteError(ArithmeticError):
@@ -101,18 +101,16 @@ class Factorisation:
         self.A = A
         self.T = tuple(_factor_T(f, T) for f in A.factors)
         self.eliminated: list[_Eliminated] = []
-        logdet = self._eliminate_chain()
-        self._factor_remainder()
+        K, logdet = self._eliminate_chain()
+        self._factor_remainder(K)
         logs = 2.0 * np.log(np.diag(self.C))
         #: log det M_q and log det M_{q+p}
         self.logdet_random = logdet + float(logs[: A.r].sum())
-        self.logdet_with_fixed = self.logdet_random + float(logs[A.r :].sum())
-        #: penalised residual sum of squares
-        self.rho2 = max(float(self.K[-1, -1] - self.half @ self.half), 0.0)
+        self.logdet_with_fixed = self.logdet_random + float(logs[A.r : -1].sum())
 
-    def _eliminate_chain(self) -> float:
+    def _eliminate_chain(self) -> tuple[Matrix, float]:
         A = self.A
-        self.K = A.remainder.copy(order="F")
+        K = A.remainder.copy(order="F")
         diags = [f.diag if e == 0 else f.diag.copy() for e, f in enumerate(A.chain)]
         panels = [f.panel if e == 0 else f.panel.copy() for e, f in enumerate(A.chain)]
         logdet = 0.0
@@ -140,30 +138,37 @@ class Factorisation:
                     diags[link.outer],
                     panels[link.outer],
                 )
-            _kernels.subtract_from_remainder(
-                U, factor.ptr, factor.ind, factor.head, factor.k, self.K
-            )
+            _kernels.subtract_from_remainder(U, factor.ptr, factor.ind, factor.head, factor.k, K)
             self.eliminated.append(_Eliminated(T, diags[e], panels[e], L, U))
-        _kernels.mirror_lower(self.K)
-        return logdet
+        return K, logdet
 
-    def _factor_remainder(self) -> None:
-        """``S = L~'K L~ + I`` on ``[Z_rest X]``, its Cholesky factor C, and ``C^-1 S[., y]``."""
+    def _factor_remainder(self, K: Matrix) -> None:
+        """``S = L~'K L~ + I`` on ``[Z_rest X y]`` and its Cholesky factor C, in K's place."""
         r, size = self.A.r, self.A.r + self.A.p
-        self.KL = self.K
-        if self.A.rest:
-            self.KL = self.K.copy(order="F")
-            self._scale_columns(self.KL)
-        S = self.KL[:size, :size].copy(order="F")
-        self.half = self.KL[size, :size].copy()
-        self.C = S
-        if size:
-            self._scale_rows(S)
-            np.einsum("ii->i", S)[:r] += 1.0
-            self.C, info = dpotrf(S, lower=1, clean=1, overwrite_a=1)
-            if info != 0:
-                raise NotPositiveDefiniteError("the remainder is not positive definite")
-            self.half = dtrtrs(self.C, self.half, lower=1)[0].reshape(-1)
+        # Scaling blocks of several columns mixes their rows, so both triangles are needed.
+        _kernels.mirror_lower(K)
+        self._regular = all(_is_regular(T) for T in self.T[len(self.A.chain) :])
+        #: The unscaled Schur complement, kept only where some T cannot be divided by.
+        self.K = None if self._regular else K.copy(order="F")
+        self._scale_columns(K)
+        self._scale_rows(K)
+        np.einsum("ii->i", K)[:r] += 1.0
+        # The last pivot is the residual sum of squares; one more keeps it positive if y is zero.
+        yy = float(K[size, size])
+        K[size, size] = yy + 1.0
+        self.C, info = dpotrf(K, lower=1, clean=0, overwrite_a=1)
+        if info != 0:
+            raise NotPositiveDefiniteError("the remainder is not positive definite")
+        half = self.C[size, :size]
+        #: penalised residual sum of squares
+        self.rho2 = max(yy - float(half @ half), 0.0)
+
+    def _triangular_solve(self, rhs: Matrix, transposed: bool = False) -> Matrix:
+        """``C^-1 rhs`` or ``C'^-1 rhs`` with the leading rows of C that rhs has."""
+        padded = np.zeros((self.C.shape[0], rhs.shape[1]), order="F")
+        padded[: len(rhs)] = rhs
+        solved = dtrtrs(self.C, padded, lower=1, trans=int(transposed), overwrite_b=1)[0]
+        return np.ascontiguousarray(solved[: len(rhs)])
 
     def _scale_columns(self, matrix: Matrix, transposed: bool = False) -> None:
         """``matrix @ L~``, or ``matrix @ L~'``, on the remainder, in place."""
@@ -186,14 +191,9 @@ class Factorisation:
     @cached_property
     def solution(self) -> Solution:
         """Fixed and random effects, and ``c = Z'Py``, at this theta."""
-        A, r, p = self.A, self.A.r, self.A.p
-        size = r + p
-        v = self.half
-        if size:
-            v = dtrtrs(self.C, v, lower=1, trans=1)[0].reshape(-1)
-        remainder = v.copy()
-        if r:
-            remainder[:r] = self._scale_rest(v[:, None], transpose=False)[:r, 0]
+        A, r = self.A, self.A.r
+        u = self._triangular_solve(self.C[-1:, :-1].T, transposed=True)
+        remainder = self._scale_rest(u, transpose=False)[:, 0]
         border = np.append(-remainder, 1.0)
         b: list[Matrix] = [np.empty(0)] * len(A.chain)
         c: list[Matrix] = [np.empty(0)] * len(A.chain)
@@ -232,10 +232,14 @@ class Factorisation:
                 np.zeros_like(border)[:, None],
             )
             c[e] = product[:, :, 0]
-        residual = self.K[:r] @ border
-        for f in A.rest:
+        residual = None if self.K is None else self.K[:r] @ border
+        for f, T in zip(A.rest, self.T[len(A.chain) :], strict=True):
             b.append(remainder[f.columns].reshape(f.n_levels, f.k))
-            c.append(residual[f.columns].reshape(f.n_levels, f.k))
+            if residual is None:
+                # Lambda'c = u
+                c.append(u[f.columns].reshape(f.n_levels, f.k) @ np.linalg.inv(T))
+            else:
+                c.append(residual[f.columns].reshape(f.n_levels, f.k))
         return Solution(remainder[r:], tuple(b), tuple(c))
 
     def forward(self, blocks: Sequence[Matrix], border: Matrix) -> tuple[list[Matrix], Matrix]:
@@ -271,8 +275,7 @@ class Factorisation:
             solved.append(out)
         size = remainder.shape[0]
         if size:
-            remainder = self._scale_rest(remainder, transpose=True)
-            remainder = dtrtrs(self.C[:size, :size], remainder, lower=1)[0]
+            remainder = self._triangular_solve(self._scale_rest(remainder, transpose=True))
         return solved, remainder
 
     def solve(self, blocks: Sequence[Matrix], border: Matrix) -> tuple[list[Matrix], Matrix]:
@@ -281,8 +284,8 @@ class Factorisation:
         solved, remainder = self.forward(blocks, border)
         size = remainder.shape[0]
         if size:
-            remainder = dtrtrs(self.C[:size, :size], remainder, lower=1, trans=1)[0]
-            remainder = np.ascontiguousarray(self._scale_rest(remainder, transpose=False))
+            remainder = self._triangular_solve(remainder, transposed=True)
+            remainder = self._scale_rest(remainder, transpose=False)
         effects: list[Matrix] = [_EMPTY] * len(A.chain)
         for e in reversed(range(len(A.chain))):
             factor, done = A.chain[e], self.eliminated[e]
@@ -361,46 +364,52 @@ class Factorisation:
             raise NotPositiveDefiniteError("the remainder is singular")
         _kernels.mirror_lower(S_inverse)
         N, B, P = [], [], []
-        remainder = S_inverse
-        if self.A.rest:
-            remainder = S_inverse.copy(order="F")
-            self._scale_columns(remainder, transposed=True)
-            self._scale_rows(remainder, transposed=True)
+        KL = None
+        if self.K is not None:
+            KL = self.K.copy(order="F")
+            self._scale_columns(KL)
         for f, T in zip(self.A.rest, self.T[len(self.A.chain) :], strict=True):
-            rows = self.KL[f.columns, :size]
-            inverse = S_inverse[:, f.columns]
-            sums = np.empty((f.k, f.k))
-            for a in range(f.k):
-                for b in range(f.k):
-                    sums[a, b] = np.einsum("ij,ji->", rows[a :: f.k], inverse[:, b :: f.k])
+            rows = np.arange(f.offset, f.columns.stop).reshape(f.n_levels, f.k)
+            blocks = S_inverse[rows[:, :, None], rows[:, None, :]]
+            P.append(np.ascontiguousarray(T @ blocks @ T.T))
+            if KL is None:
+                # [K L~ S^-1]_ii = T'^-1 (I - [S^-1]_ii)
+                identity = f.n_levels * np.eye(f.k)
+                sums = np.linalg.solve(T.T, identity - blocks.sum(axis=0))
+                score = np.linalg.solve(T.T, sums.T).T
+            else:
+                sums = _block_trace(KL[f.columns, :size], S_inverse[:, f.columns], f.k)
+                score = self._score_without_division(f, KL, size)
             N.append(sums)
-            B.append(self._score_sum(f, T, sums, size))
-            within = remainder[f.columns, f.columns].reshape(f.n_levels, f.k, f.n_levels, f.k)
-            levels = np.arange(f.n_levels)
-            P.append(np.ascontiguousarray(within[levels, :, levels, :]))
-        return remainder, N, B, P
+            B.append(0.5 * (score + score.T))
+        self._scale_columns(S_inverse, transposed=True)
+        self._scale_rows(S_inverse, transposed=True)
+        return S_inverse, N, B, P
 
-    def _score_sum(self, f: RestFactor, T: Matrix, N: Matrix, size: int) -> Matrix:
-        """Sum over levels of ``[Z'PZ]_ii``: N T^-1, or without division if T is near singular."""
-        singular_values = np.linalg.svd(T, compute_uv=False)
-        if singular_values[-1] > _WELL_CONDITIONED * max(1.0, singular_values[0]):
-            B = np.linalg.solve(T.T, N.T).T
-            return np.asarray(0.5 * (B + B.T))
+    def _score_without_division(self, f: RestFactor, KL: Matrix, size: int) -> Matrix:
+        """Sum over levels of ``[Z'PZ]_ii = K_ii - [K L~ S^-1 L~'K]_ii``."""
+        assert self.K is not None
         half = scipy.linalg.solve_triangular(
-            self.C[:size, :size], self.KL[f.columns, :size].T, lower=True
+            self.C[:size, :size], KL[f.columns, :size].T, lower=True
         )
-        B = np.empty((f.k, f.k))
-        diagonal = np.diag(self.K)[f.columns]
-        for a in range(f.k):
-            for b in range(f.k):
-                cross = np.einsum("ji,ji->", half[:, a :: f.k], half[:, b :: f.k])
-                if a == b:
-                    total = diagonal[a :: f.k].sum()
-                else:
-                    rows = np.arange(f.offset, f.columns.stop, f.k)
-                    total = self.K[rows + a, rows + b].sum()
-                B[a, b] = total - cross
-        return B
+        own = np.arange(f.offset, f.columns.stop, f.k)
+        diagonal = np.array(
+            [[self.K[own + a, own + b].sum() for b in range(f.k)] for a in range(f.k)]
+        )
+        return diagonal - _block_trace(half.T, half, f.k)
+
+
+def _is_regular(T: Matrix) -> bool:
+    """Whether dividing by T loses no accuracy that matters."""
+    values = np.linalg.svd(T, compute_uv=False)
+    return bool(values[-1] > _REGULAR * max(1.0, values[0]))
+
+
+def _block_trace(left: Matrix, right: Matrix, k: int) -> Matrix:
+    """Sum over levels of the k x k diagonal blocks of ``left @ right``."""
+    return np.array(
+        [[np.einsum("ij,ji->", left[a::k], right[:, b::k]) for b in range(k)] for a in range(k)]
+    )
 
 
 def _factor_T(factor: ChainFactor | RestFactor, T: Sequence[Matrix]) -> Matrix:

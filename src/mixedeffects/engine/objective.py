@@ -17,13 +17,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects import _kernels
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.parameters import (
     T_to_theta,
     lower_entries,
     symmetric_directions,
-    theta_to_T,
 )
 
 __all__ = ["Evaluation", "LocalModel", "average_information", "deviance", "evaluate"]
@@ -98,7 +98,8 @@ class Evaluation:
         directions = [E for F in self.score for E in symmetric_directions(F.shape[0])]
         owners = [F for F in self.score for _ in symmetric_directions(F.shape[0])]
         score = np.array([(F * E).sum() for F, E in zip(owners, directions, strict=True)])
-        return LocalModel(tuple(T), score, average_information(self))
+        sizes = tuple(F.shape[0] for F in self.score)
+        return LocalModel(T_to_theta(T), sizes, score, average_information(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,37 +111,22 @@ class LocalModel:
     part it stays bounded below where a variance is far too small.
     """
 
-    T: tuple[Matrix, ...]
+    theta: Matrix
+    sizes: tuple[int, ...]
     score: Matrix
     information: Matrix
 
-    def at(self, step: Matrix) -> tuple[float, Matrix, Matrix]:
+    def at(self, step: Matrix, correction: Matrix) -> tuple[float, Matrix, Matrix]:
         """Change of d, gradient and Hessian of the model after a step in theta."""
-        sizes = [t.shape[0] for t in self.T]
-        moved = [t + s for t, s in zip(self.T, theta_to_T(step, sizes), strict=True)]
-        change = T_to_theta([m @ m.T - t @ t.T for m, t in zip(moved, self.T, strict=True)])
-        pull = self.information @ change
-        value = float(self.score @ change + 0.5 * change @ pull)
-        slope = self.score + pull
-        total = len(slope)
-        J, curvature = np.zeros((total, total)), np.zeros((total, total))
-        start = 0
-        for k, t in zip(sizes, moved, strict=True):
-            rows, columns = lower_entries(k)
-            m = len(rows)
-            block = slice(start, start + m)
-            # d Sigma = dT T' + T dT'; its lower triangle for each entry of T.
-            derivative = np.zeros((m, k, k))
-            derivative[np.arange(m), rows, :] = t[:, columns].T
-            derivative = derivative + derivative.transpose(0, 2, 1)
-            J[block, block] = derivative[:, rows, columns].T
-            F = np.zeros((k, k))
-            F[rows, columns] = 0.5 * slope[block]
-            F = F + F.T
-            same_column = columns[:, None] == columns[None, :]
-            curvature[block, block] = 2.0 * F[np.ix_(rows, rows)] * same_column
-            start += m
-        return value, J.T @ slope, J.T @ self.information @ J + curvature
+        return _kernels.sigma_model_at(
+            self.theta, self.sizes, self.score, self.information, correction, step
+        )
+
+    def minimise(self, correction: Matrix, radius: float) -> tuple[Matrix, float]:
+        """Step within the radius that makes the model small, and the decrease it predicts."""
+        return _kernels.minimise_sigma_model(
+            self.theta, self.sizes, self.score, self.information, correction, radius
+        )
 
 
 def evaluate(A: CrossProducts, T: Sequence[Matrix], reml: bool) -> Evaluation:

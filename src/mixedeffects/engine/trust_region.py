@@ -16,17 +16,20 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Iterate", "Point", "minimise", "minimise_model", "secant_update", "trust_region_step"]
+__all__ = ["Iterate", "Model", "Point", "minimise", "secant_update"]
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 
 class Model(Protocol):
-    """A smooth model of the objective around a point."""
+    """A smooth model of the objective around a point, its Hessian open to a correction."""
 
-    def at(self, step: Vector) -> tuple[float, Vector, Matrix]:
+    def at(self, step: Vector, correction: Matrix) -> tuple[float, Vector, Matrix]:
         """Change of the model after a step, and its gradient and Hessian there."""
+
+    def minimise(self, correction: Matrix, radius: float) -> tuple[Vector, float]:
+        """Step within the radius that makes the model small, and the decrease it predicts."""
 
 
 class Point(Protocol):
@@ -43,9 +46,6 @@ class Point(Protocol):
     def model(self) -> Model:
         """Model of the objective around this point."""
 
-
-#: Newton steps on the model before the objective is evaluated again.
-_MODEL_STEPS = 30
 
 #: Predicted decrease below which gradients are near enough to linear to learn from.
 _LOCAL = 1e-3
@@ -66,19 +66,6 @@ class Iterate(Generic[P]):
     stopped: str
 
 
-@dataclass(frozen=True, eq=False)
-class _Corrected:
-    """A model with a constant added to its Hessian."""
-
-    model: Model
-    correction: Matrix
-
-    def at(self, step: Vector) -> tuple[float, Vector, Matrix]:
-        value, gradient, hessian = self.model.at(step)
-        added = self.correction @ step
-        return value + 0.5 * float(step @ added), gradient + added, hessian + self.correction
-
-
 def secant_update(correction: Matrix, missing: Vector, step: Vector) -> Matrix:
     """Smallest symmetric change after which the correction also maps step to what was missing."""
     length2 = float(step @ step)
@@ -88,69 +75,6 @@ def secant_update(correction: Matrix, missing: Vector, step: Vector) -> Matrix:
         + (cross + cross.T) / length2
         - float(missing @ step) * np.outer(step, step) / length2**2
     )
-
-
-def trust_region_step(gradient: Vector, hessian: Matrix, radius: float) -> Vector:
-    """Minimiser of ``g's + s'Hs/2`` over ``|s| <= radius``."""
-    values, vectors = np.linalg.eigh(hessian)
-    g = vectors.T @ gradient
-    floor = 1e-12 * max(1.0, float(np.abs(values).max()))
-
-    def step_at(shift: float) -> Vector:
-        return np.asarray(-g / np.maximum(values + shift, floor))
-
-    step = step_at(0.0)
-    if values[0] > floor and np.linalg.norm(step) <= radius:
-        return np.asarray(vectors @ step)
-    low = max(0.0, -float(values[0])) + floor
-    step = step_at(low)
-    if np.linalg.norm(step) <= radius:
-        # The hard case: along the most negative curvature to the boundary.
-        if values[0] < -floor:
-            room = np.sqrt(radius**2 - float(step @ step))
-            step[0] += -room if g[0] > 0 else room
-        return np.asarray(vectors @ step)
-    high = max(2.0 * low, 1e-8)
-    while np.linalg.norm(step_at(high)) > radius:
-        high *= 4.0
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        if np.linalg.norm(step_at(middle)) > radius:
-            low = middle
-        else:
-            high = middle
-        if high - low < 1e-6 * high:
-            break
-    return np.asarray(vectors @ step_at(high))
-
-
-def minimise_model(model: Model, size: int, radius: float) -> tuple[Vector, float]:
-    """Step of at most the radius that makes the model small, and the decrease it predicts.
-
-    The model is smooth but not quadratic, so it is minimised by a trust region of its own.
-    """
-    step = np.zeros(size)
-    value, gradient, hessian = model.at(step)
-    inner = radius
-    for _ in range(_MODEL_STEPS):
-        target = step + trust_region_step(gradient, hessian, inner)
-        length = float(np.linalg.norm(target))
-        if length > radius:
-            target *= radius / length
-        move = target - step
-        expected = -float(gradient @ move + 0.5 * move @ hessian @ move)
-        at_target = model.at(target)
-        gained = value - at_target[0]
-        if gained <= 0.0 or gained < 0.1 * expected:
-            inner = 0.25 * float(np.linalg.norm(move))
-            if inner <= 1e-12 * radius:
-                break
-        if gained <= 0.0:
-            continue
-        step, (value, gradient, hessian) = target, at_target
-        if abs(expected - gained) < 0.02 * gained or gained < 0.01 * -value:
-            break
-    return step, -value
 
 
 def minimise(
@@ -184,9 +108,9 @@ def minimise(
         raise ArithmeticError("The objective cannot be evaluated at the starting value.")
     evaluations, iterations = 1, 0
     correction = np.zeros((len(x), len(x)))
-    model = _Corrected(point.model(), correction)
+    model = point.model()
     while True:
-        step, predicted = minimise_model(model, len(x), radius)
+        step, predicted = model.minimise(correction, radius)
         current = Iterate(x, point, evaluations, iterations, radius, predicted, "")
         if report is not None:
             report(current)
@@ -213,9 +137,8 @@ def minimise(
         if actual > -noise:
             change = trial.gradient - point.gradient
             x, point = x + step, trial
-            model = _Corrected(point.model(), correction)
+            model = point.model()
             if predicted < _LOCAL:
-                hessian = model.at(np.zeros(len(x)))[2]
+                hessian = model.at(np.zeros(len(x)), correction)[2]
                 correction = secant_update(correction, change - hessian @ step, step)
-                model = _Corrected(model.model, correction)
             iterations += 1
