@@ -32,7 +32,8 @@ using RowMajorMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eig
 using RowMajorMap = Eigen::Map<RowMajorMatrix>;
 using ConstRowMajorMap = Eigen::Map<const RowMajorMatrix>;
 
-// Calls body(std::integral_constant<int, K>) with K known at compile time for the usual block sizes.
+// Calls body(std::integral_constant<int, K>) with K known at compile time for the usual block
+// sizes.
 template <class Body> void with_block_size(std::int64_t k, Body &&body) {
     switch (k) {
     case 1: body(std::integral_constant<int, 1>{}); break;

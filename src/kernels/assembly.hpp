@@ -37,8 +37,10 @@ inline auto nesting_parents(Codes inner, std::int64_t n_inner, Codes outer) {
         nb::gil_scoped_release release;
         for (std::int64_t row = 0; row < n && nested; ++row) {
             std::int32_t &p = parent[in[row]];
-            if (p < 0) p = out[row];
-            else nested = p == out[row];
+            if (p < 0)
+                p = out[row];
+            else
+                nested = p == out[row];
         }
     }
     if (!nested) parent.clear();
@@ -102,8 +104,8 @@ inline auto relative_positions(Codes parent, Offsets inner_ptr, Codes inner_ind,
     return owned_array(std::move(relative));
 }
 
-// Cross-products of one block-diagonal factor: diag[i] = sum w z z' (k x k) and the panel of level i,
-// k x (head + pattern): its products with the factors above it, the rest, and the border [X y].
+// Cross-products of one block-diagonal factor: diag[i] = sum w z z' (k x k) and the panel of level
+// i, k x (head + pattern): its products with the factors above it, the rest, and the border [X y].
 inline void assemble_levels(Offsets start, Codes order, ConstDoubles z, ConstDoubles weights,
                             std::vector<ConstDoubles> head_z, std::vector<Codes> rest_codes,
                             std::vector<ConstDoubles> rest_z,

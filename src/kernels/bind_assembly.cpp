@@ -1,5 +1,5 @@
-#include "bindings.hpp"
 #include "assembly.hpp"
+#include "bindings.hpp"
 
 void kernels::bind_assembly(nb::module_ &module) {
     module.def("rows_by_level", &rows_by_level);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "arrays.hpp"
+#include "parallel.hpp"
 
 #include <Eigen/Cholesky>
 #include <algorithm>
@@ -18,73 +19,111 @@ inline double eliminate_levels(ConstDoubles T, ConstDoubles diag, ConstDoubles p
                                std::int64_t head, Doubles L, Doubles U) {
     const std::int64_t k = static_cast<std::int64_t>(T.shape(0));
     const std::int64_t n_levels = static_cast<std::int64_t>(ptr.shape(0)) - 1;
-    double logdet = 0.0;
-    bool definite = true;
+    const std::int64_t *start = ptr.data();
+    const double columns = static_cast<double>(head * n_levels + start[n_levels]);
+    const int threads = worthwhile_threads(2.0 * k * k * (columns + k * n_levels));
+    std::vector<double> logdets(threads, 0.0);
+    std::vector<char> definite(threads, 1);
     {
         nb::gil_scoped_release release;
         with_block_size(k, [&](auto constant) {
             constexpr int K = decltype(constant)::value;
             const SquareMatrix<K> t = ConstSquareMap<K>(T.data(), k, k);
-            SquareMatrix<K> D(k, k);
-            Eigen::LLT<SquareMatrix<K>> llt(k);
-            for (std::int64_t i = 0; i < n_levels; ++i) {
-                ConstSquareMap<K> A(diag.data() + i * k * k, k, k);
-                D.noalias() = t.transpose() * (A * t).eval();
-                D.diagonal().array() += 1.0;
-                llt.compute(D);
-                definite = definite && llt.info() == Eigen::Success;
-                SquareMap<K> Li(L.data() + i * k * k, k, k);
-                Li = llt.matrixL();
-                double product = 1.0;
-                for (std::int64_t a = 0; a < k; ++a) product *= Li(a, a);
-                logdet += 2.0 * std::log(product);
-                const std::int64_t begin = head * i + ptr.data()[i];
-                const std::int64_t m = head + ptr.data()[i + 1] - ptr.data()[i];
-                ConstPanelMap<K> G(panel.data() + k * begin, k, m);
-                PanelMap<K> Ui(U.data() + k * begin, k, m);
-                if constexpr (K == 1) {
-                    Ui = G * (t(0, 0) / Li(0, 0));
-                } else {
-                    const SquareMatrix<K> half =
-                        llt.matrixL().solve(SquareMatrix<K>(t.transpose()));
-                    if constexpr (K == Eigen::Dynamic) Ui.noalias() = half * G;
-                    else Ui = half.lazyProduct(G);
+            auto range = [&](int thread, std::int64_t first, std::int64_t last) {
+                SquareMatrix<K> D(k, k);
+                Eigen::LLT<SquareMatrix<K>> llt(k);
+                double logdet = 0.0;
+                bool all_definite = true;
+                for (std::int64_t i = first; i < last; ++i) {
+                    ConstSquareMap<K> A(diag.data() + i * k * k, k, k);
+                    D.noalias() = t.transpose() * (A * t).eval();
+                    D.diagonal().array() += 1.0;
+                    llt.compute(D);
+                    all_definite = all_definite && llt.info() == Eigen::Success;
+                    SquareMap<K> Li(L.data() + i * k * k, k, k);
+                    Li = llt.matrixL();
+                    double product = 1.0;
+                    for (std::int64_t a = 0; a < k; ++a) product *= Li(a, a);
+                    logdet += 2.0 * std::log(product);
+                    const std::int64_t begin = head * i + start[i];
+                    const std::int64_t m = head + start[i + 1] - start[i];
+                    ConstPanelMap<K> G(panel.data() + k * begin, k, m);
+                    PanelMap<K> Ui(U.data() + k * begin, k, m);
+                    if constexpr (K == 1) {
+                        Ui = G * (t(0, 0) / Li(0, 0));
+                    } else {
+                        const SquareMatrix<K> half =
+                            llt.matrixL().solve(SquareMatrix<K>(t.transpose()));
+                        if constexpr (K == Eigen::Dynamic)
+                            Ui.noalias() = half * G;
+                        else
+                            Ui = half.lazyProduct(G);
+                    }
                 }
-            }
+                logdets[thread] = logdet;
+                definite[thread] = all_definite;
+            };
+            parallel_ranges(
+                n_levels, threads,
+                [&](std::int64_t i) { return double(start[i] + (head + k) * i); }, range);
         });
     }
-    if (!definite || !std::isfinite(logdet))
+    double logdet = 0.0;
+    for (int thread = 0; thread < threads; ++thread) {
+        logdet += logdets[thread];
+        if (!definite[thread]) logdet = std::nan("");
+    }
+    if (!std::isfinite(logdet))
         throw std::runtime_error("a diagonal block is not positive definite");
     return logdet;
 }
 
-// S[ind, ind] -= U' U over the levels, lower triangle of the dense remainder.
+// S[ind, ind] -= U' U over the levels, lower triangle of the dense remainder. Columns of S are
+// shared out: every thread goes through all levels and writes its own columns only.
 inline void subtract_from_remainder(ConstDoubles U, Offsets ptr, Codes ind, std::int64_t head,
                                     std::int64_t k, FortranDoubles S) {
     const std::int64_t n_levels = static_cast<std::int64_t>(ptr.shape(0)) - 1;
     const std::int64_t size = static_cast<std::int64_t>(S.shape(0));
     nb::gil_scoped_release release;
-    with_block_size(k, [&](auto constant) {
-        constexpr int K = decltype(constant)::value;
+    double operations = 0.0;
+    std::vector<double> per_column(size + 1, 0.0);
+    for (std::int64_t i = 0; i < n_levels; ++i) {
+        const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
+        operations += 0.5 * k * m * m;
+    }
+    const int threads = worthwhile_threads(operations);
+    if (threads > 1) {
         for (std::int64_t i = 0; i < n_levels; ++i) {
             const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
-            const double *u = U.data() + k * (head * (i + 1) + begin);
-            const std::int32_t *at = ind.data() + begin;
-            for (std::int64_t b = 0; b < m; ++b) {
-                double *column = S.data() + at[b] * size;
-                const double *ub = u + b * k;
-                for (std::int64_t a = b; a < m; ++a) {
-                    const double *ua = u + a * k;
-                    double product = 0.0;
-                    if constexpr (K == Eigen::Dynamic) {
-                        for (std::int64_t j = 0; j < k; ++j) product += ua[j] * ub[j];
-                    } else {
-                        for (int j = 0; j < K; ++j) product += ua[j] * ub[j];
+            for (std::int64_t b = 0; b < m; ++b) per_column[ind.data()[begin + b] + 1] += m - b;
+        }
+        for (std::int64_t c = 0; c < size; ++c) per_column[c + 1] += per_column[c];
+    }
+    with_block_size(k, [&](auto constant) {
+        constexpr int K = decltype(constant)::value;
+        auto columns = [&](int, std::int64_t first, std::int64_t last) {
+            for (std::int64_t i = 0; i < n_levels; ++i) {
+                const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
+                const double *u = U.data() + k * (head * (i + 1) + begin);
+                const std::int32_t *at = ind.data() + begin;
+                std::int64_t b = threads > 1 ? std::lower_bound(at, at + m, first) - at : 0;
+                for (; b < m && at[b] < last; ++b) {
+                    double *column = S.data() + at[b] * size;
+                    const double *ub = u + b * k;
+                    for (std::int64_t a = b; a < m; ++a) {
+                        const double *ua = u + a * k;
+                        double product = 0.0;
+                        if constexpr (K == Eigen::Dynamic) {
+                            for (std::int64_t j = 0; j < k; ++j) product += ua[j] * ub[j];
+                        } else {
+                            for (int j = 0; j < K; ++j) product += ua[j] * ub[j];
+                        }
+                        column[at[a]] -= product;
                     }
-                    column[at[a]] -= product;
                 }
             }
-        }
+        };
+        parallel_ranges(size, threads, [&](std::int64_t c) { return per_column[c]; }, columns);
     });
 }
 
@@ -160,8 +199,8 @@ inline void forward_levels(ConstDoubles T, ConstDoubles L, ConstDoubles U, Offse
     }
 }
 
-// Back substitution of one factor: effects[i] = T L^-T (solved[i] - U b), b = the effects of the outer
-// factors and of the remainder, already known.
+// Back substitution of one factor: effects[i] = T L^-T (solved[i] - U b), b = the effects of the
+// outer factors and of the remainder, already known.
 inline void backward_levels(ConstDoubles T, ConstDoubles L, ConstDoubles U, Offsets ptr, Codes ind,
                             std::vector<Codes> parents, ConstDoubles solved, Doubles effects,
                             std::vector<ConstDoubles> outer_effects,
@@ -246,7 +285,8 @@ inline void multiply_levels(ConstDoubles diag, ConstDoubles panel, Offsets ptr, 
     }
 }
 
-// A[:, columns] <- A[:, columns] (I (x) T) for one factor of the remainder, in place; T' if transposed.
+// A[:, columns] <- A[:, columns] (I (x) T) for one factor of the remainder, in place; T' if
+// transposed.
 inline void scale_columns(FortranDoubles A, std::int64_t offset, std::int64_t n_levels,
                           ConstDoubles T, bool transposed) {
     const std::int64_t k = static_cast<std::int64_t>(T.shape(0));

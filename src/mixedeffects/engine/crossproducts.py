@@ -8,6 +8,7 @@ dense *remainder*.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +18,14 @@ from numpy.typing import NDArray
 from mixedeffects import _kernels
 from mixedeffects.engine.basis import Basis, make_basis
 
-__all__ = ["ChainFactor", "CrossProducts", "EngineTerm", "RestFactor", "make_crossproducts"]
+__all__ = [
+    "ChainFactor",
+    "CrossProducts",
+    "EngineTerm",
+    "RemainderTooLargeError",
+    "RestFactor",
+    "make_crossproducts",
+]
 
 Matrix = NDArray[np.float64]
 Codes = NDArray[np.int32]
@@ -166,6 +174,36 @@ class _Factor:
     z: Matrix
 
 
+class RemainderTooLargeError(MemoryError):
+    """The dense remainder would not fit into this machine's memory.
+
+    Attributes
+    ----------
+    terms : list of int
+        The terms it is made of.
+    size : int
+        Its number of rows.
+    gigabytes : float
+        What a fit would need for it.
+    """
+
+    def __init__(self, terms: list[int], size: int, gigabytes: float) -> None:
+        super().__init__(f"{size} dense rows need {gigabytes:.1f} GB")
+        self.terms, self.size, self.gigabytes = terms, size, gigabytes
+
+
+def _check_memory(size: int, terms: list[int]) -> None:
+    """Raise before the operating system has to choose what to kill."""
+    # A, its Schur complement and the inverse are there at the same time.
+    needed = 3 * 8.0 * float(size) ** 2
+    try:
+        memory = float(os.sysconf("SC_PAGE_SIZE")) * float(os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return
+    if needed > 0.9 * memory:
+        raise RemainderTooLargeError(terms, size, needed / 1e9)
+
+
 def _merge_terms(terms: Sequence[EngineTerm], z: Sequence[Matrix]) -> list[_Factor]:
     """One factor per grouping; terms on the same grouping share its blocks."""
     by_grouping: dict[int, list[int]] = {}
@@ -284,6 +322,7 @@ def make_crossproducts(
             )
         )
 
+    _check_memory(r + p + 1, [t for f in rest for t in (m.term for m in f.members)])
     remainder = np.zeros((r + p + 1, r + p + 1), order="F")
     if rest:
         _kernels.assemble_remainder(rest_codes, rest_z, offsets, w, border, r, remainder)

@@ -37,6 +37,8 @@ def describe_type(series: pd.Series[Any]) -> str:
 
 def labels_of(values: Iterable[Any]) -> list[str]:
     """Return level labels as R prints them: whole numbers without a point, TRUE and FALSE."""
+    if isinstance(values, (pd.Index, np.ndarray)) and values.dtype.kind in "iu":
+        return [str(value) for value in values.tolist()]
     labels = []
     for value in values:
         if isinstance(value, str):
