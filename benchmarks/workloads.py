@@ -25,14 +25,17 @@ class Workload:
         In lme4's grammar.
     make : callable
         Returns the data.
+    factors : tuple of str
+        Columns that are grouping factors or categorical, for packages that must be told.
     peers : tuple of str
-        Who can run it at all within the time limit.
+        Packages that can express the model.
     """
 
     name: str
     formula: str
     make: Callable[[], pd.DataFrame]
-    peers: tuple[str, ...] = ("lme4", "mixedlm", "statsmodels", "gpboost", "glmmTMB")
+    factors: tuple[str, ...]
+    peers: tuple[str, ...] = ("mixedlm", "lme4", "glmmTMB")
 
 
 def _sleepstudy() -> pd.DataFrame:
@@ -170,22 +173,59 @@ def _three_crossed() -> pd.DataFrame:
     return pd.DataFrame({"y": y, "x": x, "a": a, "b": b, "c": c})
 
 
+ALL = ("mixedlm", "gpboost", "lme4", "glmmTMB")
+
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("sleepstudy", "Reaction ~ Days + (Days | Subject)", _sleepstudy),
-        Workload("chem97", "score ~ gcse + (1 | school) + (1 | lea)", _chem97),
-        Workload("insteval", "y ~ service + (1 | s) + (1 | d) + (1 | dept:service)", _insteval),
         Workload(
-            "insteval slope", "y ~ service + (1 | s) + (1 | d) + (1 + service | dept)", _insteval
+            "sleepstudy",
+            "Reaction ~ Days + (Days | Subject)",
+            _sleepstudy,
+            ("Subject",),
+            ("mixedlm", "statsmodels", "lme4", "glmmTMB"),
         ),
-        Workload("maximal", "y ~ a * b + (a * b | subject) + (a * b | item)", _maximal),
-        Workload("crossed", "y ~ x + (1 | g) + (1 | h)", _crossed),
-        Workload("slopes", "y ~ x + (x | g)", _slopes),
         Workload(
-            "value added", "y ~ year + (1 | teacher) + (1 | school) + (1 | pupil)", _value_added
+            "chem97", "score ~ gcse + (1 | school) + (1 | lea)", _chem97, ("school", "lea"), ALL
         ),
-        Workload("movielens", "y ~ 1 + (1 | person) + (1 | film)", _movielens),
-        Workload("three crossed", "y ~ x + (x | a) + (1 | b) + (1 | c)", _three_crossed),
+        Workload(
+            "insteval",
+            "y ~ service + (1 | s) + (1 | d) + (1 | dept:service)",
+            _insteval,
+            ("s", "d", "dept", "service"),
+        ),
+        Workload(
+            "insteval slope",
+            "y ~ service + (1 | s) + (1 | d) + (1 + service | dept)",
+            _insteval,
+            ("s", "d", "dept", "service"),
+        ),
+        Workload(
+            "maximal",
+            "y ~ a * b + (a * b | subject) + (a * b | item)",
+            _maximal,
+            ("subject", "item"),
+        ),
+        Workload("crossed", "y ~ x + (1 | g) + (1 | h)", _crossed, ("g", "h"), ALL),
+        Workload(
+            "slopes",
+            "y ~ x + (x | g)",
+            _slopes,
+            ("g",),
+            ("mixedlm", "statsmodels", "lme4", "glmmTMB"),
+        ),
+        Workload(
+            "movielens", "y ~ 1 + (1 | person) + (1 | film)", _movielens, ("person", "film"), ALL
+        ),
+        Workload(
+            "three crossed", "y ~ x + (x | a) + (1 | b) + (1 | c)", _three_crossed, ("a", "b", "c")
+        ),
+        Workload(
+            "value added",
+            "y ~ year + (1 | teacher) + (1 | school) + (1 | pupil)",
+            _value_added,
+            ("teacher", "school", "pupil"),
+            ALL,
+        ),
     )
 }

@@ -95,9 +95,9 @@ class Evaluation:
 
     def local_model(self, T: Sequence[Matrix]) -> LocalModel:
         """Model of d around this point, from the average information."""
-        directions = [E for F in self.score for E in symmetric_directions(F.shape[0])]
-        owners = [F for F in self.score for _ in symmetric_directions(F.shape[0])]
-        score = np.array([(F * E).sum() for F, E in zip(owners, directions, strict=True)])
+        score = np.concatenate(
+            [(symmetric_directions(len(F)) * F).sum(axis=(1, 2)) for F in self.score]
+        )
         sizes = tuple(F.shape[0] for F in self.score)
         return LocalModel(T_to_theta(T), sizes, score, average_information(self))
 
@@ -174,9 +174,11 @@ def average_information(evaluation: Evaluation) -> Matrix:
     for f, factor in enumerate(A.factors):
         v = np.zeros((factor.n_levels, factor.k, total))
         for member in factor.members:
+            t = member.term
             own = c[f][:, member.columns]
-            for step, E in enumerate(directions[member.term]):
-                v[:, member.columns, starts[member.term] + step] = own @ E
+            v[:, member.columns, starts[t] : starts[t + 1]] = np.einsum(
+                "la,mab->lbm", own, directions[t]
+            )
         blocks.append(v)
     zero = np.zeros((A.p + 1, total))
     Av, Av_border = A.multiply(blocks, zero)

@@ -48,11 +48,12 @@ def T_to_theta(T: Sequence[Matrix]) -> Matrix:
     return np.concatenate([factor[lower_entries(factor.shape[0])] for factor in T])
 
 
-def symmetric_directions(k: int) -> list[Matrix]:
-    """Basis of the symmetric k x k matrices, in the order of theta: dSigma along each entry."""
-    directions = []
-    for row, column in zip(*lower_entries(k), strict=True):
-        E = np.zeros((k, k))
-        E[row, column] = E[column, row] = 1.0
-        directions.append(E)
+@cache
+def symmetric_directions(k: int) -> Matrix:
+    """Basis of the symmetric k x k matrices, in the order of theta: array (m, k, k)."""
+    rows, columns = lower_entries(k)
+    directions = np.zeros((len(rows), k, k))
+    entries = np.arange(len(rows))
+    directions[entries, rows, columns] = directions[entries, columns, rows] = 1.0
+    directions.flags.writeable = False
     return directions
