@@ -11,6 +11,7 @@ SOURCES := pyproject.toml CMakeLists.txt $(wildcard src/kernels/*)
 help:
 	@echo "make demo    install into $(VENV) and run the post, section by section"
 	@echo "make test    install into $(VENV) and run the whole test suite"
+	@echo "make docs    install into $(VENV) and build the documentation in docs/_build/html"
 	@echo "make check   what CI checks beside the tests: lint, format, types"
 
 $(VENV)/pyvenv.cfg:
@@ -24,6 +25,10 @@ $(VENV)/.test: $(VENV)/pyvenv.cfg $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[plots,arrow,test,dev]'
 	@touch $@ $(VENV)/.demo
 
+$(VENV)/.docs: $(VENV)/pyvenv.cfg $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[plots,docs]'
+	@touch $@ $(VENV)/.demo
+
 demo: $(VENV)/.demo
 	$(BIN)/mixedeffects demo
 
@@ -35,9 +40,12 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist docs/_build docs/generated

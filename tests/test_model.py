@@ -343,3 +343,13 @@ def test_getme_identities(name: str) -> None:
     stacked = np.vstack([x.toarray() for x in m.getme("Ztlist").values()])
     assert stacked.shape == (Z.shape[1], Z.shape[0])
     assert stacked.sum() == pytest.approx(Z.sum())
+
+
+def test_a_remainder_larger_than_the_memory_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    n = 400_000
+    data = pd.DataFrame(
+        {"y": rng.normal(size=n), "a": np.arange(n) % 200_000, "b": rng.permutation(n) % 190_000}
+    )
+    with pytest.raises(me.ModelError, match=r"b \(190,000\).*190,002 rows"):
+        me.lmer("y ~ 1 + (1 | a) + (1 | b)", data)

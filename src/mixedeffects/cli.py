@@ -28,6 +28,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ----------
     arguments : sequence of str, optional
         By default those of the process.
+
+    Returns
+    -------
+    int
+        0, or 1 after an error and 130 after an interruption; the message goes to standard error.
+
+    Raises
+    ------
+    SystemExit
+        If the arguments cannot be read, or after ``--help`` and ``--version``.
+
+    Examples
+    --------
+    >>> from mixedeffects.cli import main
+    >>> main(["fit", "dyestuff", "Yield ~ 1 + (1 | Batch)"])
+    Linear mixed model fit by REML. t-tests use Satterthwaite's method
+    Formula: Yield ~ 1 + (1 | Batch)
+    ...
+    0
     """
     options = _parser().parse_args(arguments)
     try:

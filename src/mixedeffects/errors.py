@@ -6,20 +6,86 @@ __all__ = ["ConvergenceWarning", "DataError", "FormulaError", "MixedEffectsError
 
 
 class MixedEffectsError(ValueError):
-    """Base class of every error this package raises on purpose."""
+    """Base class of the errors of this package; a ValueError.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> try:
+    ...     me.lmer("Reaction ~ Hours + (1 | Subject)", me.load_dataset("sleepstudy"))
+    ... except me.MixedEffectsError as error:
+    ...     print(error)
+    There is no column `Hours` in the data. The columns are: Reaction, Days, Subject.
+    """
 
 
 class FormulaError(MixedEffectsError):
-    """The formula text cannot be read, or says something that is not a mixed model."""
+    """The formula cannot be read, or is not that of a mixed model.
+
+    Raised by `lmer` and `LinearMixedModel.update` before the data are used; a part that cannot be
+    read is marked in the message.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> me.lmer("Reaction ~ (Days | Subject", me.load_dataset("sleepstudy"))
+    Traceback (most recent call last):
+        ...
+    mixedeffects.errors.FormulaError: This '(' is never closed.
+    ...
+    """
 
 
 class DataError(MixedEffectsError):
-    """The data do not fit the formula: missing columns, infinite values, wrong types."""
+    """The data do not fit: missing columns, infinite values, wrong types or shapes.
+
+    Raised by `lmer` for data that do not fit the formula, by `gls` and the methods of
+    `MarginalCovariance` for arrays that do not fit each other, and by `load_dataset` for an
+    unknown name.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> me.load_dataset("sleep")
+    Traceback (most recent call last):
+        ...
+    mixedeffects.errors.DataError: There is no bundled data set called 'sleep'. ...
+    """
 
 
 class ModelError(MixedEffectsError):
-    """The model cannot be identified from these data, or an argument does not fit the model."""
+    """The model cannot be identified from these data, or an argument does not fit the model.
+
+    Raised by `lmer` where variances cannot be told apart, and by the methods of a fitted model
+    for unknown levels, terms and options and for matrices that would be too large.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    >>> m.V.block("399")
+    Traceback (most recent call last):
+        ...
+    mixedeffects.errors.ModelError: There is no level '399' among the 18 levels of 'Subject'; ...
+    """
 
 
 class ConvergenceWarning(UserWarning):
-    """The optimiser stopped without the evidence that the certificate asks for."""
+    """The optimiser stopped before it reached an optimum.
+
+    Given by `lmer` and `LinearMixedModel.refit`; the fit is returned all the same.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import mixedeffects as me
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     m = me.lmer(
+    ...         "Reaction ~ Days + (Days | Subject)",
+    ...         me.load_dataset("sleepstudy"),
+    ...         control=me.Control(max_evaluations=2),
+    ...     )
+    >>> caught[0].category.__name__, m.converged
+    ('ConvergenceWarning', False)
+    """

@@ -30,10 +30,7 @@ _LARGEST_L = 10_000
 
 
 def component(model: LinearMixedModel, name: str) -> Any:
-    """One component by its name in ``getME``.
-
-    Indices (``Lind``, ``Gp``, ``Tp``) count from zero. ``L`` is the Cholesky factor of
-    ``Lambda'Z'WZ Lambda + I`` in Z's column order, without a permutation.
+    """One component by its name in ``getME``; see `LinearMixedModel.getme`.
 
     Raises
     ------

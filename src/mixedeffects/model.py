@@ -31,6 +31,7 @@ from mixedeffects.engine import (
     make_crossproducts,
 )
 from mixedeffects.engine.basis import lower_factor
+from mixedeffects.engine.crossproducts import RemainderTooLargeError
 from mixedeffects.engine.curvature import (
     Curvature,
     fixed_effects_covariance,
@@ -89,6 +90,7 @@ def lmer(
     Returns
     -------
     LinearMixedModel
+        The fitted model.
 
     Raises
     ------
@@ -97,7 +99,12 @@ def lmer(
     DataError
         If the data do not fit the formula: missing columns, infinite values, wrong types.
     ModelError
-        If the model cannot be identified from these data.
+        If the model cannot be identified from these data, or ``start`` does not fit it.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the optimiser stopped before the gradient vanished.
 
     References
     ----------
@@ -135,7 +142,17 @@ def _fit(
     data_name: str | None,
 ) -> LinearMixedModel:
     y = frame.y if frame.offset is None else frame.y - frame.offset
-    A = make_crossproducts(y, frame.X, _engine_terms(frame), frame.weights)
+    try:
+        A = make_crossproducts(y, frame.X, _engine_terms(frame), frame.weights)
+    except RemainderTooLargeError as error:
+        names = ", ".join(
+            f"{frame.terms[t].label} ({frame.terms[t].n_levels:,})" for t in error.terms
+        )
+        raise ModelError(
+            f"The random effects of {names} are crossed with those eliminated first and would need "
+            f"a dense matrix with {error.size:,} rows, {error.gigabytes:,.0f} GB in all, more than "
+            "this machine has. Use fewer levels, or a factor that contains the others."
+        ) from None
     exact = A.remainder[-1, -1] == 0.0 or A.basis.response_scale <= 1e-13 * np.abs(y).max()
     if exact:
         raise ModelError(
@@ -184,6 +201,8 @@ class LinearMixedModel:
     >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
     >>> m.nobs, m.ngroups, round(m.criterion, 1)
     (180, {'Subject': 18}, 1743.6)
+    >>> m.optimum.certificate.holds
+    True
     """
 
     def __init__(
@@ -222,35 +241,82 @@ class LinearMixedModel:
 
     @property
     def ngroups(self) -> dict[str, int]:
-        """Number of levels of each grouping factor, in lme4's term order."""
+        """Number of levels of each grouping factor, in lme4's term order.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+        >>> m.ngroups
+        {'tch.cl:sch.cl': 30, 'sch.cl': 10}
+        """
         return {term.group: term.n_levels for term in self.frame.terms}
 
     @property
     def dropped(self) -> Dropped:
-        """Rows removed for missing values, columns removed for rank deficiency."""
+        """Rows removed for missing values, columns removed for rank deficiency.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> sleep = me.load_dataset("sleepstudy")
+        >>> m = me.lmer("Reaction ~ Days + I(2 * Days) + (1 | Subject)", sleep)
+        >>> m.dropped.columns
+        ('I(2 * Days)',)
+        """
         return self.frame.dropped
 
     @property
     def converged(self) -> bool:
-        """Whether gradient and null-space conditions hold at the optimum."""
+        """Whether gradient and null-space conditions hold at the optimum; see `Certificate`."""
         return self.optimum.converged
 
     @property
     def is_singular(self) -> bool:
-        """Whether some combination of random effects is estimated to have no variance."""
+        """Whether some combination of random effects is estimated to have no variance.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff2"))
+        >>> m.is_singular, m.theta
+        (True, array([0.]))
+        """
         return self.optimum.singular
 
     # --- estimates -----------------------------------------------------------------------
 
     @cached_property
     def fixef(self) -> pd.Series:
-        """Fixed effects, indexed by R-style names."""
+        """Fixed effects, a Series of length p with R's names, in units of y per unit of the column.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.fixef.round(2)
+        (Intercept)    251.41
+        Days            10.47
+        Name: Estimate, dtype: float64
+        """
         beta = self._A.basis.beta(self._solution.beta)
         return pd.Series(beta, index=list(self.frame.fixef_names), name="Estimate")
 
     @cached_property
     def se(self) -> pd.Series:
-        """Standard errors of the fixed effects, from the model-based covariance."""
+        """Standard errors of the fixed effects, a Series of length p in the units of `fixef`.
+
+        They take the estimated V as known, as lme4 does.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.se.round(2)
+        (Intercept)    6.82
+        Days           1.55
+        Name: Std. Error, dtype: float64
+        """
         return pd.Series(
             np.sqrt(np.diag(self._vcov)), index=list(self.frame.fixef_names), name="Std. Error"
         )
@@ -262,43 +328,94 @@ class LinearMixedModel:
 
     @cached_property
     def theta(self) -> Matrix:
-        """Relative covariance parameters, in lme4's order."""
+        """Relative covariance parameters, shape (m,), in lme4's order; without units.
+
+        For each term the lower triangle of its factor T, column by column, where
+        ``sigma^2 T T'`` is the covariance matrix of the term's effects.
+
+        References
+        ----------
+        Bates, D., Maechler, M., Bolker, B. and Walker, S. (2015). Fitting linear mixed-effects
+        models using lme4. Journal of Statistical Software 67(1).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.theta.round(3)
+        array([0.967, 0.015, 0.231])
+        """
         return T_to_theta(self._T)
 
     @property
     def criterion(self) -> float:
-        """REML criterion, or -2 log-likelihood for a maximum-likelihood fit."""
+        """REML criterion, or -2 log-likelihood for a maximum-likelihood fit; constants included.
+
+        Examples
+        --------
+        The likelihood depends on the data through V alone:
+
+        >>> import numpy as np
+        >>> import mixedeffects as me
+        >>> sleep = me.load_dataset("sleepstudy")
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", sleep, reml=False)
+        >>> by_hand = m.nobs * np.log(2 * np.pi) + m.V.logdet() + m.V.quad(m.resid("marginal"))
+        >>> round(m.criterion, 4), round(float(by_hand), 4)
+        (1751.9393, 1751.9393)
+        """
         A = self._A
         return self.optimum.evaluation.deviance + A.basis.deviance_offset(A.n, A.p, self.reml)
 
     @property
     def loglik(self) -> float:
-        """Log-likelihood (restricted for a REML fit)."""
+        """Log-likelihood (restricted for a REML fit), ``-criterion / 2``."""
         return -0.5 * self.criterion
 
     @property
     def n_parameters(self) -> int:
-        """Fixed effects, variance parameters and sigma."""
+        """Number of parameters: fixed effects, entries of theta, and sigma."""
         return len(self.frame.fixef_names) + len(self.theta) + 1
 
     @property
     def aic(self) -> float:
-        """Akaike's information criterion."""
+        """Akaike's information criterion, ``criterion + 2 n_parameters``.
+
+        References
+        ----------
+        Akaike, H. (1974). A new look at the statistical model identification. IEEE Transactions
+        on Automatic Control 19, 716-723.
+        """
         return self.criterion + 2.0 * self.n_parameters
 
     @property
     def bic(self) -> float:
-        """Schwarz's information criterion."""
+        """Schwarz's information criterion, ``criterion + log(nobs) n_parameters``, as in lme4.
+
+        References
+        ----------
+        Schwarz, G. (1978). Estimating the dimension of a model. Annals of Statistics 6, 461-464.
+        """
         return self.criterion + float(np.log(self.nobs)) * self.n_parameters
 
     @property
     def df_resid(self) -> int:
-        """Rows less parameters."""
+        """Residual degrees of freedom, ``nobs - n_parameters``, as in lme4."""
         return self.nobs - self.n_parameters
 
     @cached_property
     def varcorr(self) -> VarCorr:
-        """Variances and correlations of the random effects."""
+        """Variances and correlations of the random effects; see `VarCorr`.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.varcorr
+         Groups   Name        Std.Dev. Corr
+         Subject  (Intercept) 24.7405
+                  Days         5.9221  0.066
+         Residual             25.5918
+        """
         return VarCorr(self.frame.terms, self._G_blocks, self.sigma)
 
     def ranef(self, cond_var: bool = False) -> RandomEffects:
@@ -312,8 +429,14 @@ class LinearMixedModel:
         Returns
         -------
         RandomEffects
-            A dict of DataFrames, one for each grouping factor, with one row per level; with
-            ``cond_var=True`` its ``cond_var`` holds arrays (l, k, k).
+            A dict of DataFrames, l x k, one for each grouping factor with l levels and k
+            effects, in units of the response per unit of the column; with ``cond_var=True`` its
+            ``cond_var`` holds arrays (l, k, k).
+
+        References
+        ----------
+        Robinson, G. K. (1991). That BLUP is a good thing: the estimation of random effects.
+        Statistical Science 6, 15-32. As ``ranef(m, condVar = TRUE)`` in R's lme4.
 
         Examples
         --------
@@ -323,6 +446,8 @@ class LinearMixedModel:
              (Intercept)  Days
         308         2.26  9.20
         309       -40.40 -8.62
+        >>> m.ranef(cond_var=True).cond_var["Subject"].shape
+        (18, 2, 2)
         """
         return conditional_modes(
             self.frame, self.optimum.evaluation.factorisation, self.sigma, cond_var
@@ -332,32 +457,81 @@ class LinearMixedModel:
 
     @property
     def X(self) -> Matrix:
-        """Fixed-effects model matrix, n x p."""
+        """Fixed-effects model matrix, ndarray n x p; its columns are named in ``fixef.index``."""
         return self.frame.X
 
     @property
     def y(self) -> Matrix:
-        """Response, shape (n,)."""
+        """Response, ndarray of shape (n,), without the rows in `dropped`."""
         return self.frame.y
 
     @cached_property
     def Z(self) -> scipy.sparse.csc_array:
-        """Random-effects model matrix, n x q, laid out as lme4 does."""
+        """Random-effects model matrix, sparse n x q, laid out as lme4 does.
+
+        Terms in order, the levels of a term one after another, the columns within a level;
+        ``G.labels()`` names each column.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.Z.shape
+        (180, 36)
+        >>> m.Z[:3, :4].toarray()
+        array([[1., 0., 0., 0.],
+               [1., 1., 0., 0.],
+               [1., 2., 0., 0.]])
+        """
         return random_effects_matrix(self.frame.terms)
 
     @cached_property
     def G(self) -> RandomEffectsCovariance:
-        """Covariance matrix of the random effects."""
+        """Covariance matrix of the random effects, q x q; see `RandomEffectsCovariance`.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.G.blocks().to_numpy().round(1)
+        array([[612.1,   9.6],
+               [  9.6,  35.1]])
+        >>> m.G.sparse().shape
+        (36, 36)
+        """
         return RandomEffectsCovariance(self.frame.terms, self._G_blocks)
 
     @cached_property
     def R(self) -> ResidualCovariance:
-        """Covariance matrix of the residual errors."""
+        """Covariance matrix of the residual errors, n x n; see `ResidualCovariance`.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.R
+        R: 180 x 180, diagonal: 654.941
+        """
         return ResidualCovariance(self.sigma, self.frame.weights, self.nobs)
 
     @cached_property
     def V(self) -> MarginalCovariance:
-        """Marginal covariance matrix of the response, ``Z G Z' + R``, as an operator."""
+        """Marginal covariance matrix of the response, ``Z G Z' + R``; see `MarginalCovariance`.
+
+        References
+        ----------
+        Laird, N. M. and Ware, J. H. (1982). Random-effects models for longitudinal data.
+        Biometrics 38, 963-974.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.V.gls(m.X, m.y).coef.round(2).tolist()  # the fixed effects again
+        [251.41, 10.47]
+        >>> float(abs(m.V.sparse() - (m.Z @ m.G.sparse() @ m.Z.T + m.R.sparse())).max()) < 1e-9
+        True
+        """
         return MarginalCovariance(
             self.frame.terms,
             self._G_blocks,
@@ -368,14 +542,53 @@ class LinearMixedModel:
         )
 
     def getme(self, name: str) -> Any:
-        """Any component that lme4's ``getME`` knows, under the same name; see `getme_names`."""
+        """Any component that lme4's ``getME`` knows, under the same name.
+
+        Indices (``Lind``, ``Gp``, ``Tp``) count from zero. ``L`` is the Cholesky factor of
+        ``Lambda'Z'WZ Lambda + I`` in Z's column order, without a permutation.
+
+        Parameters
+        ----------
+        name : str
+            One of the names in `getme_names`.
+
+        Returns
+        -------
+        array, sparse array, Series, DataFrame, dict, number or function
+            What ``getME`` returns, in the matching Python type.
+
+        Raises
+        ------
+        ModelError
+            If the name is not known, or ``L``, ``RZX`` or ``RX`` would be too large.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.getme("theta").round(3)
+        Subject.(Intercept)         0.967
+        Subject.Days.(Intercept)    0.015
+        Subject.Days                0.231
+        dtype: float64
+        >>> L = m.getme("Lambda")
+        >>> float(abs(m.sigma**2 * L @ L.T - m.G.sparse()).max()) < 1e-9
+        True
+        """
         from mixedeffects.getme import component
 
         return component(self, name)
 
     @staticmethod
     def getme_names() -> list[str]:
-        """Names that `getme` takes."""
+        """Names that `getme` takes, a list of str.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> me.LinearMixedModel.getme_names()[:5]
+        ['X', 'Z', 'Zt', 'Ztlist', 'mmList']
+        """
         from mixedeffects.getme import COMPONENTS
 
         return list(COMPONENTS)
@@ -384,7 +597,17 @@ class LinearMixedModel:
 
     @cached_property
     def fitted(self) -> pd.Series:
-        """Fitted values, random effects and offset included."""
+        """Fitted values ``X beta + Z b``, offset included: a Series of length n, in units of y.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.fitted.head(2).round(1)
+        0    253.7
+        1    273.3
+        Name: fitted, dtype: float64
+        """
         from mixedeffects.residuals import fitted_values
 
         return pd.Series(fitted_values(self), index=self.frame.index, name="fitted")
@@ -397,11 +620,35 @@ class LinearMixedModel:
         kind : {"response", "pearson", "scaled", "marginal", "cholesky", "symmetric"}
             ``response``: ``y - fitted``; ``pearson``: times the root of the prior weights;
             ``scaled``: that over sigma; ``marginal``: ``y - X beta``; ``cholesky`` and
-            ``symmetric``: marginal residuals whitened with V.
+            ``symmetric``: marginal residuals whitened with V, see `MarginalCovariance.whiten`.
 
         Returns
         -------
         Series, length n
+            With the data's row labels. ``response`` and ``marginal`` are in units of the response;
+            ``pearson`` too, at unit weight; the others have no units.
+
+        Raises
+        ------
+        ModelError
+            If the kind is not known.
+
+        References
+        ----------
+        Houseman, E. A., Ryan, L. M. and Coull, B. A. (2004). Cholesky residuals for assessing
+        normal errors in a linear model with correlated outcomes. Journal of the American
+        Statistical Association 99, 383-394. ``response``, ``pearson`` and ``scaled`` are those of
+        R's lme4.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.resid("scaled").agg(["min", "median", "max"]).round(3).tolist()
+        [-3.954, 0.023, 5.179]
+        >>> whitened = m.resid("cholesky")
+        >>> round(float(whitened @ whitened), 6)  # REML makes it n - p
+        178.0
         """
         from mixedeffects.residuals import residuals
 
@@ -410,7 +657,32 @@ class LinearMixedModel:
     # --- inference -----------------------------------------------------------------------
 
     def vcov(self, kind: Literal["model"] = "model") -> pd.DataFrame:
-        """Covariance matrix of the fixed effects, p x p."""
+        """Covariance matrix of the fixed effects, ``(X'V^-1X)^-1``.
+
+        Parameters
+        ----------
+        kind : {"model"}
+            Based on the model, with the estimated V taken as known.
+
+        Returns
+        -------
+        DataFrame, p x p
+            In products of the units of `fixef`.
+
+        Raises
+        ------
+        ModelError
+            If the kind is not known.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.vcov().round(2)
+                     (Intercept)  Days
+        (Intercept)        46.57 -1.45
+        Days               -1.45  2.39
+        """
         if kind != "model":
             raise ModelError(f"vcov kind {kind!r} is not known; there is 'model'.")
         names = list(self.frame.fixef_names)
@@ -435,6 +707,30 @@ class LinearMixedModel:
         DataFrame, p rows
             Columns ``Estimate``, ``Std. Error``, ``df``, ``t value``, ``Pr(>|t|)`` and the
             interval's bounds.
+
+        Raises
+        ------
+        ModelError
+            If ``ddf`` or ``vcov`` is not known, or the level not between 0 and 1.
+
+        References
+        ----------
+        Kuznetsova, A., Brockhoff, P. B. and Christensen, R. H. B. (2017). lmerTest package: tests
+        in linear mixed effects models. Journal of Statistical Software 82(13).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.coef_table().loc["Days"].round(2)
+        Estimate      10.47
+        Std. Error     1.55
+        df            17.00
+        t value        6.77
+        Pr(>|t|)       0.00
+        2.5 %          7.21
+        97.5 %        13.73
+        Name: Days, dtype: float64
         """
         from mixedeffects.inference.coefficients import coefficient_tests
 
@@ -442,7 +738,17 @@ class LinearMixedModel:
 
     @cached_property
     def satterthwaite(self) -> Satterthwaite:
-        """Derivatives behind Satterthwaite's degrees of freedom, for any contrast."""
+        """Derivatives behind Satterthwaite's degrees of freedom; see ``Satterthwaite.df``.
+
+        Examples
+        --------
+        Degrees of freedom of the mean on day 5:
+
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.satterthwaite.df([[1, 5]]).round(1)
+        array([17.])
+        """
         return Satterthwaite(self._vcov, vcov_jacobian(self.optimum), self._curvature.hessian)
 
     # --- tables --------------------------------------------------------------------------
@@ -454,31 +760,111 @@ class LinearMixedModel:
         ----------
         ddf, vcov
             As for `coef_table`.
+
+        Returns
+        -------
+        Summary
+            ``str()`` gives the text.
+
+        Raises
+        ------
+        ModelError
+            If ``ddf`` or ``vcov`` is not known.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.summary()
+        Linear mixed model fit by REML. t-tests use Satterthwaite's method
+        Formula: Yield ~ 1 + (1 | Batch)
+           Data: dyestuff
+        ...
+        Random effects:
+         Groups   Name        Variance Std.Dev.
+         Batch    (Intercept) 1764     42.00
+         Residual             2451     49.51
+        Number of obs: 30, groups:  Batch, 6
+        ...
         """
         from mixedeffects.display.model_summary import summarise
 
         return summarise(self, ddf, vcov)
 
     def tidy(self, effects: str | Sequence[str] = ("fixed", "ran_pars")) -> pd.DataFrame:
-        """One row per parameter, with broom's column names; effects as in broom.mixed.
+        """One row per parameter, with broom's column names, dots written as underscores.
 
         Parameters
         ----------
         effects : {"fixed", "ran_pars", "ran_vals"} or several of them
-            Fixed effects, standard deviations and correlations, conditional modes.
+            Fixed effects, standard deviations and correlations, conditional modes; named as in R's
+            broom.mixed.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``effect``, ``group``, ``term``, ``estimate``, ``std_error``; for fixed effects
+            also ``statistic``, ``df``, ``p_value``; for conditional modes also ``level``.
+
+        Raises
+        ------
+        ModelError
+            If an effect is not known.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.tidy("ran_pars")[["group", "term", "estimate"]].round(2)
+              group                   term  estimate
+        0   Subject        sd__(Intercept)     24.74
+        1   Subject               sd__Days      5.92
+        2   Subject  cor__(Intercept).Days      0.07
+        3  Residual        sd__Observation     25.59
         """
         from mixedeffects.display.tidy import tidy
 
         return tidy(self, effects)
 
     def glance(self) -> pd.DataFrame:
-        """One row about the whole fit, with broom's column names."""
+        """One row about the whole fit, with the column names of R's broom.mixed.
+
+        Returns
+        -------
+        DataFrame, one row
+            Columns ``nobs``, ``sigma``, ``logLik``, ``AIC``, ``BIC``, ``REMLcrit`` (``deviance``
+            for maximum likelihood) and ``df_residual``.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.glance()[["nobs", "logLik", "AIC"]].round(1)
+           nobs  logLik     AIC
+        0   180  -871.8  1755.6
+        """
         from mixedeffects.display.tidy import glance
 
         return glance(self)
 
     def augment(self) -> pd.DataFrame:
-        """The data used, with fitted values and residuals beside them."""
+        """The data used, with fitted values and residuals beside them.
+
+        Returns
+        -------
+        DataFrame, n rows
+            The variables of the model, and in units of the response ``_fitted``, ``_resid`` and
+            ``_fixed``: fitted values, residuals, and the part from fixed effects and offset.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.augment().head(2).round(1)
+           Reaction  Days Subject  _fitted  _resid  _fixed
+        0     249.6   0.0     308    253.7    -4.1   251.4
+        1     258.7   1.0     308    273.3   -14.6   261.9
+        """
         from mixedeffects.display.tidy import augment
 
         return augment(self)
@@ -500,6 +886,29 @@ class LinearMixedModel:
             New response for the rows used.
         progress : bool or callable
             As for `lmer`.
+
+        Returns
+        -------
+        LinearMixedModel
+            The model fitted to the new response.
+
+        Raises
+        ------
+        ModelError
+            If the response has another length, is not finite, or leaves no variance to divide.
+
+        Examples
+        --------
+        Half a parametric bootstrap: a response drawn from the model, and its fit.
+
+        >>> import numpy as np
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> rng = np.random.default_rng(1)
+        >>> root = np.linalg.cholesky(m.V.dense())
+        >>> drawn = m.refit(m.X @ m.fixef + root @ rng.standard_normal(m.nobs))
+        >>> drawn.nobs, drawn.converged
+        (180, True)
         """
         response = np.asarray(y, dtype=np.float64).reshape(-1)
         if response.shape != self.y.shape or not np.isfinite(response).all():
@@ -523,6 +932,26 @@ class LinearMixedModel:
             New data; weights and offset given as arrays must then be given again with `lmer`.
         reml : bool, optional
             REML or maximum likelihood.
+
+        Returns
+        -------
+        LinearMixedModel
+            The model fitted again; this one stays as it is.
+
+        Raises
+        ------
+        FormulaError, DataError, ModelError
+            As for `lmer`.
+
+        Examples
+        --------
+        A likelihood-ratio statistic for a fixed effect needs maximum likelihood:
+
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> full = m.update(reml=False)
+        >>> round(full.update(". ~ . - Days").criterion - full.criterion, 2)
+        23.54
         """
         from mixedeffects.formula.update import update_formula
 

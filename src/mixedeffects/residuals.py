@@ -37,7 +37,13 @@ def fitted_values(model: LinearMixedModel) -> Matrix:
 
 
 def residuals(model: LinearMixedModel, kind: str) -> Matrix:
-    """Residuals of one kind, shape (n,); see `LinearMixedModel.resid`."""
+    """Residuals of one kind, shape (n,); see `LinearMixedModel.resid`.
+
+    Raises
+    ------
+    ModelError
+        If the kind is not one of `RESIDUAL_KINDS`.
+    """
     if kind in ("response", "pearson", "scaled"):
         out: Matrix = model.y - model.fitted.to_numpy()
         if kind == "response":

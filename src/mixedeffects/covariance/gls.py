@@ -30,6 +30,16 @@ class GLSResult:
         ``(X'V^-1X)^-1 X'V^-1y``.
     vcov : DataFrame, p x p
         ``(X'V^-1X)^-1``.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    >>> me.gls(m.X, m.y, m.V, names=m.fixef.index)
+    Generalized least squares
+                 Estimate  Std. Error
+    (Intercept)   251.405     6.82456
+    Days          10.4673     1.54579
     """
 
     coef: pd.Series
@@ -37,7 +47,7 @@ class GLSResult:
 
     @property
     def se(self) -> pd.Series:
-        """Standard errors, the square roots of the diagonal of vcov."""
+        """Standard errors, a Series of length p: the square roots of the diagonal of vcov."""
         return pd.Series(np.sqrt(np.diag(self.vcov)), index=self.coef.index, name="Std. Error")
 
     def __repr__(self) -> str:

@@ -48,12 +48,12 @@ class RandomEffectsCovariance:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(q, q), q the number of random effects."""
+        """(q, q), where q is the number of random effects, that is of columns of Z."""
         q = sum(term.n_levels * term.n_columns for term in self._terms)
         return q, q
 
     def __getitem__(self, label: str) -> pd.DataFrame:
-        """Covariance matrix of one term's effects, k x k."""
+        """Covariance matrix of one term's effects, DataFrame k x k; ModelError if there is none."""
         for term, block in zip(self._terms, self._blocks, strict=True):
             if term.label == label:
                 return pd.DataFrame(block, index=term.columns, columns=list(term.columns))
@@ -63,7 +63,7 @@ class RandomEffectsCovariance:
         )
 
     def keys(self) -> list[str]:
-        """Labels of the terms."""
+        """Labels of the terms, a list of str: the names that ``G[label]`` takes."""
         return [term.label for term in self._terms]
 
     def blocks(self) -> pd.DataFrame:
@@ -72,7 +72,16 @@ class RandomEffectsCovariance:
         Returns
         -------
         DataFrame, sum of k square
-            Rows and columns labelled by term and column name.
+            Rows and columns labelled by term and column name; in squared units of the response
+            per unit of the columns.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+        >>> m.G.blocks().to_numpy().round(2)
+        array([[1.23, 0.  ],
+               [0.  , 0.42]])
         """
         labels = pd.MultiIndex.from_tuples(
             [(term.label, column) for term in self._terms for column in term.columns],
@@ -81,7 +90,23 @@ class RandomEffectsCovariance:
         return pd.DataFrame(scipy.linalg.block_diag(*self._blocks), index=labels, columns=labels)
 
     def sparse(self) -> scipy.sparse.csc_array:
-        """G in Z's column order, ``bdiag(kronecker(diag(l), G_t), ...)`` in R: q x q."""
+        """G in Z's column order, ``bdiag(kronecker(diag(l), G_t), ...)`` in R.
+
+        Returns
+        -------
+        scipy.sparse.csc_array, q x q
+            In squared units of the response per unit of the columns.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.G.sparse()[:4, :4].toarray().round(1)
+        array([[612.1,   9.6,   0. ,   0. ],
+               [  9.6,  35.1,   0. ,   0. ],
+               [  0. ,   0. , 612.1,   9.6],
+               [  0. ,   0. ,   9.6,  35.1]])
+        """
         return scipy.sparse.csc_array(
             scipy.sparse.block_diag(
                 [
@@ -92,7 +117,20 @@ class RandomEffectsCovariance:
         )
 
     def dense(self) -> Matrix:
-        """G as an ndarray, q x q."""
+        """G as an ndarray.
+
+        Returns
+        -------
+        ndarray, q x q
+            As `sparse`, zeros included.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.G.dense().shape
+        (36, 36)
+        """
         return np.asarray(self.sparse().toarray())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Matrix:
@@ -100,11 +138,49 @@ class RandomEffectsCovariance:
         return self.dense().astype(np.float64 if dtype is None else dtype)
 
     def labels(self) -> pd.MultiIndex:
-        """(term, level, column) of each row of G, that is of each column of Z."""
+        """Names of the rows of G, that is of the columns of Z.
+
+        Returns
+        -------
+        MultiIndex of length q
+            (term, level, column).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.G.labels()[:2].tolist()
+        [('Subject', '308', '(Intercept)'), ('Subject', '308', 'Days')]
+        """
         return pd.MultiIndex.from_tuples(z_labels(self._terms), names=["term", "level", "column"])
 
     def plot(self, *, ax: Any = None, **options: Any) -> Any:
-        """Picture of G, q x q; returns the matplotlib Axes."""
+        """Picture of G, with lines between the terms.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; by default a new figure.
+        **options
+            Passed on to `mixedeffects.plot.covariance`.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+
+        Examples
+        --------
+        >>> from matplotlib.figure import Figure
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.G.plot(ax=Figure().subplots()).images[0].get_array().shape
+        (36, 36)
+        """
         from mixedeffects.display import plots
 
         start, groups = 0, []

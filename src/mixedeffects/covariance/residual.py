@@ -49,11 +49,24 @@ class ResidualCovariance:
         return variance if self._weights is None else variance / self._weights
 
     def sparse(self) -> scipy.sparse.csc_array:
-        """R as a sparse n x n matrix."""
+        """R as a sparse matrix.
+
+        Returns
+        -------
+        scipy.sparse.csc_array, n x n
+            In squared units of the response.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.R.sparse().shape, m.R.sparse().nnz
+        ((180, 180), 180)
+        """
         return scipy.sparse.csc_array(scipy.sparse.diags_array(self.diag()))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Matrix:
-        """R as an ndarray, for NumPy."""
+        """R as an ndarray, for NumPy: ``np.asarray(m.R)``."""
         return np.diag(self.diag()).astype(np.float64 if dtype is None else dtype)
 
     def __repr__(self) -> str:

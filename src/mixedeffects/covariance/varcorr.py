@@ -54,7 +54,7 @@ class VarCorr:
         return len(self._blocks)
 
     def keys(self) -> list[str]:
-        """Labels of the terms."""
+        """Labels of the terms, a list of str."""
         return list(self._blocks)
 
     def _block(self, label: str) -> Matrix:
@@ -64,18 +64,68 @@ class VarCorr:
         return self._blocks[label]
 
     def __getitem__(self, label: str) -> pd.DataFrame:
-        """Covariance matrix of one term's effects, k x k."""
+        """Covariance matrix of one term's effects, DataFrame k x k; ModelError if there is none."""
         names = list(self._columns[label]) if label in self._columns else []
         return pd.DataFrame(self._block(label), index=names or None, columns=names or None)
 
     def sd(self, label: str) -> pd.Series:
-        """Standard deviations of one term's effects, in units of the response."""
+        """Standard deviations of one term's effects.
+
+        Parameters
+        ----------
+        label : str
+            The term, one of `keys`.
+
+        Returns
+        -------
+        Series, length k
+            In units of the response per unit of the column.
+
+        Raises
+        ------
+        ModelError
+            If there is no such term.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.varcorr.sd("Subject").round(2)
+        (Intercept)    24.74
+        Days            5.92
+        Name: Std.Dev., dtype: float64
+        """
         return pd.Series(
             np.sqrt(np.diag(self._block(label))), index=list(self._columns[label]), name="Std.Dev."
         )
 
     def corr(self, label: str) -> pd.DataFrame:
-        """Correlation matrix of one term's effects; NaN beside a zero variance."""
+        """Correlation matrix of one term's effects.
+
+        Parameters
+        ----------
+        label : str
+            The term, one of `keys`.
+
+        Returns
+        -------
+        DataFrame, k x k
+            NaN beside a zero variance.
+
+        Raises
+        ------
+        ModelError
+            If there is no such term.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.varcorr.corr("Subject").round(3)
+                     (Intercept)   Days
+        (Intercept)        1.000  0.066
+        Days               0.066  1.000
+        """
         block = self._block(label)
         sd = np.sqrt(np.diag(block))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -94,6 +144,17 @@ class VarCorr:
             Columns ``grp``, ``var1``, ``var2``, ``vcov``, ``sdcor``: for a variance ``var2`` is
             missing and ``sdcor`` is the standard deviation; for a covariance ``sdcor`` is the
             correlation.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.varcorr.to_frame()[["grp", "vcov", "sdcor"]].round(2)
+                grp    vcov  sdcor
+        0   Subject  612.09  24.74
+        1   Subject   35.07   5.92
+        2   Subject    9.60   0.07
+        3  Residual  654.94  25.59
         """
         rows: list[tuple[str, str | None, str | None, float, float]] = []
         for label, covariance in self._blocks.items():

@@ -86,7 +86,7 @@ def _random_values(model: LinearMixedModel) -> pd.DataFrame:
 
 
 def glance(model: LinearMixedModel) -> pd.DataFrame:
-    """One row about the whole fit."""
+    """One row about the whole fit; see `LinearMixedModel.glance`."""
     name = "REMLcrit" if model.reml else "deviance"
     return pd.DataFrame(
         {
@@ -102,7 +102,7 @@ def glance(model: LinearMixedModel) -> pd.DataFrame:
 
 
 def augment(model: LinearMixedModel) -> pd.DataFrame:
-    """The data used, with ``_fitted``, ``_resid`` and ``_fixed`` beside them."""
+    """The data used, with fitted values and residuals; see `LinearMixedModel.augment`."""
     out = model.frame.data.copy()
     out["_fitted"] = model.fitted.to_numpy()
     out["_resid"] = model.resid().to_numpy()

@@ -22,7 +22,13 @@ DDF_METHODS = ("satterthwaite", "residual", "inf")
 
 
 def degrees_of_freedom(model: LinearMixedModel, ddf: str, contrasts: Matrix) -> Matrix:
-    """Denominator degrees of freedom of each contrast (r x p), shape (r,)."""
+    """Denominator degrees of freedom of each contrast (r x p), shape (r,).
+
+    Raises
+    ------
+    ModelError
+        If the method is not one of `DDF_METHODS`.
+    """
     if ddf == "satterthwaite":
         return model.satterthwaite.df(contrasts)
     if ddf == "residual":

@@ -23,6 +23,17 @@ class RandomEffects(dict[str, pd.DataFrame]):
     cond_var : dict of str to ndarray (l, k, k)
         Conditional covariance matrix of each level's effects, in the order of the DataFrame's
         rows and columns; empty unless asked for.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+    >>> effects = m.ranef(cond_var=True)
+    >>> effects["Batch"].round(1).T
+                    A    B     C     D     E     F
+    (Intercept) -17.6  0.4  28.6 -23.1  56.7 -45.0
+    >>> effects.cond_var["Batch"].shape
+    (6, 1, 1)
     """
 
     def __init__(self, modes: dict[str, pd.DataFrame], cond_var: dict[str, Matrix]) -> None:
@@ -30,7 +41,23 @@ class RandomEffects(dict[str, pd.DataFrame]):
         self.cond_var = cond_var
 
     def to_frame(self) -> pd.DataFrame:
-        """Long form: columns ``grp``, ``level``, ``term``, ``condval``, and ``condsd`` if known."""
+        """One row for each conditional mode, as ``as.data.frame(ranef(m))`` in R's lme4.
+
+        Returns
+        -------
+        DataFrame, q rows
+            Columns ``grp``, ``level``, ``term``, ``condval``, and ``condsd``, the conditional
+            standard deviation, if the variances were asked for.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.ranef(cond_var=True).to_frame().head(2).round(2)
+             grp level         term  condval  condsd
+        0  Batch     A  (Intercept)   -17.61   19.59
+        1  Batch     B  (Intercept)     0.39   19.59
+        """
         parts = []
         for group, modes in self.items():
             n_levels, k = modes.shape
@@ -81,6 +108,11 @@ def conditional_modes(
         Residual standard deviation.
     cond_var : bool
         Whether to compute ``Var(b | y, beta) = sigma^2 Lambda M_q^-1 Lambda'``, level by level.
+
+    Returns
+    -------
+    RandomEffects
+        In the units of the response per unit of the column.
     """
     by_group: dict[str, list[int]] = {}
     for t, term in enumerate(frame.terms):

@@ -67,6 +67,13 @@ class Satterthwaite:
         Returns
         -------
         ndarray, shape (r,)
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+        >>> m.satterthwaite.df([[1, 0], [0, 1]]).round(1)
+        array([  9. , 124.7])
         """
         L = np.atleast_2d(contrasts)
         variance = np.einsum("rp,pq,rq->r", L, self.vcov, L)
