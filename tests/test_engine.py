@@ -12,6 +12,7 @@ from designs import KINDS, Design, designs, make_design
 from mixedeffects import _kernels
 from mixedeffects.engine import Control, Factorisation, Progress, find_optimum, make_crossproducts
 from mixedeffects.engine.basis import lower_factor, make_basis, orthonormal_fixed
+from mixedeffects.engine.crossproducts import replace_response
 from mixedeffects.engine.objective import average_information, deviance, evaluate
 from mixedeffects.engine.parameters import T_to_theta, lower_entries, n_parameters, theta_to_T
 from mixedeffects.engine.trust_region import secant_update
@@ -219,6 +220,20 @@ def test_theta_round_trip(columns: list[int], seed: int) -> None:
 def test_theta_is_column_by_column() -> None:
     (T,) = theta_to_T(np.arange(1.0, 7.0), [3])
     assert T.tolist() == [[1, 0, 0], [2, 4, 0], [3, 5, 6]]
+
+
+@fast
+@given(design=designs)
+def test_replaced_response_gives_the_same_blocks(design: Design) -> None:
+    old = make_crossproducts(design.y, design.X, design.terms, design.weights)
+    y = 40.0 + 3.0 * np.random.default_rng(2).normal(size=len(design.y))
+    new = replace_response(old, y, design.X, design.terms, design.weights)
+    fresh = make_crossproducts(y, design.X, design.terms, design.weights)
+    assert_allclose(new.remainder, fresh.remainder, atol=1e-9)
+    for ours, theirs in zip(new.chain, fresh.chain, strict=True):
+        assert_allclose(ours.panel, theirs.panel, atol=1e-9)
+    assert_allclose(new.basis.beta0, fresh.basis.beta0, rtol=1e-9)
+    assert new.basis.response_scale == pytest.approx(fresh.basis.response_scale)
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])

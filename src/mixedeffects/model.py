@@ -31,7 +31,7 @@ from mixedeffects.engine import (
     make_crossproducts,
 )
 from mixedeffects.engine.basis import lower_factor
-from mixedeffects.engine.crossproducts import RemainderTooLargeError
+from mixedeffects.engine.crossproducts import RemainderTooLargeError, replace_response
 from mixedeffects.engine.curvature import (
     Curvature,
     fixed_effects_covariance,
@@ -123,7 +123,9 @@ def lmer(
     frame = build_model_frame(formula, data, weights=weights, offset=offset, contrasts=contrasts)
     settings = {"weights": weights, "offset": offset, "contrasts": contrasts}
     name = getattr(data, "attrs", {}).get("name")
-    return _fit(frame, reml, start, control, progress, data, settings, name)
+    A = _assemble(frame)
+    factors = None if start is None else _starting_factors(A, start)
+    return _fit(frame, A, reml, factors, control, progress, data, settings, name)
 
 
 def _engine_terms(frame: ModelFrame) -> list[EngineTerm]:
@@ -131,19 +133,10 @@ def _engine_terms(frame: ModelFrame) -> list[EngineTerm]:
     return [EngineTerm(t.codes, t.n_levels, t.z, numbers[t.group]) for t in frame.terms]
 
 
-def _fit(
-    frame: ModelFrame,
-    reml: bool,
-    start: Sequence[float] | None,
-    control: Control | None,
-    progress: ProgressOption,
-    data: Any,
-    settings: dict[str, Any],
-    data_name: str | None,
-) -> LinearMixedModel:
-    y = frame.y if frame.offset is None else frame.y - frame.offset
+def _assemble(frame: ModelFrame) -> CrossProducts:
+    """Cross-products of the frame, or a sentence about why they cannot be held."""
     try:
-        A = make_crossproducts(y, frame.X, _engine_terms(frame), frame.weights)
+        return make_crossproducts(_less_offset(frame), frame.X, _engine_terms(frame), frame.weights)
     except RemainderTooLargeError as error:
         names = ", ".join(
             f"{frame.terms[t].label} ({frame.terms[t].n_levels:,})" for t in error.terms
@@ -153,15 +146,32 @@ def _fit(
             f"a dense matrix with {error.size:,} rows, {error.gigabytes:,.0f} GB in all, more than "
             "this machine has. Use fewer levels, or a factor that contains the others."
         ) from None
+
+
+def _less_offset(frame: ModelFrame) -> Matrix:
+    return frame.y if frame.offset is None else frame.y - frame.offset
+
+
+def _fit(
+    frame: ModelFrame,
+    A: CrossProducts,
+    reml: bool,
+    start: Sequence[Matrix] | None,
+    control: Control | None,
+    progress: ProgressOption,
+    data: Any,
+    settings: dict[str, Any],
+    data_name: str | None,
+) -> LinearMixedModel:
+    y = _less_offset(frame)
     exact = A.remainder[-1, -1] == 0.0 or A.basis.response_scale <= 1e-13 * np.abs(y).max()
     if exact:
         raise ModelError(
             "The fixed effects reproduce the response exactly (it may be constant), so there is no "
             "variance left to divide among random effects and residual."
         )
-    factors = None if start is None else _starting_factors(A, start)
     report = _print_progress if progress is True else progress or None
-    optimum = find_optimum(A, reml, start=factors, control=control, progress=report)
+    optimum = find_optimum(A, reml, start=start, control=control, progress=report)
     if not optimum.converged:
         warnings.warn(
             f"The fit {optimum.message}. See m.optimum; try more evaluations with "
@@ -917,7 +927,14 @@ class LinearMixedModel:
                 f"{len(response)}, {int((~np.isfinite(response)).sum())} of them not finite."
             )
         frame = dataclasses.replace(self.frame, y=response)
-        return _fit(frame, self.reml, None, None, progress, self._data, self._settings, None)
+        A = replace_response(
+            self._A, _less_offset(frame), frame.X, _engine_terms(frame), frame.weights
+        )
+        # A singular optimum is a stationary point for any response: start afresh from there.
+        start = None if self.optimum.singular else self.optimum.T
+        return _fit(
+            frame, A, self.reml, start, None, progress, self._data, self._settings, self.data_name
+        )
 
     def update(
         self, formula: str | None = None, data: Any = None, reml: bool | None = None

@@ -21,7 +21,14 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-__all__ = ["Basis", "lower_factor", "make_basis", "orthonormal_columns", "orthonormal_fixed"]
+__all__ = [
+    "Basis",
+    "lower_factor",
+    "make_basis",
+    "orthonormal_columns",
+    "orthonormal_fixed",
+    "standard_response",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -147,14 +154,28 @@ def make_basis(
     weights: Matrix | None,
 ) -> tuple[Basis, Matrix, Matrix, list[Matrix], Matrix | None]:
     """Basis with ``y*, X*, [z*], w*`` in it."""
-    n = y.shape[0]
     weight_scale = 1.0
     if weights is not None:
         weight_scale = float(weights.mean())
         weights = weights / weight_scale
     X_star, Q, log_det = orthonormal_fixed(X, weights)
+    y_star, beta0, scale = standard_response(y, X_star, Q, weights)
+    z_star, C = [], []
+    for columns in z:
+        star, c = orthonormal_columns(columns, weights)
+        z_star.append(star)
+        C.append(c)
+    basis = Basis(tuple(C), Q, beta0, scale, weight_scale, log_det)
+    return basis, y_star, X_star, z_star, weights
+
+
+def standard_response(
+    y: Matrix, X_star: Matrix, Q: Matrix, weights: Matrix | None
+) -> tuple[Matrix, Matrix, float]:
+    """``(y*, beta0, s)``: the least-squares residual of y with mean square one."""
+    n = y.shape[0]
+    residual, beta0 = y, np.zeros(len(Q))
     # Twice, because the first projection of a large mean leaves rounding of its own size.
-    residual, beta0 = y, np.zeros(X.shape[1])
     for _ in range(2):
         weighted = residual if weights is None else residual * weights
         step = X_star.T @ weighted / n
@@ -164,10 +185,4 @@ def make_basis(
     scale = float(np.sqrt(residual @ weighted / n))
     if not scale > 0.0:
         scale = 1.0
-    z_star, C = [], []
-    for columns in z:
-        star, c = orthonormal_columns(columns, weights)
-        z_star.append(star)
-        C.append(c)
-    basis = Basis(tuple(C), Q, beta0, scale, weight_scale, log_det)
-    return basis, residual / scale, X_star, z_star, weights
+    return residual / scale, beta0, scale

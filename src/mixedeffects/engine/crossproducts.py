@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
-from mixedeffects.engine.basis import Basis, make_basis
+from mixedeffects.engine.basis import Basis, make_basis, standard_response
 
 __all__ = [
     "ChainFactor",
@@ -25,6 +25,7 @@ __all__ = [
     "RemainderTooLargeError",
     "RestFactor",
     "make_crossproducts",
+    "replace_response",
 ]
 
 Matrix = NDArray[np.float64]
@@ -342,4 +343,51 @@ def make_crossproducts(
         basis,
         tuple(t.z.shape[1] for t in terms),
         tuple(t.n_levels for t in terms),
+    )
+
+
+def replace_response(
+    A: CrossProducts,
+    y: Matrix,
+    X: Matrix,
+    terms: Sequence[EngineTerm],
+    weights: Matrix | None,
+) -> CrossProducts:
+    """The same blocks with another response: only the y column changes.
+
+    Parameters are those `make_crossproducts` was called with, but for y.
+    """
+    basis, p, r = A.basis, A.p, A.r
+    w = None if weights is None else weights / basis.weight_scale
+    X_star = X @ basis.fixed
+    y_star, beta0, scale = standard_response(y, X_star, basis.fixed, w)
+    weighted = np.ascontiguousarray((y_star if w is None else y_star * w)[:, None])
+
+    def products(factor: ChainFactor | RestFactor) -> Matrix:
+        out = np.empty((factor.n_levels, factor.k))
+        for member in factor.members:
+            term = terms[member.term]
+            sums = np.zeros((term.n_levels, term.z.shape[1], 1))
+            _kernels.group_sums(term.codes, term.z, weighted, sums)
+            out[:, member.columns] = sums[:, :, 0] @ basis.terms[member.term]
+        return out
+
+    chain = []
+    for factor in A.chain:
+        panel = factor.panel.copy()
+        ends = factor.head * np.arange(1, factor.n_levels + 1) + factor.ptr[1:] - 1
+        panel.reshape(-1, factor.k)[ends] = products(factor)
+        chain.append(replace(factor, panel=panel))
+    remainder = A.remainder.copy(order="F")
+    column = np.concatenate(
+        [products(f).ravel() for f in A.rest]
+        + [X_star.T @ weighted[:, 0], [float(y_star @ weighted[:, 0])]]
+    )
+    remainder[:, r + p] = column
+    remainder[r + p, :] = column
+    return replace(
+        A,
+        chain=tuple(chain),
+        remainder=remainder,
+        basis=replace(basis, beta0=beta0, response_scale=scale),
     )
