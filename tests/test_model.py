@@ -353,3 +353,35 @@ def test_a_remainder_larger_than_the_memory_is_refused() -> None:
     )
     with pytest.raises(me.ModelError, match=r"b \(190,000\).*190,002 rows"):
         me.lmer("y ~ 1 + (1 | a) + (1 | b)", data)
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("Reaction ~ Days + (0 + zero | Subject)", "`zero`.*`Subject`.*zero in every row"),
+        ("Reaction ~ Days + (two | Subject)", r"`\(Intercept\)`, `two`.*linear combinations"),
+        ("Reaction ~ Days + (Days + twice | Subject)", "`Days`, `twice`.*linear combinations"),
+        ("Reaction ~ Days + (1 | Subject) + (1 | Subject)", "`Subject` and `Subject.1`.*the same"),
+        ("Reaction ~ Days + (1 | Subject) + (1 | copy)", "same levels and the same column"),
+        ("between ~ 1 + (1 | Subject)", "constant within the levels of Subject"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_refused(
+    sleep: pd.DataFrame, formula: str, message: str
+) -> None:
+    data = sleep.assign(
+        zero=0.0,
+        two=2.0,
+        twice=2.0 * sleep["Days"],
+        copy="s" + sleep["Subject"].astype(str),
+        between=sleep["Subject"].astype(int) * 1.0,
+    )
+    with pytest.raises(me.ModelError, match=message):
+        me.lmer(formula, data)
+
+
+def test_terms_that_share_a_span_are_fitted(sleep: pd.DataFrame) -> None:
+    data = sleep.assign(half=np.where(sleep["Days"] < 5, "early", "late"))
+    m = me.lmer("Reaction ~ half + (half || Subject)", data)
+    assert list(m.varcorr) == ["Subject", "Subject.1"]
+    assert m.converged

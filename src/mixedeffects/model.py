@@ -171,7 +171,14 @@ def _fit(
             "variance left to divide among random effects and residual."
         )
     report = _print_progress if progress is True else progress or None
-    optimum = find_optimum(A, reml, start=start, control=control, progress=report)
+    try:
+        optimum = find_optimum(A, reml, start=start, control=control, progress=report)
+    except ArithmeticError:
+        raise ModelError(
+            "Fixed and random effects together reproduce the response exactly, so there is no "
+            "residual variance to estimate. Is the response constant within the levels of "
+            f"{', '.join(dict.fromkeys(t.group for t in frame.terms))}?"
+        ) from None
     if not optimum.converged:
         warnings.warn(
             f"The fit {optimum.message}. See m.optimum; try more evaluations with "

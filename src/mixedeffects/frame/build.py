@@ -32,6 +32,7 @@ from mixedeffects.frame.checks import (
 from mixedeffects.frame.contrasts import read_contrasts
 from mixedeffects.frame.encode import DesignEncoder, fit_encoder
 from mixedeffects.frame.grouping import GroupColumn, Grouping, combine, read_group
+from mixedeffects.frame.identifiability import check_random_columns
 from mixedeffects.frame.ingest import column_names, materialised, take_columns
 from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
 from mixedeffects.frame.rank import independent_columns
@@ -134,6 +135,7 @@ def build_model_frame(
     terms, encoders, unused = _random_terms(
         formula, random, values, evaluation.states, groups, rows, len(y)
     )
+    check_random_columns(terms)
     used = table if rows is None else table.iloc[rows]
     return ModelFrame(
         formula=formula,

@@ -1,0 +1,82 @@
+"""Random-effects columns whose variances the data cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects import _kernels
+from mixedeffects.errors import ModelError
+from mixedeffects.frame.model_frame import RandomTerm
+
+__all__ = ["check_random_columns"]
+
+#: Smallest eigenvalue of the columns' scaled cross-products that counts as more than rounding.
+_DEPENDENT = 1e-13
+
+
+def check_random_columns(terms: Sequence[RandomTerm]) -> None:
+    """Raise if a term's columns are zero or collinear, or if a term is there twice.
+
+    Terms on one grouping may well share a span, as ``(1 | g) + (0 + f | g)`` do: lme4 writes
+    ``(f || g)`` so. Only what can never be told apart is refused.
+
+    Parameters
+    ----------
+    terms : sequence of RandomTerm
+        All random-effects terms.
+
+    Raises
+    ------
+    ModelError
+        Naming the columns and the grouping.
+    """
+    for t, term in enumerate(terms):
+        for column, values in zip(term.columns, term.z.T, strict=True):
+            if not values.any():
+                raise ModelError(
+                    f"Column `{column}` of the random-effects term on `{term.group}` is zero in "
+                    "every row, so its variance cannot be estimated. Drop it from the term."
+                )
+        dependent = _dependent_columns(term.z)
+        if dependent:
+            names = ", ".join(f"`{term.columns[j]}`" for j in dependent)
+            raise ModelError(
+                f"The columns {names} of the random-effects term on `{term.group}` are linear "
+                "combinations of each other in these data, so their covariance cannot be "
+                "estimated. Drop one of them from the term."
+            )
+        for other in terms[:t]:
+            if (
+                term.n_columns == other.n_columns == 1
+                and _same_levels(other, term)
+                and _dependent_columns(np.hstack([other.z, term.z]))
+            ):
+                raise ModelError(
+                    f"The random-effects terms `{other.label}` and `{term.label}` have the same "
+                    f"levels and the same column `{term.columns[0]}`, so only the sum of their "
+                    "variances can be estimated. Drop one of them."
+                )
+
+
+def _same_levels(one: RandomTerm, other: RandomTerm) -> bool:
+    """Whether the levels of two terms correspond one to one."""
+    if one.n_levels != other.n_levels:
+        return False
+    if one.group == other.group:
+        return True
+    return bool(len(_kernels.nesting_parents(one.codes, one.n_levels, other.codes)))
+
+
+def _dependent_columns(z: NDArray[np.float64]) -> list[int]:
+    """Columns that take part in a linear dependency; none if they are independent."""
+    if z.shape[1] < 2:
+        return []
+    gram = z.T @ z
+    size = np.sqrt(np.diag(gram))
+    values, vectors = np.linalg.eigh(gram / np.outer(size, size))
+    if values[0] > _DEPENDENT:
+        return []
+    return np.flatnonzero(np.abs(vectors[:, 0]) > 1e-6).tolist()
