@@ -103,6 +103,21 @@ def test_errors_are_sentences(
     assert "Traceback" not in error
 
 
+def test_unreadable_files_and_targets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "latin.csv").write_bytes(b"y,x\n1,\xe9\xff\n")
+    for name in ("empty.csv", "latin.csv"):
+        assert main(["fit", str(tmp_path / name), SLEEP]) == 1
+        assert "cannot be read as a table" in capsys.readouterr().err
+    missing = tmp_path / "nowhere" / "r.html"
+    assert main(["fit", "sleepstudy", SLEEP, "--html", str(missing)]) == 1
+    captured = capsys.readouterr()
+    assert "no folder" in captured.err
+    assert captured.out == ""
+    assert main(["fit", "sleepstudy", SLEEP, "--html", str(tmp_path)]) == 1
+    assert "is a folder" in capsys.readouterr().err
+
+
 def test_no_command_is_usage() -> None:
     with pytest.raises(SystemExit) as stop:
         main([])

@@ -151,6 +151,42 @@ def test_gls_names_and_refusals() -> None:
         me.gls(m.X, m.y, -m.V.sparse())
 
 
+def test_gls_refuses_what_is_no_covariance() -> None:
+    m = fitted_model("sleepstudy")
+    triangle = np.triu(m.V.dense())
+    for V in (triangle, scipy.sparse.csc_array(triangle)):
+        with pytest.raises(me.ModelError, match="not symmetric"):
+            me.gls(m.X, m.y, V)
+    for V in (None, 2.0, "V", np.ones(180)):
+        with pytest.raises(me.DataError, match="square matrix"):
+            me.gls(m.X, m.y, V)
+    broken = m.V.dense()
+    broken[0, 0] = np.nan
+    for V in (broken, scipy.sparse.csc_array(broken)):
+        with pytest.raises(me.DataError, match="not finite"):
+            me.gls(m.X, m.y, V)
+    with pytest.raises(me.DataError, match="complex"):
+        me.gls(m.X, m.y, m.V.dense() + 0j)
+    with pytest.raises(me.ModelError, match="positive definite"):
+        me.gls(m.X, m.y, scipy.sparse.csc_array((180, 180)))
+    assert_allclose(me.gls(m.X, m.y, m.V.dense().tolist()).coef, m.fixef, rtol=1e-9)
+
+
+def test_sparse_and_textual_right_hand_sides() -> None:
+    m = fitted_model("threelevel")
+    assert_allclose(m.V.solve(m.Z), m.V.solve(m.Z.toarray()))
+    with pytest.raises(me.DataError, match="array of numbers"):
+        m.V.solve("a")
+
+
+def test_picture_sorted_by_a_factor() -> None:
+    m = fitted_model("star_sample")
+    axes_ = m.V.plot(by="sch", ax=axes())
+    assert axes_.get_title("left").startswith("V")
+    with pytest.raises(me.ModelError, match="'sch'"):
+        m.V.plot(by="school", ax=axes())
+
+
 # --- the manual construction ---------------------------------------------------------
 
 

@@ -129,8 +129,12 @@ def test_refit_and_update(sleep: pd.DataFrame) -> None:
     assert again.criterion == pytest.approx(m.criterion, abs=1e-9)
     doubled = m.refit(2.0 * m.y)
     assert_allclose(doubled.fixef, 2.0 * m.fixef, rtol=1e-6)
-    with pytest.raises(me.ModelError, match="180 finite numbers"):
+    with pytest.raises(me.ModelError, match="180 values"):
         m.refit(np.ones(3))
+    with pytest.raises(me.ModelError, match="not finite"):
+        m.refit(np.full(180, np.nan))
+    with pytest.raises(me.ModelError, match="numbers"):
+        m.refit("Days")
     ml = m.update(reml=False)
     assert ml.criterion == pytest.approx(fitted_model("sleepstudy_ml").criterion, abs=1e-8)
     quadratic = m.update(". ~ . + I(Days^2)")
@@ -385,3 +389,62 @@ def test_terms_that_share_a_span_are_fitted(sleep: pd.DataFrame) -> None:
     m = me.lmer("Reaction ~ half + (half || Subject)", data)
     assert list(m.varcorr) == ["Subject", "Subject.1"]
     assert m.converged
+
+
+def test_refit_goes_by_label(sleep: pd.DataFrame) -> None:
+    data = sleep.copy()
+    data.loc[[3, 50], "Days"] = np.nan
+    m = me.lmer(SLEEP, data)
+    shuffled = data["Reaction"].sample(frac=1.0, random_state=0)
+    for y in (shuffled, data["Reaction"].to_numpy(), m.y):
+        assert m.refit(y).criterion == pytest.approx(m.criterion, abs=1e-8)
+    with pytest.raises(me.ModelError, match="row labels"):
+        m.refit(shuffled.iloc[:100])
+    with pytest.raises(me.ModelError, match="2 rows were dropped"):
+        m.refit(np.ones(10))
+
+
+def test_slopes_far_from_zero(sleep: pd.DataFrame) -> None:
+    """A slope over values such as 1,000,000 to 1,000,009 is fitted, tested and certified."""
+    near = fitted_model("sleepstudy")
+    far = me.lmer(SLEEP, sleep.assign(Days=sleep["Days"] + 1e6))
+    assert far.criterion == pytest.approx(near.criterion, abs=1e-5)
+    assert far.coef_table()["df"]["Days"] == pytest.approx(17.0, abs=1e-3)
+    assert far.optimum.certificate.holds
+
+
+def test_estimates_cannot_be_changed_by_accident() -> None:
+    m = fitted_model("sleepstudy")
+    fixef, theta = m.fixef, m.theta
+    fixef["Days"] = theta[0] = 99.0
+    assert m.fixef["Days"] == pytest.approx(10.467, abs=1e-3)
+    assert m.theta[0] == pytest.approx(0.967, abs=1e-3)
+    with pytest.raises(AttributeError):
+        m.sigma = 3.0  # type: ignore[misc]
+
+
+def test_arguments_of_the_wrong_type(sleep: pd.DataFrame) -> None:
+    for options in ({"reml": "no"}, {"control": {"max_evaluations": 3}}, {"start": "a"}):
+        with pytest.raises(me.ModelError, match=next(iter(options))):
+            me.lmer(SLEEP, sleep, **options)
+    with pytest.raises(ValueError, match="max_evaluations=-1"):
+        me.Control(max_evaluations=-1)
+    assert "Satterthwaite" in str(fitted_model("sleepstudy").summary(ddf="Satterthwaite"))
+    with pytest.raises(me.ModelError, match="'Subject'"):
+        fitted_model("sleepstudy").ranef()["q"]
+
+
+def test_a_failed_certificate_is_printed(sleep: pd.DataFrame) -> None:
+    m = me.lmer("Reaction ~ Subject + (1 | Subject)", sleep)
+    assert not m.optimum.certificate.holds
+    assert "DOES NOT HOLD" in repr(m)
+
+
+def test_coef_is_fixed_plus_random() -> None:
+    m = fitted_model("sleepstudy")
+    coef = m.coef()["Subject"]
+    expected = m.ranef()["Subject"] + m.fixef
+    assert_allclose(coef, expected[coef.columns])
+    nested = fitted_model("threelevel").coef()["sch.cl"]
+    assert list(nested.columns) == ["(Intercept)", "x1"]
+    assert nested["x1"].nunique() == 1

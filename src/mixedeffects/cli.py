@@ -109,6 +109,8 @@ def _demo(options: argparse.Namespace) -> int:
 def _fit(options: argparse.Namespace) -> int:
     if options.save_v is not None:
         _matrix_writer(options.save_v)
+    for target in (options.save_v, options.html):
+        _check_target(target)
     data = _read(options.data)
     for column in options.factor:
         if column not in data.columns:
@@ -143,19 +145,40 @@ def _read(source: str) -> pd.DataFrame:
         if path.suffix or "/" in source:
             raise me.DataError(f"There is no file {source!r}.")
         return me.load_dataset(source)
-    name = path.name.lower()
-    if name.endswith((".csv", ".csv.gz")):
-        data = pd.read_csv(path)
-    elif name.endswith(".parquet"):
-        data = pd.read_parquet(path)
-    elif name.endswith((".arrow", ".feather")):
-        data = pd.read_feather(path)
-    else:
+    try:
+        data = _read_file(path)
+    except ImportError:
         raise me.DataError(
-            f"The format of {source!r} is not known: use .csv, .csv.gz, .parquet or .arrow."
-        )
+            f"Reading {source!r} needs pyarrow; install it with: pip install 'mixedeffects[arrow]'"
+        ) from None
+    except (ValueError, pd.errors.ParserError) as error:
+        reason = str(error).splitlines()[0]
+        raise me.DataError(f"The file {source!r} cannot be read as a table: {reason}") from None
     data.attrs["name"] = path.name
     return data
+
+
+def _read_file(path: Path) -> pd.DataFrame:
+    name = path.name.lower()
+    if name.endswith((".csv", ".csv.gz")):
+        return pd.read_csv(path)
+    if name.endswith(".parquet"):
+        return pd.read_parquet(path)
+    if name.endswith((".arrow", ".feather")):
+        return pd.read_feather(path)
+    raise me.DataError(
+        f"The format of {path.name!r} is not known: use .csv, .csv.gz, .parquet or .arrow."
+    )
+
+
+def _check_target(path: Path | None) -> None:
+    """Complain about a file that cannot be written before the fit, not after."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise me.DataError(f"{path} is a folder; give the name of a file in it.")
+    if not path.parent.is_dir():
+        raise me.DataError(f"There is no folder {str(path.parent)!r} to write {path.name!r} into.")
 
 
 def _as_json(model: me.LinearMixedModel, ddf: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import warnings
@@ -49,6 +50,9 @@ __all__ = ["LinearMixedModel", "lmer"]
 
 Matrix = NDArray[np.float64]
 ProgressOption = bool | Callable[[Progress], None]
+
+#: Residual variance, relative to that of least squares, below which there is none.
+_NO_RESIDUAL = 1e-12
 
 
 def lmer(
@@ -120,6 +124,10 @@ def lmer(
     Days            10.47
     Name: Estimate, dtype: float64
     """
+    if not isinstance(reml, (bool, np.bool_)):
+        raise ModelError(f"reml must be True or False, not {reml!r}.")
+    if control is not None and not isinstance(control, Control):
+        raise ModelError(f"control must be a mixedeffects.Control, not {control!r:.60}.")
     frame = build_model_frame(formula, data, weights=weights, offset=offset, contrasts=contrasts)
     settings = {"weights": weights, "offset": offset, "contrasts": contrasts}
     name = getattr(data, "attrs", {}).get("name")
@@ -171,14 +179,15 @@ def _fit(
             "variance left to divide among random effects and residual."
         )
     report = _print_progress if progress is True else progress or None
-    try:
+    optimum = None
+    with contextlib.suppress(ArithmeticError):
         optimum = find_optimum(A, reml, start=start, control=control, progress=report)
-    except ArithmeticError:
+    if optimum is None or optimum.evaluation.sigma2 < _NO_RESIDUAL:
         raise ModelError(
             "Fixed and random effects together reproduce the response exactly, so there is no "
             "residual variance to estimate. Is the response constant within the levels of "
             f"{', '.join(dict.fromkeys(t.group for t in frame.terms))}?"
-        ) from None
+        )
     if not optimum.converged:
         warnings.warn(
             f"The fit {optimum.message}. See m.optimum; try more evaluations with "
@@ -190,7 +199,12 @@ def _fit(
 
 
 def _starting_factors(A: CrossProducts, start: Sequence[float]) -> list[Matrix]:
-    theta = np.asarray(start, dtype=np.float64).reshape(-1)
+    try:
+        theta = np.asarray(start, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        raise ModelError(
+            f"start must be numbers, one for each entry of theta, not {start!r:.60}."
+        ) from None
     expected = n_parameters(A.term_columns)
     if len(theta) != expected or not np.isfinite(theta).all():
         raise ModelError(
@@ -303,7 +317,7 @@ class LinearMixedModel:
 
     # --- estimates -----------------------------------------------------------------------
 
-    @cached_property
+    @property
     def fixef(self) -> pd.Series:
         """Fixed effects, a Series of length p with R's names, in units of y per unit of the column.
 
@@ -319,7 +333,7 @@ class LinearMixedModel:
         beta = self._A.basis.beta(self._solution.beta)
         return pd.Series(beta, index=list(self.frame.fixef_names), name="Estimate")
 
-    @cached_property
+    @property
     def se(self) -> pd.Series:
         """Standard errors of the fixed effects, a Series of length p in the units of `fixef`.
 
@@ -338,12 +352,12 @@ class LinearMixedModel:
             np.sqrt(np.diag(self._vcov)), index=list(self.frame.fixef_names), name="Std. Error"
         )
 
-    @cached_property
+    @property
     def sigma(self) -> float:
         """Residual standard deviation (at unit prior weight), in units of the response."""
         return self._A.basis.sigma(float(np.sqrt(self.optimum.evaluation.sigma2)))
 
-    @cached_property
+    @property
     def theta(self) -> Matrix:
         """Relative covariance parameters, shape (m,), in lme4's order; without units.
 
@@ -469,6 +483,33 @@ class LinearMixedModel:
         return conditional_modes(
             self.frame, self.optimum.evaluation.factorisation, self.sigma, cond_var
         )
+
+    def coef(self) -> dict[str, pd.DataFrame]:
+        """Coefficients of each level: fixed effects plus that level's random effects.
+
+        Returns
+        -------
+        dict of DataFrame
+            For each grouping factor one row per level and one column per coefficient, as lme4's
+            ``coef()``; a random effect without a fixed one stands alone.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.coef()["Subject"].head(2).round(2)
+             (Intercept)   Days
+        308       253.66  19.67
+        309       211.01   1.85
+        """
+        fixed = self.fixef
+        tables = {}
+        for group, modes in self.ranef().items():
+            names = list(dict.fromkeys([*fixed.index, *modes.columns]))
+            table = pd.DataFrame(0.0, index=modes.index, columns=names)
+            table += fixed.reindex(names, fill_value=0.0)
+            tables[group] = table.add(modes.T.groupby(level=0).sum().T, fill_value=0.0)[names]
+        return tables
 
     # --- matrices: the post, line by line ------------------------------------------------
 
@@ -900,7 +941,8 @@ class LinearMixedModel:
         Parameters
         ----------
         y : array or Series, shape (n,)
-            New response for the rows used.
+            New response for the rows used. A Series goes by its row labels; an array may also have
+            a value for every row of the data, those dropped included.
         progress : bool or callable
             As for `lmer`.
 
@@ -927,12 +969,7 @@ class LinearMixedModel:
         >>> drawn.nobs, drawn.converged
         (180, True)
         """
-        response = np.asarray(y, dtype=np.float64).reshape(-1)
-        if response.shape != self.y.shape or not np.isfinite(response).all():
-            raise ModelError(
-                f"The new response must be {self.nobs} finite numbers, one for each row used; got "
-                f"{len(response)}, {int((~np.isfinite(response)).sum())} of them not finite."
-            )
+        response = self._new_response(y)
         frame = dataclasses.replace(self.frame, y=response)
         A = replace_response(
             self._A, _less_offset(frame), frame.X, _engine_terms(frame), frame.weights
@@ -942,6 +979,35 @@ class LinearMixedModel:
         return _fit(
             frame, A, self.reml, start, None, progress, self._data, self._settings, self.data_name
         )
+
+    def _new_response(self, y: Any) -> Matrix:
+        """A response for the rows used: by label for a Series, else by position."""
+        if isinstance(y, pd.Series) and not y.index.equals(self.frame.index):
+            missing = self.frame.index.difference(y.index)
+            if len(missing) or not y.index.is_unique:
+                raise ModelError(
+                    "The row labels of the new response are not those of the data: "
+                    f"{len(missing)} of the {self.nobs} rows used are not there (or labels are not "
+                    "unique). Give an array to go by position."
+                )
+            y = y.loc[self.frame.index]
+        try:
+            response = np.asarray(y, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ModelError(f"The new response must be numbers, not {y!r:.60}.") from None
+        dropped = len(self.frame.dropped.rows)
+        if dropped and response.shape == (self.nobs + dropped,):
+            response = response[self.frame.positions]
+        if response.shape != (self.nobs,):
+            rows = f" ({dropped} rows were dropped from the data)" if dropped else ""
+            raise ModelError(
+                f"The new response must have {self.nobs} values, one for each row used{rows}; "
+                f"its shape is {response.shape}."
+            )
+        if not np.isfinite(response).all():
+            count = int((~np.isfinite(response)).sum())
+            raise ModelError(f"The new response has {count} values that are not finite.")
+        return response
 
     def update(
         self, formula: str | None = None, data: Any = None, reml: bool | None = None

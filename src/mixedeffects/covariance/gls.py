@@ -99,6 +99,7 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
     if matrix.ndim == 1:
         matrix = matrix[:, None]
     response = np.asarray(y, dtype=np.float64).reshape(-1)
+    V = _as_covariance(V)
     n, p = matrix.shape
     if response.shape[0] != n or tuple(V.shape) != (n, n):
         raise DataError(
@@ -130,24 +131,59 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
     )
 
 
+def _as_covariance(V: Any) -> Any:
+    """V as an operator with solve, a finite symmetric sparse matrix, or an array."""
+    if hasattr(V, "solve") and hasattr(V, "shape"):
+        return V
+    if scipy.sparse.issparse(V):
+        given: Any = V
+        matrix: Any = scipy.sparse.csc_array(given)
+        values, asymmetry = matrix.data, abs(matrix - matrix.T).max() if matrix.shape[0] else 0.0
+    else:
+        try:
+            matrix = np.asarray(V)
+            if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+                raise TypeError
+            if not np.iscomplexobj(matrix):
+                matrix = matrix.astype(np.float64)
+        except (TypeError, ValueError):
+            raise DataError(
+                f"V must be a square matrix of numbers or an operator such as m.V, not {V!r:.60}."
+            ) from None
+        values, asymmetry = matrix, np.abs(matrix - matrix.T).max(initial=0.0)
+    if np.iscomplexobj(values):
+        raise DataError("V holds complex numbers; a covariance matrix is real.")
+    if not np.isfinite(values).all():
+        count = int((~np.isfinite(values)).sum())
+        raise DataError(f"V contains {count} values that are not finite.")
+    if asymmetry > 1e-8 * np.abs(values).max(initial=0.0):
+        raise ModelError(
+            f"V is not symmetric: entries differ from their mirror images by up to {asymmetry:.3g}."
+            " If only one triangle is filled, mirror it first."
+        )
+    return matrix
+
+
 def _solver(V: Any) -> Callable[[Matrix], Matrix]:
     if hasattr(V, "solve"):
         return lambda B: np.asarray(V.solve(B))
     if scipy.sparse.issparse(V):
         # Diagonal pivots keep the factorisation symmetric, so their signs tell definiteness.
-        sparse: Any = V
-        factor = scipy.sparse.linalg.splu(
-            sparse.tocsc(),
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
+        matrix: Any = V
+        try:
+            factor = scipy.sparse.linalg.splu(
+                matrix,
+                permc_spec="MMD_AT_PLUS_A",
+                diag_pivot_thresh=0.0,
+                options={"SymmetricMode": True},
+            )
+        except RuntimeError:
+            raise ModelError("V is not positive definite.") from None
         if not (factor.U.diagonal() > 0).all():
             raise ModelError("V is not positive definite.")
         return lambda B: np.asarray(factor.solve(B))
-    dense = np.asarray(V, dtype=np.float64)
     try:
-        root = scipy.linalg.cho_factor(dense, lower=True)
+        root = scipy.linalg.cho_factor(V, lower=True)
     except np.linalg.LinAlgError:
         raise ModelError("V is not positive definite.") from None
     return lambda B: np.asarray(scipy.linalg.cho_solve(root, B))

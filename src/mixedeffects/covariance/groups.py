@@ -46,17 +46,18 @@ def rows_of_levels(codes: NDArray[Any], n_levels: int) -> list[NDArray[np.intp]]
     return np.split(order, np.cumsum(counts)[:-1])
 
 
-def contiguous_spans(term: RandomTerm, most: int = 40) -> list[tuple[str, int, int]] | None:
+def contiguous_spans(
+    term: RandomTerm, codes: NDArray[np.int32], most: int = 40
+) -> list[tuple[str, int, int]] | None:
     """(label, start, stop) of each level's rows, if the rows are sorted by level and levels few."""
     if term.n_levels > most:
         return None
-    changes = np.flatnonzero(np.diff(term.codes)) + 1
+    changes = np.flatnonzero(np.diff(codes)) + 1
     if len(changes) + 1 != term.n_levels:
         return None
-    bounds = [0, *changes.tolist(), len(term.codes)]
+    bounds = [0, *changes.tolist(), len(codes)]
     return [
-        (str(term.levels[term.codes[start]]), start, stop)
-        for start, stop in itertools.pairwise(bounds)
+        (str(term.levels[codes[start]]), start, stop) for start, stop in itertools.pairwise(bounds)
     ]
 
 

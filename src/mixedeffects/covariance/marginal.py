@@ -680,7 +680,8 @@ class MarginalCovariance:
         Parameters
         ----------
         level, by
-            As for `block`; without a level, all rows.
+            As for `block`. Without a level all rows are drawn, sorted by the factor ``by`` if one
+            is given.
         ax : matplotlib Axes, optional
             Where to draw.
         **options
@@ -710,8 +711,14 @@ class MarginalCovariance:
 
         if level is None:
             options.setdefault("title", "V, marginal covariance of the response")
-            options.setdefault("groups", contiguous_spans(self._terms[-1]))
-            return plots.covariance(self.sparse(), ax=ax, **options)
+            matrix = self.sparse()
+            term = self._terms[-1] if by is None else find_factor(self._terms, by)
+            codes = term.codes
+            if by is not None:
+                order = np.argsort(codes, kind="stable")
+                matrix, codes = matrix[order][:, order], codes[order]
+            options.setdefault("groups", contiguous_spans(term, codes))
+            return plots.covariance(matrix, ax=ax, **options)
         factor = "" if by is None else f"{by} "
         options.setdefault("title", f"V of {factor}{level}")
         return plots.covariance(self.block(level, by), ax=ax, **options)
@@ -720,7 +727,13 @@ class MarginalCovariance:
 
     def _rows(self, values: Any, what: str) -> tuple[Matrix, Callable[[Matrix], Matrix]]:
         """Values as an (n, m) array, and how to give the result the shape of the input."""
-        x = np.asarray(values, dtype=np.float64)
+        if scipy.sparse.issparse(values):
+            sparse: Any = values
+            values = sparse.toarray()
+        try:
+            x = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise DataError(f"{what}: an array of numbers is needed, not {values!r:.60}.") from None
         if x.ndim not in (1, 2) or x.shape[0] != self._n:
             raise DataError(
                 f"{what}: V is {self._n} x {self._n}, so {self._n} rows are needed; "

@@ -31,6 +31,7 @@ _TEST_METHODS = dict(
 
 def summarise(model: LinearMixedModel, ddf: str, vcov: str) -> Summary:
     """Collect what the summary of a fitted model shows."""
+    ddf = ddf.lower()
     coefficients = coefficient_tests(model, ddf, vcov, level=None)
     names = list(coefficients.index)
     covariance = model.vcov(vcov).to_numpy()  # type: ignore[arg-type]
@@ -88,4 +89,7 @@ def _notes(model: LinearMixedModel, ddf: str) -> list[str]:
         notes.append(note)
     if not model.converged:
         notes.append(f"NOT CONVERGED: {model.optimum.message}")
+    elif ddf == "satterthwaite" and not model.optimum.certificate.holds:
+        # The second derivatives are there anyway, so the whole certificate is known.
+        notes.append(f"{model.optimum.certificate}")
     return notes

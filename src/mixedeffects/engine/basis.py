@@ -32,8 +32,8 @@ __all__ = [
 
 Matrix = NDArray[np.float64]
 
-#: Reciprocal condition below which columns are scaled only, not rotated.
-_NEARLY_SINGULAR = 1e-10
+#: Share of a column that earlier ones do not explain, below which columns are only scaled.
+_NEARLY_SINGULAR = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +108,14 @@ def orthonormal_columns(z: Matrix, weights: Matrix | None) -> tuple[Matrix, Matr
     gram = z.T @ weighted / n
     size = np.sqrt(np.diag(gram))
     size[size == 0.0] = 1.0
-    correlation = gram / np.outer(size, size)
     C = np.diag(1.0 / size)
-    if k > 1 and np.linalg.eigvalsh(correlation)[0] > _NEARLY_SINGULAR:
-        R = scipy.linalg.cholesky(correlation, lower=False)
-        C = C @ scipy.linalg.solve_triangular(R, np.eye(k), lower=False)
+    if k > 1:
+        # Householder QR: cross-products would lose a slope whose values are all far from zero.
+        root = 1.0 if weights is None else np.sqrt(weights)[:, None]
+        R = np.asarray(np.linalg.qr(z * (root / size), mode="r")) / np.sqrt(n)
+        R = R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]
+        if np.diag(R).min() > _NEARLY_SINGULAR:
+            C = C @ scipy.linalg.solve_triangular(R, np.eye(k), lower=False)
     return np.ascontiguousarray(z @ C), C
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
-from mixedeffects.engine.objective import evaluate
+from mixedeffects.engine.objective import Evaluation, evaluate
 from mixedeffects.engine.optimum import SINGULAR, Optimum
 from mixedeffects.engine.parameters import T_to_theta, lower_entries, theta_to_T
 
@@ -37,7 +37,7 @@ class Curvature:
     Attributes
     ----------
     theta : ndarray, shape (m,)
-        The user's theta, in lme4's order.
+        Entries of T, in lme4's order, in the coordinates differentiated in.
     sigma : float
         The user's residual standard deviation.
     hessian : ndarray, shape (m + 1, m + 1)
@@ -75,36 +75,60 @@ class Curvature:
         return float(np.linalg.eigvalsh(H / np.outer(size, size))[0])
 
 
-def _to_user(A: CrossProducts, gradient_T: tuple[Matrix, ...]) -> Matrix:
-    """Derivatives in the engine's T (all entries) -> derivatives in the user's theta."""
-    out = []
-    for C, g in zip(A.basis.terms, gradient_T, strict=True):
-        user = np.sqrt(A.basis.weight_scale) * scipy.linalg.solve_triangular(
-            C, g, lower=False, trans="T"
-        )
-        out.append(user[lower_entries(len(C))])
-    return np.concatenate(out)
+def _coordinates(A: CrossProducts, user: bool) -> list[Matrix]:
+    """Matrices D with ``T* = D T`` for T in the coordinates to differentiate in."""
+    if not user:
+        return [np.eye(k) for k in A.term_columns]
+    root = np.sqrt(A.basis.weight_scale)
+    return [root * _inverse_upper(C) for C in A.basis.terms]
 
 
-def observed_curvature(A: CrossProducts, optimum: Optimum, reml: bool) -> Curvature:
-    """Hessian of the unprofiled deviance at the optimum; two evaluations per entry of theta."""
-    basis, k = A.basis, A.term_columns
-    theta = T_to_theta([basis.relative_factor(t, T) for t, T in enumerate(optimum.T)])
+def _theta(A: CrossProducts, optimum: Optimum, user: bool) -> Matrix:
+    if not user:
+        return T_to_theta(optimum.T)
+    return T_to_theta([A.basis.relative_factor(t, T) for t, T in enumerate(optimum.T)])
+
+
+def observed_curvature(
+    A: CrossProducts, optimum: Optimum, reml: bool, user: bool | None = None
+) -> Curvature:
+    """Hessian of the unprofiled deviance at the optimum; two evaluations per entry of theta.
+
+    Parameters
+    ----------
+    A, optimum, reml
+        The fit.
+    user : bool, optional
+        Differentiate in the user's theta instead of the fitting basis. Degrees of freedom do not
+        depend on it as long as the Hessian is regular, and the fitting basis is better
+        conditioned; at a singular optimum lmerTest's definition is tied to the user's theta, so
+        there that is the default.
+    """
+    user = optimum.singular if user is None else user
+    k, D = A.term_columns, _coordinates(A, user)
+    theta = _theta(A, optimum, user)
     sigma2_star = optimum.evaluation.sigma2
-    sigma = basis.sigma(float(np.sqrt(sigma2_star)))
-    df = optimum.evaluation.df
+    sigma = A.basis.sigma(float(np.sqrt(sigma2_star)))
     scale = np.concatenate(
-        [np.linalg.norm(C, axis=1)[lower_entries(len(C))[0]] for C in basis.terms]
-    ) / np.sqrt(basis.weight_scale)
+        [np.linalg.norm(np.linalg.inv(d), axis=1)[lower_entries(len(d))[0]] for d in D]
+    )
+
+    def in_theta(gradient_T: tuple[Matrix, ...]) -> Matrix:
+        return np.concatenate(
+            [(d.T @ g)[lower_entries(len(d))] for d, g in zip(D, gradient_T, strict=True)]
+        )
+
+    def evaluate_at(value: Matrix) -> Evaluation:
+        return evaluate(A, [d @ T for d, T in zip(D, theta_to_T(value, k), strict=True)], reml)
 
     def gradient_at(value: Matrix) -> Matrix:
-        T = [basis.engine_factor(t, Tt) for t, Tt in enumerate(theta_to_T(value, k))]
-        here = evaluate(A, T, reml)
-        mixed = tuple(
-            logdet + rho2 / sigma2_star
-            for logdet, rho2 in zip(here.logdet_gradient, here.rho2_gradient, strict=True)
+        here = evaluate_at(value)
+        return in_theta(
+            tuple(
+                logdet + rho2 / sigma2_star
+                for logdet, rho2 in zip(here.logdet_gradient, here.rho2_gradient, strict=True)
+            )
         )
-        return _to_user(A, mixed)
 
     m = len(theta)
     H = np.zeros((m + 1, m + 1))
@@ -113,10 +137,9 @@ def observed_curvature(A: CrossProducts, optimum: Optimum, reml: bool) -> Curvat
         step[j] = _STEP * scale[j]
         H[:m, j] = (gradient_at(theta + step) - gradient_at(theta - step)) / (2.0 * step[j])
     H[:m, :m] = 0.5 * (H[:m, :m] + H[:m, :m].T)
-    T_hat = [basis.engine_factor(t, Tt) for t, Tt in enumerate(theta_to_T(theta, k))]
-    rho2_gradient = evaluate(A, T_hat, reml).rho2_gradient
-    H[:m, m] = H[m, :m] = -2.0 * _to_user(A, rho2_gradient) / (sigma2_star * sigma)
-    H[m, m] = 4.0 * df / sigma**2
+    rho2_gradient = in_theta(evaluate_at(theta).rho2_gradient)
+    H[:m, m] = H[m, :m] = -2.0 * rho2_gradient / (sigma2_star * sigma)
+    H[m, m] = 4.0 * optimum.evaluation.df / sigma**2
     return Curvature(theta, sigma, H, scale)
 
 
@@ -128,14 +151,17 @@ def fixed_effects_covariance(factorisation: Factorisation, sigma: float) -> Matr
     return np.asarray(sigma**2 / weight_scale * (root.T @ root))
 
 
-def vcov_jacobian(optimum: Optimum) -> Matrix:
+def vcov_jacobian(optimum: Optimum, user: bool | None = None) -> Matrix:
     """Derivatives of the fixed effects' covariance in (theta, sigma), shape (m + 1, p, p).
 
+    In the same coordinates as `observed_curvature`:
     ``dC = sigma^2 C0 X'V0^-1 (dV0) V0^-1 X C0`` with ``dV0 = Z (I (x) dSigma) Z'``.
     """
     factorisation = optimum.evaluation.factorisation
     A = factorisation.A
-    basis, p = A.basis, A.p
+    user = optimum.singular if user is None else user
+    basis, p, D = A.basis, A.p, _coordinates(A, user)
+    theta = theta_to_T(_theta(A, optimum, user), A.term_columns)
     sigma = basis.sigma(float(np.sqrt(optimum.evaluation.sigma2)))
     C = fixed_effects_covariance(factorisation, sigma)
     unit = np.vstack([np.eye(p), np.zeros((1, p))])
@@ -156,13 +182,11 @@ def vcov_jacobian(optimum: Optimum) -> Matrix:
         for member in factor.members:
             t = member.term
             k = A.term_columns[t]
-            own = h[:, member.columns, :]
-            user = np.einsum("ab,iap->ibp", _inverse_upper(basis.terms[t]), own)
-            T = basis.relative_factor(t, optimum.T[t])
-            pulled = np.einsum("ab,iap->ibp", T, user)
+            own = np.einsum("ab,iap->ibp", D[t], h[:, member.columns, :])
+            pulled = np.einsum("ab,iap->ibp", theta[t], own)
             for row, column in zip(*lower_entries(k), strict=True):
-                half = user[:, row, :].T @ pulled[:, column, :]
-                jacobians[t].append(sigma**2 * (half + half.T))
+                half = own[:, row, :].T @ pulled[:, column, :]
+                jacobians[t].append(sigma**2 / basis.weight_scale * (half + half.T))
     derivatives = [J for per_term in jacobians for J in per_term]
     return np.array([*derivatives, 2.0 * C / sigma])
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mixedeffects import _kernels
 from mixedeffects.engine.crossproducts import CrossProducts
-from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefiniteError
 from mixedeffects.engine.parameters import (
     T_to_theta,
     lower_entries,
@@ -136,6 +136,8 @@ def evaluate(A: CrossProducts, T: Sequence[Matrix], reml: bool) -> Evaluation:
     solution = factorisation.solution
     n_terms = len(A.term_columns)
     df = A.n - A.p if reml else A.n
+    if not factorisation.rho2 > 0.0:
+        raise NotPositiveDefiniteError("the residual sum of squares is zero")
     sigma2 = factorisation.rho2 / df
     empty = np.empty((0, 0))
     logdet_gradient, rho2_gradient, score, products = ([empty] * n_terms for _ in range(4))

@@ -47,6 +47,13 @@ class Control:
     tolerance: float = 1e-10
     max_evaluations: int = 200
 
+    def __post_init__(self) -> None:
+        if not (self.tolerance > 0.0 and self.max_evaluations >= 1):
+            raise ValueError(
+                "Control needs a positive tolerance and at least one evaluation; got "
+                f"tolerance={self.tolerance}, max_evaluations={self.max_evaluations}."
+            )
+
 
 @dataclass(frozen=True)
 class Progress:

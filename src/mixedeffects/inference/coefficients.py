@@ -29,6 +29,7 @@ def degrees_of_freedom(model: LinearMixedModel, ddf: str, contrasts: Matrix) -> 
     ModelError
         If the method is not one of `DDF_METHODS`.
     """
+    ddf = ddf.lower()
     if ddf == "satterthwaite":
         return model.satterthwaite.df(contrasts)
     if ddf == "residual":

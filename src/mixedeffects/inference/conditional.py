@@ -8,6 +8,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import ModelFrame
 
 __all__ = ["RandomEffects", "conditional_modes", "term_modes"]
@@ -39,6 +40,10 @@ class RandomEffects(dict[str, pd.DataFrame]):
     def __init__(self, modes: dict[str, pd.DataFrame], cond_var: dict[str, Matrix]) -> None:
         super().__init__(modes)
         self.cond_var = cond_var
+
+    def __missing__(self, group: str) -> pd.DataFrame:
+        known = ", ".join(repr(name) for name in self)
+        raise ModelError(f"There is no grouping factor {group!r}; there are {known}.")
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each conditional mode, as ``as.data.frame(ranef(m))`` in R's lme4.
