@@ -35,7 +35,7 @@ class Workload:
     formula: str
     make: Callable[[], pd.DataFrame]
     factors: tuple[str, ...]
-    peers: tuple[str, ...] = ("mixedlm", "lme4", "glmmTMB")
+    peers: tuple[str, ...] = ("mixedlm", "lme4")
 
 
 def _sleepstudy() -> pd.DataFrame:
@@ -173,7 +173,7 @@ def _three_crossed() -> pd.DataFrame:
     return pd.DataFrame({"y": y, "x": x, "a": a, "b": b, "c": c})
 
 
-ALL = ("mixedlm", "gpboost", "lme4", "glmmTMB")
+ALL = ("mixedlm", "gpboost", "lme4")
 
 WORKLOADS = {
     workload.name: workload
@@ -212,7 +212,7 @@ WORKLOADS = {
             "y ~ x + (x | g)",
             _slopes,
             ("g",),
-            ("mixedlm", "statsmodels", "lme4", "glmmTMB"),
+            ("mixedlm", "lme4"),
         ),
         Workload(
             "movielens", "y ~ 1 + (1 | person) + (1 | film)", _movielens, ("person", "film"), ALL

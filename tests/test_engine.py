@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from threadpoolctl import threadpool_info
 
 from designs import KINDS, Design, designs, make_design
 from mixedeffects import _kernels
@@ -15,6 +16,7 @@ from mixedeffects.engine.basis import lower_factor, make_basis, orthonormal_fixe
 from mixedeffects.engine.crossproducts import replace_response
 from mixedeffects.engine.objective import average_information, deviance, evaluate
 from mixedeffects.engine.parameters import T_to_theta, lower_entries, n_parameters, theta_to_T
+from mixedeffects.engine.threads import blas_threads
 from mixedeffects.engine.trust_region import secant_update
 
 fast = settings(max_examples=40, deadline=None)
@@ -394,3 +396,17 @@ def test_kernels_group_rows() -> None:
     assert parents.tolist() == [0, 1, 1]
     crossed = _kernels.nesting_parents(codes, 3, np.array([1, 0, 0, 1, 0], dtype=np.int32))
     assert len(crossed) == 0
+
+
+def test_blas_threads_are_held_to_one_while_the_remainder_is_small() -> None:
+    def blas() -> set[int]:
+        return {
+            library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
+        }
+
+    before = blas()
+    with blas_threads(100):
+        assert blas() == {1}
+    assert blas() == before
+    with blas_threads(10_000):
+        assert blas() == before

@@ -40,6 +40,7 @@ from mixedeffects.engine.curvature import (
     vcov_jacobian,
 )
 from mixedeffects.engine.parameters import T_to_theta, n_parameters, theta_to_T
+from mixedeffects.engine.threads import blas_threads
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.model_frame import Dropped, ModelFrame
@@ -180,7 +181,7 @@ def _fit(
         )
     report = _print_progress if progress is True else progress or None
     optimum = None
-    with contextlib.suppress(ArithmeticError):
+    with contextlib.suppress(ArithmeticError), blas_threads(A.r):
         optimum = find_optimum(A, reml, start=start, control=control, progress=report)
     if optimum is None or optimum.evaluation.sigma2 < _NO_RESIDUAL:
         raise ModelError(
@@ -1073,7 +1074,8 @@ class LinearMixedModel:
 
     @cached_property
     def _curvature(self) -> Curvature:
-        return observed_curvature(self._A, self.optimum, self.reml)
+        with blas_threads(self._A.r):
+            return observed_curvature(self._A, self.optimum, self.reml)
 
     def _smallest_curvature(self) -> float:
         return self._curvature.smallest_eigenvalue(self._curvature.interior(self._A))
