@@ -30,6 +30,8 @@ from mixedeffects.covariance.groups import (
     find_level,
     rows_of_levels,
 )
+from mixedeffects.covariance.random_effects import RandomEffectsCovariance
+from mixedeffects.covariance.residual import ResidualCovariance
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.parameters import n_parameters, theta_to_T
 from mixedeffects.errors import DataError, ModelError
@@ -119,10 +121,9 @@ class MarginalCovariance:
 
     # --- V x, V^-1 x, log|V| -------------------------------------------------------------
 
-    @property
+    @cached_property
     def _residual_variance(self) -> Matrix:
-        variance = np.full(self._n, self.sigma**2)
-        return variance if self._weights is None else variance / self._weights
+        return ResidualCovariance(self.sigma, self._weights, self._n).diag()
 
     def __matmul__(self, other: Any) -> Matrix:
         """``V @ x`` for x of shape (n,) or (n, m); DataError for other shapes."""
@@ -334,7 +335,7 @@ class MarginalCovariance:
         >>> (m.V.diag()[:5] ** 0.5).round(1)
         array([35.6, 36.3, 38. , 40.5, 43.6])
         """
-        out = self._residual_variance
+        out = self._residual_variance.copy()
         for term, G in zip(self._terms, self._G, strict=True):
             out += np.einsum("ia,ab,ib->i", term.z, G, term.z)
         return out
@@ -616,13 +617,7 @@ class MarginalCovariance:
         entries = min(entries, float(self._n) ** 2)
         _refuse_above(12.0 * entries, max_gb, "V as a sparse matrix", _INSTEAD)
         Z = random_effects_matrix(self._terms)
-        G = scipy.sparse.block_diag(
-            [
-                scipy.sparse.kron(scipy.sparse.eye_array(term.n_levels), block)
-                for term, block in zip(self._terms, self._G, strict=True)
-            ],
-            format="csc",
-        )
+        G = RandomEffectsCovariance(self._terms, self._G).sparse()
         V = Z @ G @ Z.T + scipy.sparse.diags_array(self._residual_variance)
         out = scipy.sparse.csc_array(V)
         out.eliminate_zeros()

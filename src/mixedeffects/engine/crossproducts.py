@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,7 +128,6 @@ class CrossProducts:
     sum_log_weights: float
     basis: Basis
     term_columns: tuple[int, ...]
-    term_levels: tuple[int, ...] = field(default=())
 
     @property
     def factors(self) -> tuple[ChainFactor | RestFactor, ...]:
@@ -342,7 +341,6 @@ def make_crossproducts(
         0.0 if w_star is None else float(np.log(w_star).sum()),
         basis,
         tuple(t.z.shape[1] for t in terms),
-        tuple(t.n_levels for t in terms),
     )
 
 

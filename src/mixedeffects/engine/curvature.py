@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
-from mixedeffects.engine.objective import Evaluation, evaluate
+from mixedeffects.engine.objective import evaluate
 from mixedeffects.engine.optimum import SINGULAR, Optimum
 from mixedeffects.engine.parameters import T_to_theta, lower_entries, theta_to_T
 
@@ -118,11 +118,8 @@ def observed_curvature(
             [(d.T @ g)[lower_entries(len(d))] for d, g in zip(D, gradient_T, strict=True)]
         )
 
-    def evaluate_at(value: Matrix) -> Evaluation:
-        return evaluate(A, [d @ T for d, T in zip(D, theta_to_T(value, k), strict=True)], reml)
-
     def gradient_at(value: Matrix) -> Matrix:
-        here = evaluate_at(value)
+        here = evaluate(A, [d @ T for d, T in zip(D, theta_to_T(value, k), strict=True)], reml)
         return in_theta(
             tuple(
                 logdet + rho2 / sigma2_star
@@ -137,8 +134,12 @@ def observed_curvature(
         step[j] = _STEP * scale[j]
         H[:m, j] = (gradient_at(theta + step) - gradient_at(theta - step)) / (2.0 * step[j])
     H[:m, :m] = 0.5 * (H[:m, :m] + H[:m, :m].T)
-    rho2_gradient = in_theta(evaluate_at(theta).rho2_gradient)
-    H[:m, m] = H[m, :m] = -2.0 * rho2_gradient / (sigma2_star * sigma)
+    # d rho^2/dT = -2 sigma^2 CC T, with CC known at the optimum whatever the coordinates.
+    CC_T = tuple(
+        CC @ d @ T
+        for CC, d, T in zip(optimum.evaluation.outer_products, D, theta_to_T(theta, k), strict=True)
+    )
+    H[:m, m] = H[m, :m] = 4.0 * in_theta(CC_T) / sigma
     H[m, m] = 4.0 * optimum.evaluation.df / sigma**2
     return Curvature(theta, sigma, H, scale)
 

@@ -147,9 +147,9 @@ class Factorisation:
         r, size = self.A.r, self.A.r + self.A.p
         # Scaling blocks of several columns mixes their rows, so both triangles are needed.
         _kernels.mirror_lower(K)
-        self._regular = all(_is_regular(T) for T in self.T[len(self.A.chain) :])
+        regular = all(_is_regular(T) for T in self.T[len(self.A.chain) :])
         #: The unscaled Schur complement, kept only where some T cannot be divided by.
-        self.K = None if self._regular else K.copy(order="F")
+        self.K = None if regular else K.copy(order="F")
         self._scale_columns(K)
         self._scale_rows(K)
         np.einsum("ii->i", K)[:r] += 1.0
