@@ -351,11 +351,12 @@ def test_getme_identities(name: str) -> None:
 
 def test_a_remainder_larger_than_the_memory_is_refused() -> None:
     rng = np.random.default_rng(0)
-    n = 400_000
+    n = 800_000
     data = pd.DataFrame(
         {"y": rng.normal(size=n), "a": np.arange(n) % 200_000, "b": rng.permutation(n) % 190_000}
     )
-    with pytest.raises(me.ModelError, match=r"b \(190,000\).*190,002 rows"):
+    # Even in the best order, most of b's levels end up joined to each other.
+    with pytest.raises(me.ModelError, match=r"b \(190,000\).*dense matrix with 1\d\d,\d\d\d rows"):
         me.lmer("y ~ 1 + (1 | a) + (1 | b)", data)
 
 
@@ -438,6 +439,8 @@ def test_a_failed_certificate_is_printed(sleep: pd.DataFrame) -> None:
     m = me.lmer("Reaction ~ Subject + (1 | Subject)", sleep)
     assert not m.optimum.certificate.holds
     assert "DOES NOT HOLD" in repr(m)
+    # The criterion does not depend on the variance at all, so its curvature is rounding.
+    assert abs(m.optimum.smallest_curvature) < 1e-4
 
 
 def test_coef_is_fixed_plus_random() -> None:

@@ -47,36 +47,32 @@ inline auto nesting_parents(Codes inner, std::int64_t n_inner, Codes outer) {
     return owned_array(std::move(parent));
 }
 
-// For each level, the sorted scalar columns of the dense remainder [Z_rest X y] it occurs with.
-// Columns of Z_rest are level-major within a factor; the last n_border columns are always there.
+// For each level, the sorted scalar columns of the remainder [Z_rest X y] it occurs with. The columns
+// of level j of rest factor g are rest_first[g][j] and those that follow; the last n_border columns
+// are always there.
 inline auto remainder_pattern(Offsets start, Codes order, std::vector<Codes> rest_codes,
-                              std::vector<std::int64_t> rest_columns,
-                              std::vector<std::int64_t> rest_offsets, std::int64_t n_rest,
-                              std::int64_t n_border) {
+                              std::vector<Codes> rest_first, std::vector<std::int64_t> rest_columns,
+                              std::int64_t n_rest, std::int64_t n_border) {
     const std::int64_t n_levels = static_cast<std::int64_t>(start.shape(0)) - 1;
     std::vector<std::int64_t> ptr(n_levels + 1, 0);
     std::vector<std::int32_t> ind;
     {
         nb::gil_scoped_release release;
         std::vector<std::int64_t> seen(n_rest, -1);
-        std::vector<std::int32_t> first;
+        std::vector<std::int32_t> found;
         for (std::int64_t i = 0; i < n_levels; ++i) {
+            found.clear();
             for (std::size_t g = 0; g < rest_codes.size(); ++g) {
-                const std::int32_t *code = rest_codes[g].data();
-                const std::int64_t k = rest_columns[g], offset = rest_offsets[g];
-                first.clear();
+                const std::int32_t *code = rest_codes[g].data(), *first = rest_first[g].data();
                 for (std::int64_t s = start.data()[i]; s < start.data()[i + 1]; ++s) {
-                    const std::int64_t column = offset + k * code[order.data()[s]];
-                    if (seen[column] != i) {
-                        seen[column] = i;
-                        first.push_back(static_cast<std::int32_t>(column));
-                    }
+                    const std::int32_t column = first[code[order.data()[s]]];
+                    if (seen[column] == i) continue;
+                    seen[column] = i;
+                    for (std::int32_t a = 0; a < rest_columns[g]; ++a) found.push_back(column + a);
                 }
-                std::sort(first.begin(), first.end());
-                for (std::int32_t column : first)
-                    for (std::int64_t a = 0; a < k; ++a)
-                        ind.push_back(column + static_cast<std::int32_t>(a));
             }
+            std::sort(found.begin(), found.end());
+            ind.insert(ind.end(), found.begin(), found.end());
             for (std::int64_t c = 0; c < n_border; ++c)
                 ind.push_back(static_cast<std::int32_t>(n_rest + c));
             ptr[i + 1] = static_cast<std::int64_t>(ind.size());
@@ -108,9 +104,8 @@ inline auto relative_positions(Codes parent, Offsets inner_ptr, Codes inner_ind,
 // i, k x (head + pattern): its products with the factors above it, the rest, and the border [X y].
 inline void assemble_levels(Offsets start, Codes order, ConstDoubles z, ConstDoubles weights,
                             std::vector<ConstDoubles> head_z, std::vector<Codes> rest_codes,
-                            std::vector<ConstDoubles> rest_z,
-                            std::vector<std::int64_t> rest_offsets, ConstDoubles border,
-                            std::int64_t n_rest, Offsets ptr, Codes ind, Doubles diag,
+                            std::vector<Codes> rest_first, std::vector<ConstDoubles> rest_z,
+                            ConstDoubles border, std::int64_t n_rest, Offsets ptr, Codes ind, Doubles diag,
                             Doubles panel) {
     const std::int64_t n_levels = static_cast<std::int64_t>(start.shape(0)) - 1;
     const std::int64_t k = static_cast<std::int64_t>(z.shape(1));
@@ -146,7 +141,7 @@ inline void assemble_levels(Offsets start, Codes order, ConstDoubles z, ConstDou
                 for (std::size_t g = 0; g < rest_codes.size(); ++g) {
                     const std::int64_t kg = static_cast<std::int64_t>(rest_z[g].shape(1));
                     const std::int64_t at =
-                        head + position[rest_offsets[g] + kg * rest_codes[g].data()[row]];
+                        head + position[rest_first[g].data()[rest_codes[g].data()[row]]];
                     for (std::int64_t a = 0; a < kg; ++a)
                         G.col(at + a) += wz * rest_z[g].data()[row * kg + a];
                 }

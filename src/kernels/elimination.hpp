@@ -78,24 +78,32 @@ inline double eliminate_levels(ConstDoubles T, ConstDoubles diag, ConstDoubles p
     return logdet;
 }
 
-// S[ind, ind] -= U' U over the levels, lower triangle of the dense remainder. Columns of S are
-// shared out: every thread goes through all levels and writes its own columns only.
+// S[ind, ind] -= U' U over the levels, lower triangle of the remainder's dense part, which begins at
+// column `core`. Columns of S are shared out: every thread goes through all levels and writes its
+// own columns only.
 inline void subtract_from_remainder(ConstDoubles U, Offsets ptr, Codes ind, std::int64_t head,
-                                    std::int64_t k, FortranDoubles S) {
+                                    std::int64_t k, std::int64_t core, FortranDoubles S) {
     const std::int64_t n_levels = static_cast<std::int64_t>(ptr.shape(0)) - 1;
     const std::int64_t size = static_cast<std::int64_t>(S.shape(0));
     nb::gil_scoped_release release;
     double operations = 0.0;
     std::vector<double> per_column(size + 1, 0.0);
+    // Where a level's columns in the dense part begin.
+    auto dense_from = [&](std::int64_t i) {
+        const std::int32_t *from = ind.data() + ptr.data()[i], *to = ind.data() + ptr.data()[i + 1];
+        return core == 0 ? ptr.data()[i]
+                         : std::lower_bound(from, to, static_cast<std::int32_t>(core)) - ind.data();
+    };
     for (std::int64_t i = 0; i < n_levels; ++i) {
-        const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
+        const std::int64_t m = ptr.data()[i + 1] - dense_from(i);
         operations += 0.5 * k * m * m;
     }
     const int threads = worthwhile_threads(operations);
     if (threads > 1) {
         for (std::int64_t i = 0; i < n_levels; ++i) {
-            const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
-            for (std::int64_t b = 0; b < m; ++b) per_column[ind.data()[begin + b] + 1] += m - b;
+            const std::int64_t begin = dense_from(i), m = ptr.data()[i + 1] - begin;
+            for (std::int64_t b = 0; b < m; ++b)
+                per_column[ind.data()[begin + b] - core + 1] += m - b;
         }
         for (std::int64_t c = 0; c < size; ++c) per_column[c + 1] += per_column[c];
     }
@@ -103,12 +111,12 @@ inline void subtract_from_remainder(ConstDoubles U, Offsets ptr, Codes ind, std:
         constexpr int K = decltype(constant)::value;
         auto columns = [&](int, std::int64_t first, std::int64_t last) {
             for (std::int64_t i = 0; i < n_levels; ++i) {
-                const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
+                const std::int64_t begin = dense_from(i), m = ptr.data()[i + 1] - begin;
                 const double *u = U.data() + k * (head * (i + 1) + begin);
                 const std::int32_t *at = ind.data() + begin;
-                std::int64_t b = threads > 1 ? std::lower_bound(at, at + m, first) - at : 0;
-                for (; b < m && at[b] < last; ++b) {
-                    double *column = S.data() + at[b] * size;
+                std::int64_t b = threads > 1 ? std::lower_bound(at, at + m, core + first) - at : 0;
+                for (; b < m && at[b] < core + last; ++b) {
+                    double *column = S.data() + (at[b] - core) * size - core;
                     const double *ub = u + b * k;
                     for (std::int64_t a = b; a < m; ++a) {
                         const double *ua = u + a * k;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "arrays.hpp"
+#include "fronts.hpp"
 #include "parallel.hpp"
 
 #include <Eigen/LU>
@@ -18,12 +19,14 @@ inline void selected_inverse_levels(ConstDoubles T, ConstDoubles diag, ConstDoub
                                     std::vector<Codes> parents, std::vector<Codes> relatives,
                                     std::vector<ConstDoubles> outer_P,
                                     std::vector<ConstDoubles> outer_P_panel,
-                                    std::vector<Offsets> outer_ptr, ConstFortranDoubles remainder_P,
+                                    std::vector<Offsets> outer_ptr, ConstFortranDoubles core_P,
+                                    std::vector<Offsets> front_arrays, ConstDoubles front_P,
                                     std::int64_t n_remainder, Doubles P, Doubles P_panel,
                                     Doubles N_sum, Doubles B_sum) {
     const std::int64_t k = static_cast<std::int64_t>(T.shape(0));
     const std::int64_t n_levels = static_cast<std::int64_t>(ptr.shape(0)) - 1;
-    const std::int64_t size = static_cast<std::int64_t>(remainder_P.shape(0));
+    const std::int64_t size = static_cast<std::int64_t>(core_P.shape(0));
+    const FrontsView fronts(front_arrays);
     const bool keep_panel = P_panel.size() > 0, keep_P = P.size() > 0;
     const std::size_t n_outer = outer_P.size();
     std::vector<std::int64_t> k_outer(n_outer), at_outer(n_outer);
@@ -79,10 +82,17 @@ inline void selected_inverse_levels(ConstDoubles T, ConstDoubles diag, ConstDoub
                         PJJ.block(head + c, row, 1, kg) = above.col(from).transpose();
                     }
                 }
-                for (std::int64_t c = 0; c < m; ++c) {
-                    const double *column = remainder_P.data() + at[c] * size;
+                std::int64_t c = 0;
+                for (; c < m && at[c] < fronts.columns; ++c)
+                    fronts.entries(at, m, c, [&](std::int64_t a, std::int64_t entry) {
+                        PJJ(head + a, head + c) = PJJ(head + c, head + a) = front_P.data()[entry];
+                    });
+                const std::int64_t dense = c;
+                for (; c < m; ++c) {
+                    const double *column =
+                        core_P.data() + (at[c] - fronts.columns) * size - fronts.columns;
                     double *to = buffer.data() + (head + c) * width + head;
-                    for (std::int64_t a = 0; a < m; ++a) to[a] = column[at[a]];
+                    for (std::int64_t a = dense; a < m; ++a) to[a] = column[at[a]];
                 }
                 ConstPanelMap<K> G(panel.data() + k * (head * i + begin), k, width);
                 if (width > 0) {

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,8 @@ def remainder_pattern(
     start: _Offsets,
     order: _Codes,
     rest_codes: Sequence[_Codes],
+    rest_first: Sequence[_Codes],
     rest_columns: Sequence[int],
-    rest_offsets: Sequence[int],
     n_rest: int,
     n_border: int,
     /,
@@ -34,8 +35,8 @@ def assemble_levels(
     weights: _Doubles,
     head_z: Sequence[_Doubles],
     rest_codes: Sequence[_Codes],
+    rest_first: Sequence[_Codes],
     rest_z: Sequence[_Doubles],
-    rest_offsets: Sequence[int],
     border: _Doubles,
     n_rest: int,
     ptr: _Offsets,
@@ -67,7 +68,7 @@ def eliminate_levels(
     /,
 ) -> float: ...
 def subtract_from_remainder(
-    U: _Doubles, ptr: _Offsets, ind: _Codes, head: int, k: int, S: _Doubles, /
+    U: _Doubles, ptr: _Offsets, ind: _Codes, head: int, k: int, core: int, S: _Doubles, /
 ) -> None: ...
 def subtract_from_outer(
     U: _Doubles,
@@ -142,7 +143,9 @@ def selected_inverse_levels(
     outer_P: Sequence[_Doubles],
     outer_P_panel: Sequence[_Doubles],
     outer_ptr: Sequence[_Offsets],
-    remainder_P: _Doubles,
+    core_P: _Doubles,
+    fronts: Sequence[_Offsets],
+    front_P: _Doubles,
     n_remainder: int,
     P: _Doubles,
     P_panel: _Doubles,
@@ -169,3 +172,50 @@ def minimise_sigma_model(
     /,
 ) -> tuple[_Doubles, float]: ...
 def trust_region_step(gradient: _Doubles, hessian: _Doubles, radius: float, /) -> _Doubles: ...
+def use_blas(gemm: Any, trsm: Any, potrf: Any, /) -> None: ...
+def clique_graph(
+    ptr: _Offsets, ind: _Codes, n_nodes: int, most: int, /
+) -> tuple[_Codes, _Codes]: ...
+def elimination_plan(
+    graph_ptr: _Codes, graph_ind: _Codes, sizes: _Offsets, costs: _Doubles, most: float, /
+) -> tuple[_Codes, _Codes, _Offsets, _Codes, float]: ...
+def front_entries(fronts: Sequence[_Offsets], rows: _Codes, columns: _Codes, /) -> _Offsets: ...
+def subtract_from_fronts(
+    U: _Doubles,
+    ptr: _Offsets,
+    ind: _Codes,
+    head: int,
+    k: int,
+    fronts: Sequence[_Offsets],
+    values: _Doubles,
+    /,
+) -> None: ...
+def eliminate_fronts(
+    T: Sequence[_Doubles],
+    fronts: Sequence[_Offsets],
+    values: _Doubles,
+    factors: _Doubles,
+    core: _Doubles,
+    /,
+) -> float: ...
+def forward_fronts(
+    T: Sequence[_Doubles], fronts: Sequence[_Offsets], factors: _Doubles, rhs: _Doubles, /
+) -> None: ...
+def backward_fronts(
+    T: Sequence[_Doubles], fronts: Sequence[_Offsets], factors: _Doubles, values: _Doubles, /
+) -> None: ...
+def multiply_front_rows(
+    fronts: Sequence[_Offsets], values: _Doubles, v: _Doubles, product: _Doubles, /
+) -> None: ...
+def selected_inverse_fronts(
+    T: Sequence[_Doubles],
+    fronts: Sequence[_Offsets],
+    values: _Doubles,
+    factors: _Doubles,
+    core_P: _Doubles,
+    n_remainder: int,
+    P: _Doubles,
+    N_sums: Sequence[_Doubles],
+    B_sums: Sequence[_Doubles],
+    /,
+) -> None: ...

@@ -32,13 +32,14 @@ from mixedeffects.engine import (
     make_crossproducts,
 )
 from mixedeffects.engine.basis import lower_factor
-from mixedeffects.engine.crossproducts import RemainderTooLargeError, replace_response
+from mixedeffects.engine.crossproducts import replace_response
 from mixedeffects.engine.curvature import (
     Curvature,
     fixed_effects_covariance,
     observed_curvature,
     vcov_jacobian,
 )
+from mixedeffects.engine.memory import RemainderTooLargeError
 from mixedeffects.engine.parameters import T_to_theta, n_parameters, theta_to_T
 from mixedeffects.engine.threads import blas_threads
 from mixedeffects.errors import ConvergenceWarning, ModelError
@@ -148,7 +149,7 @@ def _assemble(frame: ModelFrame) -> CrossProducts:
         return make_crossproducts(_less_offset(frame), frame.X, _engine_terms(frame), frame.weights)
     except RemainderTooLargeError as error:
         names = ", ".join(
-            f"{frame.terms[t].label} ({frame.terms[t].n_levels:,})" for t in error.terms
+            f"{frame.terms[t].label} ({frame.terms[t].n_levels:,})" for t in error.members
         )
         raise ModelError(
             f"The random effects of {names} are crossed with those eliminated first and would need "
@@ -173,7 +174,7 @@ def _fit(
     data_name: str | None,
 ) -> LinearMixedModel:
     y = _less_offset(frame)
-    exact = A.remainder[-1, -1] == 0.0 or A.basis.response_scale <= 1e-13 * np.abs(y).max()
+    exact = A.remainder.response_square == 0.0 or A.basis.response_scale <= 1e-13 * np.abs(y).max()
     if exact:
         raise ModelError(
             "The fixed effects reproduce the response exactly (it may be constant), so there is no "
@@ -181,7 +182,7 @@ def _fit(
         )
     report = _print_progress if progress is True else progress or None
     optimum = None
-    with contextlib.suppress(ArithmeticError), blas_threads(A.r):
+    with contextlib.suppress(ArithmeticError), blas_threads(A.remainder.core_size):
         optimum = find_optimum(A, reml, start=start, control=control, progress=report)
     if optimum is None or optimum.evaluation.sigma2 < _NO_RESIDUAL:
         raise ModelError(
@@ -254,7 +255,11 @@ class LinearMixedModel:
         #: Name of the data, where they have one.
         self.data_name = data_name
         #: How the optimiser got there and the evidence for it; an `Optimum`.
-        self.optimum = dataclasses.replace(optimum, curvature=self._smallest_curvature)
+        self.optimum = dataclasses.replace(
+            optimum,
+            structure=crossproducts.structure([term.group for term in frame.terms]),
+            curvature=self._smallest_curvature,
+        )
         self._A = crossproducts
         self._data = data
         self._settings = settings
@@ -1074,7 +1079,7 @@ class LinearMixedModel:
 
     @cached_property
     def _curvature(self) -> Curvature:
-        with blas_threads(self._A.r):
+        with blas_threads(self._A.remainder.core_size):
             return observed_curvature(self._A, self.optimum, self.reml)
 
     def _smallest_curvature(self) -> float:

@@ -3,26 +3,30 @@
 Grouping factors are put in elimination order, most random effects first. A factor belongs to the
 *chain* as long as the factor before it is nested in it: then its block of M stays block-diagonal
 when the ones before it are eliminated. All other factors, and the border ``[X y]``, make up the
-dense *remainder*.
+*remainder*, dense or with a sparse part that is eliminated first.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.engine import fronts
 from mixedeffects.engine.basis import Basis, make_basis, standard_response
+from mixedeffects.engine.fronts import Layout, dense_layout, plan_layout
+from mixedeffects.engine.memory import RemainderTooLargeError
+from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
 
 __all__ = [
     "ChainFactor",
     "CrossProducts",
     "EngineTerm",
-    "RemainderTooLargeError",
     "RestFactor",
     "make_crossproducts",
     "replace_response",
@@ -86,17 +90,26 @@ class ChainFactor:
 
 @dataclass(frozen=True, eq=False)
 class RestFactor:
-    """A factor of the dense remainder: its columns are ``offset + k * level + column``."""
+    """A factor of the remainder.
+
+    The columns of level i are ``first[i]`` and the k - 1 that follow; those of its levels in the
+    dense core follow each other there, from ``core_offset``.
+    """
 
     members: tuple[Member, ...]
     n_levels: int
     k: int
-    offset: int
+    first: Codes
+    core_levels: NDArray[np.intp]
+    core_offset: int
 
-    @property
-    def columns(self) -> slice:
-        """Its columns in the remainder."""
-        return slice(self.offset, self.offset + self.n_levels * self.k)
+    @cached_property
+    def columns(self) -> slice | NDArray[np.intp]:
+        """Its columns in the remainder, level after level; a slice where they follow each other."""
+        if len(self.core_levels) == self.n_levels:
+            start = int(self.first[0])
+            return slice(start, start + self.n_levels * self.k)
+        return (self.first[:, None] + np.arange(self.k)).reshape(-1).astype(np.intp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +120,12 @@ class CrossProducts:
     ----------
     chain, rest : tuples of ChainFactor, RestFactor
         The factors in elimination order.
-    remainder : ndarray, shape (r + p + 1, r + p + 1), Fortran order, symmetric
+    remainder : DenseRemainder or SparseRemainder
         Cross-products of ``[Z_rest X y]``.
-    n, p, r : int
-        Rows, fixed effects, random effects in the remainder.
+    layout : Layout
+        Where the columns of the rest factors stand in it.
+    n, p : int
+        Rows, fixed effects.
     sum_log_weights : float
         Of the weights in the engine's scale.
     basis : Basis
@@ -121,10 +136,10 @@ class CrossProducts:
 
     chain: tuple[ChainFactor, ...]
     rest: tuple[RestFactor, ...]
-    remainder: Matrix
+    remainder: DenseRemainder | SparseRemainder
+    layout: Layout
     n: int
     p: int
-    r: int
     sum_log_weights: float
     basis: Basis
     term_columns: tuple[int, ...]
@@ -135,17 +150,37 @@ class CrossProducts:
         return (*self.chain, *self.rest)
 
     @property
+    def r(self) -> int:
+        """Random effects in the remainder."""
+        return self.layout.r
+
+    @property
     def q(self) -> int:
         """Total number of random effects."""
         return sum(f.n_levels * f.k for f in self.factors)
 
+    def structure(self, names: Sequence[str]) -> tuple[str, ...]:
+        """How the random effects are eliminated, in words; one name per term."""
+
+        def of(factors: Sequence[ChainFactor | RestFactor]) -> str:
+            return ", ".join(names[f.members[0].term] for f in factors)
+
+        lines = [f"level by level: {of([f])}, {f.n_levels:,} levels" for f in self.chain]
+        core = [f for f in self.rest if len(f.core_levels)]
+        plan = self.layout.fronts
+        if plan is not None:
+            sparse = [f for f in self.rest if len(f.core_levels) < f.n_levels]
+            lines.append(
+                f"sparse: {of(sparse)}, {plan.columns:,} columns in {len(plan.ptr) - 1:,} fronts"
+            )
+        if core:
+            lines.append(f"dense: {of(core)}, {self.r - self.layout.core:,} columns")
+        return tuple(lines)
+
     def multiply(self, blocks: Sequence[Matrix], border: Matrix) -> tuple[list[Matrix], Matrix]:
         """``A v`` for v given per factor, arrays (l, k, m), and on ``[X y]``, array (p + 1, m)."""
-        columns = border.shape[1]
-        v_remainder = np.concatenate(
-            [b.reshape(-1, columns) for b in blocks[len(self.chain) :]] + [border]
-        )
-        out_remainder = self.remainder @ v_remainder
+        v_remainder = self.stack_remainder(blocks[len(self.chain) :], border)
+        out_remainder = self.remainder.multiply(v_remainder)
         v = [np.ascontiguousarray(b) for b in blocks[: len(self.chain)]]
         out = [np.zeros_like(b) for b in v]
         for e, factor in enumerate(self.chain):
@@ -162,8 +197,20 @@ class CrossProducts:
                 [out[link.outer] for link in factor.links],
                 out_remainder,
             )
-        out += [out_remainder[f.columns].reshape(f.n_levels, f.k, columns) for f in self.rest]
+        out += self.split_remainder(out_remainder)
         return out, out_remainder[self.r :]
+
+    def stack_remainder(self, blocks: Sequence[Matrix], border: Matrix) -> Matrix:
+        """One row per column of the remainder: values of the rest factors, then of the border."""
+        out = np.empty((self.r + len(border), border.shape[1]))
+        for f, block in zip(self.rest, blocks, strict=True):
+            out[f.columns] = block.reshape(-1, border.shape[1])
+        out[self.r :] = border
+        return out
+
+    def split_remainder(self, values: Matrix) -> list[Matrix]:
+        """The rest factors' part of such rows: arrays (l, k, m)."""
+        return [values[f.columns].reshape(f.n_levels, f.k, -1) for f in self.rest]
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,36 +219,6 @@ class _Factor:
     codes: Codes
     n_levels: int
     z: Matrix
-
-
-class RemainderTooLargeError(MemoryError):
-    """The dense remainder would not fit into this machine's memory.
-
-    Attributes
-    ----------
-    terms : list of int
-        The terms it is made of.
-    size : int
-        Its number of rows.
-    gigabytes : float
-        What a fit would need for it.
-    """
-
-    def __init__(self, terms: list[int], size: int, gigabytes: float) -> None:
-        super().__init__(f"{size} dense rows need {gigabytes:.1f} GB")
-        self.terms, self.size, self.gigabytes = terms, size, gigabytes
-
-
-def _check_memory(size: int, terms: list[int]) -> None:
-    """Raise before the operating system has to choose what to kill."""
-    # A, its Schur complement and the inverse are there at the same time.
-    needed = 3 * 8.0 * float(size) ** 2
-    try:
-        memory = float(os.sysconf("SC_PAGE_SIZE")) * float(os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # not every system tells
-        return
-    if needed > 0.9 * memory:
-        raise RemainderTooLargeError(terms, size, needed / 1e9)
 
 
 def _merge_terms(terms: Sequence[EngineTerm], z: Sequence[Matrix]) -> list[_Factor]:
@@ -264,6 +281,11 @@ def make_crossproducts(
         Random-effects terms in the user's order.
     weights : ndarray, shape (n,), or None
         Prior weights, positive.
+
+    Raises
+    ------
+    RemainderTooLargeError
+        If the blocks would not fit into memory.
     """
     n, p = X.shape
     basis, y_star, X_star, z_star, w_star = make_basis(y, X, [t.z for t in terms], weights)
@@ -273,16 +295,14 @@ def make_crossproducts(
     border[:, p] = y_star
     chain, parents, rest = _split_chain(_merge_terms(terms, z_star))
 
-    offsets = np.cumsum([0] + [f.n_levels * f.z.shape[1] for f in rest]).tolist()
-    r = offsets.pop()
+    grouped = [_kernels.rows_by_level(f.codes, f.n_levels) for f in chain]
+    layout = _plan(rest, grouped[-1], p + 1)
+    r, first = layout.r, list(layout.first)
     rest_codes = [f.codes for f in rest]
     rest_z = [f.z for f in rest]
-
-    grouped = [_kernels.rows_by_level(f.codes, f.n_levels) for f in chain]
+    rest_k = [z.shape[1] for z in rest_z]
     patterns = [
-        _kernels.remainder_pattern(
-            start, order, rest_codes, [z.shape[1] for z in rest_z], offsets, r, p + 1
-        )
+        _kernels.remainder_pattern(start, order, rest_codes, first, rest_k, r, p + 1)
         for start, order in grouped
     ]
     chain_factors = []
@@ -301,8 +321,8 @@ def make_crossproducts(
             w,
             outer_z,
             rest_codes,
+            first,
             rest_z,
-            offsets,
             border,
             r,
             ptr,
@@ -322,26 +342,83 @@ def make_crossproducts(
             )
         )
 
-    _check_memory(r + p + 1, [t for f in rest for t in (m.term for m in f.members)])
-    remainder = np.zeros((r + p + 1, r + p + 1), order="F")
-    if rest:
-        _kernels.assemble_remainder(rest_codes, rest_z, offsets, w, border, r, remainder)
-    remainder[r:, r:] = border.T @ (border if w_star is None else border * w_star[:, None])
-    _kernels.mirror_lower(remainder)
+    remainder = _assemble_remainder(rest, layout, w, border)
     return CrossProducts(
         tuple(chain_factors),
         tuple(
-            RestFactor(f.members, f.n_levels, f.z.shape[1], offset)
-            for f, offset in zip(rest, offsets, strict=True)
+            RestFactor(
+                f.members,
+                f.n_levels,
+                f.z.shape[1],
+                layout.first[g],
+                layout.core_levels[g],
+                layout.core_offsets[g],
+            )
+            for g, f in enumerate(rest)
         ),
         remainder,
+        layout,
         n,
         p,
-        r,
         0.0 if w_star is None else float(np.log(w_star).sum()),
         basis,
         tuple(t.z.shape[1] for t in terms),
     )
+
+
+def _plan(rest: Sequence[_Factor], grouped: tuple[Offsets, Codes], n_border: int) -> Layout:
+    """Layout of the remainder, from which of its levels occur together in the chain's levels."""
+    levels, columns = [f.n_levels for f in rest], [f.z.shape[1] for f in rest]
+    if sum(n * k for n, k in zip(levels, columns, strict=True)) <= fronts.DENSE_BELOW:
+        return dense_layout(levels, columns)
+    nodes = dense_layout(levels, [1] * len(levels))
+    ptr, ind = _kernels.remainder_pattern(
+        *grouped, [f.codes for f in rest], list(nodes.first), [1] * len(rest), nodes.r, 0
+    )
+    try:
+        return plan_layout(levels, columns, ptr, ind, n_border)
+    except RemainderTooLargeError as error:
+        terms = [member.term for g in error.members for member in rest[g].members]
+        raise RemainderTooLargeError(terms, error.size, error.gigabytes) from None
+
+
+def _assemble_remainder(
+    rest: Sequence[_Factor], layout: Layout, w: Matrix, border: Matrix
+) -> DenseRemainder | SparseRemainder:
+    """Cross-products of ``[Z_rest X y]``."""
+    r, n_border = layout.r, border.shape[1]
+    weighted = border * w[:, None] if len(w) else border
+    if layout.fronts is None:
+        matrix = np.zeros((r + n_border, r + n_border), order="F")
+        if rest:
+            offsets = list(layout.core_offsets)
+            codes, z = [f.codes for f in rest], [f.z for f in rest]
+            _kernels.assemble_remainder(codes, z, offsets, w, border, r, matrix)
+        matrix[r:, r:] = border.T @ weighted
+        _kernels.mirror_lower(matrix)
+        return DenseRemainder(matrix)
+    with_border = np.empty((r + n_border, n_border))
+    with_border[r:] = border.T @ weighted
+    columns, values = [], []
+    for f, first in zip(rest, layout.first, strict=True):
+        k = f.z.shape[1]
+        at = first[:, None] + np.arange(k, dtype=np.int32)
+        sums = np.zeros((f.n_levels, k, n_border))
+        _kernels.group_sums(f.codes, f.z, np.ascontiguousarray(weighted), sums)
+        with_border[at] = sums
+        columns.append(at[f.codes])
+        values.append(f.z)
+    n, width = len(border), sum(f.z.shape[1] for f in rest)
+    data = np.hstack(values)
+    starts = np.arange(0, n * width + 1, width)
+    indices = np.hstack(columns).ravel()
+    Z = scipy.sparse.csr_array((data.ravel(), indices, starts), shape=(n, r))
+    WZ = Z
+    if len(w):
+        WZ = scipy.sparse.csr_array(((data * w[:, None]).ravel(), indices, starts), shape=(n, r))
+    random = scipy.sparse.csc_array(Z.T @ WZ)
+    random.sort_indices()
+    return SparseRemainder(layout.fronts, random, with_border)
 
 
 def replace_response(
@@ -355,7 +432,7 @@ def replace_response(
 
     Parameters are those `make_crossproducts` was called with, but for y.
     """
-    basis, p, r = A.basis, A.p, A.r
+    basis = A.basis
     w = None if weights is None else weights / basis.weight_scale
     X_star = X @ basis.fixed
     y_star, beta0, scale = standard_response(y, X_star, basis.fixed, w)
@@ -376,16 +453,11 @@ def replace_response(
         ends = factor.head * np.arange(1, factor.n_levels + 1) + factor.ptr[1:] - 1
         panel.reshape(-1, factor.k)[ends] = products(factor)
         chain.append(replace(factor, panel=panel))
-    remainder = A.remainder.copy(order="F")
-    column = np.concatenate(
-        [products(f).ravel() for f in A.rest]
-        + [X_star.T @ weighted[:, 0], [float(y_star @ weighted[:, 0])]]
-    )
-    remainder[:, r + p] = column
-    remainder[r + p, :] = column
+    with_fixed = np.append(X_star.T @ weighted[:, 0], y_star @ weighted[:, 0])
+    column = A.stack_remainder([products(f) for f in A.rest], with_fixed[:, None])[:, 0]
     return replace(
         A,
         chain=tuple(chain),
-        remainder=remainder,
+        remainder=A.remainder.with_response(column),
         basis=replace(basis, beta0=beta0, response_scale=scale),
     )

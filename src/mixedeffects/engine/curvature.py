@@ -28,6 +28,8 @@ Matrix = NDArray[np.float64]
 
 #: Step of the central differences, relative to the size of a column in an orthonormal basis.
 _STEP = 1e-4
+#: What a difference of gradients over such a step can get wrong, relative to the deviance.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +46,15 @@ class Curvature:
         Second derivatives of D; sigma comes last.
     scale : ndarray, shape (m,)
         Natural size of each entry of theta.
+    rounding : float
+        Second derivatives per squared natural size that cannot be told from zero.
     """
 
     theta: Matrix
     sigma: float
     hessian: Matrix
     scale: Matrix
+    rounding: float
 
     @property
     def profiled(self) -> Matrix:
@@ -67,11 +72,15 @@ class Curvature:
         return np.concatenate(keep)
 
     def smallest_eigenvalue(self, keep: NDArray[np.bool_]) -> float:
-        """Smallest eigenvalue of the profiled Hessian, scaled to unit diagonal, on some entries."""
+        """Smallest eigenvalue of the profiled Hessian, scaled to unit diagonal, on some entries.
+
+        Where the deviance is flat, its second derivative is left as small as it is.
+        """
         if not keep.any():
             return float("inf")
         H = self.profiled[np.ix_(keep, keep)]
-        size = np.sqrt(np.maximum(np.abs(np.diag(H)), 1e-300))
+        flat = self.rounding / self.scale[keep] ** 2
+        size = np.sqrt(np.maximum(np.abs(np.diag(H)), flat))
         return float(np.linalg.eigvalsh(H / np.outer(size, size))[0])
 
 
@@ -141,14 +150,15 @@ def observed_curvature(
     )
     H[:m, m] = H[m, :m] = 4.0 * in_theta(CC_T) / sigma
     H[m, m] = 4.0 * optimum.evaluation.df / sigma**2
-    return Curvature(theta, sigma, H, scale)
+    rounding = _ROUNDING * max(1.0, abs(optimum.evaluation.deviance))
+    return Curvature(theta, sigma, H, scale, rounding)
 
 
 def fixed_effects_covariance(factorisation: Factorisation, sigma: float) -> Matrix:
     """``sigma^2 (X'V0^-1X)^-1`` in the user's columns, p x p; sigma is the user's."""
     A = factorisation.A
     Q, weight_scale = A.basis.fixed, A.basis.weight_scale
-    root = scipy.linalg.solve_triangular(factorisation.C[A.r : -1, A.r : -1], Q.T, lower=True)
+    root = scipy.linalg.solve_triangular(factorisation.fixed_root, Q.T, lower=True)
     return np.asarray(sigma**2 / weight_scale * (root.T @ root))
 
 
@@ -171,12 +181,8 @@ def vcov_jacobian(optimum: Optimum, user: bool | None = None) -> Matrix:
     effects, _ = factorisation.solve(ZX, np.zeros((0, p)))
     ZZb, _ = A.multiply(effects, np.zeros((p + 1, p)))
     # Columns of h: Z'V0^-1 X C0 l for the user's unit contrasts l, in the engine's scale.
-    root = scipy.linalg.solve_triangular(
-        factorisation.C[A.r : -1, A.r : -1], basis.fixed.T, lower=True
-    )
-    C0 = scipy.linalg.solve_triangular(
-        factorisation.C[A.r : -1, A.r : -1], root, lower=True, trans="T"
-    )
+    root = scipy.linalg.solve_triangular(factorisation.fixed_root, basis.fixed.T, lower=True)
+    C0 = scipy.linalg.solve_triangular(factorisation.fixed_root, root, lower=True, trans="T")
     jacobians: list[list[Matrix]] = [[] for _ in A.term_columns]
     for f, factor in enumerate(A.factors):
         h = (ZX[f] - ZZb[f]) @ C0

@@ -1,9 +1,9 @@
 """The blocked Cholesky factorisation of ``M(theta) = L~' A L~ + I`` and what can be read off it.
 
 ``L~ = blockdiag(Lambda, I_p, 1)``; ``P = L~ M^-1 L~'``. The chain factors are eliminated level by
-level, the remainder is one dense block. Outer blocks are kept unscaled (``K``, the Schur complement
-of A) until their own turn, so no step divides by a relative covariance factor and a singular one
-needs no special case.
+level, then the fronts of the remainder where it is sparse; the core that is left is dense.
+Outer blocks are kept unscaled (``K``, the Schur complement of A) until their own turn, so no step
+divides by a relative covariance factor and a singular one needs no special case.
 """
 
 from __future__ import annotations
@@ -13,24 +13,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dpotrf, dpotri, dtrtrs
 
 from mixedeffects import _kernels
+from mixedeffects.engine.core import Core, CoreFactor, NotPositiveDefiniteError
 from mixedeffects.engine.crossproducts import ChainFactor, CrossProducts, RestFactor
+from mixedeffects.engine.fronts import Fronts
 
 __all__ = ["Factorisation", "NotPositiveDefiniteError", "SelectedInverse", "Solution"]
 
 Matrix = NDArray[np.float64]
 
 _EMPTY = np.empty((0, 0, 0))
-#: A factor T is divided by only if its smallest singular value is above this.
-_REGULAR = 1e-3
-
-
-class NotPositiveDefiniteError(ArithmeticError):
-    """M(theta) is not numerically positive definite: theta is absurd, or not finite."""
+_NONE = np.empty(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +51,18 @@ class SelectedInverse:
         Diagonal blocks, one array per factor.
     panels : tuple of ndarray
         For each chain factor the blocks between a level and what it touches, laid out as its panel.
-    remainder : ndarray (m, m), Fortran order
-        P on the remainder: ``[Z_rest]`` or ``[Z_rest X]``.
+    core : ndarray (m, m), Fortran order
+        P on the core: ``[Z_core]`` or ``[Z_core X]``.
+    fronts : ndarray
+        P on the blocks of the fronts.
     N, B : tuples of ndarray (k, k)
         Per factor, the sums over levels of ``[A L~ M^-1]_ii`` and of ``[Z'PZ]_ii``.
     """
 
     P: tuple[Matrix, ...]
     panels: tuple[Matrix, ...]
-    remainder: Matrix
+    core: Matrix
+    fronts: Matrix
     N: tuple[Matrix, ...]
     B: tuple[Matrix, ...]
 
@@ -78,6 +76,15 @@ class _Eliminated:
     panel: Matrix
     L: Matrix
     U: Matrix
+
+
+@dataclass(frozen=True, eq=False)
+class _Remainder:
+    """The remainder after elimination: rows of the fronts, their L and U, and the core."""
+
+    values: Matrix
+    factors: Matrix
+    core: Core
 
 
 class Factorisation:
@@ -101,106 +108,110 @@ class Factorisation:
         self.A = A
         self.T = tuple(_factor_T(f, T) for f in A.factors)
         self.eliminated: list[_Eliminated] = []
-        K, logdet = self._eliminate_chain()
-        self._factor_remainder(K)
-        logs = 2.0 * np.log(np.diag(self.C))
+        self._remainder: _Remainder | None = self._eliminate()
+        core = self._remainder.core
+        #: penalised residual sum of squares
+        self.rho2 = core.rho2
         #: log det M_q and log det M_{q+p}
-        self.logdet_random = logdet + float(logs[: A.r].sum())
-        self.logdet_with_fixed = self.logdet_random + float(logs[A.r : -1].sum())
+        self.logdet_random = self._logdet + core.logdet_random
+        self.logdet_with_fixed = self.logdet_random + core.logdet_fixed
 
-    def _eliminate_chain(self) -> tuple[Matrix, float]:
-        A = self.A
-        K = A.remainder.copy(order="F")
+    @property
+    def _fronts(self) -> Fronts | None:
+        return self.A.remainder.fronts
+
+    @property
+    def _front_arrays(self) -> list[NDArray[np.int64]]:
+        return [] if self._fronts is None else self._fronts.arrays
+
+    @property
+    def _rest_T(self) -> tuple[Matrix, ...]:
+        return self.T[len(self.A.chain) :]
+
+    def _eliminate(self) -> _Remainder:
+        A, fronts = self.A, self._fronts
+        K, values = A.remainder.begin()
         diags = [f.diag if e == 0 else f.diag.copy() for e, f in enumerate(A.chain)]
         panels = [f.panel if e == 0 else f.panel.copy() for e, f in enumerate(A.chain)]
         logdet = 0.0
-        for e, factor in enumerate(A.chain):
-            T = self.T[e]
-            L, U = np.empty_like(factor.diag), np.empty_like(factor.panel)
-            try:
-                logdet += _kernels.eliminate_levels(
-                    T, diags[e], panels[e], factor.ptr, factor.head, L, U
-                )
-            except RuntimeError as error:
-                raise NotPositiveDefiniteError(str(error)) from None
-            for link in factor.links:
-                outer = A.chain[link.outer]
-                _kernels.subtract_from_outer(
-                    U,
-                    factor.ptr,
-                    factor.head,
-                    factor.k,
-                    link.at,
-                    link.parent,
-                    link.relative,
-                    outer.ptr,
-                    outer.head,
-                    diags[link.outer],
-                    panels[link.outer],
-                )
-            _kernels.subtract_from_remainder(U, factor.ptr, factor.ind, factor.head, factor.k, K)
-            self.eliminated.append(_Eliminated(T, diags[e], panels[e], L, U))
-        return K, logdet
+        self.eliminated.clear()
+        factors = np.empty_like(values)
+        try:
+            for e, factor in enumerate(A.chain):
+                T = self.T[e]
+                L, U = np.empty_like(factor.diag), np.empty_like(factor.panel)
+                ptr, ind, head, k = factor.ptr, factor.ind, factor.head, factor.k
+                logdet += _kernels.eliminate_levels(T, diags[e], panels[e], ptr, head, L, U)
+                for link in factor.links:
+                    outer = A.chain[link.outer]
+                    _kernels.subtract_from_outer(
+                        U,
+                        ptr,
+                        head,
+                        k,
+                        link.at,
+                        link.parent,
+                        link.relative,
+                        outer.ptr,
+                        outer.head,
+                        diags[link.outer],
+                        panels[link.outer],
+                    )
+                _kernels.subtract_from_remainder(U, ptr, ind, head, k, A.layout.core, K)
+                if fronts is not None:
+                    _kernels.subtract_from_fronts(U, ptr, ind, head, k, fronts.arrays, values)
+                self.eliminated.append(_Eliminated(T, diags[e], panels[e], L, U))
+            if fronts is not None:
+                logdet += _kernels.eliminate_fronts(self._rest_T, fronts.arrays, values, factors, K)
+        except RuntimeError as error:
+            raise NotPositiveDefiniteError(str(error)) from None
+        self._logdet = logdet
+        core_factors = [
+            CoreFactor(f.core_offset, len(f.core_levels), T)
+            for f, T in zip(A.rest, self._rest_T, strict=True)
+        ]
+        return _Remainder(values, factors, Core(K, core_factors, A.r - A.layout.core, A.p))
 
-    def _factor_remainder(self, K: Matrix) -> None:
-        """``S = L~'K L~ + I`` on ``[Z_rest X y]`` and its Cholesky factor C, in K's place."""
-        r, size = self.A.r, self.A.r + self.A.p
-        # Scaling blocks of several columns mixes their rows, so both triangles are needed.
-        _kernels.mirror_lower(K)
-        regular = all(_is_regular(T) for T in self.T[len(self.A.chain) :])
-        #: The unscaled Schur complement, kept only where some T cannot be divided by.
-        self.K = None if regular else K.copy(order="F")
-        self._scale_columns(K)
-        self._scale_rows(K)
-        np.einsum("ii->i", K)[:r] += 1.0
-        # The last pivot is the residual sum of squares; one more keeps it positive if y is zero.
-        yy = float(K[size, size])
-        K[size, size] = yy + 1.0
-        self.C, info = dpotrf(K, lower=1, clean=0, overwrite_a=1)
-        if info != 0:
-            raise NotPositiveDefiniteError("the remainder is not positive definite")
-        half = self.C[size, :size]
-        #: penalised residual sum of squares
-        self.rho2 = max(yy - float(half @ half), 0.0)
+    @property
+    def _eliminated_remainder(self) -> _Remainder:
+        if self._remainder is None:
+            self._remainder = self._eliminate()
+        return self._remainder
 
-    def _triangular_solve(self, rhs: Matrix, transposed: bool = False) -> Matrix:
-        """``C^-1 rhs`` or ``C'^-1 rhs`` with the leading rows of C that rhs has."""
-        padded = np.zeros((self.C.shape[0], rhs.shape[1]), order="F")
-        padded[: len(rhs)] = rhs
-        solved = dtrtrs(self.C, padded, lower=1, trans=int(transposed), overwrite_b=1)[0]
-        return np.ascontiguousarray(solved[: len(rhs)])
+    @property
+    def core(self) -> Core:
+        """The dense end."""
+        return self._eliminated_remainder.core
 
-    def _scale_columns(self, matrix: Matrix, transposed: bool = False) -> None:
-        """``matrix @ L~``, or ``matrix @ L~'``, on the remainder, in place."""
-        for f, T in zip(self.A.rest, self.T[len(self.A.chain) :], strict=True):
-            _kernels.scale_columns(matrix, f.offset, f.n_levels, T, transposed)
+    def release(self) -> None:
+        """Give back the memory of the remainder; it is factored again if it is needed again."""
+        self._remainder = None
 
-    def _scale_rows(self, matrix: Matrix, transposed: bool = False) -> None:
-        """``L~' @ matrix``, or ``L~ @ matrix``, on the remainder, in place."""
-        for f, T in zip(self.A.rest, self.T[len(self.A.chain) :], strict=True):
-            _kernels.scale_rows(matrix, f.offset, f.n_levels, T, transposed)
-
-    def _scale_rest(self, values: Matrix, transpose: bool) -> Matrix:
-        """``L~ values`` or ``L~' values`` for values with one row per remainder column."""
-        out = values.copy()
-        for f, T in zip(self.A.rest, self.T[len(self.A.chain) :], strict=True):
-            shaped = out[f.columns].reshape(f.n_levels, f.k, -1)
-            shaped[...] = np.matmul(T.T if transpose else T, shaped)
-        return out
+    @property
+    def fixed_root(self) -> Matrix:
+        """Lower Cholesky factor of ``X'V0^-1 X`` in the engine's columns, p x p."""
+        return self.core.fixed_root
 
     @cached_property
     def solution(self) -> Solution:
         """Fixed and random effects, and ``c = Z'Py``, at this theta."""
-        A, r = self.A, self.A.r
-        u = self._triangular_solve(self.C[-1:, :-1].T, transposed=True)
-        remainder = self._scale_rest(u, transpose=False)[:, 0]
-        border = np.append(-remainder, 1.0)
-        b: list[Matrix] = [np.empty(0)] * len(A.chain)
-        c: list[Matrix] = [np.empty(0)] * len(A.chain)
+        A, done_remainder = self.A, self._eliminated_remainder
+        start = A.layout.core
+        # The y column of a panel is the level's right-hand side: passing -b for what is known
+        # and +1 for y makes back substitution return -b.
+        border, score = np.zeros(A.r + A.p + 1), np.zeros(A.r)
+        effects_core, score[start:] = done_remainder.core.solution()
+        border[start:-1], border[-1] = -effects_core, 1.0
+        if self._fronts is not None:
+            arrays = self._fronts.arrays
+            values = border[:, None].copy()
+            _kernels.backward_fronts(self._rest_T, arrays, done_remainder.factors, values)
+            border = values[:, 0]
+            _kernels.multiply_front_rows(arrays, done_remainder.values, border, score)
+        b: list[Matrix] = [_NONE] * len(A.chain)
+        c: list[Matrix] = [_NONE] * len(A.chain)
         for e in reversed(range(len(A.chain))):
             factor, done = A.chain[e], self.eliminated[e]
-            # The y column of the panel is the level's right-hand side: passing -b for what is known
-            # and +1 for y makes back substitution return -(b) with its sign turned.
             effects = np.empty((factor.n_levels, factor.k, 1))
             parents = [link.parent for link in factor.links]
             outer = [np.ascontiguousarray(-b[link.outer])[:, :, None] for link in factor.links]
@@ -232,15 +243,10 @@ class Factorisation:
                 np.zeros_like(border)[:, None],
             )
             c[e] = product[:, :, 0]
-        residual = None if self.K is None else self.K[:r] @ border
-        for f, T in zip(A.rest, self.T[len(A.chain) :], strict=True):
-            b.append(remainder[f.columns].reshape(f.n_levels, f.k))
-            if residual is None:
-                # Lambda'c = u
-                c.append(u[f.columns].reshape(f.n_levels, f.k) @ np.linalg.inv(T))
-            else:
-                c.append(residual[f.columns].reshape(f.n_levels, f.k))
-        return Solution(remainder[r:], tuple(b), tuple(c))
+        for f in A.rest:
+            b.append(-border[f.columns].reshape(f.n_levels, f.k))
+            c.append(score[f.columns].reshape(f.n_levels, f.k))
+        return Solution(-border[A.r : -1], tuple(b), tuple(c))
 
     def forward(self, blocks: Sequence[Matrix], border: Matrix) -> tuple[list[Matrix], Matrix]:
         """``C^-1 L~' rhs`` on the random effects and the fixed effects given.
@@ -253,8 +259,8 @@ class Factorisation:
             Right-hand sides of the fixed effects; no rows to leave the fixed effects out.
         """
         A = self.A
-        n_chain, columns = len(A.chain), border.shape[1]
-        remainder = np.concatenate([x.reshape(-1, columns) for x in blocks[n_chain:]] + [border])
+        n_chain = len(A.chain)
+        remainder = A.stack_remainder(blocks[n_chain:], border)
         pending = [np.array(x, order="C") for x in blocks[:n_chain]]
         solved: list[Matrix] = []
         for e, factor in enumerate(A.chain):
@@ -273,19 +279,27 @@ class Factorisation:
                 remainder,
             )
             solved.append(out)
-        size = remainder.shape[0]
-        if size:
-            remainder = self._triangular_solve(self._scale_rest(remainder, transpose=True))
+        done_remainder, start = self._eliminated_remainder, A.layout.core
+        if self._fronts is None:
+            return solved, done_remainder.core.forward(remainder)
+        _kernels.forward_fronts(
+            self._rest_T, self._fronts.arrays, done_remainder.factors, remainder
+        )
+        remainder[start:] = done_remainder.core.forward(remainder[start:])
         return solved, remainder
 
     def solve(self, blocks: Sequence[Matrix], border: Matrix) -> tuple[list[Matrix], Matrix]:
         """``P rhs``: random effects per factor, arrays (l, k, m), and fixed effects."""
-        A = self.A
+        A, start = self.A, self.A.layout.core
         solved, remainder = self.forward(blocks, border)
-        size = remainder.shape[0]
-        if size:
-            remainder = self._triangular_solve(remainder, transposed=True)
-            remainder = self._scale_rest(remainder, transpose=False)
+        done_remainder = self._eliminated_remainder
+        if self._fronts is None:
+            remainder = done_remainder.core.backward(remainder)
+        else:
+            remainder[start:] = done_remainder.core.backward(remainder[start:])
+            _kernels.backward_fronts(
+                self._rest_T, self._fronts.arrays, done_remainder.factors, remainder
+            )
         effects: list[Matrix] = [_EMPTY] * len(A.chain)
         for e in reversed(range(len(A.chain))):
             factor, done = A.chain[e], self.eliminated[e]
@@ -303,7 +317,7 @@ class Factorisation:
                 remainder,
             )
             effects[e] = out
-        effects.extend(remainder[f.columns].reshape(f.n_levels, f.k, -1) for f in A.rest)
+        effects.extend(A.split_remainder(remainder))
         return effects, remainder[A.r :]
 
     def selected_inverse(self, with_fixed: bool, keep: bool = False) -> SelectedInverse:
@@ -317,12 +331,25 @@ class Factorisation:
         keep : bool
             Keep the blocks of the innermost factor too; the gradient does not need them.
         """
-        A = self.A
+        A, done_remainder = self.A, self._eliminated_remainder
         size = A.r + (A.p if with_fixed else 0)
-        remainder, N_rest, B_rest, P_rest = self._invert_remainder(size)
+        inverse = done_remainder.core.invert(size - A.layout.core)
+        front_P = np.empty_like(done_remainder.values)
+        if self._fronts is not None:
+            _kernels.selected_inverse_fronts(
+                self._rest_T,
+                self._fronts.arrays,
+                done_remainder.values,
+                done_remainder.factors,
+                inverse.P,
+                size,
+                front_P,
+                inverse.N,
+                inverse.B,
+            )
         n_chain = len(A.chain)
         P: list[Matrix] = [_EMPTY] * n_chain
-        panels: list[Matrix] = [np.empty(0)] * n_chain
+        panels: list[Matrix] = [_NONE] * n_chain
         N: list[Matrix] = [_EMPTY] * n_chain
         B: list[Matrix] = [_EMPTY] * n_chain
         for e in reversed(range(n_chain)):
@@ -343,73 +370,45 @@ class Factorisation:
                 [P[link.outer] for link in links],
                 [panels[link.outer] for link in links],
                 [A.chain[link.outer].ptr for link in links],
-                remainder,
+                inverse.P,
+                self._front_arrays,
+                front_P,
                 size,
                 P[e],
                 panels[e],
                 N[e],
                 B[e],
             )
+        P_rest = [
+            self._rest_blocks(f, blocks, front_P)
+            for f, blocks in zip(A.rest, inverse.blocks, strict=True)
+        ]
         return SelectedInverse(
-            (*P, *P_rest), tuple(panels), remainder, (*N, *N_rest), (*B, *B_rest)
+            (*P, *P_rest),
+            tuple(panels),
+            inverse.P,
+            front_P,
+            (*N, *inverse.N),
+            (*B, *inverse.B),
         )
 
-    def _invert_remainder(
-        self, size: int
-    ) -> tuple[Matrix, list[Matrix], list[Matrix], list[Matrix]]:
-        if size == 0:
-            return np.zeros((0, 0), order="F"), [], [], []
-        S_inverse, info = dpotri(self.C[:size, :size].copy(order="F"), lower=1, overwrite_c=1)
-        if info != 0:
-            raise NotPositiveDefiniteError("the remainder is singular")
-        _kernels.mirror_lower(S_inverse)
-        N, B, P = [], [], []
-        KL = None
-        if self.K is not None:
-            KL = self.K.copy(order="F")
-            self._scale_columns(KL)
-        for f, T in zip(self.A.rest, self.T[len(self.A.chain) :], strict=True):
-            rows = np.arange(f.offset, f.columns.stop).reshape(f.n_levels, f.k)
-            blocks = S_inverse[rows[:, :, None], rows[:, None, :]]
-            P.append(np.ascontiguousarray(T @ blocks @ T.T))
-            if KL is None:
-                # [K L~ S^-1]_ii = T'^-1 (I - [S^-1]_ii)
-                identity = f.n_levels * np.eye(f.k)
-                sums = np.linalg.solve(T.T, identity - blocks.sum(axis=0))
-                score = np.linalg.solve(T.T, sums.T).T
-            else:
-                sums = _block_trace(KL[f.columns, :size], S_inverse[:, f.columns], f.k)
-                score = self._score_without_division(f, KL, size)
-            N.append(sums)
-            B.append(0.5 * (score + score.T))
-        self._scale_columns(S_inverse, transposed=True)
-        self._scale_rows(S_inverse, transposed=True)
-        return S_inverse, N, B, P
-
-    def _score_without_division(self, f: RestFactor, KL: Matrix, size: int) -> Matrix:
-        """Sum over levels of ``[Z'PZ]_ii = K_ii - [K L~ S^-1 L~'K]_ii``."""
-        assert self.K is not None
-        half = scipy.linalg.solve_triangular(
-            self.C[:size, :size], KL[f.columns, :size].T, lower=True
-        )
-        own = np.arange(f.offset, f.columns.stop, f.k)
-        diagonal = np.array(
-            [[self.K[own + a, own + b].sum() for b in range(f.k)] for a in range(f.k)]
-        )
-        return diagonal - _block_trace(half.T, half, f.k)
-
-
-def _is_regular(T: Matrix) -> bool:
-    """Whether dividing by T loses no accuracy that matters."""
-    values = np.linalg.svd(T, compute_uv=False)
-    return bool(values[-1] > _REGULAR * max(1.0, values[0]))
-
-
-def _block_trace(left: Matrix, right: Matrix, k: int) -> Matrix:
-    """Sum over levels of the k x k diagonal blocks of ``left @ right``."""
-    return np.array(
-        [[np.einsum("ij,ji->", left[a::k], right[:, b::k]) for b in range(k)] for a in range(k)]
-    )
+    def _rest_blocks(self, f: RestFactor, in_core: Matrix, front_P: Matrix) -> Matrix:
+        """Diagonal blocks of P of all levels of a factor, in fronts and in the core."""
+        if self._fronts is None:
+            return in_core
+        out = np.empty((f.n_levels, f.k, f.k))
+        out[f.core_levels] = in_core
+        level = np.flatnonzero(f.first < self._fronts.columns)
+        first, k = f.first[level].astype(np.int64), f.k
+        for a in range(k):
+            for b in range(a, k):
+                at = _kernels.front_entries(
+                    self._fronts.arrays,
+                    (first + a).astype(np.int32),
+                    (first + b).astype(np.int32),
+                )
+                out[level, a, b] = out[level, b, a] = front_P[at]
+        return out
 
 
 def _factor_T(factor: ChainFactor | RestFactor, T: Sequence[Matrix]) -> Matrix:

@@ -87,7 +87,7 @@ class Certificate:
         space, relative to its size. Negative: adding variance there would lower the deviance.
     smallest_curvature : float
         Smallest eigenvalue of the observed Hessian, scaled to unit diagonal, on the directions that
-        are not null.
+        are not null. Below 1e-4 the deviance is flat there.
     """
 
     relative_gradient: float
@@ -101,7 +101,7 @@ class Certificate:
         return (
             self.relative_gradient < 1e-5
             and (self.null_score is None or self.null_score > -1e-6)
-            and self.smallest_curvature > 0.0
+            and self.smallest_curvature > 1e-4
         )
 
     def __str__(self) -> str:
@@ -143,6 +143,8 @@ class Optimum:
         The same in words.
     path : tuple of float
         Criterion at each accepted point.
+    structure : tuple of str
+        How the random effects are eliminated, as chosen by predicted work.
     """
 
     evaluations: int
@@ -157,6 +159,7 @@ class Optimum:
     path: tuple[float, ...]
     T: tuple[Matrix, ...]
     evaluation: Evaluation
+    structure: tuple[str, ...] = ()
     curvature: Callable[[], float] | None = None
 
     @cached_property
@@ -188,7 +191,13 @@ class Optimum:
         ]
         if self.null_score is not None:
             lines.append(f"  boundary     score on the null space {self.null_score:.1e}")
+        heads = ["  elimination  ", *[" " * 15] * len(self.structure)]
+        lines += [head + line for head, line in zip(heads, self.structure, strict=False)]
         return "\n".join(lines)
+
+
+#: Rows of the dense core from which two factorisations are not kept beside each other.
+_LARGE_CORE = 5_000
 
 
 class _Point:
@@ -202,6 +211,12 @@ class _Point:
 
     def model(self) -> LocalModel:
         return self.evaluation.local_model(self.T)
+
+    def make_room(self) -> None:
+        """Give back a large factorisation before the next one is made; its model is known."""
+        factorisation = self.evaluation.factorisation
+        if factorisation.A.remainder.core_size > _LARGE_CORE:
+            factorisation.release()
 
 
 def find_optimum(
@@ -232,17 +247,22 @@ def find_optimum(
     began = time.perf_counter()
     path: list[float] = []
     evaluations = 0
-    if start is None:
-        start = starting_factors(A, reml)
-        evaluations += 1
-    theta = T_to_theta(list(start))
+    last: list[_Point] = []
 
     def point_at(x: Matrix) -> _Point | None:
+        if last:
+            last.pop().make_room()
         try:
             point = _Point(A, x, reml)
         except NotPositiveDefiniteError:
             return None
+        last.append(point)
         return point if np.isfinite(point.value) else None
+
+    if start is None:
+        start = starting_factors(A, reml)
+        evaluations += 1
+    theta = T_to_theta(list(start))
 
     def report(iterate: Iterate[_Point]) -> None:
         if path and iterate.point.value == path[-1]:

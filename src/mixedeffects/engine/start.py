@@ -22,6 +22,8 @@ Matrix = NDArray[np.float64]
 
 #: Smallest relative variance to start from: a start at zero would be a stationary point.
 _FLOOR = 0.01
+#: Largest one: where fixed effects take all there is to know, the moment estimate has no bound.
+_CEILING = 1e4
 
 
 def starting_factors(A: CrossProducts, reml: bool) -> list[Matrix]:
@@ -49,4 +51,4 @@ def _moment_factor(B: Matrix, CC: Matrix, information: Matrix) -> Matrix:
     if not np.isfinite(sigma).all():
         raise np.linalg.LinAlgError
     values, vectors = np.linalg.eigh(0.5 * (sigma + sigma.T))
-    return np.linalg.cholesky((vectors * np.maximum(values, _FLOOR)) @ vectors.T)
+    return np.linalg.cholesky((vectors * np.clip(values, _FLOOR, _CEILING)) @ vectors.T)

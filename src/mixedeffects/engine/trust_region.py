@@ -50,6 +50,9 @@ class Point(Protocol):
 #: Predicted decrease below which gradients are near enough to linear to learn from.
 _LOCAL = 1e-3
 
+#: Rounding of the objective, relative to its size.
+_ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
+
 P = TypeVar("P", bound=Point)
 
 
@@ -95,7 +98,7 @@ def minimise(
     x : ndarray
         Start.
     tolerance : float
-        Stop when the model predicts a smaller decrease than this.
+        Stop when the model predicts a smaller decrease than this, or than the objective's rounding.
     max_evaluations : int
         Give up after so many.
     radius : float
@@ -114,7 +117,8 @@ def minimise(
         current = Iterate(x, point, evaluations, iterations, radius, predicted, "")
         if report is not None:
             report(current)
-        if predicted < tolerance:
+        # Smaller decreases are lost in the rounding of the objective itself.
+        if predicted < max(tolerance, _ROUNDING * abs(point.value)):
             return Iterate(x, point, evaluations, iterations, radius, predicted, "converged")
         if evaluations >= max_evaluations:
             return Iterate(x, point, evaluations, iterations, radius, predicted, "evaluations")
