@@ -29,7 +29,7 @@ Matrix = NDArray[np.float64]
 #: Step of the central differences, relative to the size of a column in an orthonormal basis.
 _STEP = 1e-4
 #: What a difference of gradients over such a step can get wrong, relative to the deviance.
-_ROUNDING = 1e-6
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
