@@ -21,6 +21,7 @@ from mixedeffects.datasets import list_datasets, load_dataset
 from mixedeffects.engine import Certificate, Control, Optimum, Progress
 from mixedeffects.errors import (
     ConvergenceWarning,
+    CostWarning,
     DataError,
     FormulaError,
     MixedEffectsError,
@@ -34,6 +35,7 @@ __all__ = [
     "Certificate",
     "Control",
     "ConvergenceWarning",
+    "CostWarning",
     "DataError",
     "FormulaError",
     "GLSResult",
