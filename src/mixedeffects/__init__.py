@@ -28,6 +28,7 @@ from mixedeffects.errors import (
     ModelError,
 )
 from mixedeffects.model import LinearMixedModel, lmer
+from mixedeffects.planned import PlannedCovariance, marginal_covariance
 
 __version__ = _version("mixedeffects")
 
@@ -44,6 +45,7 @@ __all__ = [
     "MixedEffectsError",
     "ModelError",
     "Optimum",
+    "PlannedCovariance",
     "Progress",
     "RandomEffectsCovariance",
     "ResidualCovariance",
@@ -52,5 +54,6 @@ __all__ = [
     "list_datasets",
     "lmer",
     "load_dataset",
+    "marginal_covariance",
     "plot",
 ]

@@ -30,19 +30,20 @@ from mixedeffects.covariance.groups import (
     find_factor,
     rows_of_levels,
 )
-from mixedeffects.covariance.operator import CovarianceOperator
+from mixedeffects.covariance.operator import CovarianceOperator, number_array
 from mixedeffects.covariance.parts import CovarianceParts, split_by_source
 from mixedeffects.covariance.random_effects import RandomEffectsCovariance
 from mixedeffects.covariance.residual import ResidualCovariance
 from mixedeffects.covariance.sampling import draw
 from mixedeffects.covariance.sizes import range_text, size_text
 from mixedeffects.covariance.whitening import cholesky_root, symmetric_root
-from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.engine.crossproducts import CrossProducts
+from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefiniteError
 from mixedeffects.engine.parameters import n_parameters, theta_to_T
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
-__all__ = ["MarginalCovariance"]
+__all__ = ["MarginalCovariance", "factorise"]
 
 Matrix = NDArray[np.float64]
 
@@ -297,7 +298,8 @@ class MarginalCovariance(CovarianceOperator):
         Raises
         ------
         ModelError
-            If theta has the wrong length, a value is not finite, or sigma is not positive.
+            If theta has the wrong length, a value is not finite, sigma is not positive, or V is
+            not numerically positive definite there.
 
         Examples
         --------
@@ -310,7 +312,7 @@ class MarginalCovariance(CovarianceOperator):
                [  0., 900.]])
         """
         columns = [term.n_columns for term in self._terms]
-        values = np.asarray(theta, dtype=np.float64).reshape(-1)
+        values = number_array(theta, "V.at(theta)").reshape(-1)
         expected = n_parameters(columns)
         if len(values) != expected or not np.isfinite(values).all():
             raise ModelError(
@@ -321,13 +323,16 @@ class MarginalCovariance(CovarianceOperator):
         A = self._factorisation.A
         T = theta_to_T(values, columns)
         factors = [A.basis.engine_factor(t, factor) for t, factor in enumerate(T)]
+        return self._with(
+            [scale**2 * (factor @ factor.T) for factor in T], scale, factorise(A, factors)
+        )
+
+    def _with(
+        self, blocks: Sequence[Matrix], sigma: float, factorisation: Factorisation
+    ) -> MarginalCovariance:
+        """The same rows with other covariances."""
         return MarginalCovariance(
-            self._terms,
-            [scale**2 * (factor @ factor.T) for factor in T],
-            scale,
-            self._weights,
-            Factorisation(A, factors),
-            self._index,
+            self._terms, blocks, sigma, self._weights, factorisation, self._index
         )
 
     # --- block by block ------------------------------------------------------------------
@@ -612,3 +617,14 @@ class MarginalCovariance(CovarianceOperator):
             f"  dense it would take {size_text(8.0 * float(self._n) ** 2)}; "
             "solve, logdet, quad, @, diag, block and gls need none of it"
         )
+
+
+def factorise(A: CrossProducts, factors: Sequence[Matrix]) -> Factorisation:
+    """M at these relative covariance factors, or a ModelError if rounding makes it indefinite."""
+    try:
+        return Factorisation(A, factors)
+    except NotPositiveDefiniteError:
+        raise ModelError(
+            "V is not numerically positive definite: the variances of the random effects are too "
+            "large beside the residual variance."
+        ) from None
