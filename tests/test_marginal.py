@@ -217,6 +217,32 @@ def test_symmetric_root_at_variances_of_every_size(scale: float) -> None:
         )
 
 
+def test_effects_in_units_of_very_different_size() -> None:
+    """A slope per nanosecond has a tiny variance that matters as much as the intercept's."""
+    rng = np.random.default_rng(4)
+    g, t = rng.integers(0, 8, 60), rng.normal(size=60)
+    V = me.marginal_covariance(
+        "~ t + (t | g)",
+        {"t": 1e9 * t, "g": g},
+        G={"g": np.array([[1.0, 3e-10], [3e-10, 1e-18]])},
+        sigma=0.5,
+    )
+    same = me.marginal_covariance(
+        "~ t + (t | g)", {"t": t, "g": g}, G={"g": np.array([[1.0, 0.3], [0.3, 1.0]])}, sigma=0.5
+    )
+    x = rng.normal(size=60)
+    assert_allclose(V.dense(), same.dense(), atol=1e-12)
+    assert V.logdet() == pytest.approx(same.logdet(), rel=1e-10)
+    assert_allclose(V.solve(x), same.solve(x), atol=1e-9)
+    root = V.whiten(np.eye(60), kind="symmetric")
+    assert_allclose(root @ same.dense() @ root, np.eye(60), atol=1e-9)
+    draws = V.sample(20_000, seed=5)
+    assert_allclose(draws.var(axis=1), V.diag(), rtol=5.5 * np.sqrt(2.0 / 20_000))
+    with pytest.raises(me.ModelError, match=r"smallest eigenvalue is -3"):
+        G = np.array([[1.0, 2e-9], [2e-9, 1e-18]])
+        me.marginal_covariance("~ t + (t | g)", {"t": t, "g": g}, G={"g": G}, sigma=0.5)
+
+
 def test_large_factorisations_are_announced_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     V, _ = operator(make_design("crossed", 3, weighted=False, singular=False))
     weighted, _ = operator(make_design("crossed", 3, weighted=True, singular=False))
@@ -229,13 +255,17 @@ def test_large_factorisations_are_announced_or_refused(monkeypatch: pytest.Monke
         V.whiten(x, kind="symmetric", max_gb=1e-9)
     with pytest.raises(me.ModelError, match=r"prior weights are unequal.*kind='cholesky'"):
         weighted.whiten(np.ones(weighted.shape[0]), kind="symmetric", max_gb=1e-9)
-    monkeypatch.setattr(whitening, "_LARGE", 30)
-    with pytest.warns(me.CostWarning, match=rf"{n} rows; it takes .* kB and about .* operations"):
-        V.whiten(x)
-    V.whiten(x, kind="symmetric")  # 24 random effects: no warning
+    V.whiten(x)
+    V.whiten(x, kind="symmetric")
+    # Between the cost of 24 random effects and that of all rows.
+    monkeypatch.setattr(whitening, "_LARGE", 9.0 * 25**3)
+    V.whiten(x, kind="symmetric")
     with pytest.warns(me.CostWarning, match="eigenvectors of a connected block"):
         weighted.whiten(np.ones(weighted.shape[0]), kind="symmetric")
-    monkeypatch.setattr(whitening, "_LARGE", 20)
+    monkeypatch.setattr(whitening, "_LARGE", n**3 / 3.0 - 1.0)
+    with pytest.warns(me.CostWarning, match=rf"{n} rows; it takes .* kB; .* operations"):
+        V.whiten(x)
+    monkeypatch.setattr(whitening, "_LARGE", 9.0 * 23**3)
     with pytest.warns(me.CostWarning, match="24 random effects"):
         V.whiten(x, kind="symmetric")
 
@@ -259,7 +289,8 @@ def test_many_small_groups_are_whitened_together() -> None:
 def test_insteval_has_symmetric_residuals() -> None:
     m = fitted_model("insteval")
     marginal = m.resid("marginal").to_numpy()
-    w = m.V.whiten(marginal, kind="symmetric")
+    with pytest.warns(me.CostWarning, match="4,128 random effects"):
+        w = m.V.whiten(marginal, kind="symmetric")
     assert w @ w == pytest.approx(m.V.quad(marginal), rel=1e-9)
 
 

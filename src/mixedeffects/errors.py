@@ -101,8 +101,8 @@ class ConvergenceWarning(UserWarning):
 class CostWarning(UserWarning):
     """What was asked for fits into the memory allowed, but takes long.
 
-    Given before the work starts, with the number of rows, gigabytes and operations, by
-    `MarginalCovariance.whiten` where a connected block of V has thousands of rows.
+    Given by `MarginalCovariance.whiten` before the work starts, with rows, gigabytes and
+    operations, where a connected block of V is large.
 
     Examples
     --------

@@ -13,7 +13,7 @@ from mixedeffects.assembly import assemble
 from mixedeffects.covariance.components import check_sigma, read_components
 from mixedeffects.covariance.gls import gls
 from mixedeffects.covariance.marginal import MarginalCovariance, factorise
-from mixedeffects.covariance.whitening import covariance_root
+from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.errors import ModelError
 from mixedeffects.frame import build_model_frame

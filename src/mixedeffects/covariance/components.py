@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.covariance.roots import standardised
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
@@ -17,7 +18,8 @@ __all__ = ["check_sigma", "read_components"]
 
 Matrix = NDArray[np.float64]
 
-#: Negative eigenvalues and asymmetries below this share of the largest entry are rounding.
+#: Below this, negative eigenvalues of the correlation matrix are rounding, and so are differences
+#: between mirror images relative to the largest entry.
 _ROUNDING = 1e-10
 
 
@@ -128,8 +130,9 @@ def _read_matrix(term: RandomTerm, given: Any) -> Matrix:
             f"{asymmetry:.3g}."
         )
     matrix = 0.5 * (matrix + matrix.T)
-    smallest = float(np.linalg.eigvalsh(matrix)[0])
-    if smallest < -_ROUNDING * largest:
+    correlation, _ = standardised(matrix)
+    if float(np.linalg.eigvalsh(correlation)[0]) < -_ROUNDING:
+        smallest = float(np.linalg.eigvalsh(matrix)[0])
         why = (
             "a variance cannot be negative"
             if k == 1

@@ -470,7 +470,8 @@ class MarginalCovariance(CovarianceOperator):
         Warns
         -----
         CostWarning
-            If a matrix to factor has more than 5,000 rows: before the work starts.
+            Before the work starts, if factoring takes more than 4e10 operations: a Cholesky factor
+            of 5,000 rows, eigenvectors of 1,600 random effects.
 
         Notes
         -----

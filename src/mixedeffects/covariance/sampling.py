@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.covariance.design import z_times
-from mixedeffects.covariance.whitening import covariance_root
+from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 

@@ -25,11 +25,12 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects.covariance.groups import ConnectedBlocks
+from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.covariance.sizes import refuse_above, size_text
 from mixedeffects.errors import CostWarning, ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
-__all__ = ["cholesky_root", "covariance_root", "symmetric_root"]
+__all__ = ["cholesky_root", "symmetric_root"]
 
 Matrix = NDArray[np.float64]
 Positions = NDArray[np.intp]
@@ -38,8 +39,9 @@ Positions = NDArray[np.intp]
 _SMALL = 64
 #: Entries of the arrays made for blocks handled together.
 _BATCH = 2_000_000
-#: Rows from which a dense factorisation is announced by a `CostWarning`.
-_LARGE = 5_000
+#: Operations from which a dense factorisation is announced by a `CostWarning`: those of the
+#: Cholesky factor of 5,000 rows, some seconds.
+_LARGE = 4e10
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,14 +110,13 @@ def cholesky_root(
     Warns
     -----
     CostWarning
-        If the largest block has thousands of rows.
+        If the largest block takes long to factor.
     """
     V = _Pieces(terms, blocks, residual)
     largest = int(connected.sizes.max())
     _announce(
-        largest,
         8.0 * largest**2,
-        largest**3 / 3.0,
+        _cubes(connected.sizes) / 3.0,
         max_gb,
         "Whitening with the Cholesky factor needs the largest connected block of V, "
         f"{largest:,} rows; it",
@@ -156,7 +157,7 @@ def symmetric_root(
     Warns
     -----
     CostWarning
-        If the largest one has thousands of rows.
+        If the largest one takes long to decompose.
     """
     V = _Pieces(terms, blocks, residual)
     low_rank = connected.constant(residual) & (_n_effects(V, connected) <= connected.sizes)
@@ -164,9 +165,8 @@ def symmetric_root(
     if not low_rank.all():
         largest = int(connected.sizes[~low_rank].max())
         _announce(
-            largest,
             2 * 8.0 * largest**2,
-            9.0 * largest**3,
+            9.0 * _cubes(connected.sizes[~low_rank]),
             max_gb,
             f"V^(-1/2) needs the eigenvectors of a connected block of V with {largest:,} rows "
             "(its prior weights are unequal, or it has more random effects than rows); they",
@@ -185,13 +185,6 @@ def symmetric_root(
         own = np.flatnonzero(low_rank[connected.numbers])
         out[own] = _low_rank_root(V, connected, own, x[own], max_gb)
     return out
-
-
-def covariance_root(G: Matrix) -> Matrix:
-    """Gamma (k, r) with ``Gamma Gamma' = G`` and r the rank of G, which may be zero."""
-    values, vectors = np.linalg.eigh(G)
-    kept = values > len(G) * np.finfo(float).eps * max(float(values[-1]), 0.0)
-    return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
 
 
 def _low_rank_root(
@@ -213,9 +206,8 @@ def _low_rank_root(
     widths = n_columns[block_of_column[order]]
     largest = int(widths.max())
     _announce(
-        largest,
         2 * 8.0 * largest**2,
-        9.0 * largest**3,
+        9.0 * _cubes(n_columns),
         max_gb,
         f"V^(-1/2) needs the eigenvectors of a matrix with a row for each of the {largest:,} "
         "random effects in the largest connected block of V; they",
@@ -314,8 +306,11 @@ def _forward(root: Matrix, x: Matrix) -> Matrix:
     return out
 
 
+def _cubes(sizes: NDArray[np.intp]) -> float:
+    return float((sizes.astype(np.float64) ** 3).sum())
+
+
 def _announce(
-    rows: int,
     n_bytes: float,
     operations: float,
     max_gb: float,
@@ -325,10 +320,10 @@ def _announce(
 ) -> None:
     """Refuse what does not fit, and say beforehand what takes long."""
     refuse_above(n_bytes, max_gb, what, instead)
-    if rows > _LARGE:
+    if operations > _LARGE:
         warnings.warn(
-            f"{what} take{'' if what.endswith('they') else 's'} {size_text(n_bytes)} and about "
-            f"{operations:.1e} floating-point operations. {instead}",
+            f"{what} take{'' if what.endswith('they') else 's'} {size_text(n_bytes)}; all blocks "
+            f"together need about {operations:.1e} floating-point operations. {instead}",
             CostWarning,
             stacklevel=stacklevel,
         )
