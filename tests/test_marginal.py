@@ -490,6 +490,8 @@ def test_bad_input_is_explained() -> None:
     for sigma in (-1.0, np.nan, np.inf, "a"):
         with pytest.raises(me.ModelError, match="positive number"):
             V.at(m.theta, sigma)  # type: ignore[arg-type]
+    with pytest.raises(me.ModelError, match="numerically positive definite"):
+        V.at([1e200, 0.0, 1.0])
     with pytest.raises(me.ModelError, match="nearest are '33"):
         V.block("338")
     with pytest.raises(me.DataError, match=r"x needs 180 columns; its shape is \(180, 2\)"):

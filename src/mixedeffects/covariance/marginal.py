@@ -323,9 +323,9 @@ class MarginalCovariance(CovarianceOperator):
         A = self._factorisation.A
         T = theta_to_T(values, columns)
         factors = [A.basis.engine_factor(t, factor) for t, factor in enumerate(T)]
-        return self._with(
-            [scale**2 * (factor @ factor.T) for factor in T], scale, factorise(A, factors)
-        )
+        factorisation = factorise(A, factors)
+        blocks = [scale**2 * (factor @ factor.T) for factor in T]
+        return self._with(blocks, scale, factorisation)
 
     def _with(
         self, blocks: Sequence[Matrix], sigma: float, factorisation: Factorisation
