@@ -21,12 +21,14 @@ from mixedeffects.datasets import list_datasets, load_dataset
 from mixedeffects.engine import Certificate, Control, Optimum, Progress
 from mixedeffects.errors import (
     ConvergenceWarning,
+    CostWarning,
     DataError,
     FormulaError,
     MixedEffectsError,
     ModelError,
 )
 from mixedeffects.model import LinearMixedModel, lmer
+from mixedeffects.planned import PlannedCovariance, marginal_covariance
 
 __version__ = _version("mixedeffects")
 
@@ -34,6 +36,7 @@ __all__ = [
     "Certificate",
     "Control",
     "ConvergenceWarning",
+    "CostWarning",
     "DataError",
     "FormulaError",
     "GLSResult",
@@ -42,6 +45,7 @@ __all__ = [
     "MixedEffectsError",
     "ModelError",
     "Optimum",
+    "PlannedCovariance",
     "Progress",
     "RandomEffectsCovariance",
     "ResidualCovariance",
@@ -50,5 +54,6 @@ __all__ = [
     "list_datasets",
     "lmer",
     "load_dataset",
+    "marginal_covariance",
     "plot",
 ]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["ConvergenceWarning", "DataError", "FormulaError", "MixedEffectsError", "ModelError"]
+__all__ = [
+    "ConvergenceWarning",
+    "CostWarning",
+    "DataError",
+    "FormulaError",
+    "MixedEffectsError",
+    "ModelError",
+]
 
 
 class MixedEffectsError(ValueError):
@@ -88,4 +95,23 @@ class ConvergenceWarning(UserWarning):
     ...     )
     >>> caught[0].category.__name__, m.converged
     ('ConvergenceWarning', False)
+    """
+
+
+class CostWarning(UserWarning):
+    """What was asked for fits into the memory allowed, but takes long.
+
+    Given by `MarginalCovariance.whiten` before the work starts, with rows, gigabytes and
+    operations, where a connected block of V is large.
+
+    Examples
+    --------
+    To stop instead of waiting:
+
+    >>> import warnings
+    >>> import mixedeffects as me
+    >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", me.CostWarning)
+    ...     whitened = m.V.whiten(m.y)  # ten blocks of 15 rows: no warning
     """

@@ -15,6 +15,7 @@ import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects.assembly import assemble, engine_terms
 from mixedeffects.covariance import (
     MarginalCovariance,
     RandomEffectsCovariance,
@@ -25,11 +26,9 @@ from mixedeffects.covariance.design import random_effects_matrix
 from mixedeffects.engine import (
     Control,
     CrossProducts,
-    EngineTerm,
     Optimum,
     Progress,
     find_optimum,
-    make_crossproducts,
 )
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.crossproducts import replace_response
@@ -39,7 +38,6 @@ from mixedeffects.engine.curvature import (
     observed_curvature,
     vcov_jacobian,
 )
-from mixedeffects.engine.memory import RemainderTooLargeError
 from mixedeffects.engine.parameters import T_to_theta, n_parameters, theta_to_T
 from mixedeffects.engine.threads import blas_threads
 from mixedeffects.errors import ConvergenceWarning, ModelError
@@ -133,29 +131,9 @@ def lmer(
     frame = build_model_frame(formula, data, weights=weights, offset=offset, contrasts=contrasts)
     settings = {"weights": weights, "offset": offset, "contrasts": contrasts}
     name = getattr(data, "attrs", {}).get("name")
-    A = _assemble(frame)
+    A = assemble(_less_offset(frame), frame.X, frame.terms, frame.weights)
     factors = None if start is None else _starting_factors(A, start)
     return _fit(frame, A, reml, factors, control, progress, data, settings, name)
-
-
-def _engine_terms(frame: ModelFrame) -> list[EngineTerm]:
-    numbers = {group: i for i, group in enumerate(dict.fromkeys(t.group for t in frame.terms))}
-    return [EngineTerm(t.codes, t.n_levels, t.z, numbers[t.group]) for t in frame.terms]
-
-
-def _assemble(frame: ModelFrame) -> CrossProducts:
-    """Cross-products of the frame, or a sentence about why they cannot be held."""
-    try:
-        return make_crossproducts(_less_offset(frame), frame.X, _engine_terms(frame), frame.weights)
-    except RemainderTooLargeError as error:
-        names = ", ".join(
-            f"{frame.terms[t].label} ({frame.terms[t].n_levels:,})" for t in error.members
-        )
-        raise ModelError(
-            f"The random effects of {names} are crossed with those eliminated first and would need "
-            f"a dense matrix with {error.size:,} rows, {error.gigabytes:,.0f} GB in all, more than "
-            "this machine has. Use fewer levels, or a factor that contains the others."
-        ) from None
 
 
 def _less_offset(frame: ModelFrame) -> Matrix:
@@ -978,7 +956,7 @@ class LinearMixedModel:
         response = self._new_response(y)
         frame = dataclasses.replace(self.frame, y=response)
         A = replace_response(
-            self._A, _less_offset(frame), frame.X, _engine_terms(frame), frame.weights
+            self._A, _less_offset(frame), frame.X, engine_terms(frame.terms), frame.weights
         )
         # A singular optimum is a stationary point for any response: start afresh from there.
         start = None if self.optimum.singular else self.optimum.T

@@ -13,6 +13,8 @@ import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
+from mixedeffects.covariance.conjugate_gradients import conjugate_gradients
+from mixedeffects.covariance.operator import number_array
 from mixedeffects.errors import DataError, ModelError
 
 __all__ = ["GLSResult", "gls"]
@@ -60,13 +62,13 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
 
     Parameters
     ----------
-    X : array or DataFrame, shape (n, p)
+    X : array, scipy sparse matrix or DataFrame, shape (n, p)
         Model matrix of full column rank; a DataFrame's column names name the coefficients.
     y : array or Series, shape (n,)
         Response.
-    V : MarginalCovariance, array or scipy sparse matrix, shape (n, n)
+    V : MarginalCovariance, array, scipy sparse matrix or LinearOperator, shape (n, n)
         Covariance matrix of y, symmetric and positive definite. Anything with a ``solve`` method
-        and a ``shape`` will do.
+        and a ``shape`` will do. A LinearOperator is solved with by conjugate gradients, to 1e-12.
     names : sequence of str, optional
         Names of the coefficients; by default those of a DataFrame X, else their positions.
 
@@ -79,7 +81,8 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
     DataError
         If shapes do not match or a value is not finite.
     ModelError
-        If V is not positive definite or X not of full column rank.
+        If V is not symmetric and positive definite, X not of full column rank, or conjugate
+        gradients do not converge.
 
     References
     ----------
@@ -95,10 +98,12 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
     """
     if names is None:
         names = list(X.columns) if isinstance(X, pd.DataFrame) else None
-    matrix = np.asarray(X, dtype=np.float64)
+    matrix = number_array(X, "X")
     if matrix.ndim == 1:
         matrix = matrix[:, None]
-    response = np.asarray(y, dtype=np.float64).reshape(-1)
+    if matrix.ndim != 2:
+        raise DataError(f"X must be a matrix, n x p; its shape is {matrix.shape}.")
+    response = number_array(y, "y").reshape(-1)
     V = _as_covariance(V)
     n, p = matrix.shape
     if response.shape[0] != n or tuple(V.shape) != (n, n):
@@ -111,9 +116,9 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
     solved = _solver(V)(np.column_stack([matrix, response]))
     information = matrix.T @ solved[:, :p]
     information = 0.5 * (information + information.T)
-    size = np.sqrt(np.diag(information))
-    if not (size > 0.0).all():
+    if not (np.diag(information) > 0.0).all():
         raise ModelError("X has a column of zeros, or V is not positive definite.")
+    size = np.sqrt(np.diag(information))
     values = np.linalg.eigvalsh(information / np.outer(size, size)) if p else np.ones(1)
     if values[0] < 1e-14:
         raise ModelError("X does not have full column rank: drop the collinear columns.")
@@ -133,7 +138,9 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
 
 def _as_covariance(V: Any) -> Any:
     """V as an operator with solve, a finite symmetric sparse matrix, or an array."""
-    if hasattr(V, "solve") and hasattr(V, "shape"):
+    if hasattr(V, "shape") and (
+        hasattr(V, "solve") or isinstance(V, scipy.sparse.linalg.LinearOperator)
+    ):
         return V
     if scipy.sparse.issparse(V):
         given: Any = V
@@ -167,6 +174,8 @@ def _as_covariance(V: Any) -> Any:
 def _solver(V: Any) -> Callable[[Matrix], Matrix]:
     if hasattr(V, "solve"):
         return lambda B: np.asarray(V.solve(B))
+    if isinstance(V, scipy.sparse.linalg.LinearOperator):
+        return lambda B: conjugate_gradients(V, B)
     if scipy.sparse.issparse(V):
         # Diagonal pivots keep the factorisation symmetric, so their signs tell definiteness.
         matrix: Any = V

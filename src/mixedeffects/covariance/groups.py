@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,15 @@ from scipy.sparse.csgraph import connected_components
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
-__all__ = ["connected_blocks", "contiguous_spans", "find_factor", "find_level", "rows_of_levels"]
+__all__ = [
+    "ConnectedBlocks",
+    "check_nesting",
+    "connected_blocks",
+    "contiguous_spans",
+    "find_factor",
+    "find_level",
+    "rows_of_levels",
+]
 
 
 def connected_blocks(terms: Sequence[RandomTerm]) -> NDArray[np.int64]:
@@ -37,6 +46,88 @@ def connected_blocks(terms: Sequence[RandomTerm]) -> NDArray[np.int64]:
         block = component[nodes[0]]
     numbers, _ = pd.factorize(block)
     return np.asarray(numbers, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class ConnectedBlocks:
+    """The connected blocks of V: V is zero between rows of different ones.
+
+    Attributes
+    ----------
+    numbers : ndarray, shape (n,)
+        Block of each row; blocks are numbered in order of first appearance.
+    order : ndarray, shape (n,)
+        Row positions, block by block, in row order within a block.
+    sizes, starts : ndarray, one entry per block
+        Number of rows, and where they start in ``order``.
+    """
+
+    numbers: NDArray[np.int64]
+    order: NDArray[np.intp]
+    sizes: NDArray[np.intp]
+    starts: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, terms: Sequence[RandomTerm]) -> ConnectedBlocks:
+        """The blocks of V with these terms."""
+        numbers = connected_blocks(terms)
+        sizes = np.bincount(numbers)
+        return cls(numbers, np.argsort(numbers, kind="stable"), sizes, np.cumsum(sizes) - sizes)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def rows(self, block: int) -> NDArray[np.intp]:
+        """Row positions of one block."""
+        start = self.starts[block]
+        return self.order[start : start + self.sizes[block]]
+
+    def constant(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """For each block, whether values (n,) are the same in all its rows."""
+        first = values[self.order[self.starts]]
+        differs = np.bincount(self.numbers, values != first[self.numbers], len(self))
+        return np.asarray(differs == 0.0)
+
+
+def check_nesting(terms: Sequence[RandomTerm], by: RandomTerm) -> None:
+    """Raise ModelError unless every level of every term lies within one level of ``by``.
+
+    Otherwise V is not block-diagonal by that factor; the message names rows that show it.
+    """
+    groups = list({term.group: term for term in terms}.values())
+    crossing = [term for term in groups if not _is_nested(term, by)]
+    if not crossing:
+        return
+    involved = np.zeros(by.n_levels, dtype=bool)
+    examples = []
+    for term in crossing:
+        pairs = np.unique(term.codes.astype(np.int64) * by.n_levels + by.codes)
+        inner, outer = np.divmod(pairs, by.n_levels)
+        shared = np.bincount(inner, minlength=term.n_levels)[inner] > 1
+        involved[outer[shared]] = True
+        # Pairs are sorted, so the first two that share have the same inner level.
+        first, second = np.flatnonzero(shared)[:2]
+        examples.append(
+            f"rows of level {str(by.levels[outer[first]])!r} share level "
+            f"{str(term.levels[inner[first]])!r} of {term.group!r} with rows of level "
+            f"{str(by.levels[outer[second]])!r}"
+        )
+    outer_factors = [g.group for g in groups if all(_is_nested(term, g) for term in groups)]
+    by_factor = f" by {_quoted(outer_factors)}, and" if outer_factors else ""
+    raise ModelError(
+        f"V is not block-diagonal by {by.group!r}: rows of {int(involved.sum()):,} of its "
+        f"{by.n_levels:,} levels are correlated with rows of other levels; for example, "
+        f"{examples[0]}. It is block-diagonal{by_factor} by its connected blocks, V.blocks(). To "
+        f"cut V at the levels all the same, V.block(level, by={by.group!r}) gives one block and "
+        f"V.blocks(by={by.group!r}, partial=True) all of them, without the covariances between "
+        "levels."
+    )
+
+
+def _is_nested(inner: RandomTerm, outer: RandomTerm) -> bool:
+    parent = np.zeros(inner.n_levels, dtype=outer.codes.dtype)
+    parent[inner.codes] = outer.codes
+    return bool((parent[inner.codes] == outer.codes).all())
 
 
 def rows_of_levels(codes: NDArray[Any], n_levels: int) -> list[NDArray[np.intp]]:

@@ -11,41 +11,48 @@ where ``M_q = Lambda'Z'WZ Lambda + I`` is factored in blocks by the engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects.covariance.components import check_sigma
 from mixedeffects.covariance.design import random_effects_matrix, z_times, z_transpose_times
 from mixedeffects.covariance.gls import GLSResult, gls
 from mixedeffects.covariance.groups import (
-    connected_blocks,
+    ConnectedBlocks,
+    check_nesting,
     contiguous_spans,
     find_factor,
-    find_level,
     rows_of_levels,
 )
+from mixedeffects.covariance.operator import CovarianceOperator, number_array
+from mixedeffects.covariance.parts import CovarianceParts, split_by_source
 from mixedeffects.covariance.random_effects import RandomEffectsCovariance
 from mixedeffects.covariance.residual import ResidualCovariance
-from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.covariance.sampling import draw
+from mixedeffects.covariance.sizes import range_text, size_text
+from mixedeffects.covariance.whitening import cholesky_root, symmetric_root
+from mixedeffects.engine.crossproducts import CrossProducts
+from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefiniteError
 from mixedeffects.engine.parameters import n_parameters, theta_to_T
-from mixedeffects.errors import DataError, ModelError
+from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
-__all__ = ["MarginalCovariance"]
+__all__ = ["MarginalCovariance", "factorise"]
 
 Matrix = NDArray[np.float64]
 
 
-class MarginalCovariance:
+class MarginalCovariance(CovarianceOperator):
     """V as an n x n operator: solve, multiply, cut by cluster, turn into a matrix.
 
-    Made by ``m.V``. Rows are the rows used in the fit, in the order of the data.
+    Made by ``m.V`` for a fitted model, and by `mixedeffects.marginal_covariance` for a planned one.
+    Rows are the rows used, in the order of the data.
 
     Parameters
     ----------
@@ -77,8 +84,10 @@ class MarginalCovariance:
     True
     """
 
-    # NumPy must hand ``array @ V`` to us instead of turning V into an array first.
-    __array_ufunc__ = None
+    _instead = (
+        "V.solve, V.logdet, V.quad, V @ x, V.diag, V.gls and V.block(level) answer without it; "
+        "max_gb= raises the limit."
+    )
 
     def __init__(
         self,
@@ -89,54 +98,57 @@ class MarginalCovariance:
         factorisation: Factorisation,
         index: pd.Index,
     ) -> None:
-        self._terms = tuple(terms)
-        self._G = tuple(np.asarray(block) for block in blocks)
+        residual = ResidualCovariance(sigma, weights, len(index))
+        super().__init__(terms, blocks, residual.diag(), terms, index, "V")
+        #: Residual standard deviation at unit prior weight, in units of the response.
         self.sigma = sigma
         self._weights = weights
         self._factorisation = factorisation
-        self._index = index
-        self._n = len(index)
-
-    # --- shape ---------------------------------------------------------------------------
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n, n)."""
-        return self._n, self._n
-
-    @property
-    def dtype(self) -> np.dtype[np.float64]:
-        """``float64``, the type of V's entries."""
-        return np.dtype(np.float64)
-
-    @property
-    def index(self) -> pd.Index:
-        """Row labels of the data, a pandas Index of length n."""
-        return self._index
 
     @property
     def T(self) -> MarginalCovariance:
         """V itself: it is symmetric."""
         return self
 
-    # --- V x, V^-1 x, log|V| -------------------------------------------------------------
+    # --- what it is made of ----------------------------------------------------------------
+
+    @property
+    def G(self) -> RandomEffectsCovariance:
+        """Covariance matrix of the random effects, q x q."""
+        return RandomEffectsCovariance(self._terms, self._blocks)
+
+    @property
+    def R(self) -> ResidualCovariance:
+        """Covariance matrix of the residual errors, n x n and diagonal."""
+        return ResidualCovariance(self.sigma, self._weights, self._n)
+
+    @property
+    def Z(self) -> scipy.sparse.csc_array:
+        """Random-effects model matrix, n x q, in the column order of G."""
+        return random_effects_matrix(self._terms)
 
     @cached_property
-    def _residual_variance(self) -> Matrix:
-        return ResidualCovariance(self.sigma, self._weights, self._n).diag()
+    def parts(self) -> CovarianceParts:
+        """V by source: ``{"tch:sch": part, "sch": part, "Residual": part}``, summing to V.
 
-    def __matmul__(self, other: Any) -> Matrix:
-        """``V @ x`` for x of shape (n,) or (n, m); DataError for other shapes."""
-        x, restore = self._rows(other, "V @ x")
-        out = self._residual_variance[:, None] * x
-        for term, G in zip(self._terms, self._G, strict=True):
-            z_times(term, np.matmul(G, z_transpose_times(term, x)), out)
-        return restore(out)
+        Each part is an operator as V is; ``V.parts.share()`` gives their proportions of the
+        marginal variance. Terms on one grouping factor make one part.
 
-    def __rmatmul__(self, other: Any) -> Matrix:
-        """``x @ V`` for x of shape (n,) or (m, n); DataError for other shapes."""
-        x = np.asarray(other, dtype=np.float64)
-        return (self @ x.T).T
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+        >>> list(m.V.parts)
+        ['tch.cl:sch.cl', 'sch.cl', 'Residual']
+        >>> m.V.parts.share().round(3)
+        tch.cl:sch.cl    0.467
+        sch.cl           0.160
+        Residual         0.373
+        Name: share, dtype: float64
+        """
+        return split_by_source(self, self._terms, self._blocks, self._diagonal)
+
+    # --- V^-1 x, log|V| --------------------------------------------------------------------
 
     def solve(self, B: Any) -> Matrix:
         """``V^-1 B`` without forming V.
@@ -215,7 +227,7 @@ class MarginalCovariance:
 
         Parameters
         ----------
-        r : array, shape (n,) or (n, m)
+        r : array, Series or DataFrame, shape (n,) or (n, m)
             One vector, or several as columns.
 
         Returns
@@ -236,9 +248,9 @@ class MarginalCovariance:
         >>> round(m.V.quad(m.resid("marginal")), 6)
         178.0
         """
-        x = np.asarray(r, dtype=np.float64)
-        value = x.T @ self.solve(x)
-        return float(value) if np.ndim(value) == 0 else value
+        x, _ = self._rows(r, "V.quad(r)")
+        values: Matrix = x.T @ self.solve(x)
+        return float(values[0, 0]) if np.ndim(r) == 1 else values
 
     def gls(self, X: Any, y: Any, names: Sequence[str] | None = None) -> GLSResult:
         """Generalized least squares with this V.
@@ -286,7 +298,8 @@ class MarginalCovariance:
         Raises
         ------
         ModelError
-            If theta has the wrong length, a value is not finite, or sigma is not positive.
+            If theta has the wrong length, a value is not finite, sigma is not positive, or V is
+            not numerically positive definite there.
 
         Examples
         --------
@@ -299,156 +312,46 @@ class MarginalCovariance:
                [  0., 900.]])
         """
         columns = [term.n_columns for term in self._terms]
-        values = np.asarray(theta, dtype=np.float64).reshape(-1)
+        values = number_array(theta, "V.at(theta)").reshape(-1)
         expected = n_parameters(columns)
         if len(values) != expected or not np.isfinite(values).all():
             raise ModelError(
                 f"theta must be {expected} finite numbers for terms with {columns} columns; got "
                 f"{len(values)}: {values.tolist()}."
             )
-        scale = self.sigma if sigma is None else float(sigma)
-        if not (np.isfinite(scale) and scale > 0.0):
-            raise ModelError(f"sigma must be a positive number; got {sigma}.")
+        scale = self.sigma if sigma is None else check_sigma(sigma)
         A = self._factorisation.A
         T = theta_to_T(values, columns)
         factors = [A.basis.engine_factor(t, factor) for t, factor in enumerate(T)]
+        factorisation = factorise(A, factors)
+        blocks = [scale**2 * (factor @ factor.T) for factor in T]
+        return self._with(blocks, scale, factorisation)
+
+    def _with(
+        self, blocks: Sequence[Matrix], sigma: float, factorisation: Factorisation
+    ) -> MarginalCovariance:
+        """The same rows with other covariances."""
         return MarginalCovariance(
-            self._terms,
-            [scale**2 * (factor @ factor.T) for factor in T],
-            scale,
-            self._weights,
-            Factorisation(A, factors),
-            self._index,
+            self._terms, blocks, sigma, self._weights, factorisation, self._index
         )
 
-    # --- pieces --------------------------------------------------------------------------
+    # --- block by block ------------------------------------------------------------------
 
-    def diag(self) -> Matrix:
-        """Marginal variances, shape (n,), in squared units of the response.
-
-        Examples
-        --------
-        Standard deviation on days 0 to 4, in milliseconds:
-
-        >>> import mixedeffects as me
-        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> (m.V.diag()[:5] ** 0.5).round(1)
-        array([35.6, 36.3, 38. , 40.5, 43.6])
-        """
-        out = self._residual_variance.copy()
-        for term, G in zip(self._terms, self._G, strict=True):
-            out += np.einsum("ia,ab,ib->i", term.z, G, term.z)
-        return out
-
-    def rows(self, rows: Any, columns: Any = None) -> Matrix:
-        """``V[rows, columns]``.
-
-        Parameters
-        ----------
-        rows, columns : sequence of int
-            Positions, counted from 0; columns default to rows.
-
-        Returns
-        -------
-        ndarray, len(rows) x len(columns)
-            In squared units of the response.
-
-        Raises
-        ------
-        IndexError
-            If a position is not below n.
-
-        Examples
-        --------
-        Rows 0 and 1 belong to one subject, row 10 to the next:
-
-        >>> import mixedeffects as me
-        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.V.rows([0, 1, 10]).round(1)
-        array([[1267. ,  621.7,    0. ],
-               [ 621.7, 1321.3,    0. ],
-               [   0. ,    0. , 1267. ]])
-        """
-        i = np.asarray(rows, dtype=np.intp)
-        j = i if columns is None else np.asarray(columns, dtype=np.intp)
-        out = np.zeros((len(i), len(j)))
-        for term, G in zip(self._terms, self._G, strict=True):
-            same = term.codes[i][:, None] == term.codes[j][None, :]
-            out += np.where(same, term.z[i] @ G @ term.z[j].T, 0.0)
-        a, b = np.nonzero(i[:, None] == j[None, :])
-        out[a, b] += self._residual_variance[i[a]]
-        return out
-
-    def block(self, level: Any, by: str | None = None) -> pd.DataFrame:
-        """V of the rows of one level.
-
-        Parameters
-        ----------
-        level : str, number or tuple
-            The level: its label, its value, or its values as a tuple for an interaction such as
-            ``"tch:sch"``, in the order of the name or of the nesting.
-        by : str, optional
-            The grouping factor. May be left out where only one factor has such a level.
-
-        Returns
-        -------
-        DataFrame, n_i x n_i
-            In squared units of the response, labelled by the data's row labels.
-
-        Raises
-        ------
-        ModelError
-            If there is no such factor or level, or several factors have it.
-
-        Examples
-        --------
-        >>> import mixedeffects as me
-        >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
-        >>> m.V.block("a").shape, m.V.block(("a", 3)).shape  # school a; its teacher 3
-        ((15, 15), (5, 5))
-        >>> m.V.block(("a", 3)).iloc[:2, :2].round(2)
-              10    11
-        10  2.63  1.65
-        11  1.65  2.63
-        """
-        rows = self._level_rows(level, by)
-        labels = self._index[rows]
-        return pd.DataFrame(self.rows(rows), index=labels, columns=labels)
-
-    def _level_rows(self, level: Any, by: str | None) -> NDArray[np.intp]:
-        if by is not None:
-            term = find_factor(self._terms, by)
-            return np.flatnonzero(term.codes == find_level(term, level))
-        groups = list({term.group: term for term in self._terms}.values())
-        hits = []
-        for term in groups:
-            try:
-                hits.append((term, find_level(term, level)))
-            except ModelError:
-                if len(groups) == 1:
-                    raise
-        if len(hits) == 1:
-            term, position = hits[0]
-            return np.flatnonzero(term.codes == position)
-        names = ", ".join(repr(term.group) for term in groups)
-        if not hits:
-            raise ModelError(
-                f"No grouping factor has a level {level!r}; the factors are {names}. "
-                "Name the factor with by= to see its nearest levels."
-            )
-        several = ", ".join(repr(term.group) for term, _ in hits)
-        raise ModelError(
-            f"The level {level!r} exists in several factors: {several}. Say which with by=."
-        )
-
-    def blocks(self, by: str | None = None) -> Iterator[tuple[Any, NDArray[np.intp], Matrix]]:
+    def blocks(
+        self, by: str | None = None, *, partial: bool = False
+    ) -> Iterator[tuple[Any, NDArray[np.intp], Matrix]]:
         """Iterate over V's blocks.
 
         Parameters
         ----------
         by : str, optional
-            A grouping factor: one block per level, cut out of V. By default the connected blocks:
-            rows that share any level, directly or through others; V is zero between them.
+            A grouping factor by which V is block-diagonal: one block per level. By default the
+            connected blocks: rows that share any level, directly or through others; V is zero
+            between them.
+        partial : bool
+            Whether ``by`` may also be a factor by which V is not block-diagonal, such as teachers
+            within schools. The blocks are then cut out of V, and the covariances between rows of
+            different levels are in none of them.
 
         Yields
         ------
@@ -462,32 +365,40 @@ class MarginalCovariance:
         Raises
         ------
         ModelError
-            If there is no such factor.
+            If there is no such factor, or V is not block-diagonal by it and ``partial`` is false.
 
         Examples
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
-        >>> len(list(m.V.blocks())), len(list(m.V.blocks(by="tch.cl:sch.cl")))
-        (10, 30)
-        >>> level, rows, block = next(m.V.blocks(by="tch.cl:sch.cl"))
+        >>> level, rows, block = next(m.V.blocks(by="sch.cl"))
         >>> level, rows.tolist(), block.shape
-        ('1:a', [0, 1, 2, 3, 4], (5, 5))
+        ('a', [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14], (15, 15))
+
+        Pupils of different teachers of a school are correlated, so V has no blocks by teacher:
+
+        >>> m.V.blocks(by="tch.cl:sch.cl")
+        Traceback (most recent call last):
+            ...
+        mixedeffects.errors.ModelError: V is not block-diagonal by 'tch.cl:sch.cl': ...
+        >>> len(list(m.V.blocks(by="tch.cl:sch.cl", partial=True)))
+        30
         """
+        levels: Sequence[Any]
         if by is None:
-            groups: Sequence[Any] = range(len(self._connected))
-            rows_of = self._connected
+            levels = range(len(self._connected))
+            rows_of = [self._connected.rows(number) for number in levels]
         else:
             term = find_factor(self._terms, by)
-            groups = list(term.levels)
+            if not partial:
+                check_nesting(self._terms, term)
+            levels = list(term.levels)
             rows_of = rows_of_levels(term.codes, term.n_levels)
-        for level, rows in zip(groups, rows_of, strict=True):
-            yield level, rows, self.rows(rows)
+        return ((level, rows, self.rows(rows)) for level, rows in zip(levels, rows_of, strict=True))
 
     @cached_property
-    def _connected(self) -> list[NDArray[np.intp]]:
-        numbers = connected_blocks(self._terms)
-        return rows_of_levels(numbers, int(numbers.max()) + 1)
+    def _connected(self) -> ConnectedBlocks:
+        return ConnectedBlocks.of(self._terms)
 
     def corr(self, level: Any, by: str | None = None) -> pd.DataFrame:
         """Correlations within one level, as option VCORR of SAS's PROC MIXED gives them.
@@ -524,7 +435,14 @@ class MarginalCovariance:
         sd = np.sqrt(np.diag(values))
         return pd.DataFrame(values / np.outer(sd, sd), index=block.index, columns=block.columns)
 
-    def whiten(self, B: Any, kind: Literal["cholesky", "symmetric"] = "cholesky") -> Matrix:
+    # --- square roots and samples ----------------------------------------------------------
+
+    def whiten(
+        self,
+        B: Any,
+        kind: Literal["cholesky", "symmetric"] = "cholesky",
+        max_gb: float = 4.0,
+    ) -> Matrix:
         """A square root of V^-1 times B, so that whitened residuals have identity covariance.
 
         Parameters
@@ -534,17 +452,34 @@ class MarginalCovariance:
         kind : {"cholesky", "symmetric"}
             ``L^-1 B`` with ``V = L L'`` in row order within each connected block, or
             ``V^(-1/2) B``.
+        max_gb : float
+            Largest matrix to factor, in gigabytes.
 
         Returns
         -------
         ndarray of the shape of B
+            Without units, if B is in units of the response.
 
         Raises
         ------
         DataError
             If B does not have n rows or is not finite.
         ModelError
-            If kind is not known, or the largest connected block would not fit into 4 GB.
+            If kind is not known, or a matrix to factor would take more than ``max_gb``.
+
+        Warns
+        -----
+        CostWarning
+            Before the work starts, if factoring takes more than 4e10 operations: a Cholesky factor
+            of 5,000 rows, eigenvectors of 1,600 random effects.
+
+        Notes
+        -----
+        The Cholesky factor is that of each connected block of V, so one block with all rows, as
+        crossed factors make it, costs n^3 / 3 operations. The symmetric root costs no more than the
+        eigenvectors of a matrix with a row for each random effect of the block, however many rows
+        the block has. That holds where the prior weights within a block are equal; where they
+        are not, R is no multiple of the identity and the block itself is decomposed.
 
         References
         ----------
@@ -566,106 +501,57 @@ class MarginalCovariance:
         if kind not in ("cholesky", "symmetric"):
             raise ModelError(f"kind is 'cholesky' or 'symmetric', not {kind!r}.")
         x, restore = self._rows(B, "V.whiten(B)")
-        largest = max(len(rows) for rows in self._connected)
-        _refuse_above(
-            8.0 * largest**2,
-            4.0,
-            f"Whitening needs the largest connected block of V, {largest:,} rows,",
-            "V.solve, V.quad and V.logdet need no block.",
-        )
-        out = np.empty_like(x)
-        for rows in self._connected:
-            block = self.rows(rows)
-            if kind == "cholesky":
-                root = scipy.linalg.cholesky(block, lower=True)
-                out[rows] = scipy.linalg.solve_triangular(root, x[rows], lower=True)
-            else:
-                values, vectors = np.linalg.eigh(block)
-                out[rows] = (vectors / np.sqrt(values)) @ (vectors.T @ x[rows])
-        return restore(out)
+        root = cholesky_root if kind == "cholesky" else symmetric_root
+        return restore(root(self._terms, self._blocks, self._diagonal, self._connected, x, max_gb))
 
-    # --- as a matrix ---------------------------------------------------------------------
-
-    def sparse(self, max_gb: float = 4.0) -> scipy.sparse.csc_array:
-        """V as a sparse matrix.
+    def sample(
+        self,
+        size: int | None = None,
+        seed: int | np.random.Generator | None = None,
+        mean: Any = None,
+    ) -> Matrix:
+        """Draw from the normal distribution N(mean, V), through Z, G and R.
 
         Parameters
         ----------
-        max_gb : float
-            Largest size allowed, in gigabytes.
+        size : int, optional
+            Number of draws; by default one.
+        seed : int or numpy.random.Generator, optional
+            For the same draws again.
+        mean : float or array, shape (n,), optional
+            Mean of every draw, for example ``X @ beta``; by default 0.
 
         Returns
         -------
-        scipy.sparse.csc_array, n x n
-            In squared units of the response; no stored zeros.
+        ndarray, shape (n,) or (n, size)
+            In units of the response; one column per draw.
 
         Raises
         ------
+        DataError
+            If the mean does not have n values or is not finite.
         ModelError
-            If it would take more than ``max_gb`` gigabytes; says what to use instead.
+            If size is not a positive whole number.
 
         Examples
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.V.sparse().nnz  # 18 blocks of 10 x 10
-        1800
+        >>> draws = m.V.sample(2000, seed=1, mean=m.X @ m.fixef)
+        >>> draws.shape
+        (180, 2000)
+        >>> draws[:2].std(axis=1).round(0), (m.V.diag()[:2] ** 0.5).round(0)
+        (array([35., 36.]), array([36., 36.]))
         """
-        entries = sum(
-            float((np.bincount(term.codes).astype(np.float64) ** 2).sum()) for term in self._terms
-        )
-        entries = min(entries, float(self._n) ** 2)
-        _refuse_above(12.0 * entries, max_gb, "V as a sparse matrix", _INSTEAD)
-        Z = random_effects_matrix(self._terms)
-        G = RandomEffectsCovariance(self._terms, self._G).sparse()
-        V = Z @ G @ Z.T + scipy.sparse.diags_array(self._residual_variance)
-        out = scipy.sparse.csc_array(V)
-        out.eliminate_zeros()
-        out.sort_indices()
-        return out
+        centre = np.zeros(self._n)
+        if mean is not None:
+            given = np.full(self._n, mean) if np.ndim(mean) == 0 else mean
+            centre = self._rows(given, "V.sample(mean=...)")[0][:, 0]
+        drawn = draw(self._terms, self._blocks, self._diagonal, size, seed)
+        drawn += centre[:, None]
+        return drawn[:, 0] if size is None else drawn
 
-    def dense(self, max_gb: float = 4.0) -> Matrix:
-        """V as an ndarray.
-
-        Parameters
-        ----------
-        max_gb : float
-            Largest size allowed, in gigabytes.
-
-        Returns
-        -------
-        ndarray, n x n
-            In squared units of the response.
-
-        Raises
-        ------
-        ModelError
-            If it would take more than ``max_gb`` gigabytes; says what to use instead.
-
-        Examples
-        --------
-        >>> import mixedeffects as me
-        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.V.dense()[:2, :2].round(1)
-        array([[1267. ,  621.7],
-               [ 621.7, 1321.3]])
-        """
-        _refuse_above(
-            8.0 * float(self._n) ** 2,
-            max_gb,
-            f"V as a dense {self._n:,} x {self._n:,} matrix",
-            _INSTEAD,
-        )
-        out = np.diag(self._residual_variance)
-        for term, G in zip(self._terms, self._G, strict=True):
-            for rows in rows_of_levels(term.codes, term.n_levels):
-                z = term.z[rows]
-                out[np.ix_(rows, rows)] += z @ G @ z.T
-        return out
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Matrix:
-        """V as an ndarray, for NumPy; the same limit as `dense`."""
-        return self.dense().astype(np.float64 if dtype is None else dtype, copy=False)
+    # --- to look at ------------------------------------------------------------------------
 
     def plot(
         self, level: Any = None, by: str | None = None, *, ax: Any = None, **options: Any
@@ -718,64 +604,28 @@ class MarginalCovariance:
         options.setdefault("title", f"V of {factor}{level}")
         return plots.covariance(self.block(level, by), ax=ax, **options)
 
-    # --- helpers -------------------------------------------------------------------------
-
-    def _rows(self, values: Any, what: str) -> tuple[Matrix, Callable[[Matrix], Matrix]]:
-        """Values as an (n, m) array, and how to give the result the shape of the input."""
-        if scipy.sparse.issparse(values):
-            sparse: Any = values
-            values = sparse.toarray()
-        try:
-            x = np.asarray(values, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise DataError(f"{what}: an array of numbers is needed, not {values!r:.60}.") from None
-        if x.ndim not in (1, 2) or x.shape[0] != self._n:
-            raise DataError(
-                f"{what}: V is {self._n} x {self._n}, so {self._n} rows are needed; "
-                f"the shape given is {x.shape}."
-            )
-        if not np.isfinite(x).all():
-            raise DataError(f"{what}: {int((~np.isfinite(x)).sum())} values are not finite.")
-        if x.ndim == 1:
-            return np.ascontiguousarray(x[:, None]), lambda out: out[:, 0]
-        return np.ascontiguousarray(x), lambda out: out
-
     def __repr__(self) -> str:
         groups = "; ".join(f"{t.label} ({t.n_levels} levels)" for t in self._terms)
-        sizes = [len(rows) for rows in self._connected]
+        sizes = self._connected.sizes
         structure = (
             "one connected block"
             if len(sizes) == 1
-            else f"{len(sizes):,} blocks of {_range(min(sizes), max(sizes))} rows"
+            else f"{len(sizes):,} blocks of {range_text(min(sizes), max(sizes))} rows"
         )
         return (
             f"V = Z G Z' + R: {self._n:,} x {self._n:,}, {structure}\n"
             f"  random effects: {groups}\n"
-            f"  dense it would take {_size(8.0 * float(self._n) ** 2)}; "
+            f"  dense it would take {size_text(8.0 * float(self._n) ** 2)}; "
             "solve, logdet, quad, @, diag, block and gls need none of it"
         )
 
 
-_INSTEAD = (
-    "V.solve, V.logdet, V.quad, V @ x, V.diag, V.gls and V.block(level) answer without it; "
-    "max_gb= raises the limit."
-)
-
-
-def _refuse_above(n_bytes: float, max_gb: float, what: str, instead: str) -> None:
-    if n_bytes > max_gb * 1e9:
+def factorise(A: CrossProducts, factors: Sequence[Matrix]) -> Factorisation:
+    """M at these relative covariance factors, or a ModelError if rounding makes it indefinite."""
+    try:
+        return Factorisation(A, factors)
+    except NotPositiveDefiniteError:
         raise ModelError(
-            f"{what} would take {_size(n_bytes)}, more than the limit of {max_gb:g} GB. {instead}"
-        )
-
-
-def _range(low: int, high: int) -> str:
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _size(n_bytes: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if n_bytes < 1000.0:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000.0
-    return f"{n_bytes:.3g} GB"
+            "V is not numerically positive definite: the variances of the random effects are too "
+            "large beside the residual variance."
+        ) from None

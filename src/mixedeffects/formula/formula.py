@@ -13,6 +13,9 @@ from mixedeffects.formula.terms import TermTable, expand_terms
 
 __all__ = ["Formula", "parse_formula"]
 
+#: Stands on the left where a formula has no response.
+_NO_RESPONSE = Number(0.0, "0")
+
 
 @dataclass(frozen=True)
 class Formula:
@@ -23,7 +26,7 @@ class Formula:
     text : str
         The formula as written, on one line.
     response : str
-        The left-hand side, such as ``"Reaction"`` or ``"log(y)"``.
+        The left-hand side, such as ``"Reaction"`` or ``"log(y)"``; empty if there is none.
     fixed : str
         The right-hand side without its random-effects terms.
     intercept : bool
@@ -122,7 +125,7 @@ def _check_response(tree: Node, fixed: TermTable, text: str) -> None:
             )
 
 
-def parse_formula(text: str) -> Formula:
+def parse_formula(text: str, *, one_sided: bool = False) -> Formula:
     """Read a mixed-model formula written in lme4's grammar.
 
     Parameters
@@ -133,6 +136,8 @@ def parse_formula(text: str) -> Formula:
         columns; ``*``, ``:``, ``^``, ``%in%``, ``/``, ``-`` between fixed terms;
         ``offset(z)``; calls such as ``log(x)``, ``I(x^2)``, ``poly(x, 2)``, ``bs(x, df = 5)``;
         backticks around names that are not plain words; ``.`` for all other columns.
+    one_sided : bool
+        Whether the response may be left out: ``"~ x + (x | g)"``.
 
     Returns
     -------
@@ -161,7 +166,7 @@ def parse_formula(text: str) -> Formula:
         raise FormulaError("The formula is empty; write for example 'y ~ x + (1 | group)'.")
     if "~" not in text:
         fail("There is no `~`; write `response ~ terms`.", text, 0, len(text))
-    if text.startswith("~"):
+    if text.startswith("~") and not one_sided:
         fail("The response is missing on the left of `~`.", text, 0)
     if text.endswith("~"):
         fail("There is nothing on the right of `~`.", text, len(text) - 1)
@@ -176,6 +181,10 @@ def parse_formula(text: str) -> Formula:
             for side in (response, right):
                 if isinstance(side, (Binary, Unary)) and side.operator == "~":
                     fail("A formula has one `~`.", text, side.start, side.end)
+        case Unary(operator="~", operand=right) if one_sided:
+            response = _NO_RESPONSE
+            if isinstance(right, (Binary, Unary)) and right.operator == "~":
+                fail("A formula has one `~`.", text, right.start, right.end)
         case _:
             fail("`~` must separate the response from the terms.", text, 0, len(text))
 
@@ -189,10 +198,11 @@ def parse_formula(text: str) -> Formula:
         fixed_tree = Number(1.0, "1")
     # Any `.` is expanded again with the data; here it only must not be an error.
     table = expand_terms(fixed_tree, text, ())
-    _check_response(response, table, text)
+    if response is not _NO_RESPONSE:
+        _check_response(response, table, text)
     return Formula(
         text=text,
-        response=deparse(response),
+        response="" if response is _NO_RESPONSE else deparse(response),
         fixed=deparse(fixed_tree),
         intercept=table.intercept,
         random=tuple(bars),

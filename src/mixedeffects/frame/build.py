@@ -56,6 +56,7 @@ def build_model_frame(
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
+    design_only: bool = False,
 ) -> ModelFrame:
     """Make the arrays of a linear mixed model from a formula and a dataframe.
 
@@ -75,6 +76,9 @@ def build_model_frame(
         Codings of factors in the fixed effects: ``"treatment"``, ``"sum"``, ``"helmert"``,
         ``"poly"``, the label of the reference level, or a matrix with one row per level. By
         default as in R: treatment, and polynomials for ordered categoricals.
+    design_only : bool
+        Leave the response unread, zero in every row; the formula need not have one. Then nothing
+        is to be estimated, and what could not be is no error.
 
     Returns
     -------
@@ -102,7 +106,8 @@ def build_model_frame(
     ['a', 'b']
     """
     if not isinstance(formula, Formula):
-        formula = parse_formula(formula)
+        formula = parse_formula(formula, one_sided=design_only)
+    response = None if design_only else formula.response_tree
     codings = read_contrasts(contrasts)
     source = materialised(data)
     available = column_names(source)
@@ -110,9 +115,9 @@ def build_model_frame(
     fixed = formula.fixed_terms(available if formula.uses_dot else None, by_name)
     random = [expand_terms(bar.tree, formula.text) for bar in formula.random]
 
-    table = _take(formula, fixed, random, by_name, source, available)
+    table = _take(formula, response, fixed, random, by_name, source, available)
     columns = Columns(table)
-    evaluation = _evaluate_all(formula, fixed, random, columns)
+    evaluation = _evaluate_all(response, fixed, random, columns)
     extra = {
         "weights": _argument("weights", weights, columns),
         "offset": _argument("offset", offset, columns),
@@ -125,17 +130,19 @@ def build_model_frame(
     rows = selection.rows
 
     values = {name: take_rows(e.value, rows) for name, e in evaluation.variables.items()}
-    y = numeric_response(evaluation.response, values[evaluation.response])
-    _check_values(evaluation, fixed, random, values, y)
+    n = columns.n if rows is None else len(rows)
+    y = _response(evaluation.response, values, n)
+    _check_values(evaluation, fixed, random, values)
     w = _taken(extra["weights"], rows, "Column ")
     if w is not None and extra["weights"] is not None:
         check_weights(extra["weights"].name, w)
 
-    X, encoder = _fixed_matrix(fixed, values, evaluation.states, codings)
+    X, encoder = _fixed_matrix(fixed, values, evaluation.states, codings, n, design_only)
     terms, encoders, unused = _random_terms(
-        formula, random, values, evaluation.states, groups, rows, len(y)
+        formula, random, values, evaluation.states, groups, rows, n, design_only
     )
-    check_random_columns(terms)
+    if not design_only:
+        check_random_columns(terms)
     used = table if rows is None else table.iloc[rows]
     return ModelFrame(
         formula=formula,
@@ -169,19 +176,22 @@ class _Evaluation:
 
     variables: dict[str, Evaluated]
     states: dict[str, State]
-    response: str
+    response: str | None
     offsets: tuple[str, ...]
 
 
 def _take(
     formula: Formula,
+    response: Node | None,
     fixed: TermTable,
     random: list[TermTable],
     by_name: list[str],
     source: Any,
     available: list[str],
 ) -> pd.DataFrame:
-    trees: list[Node] = [formula.response_tree, *fixed.variables, *fixed.offsets]
+    trees: list[Node] = [*fixed.variables, *fixed.offsets]
+    if response is not None:
+        trees.insert(0, response)
     for table in random:
         trees += table.variables
     names = dict.fromkeys(data_columns(trees, available))
@@ -195,11 +205,13 @@ def _take(
 
 
 def _evaluate_all(
-    formula: Formula, fixed: TermTable, random: list[TermTable], columns: Columns
+    response: Node | None, fixed: TermTable, random: list[TermTable], columns: Columns
 ) -> _Evaluation:
     variables: dict[str, Evaluated] = {}
     states: dict[str, State] = {}
-    trees: list[Node] = [formula.response_tree, *fixed.variables, *fixed.offsets]
+    trees: list[Node] = [*fixed.variables, *fixed.offsets]
+    if response is not None:
+        trees.insert(0, response)
     for table in random:
         trees += table.variables
     for tree in trees:
@@ -210,7 +222,7 @@ def _evaluate_all(
     return _Evaluation(
         variables,
         states,
-        deparse(formula.response_tree),
+        None if response is None else deparse(response),
         tuple(deparse(offset) for offset in fixed.offsets),
     )
 
@@ -300,14 +312,20 @@ def _select_rows(
 # --- values ----------------------------------------------------------------------------
 
 
+def _response(name: str | None, values: Mapping[str, Value], n: int) -> Vector:
+    if name is None:
+        return np.zeros(n)
+    y = numeric_response(name, values[name])
+    check_finite(name, y, "The response ")
+    return y
+
+
 def _check_values(
     evaluation: _Evaluation,
     fixed: TermTable,
     random: list[TermTable],
     values: Mapping[str, Value],
-    y: Vector,
 ) -> None:
-    check_finite(evaluation.response, y, "The response ")
     names = {deparse(tree) for table in (fixed, *random) for tree in table.variables}
     for name in sorted({*names, *evaluation.offsets}):
         value = values[name]
@@ -335,6 +353,8 @@ def _fixed_matrix(
     values: Mapping[str, Value],
     states: Mapping[str, State],
     codings: Mapping[str, Coding],
+    n: int,
+    design_only: bool,
 ) -> tuple[NDArray[np.float64], DesignEncoder]:
     encoder, settled = fit_encoder(fixed, values, states, codings)
     factors = [coder.name for coder in encoder.coders if coder.kind != "numeric"]
@@ -344,21 +364,16 @@ def _fixed_matrix(
                 f"`contrasts` names `{name}`, which is not a factor of the fixed effects"
                 f"{' (those are ' + ', '.join(factors) + ')' if factors else ''}."
             )
-    n = _rows(values)
     if encoder.coders:
         largest = max(encoder.coders, key=lambda coder: len(coder.suffixes)).name
         check_size(n, len(encoder.all_names), largest)
     X = encoder.assemble(settled, n)
     kept = independent_columns(X)
-    check_fixed(encoder.all_names, kept, n)
+    if not design_only:
+        check_fixed(encoder.all_names, kept, n)
     if len(kept) < X.shape[1]:
         X = np.asfortranarray(X[:, kept])
     return X, encoder.keeping(kept)
-
-
-def _rows(values: Mapping[str, Value]) -> int:
-    first = next(iter(values.values()))
-    return len(first.codes) if isinstance(first, Factor) else len(first)
 
 
 # --- random-effects terms --------------------------------------------------------------
@@ -372,6 +387,7 @@ def _random_terms(
     groups: Mapping[str, GroupColumn],
     rows: NDArray[np.intp] | None,
     n: int,
+    design_only: bool,
 ) -> tuple[tuple[RandomTerm, ...], tuple[DesignEncoder, ...], dict[str, int]]:
     columns = {
         name: group if rows is None else replace(group, codes=group.codes[rows])
@@ -381,7 +397,8 @@ def _random_terms(
     for bar in formula.random:
         if bar.group not in groupings:
             grouping = combine([columns[v] for v in bar.variables], bar.variables)
-            check_grouping(bar.group, len(grouping.labels), grouping.labels, n)
+            if not design_only:
+                check_grouping(bar.group, len(grouping.labels), grouping.labels, n)
             groupings[bar.group] = grouping
 
     order = _lme4_order([len(groupings[bar.group].labels) for bar in formula.random])
@@ -398,7 +415,10 @@ def _random_terms(
             label = f"{bar.group}.{repeat}"
         seen.add(label)
         # Before the columns are built: there may be very many.
-        check_random_effects(len(encoder.all_names), len(levels[bar.group]), str(bar), n)
+        if design_only:
+            check_size(n, len(encoder.all_names), bar.group)
+        else:
+            check_random_effects(len(encoder.all_names), len(levels[bar.group]), str(bar), n)
         terms.append(
             _term(
                 bar,

@@ -1,0 +1,58 @@
+"""Draws from N(0, V) through its sources: ``Z b + e`` with b ~ N(0, G) and e ~ N(0, R)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.covariance.design import z_times
+from mixedeffects.covariance.roots import covariance_root
+from mixedeffects.errors import ModelError
+from mixedeffects.frame.model_frame import RandomTerm
+
+__all__ = ["draw"]
+
+Matrix = NDArray[np.float64]
+
+
+def draw(
+    terms: Sequence[RandomTerm],
+    blocks: Sequence[Matrix],
+    residual: Matrix,
+    size: int | None,
+    seed: int | np.random.Generator | None,
+) -> Matrix:
+    """Draws from N(0, V) as columns, shape (n, size); a singular G is no difficulty.
+
+    Parameters
+    ----------
+    terms : sequence of RandomTerm
+        Codes and columns of the random effects.
+    blocks : sequence of ndarray (k, k)
+        Covariance matrix of each term's effects.
+    residual : ndarray, shape (n,)
+        Residual variances.
+    size : int or None
+        Number of draws; None for one.
+    seed : int, Generator or None
+        As for `numpy.random.default_rng`.
+
+    Raises
+    ------
+    ModelError
+        If size is not a positive whole number.
+    """
+    m = 1 if size is None else size
+    if isinstance(m, bool) or not isinstance(m, (int, np.integer)) or m < 1:
+        raise ModelError(
+            f"size, the number of draws, must be a positive whole number, not {size!r}."
+        )
+    rng = np.random.default_rng(seed)
+    out = np.sqrt(residual)[:, None] * rng.standard_normal((len(residual), int(m)))
+    for term, G in zip(terms, blocks, strict=True):
+        root = covariance_root(G)
+        standard = rng.standard_normal((term.n_levels, root.shape[1], int(m)))
+        z_times(term, np.matmul(root, standard), out)
+    return out

@@ -1,0 +1,40 @@
+"""What a matrix would cost, said in words, before it is made."""
+
+from __future__ import annotations
+
+from mixedeffects.errors import ModelError
+
+__all__ = ["range_text", "refuse_above", "size_text"]
+
+
+def refuse_above(n_bytes: float, max_gb: float, what: str, instead: str) -> None:
+    """Raise ModelError if something would take more memory than allowed.
+
+    Parameters
+    ----------
+    n_bytes : float
+        What it would take.
+    max_gb : float
+        The limit, in gigabytes.
+    what, instead : str
+        Subject of the sentence, and the advice that follows it.
+    """
+    if n_bytes > max_gb * 1e9:
+        raise ModelError(
+            f"{what} would take {size_text(n_bytes)}, more than the limit of {max_gb:g} GB. "
+            f"{instead}"
+        )
+
+
+def range_text(low: int, high: int) -> str:
+    """``"10"`` or ``"10 to 20"``."""
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def size_text(n_bytes: float) -> str:
+    """A number of bytes with three digits and its unit."""
+    for unit in ("bytes", "kB", "MB"):
+        if n_bytes < 1000.0:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000.0
+    return f"{n_bytes:.3g} GB"
