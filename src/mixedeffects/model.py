@@ -403,6 +403,48 @@ class LinearMixedModel:
         """Log-likelihood (restricted for a REML fit), ``-criterion / 2``."""
         return -0.5 * self.criterion
 
+    def loglik_at(self, theta: Any, sigma: float | None = None, reml: bool | None = None) -> float:
+        """Log-likelihood of these data at other parameters, maximised over the fixed effects.
+
+        Parameters
+        ----------
+        theta : array, shape (m,)
+            Relative covariance parameters, in the order of `theta`.
+        sigma : float, optional
+            Residual standard deviation, in units of the response; by default the one that
+            maximises the likelihood at theta.
+        reml : bool, optional
+            Restricted likelihood or likelihood; by default that of the fit.
+
+        Returns
+        -------
+        float
+            The logarithm, constants included.
+
+        Raises
+        ------
+        ModelError
+            If theta has the wrong length, a value is not finite, or sigma is not positive.
+
+        References
+        ----------
+        Bates, D., Maechler, M., Bolker, B. and Walker, S. (2015). Fitting linear mixed-effects
+        models using lme4. Journal of Statistical Software 67(1). The restricted likelihood is
+        normalised as there, without ``log |X'X| / 2``.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> round(m.loglik_at(m.theta), 3), round(m.loglik, 3)
+        (-871.814, -871.814)
+        >>> round(m.loglik_at([1, 0, 0], sigma=30.0), 3)
+        -894.179
+        """
+        from mixedeffects.likelihood import loglik_at
+
+        return loglik_at(self, theta, sigma, reml)
+
     @property
     def n_parameters(self) -> int:
         """Number of parameters: fixed effects, entries of theta, and sigma."""
@@ -676,16 +718,20 @@ class LinearMixedModel:
 
         Parameters
         ----------
-        kind : {"response", "pearson", "scaled", "marginal", "cholesky", "symmetric"}
+        kind : {"response", "pearson", "scaled", "studentized", "marginal", "cholesky", \
+"symmetric"}
             ``response``: ``y - fitted``; ``pearson``: times the root of the prior weights;
-            ``scaled``: that over sigma; ``marginal``: ``y - X beta``; ``cholesky`` and
-            ``symmetric``: marginal residuals whitened with V, see `MarginalCovariance.whiten`.
+            ``scaled``: that over sigma; ``studentized``: ``y - fitted`` over its estimated
+            standard deviation ``sigma sqrt((1 - h) / w)``, with the leverage h and the prior
+            weight w; ``marginal``: ``y - X beta``; ``cholesky`` and ``symmetric``: marginal
+            residuals whitened with V, see `MarginalCovariance.whiten`.
 
         Returns
         -------
         Series, length n
             With the data's row labels. ``response`` and ``marginal`` are in units of the response;
-            ``pearson`` too, at unit weight; the others have no units.
+            ``pearson`` too, at unit weight; the others have no units. A studentized residual is
+            NaN where the leverage is one: such a row determines its own fitted value.
 
         Raises
         ------
@@ -697,7 +743,9 @@ class LinearMixedModel:
         Houseman, E. A., Ryan, L. M. and Coull, B. A. (2004). Cholesky residuals for assessing
         normal errors in a linear model with correlated outcomes. Journal of the American
         Statistical Association 99, 383-394. ``response``, ``pearson`` and ``scaled`` are those of
-        R's lme4.
+        R's lme4. ``studentized``: Nobre, J. S. and Singer, J. M. (2007). Residual analysis for
+        linear mixed models. Biometrical Journal 49, 863-875; sigma is estimated from all rows
+        (internally studentized), as in ``rstandard`` of R.
 
         Examples
         --------
@@ -712,6 +760,47 @@ class LinearMixedModel:
         from mixedeffects.residuals import residuals
 
         return pd.Series(residuals(self, kind), index=self.frame.index, name=f"{kind} residual")
+
+    def leverage(self, kind: str = "total") -> pd.Series:
+        """Leverages: the diagonal of the matrix that maps the response to the fitted values.
+
+        Parameters
+        ----------
+        kind : {"total", "fixed", "random"}
+            ``total``: of the fitted values ``X beta + Z b``, ``hatvalues`` in R's lme4; ``fixed``:
+            of ``X beta``, the diagonal of ``X (X'V^-1X)^-1 X'V^-1``; ``random``: of ``Z b``,
+            their difference.
+
+        Returns
+        -------
+        Series, length n
+            With the data's row labels, without units: the change of a row's fitted value per unit
+            change of its response, the variances taken as known. ``total`` lies between 0 and 1
+            and sums to the effective number of parameters; ``fixed`` sums to p.
+
+        Raises
+        ------
+        ModelError
+            If the kind is not known.
+
+        References
+        ----------
+        Demidenko, E. and Stukel, T. A. (2005). Influence analysis for linear mixed-effects models.
+        Statistics in Medicine 24, 893-909. Nobre, J. S. and Singer, J. M. (2011). Leverage
+        analysis for linear mixed models. Journal of Applied Statistics 38, 1063-1072.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.leverage().head(3).round(3).tolist()
+        [0.229, 0.17, 0.127]
+        >>> round(float(m.leverage("fixed").sum()), 6)
+        2.0
+        """
+        from mixedeffects.leverage import leverage
+
+        return pd.Series(leverage(self, kind), index=self.frame.index, name=f"{kind} leverage")
 
     # --- inference -----------------------------------------------------------------------
 
