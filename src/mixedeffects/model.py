@@ -46,6 +46,7 @@ from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.model_frame import Dropped, ModelFrame
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
 from mixedeffects.inference.satterthwaite import Satterthwaite
+from mixedeffects.variogram import Variogram
 
 __all__ = ["LinearMixedModel", "lmer"]
 
@@ -801,6 +802,69 @@ class LinearMixedModel:
         from mixedeffects.leverage import leverage
 
         return pd.Series(leverage(self, kind), index=self.frame.index, name=f"{kind} leverage")
+
+    def variogram(
+        self,
+        distance: Any,
+        by: str | None = None,
+        kind: str = "marginal",
+        bins: int | Sequence[float] | None = None,
+        max_pairs: int = 2_000_000,
+    ) -> Variogram:
+        """Semivariogram of the residuals within clusters, beside the one that V implies.
+
+        Where they differ systematically, V has the wrong form: residuals that grow more alike with
+        nearness than V allows, for instance, call for serial correlation or random slopes.
+
+        Parameters
+        ----------
+        distance : str or array, shape (n,)
+            Position of each row, such as a time: a column of the data or numbers. The distance of
+            two rows is the absolute difference.
+        by : str, optional
+            Pairs are those within a level of this grouping factor. By default within the connected
+            blocks of V, or the outermost factor if all rows are connected.
+        kind : {"marginal", "cholesky", "symmetric"}
+            Which residuals, see `resid`; whitened ones have the implied semivariogram 1.
+        bins : int or sequence of float, optional
+            Number of bins of equal width, or their edges. By default up to 20 different distances
+            have one bin each, and more are put into 12 bins.
+        max_pairs : int
+            If there are more pairs, so many are drawn, the same at every call; the object says so.
+
+        Returns
+        -------
+        Variogram
+            Its ``table`` has the columns ``distance``, ``n_pairs``, ``empirical`` and ``implied``;
+            ``plot()`` draws them.
+
+        Raises
+        ------
+        DataError
+            If the distances are missing, not finite or not numbers.
+        ModelError
+            If another argument is not what it should be, or no cluster has two rows.
+
+        References
+        ----------
+        Diggle, P. J., Heagerty, P., Liang, K.-Y. and Zeger, S. L. (2002). Analysis of Longitudinal
+        Data, 2nd ed., section 3.4. Oxford University Press. For whitened residuals: Fitzmaurice,
+        G. M., Laird, N. M. and Ware, J. H. (2011). Applied Longitudinal Analysis, 2nd ed., section
+        10.4. Wiley.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.variogram("Days").table.head(3).round(1)
+           distance  n_pairs  empirical  implied
+        0       1.0      162      485.4    672.5
+        1       2.0      144      733.9    725.1
+        2       3.0      126      919.4    812.8
+        """
+        from mixedeffects.variogram import variogram
+
+        return variogram(self, distance, by, kind, bins, max_pairs)
 
     # --- inference -----------------------------------------------------------------------
 
