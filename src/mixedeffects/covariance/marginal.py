@@ -25,11 +25,11 @@ from mixedeffects.covariance.design import random_effects_matrix, z_times, z_tra
 from mixedeffects.covariance.gls import GLSResult, gls
 from mixedeffects.covariance.groups import (
     connected_blocks,
-    contiguous_spans,
     find_factor,
     find_level,
     rows_of_levels,
 )
+from mixedeffects.covariance.pictures import PictureOfV, plot_V
 from mixedeffects.covariance.random_effects import RandomEffectsCovariance
 from mixedeffects.covariance.residual import ResidualCovariance
 from mixedeffects.engine.factorisation import Factorisation
@@ -672,6 +672,9 @@ class MarginalCovariance:
     ) -> Any:
         """Picture of V, or of one level's block with the numbers in its cells.
 
+        V is never formed: where there are more rows than pixels, each pixel shows the exact mean
+        of the cells it stands for, and the picture says how many they are.
+
         Parameters
         ----------
         level, by
@@ -680,7 +683,7 @@ class MarginalCovariance:
         ax : matplotlib Axes, optional
             Where to draw.
         **options
-            Passed on to `mixedeffects.plot.matrix`.
+            Passed on to `mixedeffects.plot.covariance`.
 
         Returns
         -------
@@ -702,21 +705,11 @@ class MarginalCovariance:
         >>> ax.images[0].get_array().shape
         (10, 10)
         """
-        from mixedeffects.display import plots
+        return plot_V(self, level, by, ax, options)
 
-        if level is None:
-            options.setdefault("title", "V, marginal covariance of the response")
-            matrix = self.sparse()
-            term = self._terms[-1] if by is None else find_factor(self._terms, by)
-            codes = term.codes
-            if by is not None:
-                order = np.argsort(codes, kind="stable")
-                matrix, codes = matrix[order][:, order], codes[order]
-            options.setdefault("groups", contiguous_spans(term, codes))
-            return plots.covariance(matrix, ax=ax, **options)
-        factor = "" if by is None else f"{by} "
-        options.setdefault("title", f"V of {factor}{level}")
-        return plots.covariance(self.block(level, by), ax=ax, **options)
+    def _as_picture(self, rows: NDArray[np.intp] | None = None) -> PictureOfV:
+        """What `mixedeffects.plot` draws: some rows, or all."""
+        return PictureOfV(self._terms, self._G, self._residual_variance, rows)
 
     # --- helpers -------------------------------------------------------------------------
 
