@@ -22,6 +22,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects.covariance.design import random_effects_matrix, z_times, z_transpose_times
+from mixedeffects.covariance.export import save_matrix
 from mixedeffects.covariance.gls import GLSResult, gls
 from mixedeffects.covariance.groups import (
     connected_blocks,
@@ -666,6 +667,38 @@ class MarginalCovariance:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Matrix:
         """V as an ndarray, for NumPy; the same limit as `dense`."""
         return self.dense().astype(np.float64 if dtype is None else dtype, copy=False)
+
+    def save(self, path: Any, level: Any = None, by: str | None = None) -> None:
+        """Write V, or the block of one level, to a file.
+
+        Parameters
+        ----------
+        path : str or path
+            Ending in ``.npz`` (scipy sparse), ``.mtx`` (Matrix Market, for R among others) or
+            ``.csv`` (all entries, labelled by the data's row labels).
+        level, by
+            As for `block`; by default all of V.
+
+        Raises
+        ------
+        DataError
+            If the ending is not one of these, or there is no such folder.
+        ModelError
+            As for `block` and `sparse`, or if a csv file would be larger than 1 GB.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import pandas as pd
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "V.csv"
+        ...     m.V.save(path, level="308")
+        ...     pd.read_csv(path, index_col=0).shape
+        (10, 10)
+        """
+        save_matrix(self if level is None else self.block(level, by), path)
 
     def plot(
         self, level: Any = None, by: str | None = None, *, ax: Any = None, **options: Any
