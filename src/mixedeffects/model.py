@@ -849,8 +849,8 @@ class LinearMixedModel:
         ----------
         Diggle, P. J., Heagerty, P., Liang, K.-Y. and Zeger, S. L. (2002). Analysis of Longitudinal
         Data, 2nd ed., section 3.4. Oxford University Press. For whitened residuals: Fitzmaurice,
-        G. M., Laird, N. M. and Ware, J. H. (2011). Applied Longitudinal Analysis, 2nd ed., section
-        10.4. Wiley.
+        G. M., Laird, N. M. and Ware, J. H. (2011). Applied Longitudinal Analysis, 2nd ed., chapter
+        10. Wiley.
 
         Examples
         --------

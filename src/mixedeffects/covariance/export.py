@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,8 @@ def save_matrix(matrix: Any, path: str | os.PathLike[str]) -> None:
             columns = scipy.sparse.csc_array(_sparse(matrix))
             write = partial(scipy.sparse.save_npz, matrix=columns)
         case ".mtx":
-            write = partial(scipy.io.mmwrite, a=scipy.sparse.coo_array(_sparse(matrix)))
+            entries = scipy.sparse.coo_array(_sparse(matrix))
+            write = partial(scipy.io.mmwrite, a=entries, symmetry=_symmetry(entries))
         case _:
             write = _table(matrix, target).to_csv
     write_whole(target, write)
@@ -112,6 +113,15 @@ def _sparse(matrix: Any) -> Any:
     if scipy.sparse.issparse(matrix) or not callable(getattr(matrix, "sparse", None)):
         return matrix
     return matrix.sparse()
+
+
+def _symmetry(entries: Any) -> Literal["general", "symmetric"]:
+    """Half the file for a symmetric matrix, and R reads it as one; rounding is no asymmetry."""
+    if entries.shape[0] != entries.shape[1] or not entries.nnz:
+        return "general"
+    columns = scipy.sparse.csc_array(entries)
+    largest = float(abs(columns).max())
+    return "symmetric" if abs(columns - columns.T).max() <= 1e-14 * largest else "general"
 
 
 def _table(matrix: Any, path: Path) -> pd.DataFrame:
