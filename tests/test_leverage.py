@@ -73,6 +73,14 @@ def test_many_rows_and_crossed_factors() -> None:
     assert_allclose(h.iloc[rows], 1.0 - m.sigma**2 * projected, rtol=1e-9)
 
 
+def test_without_fixed_effects() -> None:
+    m = me.lmer("Reaction ~ 0 + (1 | Subject)", me.load_dataset("sleepstudy"))
+    assert (m.leverage("fixed") == 0.0).all()
+    expected = np.diag((m.V.dense() - m.R.sparse()) @ np.linalg.inv(m.V.dense()))
+    assert_allclose(m.leverage(), expected, rtol=1e-9)
+    assert_allclose(m.leverage("random"), expected, rtol=1e-9)
+
+
 def test_labels_and_errors() -> None:
     m = fitted_model("star_sample")
     h = m.leverage("random")

@@ -106,3 +106,12 @@ def test_one_level_has_its_name_its_row_labels_and_numbers() -> None:
     assert numbers[0].get_text() == "2.63"
     (scale,) = ax.child_axes
     assert scale.get_ylabel() == "covariance (response units²)"
+
+
+def test_units_of_G_are_named_where_there_is_one() -> None:
+    for name, expected in {
+        "threelevel": "covariance (response units²)",
+        "sleepstudy": "covariance",
+    }.items():
+        (scale,) = fitted_model(name).G.plot(ax=axes()).child_axes
+        assert scale.get_ylabel() == expected
