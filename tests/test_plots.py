@@ -384,8 +384,8 @@ def test_numbers_are_written_into_small_matrices_only() -> None:
     }
     assert cell_numbers(matrix(A, annotate=False)) == {}
     assert len(cell_numbers(matrix(np.ones((12, 12))))) == 144
-    assert cell_numbers(matrix(np.ones((13, 2)))) == {}
-    assert len(cell_numbers(matrix(np.ones((13, 2)), annotate=True))) == 26
+    assert cell_numbers(matrix(np.ones((31, 2)))) == {}
+    assert len(cell_numbers(matrix(np.ones((31, 2)), annotate=True))) == 62
 
 
 def test_numbers_fit_their_cells() -> None:

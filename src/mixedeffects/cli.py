@@ -5,17 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.io
-import scipy.sparse
 
 import mixedeffects as me
+from mixedeffects.covariance.export import check_place, check_target, write_whole
 from mixedeffects.inference.coefficients import DDF_METHODS
 
 __all__ = ["main"]
@@ -92,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         "--ddf", choices=DDF_METHODS, default="satterthwaite", help="degrees of freedom"
     )
     fit.add_argument("--save-v", type=Path, metavar="FILE", help="write V: .npz, .mtx or .csv")
+    fit.add_argument("--save-v-level", metavar="LEVEL", help="only the block of this level")
+    fit.add_argument("--save-v-by", metavar="FACTOR", help="the factor that the level belongs to")
     fit.add_argument("--html", type=Path, metavar="FILE", help="write the summary as HTML")
     fit.add_argument("--json", action="store_true", help="print the estimates as JSON")
     fit.add_argument("--progress", action="store_true", help="show iterations on standard error")
@@ -107,10 +107,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _fit(options: argparse.Namespace) -> int:
-    if options.save_v is not None:
-        _matrix_writer(options.save_v)
-    for target in (options.save_v, options.html):
-        _check_target(target)
+    _check_targets(options)
     data = _read(options.data)
     for column in options.factor:
         if column not in data.columns:
@@ -132,10 +129,11 @@ def _fit(options: argparse.Namespace) -> int:
             "<title>mixedeffects</title></head>\n"
             f"<body>\n{summary._repr_html_()}\n</body></html>\n"
         )
-        _write_whole(options.html, lambda path: path.write_text(page, encoding="utf-8"))
+        write_whole(options.html, lambda path: path.write_text(page, encoding="utf-8"))
+        print(f"{options.html} written", file=sys.stderr)
     if options.save_v is not None:
-        write = _matrix_writer(options.save_v)
-        _write_whole(options.save_v, lambda path: write(path, model))
+        model.V.save(options.save_v, options.save_v_level, options.save_v_by)
+        print(f"{options.save_v} written", file=sys.stderr)
     return 0
 
 
@@ -171,14 +169,16 @@ def _read_file(path: Path) -> pd.DataFrame:
     )
 
 
-def _check_target(path: Path | None) -> None:
-    """Complain about a file that cannot be written before the fit, not after."""
-    if path is None:
-        return
-    if path.is_dir():
-        raise me.DataError(f"{path} is a folder; give the name of a file in it.")
-    if not path.parent.is_dir():
-        raise me.DataError(f"There is no folder {str(path.parent)!r} to write {path.name!r} into.")
+def _check_targets(options: argparse.Namespace) -> None:
+    """Complain about files that cannot be written before the fit, not after."""
+    if options.save_v is not None:
+        check_target(options.save_v)
+    elif options.save_v_level is not None or options.save_v_by is not None:
+        raise me.DataError("--save-v-level and --save-v-by say what --save-v FILE is to write.")
+    if options.save_v_by is not None and options.save_v_level is None:
+        raise me.DataError("--save-v-by needs --save-v-level: a level of the factor.")
+    if options.html is not None:
+        check_place(options.html)
 
 
 def _as_json(model: me.LinearMixedModel, ddf: str) -> dict[str, Any]:
@@ -209,28 +209,6 @@ def _as_json(model: me.LinearMixedModel, ddf: str) -> dict[str, Any]:
 
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _matrix_writer(path: Path) -> Callable[[Path, me.LinearMixedModel], object]:
-    writers: dict[str, Callable[[Path, me.LinearMixedModel], object]] = {
-        ".npz": lambda p, m: scipy.sparse.save_npz(p, m.V.sparse()),
-        ".mtx": lambda p, m: scipy.io.mmwrite(p, scipy.sparse.coo_matrix(m.V.sparse())),
-        ".csv": lambda p, m: pd.DataFrame(
-            m.V.dense(), index=m.V.index, columns=list(m.V.index)
-        ).to_csv(p),
-    }
-    if path.suffix not in writers:
-        raise me.DataError(f"--save-v {path}: the name must end in .npz, .mtx or .csv.")
-    return writers[path.suffix]
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the target and move: the file is there whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mixedeffects-") as folder:
-        temporary = Path(folder) / path.name
-        write(temporary)
-        temporary.replace(path)
-    print(f"{path} written", file=sys.stderr)
 
 
 if __name__ == "__main__":

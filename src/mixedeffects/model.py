@@ -45,6 +45,7 @@ from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.model_frame import Dropped, ModelFrame
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
 from mixedeffects.inference.satterthwaite import Satterthwaite
+from mixedeffects.variogram import Variogram
 
 __all__ = ["LinearMixedModel", "lmer"]
 
@@ -386,6 +387,48 @@ class LinearMixedModel:
         """Log-likelihood (restricted for a REML fit), ``-criterion / 2``."""
         return -0.5 * self.criterion
 
+    def loglik_at(self, theta: Any, sigma: float | None = None, reml: bool | None = None) -> float:
+        """Log-likelihood of these data at other parameters, maximised over the fixed effects.
+
+        Parameters
+        ----------
+        theta : array, shape (m,)
+            Relative covariance parameters, in the order of `theta`.
+        sigma : float, optional
+            Residual standard deviation, in units of the response; by default the one that
+            maximises the likelihood at theta.
+        reml : bool, optional
+            Restricted likelihood or likelihood; by default that of the fit.
+
+        Returns
+        -------
+        float
+            The logarithm, constants included.
+
+        Raises
+        ------
+        ModelError
+            If theta has the wrong length, a value is not finite, or sigma is not positive.
+
+        References
+        ----------
+        Bates, D., Maechler, M., Bolker, B. and Walker, S. (2015). Fitting linear mixed-effects
+        models using lme4. Journal of Statistical Software 67(1). The restricted likelihood is
+        normalised as there, without ``log |X'X| / 2``.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> round(m.loglik_at(m.theta), 3), round(m.loglik, 3)
+        (-871.814, -871.814)
+        >>> round(m.loglik_at([1, 0, 0], sigma=30.0), 3)
+        -894.179
+        """
+        from mixedeffects.likelihood import loglik_at
+
+        return loglik_at(self, theta, sigma, reml)
+
     @property
     def n_parameters(self) -> int:
         """Number of parameters: fixed effects, entries of theta, and sigma."""
@@ -659,16 +702,20 @@ class LinearMixedModel:
 
         Parameters
         ----------
-        kind : {"response", "pearson", "scaled", "marginal", "cholesky", "symmetric"}
+        kind : {"response", "pearson", "scaled", "studentized", "marginal", "cholesky", \
+"symmetric"}
             ``response``: ``y - fitted``; ``pearson``: times the root of the prior weights;
-            ``scaled``: that over sigma; ``marginal``: ``y - X beta``; ``cholesky`` and
-            ``symmetric``: marginal residuals whitened with V, see `MarginalCovariance.whiten`.
+            ``scaled``: that over sigma; ``studentized``: ``y - fitted`` over its estimated
+            standard deviation ``sigma sqrt((1 - h) / w)``, with the leverage h and the prior
+            weight w; ``marginal``: ``y - X beta``; ``cholesky`` and ``symmetric``: marginal
+            residuals whitened with V, see `MarginalCovariance.whiten`.
 
         Returns
         -------
         Series, length n
             With the data's row labels. ``response`` and ``marginal`` are in units of the response;
-            ``pearson`` too, at unit weight; the others have no units.
+            ``pearson`` too, at unit weight; the others have no units. A studentized residual is
+            NaN where the leverage is one: such a row determines its own fitted value.
 
         Raises
         ------
@@ -680,7 +727,9 @@ class LinearMixedModel:
         Houseman, E. A., Ryan, L. M. and Coull, B. A. (2004). Cholesky residuals for assessing
         normal errors in a linear model with correlated outcomes. Journal of the American
         Statistical Association 99, 383-394. ``response``, ``pearson`` and ``scaled`` are those of
-        R's lme4.
+        R's lme4. ``studentized``: Nobre, J. S. and Singer, J. M. (2007). Residual analysis for
+        linear mixed models. Biometrical Journal 49, 863-875; sigma is estimated from all rows
+        (internally studentized), as in ``rstandard`` of R.
 
         Examples
         --------
@@ -695,6 +744,110 @@ class LinearMixedModel:
         from mixedeffects.residuals import residuals
 
         return pd.Series(residuals(self, kind), index=self.frame.index, name=f"{kind} residual")
+
+    def leverage(self, kind: str = "total") -> pd.Series:
+        """Leverages: the diagonal of the matrix that maps the response to the fitted values.
+
+        Parameters
+        ----------
+        kind : {"total", "fixed", "random"}
+            ``total``: of the fitted values ``X beta + Z b``, ``hatvalues`` in R's lme4; ``fixed``:
+            of ``X beta``, the diagonal of ``X (X'V^-1X)^-1 X'V^-1``; ``random``: of ``Z b``,
+            their difference.
+
+        Returns
+        -------
+        Series, length n
+            With the data's row labels, without units: the change of a row's fitted value per unit
+            change of its response, the variances taken as known. ``total`` lies between 0 and 1
+            and sums to the effective number of parameters; ``fixed`` sums to p.
+
+        Raises
+        ------
+        ModelError
+            If the kind is not known.
+
+        References
+        ----------
+        Demidenko, E. and Stukel, T. A. (2005). Influence analysis for linear mixed-effects models.
+        Statistics in Medicine 24, 893-909. Nobre, J. S. and Singer, J. M. (2011). Leverage
+        analysis for linear mixed models. Journal of Applied Statistics 38, 1063-1072.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.leverage().head(3).round(3).tolist()
+        [0.229, 0.17, 0.127]
+        >>> round(float(m.leverage("fixed").sum()), 6)
+        2.0
+        """
+        from mixedeffects.leverage import leverage
+
+        return pd.Series(leverage(self, kind), index=self.frame.index, name=f"{kind} leverage")
+
+    def variogram(
+        self,
+        distance: Any,
+        by: str | None = None,
+        kind: str = "marginal",
+        bins: int | Sequence[float] | None = None,
+        max_pairs: int = 2_000_000,
+    ) -> Variogram:
+        """Semivariogram of the residuals within clusters, beside the one that V implies.
+
+        Where they differ systematically, V has the wrong form: residuals that grow more alike with
+        nearness than V allows, for instance, call for serial correlation or random slopes.
+
+        Parameters
+        ----------
+        distance : str or array, shape (n,)
+            Position of each row, such as a time: a column of the data or numbers. The distance of
+            two rows is the absolute difference.
+        by : str, optional
+            Pairs are those within a level of this grouping factor. By default within the connected
+            blocks of V, or the outermost factor if all rows are connected.
+        kind : {"marginal", "cholesky", "symmetric"}
+            Which residuals, see `resid`; whitened ones have the implied semivariogram 1.
+        bins : int or sequence of float, optional
+            Number of bins of equal width, or their edges. By default up to 20 different distances
+            have one bin each, and more are put into 12 bins.
+        max_pairs : int
+            If there are more pairs, so many are drawn, the same at every call; the object says so.
+
+        Returns
+        -------
+        Variogram
+            Its ``table`` has the columns ``distance``, ``n_pairs``, ``empirical`` and ``implied``;
+            ``plot()`` draws them.
+
+        Raises
+        ------
+        DataError
+            If the distances are missing, not finite or not numbers.
+        ModelError
+            If another argument is not what it should be, or no cluster has two rows.
+
+        References
+        ----------
+        Diggle, P. J., Heagerty, P., Liang, K.-Y. and Zeger, S. L. (2002). Analysis of Longitudinal
+        Data, 2nd ed., section 3.4. Oxford University Press. For whitened residuals: Fitzmaurice,
+        G. M., Laird, N. M. and Ware, J. H. (2011). Applied Longitudinal Analysis, 2nd ed., chapter
+        10. Wiley.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.variogram("Days").table.head(3).round(1)
+           distance  n_pairs  empirical  implied
+        0       1.0      162      485.4    672.5
+        1       2.0      144      733.9    725.1
+        2       3.0      126      919.4    812.8
+        """
+        from mixedeffects.variogram import variogram
+
+        return variogram(self, distance, by, kind, bins, max_pairs)
 
     # --- inference -----------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mixedeffects.covariance.design import z_times
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.conditional import term_modes
+from mixedeffects.leverage import leverage
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -18,7 +19,18 @@ __all__ = ["RESIDUAL_KINDS", "fitted_values", "fixed_part", "residuals"]
 
 Matrix = NDArray[np.float64]
 
-RESIDUAL_KINDS = ("response", "pearson", "scaled", "marginal", "cholesky", "symmetric")
+RESIDUAL_KINDS = (
+    "response",
+    "pearson",
+    "scaled",
+    "studentized",
+    "marginal",
+    "cholesky",
+    "symmetric",
+)
+
+#: A row whose leverage is one but for rounding has no residual to speak of.
+_NO_RESIDUAL = 1e-10
 
 
 def fixed_part(model: LinearMixedModel) -> Matrix:
@@ -44,13 +56,16 @@ def residuals(model: LinearMixedModel, kind: str) -> Matrix:
     ModelError
         If the kind is not one of `RESIDUAL_KINDS`.
     """
-    if kind in ("response", "pearson", "scaled"):
+    if kind in ("response", "pearson", "scaled", "studentized"):
         out: Matrix = model.y - model.fitted.to_numpy()
         if kind == "response":
             return out
         if model.frame.weights is not None:
             out = out * np.sqrt(model.frame.weights)
-        return out / model.sigma if kind == "scaled" else out
+        if kind == "pearson":
+            return out
+        out = out / model.sigma
+        return out if kind == "scaled" else out / np.sqrt(_shares_left(model))
     if kind in ("marginal", "cholesky", "symmetric"):
         marginal = model.y - fixed_part(model)
         if kind == "marginal":
@@ -60,3 +75,9 @@ def residuals(model: LinearMixedModel, kind: str) -> Matrix:
         f"Residual kind {kind!r} is not known; there are "
         f"{', '.join(repr(known) for known in RESIDUAL_KINDS)}."
     )
+
+
+def _shares_left(model: LinearMixedModel) -> Matrix:
+    """One minus the leverage, NaN where the row determines its own fitted value."""
+    left = 1.0 - leverage(model, "total")
+    return np.where(left > _NO_RESIDUAL, left, np.nan)

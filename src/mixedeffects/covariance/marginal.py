@@ -22,16 +22,17 @@ from numpy.typing import NDArray
 
 from mixedeffects.covariance.components import check_sigma
 from mixedeffects.covariance.design import random_effects_matrix, z_times, z_transpose_times
+from mixedeffects.covariance.export import save_matrix
 from mixedeffects.covariance.gls import GLSResult, gls
 from mixedeffects.covariance.groups import (
     ConnectedBlocks,
     check_nesting,
-    contiguous_spans,
     find_factor,
     rows_of_levels,
 )
 from mixedeffects.covariance.operator import CovarianceOperator, number_array
 from mixedeffects.covariance.parts import CovarianceParts, split_by_source
+from mixedeffects.covariance.pictures import PictureOfV, plot_V
 from mixedeffects.covariance.random_effects import RandomEffectsCovariance
 from mixedeffects.covariance.residual import ResidualCovariance
 from mixedeffects.covariance.sampling import draw
@@ -553,10 +554,45 @@ class MarginalCovariance(CovarianceOperator):
 
     # --- to look at ------------------------------------------------------------------------
 
+    def save(self, path: Any, level: Any = None, by: str | None = None) -> None:
+        """Write V, or the block of one level, to a file.
+
+        Parameters
+        ----------
+        path : str or path
+            Ending in ``.npz`` (scipy sparse), ``.mtx`` (Matrix Market, for R among others) or
+            ``.csv`` (all entries, labelled by the data's row labels).
+        level, by
+            As for `block`; by default all of V.
+
+        Raises
+        ------
+        DataError
+            If the ending is not one of these, or there is no such folder.
+        ModelError
+            As for `block` and `sparse`, or if a csv file would be larger than 1 GB.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import pandas as pd
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "V.csv"
+        ...     m.V.save(path, level="308")
+        ...     pd.read_csv(path, index_col=0).shape
+        (10, 10)
+        """
+        save_matrix(self if level is None else self.block(level, by), path)
+
     def plot(
         self, level: Any = None, by: str | None = None, *, ax: Any = None, **options: Any
     ) -> Any:
         """Picture of V, or of one level's block with the numbers in its cells.
+
+        V is never formed: where there are more rows than pixels, each pixel shows the exact mean
+        of the cells it stands for, and the picture says how many they are.
 
         Parameters
         ----------
@@ -566,7 +602,7 @@ class MarginalCovariance(CovarianceOperator):
         ax : matplotlib Axes, optional
             Where to draw.
         **options
-            Passed on to `mixedeffects.plot.matrix`.
+            Passed on to `mixedeffects.plot.covariance`.
 
         Returns
         -------
@@ -588,21 +624,11 @@ class MarginalCovariance(CovarianceOperator):
         >>> ax.images[0].get_array().shape
         (10, 10)
         """
-        from mixedeffects.display import plots
+        return plot_V(self, level, by, ax, options)
 
-        if level is None:
-            options.setdefault("title", "V, marginal covariance of the response")
-            matrix = self.sparse()
-            term = self._terms[-1] if by is None else find_factor(self._terms, by)
-            codes = term.codes
-            if by is not None:
-                order = np.argsort(codes, kind="stable")
-                matrix, codes = matrix[order][:, order], codes[order]
-            options.setdefault("groups", contiguous_spans(term, codes))
-            return plots.covariance(matrix, ax=ax, **options)
-        factor = "" if by is None else f"{by} "
-        options.setdefault("title", f"V of {factor}{level}")
-        return plots.covariance(self.block(level, by), ax=ax, **options)
+    def _as_picture(self, rows: NDArray[np.intp] | None = None) -> PictureOfV:
+        """What `mixedeffects.plot` draws: some rows, or all."""
+        return PictureOfV(self._terms, self._blocks, self._diagonal, rows)
 
     def __repr__(self) -> str:
         groups = "; ".join(f"{t.label} ({t.n_levels} levels)" for t in self._terms)

@@ -189,6 +189,9 @@ class RandomEffectsCovariance:
             groups.append((term.label, start, stop))
             start = stop
         options.setdefault("title", "G, covariance of the random effects")
+        # Of slopes too, the blocks are in several units.
+        if all(term.columns == ("(Intercept)",) for term in self._terms):
+            options.setdefault("units", "response units²")
         return plots.covariance(self.sparse(), ax=ax, groups=groups, **options)
 
     def __repr__(self) -> str:

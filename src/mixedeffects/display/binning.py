@@ -24,11 +24,14 @@ class Binned:
         Rows n and columns m of the matrix itself.
     cells : tuple of int
         Rows and columns of the matrix per pixel; ``(1, 1)`` if nothing was reduced.
+    shows : str
+        What a pixel shows of its cells.
     """
 
     pixels: NDArray[np.float64]
     shape: tuple[int, int]
     cells: tuple[int, int]
+    shows: str = "value of largest magnitude"
 
     @property
     def is_reduced(self) -> bool:
@@ -37,7 +40,7 @@ class Binned:
 
 
 def bin_matrix(
-    matrix: NDArray[np.float64] | Any,
+    matrix: Any,
     max_rows: int,
     max_columns: int,
     kind: Literal["values", "pattern"] = "values",
@@ -46,14 +49,14 @@ def bin_matrix(
 
     Parameters
     ----------
-    matrix : ndarray or scipy sparse array, shape (n, m)
+    matrix : ndarray, scipy sparse array or `PictureOfV`, shape (n, m)
         The matrix; a sparse one costs memory for its nonzeros and for the pixels only.
     max_rows, max_columns : int
         Largest number of pixels in each direction.
     kind : {"values", "pattern"}
         ``"values"`` keeps, of each rectangle, the value of largest magnitude with its sign (the
         positive one of two equal magnitudes; NaN if there is one). ``"pattern"`` gives the share
-        of its cells that are not zero.
+        of its cells that are not zero. A `PictureOfV` gives the mean of the cells instead.
 
     Returns
     -------
@@ -70,6 +73,10 @@ def bin_matrix(
     """
     n, m = matrix.shape
     cells = (-(-n // max_rows), -(-m // max_columns))
+    if hasattr(matrix, "block_means"):
+        size = max(cells)
+        pixels = matrix.dense() if size == 1 else matrix.block_means(size)
+        return Binned(pixels, (n, m), (size, size), "mean")
     if sparse.issparse(matrix):
         pixels = _bin_sparse(matrix, cells, kind)
     elif kind == "pattern":
@@ -82,6 +89,7 @@ def bin_matrix(
         )
     if kind == "pattern":
         pixels /= np.outer(_bin_sizes(n, cells[0]), _bin_sizes(m, cells[1]))
+        return Binned(pixels, (n, m), cells, "share of nonzeros")
     return Binned(pixels, (n, m), cells)
 
 

@@ -23,7 +23,7 @@ Span = tuple[Hashable, int, int]
 Groups = Sequence[Span] | dict[str, Sequence[Span]]
 
 # Numbers are written up to this many rows and columns; on request, into this many cells.
-LARGEST_ANNOTATED = 12
+LARGEST_ANNOTATED = 30
 MOST_NUMBERS = 10_000
 
 
@@ -49,8 +49,8 @@ def matrix(
 
     Blue is positive, red negative, and white is exactly zero: even the smallest entry has a tint.
     A matrix with more than ``max_pixels`` rows or columns is reduced, without being made dense, to
-    pixels that show the entry of largest magnitude among the cells they stand for; the line above
-    the picture then says how many cells that is.
+    pixels that show the entry of largest magnitude among the cells they stand for (of ``m.V``,
+    which is not formed, their mean); the line above the picture then says how many cells that is.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def matrix(
         Whether to draw the colour scale. If no value is below the centre, only its upper half is
         shown.
     annotate : bool, optional
-        Whether to write the numbers into the cells, zero as a dot. By default up to 12 x 12 where
+        Whether to write the numbers into the cells, zero as a dot. By default up to 30 x 30 where
         there is room to read them.
 
     Returns
@@ -113,6 +113,8 @@ def matrix(
     (12, 3)
     """
     _require_matplotlib()
+    if kind == "values" and hasattr(A, "_as_picture"):
+        A = A._as_picture()
     values, own_rows, own_columns = _as_matrix(A)
     if kind not in ("values", "pattern"):
         raise ModelError(f"kind must be 'values' or 'pattern', not {kind!r}.")
@@ -142,7 +144,7 @@ def matrix(
     picture.label_axis(sheet, "rows", row_labels)
     above = picture.draw_column_groups(sheet, spans["columns"])
     beside = picture.draw_row_groups(sheet, spans["rows"])
-    picture.write_heading(sheet, title, _dimensions(binned, kind), above)
+    picture.write_heading(sheet, title, _dimensions(binned), above)
     if colorbar:
         what = label or ("share of nonzeros" if kind == "pattern" else None)
         text = f"{what} ({units})" if what and units else what or units or ""
@@ -216,7 +218,7 @@ def covariance(
     if _is_blocks(V):
         V, found = _assemble(list(V))
         groups = groups or found
-    values, own, _ = _as_matrix(V)
+    values, own, _ = _as_matrix(V._as_picture() if hasattr(V, "_as_picture") else V)
     if values.shape[0] != values.shape[1]:
         raise ModelError(
             f"A covariance matrix is square, but this one is {values.shape[0]:,} x "
@@ -254,6 +256,8 @@ def _as_matrix(A: Any) -> tuple[Any, list[str] | None, list[str] | None]:
     """Return a dense or sparse matrix of float64 with the labels a DataFrame brings along."""
     rows = columns = None
     values: Any
+    if hasattr(A, "block_means"):
+        return A, None, None
     if isinstance(A, pd.DataFrame):
         rows, columns = _index_labels(A.index), _index_labels(A.columns)
     elif not sparse.issparse(A) and callable(getattr(A, "sparse", None)):
@@ -275,7 +279,8 @@ def _as_matrix(A: Any) -> tuple[Any, list[str] | None, list[str] | None]:
 
 def _index_labels(index: pd.Index) -> list[str] | None:
     # The default numbering says no more than the positions do.
-    return None if isinstance(index, pd.RangeIndex) else [_text(value) for value in index]
+    default = isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1
+    return None if default else [_text(value) for value in index]
 
 
 def _text(label: Hashable) -> str:
@@ -315,7 +320,9 @@ def _spans(groups: Groups | None, n: int, m: int) -> dict[str, list[tuple[str, i
 
 
 def _is_blocks(V: Any) -> bool:
-    if isinstance(V, np.ndarray | pd.DataFrame) or sparse.issparse(V) or hasattr(V, "sparse"):
+    if isinstance(V, np.ndarray | pd.DataFrame) or sparse.issparse(V):
+        return False
+    if hasattr(V, "sparse") or hasattr(V, "block_means"):
         return False
     if isinstance(V, list | tuple):
         return bool(V) and isinstance(V[0], tuple) and len(V[0]) == 3 and np.ndim(V[0][2]) == 2
@@ -346,6 +353,8 @@ def _assemble(blocks: list[tuple[Hashable, Any, Any]]) -> tuple[Any, list[Span] 
 
 
 def _correlations(V: Any) -> Any:
+    if hasattr(V, "correlations"):
+        return V.correlations()
     variances = np.asarray(V.diagonal(), dtype=np.float64)
     if np.any(variances < 0):
         place = int(np.argmin(variances))
@@ -361,10 +370,9 @@ def _correlations(V: Any) -> Any:
     return V * scale[:, None] * scale
 
 
-def _dimensions(binned: Binned, kind: str) -> str:
+def _dimensions(binned: Binned) -> str:
     n, m = binned.shape
     text = f"{n:,} x {m:,}"
     if not binned.is_reduced:
         return text
-    what = "share of nonzeros" if kind == "pattern" else "value of largest magnitude"
-    return f"{text}, each pixel {binned.cells[0]:,} x {binned.cells[1]:,} cells\n({what})"
+    return f"{text}, each pixel {binned.cells[0]:,} x {binned.cells[1]:,} cells\n({binned.shows})"

@@ -1,0 +1,69 @@
+"""Drawing a semivariogram; matplotlib is imported only when one is drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixedeffects.display.plots import _require_matplotlib
+
+if TYPE_CHECKING:
+    from mixedeffects.variogram import Variogram
+
+__all__ = ["draw_variogram"]
+
+EMPIRICAL = "#2166ac"
+IMPLIED = "#b2182b"
+FAINT = "#6b6b6b"
+
+
+def draw_variogram(variogram: Variogram, ax: Any, units: str | None) -> Any:
+    """Points for what the residuals show, a line for what V implies.
+
+    Parameters
+    ----------
+    variogram : Variogram
+        What to draw.
+    ax : matplotlib.axes.Axes or None
+        Where to draw; None makes a figure.
+    units : str or None
+        Squared units of the response.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    _require_matplotlib()
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
+    table = variogram.table
+    share = table["n_pairs"] / table["n_pairs"].max()
+    ax.scatter(
+        table["distance"],
+        table["empirical"],
+        s=np.maximum(70.0 * share, 8.0),
+        color=EMPIRICAL,
+        label="residuals (area: number of pairs)",
+        zorder=3,
+    )
+    ax.plot(table["distance"], table["implied"], color=IMPLIED, linewidth=1.6, label="implied by V")
+    ax.set_ylim(0.0, 1.25 * max(table["empirical"].max(), table["implied"].max()))
+    name = variogram.distance
+    ax.set_xlabel(name if name == "distance" else f"difference in {name}")
+    whitened = variogram.kind != "marginal"
+    unit = "" if units is None or whitened else f" ({units})"
+    ax.set_ylabel(f"semivariance{unit}")
+    head, _, pairs = variogram.sentence().partition(": ")
+    ax.set_title(f"{head}\n", loc="left", fontsize=10)
+    ax.text(0.0, 1.02, pairs, transform=ax.transAxes, fontsize=8, color=FAINT)
+    ax.legend(frameon=False, fontsize=8.5, loc="upper left", ncols=2)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
