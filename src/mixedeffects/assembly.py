@@ -50,7 +50,7 @@ def assemble(
         names = ", ".join(f"{terms[t].label} ({terms[t].n_levels:,})" for t in error.members)
         raise ModelError(
             f"The random effects of {names} are crossed with those eliminated first. Even in a "
-            f"good order they need a dense matrix with {error.size:,} rows, {error.gigabytes:,.0f} "
-            "GB in all, more than this machine has. Use fewer levels, or a factor that contains the "
-            "others."
+            f"good order they need a dense matrix with {error.size:,} rows, "
+            f"{error.gigabytes:,.0f} GB in all, more than this machine has. Use fewer levels, or a "
+            "factor that contains the others."
         ) from None
