@@ -21,7 +21,7 @@ from mixedeffects.engine import (
 )
 from mixedeffects.engine.basis import lower_factor, make_basis, orthonormal_fixed
 from mixedeffects.engine.crossproducts import replace_response
-from mixedeffects.engine.objective import average_information, deviance, evaluate
+from mixedeffects.engine.objective import deviance, evaluate
 from mixedeffects.engine.parameters import T_to_theta, lower_entries, n_parameters, theta_to_T
 from mixedeffects.engine.threads import blas_threads
 from mixedeffects.engine.trust_region import secant_update
@@ -124,7 +124,7 @@ def test_average_information_from_its_definition(design: Design, reml: bool) -> 
     star = design
     T = theta_to_T(design.theta, design.columns)
     here = evaluate(A, [A.basis.engine_factor(t, f) for t, f in enumerate(T)], reml)
-    AI = average_information(here)
+    AI = here.information
     # Densely, in the engine's basis: y'P V_k P V_l P y / sigma^2 with sigma profiled out.
     _, y, X, z, w = make_basis(star.y, star.X, [t.z for t in star.terms], star.weights)
     n = len(y)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "arrays.hpp"
+#include "parallel.hpp"
 
 #include <algorithm>
 #include <stdexcept>
@@ -114,41 +115,48 @@ inline void assemble_levels(Offsets start, Codes order, ConstDoubles z, ConstDou
     std::int64_t head = 0;
     for (auto &h : head_z) head += static_cast<std::int64_t>(h.shape(1));
     nb::gil_scoped_release release;
-    std::fill(diag.data(), diag.data() + diag.size(), 0.0);
-    std::fill(panel.data(), panel.data() + panel.size(), 0.0);
-    std::vector<std::int32_t> position(n_rest, 0);
+    const std::int64_t n_columns = k + head + static_cast<std::int64_t>(rest_z.size()) + n_border;
+    const int threads =
+        worthwhile_threads(8.0 * static_cast<double>(order.shape(0)) * k * n_columns);
     with_block_size(k, [&](auto constant) {
         constexpr int K = decltype(constant)::value;
-        Eigen::Matrix<double, K, 1> wz(k);
-        for (std::int64_t i = 0; i < n_levels; ++i) {
-            const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
-            for (std::int64_t c = 0; c < m - n_border; ++c)
-                position[ind.data()[begin + c]] = static_cast<std::int32_t>(c);
-            SquareMap<K> D(diag.data() + i * k * k, k, k);
-            PanelMap<K> G(panel.data() + k * (head * i + begin), k, head + m);
-            for (std::int64_t s = start.data()[i]; s < start.data()[i + 1]; ++s) {
-                const std::int64_t row = order.data()[s];
-                Eigen::Map<const Eigen::Matrix<double, K, 1>> zi(z.data() + row * k, k);
-                wz = weighted ? Eigen::Matrix<double, K, 1>(weights.data()[row] * zi)
-                              : Eigen::Matrix<double, K, 1>(zi);
-                D.noalias() += wz * zi.transpose();
-                std::int64_t column = 0;
-                for (auto &h : head_z) {
-                    const std::int64_t kh = static_cast<std::int64_t>(h.shape(1));
-                    for (std::int64_t a = 0; a < kh; ++a)
-                        G.col(column++) += wz * h.data()[row * kh + a];
+        auto range = [&](int, std::int64_t first, std::int64_t last) {
+            std::vector<std::int32_t> position(n_rest, 0);
+            Eigen::Matrix<double, K, 1> wz(k);
+            for (std::int64_t i = first; i < last; ++i) {
+                const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
+                for (std::int64_t c = 0; c < m - n_border; ++c)
+                    position[ind.data()[begin + c]] = static_cast<std::int32_t>(c);
+                SquareMap<K> D(diag.data() + i * k * k, k, k);
+                PanelMap<K> G(panel.data() + k * (head * i + begin), k, head + m);
+                D.setZero();
+                G.setZero();
+                for (std::int64_t s = start.data()[i]; s < start.data()[i + 1]; ++s) {
+                    const std::int64_t row = order.data()[s];
+                    Eigen::Map<const Eigen::Matrix<double, K, 1>> zi(z.data() + row * k, k);
+                    wz = weighted ? Eigen::Matrix<double, K, 1>(weights.data()[row] * zi)
+                                  : Eigen::Matrix<double, K, 1>(zi);
+                    D.noalias() += wz * zi.transpose();
+                    std::int64_t column = 0;
+                    for (auto &h : head_z) {
+                        const std::int64_t kh = static_cast<std::int64_t>(h.shape(1));
+                        for (std::int64_t a = 0; a < kh; ++a)
+                            G.col(column++) += wz * h.data()[row * kh + a];
+                    }
+                    for (std::size_t g = 0; g < rest_codes.size(); ++g) {
+                        const std::int64_t kg = static_cast<std::int64_t>(rest_z[g].shape(1));
+                        const std::int64_t at =
+                            head + position[rest_first[g].data()[rest_codes[g].data()[row]]];
+                        for (std::int64_t a = 0; a < kg; ++a)
+                            G.col(at + a) += wz * rest_z[g].data()[row * kg + a];
+                    }
+                    for (std::int64_t c = 0; c < n_border; ++c)
+                        G.col(head + m - n_border + c) += wz * border.data()[row * n_border + c];
                 }
-                for (std::size_t g = 0; g < rest_codes.size(); ++g) {
-                    const std::int64_t kg = static_cast<std::int64_t>(rest_z[g].shape(1));
-                    const std::int64_t at =
-                        head + position[rest_first[g].data()[rest_codes[g].data()[row]]];
-                    for (std::int64_t a = 0; a < kg; ++a)
-                        G.col(at + a) += wz * rest_z[g].data()[row * kg + a];
-                }
-                for (std::int64_t c = 0; c < n_border; ++c)
-                    G.col(head + m - n_border + c) += wz * border.data()[row * n_border + c];
             }
-        }
+        };
+        parallel_ranges(
+            n_levels, threads, [&](std::int64_t i) { return double(start.data()[i]); }, range);
     });
 }
 

@@ -1,5 +1,6 @@
 #include "assembly.hpp"
 #include "bindings.hpp"
+#include "thin.hpp"
 
 void kernels::bind_assembly(nb::module_ &module) {
     module.def("rows_by_level", &rows_by_level);
@@ -10,4 +11,6 @@ void kernels::bind_assembly(nb::module_ &module) {
     module.def("assemble_remainder", &assemble_remainder);
     module.def("group_sums", &group_sums);
     module.def("expand_levels", &expand_levels);
+    module.def("thin_cross", &thin_cross);
+    module.def("thin_times", &thin_times);
 }

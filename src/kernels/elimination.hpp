@@ -165,46 +165,133 @@ inline void subtract_from_outer(ConstDoubles U, Offsets ptr, std::int64_t head, 
     }
 }
 
+// Rows that a chain factor's panels refer to: those of the factors further out, one level each, and
+// those of the remainder; `columns` values a row.
+template <class Array> struct OuterRows {
+    const std::vector<Codes> &parents;
+    std::vector<Array> &outer;
+    Offsets ptr;
+    Codes ind;
+    std::int64_t columns, n_remainder;
+    std::int64_t head = 0;
+
+    OuterRows(const std::vector<Codes> &parents_, std::vector<Array> &outer_, Offsets ptr_,
+              Codes ind_, const Array &remainder)
+        : parents(parents_), outer(outer_), ptr(ptr_), ind(ind_),
+          columns(static_cast<std::int64_t>(remainder.shape(1))),
+          n_remainder(static_cast<std::int64_t>(remainder.shape(0))) {
+        for (auto &o : outer) head += static_cast<std::int64_t>(o.shape(1));
+    }
+
+    // Where the panel of level i, of k rows, starts.
+    std::int64_t panel(std::int64_t i, std::int64_t k) const {
+        return k * (head * i + ptr.data()[i]);
+    }
+
+    // Calls visit(panel column, row) for level i; rows of the remainder are taken from `remainder`.
+    template <class Value, class Visit>
+    void visit(std::int64_t i, Value *remainder, Visit &&visit) const {
+        std::int64_t column = 0;
+        for (std::size_t g = 0; g < outer.size(); ++g) {
+            const std::int64_t ko = static_cast<std::int64_t>(outer[g].shape(1));
+            const std::int64_t j = parents[g].data()[i];
+            for (std::int64_t a = 0; a < ko; ++a, ++column)
+                visit(column, outer[g].data() + (j * ko + a) * columns);
+        }
+        for (std::int64_t c = ptr.data()[i]; c < ptr.data()[i + 1]; ++c, ++column) {
+            const std::int64_t at = ind.data()[c];
+            if (at >= n_remainder) break;
+            visit(column, remainder + at * columns);
+        }
+    }
+
+    // Work of all levels, for the number of threads. Levels that share a level further out must
+    // not write to it at the same time.
+    int threads(std::int64_t k, bool writes) const {
+        if (writes && !outer.empty()) return 1;
+        const std::int64_t n_levels = static_cast<std::int64_t>(ptr.shape(0)) - 1;
+        const double rows = static_cast<double>(ptr.data()[n_levels] + (head + k) * n_levels);
+        return worthwhile_threads(4.0 * rows * k * columns);
+    }
+};
+
+// x (k x columns, row-major) <- L^-1 x, or L^-T x; L is row-major.
+template <int K>
+void solve_small(bool transpose, std::int64_t k_, const double *L, double *x,
+                 std::int64_t columns) {
+    const std::int64_t k = K == Eigen::Dynamic ? k_ : K;
+    for (std::int64_t step = 0; step < k; ++step) {
+        const std::int64_t a = transpose ? k - 1 - step : step;
+        for (std::int64_t earlier = 0; earlier < step; ++earlier) {
+            const std::int64_t b = transpose ? k - 1 - earlier : earlier;
+            const double factor = transpose ? L[b * k + a] : L[a * k + b];
+            for (std::int64_t c = 0; c < columns; ++c)
+                x[a * columns + c] -= factor * x[b * columns + c];
+        }
+        const double inverse = 1.0 / L[a * k + a];
+        for (std::int64_t c = 0; c < columns; ++c) x[a * columns + c] *= inverse;
+    }
+}
+
+// out (k x columns) <- T x, or T' x.
+template <int K>
+void multiply_small(bool transpose, std::int64_t k_, const double *T, const double *x, double *out,
+                    std::int64_t columns) {
+    const std::int64_t k = K == Eigen::Dynamic ? k_ : K;
+    for (std::int64_t a = 0; a < k; ++a)
+        for (std::int64_t c = 0; c < columns; ++c) {
+            double sum = 0.0;
+            for (std::int64_t b = 0; b < k; ++b)
+                sum += (transpose ? T[b * k + a] : T[a * k + b]) * x[b * columns + c];
+            out[a * columns + c] = sum;
+        }
+}
+
+// Runs body(thread, first, last, remainder) over the levels; threads other than the first add up
+// what they write to the remainder's rows on the side.
+template <class Array, class Body>
+void over_levels(const OuterRows<Array> &rows, std::int64_t k, double *remainder, Body &&body) {
+    const std::int64_t n_levels = static_cast<std::int64_t>(rows.ptr.shape(0)) - 1;
+    const std::int64_t size = rows.n_remainder * rows.columns;
+    const int threads = rows.threads(k, true);
+    std::vector<std::vector<double>> aside(threads);
+    parallel_ranges(
+        n_levels, threads,
+        [&](std::int64_t i) { return double(rows.ptr.data()[i] + (rows.head + k) * i); },
+        [&](int thread, std::int64_t first, std::int64_t last) {
+            if (thread > 0) aside[thread].assign(size, 0.0);
+            body(first, last, thread > 0 ? aside[thread].data() : remainder);
+        });
+    for (int thread = 1; thread < threads; ++thread)
+        for (std::int64_t t = 0; t < size; ++t) remainder[t] += aside[thread][t];
+}
+
 // Forward substitution of one factor: solved[i] = L^-1 T' rhs[i], and what follows from it is taken
-// off the right-hand sides of the outer factors and of the remainder (rows below n_remainder only).
+// off the right-hand sides of the outer factors and of the remainder (the rows it has).
 inline void forward_levels(ConstDoubles T, ConstDoubles L, ConstDoubles U, Offsets ptr, Codes ind,
                            std::vector<Codes> parents, ConstDoubles rhs, Doubles solved,
                            std::vector<Doubles> outer_rhs, Doubles remainder_rhs) {
     const std::int64_t k = static_cast<std::int64_t>(T.shape(0));
-    const std::int64_t n_levels = static_cast<std::int64_t>(ptr.shape(0)) - 1;
-    const std::int64_t columns = static_cast<std::int64_t>(rhs.shape(2));
-    const std::int64_t n_remainder = static_cast<std::int64_t>(remainder_rhs.shape(0));
-    std::int64_t head = 0;
-    for (auto &o : outer_rhs) head += static_cast<std::int64_t>(o.shape(1));
+    const OuterRows<Doubles> rows(parents, outer_rhs, ptr, ind, remainder_rhs);
+    const std::int64_t columns = rows.columns;
     nb::gil_scoped_release release;
-    RowMajorMatrix scaled(k, columns);
-    ConstRowMajorMap t(T.data(), k, k);
-    for (std::int64_t i = 0; i < n_levels; ++i) {
-        ConstRowMajorMap r(rhs.data() + i * k * columns, k, columns);
-        ConstRowMajorMap Li(L.data() + i * k * k, k, k);
-        RowMajorMap f(solved.data() + i * k * columns, k, columns);
-        scaled.noalias() = t.transpose() * r;
-        Li.triangularView<Eigen::Lower>().solveInPlace(scaled);
-        f = scaled;
-        const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
-        const double *u = U.data() + k * (head * i + begin);
-        auto subtract = [&](const double *uc, double *to) {
-            for (std::int64_t a = 0; a < k; ++a)
-                for (std::int64_t c = 0; c < columns; ++c) to[c] -= uc[a] * scaled(a, c);
-        };
-        std::int64_t column = 0;
-        for (std::size_t g = 0; g < outer_rhs.size(); ++g) {
-            const std::int64_t ko = static_cast<std::int64_t>(outer_rhs[g].shape(1));
-            const std::int64_t j = parents[g].data()[i];
-            for (std::int64_t a = 0; a < ko; ++a, ++column)
-                subtract(u + column * k, outer_rhs[g].data() + (j * ko + a) * columns);
-        }
-        for (std::int64_t c = 0; c < m; ++c) {
-            const std::int64_t at = ind.data()[begin + c];
-            if (at >= n_remainder) break;
-            subtract(u + (head + c) * k, remainder_rhs.data() + at * columns);
-        }
-    }
+    with_block_size(k, [&](auto constant) {
+        constexpr int K = decltype(constant)::value;
+        over_levels(rows, k, remainder_rhs.data(), [&](auto first, auto last, double *remainder) {
+            for (std::int64_t i = first; i < last; ++i) {
+                double *f = solved.data() + i * k * columns;
+                multiply_small<K>(true, k, T.data(), rhs.data() + i * k * columns, f, columns);
+                solve_small<K>(false, k, L.data() + i * k * k, f, columns);
+                const double *u = U.data() + rows.panel(i, k);
+                rows.visit(i, remainder, [&](std::int64_t column, double *to) {
+                    const std::int64_t ks = K == Eigen::Dynamic ? k : K;
+                    for (std::int64_t a = 0; a < ks; ++a)
+                        for (std::int64_t c = 0; c < columns; ++c)
+                            to[c] -= u[column * ks + a] * f[a * columns + c];
+                });
+            }
+        });
+    });
 }
 
 // Back substitution of one factor: effects[i] = T L^-T (solved[i] - U b), b = the effects of the
@@ -215,37 +302,32 @@ inline void backward_levels(ConstDoubles T, ConstDoubles L, ConstDoubles U, Offs
                             ConstDoubles remainder_effects) {
     const std::int64_t k = static_cast<std::int64_t>(T.shape(0));
     const std::int64_t n_levels = static_cast<std::int64_t>(ptr.shape(0)) - 1;
-    const std::int64_t columns = static_cast<std::int64_t>(solved.shape(2));
-    const std::int64_t n_remainder = static_cast<std::int64_t>(remainder_effects.shape(0));
-    std::int64_t head = 0;
-    for (auto &o : outer_effects) head += static_cast<std::int64_t>(o.shape(1));
+    const OuterRows<ConstDoubles> rows(parents, outer_effects, ptr, ind, remainder_effects);
+    const std::int64_t columns = rows.columns;
     nb::gil_scoped_release release;
-    RowMajorMatrix left(k, columns);
-    ConstRowMajorMap t(T.data(), k, k);
-    for (std::int64_t i = 0; i < n_levels; ++i) {
-        ConstRowMajorMap Li(L.data() + i * k * k, k, k);
-        left = ConstRowMajorMap(solved.data() + i * k * columns, k, columns);
-        const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
-        const double *u = U.data() + k * (head * i + begin);
-        auto subtract = [&](const double *uc, const double *b) {
-            for (std::int64_t a = 0; a < k; ++a)
-                for (std::int64_t c = 0; c < columns; ++c) left(a, c) -= uc[a] * b[c];
+    with_block_size(k, [&](auto constant) {
+        constexpr int K = decltype(constant)::value;
+        auto range = [&](int, std::int64_t first, std::int64_t last) {
+            std::vector<double> left(k * columns);
+            for (std::int64_t i = first; i < last; ++i) {
+                const double *f = solved.data() + i * k * columns;
+                std::copy(f, f + k * columns, left.begin());
+                const double *u = U.data() + rows.panel(i, k);
+                rows.visit(i, remainder_effects.data(), [&](std::int64_t column, const double *b) {
+                    const std::int64_t ks = K == Eigen::Dynamic ? k : K;
+                    for (std::int64_t a = 0; a < ks; ++a)
+                        for (std::int64_t c = 0; c < columns; ++c)
+                            left[a * columns + c] -= u[column * ks + a] * b[c];
+                });
+                solve_small<K>(true, k, L.data() + i * k * k, left.data(), columns);
+                multiply_small<K>(false, k, T.data(), left.data(),
+                                  effects.data() + i * k * columns, columns);
+            }
         };
-        std::int64_t column = 0;
-        for (std::size_t g = 0; g < outer_effects.size(); ++g) {
-            const std::int64_t ko = static_cast<std::int64_t>(outer_effects[g].shape(1));
-            const std::int64_t j = parents[g].data()[i];
-            for (std::int64_t a = 0; a < ko; ++a, ++column)
-                subtract(u + column * k, outer_effects[g].data() + (j * ko + a) * columns);
-        }
-        for (std::int64_t c = 0; c < m; ++c) {
-            const std::int64_t at = ind.data()[begin + c];
-            if (at >= n_remainder) break;
-            subtract(u + (head + c) * k, remainder_effects.data() + at * columns);
-        }
-        Li.transpose().triangularView<Eigen::Upper>().solveInPlace(left);
-        RowMajorMap(effects.data() + i * k * columns, k, columns).noalias() = t * left;
-    }
+        parallel_ranges(
+            n_levels, rows.threads(k, false),
+            [&](std::int64_t i) { return double(ptr.data()[i] + (rows.head + k) * i); }, range);
+    });
 }
 
 // One factor's share of A v: products with its diagonal blocks and panels, in both directions.
@@ -255,42 +337,38 @@ inline void multiply_levels(ConstDoubles diag, ConstDoubles panel, Offsets ptr, 
                             Doubles product, std::vector<Doubles> outer_product,
                             Doubles remainder_product) {
     const std::int64_t k = static_cast<std::int64_t>(diag.shape(1));
-    const std::int64_t n_levels = static_cast<std::int64_t>(ptr.shape(0)) - 1;
-    const std::int64_t columns = static_cast<std::int64_t>(v.shape(2));
-    const std::int64_t n_remainder = static_cast<std::int64_t>(remainder_v.shape(0));
-    std::int64_t head = 0;
-    for (auto &o : outer_v) head += static_cast<std::int64_t>(o.shape(1));
+    const OuterRows<Doubles> rows(parents, outer_product, ptr, ind, remainder_product);
+    const OuterRows<ConstDoubles> sources(parents, outer_v, ptr, ind, remainder_v);
+    const std::int64_t columns = rows.columns;
     nb::gil_scoped_release release;
-    for (std::int64_t i = 0; i < n_levels; ++i) {
-        const double *own = v.data() + i * k * columns;
-        double *out = product.data() + i * k * columns;
-        RowMajorMap(out, k, columns).noalias() +=
-            ConstRowMajorMap(diag.data() + i * k * k, k, k) * ConstRowMajorMap(own, k, columns);
-        const std::int64_t begin = ptr.data()[i], m = ptr.data()[i + 1] - begin;
-        const double *g_ = panel.data() + k * (head * i + begin);
-        auto both = [&](const double *gc, const double *from, double *to) {
-            for (std::int64_t a = 0; a < k; ++a)
-                for (std::int64_t c = 0; c < columns; ++c) {
-                    out[a * columns + c] += gc[a] * from[c];
-                    to[c] += gc[a] * own[a * columns + c];
-                }
-        };
-        std::int64_t column = 0;
-        for (std::size_t g = 0; g < outer_v.size(); ++g) {
-            const std::int64_t ko = static_cast<std::int64_t>(outer_v[g].shape(1));
-            const std::int64_t j = parents[g].data()[i];
-            for (std::int64_t a = 0; a < ko; ++a, ++column) {
-                const std::int64_t at = (j * ko + a) * columns;
-                both(g_ + column * k, outer_v[g].data() + at, outer_product[g].data() + at);
-            }
-        }
-        for (std::int64_t c = 0; c < m; ++c) {
-            const std::int64_t at = ind.data()[begin + c];
-            if (at >= n_remainder) break;
-            both(g_ + (head + c) * k, remainder_v.data() + at * columns,
-                 remainder_product.data() + at * columns);
-        }
-    }
+    with_block_size(k, [&](auto constant) {
+        constexpr int K = decltype(constant)::value;
+        over_levels(rows, k, remainder_product.data(),
+                    [&](auto first, auto last, double *remainder) {
+                        std::vector<double> own_product(k * columns);
+                        for (std::int64_t i = first; i < last; ++i) {
+                            const std::int64_t ks = K == Eigen::Dynamic ? k : K;
+                            const double *own = v.data() + i * k * columns;
+                            double *out = product.data() + i * k * columns;
+                            multiply_small<K>(false, k, diag.data() + i * k * k, own,
+                                              own_product.data(), columns);
+                            for (std::int64_t t = 0; t < ks * columns; ++t) out[t] += own_product[t];
+                            const double *g = panel.data() + rows.panel(i, k);
+                            rows.visit(i, remainder, [&](std::int64_t column, double *to) {
+                                for (std::int64_t a = 0; a < ks; ++a)
+                                    for (std::int64_t c = 0; c < columns; ++c)
+                                        to[c] += g[column * ks + a] * own[a * columns + c];
+                            });
+                            sources.visit(i, remainder_v.data(),
+                                          [&](std::int64_t column, const double *from) {
+                                              for (std::int64_t a = 0; a < ks; ++a)
+                                                  for (std::int64_t c = 0; c < columns; ++c)
+                                                      out[a * columns + c] +=
+                                                          g[column * ks + a] * from[c];
+                                          });
+                        }
+                    });
+    });
 }
 
 // A[:, columns] <- A[:, columns] (I (x) T) for one factor of the remainder, in place; T' if

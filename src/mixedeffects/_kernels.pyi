@@ -57,6 +57,10 @@ def assemble_remainder(
 ) -> None: ...
 def group_sums(codes: _Codes, z: _Doubles, values: _Doubles, sums: _Doubles, /) -> None: ...
 def expand_levels(codes: _Codes, z: _Doubles, effects: _Doubles, values: _Doubles, /) -> None: ...
+def thin_cross(X: _Doubles, Y: _Doubles, weights: _Doubles, product: _Doubles, /) -> None: ...
+def thin_times(
+    X: _Doubles, Q: _Doubles, alpha: float, add: bool, column: int, out: _Doubles, /
+) -> None: ...
 def eliminate_levels(
     T: _Doubles,
     diag: _Doubles,
@@ -219,3 +223,15 @@ def selected_inverse_fronts(
     B_sums: Sequence[_Doubles],
     /,
 ) -> None: ...
+def evaluate_single_factor(
+    T: _Doubles,
+    diag: _Doubles,
+    panel: _Doubles,
+    border: _Doubles,
+    with_fixed: bool,
+    N: _Doubles,
+    B: _Doubles,
+    CC: _Doubles,
+    information: _Doubles,
+    /,
+) -> tuple[float, float, float]: ...

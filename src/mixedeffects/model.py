@@ -234,11 +234,9 @@ class LinearMixedModel:
         #: Name of the data, where they have one.
         self.data_name = data_name
         #: How the optimiser got there and the evidence for it; an `Optimum`.
-        self.optimum = dataclasses.replace(
-            optimum,
-            structure=crossproducts.structure([term.group for term in frame.terms]),
-            curvature=self._smallest_curvature,
-        )
+        self.optimum = optimum
+        optimum.curvature = self._smallest_curvature
+        optimum.elimination = self._structure
         self._A = crossproducts
         self._data = data
         self._settings = settings
@@ -1212,6 +1210,9 @@ class LinearMixedModel:
     def _curvature(self) -> Curvature:
         with blas_threads(self._A.remainder.core_size):
             return observed_curvature(self._A, self.optimum, self.reml)
+
+    def _structure(self) -> tuple[str, ...]:
+        return self._A.structure([term.group for term in self.frame.terms])
 
     def _smallest_curvature(self) -> float:
         return self._curvature.smallest_eigenvalue(self._curvature.interior(self._A))

@@ -21,6 +21,8 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from mixedeffects import _kernels
+
 __all__ = [
     "Basis",
     "lower_factor",
@@ -34,6 +36,11 @@ Matrix = NDArray[np.float64]
 
 #: Share of a column that earlier ones do not explain, below which columns are only scaled.
 _NEARLY_SINGULAR = 1e-9
+#: The same, below which cross-products lose digits that matter.
+_WELL_CONDITIONED = 1e-2
+#: Columns up to which our own products of tall matrices are faster than a BLAS library's.
+_THIN = 8
+_NONE = np.empty(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +95,36 @@ class Basis:
 def lower_factor(factor: Matrix) -> Matrix:
     """Lower-triangular T with ``T T' = factor factor'`` and diagonal >= 0.
 
-    A QR factorisation of the transpose, so a singular covariance needs no special care.
+    A QR factorisation of the transpose where it is not triangular yet, so a singular covariance
+    needs no special care.
     """
-    R = np.asarray(np.linalg.qr(factor.T, mode="r"))
-    T = np.tril(R.T)
+    T = np.tril(factor)
+    if not np.array_equal(T, factor):
+        T = np.tril(np.asarray(np.linalg.qr(factor.T, mode="r")).T)
     signs = np.where(np.diag(T) < 0, -1.0, 1.0)
     return np.ascontiguousarray(T * signs + 0.0)
+
+
+def cross(X: Matrix, Y: Matrix, weights: Matrix | None) -> Matrix:
+    """``X'WY`` for tall matrices."""
+    if max(X.shape[1], Y.shape[1]) > _THIN:
+        return np.asarray(X.T @ (Y if weights is None else Y * weights[:, None]))
+    out = np.zeros((X.shape[1], Y.shape[1]))
+    _kernels.thin_cross(_c_order(X), _c_order(Y), _NONE if weights is None else weights, out)
+    return out
+
+
+def times(X: Matrix, Q: Matrix) -> Matrix:
+    """``X Q`` for a tall X."""
+    if max(X.shape[1], Q.shape[1]) > _THIN:
+        return np.asarray(X @ Q)
+    out = np.empty((X.shape[0], Q.shape[1]))
+    _kernels.thin_times(_c_order(X), _c_order(Q), 1.0, False, 0, out)
+    return out
+
+
+def _c_order(matrix: Matrix) -> Matrix:
+    return np.ascontiguousarray(matrix, dtype=np.float64)
 
 
 def orthonormal_columns(z: Matrix, weights: Matrix | None) -> tuple[Matrix, Matrix]:
@@ -101,53 +132,52 @@ def orthonormal_columns(z: Matrix, weights: Matrix | None) -> tuple[Matrix, Matr
 
     Where the columns are nearly collinear over the whole data, C only scales them.
     """
-    n, k = z.shape
+    k = z.shape[1]
     if k == 1 and weights is None and (z == 1.0).all():
         return z, np.ones((1, 1))
-    weighted = z if weights is None else z * weights[:, None]
-    gram = z.T @ weighted / n
-    size = np.sqrt(np.diag(gram))
-    size[size == 0.0] = 1.0
+    size, R = _root(z, weights)
     C = np.diag(1.0 / size)
-    if k > 1:
-        # Householder QR: cross-products would lose a slope whose values are all far from zero.
-        root = 1.0 if weights is None else np.sqrt(weights)[:, None]
-        R = np.asarray(np.linalg.qr(z * (root / size), mode="r")) / np.sqrt(n)
-        R = R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]
-        if np.diag(R).min() > _NEARLY_SINGULAR:
-            C = C @ scipy.linalg.solve_triangular(R, np.eye(k), lower=False)
-    return np.ascontiguousarray(z @ C), C
+    if k > 1 and np.diag(R).min() > _NEARLY_SINGULAR:
+        C = C @ scipy.linalg.solve_triangular(R, np.eye(k), lower=False)
+    return times(z, C), C
 
 
 def orthonormal_fixed(X: Matrix, weights: Matrix | None) -> tuple[Matrix, Matrix, float]:
-    """``(X Q, Q, log |det Q|)`` with ``(X Q)'W(X Q) = n I``; X has full column rank.
-
-    Cholesky orthogonalisation done twice is as accurate as Householder QR for columns that are not
-    nearly collinear, and several times faster on many rows.
-    """
+    """``(X Q, Q, log |det Q|)`` with ``(X Q)'W(X Q) = n I``; X has full column rank."""
     if X.shape[1] == 0:
         return X, np.zeros((0, 0)), 0.0
-    Q = _inverse_root(X, weights)
-    Q = Q @ _inverse_root(X @ Q, weights)
-    return X @ Q, Q, float(np.log(np.abs(np.diag(Q))).sum())
+    size, R = _root(X, weights)
+    Q = scipy.linalg.solve_triangular(R, np.eye(len(R)), lower=False) / size[:, None]
+    X_star = times(X, Q)
+    if np.diag(R).min() < _WELL_CONDITIONED:
+        # Once more: the first basis is orthonormal only up to the condition of X.
+        size, R = _root(X_star, weights)
+        again = scipy.linalg.solve_triangular(R, np.eye(len(R)), lower=False) / size[:, None]
+        Q = Q @ again
+        X_star = times(X_star, again)
+    return X_star, Q, float(np.log(np.abs(np.diag(Q))).sum())
 
 
-def _inverse_root(X: Matrix, weights: Matrix | None) -> Matrix:
-    """Upper-triangular Q that makes the columns of X Q orthonormal, up to rounding."""
-    n, p = X.shape
-    gram = X.T @ (X if weights is None else X * weights[:, None]) / n
+def _root(X: Matrix, weights: Matrix | None) -> tuple[Matrix, Matrix]:
+    """Sizes of the columns, and R upper triangular with ``X'WX = n size R'R size``.
+
+    By Cholesky of the cross-products where that is accurate, else by Householder QR: cross-products
+    would lose a slope whose values are all far from zero.
+    """
+    n, k = X.shape
+    gram = cross(X, X, weights) / n
     size = np.sqrt(np.diag(gram))
+    size[size == 0.0] = 1.0
+    scaled = gram / np.outer(size, size)
     try:
-        R = scipy.linalg.cholesky(gram / np.outer(size, size), lower=False)
+        R = np.asarray(scipy.linalg.cholesky(scaled, lower=False))
     except np.linalg.LinAlgError:
-        R = np.zeros((p, p))
-    if np.diag(R).min() < 1e-6:
+        R = np.zeros((k, k))
+    if np.diag(R).min() < _WELL_CONDITIONED:
         root = 1.0 if weights is None else np.sqrt(weights)[:, None]
-        R = np.linalg.qr(X * root / size, mode="r") / np.sqrt(n)
-    return (
-        np.asarray(scipy.linalg.solve_triangular(R, np.diag(np.ones(p)), lower=False))
-        / (size[:, None])
-    )
+        R = np.asarray(np.linalg.qr(X * (root / size), mode="r")) / np.sqrt(n)
+        R = R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]
+    return size, R
 
 
 def make_basis(
@@ -161,6 +191,7 @@ def make_basis(
     if weights is not None:
         weight_scale = float(weights.mean())
         weights = weights / weight_scale
+    X = _c_order(X)
     X_star, Q, log_det = orthonormal_fixed(X, weights)
     y_star, beta0, scale = standard_response(y, X_star, Q, weights)
     z_star, C = [], []
@@ -180,9 +211,8 @@ def standard_response(
     residual, beta0 = y, np.zeros(len(Q))
     # Twice, because the first projection of a large mean leaves rounding of its own size.
     for _ in range(2):
-        weighted = residual if weights is None else residual * weights
-        step = X_star.T @ weighted / n
-        residual = residual - X_star @ step
+        step = cross(X_star, residual[:, None], weights)[:, 0] / n
+        residual = residual - times(X_star, step[:, None])[:, 0]
         beta0 = beta0 + Q @ step
     weighted = residual if weights is None else residual * weights
     scale = float(np.sqrt(residual @ weighted / n))

@@ -20,7 +20,13 @@ from mixedeffects.engine.core import Core, CoreFactor, NotPositiveDefiniteError
 from mixedeffects.engine.crossproducts import ChainFactor, CrossProducts, RestFactor
 from mixedeffects.engine.fronts import Fronts
 
-__all__ = ["Factorisation", "NotPositiveDefiniteError", "SelectedInverse", "Solution"]
+__all__ = [
+    "Factorisation",
+    "NotPositiveDefiniteError",
+    "SelectedInverse",
+    "Solution",
+    "factor_T",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -106,7 +112,7 @@ class Factorisation:
 
     def __init__(self, A: CrossProducts, T: Sequence[Matrix]) -> None:
         self.A = A
-        self.T = tuple(_factor_T(f, T) for f in A.factors)
+        self.T = tuple(factor_T(f, T) for f in A.factors)
         self.eliminated: list[_Eliminated] = []
         self._remainder: _Remainder | None = self._eliminate()
         core = self._remainder.core
@@ -411,7 +417,7 @@ class Factorisation:
         return out
 
 
-def _factor_T(factor: ChainFactor | RestFactor, T: Sequence[Matrix]) -> Matrix:
+def factor_T(factor: ChainFactor | RestFactor, T: Sequence[Matrix]) -> Matrix:
     """The factor's T: block-diagonal over the terms that share its grouping."""
     if len(factor.members) == 1:
         return np.ascontiguousarray(T[factor.members[0].term])

@@ -4,12 +4,16 @@
     ML:    d = logdet M_q     +  n    (1 + log(2 pi rho^2/n))     - sum log w
 
 With ``c = Z'Py`` and ``B = Z'PZ`` the matrix score of d with respect to ``Sigma_t = T_t T_t'`` is
-``F_t = sum_i B_ii - c_i c_i' / sigma^2``, and the gradient with respect to T is ``2 F_t T_t``.
+``F_t = sum_i B_ii - c_i c_i' / sigma^2``, and the gradient with respect to T is ``2 F_t T_t``. The
+average information in the entries of Sigma, sigma profiled out, is ``H = AI - s s'/df`` with
+``AI_kl = (v_k' Z'WZ v_l - r_k' M^-1 r_l) / sigma^2``, ``v_k = (I (x) E_k) c``,
+``r_k = L~'A v_k`` and ``s_k = v_k'c / sigma^2``.
 Everything here is in the engine's basis.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,14 +23,20 @@ from numpy.typing import NDArray
 
 from mixedeffects import _kernels
 from mixedeffects.engine.crossproducts import CrossProducts
-from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefiniteError
+from mixedeffects.engine.factorisation import (
+    Factorisation,
+    NotPositiveDefiniteError,
+    factor_T,
+)
 from mixedeffects.engine.parameters import (
     T_to_theta,
+    along_directions,
     lower_entries,
     symmetric_directions,
 )
+from mixedeffects.engine.remainder import DenseRemainder
 
-__all__ = ["Evaluation", "LocalModel", "average_information", "deviance", "evaluate"]
+__all__ = ["Evaluation", "LocalModel", "deviance", "evaluate"]
 
 Matrix = NDArray[np.float64]
 
@@ -36,9 +46,11 @@ def deviance(factorisation: Factorisation, reml: bool) -> float:
     A = factorisation.A
     df = A.n - A.p if reml else A.n
     logdet = factorisation.logdet_with_fixed if reml else factorisation.logdet_random
-    return float(
-        logdet + df * (1.0 + np.log(2.0 * np.pi * factorisation.rho2 / df)) - A.sum_log_weights
-    )
+    return _profiled(logdet, df, factorisation.rho2) - A.sum_log_weights
+
+
+def _profiled(logdet: float, df: int, rho2: float) -> float:
+    return float(logdet + df * (1.0 + np.log(2.0 * np.pi * rho2 / df)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +59,16 @@ class Evaluation:
 
     Attributes
     ----------
-    factorisation : Factorisation
-        M(theta), factored.
+    A : CrossProducts
+        The blocks.
+    T : tuple of ndarray (k, k)
+        One factor per term, in the engine's basis.
     reml : bool
         Which criterion.
     deviance : float
         d, in the engine's scale.
+    rho2 : float
+        Penalised residual sum of squares.
     logdet_gradient, rho2_gradient : tuples of ndarray (k, k)
         Derivatives of the log determinant and of rho^2 with respect to T, per term (all entries).
     score : tuple of ndarray (k, k)
@@ -61,45 +77,59 @@ class Evaluation:
         ``sum_i c_i c_i' / sigma^2`` per term.
     """
 
-    factorisation: Factorisation
+    A: CrossProducts
+    T: tuple[Matrix, ...]
     reml: bool
     deviance: float
+    rho2: float
     logdet_gradient: tuple[Matrix, ...]
     rho2_gradient: tuple[Matrix, ...]
     score: tuple[Matrix, ...]
     outer_products: tuple[Matrix, ...]
+    computed: Factorisation | None = None
+    quadratic: Matrix | None = None
+
+    @cached_property
+    def factorisation(self) -> Factorisation:
+        """M(theta), factored."""
+        return self.computed or Factorisation(self.A, self.T)
+
+    @cached_property
+    def information(self) -> Matrix:
+        """Average information of d in the entries of Sigma, sigma profiled out."""
+        quadratic = _quadratic_form(self) if self.quadratic is None else self.quadratic
+        s = _joined([along_directions(CC) for CC in self.outer_products])
+        return np.asarray(quadratic / self.sigma2 - s[:, None] * s / self.df)
 
     @property
     def df(self) -> int:
         """N - p under REML, n under ML."""
-        A = self.factorisation.A
-        return A.n - A.p if self.reml else A.n
+        return self.A.n - self.A.p if self.reml else self.A.n
 
     @property
     def sigma2(self) -> float:
         """Profiled residual variance rho^2 / df, in the engine's scale."""
-        return self.factorisation.rho2 / self.df
+        return self.rho2 / self.df
 
     @cached_property
     def gradient_T(self) -> tuple[Matrix, ...]:
         """Derivative of d with respect to every entry of each T."""
+        sigma2 = self.sigma2
         return tuple(
-            logdet + rho2 / self.sigma2
+            logdet + rho2 / sigma2
             for logdet, rho2 in zip(self.logdet_gradient, self.rho2_gradient, strict=True)
         )
 
     @cached_property
     def gradient(self) -> Matrix:
         """Derivative of d with respect to theta (lower triangles, column by column)."""
-        return np.concatenate([g[lower_entries(g.shape[0])] for g in self.gradient_T])
+        return T_to_theta(self.gradient_T)
 
     def local_model(self, T: Sequence[Matrix]) -> LocalModel:
         """Model of d around this point, from the average information."""
-        score = np.concatenate(
-            [(symmetric_directions(len(F)) * F).sum(axis=(1, 2)) for F in self.score]
-        )
+        score = _joined([along_directions(F) for F in self.score])
         sizes = tuple(F.shape[0] for F in self.score)
-        return LocalModel(T_to_theta(T), sizes, score, average_information(self))
+        return LocalModel(T_to_theta(T), sizes, score, self.information)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,43 +161,108 @@ class LocalModel:
 
 def evaluate(A: CrossProducts, T: Sequence[Matrix], reml: bool) -> Evaluation:
     """Factorise at T and differentiate: one selected inverse whatever the number of parameters."""
+    if len(A.chain) == 1 and not A.rest:
+        return _evaluate_single_factor(A, T, reml)
     factorisation = Factorisation(A, T)
     inverse = factorisation.selected_inverse(with_fixed=reml)
-    solution = factorisation.solution
-    n_terms = len(A.term_columns)
+    cc = [c.T @ c for c in factorisation.solution.c]
+    d = deviance(factorisation, reml)
+    return _evaluation(A, T, reml, d, factorisation.rho2, inverse.N, inverse.B, cc, factorisation)
+
+
+def _evaluate_single_factor(A: CrossProducts, T: Sequence[Matrix], reml: bool) -> Evaluation:
+    """The same for one grouping factor, without keeping a factorisation."""
+    (factor,) = A.chain
+    assert isinstance(A.remainder, DenseRemainder)
+    k = factor.k
+    m = k * (k + 1) // 2
+    N, B, cc, quadratic = np.empty((k, k)), np.empty((k, k)), np.empty((k, k)), np.empty((m, m))
+    border = A.remainder.matrix
+    try:
+        logdet_random, logdet_with_fixed, rho2 = _kernels.evaluate_single_factor(
+            factor_T(factor, T),
+            factor.diag,
+            factor.panel,
+            A.remainder.matrix,
+            reml,
+            N,
+            B,
+            cc,
+            quadratic,
+        )
+    except RuntimeError as error:
+        raise NotPositiveDefiniteError(str(error)) from None
     df = A.n - A.p if reml else A.n
-    if not factorisation.rho2 > 0.0:
+    logdet = logdet_with_fixed if reml else logdet_random
+    d = _profiled(logdet, df, rho2) - A.sum_log_weights if rho2 > 0.0 else math.inf
+    if len(factor.members) > 1:
+        own = _own_directions(k, tuple((s.term, s.columns) for s in factor.members))
+        quadratic = quadratic[np.ix_(own, own)]
+    return _evaluation(A, T, reml, float(d), rho2, (N,), (B,), (cc,), None, quadratic)
+
+
+def _own_directions(k: int, members: tuple[tuple[int, slice], ...]) -> NDArray[np.intp]:
+    """Among the entries of the factor's covariance, those within a term, in the order of theta."""
+    rows, columns = lower_entries(k)
+    number = np.zeros((k, k), dtype=np.intp)
+    number[rows, columns] = np.arange(len(rows))
+    own = []
+    for _, at in sorted(members, key=lambda member: member[0]):
+        block = number[at, at]
+        own.append(block[lower_entries(len(block))])
+    return np.concatenate(own)
+
+
+def _joined(parts: list[Matrix]) -> Matrix:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _evaluation(
+    A: CrossProducts,
+    T: Sequence[Matrix],
+    reml: bool,
+    d: float,
+    rho2: float,
+    N: Sequence[Matrix],
+    B: Sequence[Matrix],
+    cc: Sequence[Matrix],
+    factorisation: Factorisation | None,
+    quadratic: Matrix | None = None,
+) -> Evaluation:
+    """From sums per factor to derivatives per term."""
+    if not rho2 > 0.0:
         raise NotPositiveDefiniteError("the residual sum of squares is zero")
-    sigma2 = factorisation.rho2 / df
+    sigma2 = rho2 / (A.n - A.p if reml else A.n)
     empty = np.empty((0, 0))
-    logdet_gradient, rho2_gradient, score, products = ([empty] * n_terms for _ in range(4))
+    logdet_gradient, rho2_gradient, score, products = (
+        [empty] * len(A.term_columns) for _ in range(4)
+    )
     for f, factor in enumerate(A.factors):
-        cc = solution.c[f].T @ solution.c[f]
         for member in factor.members:
             t, at = member.term, (member.columns, member.columns)
-            logdet_gradient[t] = 2.0 * inverse.N[f][at]
-            rho2_gradient[t] = -2.0 * cc[at] @ T[t]
-            products[t] = cc[at] / sigma2
-            score[t] = inverse.B[f][at] - products[t]
+            own = cc[f][at]
+            logdet_gradient[t] = 2.0 * N[f][at]
+            rho2_gradient[t] = -2.0 * own @ T[t]
+            products[t] = own / sigma2
+            score[t] = B[f][at] - products[t]
     return Evaluation(
-        factorisation,
+        A,
+        tuple(T),
         reml,
-        deviance(factorisation, reml),
+        d,
+        rho2,
         tuple(logdet_gradient),
         tuple(rho2_gradient),
         tuple(score),
         tuple(products),
+        factorisation,
+        quadratic,
     )
 
 
-def average_information(evaluation: Evaluation) -> Matrix:
-    """Average information of d in the entries of Sigma, sigma profiled out.
-
-    ``v_k = (I (x) E_k) c``; ``AI_kl = (v_k' Z'WZ v_l - r_k' M^-1 r_l) / sigma^2`` with
-    ``r_k = L~'A v_k``; ``s_k = v_k'c / sigma^2``; ``H = AI - s s'/df``.
-    """
-    factorisation = evaluation.factorisation
-    A, sigma2 = factorisation.A, evaluation.sigma2
+def _quadratic_form(evaluation: Evaluation) -> Matrix:
+    """``v_k' Z'WZ v_l - r_k' M^-1 r_l`` with ``v_k = (I (x) E_k) c`` and ``r_k = L~'A v_k``."""
+    factorisation, A = evaluation.factorisation, evaluation.A
     c = factorisation.solution.c
     directions = [symmetric_directions(k) for k in A.term_columns]
     starts = np.cumsum([0] + [len(d) for d in directions])
@@ -178,8 +273,10 @@ def average_information(evaluation: Evaluation) -> Matrix:
         for member in factor.members:
             t = member.term
             own = c[f][:, member.columns]
-            v[:, member.columns, starts[t] : starts[t + 1]] = np.einsum(
-                "la,mab->lbm", own, directions[t]
+            # sum over a of own_la E_mab, all levels at once
+            stacked = directions[t].transpose(1, 2, 0).reshape(len(directions[t][0]), -1)
+            v[:, member.columns, starts[t] : starts[t + 1]] = (own @ stacked).reshape(
+                factor.n_levels, -1, len(directions[t])
             )
         blocks.append(v)
     zero = np.zeros((A.p + 1, total))
@@ -187,18 +284,14 @@ def average_information(evaluation: Evaluation) -> Matrix:
     # Only under REML are the fixed effects part of the projection.
     border = Av_border[: A.p] if evaluation.reml else Av_border[:0]
     solved, remainder = factorisation.forward(Av, border)
-    AI = -(remainder.T @ remainder)
+    form = -(remainder.T @ remainder)
     for v, product, half in zip(blocks, Av, solved + [_EMPTY] * len(A.rest), strict=True):
         flat = v.reshape(-1, total)
-        AI += flat.T @ product.reshape(-1, total)
+        form += flat.T @ product.reshape(-1, total)
         if half.size:
             half = half.reshape(-1, total)
-            AI -= half.T @ half
-    s = np.zeros(total)
-    for v, own in zip(blocks, c, strict=True):
-        s += v.reshape(-1, total).T @ own.reshape(-1)
-    s /= sigma2
-    return np.asarray(AI / sigma2 - np.outer(s, s) / evaluation.df)
+            form -= half.T @ half
+    return np.asarray(form)
 
 
 _EMPTY = np.empty((0, 0, 0))

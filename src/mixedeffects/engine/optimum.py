@@ -8,6 +8,7 @@ deviance; and the observed Hessian is positive on the rest.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ class Certificate:
     __repr__ = __str__
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class Optimum:
     """Where the optimiser stopped, and why.
 
@@ -143,8 +144,6 @@ class Optimum:
         The same in words.
     path : tuple of float
         Criterion at each accepted point.
-    structure : tuple of str
-        How the random effects are eliminated, as chosen by predicted work.
     """
 
     evaluations: int
@@ -159,8 +158,13 @@ class Optimum:
     path: tuple[float, ...]
     T: tuple[Matrix, ...]
     evaluation: Evaluation
-    structure: tuple[str, ...] = ()
     curvature: Callable[[], float] | None = None
+    elimination: Callable[[], tuple[str, ...]] | None = None
+
+    @property
+    def structure(self) -> tuple[str, ...]:
+        """How the random effects are eliminated, chosen by predicted work; one line a stage."""
+        return () if self.elimination is None else self.elimination()
 
     @cached_property
     def smallest_curvature(self) -> float:
@@ -214,9 +218,8 @@ class _Point:
 
     def make_room(self) -> None:
         """Give back a large factorisation before the next one is made; its model is known."""
-        factorisation = self.evaluation.factorisation
-        if factorisation.A.remainder.core_size > _LARGE_CORE:
-            factorisation.release()
+        if self.evaluation.A.remainder.core_size > _LARGE_CORE:
+            self.evaluation.factorisation.release()
 
 
 def find_optimum(
@@ -306,8 +309,18 @@ def find_optimum(
 _MAX_RESTARTS = 3
 
 
+def _surely_regular(T: Matrix) -> bool:
+    """Whether a bound on the smallest singular value of a triangular T shows it is not singular."""
+    size = math.sqrt(float(np.vdot(T, T)))
+    determinant = math.prod(np.diag(T).tolist())
+    # The product of the other singular values is at most size^(k - 1).
+    return size > 0.0 and abs(determinant) > SINGULAR * size ** (len(T) - 1)
+
+
 def _null_directions(T: Matrix) -> Matrix:
     """Orthonormal basis of the directions in which T T' has no variance, k x (number of them)."""
+    if _surely_regular(T):
+        return np.empty((len(T), 0))
     left, values, _ = np.linalg.svd(T)
     return left[:, values < SINGULAR]
 
@@ -316,6 +329,8 @@ def _snap_to_singular(
     point_at: Callable[[Matrix], _Point | None], point: _Point
 ) -> tuple[_Point, int]:
     """Put a nearly singular covariance exactly on the boundary, if the deviance agrees."""
+    if all(_surely_regular(T) for T in point.T):
+        return point, 0
     snapped = []
     for T in point.T:
         left, values, right = np.linalg.svd(T)

@@ -11,7 +11,14 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["T_to_theta", "lower_entries", "n_parameters", "symmetric_directions", "theta_to_T"]
+__all__ = [
+    "T_to_theta",
+    "along_directions",
+    "lower_entries",
+    "n_parameters",
+    "symmetric_directions",
+    "theta_to_T",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -45,7 +52,22 @@ def T_to_theta(T: Sequence[Matrix]) -> Matrix:
     """Free entries of lower-triangular factors."""
     if not T:
         return np.zeros(0)
-    return np.concatenate([factor[lower_entries(factor.shape[0])] for factor in T])
+    parts = [factor[lower_entries(factor.shape[0])] for factor in T]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+@cache
+def _direction_weights(k: int) -> Matrix:
+    rows, columns = lower_entries(k)
+    weights = np.where(rows == columns, 1.0, 2.0)
+    weights.flags.writeable = False
+    return weights
+
+
+def along_directions(F: Matrix) -> Matrix:
+    """Inner products of a symmetric matrix with `symmetric_directions`, shape (m,)."""
+    k = F.shape[0]
+    return np.asarray(F[lower_entries(k)] * _direction_weights(k))
 
 
 @cache

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.engine.crossproducts import CrossProducts
-from mixedeffects.engine.objective import average_information, evaluate
+from mixedeffects.engine.objective import evaluate
 from mixedeffects.engine.parameters import lower_entries
 
 __all__ = ["starting_factors"]
@@ -30,7 +30,7 @@ def starting_factors(A: CrossProducts, reml: bool) -> list[Matrix]:
     """One lower-triangular factor per term."""
     identity = [np.eye(k) for k in A.term_columns]
     at_identity = evaluate(A, identity, reml)
-    information = np.diag(average_information(at_identity))
+    information = np.diag(at_identity.information)
     factors, start = [], 0
     for k, F, CC in zip(A.term_columns, at_identity.score, at_identity.outer_products, strict=True):
         rows, columns = lower_entries(k)

@@ -17,6 +17,8 @@ __all__ = ["blas_threads"]
 
 #: Rows of the dense remainder from which the BLAS library keeps its threads.
 _LARGE = 2_500
+#: Rows up to which it uses only one anyway.
+_SMALL = 16
 
 
 @cache
@@ -33,7 +35,7 @@ def blas_threads(size: int) -> AbstractContextManager[Any]:
     size : int
         Rows of the dense remainder.
     """
-    if size >= _LARGE:
+    if size >= _LARGE or size <= _SMALL:
         return nullcontext()
     limit: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
     return limit

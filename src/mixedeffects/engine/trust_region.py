@@ -9,6 +9,7 @@ least) is therefore learnt from the gradients met on the way.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -122,8 +123,8 @@ def minimise(
             return Iterate(x, point, evaluations, iterations, radius, predicted, "converged")
         if evaluations >= max_evaluations:
             return Iterate(x, point, evaluations, iterations, radius, predicted, "evaluations")
-        length = float(np.linalg.norm(step))
-        if length <= 1e-14 * max(1.0, float(np.linalg.norm(x))):
+        length = math.sqrt(float(step @ step))
+        if length <= 1e-14 * max(1.0, math.sqrt(float(x @ x))):
             return Iterate(x, point, evaluations, iterations, radius, predicted, "step")
         trial = evaluate(x + step)
         evaluations += 1

@@ -38,7 +38,9 @@ def describe_type(series: pd.Series[Any]) -> str:
 def labels_of(values: Iterable[Any]) -> list[str]:
     """Return level labels as R prints them: whole numbers without a point, TRUE and FALSE."""
     if isinstance(values, (pd.Index, np.ndarray)) and values.dtype.kind in "iu":
-        return [str(value) for value in values.tolist()]
+        return list(map(str, values.tolist()))
+    if isinstance(values, (pd.Index, np.ndarray)):
+        values = values.tolist()
     labels = []
     for value in values:
         if isinstance(value, str):
@@ -66,6 +68,10 @@ def factor_of(series: pd.Series[Any]) -> tuple[NDArray[np.integer[Any]], pd.Inde
     dtype = series.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return series.cat.codes.to_numpy(), dtype.categories, bool(dtype.ordered)
+    if isinstance(dtype, np.dtype) and dtype.kind in "iu" and len(series):
+        counted = _count_integers(series.to_numpy())
+        if counted is not None:
+            return *counted, False
     codes, values = pd.factorize(series, sort=False)
     found = pd.Index(values)
     try:
@@ -83,6 +89,23 @@ def factor_of(series: pd.Series[Any]) -> tuple[NDArray[np.integer[Any]], pd.Inde
     rank[order] = np.arange(len(order))
     rank[-1] = -1
     return rank[codes], found[order], False
+
+
+def _count_integers(
+    values: NDArray[np.integer[Any]],
+) -> tuple[NDArray[np.int32], pd.Index[Any]] | None:
+    """Codes and sorted values of whole numbers that are not spread widely; else None."""
+    low, high = int(values.min()), int(values.max())
+    span = high - low + 1
+    if span > 4 * len(values) + 1024 or span > np.iinfo(np.int32).max:
+        return None
+    place = values - values.dtype.type(low)
+    present = np.zeros(span, dtype=np.bool_)
+    present[place] = True
+    used = np.flatnonzero(present)
+    lookup = np.empty(span, dtype=np.int32)
+    lookup[used] = np.arange(len(used), dtype=np.int32)
+    return lookup[place], pd.Index(used.astype(values.dtype) + values.dtype.type(low))
 
 
 def _text_factor(series: pd.Series[Any]) -> tuple[Factor, Mask | None]:

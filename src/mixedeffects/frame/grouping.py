@@ -84,7 +84,7 @@ def combine(columns: Sequence[GroupColumn], names: Sequence[str]) -> Grouping:
         codes, used = _compressed(column.codes, len(column.uniques))
         values = column.uniques[used]
         unused = len(column.uniques) - len(used) if column.declared else 0
-        return Grouping(codes, labels_of(values.tolist()), values.rename(names[0]), unused)
+        return Grouping(codes, labels_of(values), values.rename(names[0]), unused)
 
     combined: NDArray[np.int64] = columns[0].codes.astype(np.int64)
     size = len(columns[0].uniques)
