@@ -39,6 +39,7 @@ from mixedeffects.engine.curvature import (
     vcov_jacobian,
 )
 from mixedeffects.engine.parameters import T_to_theta, n_parameters, theta_to_T
+from mixedeffects.engine.subsample import subsample_start
 from mixedeffects.engine.threads import blas_threads
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.frame import build_model_frame
@@ -132,8 +133,13 @@ def lmer(
     frame = build_model_frame(formula, data, weights=weights, offset=offset, contrasts=contrasts)
     settings = {"weights": weights, "offset": offset, "contrasts": contrasts}
     name = getattr(data, "attrs", {}).get("name")
-    A = assemble(_less_offset(frame), frame.X, frame.terms, frame.weights)
-    factors = None if start is None else _starting_factors(A, start)
+    y = _less_offset(frame)
+    A = assemble(y, frame.X, frame.terms, frame.weights)
+    if start is None:
+        terms = engine_terms(frame.terms)
+        factors = subsample_start(A, y, frame.X, terms, frame.weights, reml)
+    else:
+        factors = _starting_factors(A, start)
     return _fit(frame, A, reml, factors, control, progress, data, settings, name)
 
 

@@ -177,13 +177,13 @@ def _evaluate_single_factor(A: CrossProducts, T: Sequence[Matrix], reml: bool) -
     k = factor.k
     m = k * (k + 1) // 2
     N, B, cc, quadratic = np.empty((k, k)), np.empty((k, k)), np.empty((k, k)), np.empty((m, m))
-    border = A.remainder.matrix
+    matrix = A.remainder.matrix
     try:
         logdet_random, logdet_with_fixed, rho2 = _kernels.evaluate_single_factor(
             factor_T(factor, T),
             factor.diag,
             factor.panel,
-            A.remainder.matrix,
+            matrix,
             reml,
             N,
             B,
