@@ -1,7 +1,8 @@
 """Time this package beside its peers: python benchmarks/run.py [WORKLOAD ...].
 
 Every package fits the same data in a process of its own, one after another, with one and with two
-threads. What is not installed is left out. Writes docs/benchmarks.md.
+threads. What is not installed is left out. Adds to benchmarks/results.json and writes
+docs/benchmarks.md from it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.linalg.lapack
-from workloads import WORKLOADS, Workload
+from workloads import WORKLOADS, Workload, crossed_with_parameters
+
+import mixedeffects as me
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
@@ -84,90 +86,199 @@ def measure(
     return {"failed": "killed for memory" if done.returncode == -9 else last[:60]}
 
 
-def floor_seconds(model_size: int, evaluations: int) -> float:
-    """Time of the dense Cholesky factorisations and inverses that the evaluations used need."""
-    if model_size < 2:
-        return 0.0
-    rng = np.random.default_rng(0)
-    A = np.asfortranarray(rng.normal(size=(model_size, model_size)))
-    A = np.asfortranarray(A @ A.T + model_size * np.eye(model_size))
-    times = []
-    for _ in range(3):
-        S = A.copy(order="F")
-        begin = time.perf_counter()
-        C, _ = scipy.linalg.lapack.dpotrf(S, lower=1, overwrite_a=1, clean=0)
-        scipy.linalg.lapack.dpotri(C, lower=1, overwrite_c=1)
-        times.append(time.perf_counter() - begin)
-    return evaluations * min(times)
-
-
-def run_workload(workload: Workload, peers: list[str], options: argparse.Namespace) -> list[str]:
-    """Rows of the table for one workload."""
+def run_workload(
+    workload: Workload, peers: list[str], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Everything measured for one workload."""
     data = workload.make()
+    frame_megabytes = float(data.memory_usage(deep=True).sum()) / 1e6
+    results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data.to_parquet(folder / "data.parquet")
         if any(peer in R_PEERS for peer in peers):
             data.to_csv(folder / "data.csv", index=False)
-        results: dict[tuple[str, int], dict[str, Any]] = {}
         for threads in options.threads:
             for peer in peers:
                 if peer != "mixedeffects" and (peer not in workload.peers):
                     continue
                 if peer in R_PEERS and threads != options.threads[0]:
                     continue  # neither uses threads of its own
-                result = measure(peer, workload, folder, options.runs, options.limit, threads)
-                results[peer, threads] = result
+                limit = options.limit if peer != "mixedeffects" else max(options.limit, 3600.0)
+                result = measure(peer, workload, folder, options.runs, limit, threads)
+                results.append({"package": peer, "threads": threads} | result)
                 print(workload.name, peer, threads, result, file=sys.stderr, flush=True)
-    return table_rows(workload, len(data), results)
-
-
-def table_rows(
-    workload: Workload, n: int, results: dict[tuple[str, int], dict[str, Any]]
-) -> list[str]:
-    ours = {
-        t: float(np.median(r["seconds"])) for (p, t), r in results.items() if p == "mixedeffects"
+    return {
+        "formula": workload.formula,
+        "rows": len(data),
+        "megabytes": frame_megabytes,
+        "results": results,
+        "date": f"{datetime.date.today():%d %B %Y}",
     }
-    best = results["mixedeffects", min(ours)]["criterion"]
-    rows = [f"\n## {workload.name}\n", f"`{workload.formula}`, n = {n:,}\n"]
-    rows.append("| package | threads | seconds | ratio | evaluations | criterion less ours | MB |")
-    rows.append("|---|---|---|---|---|---|---|")
-    for (peer, threads), r in results.items():
+
+
+def table_rows(name: str, measured: dict[str, Any]) -> list[str]:
+    results = measured["results"]
+    ours = {
+        r["threads"]: float(np.median(r["seconds"]))
+        for r in results
+        if r["package"] == "mixedeffects"
+    }
+    best = next(r["criterion"] for r in results if r["package"] == "mixedeffects")
+    rows = [
+        f"\n## {name}\n",
+        f"`{measured['formula']}`, n = {measured['rows']:,}, data {measured['megabytes']:.3g} MB; "
+        f"{measured['date']}\n",
+        "| package | threads | seconds | ratio | floor | evaluations | criterion less ours | MB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for r in results:
+        head = f"| {r['package']} | {r['threads']} | "
+        base = ours.get(r["threads"], min(ours.values()))
         if "failed" in r:
-            rows.append(f"| {peer} | {threads} | {r['failed']} | | | | |")
+            ratio = ""
+            if r["failed"].startswith("more than"):
+                ratio = f"> {float(r['failed'].split()[2]) / base:.1f}"
+            rows.append(head + f"{r['failed']} | {ratio} | | | | |")
             continue
         seconds = float(np.median(r["seconds"]))
+        floor = f"{r['floor']:.3g}" if "floor" in r else ""
         rows.append(
-            f"| {peer} | {threads} | {seconds:.3g} | {seconds / ours[threads]:.1f} | "
+            head + f"{seconds:.3g} | {seconds / base:.1f} | {floor} | "
             f"{r['evaluations'] or ''} | {r['criterion'] - best:+.4f} | {r['megabytes']:.0f} |"
         )
     return rows
 
 
+def seconds_of(formula: str, data: Any, runs: int) -> tuple[float, Any]:
+    """Median seconds of a warm fit by this package, and the model."""
+    model, times = me.lmer(formula, data), []
+    for _ in range(runs):
+        begin = time.perf_counter()
+        model = me.lmer(formula, data)
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times)), model
+
+
+def measure_growth(runs: int) -> dict[str, Any]:
+    """Time with rows at fixed levels, evaluations with parameters, and refits."""
+    rows, parameters = [], []
+    for n in (50_000, 100_000, 200_000, 400_000):
+        formula, data = crossed_with_parameters(n, (2, 1, 1))
+        seconds, model = seconds_of(formula, data, runs)
+        rows.append([n, seconds, model.optimum.evaluations])
+    for columns in ((1,), (2,), (4,), (4, 4), (8,)):
+        formula, data = crossed_with_parameters(20_000, columns)
+        seconds, model = seconds_of(formula, data, runs)
+        parameters.append([len(model.theta), seconds, model.optimum.evaluations])
+    sleep = me.load_dataset("sleepstudy")
+    model = me.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+    draws = model.V.sample(200, seed=1, mean=model.X @ model.fixef.to_numpy()).T
+    for y in draws[:20]:
+        model.refit(y)
+    times = []
+    for y in draws:
+        begin = time.perf_counter()
+        model.refit(y)
+        times.append(time.perf_counter() - begin)
+    return {"rows": rows, "parameters": parameters, "refit": float(np.median(times))}
+
+
+def growth_rows(growth: dict[str, Any]) -> list[str]:
+    lines = [
+        "\n## Growth\n",
+        "Rows at fixed levels: three crossed factors of 60, 50 and 40, a slope on the first.\n",
+        "| rows | seconds | evaluations |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {n:,} | {s:.3g} | {e} |" for n, s, e in growth["rows"]]
+    lines += [
+        "\n20,000 rows; parameters of one or two crossed factors' covariance matrices.\n",
+        "| parameters | seconds | evaluations |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {m} | {s:.3g} | {e} |" for m, s, e in growth["parameters"]]
+    lines.append(
+        f"\n`refit(y)` of the sleep study, to responses drawn from the model: "
+        f"{1e3 * growth['refit']:.2f} ms (median of 200)."
+    )
+    return lines
+
+
+def measure_V() -> list[list[Any]]:
+    """Seconds and memory of V's operations at a million rows."""
+    script = HERE / "operations.py"
+    out = []
+    for name in ("slopes", "crossed", "insteval"):
+        done = subprocess.run(
+            [sys.executable, str(script), name], capture_output=True, text=True, check=True
+        )
+        out += [[name, *row] for row in json.loads(done.stdout.splitlines()[-1])]
+    return out
+
+
+def V_rows(rows: list[list[Any]]) -> list[str]:
+    lines = [
+        "\n## V\n",
+        "Operations of `m.V`, median seconds of five and peak memory above what the fit already "
+        "took.\n",
+        "| workload | operation | seconds | MB |",
+        "|---|---|---|---|",
+    ]
+    return lines + [f"| {w} | `{o}` | {s:.3g} | {mb:.0f} |" for w, o, s, mb in rows]
+
+
+def write_page(path: Path, stored: dict[str, Any]) -> None:
+    lines = [
+        "# Benchmarks",
+        "",
+        stored["machine"],
+        "",
+        "Median of the runs that fit into the time limit, after one warm-up fit, formula and data "
+        "handling included. The ratio is to this package with the same number of threads; the R "
+        "packages use one. *Floor* is the time of the unavoidable dense Cholesky factorisations "
+        "and inverses at the evaluations used, plus one pass over the data. *MB* is the peak "
+        "memory beyond that before the first fit. Criterion: REML; gpboost maximises the "
+        "likelihood, so its criterion does not compare.",
+    ]
+    for name in WORKLOADS:
+        if name in stored["workloads"]:
+            lines += table_rows(name, stored["workloads"][name])
+    if "V" in stored:
+        lines += V_rows(stored["V"])
+    if "growth" in stored:
+        lines += growth_rows(stored["growth"])
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=", ".join(WORKLOADS))
+    known = [*WORKLOADS, "growth", "V"]
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=", ".join(known))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for one package")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--results", type=Path, default=HERE / "results.json")
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
     versions = {peer: installed(peer) for peer in (*PYTHON_PEERS, *R_PEERS)}
     peers = [peer for peer, found in versions.items() if found]
-    found = ", ".join(f"{peer} {versions[peer]}" for peer in peers)
-    lines = [
-        "# Benchmarks",
-        "",
-        f"{datetime.date.today():%d %B %Y}; {os.cpu_count()} processors ({platform.machine()}), "
-        f"Python {platform.python_version()}; {found}.",
-        "",
-        "Median of the runs that fit into the time limit, after one warm-up fit, formula and data "
-        "handling included. The ratio is to this package with the same number of threads. "
-        "Criterion: REML; gpboost maximises the likelihood, so its criterion does not compare.",
-    ]
-    for name in options.workloads or WORKLOADS:
-        lines += run_workload(WORKLOADS[name], peers, options)
-        options.page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    stored: dict[str, Any] = {"workloads": {}}
+    if options.results.exists():
+        stored = json.loads(options.results.read_text(encoding="utf-8"))
+    stored["machine"] = (
+        f"{os.cpu_count()} processors ({platform.machine()}), Python "
+        f"{platform.python_version()}; " + ", ".join(f"{peer} {versions[peer]}" for peer in peers)
+    )
+    for name in options.workloads or known:
+        if name == "growth":
+            stored["growth"] = measure_growth(options.runs)
+        elif name == "V":
+            stored["V"] = measure_V()
+        else:
+            stored["workloads"][name] = run_workload(WORKLOADS[name], peers, options)
+        options.results.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+        write_page(options.page, stored)
 
 
 if __name__ == "__main__":

@@ -110,10 +110,10 @@ def _slopes() -> pd.DataFrame:
     return pd.DataFrame({"y": y, "x": x, "g": g})
 
 
-def _value_added() -> pd.DataFrame:
+def _value_added(parts: int = 1) -> pd.DataFrame:
     """Pupils in three years with three teachers; one row in twenty in another school."""
     rng = np.random.default_rng(4)
-    pupils, teachers, schools = 333_333, 30_000, 2_000
+    pupils, teachers, schools = 333_333 // parts, 30_000 // parts, 2_000 // parts
     home = rng.integers(0, schools, pupils)
     pupil = np.repeat(np.arange(pupils), 3)
     school = np.repeat(home, 3)
@@ -221,6 +221,13 @@ WORKLOADS = {
             "three crossed", "y ~ x + (x | a) + (1 | b) + (1 | c)", _three_crossed, ("a", "b", "c")
         ),
         Workload(
+            "value added, a tenth",
+            "y ~ year + (1 | teacher) + (1 | school) + (1 | pupil)",
+            lambda: _value_added(10),
+            ("teacher", "school", "pupil"),
+            ALL,
+        ),
+        Workload(
             "value added",
             "y ~ year + (1 | teacher) + (1 | school) + (1 | pupil)",
             _value_added,
@@ -229,3 +236,21 @@ WORKLOADS = {
         ),
     )
 }
+
+
+def crossed_with_parameters(n: int, columns: tuple[int, ...]) -> tuple[str, pd.DataFrame]:
+    """Formula and data with one crossed factor for each number of columns; 60, 50, ... levels."""
+    rng = np.random.default_rng(7)
+    widest = max(columns)
+    data = {f"x{a}": rng.normal(size=n) for a in range(1, widest)}
+    X = np.column_stack([np.ones(n), *data.values()])
+    y, terms = rng.normal(size=n), []
+    for f, k in enumerate(columns):
+        levels = 60 - 10 * f
+        code = rng.integers(0, levels, n)
+        root = 0.3 * rng.normal(size=(k, k)) + 0.5 * np.eye(k)
+        y = y + (X[:, :k] * (rng.normal(size=(levels, k)) @ root.T)[code]).sum(1)
+        data[f"g{f}"] = code
+        terms.append("(" + " + ".join(["1", *(f"x{a}" for a in range(1, k))]) + f" | g{f})")
+    formula = "y ~ " + " + ".join([*(f"x{a}" for a in range(1, widest)), *terms])
+    return formula, pd.DataFrame({"y": y, **data})
