@@ -4,6 +4,7 @@
 
 void kernels::bind_fronts(nb::module_ &module) {
     module.def("use_blas", &blas::use_functions);
+    module.def("solve_lower", &blas::solve_lower_array);
     module.def("clique_graph", &clique_graph);
     module.def("elimination_plan", &elimination_plan);
     module.def("front_entries", &front_entries);

@@ -2,11 +2,7 @@
 // interface: no library of our own to link, and one set of threads to control.
 #pragma once
 
-#include <cstdint>
-#include <nanobind/nanobind.h>
-#include <stdexcept>
-
-namespace nb = nanobind;
+#include "arrays.hpp"
 
 namespace kernels::blas {
 
@@ -53,6 +49,15 @@ inline void solve_lower(bool transpose, std::int64_t m, std::int64_t n, const do
     double one = 1.0;
     functions().trsm(&side, &lower, &trans, &diagonal, &mi, &ni, &one, const_cast<double *>(L), &ll,
                      B, &lb);
+}
+
+// B <- L^-1 B, or L^-T B, for arrays; L may have more rows and columns than B has rows.
+inline void solve_lower_array(ConstFortranDoubles L, FortranDoubles B, bool transpose) {
+    nb::gil_scoped_release release;
+    solve_lower(transpose, static_cast<std::int64_t>(B.shape(0)),
+                static_cast<std::int64_t>(B.shape(1)), L.data(),
+                static_cast<std::int64_t>(L.shape(0)), B.data(),
+                static_cast<std::int64_t>(B.shape(0)));
 }
 
 // A <- its lower Cholesky factor; false if it is not positive definite.

@@ -22,6 +22,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.engine.triangular import inverse_upper
 
 __all__ = [
     "Basis",
@@ -88,7 +89,7 @@ class Basis:
 
     def engine_factor(self, t: int, T: Matrix) -> Matrix:
         """A square factor in the engine's columns for the user's T (not triangular in general)."""
-        solved = scipy.linalg.solve_triangular(self.terms[t], T, lower=False)
+        solved = inverse_upper(self.terms[t]) @ T
         return np.ascontiguousarray(solved * np.sqrt(self.weight_scale))
 
 
@@ -138,7 +139,7 @@ def orthonormal_columns(z: Matrix, weights: Matrix | None) -> tuple[Matrix, Matr
     size, R = _root(z, weights)
     C = np.diag(1.0 / size)
     if k > 1 and np.diag(R).min() > _NEARLY_SINGULAR:
-        C = C @ scipy.linalg.solve_triangular(R, np.eye(k), lower=False)
+        C = C @ inverse_upper(R)
     return times(z, C), C
 
 
@@ -147,12 +148,12 @@ def orthonormal_fixed(X: Matrix, weights: Matrix | None) -> tuple[Matrix, Matrix
     if X.shape[1] == 0:
         return X, np.zeros((0, 0)), 0.0
     size, R = _root(X, weights)
-    Q = scipy.linalg.solve_triangular(R, np.eye(len(R)), lower=False) / size[:, None]
+    Q = inverse_upper(R) / size[:, None]
     X_star = times(X, Q)
     if np.diag(R).min() < _WELL_CONDITIONED:
         # Once more: the first basis is orthonormal only up to the condition of X.
         size, R = _root(X_star, weights)
-        again = scipy.linalg.solve_triangular(R, np.eye(len(R)), lower=False) / size[:, None]
+        again = inverse_upper(R) / size[:, None]
         Q = Q @ again
         X_star = times(X_star, again)
     return X_star, Q, float(np.log(np.abs(np.diag(Q))).sum())

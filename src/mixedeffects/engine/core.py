@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dpotrf, dpotri, dtrtrs
+from scipy.linalg.lapack import dpotrf, dpotri
 
 from mixedeffects import _kernels
+from mixedeffects.engine.triangular import solve_lower
 
 __all__ = ["Core", "CoreFactor", "CoreInverse", "NotPositiveDefiniteError"]
 
@@ -125,10 +125,7 @@ class Core:
 
     def _triangular_solve(self, rhs: Matrix, transposed: bool = False) -> Matrix:
         """``C^-1 rhs`` or ``C'^-1 rhs`` with the leading rows of C that rhs has."""
-        padded = np.zeros((self.C.shape[0], rhs.shape[1]), order="F")
-        padded[: len(rhs)] = rhs
-        solved = dtrtrs(self.C, padded, lower=1, trans=int(transposed), overwrite_b=1)[0]
-        return np.ascontiguousarray(solved[: len(rhs)])
+        return np.ascontiguousarray(solve_lower(self.C, rhs, transposed))
 
     def forward(self, rhs: Matrix) -> Matrix:
         """``C^-1 L~' rhs``."""
@@ -198,9 +195,7 @@ class Core:
     def _score_without_division(self, f: CoreFactor, KL: Matrix, size: int) -> Matrix:
         """Sum over levels of ``[Z'PZ]_ii = K_ii - [K L~ S^-1 L~'K]_ii``."""
         assert self.K is not None
-        half = scipy.linalg.solve_triangular(
-            self.C[:size, :size], KL[f.columns, :size].T, lower=True
-        )
+        half = solve_lower(self.C, KL[f.columns, :size].T)
         own = np.arange(f.offset, f.columns.stop, f.k)
         diagonal = np.array(
             [[self.K[own + a, own + b].sum() for b in range(f.k)] for a in range(f.k)]

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects.engine.crossproducts import CrossProducts
@@ -21,6 +20,7 @@ from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.objective import evaluate
 from mixedeffects.engine.optimum import SINGULAR, Optimum
 from mixedeffects.engine.parameters import T_to_theta, lower_entries, theta_to_T
+from mixedeffects.engine.triangular import inverse_upper, solve_lower
 
 __all__ = ["Curvature", "fixed_effects_covariance", "observed_curvature", "vcov_jacobian"]
 
@@ -89,7 +89,7 @@ def _coordinates(A: CrossProducts, user: bool) -> list[Matrix]:
     if not user:
         return [np.eye(k) for k in A.term_columns]
     root = np.sqrt(A.basis.weight_scale)
-    return [root * _inverse_upper(C) for C in A.basis.terms]
+    return [root * inverse_upper(C) for C in A.basis.terms]
 
 
 def _theta(A: CrossProducts, optimum: Optimum, user: bool) -> Matrix:
@@ -158,7 +158,7 @@ def fixed_effects_covariance(factorisation: Factorisation, sigma: float) -> Matr
     """``sigma^2 (X'V0^-1X)^-1`` in the user's columns, p x p; sigma is the user's."""
     A = factorisation.A
     Q, weight_scale = A.basis.fixed, A.basis.weight_scale
-    root = scipy.linalg.solve_triangular(factorisation.fixed_root, Q.T, lower=True)
+    root = solve_lower(factorisation.fixed_root, Q.T)
     return np.asarray(sigma**2 / weight_scale * (root.T @ root))
 
 
@@ -181,8 +181,8 @@ def vcov_jacobian(optimum: Optimum, user: bool | None = None) -> Matrix:
     effects, _ = factorisation.solve(ZX, np.zeros((0, p)))
     ZZb, _ = A.multiply(effects, np.zeros((p + 1, p)))
     # Columns of h: Z'V0^-1 X C0 l for the user's unit contrasts l, in the engine's scale.
-    root = scipy.linalg.solve_triangular(factorisation.fixed_root, basis.fixed.T, lower=True)
-    C0 = scipy.linalg.solve_triangular(factorisation.fixed_root, root, lower=True, trans="T")
+    root = solve_lower(factorisation.fixed_root, basis.fixed.T)
+    C0 = solve_lower(factorisation.fixed_root, root, transposed=True)
     jacobians: list[list[Matrix]] = [[] for _ in A.term_columns]
     for f, factor in enumerate(A.factors):
         h = (ZX[f] - ZZb[f]) @ C0
@@ -196,7 +196,3 @@ def vcov_jacobian(optimum: Optimum, user: bool | None = None) -> Matrix:
                 jacobians[t].append(sigma**2 / basis.weight_scale * (half + half.T))
     derivatives = [J for per_term in jacobians for J in per_term]
     return np.array([*derivatives, 2.0 * C / sigma])
-
-
-def _inverse_upper(C: Matrix) -> Matrix:
-    return np.asarray(scipy.linalg.solve_triangular(C, np.eye(len(C)), lower=False))

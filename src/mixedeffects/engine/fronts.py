@@ -13,11 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cython_blas, cython_lapack
 
 from mixedeffects import _kernels
 from mixedeffects.engine.memory import check_memory, entries_that_fit
@@ -34,17 +32,6 @@ DENSEST = 0.3
 #: Measured seconds: per front; per squared entry of a column in a wide front, and in a front of one
 #: column; per cubed row of the dense core (Cholesky factor and inverse).
 COSTS = (1e-6, 1.5e-10, 1e-9, 3e-11)
-
-
-def _use_scipy_blas() -> None:
-    blas: Any = cython_blas
-    lapack: Any = cython_lapack
-    _kernels.use_blas(
-        blas.__pyx_capi__["dgemm"], blas.__pyx_capi__["dtrsm"], lapack.__pyx_capi__["dpotrf"]
-    )
-
-
-_use_scipy_blas()
 
 
 @dataclass(frozen=True, eq=False)
