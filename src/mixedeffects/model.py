@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -1008,8 +1008,8 @@ class LinearMixedModel:
         >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
         >>> m.robust("CR2", cluster="sch.cl").table[["Std. Error", "df"]].round(3)
                      Std. Error     df
-        (Intercept)       0.290  8.991
-        x1                0.096  8.196
+        (Intercept)       0.299  9.000
+        x1                0.097  8.013
         """
         from mixedeffects.inference.cluster_robust import robust_covariance
 

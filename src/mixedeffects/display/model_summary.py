@@ -34,7 +34,7 @@ def summarise(model: LinearMixedModel, ddf: str, vcov: str) -> Summary:
     ddf = ddf.lower()
     coefficients = coefficient_tests(model, ddf, vcov, level=None)
     names = list(coefficients.index)
-    covariance = model.vcov(vcov).to_numpy()  # type: ignore[arg-type]
+    covariance = model.vcov(vcov).to_numpy()
     sd = np.sqrt(np.diag(covariance))
     correlation = pd.DataFrame(covariance / np.outer(sd, sd), index=names, columns=names)
     criterion: float | InformationCriteria = model.criterion
@@ -57,7 +57,11 @@ def summarise(model: LinearMixedModel, ddf: str, vcov: str) -> Summary:
         coefficients=coefficients,
         correlation=correlation if len(names) > 1 else None,
         residual_quantiles=np.quantile(model.resid("scaled"), [0.0, 0.25, 0.5, 0.75, 1.0]),
-        test_method=_TEST_METHODS[ddf],
+        test_method=(
+            f"{vcov.upper()} standard errors and Satterthwaite's method by cluster"
+            if vcov.upper().startswith("CR")
+            else _TEST_METHODS[ddf]
+        ),
         data_name=model.data_name,
         weights_name=settings["weights"] if isinstance(settings["weights"], str) else None,
         offset_name=settings["offset"] if isinstance(settings["offset"], str) else None,

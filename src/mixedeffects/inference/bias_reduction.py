@@ -7,8 +7,8 @@ with ``A B A = Phi`` on the range of B (Pustejovsky and Tipton 2018),
     A = S (S B S)^(+1/2) S,    S = Phi^(1/2)     ((.)^(+1/2): root of the pseudo-inverse)
 
 Where R is ``r I``, every vector outside the span of ``[X Z]`` is an eigenvector of Phi and B with
-eigenvalue r, and A leaves it alone. So rows can be rotated, ``Q'[X Z e]`` with Q orthogonal, and all
-but ``p + q`` of the rotated ones dropped: they are those of the triangular factor of ``[X Z e]``.
+eigenvalue r, and A leaves it alone. So rows can be rotated, ``Q'[X Z e]`` with Q orthogonal, and
+all but ``p + q`` of the rotated ones dropped: what is left is the triangular factor of ``[X Z e]``.
 The same holds within any set of rows with one residual variance and one level of each factor.
 
 With ``Phi = E diag(l) E'``, ``h = diag(l)^(-1/2) E'X`` and the singular value decomposition
@@ -19,6 +19,7 @@ With ``Phi = E diag(l) E'``, ``h = diag(l)^(-1/2) E'X`` and the singular value d
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -191,8 +192,8 @@ def _combine_rows(rows: _Rows, levels: _LevelPositions, J: int) -> _Rows:
     for cell in cells:
         if len(cell) > few:
             own = rows.take(cell)
-            R = np.linalg.qr(np.column_stack([own.X, *own.z, own.e]), mode="r")
-            z = [R[:, a:b] for a, b in zip(widths[:-1], widths[1:], strict=True)]
+            R = _triangular_factor(np.column_stack([own.X, *own.z, own.e]))
+            z = [R[:, a:b] for a, b in itertools.pairwise(widths)]
             first = own.take(np.zeros(len(R), dtype=np.intp))
             parts.append(_Rows(R[:, :p], R[:, -1], z, first.codes, first.r, first.cluster))
     merged = _Rows(
@@ -206,10 +207,14 @@ def _combine_rows(rows: _Rows, levels: _LevelPositions, J: int) -> _Rows:
     return merged.take(np.argsort(merged.cluster, kind="stable"))
 
 
+def _triangular_factor(K: Matrix) -> Matrix:
+    return np.asarray(np.linalg.qr(K, mode="r"))
+
+
 def _rounded(size: NDArray[np.int64]) -> NDArray[np.int64]:
     """Sizes rounded up by at most a quarter, so that few different ones are left."""
     step = 2 ** np.maximum(np.floor(np.log2(np.maximum(size, 1))).astype(np.int64) - 2, 0)
-    return -(-size // step) * step
+    return np.asarray(-(-size // step) * step)
 
 
 def _batches(
@@ -281,7 +286,7 @@ def _triangular(
         column = p + first[codes[where]]
         for a in range(z.shape[1]):
             K[batch, within, column + a] = z[where, a]
-    R = np.linalg.qr(K, mode="r")[:, : p + q]
+    R = _triangular_factor(K)[:, : p + q]
     Z = R[:, :, p : p + q]
     Phi = Z @ Z.transpose(0, 2, 1)
     diagonal = np.arange(p + q)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.covariance.groups import crossing_sentence, find_factor, outermost_factors
 from mixedeffects.errors import DataError, ModelError
-from mixedeffects.frame.columns import factor_of, labels_of
+from mixedeffects.frame.columns import factor_of
 from mixedeffects.frame.grouping import GroupColumn, combine
 from mixedeffects.frame.ingest import materialised, take_columns
 from mixedeffects.frame.model_frame import RandomTerm
@@ -77,9 +77,7 @@ def read_cluster(model: LinearMixedModel, cluster: Any) -> ClusterFactor:
                 "or a list of factors for multiway clustering."
             )
         cluster = outermost[-1]
-    factor = (
-        _by_name(model, cluster) if isinstance(cluster, str) else _by_values(model, cluster)
-    )
+    factor = _by_name(model, cluster) if isinstance(cluster, str) else _by_values(model, cluster)
     if factor.n_levels < 2:
         raise ModelError(
             f"All rows lie in one cluster of {factor.name!r}, so there is no variation between "
@@ -161,7 +159,7 @@ def crossing_of(terms: Sequence[RandomTerm], cluster: ClusterFactor) -> str | No
         variables=(cluster.name,),
         columns=(),
         codes=cluster.codes.astype(np.int32),
-        levels=np.asarray(cluster.levels, dtype=object),
+        levels=pd.Index(cluster.levels),
         level_values=pd.Index(cluster.levels),
         z=np.zeros((len(cluster.codes), 0)),
     )
@@ -179,5 +177,5 @@ def intersection(factors: Sequence[ClusterFactor]) -> ClusterFactor:
     return ClusterFactor(
         ":".join(factor.name for factor in factors),
         combined,
-        [str(number) for number in range(int(combined.max()) + 1)]
+        [str(number) for number in range(int(combined.max()) + 1)],
     )

@@ -1,9 +1,10 @@
 """Cluster scores and their second moments: sandwich covariance, degrees of freedom, saddlepoints.
 
-In coordinates gamma with ``beta = N gamma`` and ``N'X'V^-1X N = I``, cluster i contributes the score
-``g_i = F_i'e_i``. If V is right, contrasts a, b (columns of ``N'L'``) of the scores have
+In coordinates gamma with ``beta = N gamma`` and ``N'X'V^-1X N = I``, cluster i contributes the
+score ``g_i = F_i'e_i``. If V is right, contrasts a, b (columns of ``N'L'``) of the scores have
 
-    P_ij = cov(a'g_i, b'g_j) = 1(i = j) a'T_i b - (U_i a)'(U_j b),    T_i = F_i'V_i F_i, U_i = X_i'F_i
+    P_ij = cov(a'g_i, b'g_j) = 1(i = j) a'T_i b - (U_i a)'(U_j b),
+    T_i = F_i'V_i F_i,    U_i = X_i'F_i
 
 so every sum over pairs of clusters is one over clusters of p x p matrices.
 """
@@ -91,7 +92,7 @@ class ClusterMoments:
         return np.asarray(a @ G @ a.T)
 
     def fourth_moments(self, L: Matrix) -> Matrix:
-        """``sum_ij P^ac_ij P^bd_ij`` for contrasts a, b, c, d, shape (r, r, r, r) as [a, c, b, d]."""
+        """``sum_ij P^ac_ij P^bd_ij`` for contrasts a, b, c, d, as [a, c, b, d] of r^4 numbers."""
         a = L @ self.N
         own = np.einsum("rp,jpq,sq->jrs", a, self.T, a, optimize=True)
         u = np.einsum("jpq,rq->jpr", self.U, a, optimize=True)
@@ -180,16 +181,15 @@ def cluster_moments(
         )
         return ClusterMoments(N, *parts, 1.0)
     scores = group_sums(S * residuals[:, None], codes, J)
-    M = np.stack(
-        [group_sums(coordinates[:, a : a + 1] * S, codes, J) for a in range(p)], axis=1
-    )
+    M = np.stack([group_sums(coordinates[:, a : a + 1] * S, codes, J) for a in range(p)], axis=1)
     M = 0.5 * (M + M.transpose(0, 2, 1))
     if kind == "CR3":
         rest = np.eye(p) - M
         smallest = np.linalg.eigvalsh(rest)[:, 0]
         if smallest.min() < _DETERMINED:
+            alone = cluster.levels[int(smallest.argmin())]
             raise ModelError(
-                f"CR3 is not defined here: without cluster {cluster.levels[smallest.argmin()]!r} "
+                f"CR3 is not defined here: without cluster {alone!r} "
                 f"of {cluster.name!r} some coefficient cannot be estimated. CR2 is defined."
             )
         K = np.linalg.inv(rest)
@@ -211,7 +211,7 @@ def small_sample_factor(kind: str, J: int, n: int, p: int) -> float:
     if kind == "CR1S":
         return J * (n - 1) / ((J - 1) * (n - p))
     if kind == "CR1p":
-        if J <= p:
+        if p >= J:
             raise ModelError(
                 f"CR1p divides by the number of clusters less that of coefficients; there are {J} "
                 f"clusters and {p} coefficients. Use 'CR1', 'CR1S' or 'CR2'."

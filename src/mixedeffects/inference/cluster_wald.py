@@ -63,9 +63,8 @@ class WaldTest:
 
     def __repr__(self) -> str:
         p = "< 2.2e-16" if self.p_value < 2.2e-16 else f"= {self.p_value:.4g}"
-        return (
-            f"{self.test} test: F({self.df_num:g}, {self.df_denom:.4g}) = {self.statistic:.4g}, p {p}"
-        )
+        df = f"{self.df_num:g}, {self.df_denom:.4g}"
+        return f"{self.test} test: F({df}) = {self.statistic:.4g}, p {p}"
 
 
 def robust_wald(
@@ -104,9 +103,7 @@ def robust_wald(
     r, J, p = len(L), moments.n_clusters, len(beta)
     Q = quadratic_form(L @ beta, L @ vcov @ L.T)
     if test in ("chi-sq", "chi2"):
-        return WaldTest(
-            "chi-sq", Q / r, 1.0, r, np.inf, float(scipy.stats.chi2.sf(Q, r))
-        )
+        return WaldTest("chi-sq", Q / r, 1.0, r, np.inf, float(scipy.stats.chi2.sf(Q, r)))
     if test in ("Naive-F", "Naive-Fp"):
         df = float(J - 1 if test == "Naive-F" else J - p)
         return WaldTest(test, Q / r, 1.0, r, df, _p_value(Q / r, r, df))

@@ -50,7 +50,7 @@ def coefficient_tests(
         return model.robust(vcov, cluster, level).table
     if level is not None and not 0.0 < level < 1.0:
         raise ModelError(f"level must lie between 0 and 1, for example 0.95; got {level}.")
-    covariance = model.vcov(vcov)  # type: ignore[arg-type]
+    covariance = model.vcov(vcov)
     estimate = model.fixef.to_numpy()
     error = np.sqrt(np.diag(covariance))
     df = degrees_of_freedom(model, ddf, np.eye(len(estimate)))

@@ -71,7 +71,7 @@ def _rows_of(frame: ModelFrame, name: str) -> list[int]:
     names = list(frame.fixef_names)
     terms: dict[str, list[int]] = {}
     if frame.fixed_encoder is not None:
-        labels = frame.fixed_encoder.table.labels
+        labels = frame.fixed_encoder.term_labels
         for column, position in enumerate(frame.fixed_encoder.assign):
             if position:
                 terms.setdefault(labels[position - 1], []).append(column)
@@ -81,6 +81,6 @@ def _rows_of(frame: ModelFrame, name: str) -> list[int]:
         return [names.index(name)]
     raise ModelError(
         f"There is no term or coefficient {name!r}. The terms are "
-        f"{', '.join(repr(label) for label in terms) or 'none but the intercept'}; the coefficients "
+        f"{', '.join(repr(label) for label in terms) or 'none but the intercept'}; coefficients: "
         f"{', '.join(repr(x) for x in names[:12])}{', ...' if len(names) > 12 else ''}."
     )

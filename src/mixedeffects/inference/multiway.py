@@ -1,8 +1,8 @@
 """Robust covariance where clusters cut V's blocks: several crossed factors, or one on request.
 
-With scores ``g_i = row i of (V^-1 X) times residual i``, the matrix of one factor is the sum over its
-levels of the outer products of summed scores. For several factors, inclusion and exclusion over all
-their intersections (Cameron, Gelbach and Miller 2011):
+With scores ``g_i = row i of (V^-1 X) times residual i``, the matrix of one factor is the sum over
+its levels of the outer products of summed scores. For several factors, inclusion and exclusion
+over all their intersections (Cameron, Gelbach and Miller 2011):
 
     meat = sum over nonempty sets of factors of (-1)^(size + 1) meat(intersection of the set)
 """

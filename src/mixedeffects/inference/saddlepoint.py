@@ -10,6 +10,8 @@ is derivatives of
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.optimize
 import scipy.sparse.linalg
@@ -54,7 +56,7 @@ def saddlepoint_p_value(t: float, a: Matrix, u: Matrix) -> tuple[float, float]:
     >>> import numpy as np
     >>> s, p = saddlepoint_p_value(2.0, np.array([1.0, 1e-12]), np.zeros((2, 1)))
     >>> round(p, 2)
-    0.3
+    0.31
     """
     total = float(a.sum() - (u * u).sum())
     if not (np.isfinite(t) and total > 0.0):
@@ -100,9 +102,10 @@ def saddlepoint_p_value(t: float, a: Matrix, u: Matrix) -> tuple[float, float]:
     return s, float(p)
 
 
-def _root(slope: object, square: float, ratio: float, a: Matrix, u: Matrix) -> float:
-    """Where the slope, which increases, is zero; between the poles of the largest and smallest g."""
-    assert callable(slope)
+def _root(
+    slope: Callable[[float], float], square: float, ratio: float, a: Matrix, u: Matrix
+) -> float:
+    """Where the slope, which increases, is zero, between its poles."""
     if square >= 1.0:
         if slope(0.0) >= 0.0:
             return 0.0
