@@ -49,7 +49,7 @@ class DenseRobust:
         J = len(levels)
         scale = {
             "CR1": J / (J - 1),
-            "CR1p": J / (J - p) if J > p else np.nan,
+            "CR1p": J / (J - p) if p < J else np.nan,
             "CR1S": J * (n - 1) / ((J - 1) * (n - p)),
         }.get(self.kind, 1.0)
         self.weights = []  # n x p, one for each cluster, zero outside it

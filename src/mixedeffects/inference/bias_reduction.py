@@ -181,21 +181,20 @@ def _combine_rows(rows: _Rows, levels: _LevelPositions, J: int) -> _Rows:
     keys = np.column_stack([rows.cluster[chosen], *(c[chosen] for c in rows.codes), weight])
     order = np.lexsort(keys.T[::-1])
     keys, chosen = keys[order], chosen[order]
-    bounds = np.flatnonzero((np.diff(keys, axis=0) != 0).any(axis=1)) + 1
-    cells = np.split(chosen, bounds)
-    if max(len(cell) for cell in cells) <= few:
+    starts = np.flatnonzero((np.diff(keys, axis=0, prepend=-1) != 0).any(axis=1))
+    counts = np.diff(starts, append=len(keys))
+    many = counts > few
+    if not many.any():
         return rows
-    whole = [np.flatnonzero(~large[rows.cluster])]
-    whole += [cell for cell in cells if len(cell) <= few]
-    parts = [rows.take(np.concatenate(whole))]
+    alone = chosen[~np.repeat(many, counts)]
+    parts = [rows.take(np.concatenate([np.flatnonzero(~large[rows.cluster]), alone]))]
     widths = np.cumsum([p, *(z.shape[1] for z in rows.z)])
-    for cell in cells:
-        if len(cell) > few:
-            own = rows.take(cell)
-            R = _triangular_factor(np.column_stack([own.X, *own.z, own.e]))
-            z = [R[:, a:b] for a, b in itertools.pairwise(widths)]
-            first = own.take(np.zeros(len(R), dtype=np.intp))
-            parts.append(_Rows(R[:, :p], R[:, -1], z, first.codes, first.r, first.cluster))
+    for start, count in zip(starts[many], counts[many], strict=True):
+        own = rows.take(chosen[start : start + count])
+        R = _triangular_factor(np.column_stack([own.X, *own.z, own.e]))
+        z = [R[:, a:b] for a, b in itertools.pairwise(widths)]
+        first = own.take(np.zeros(len(R), dtype=np.intp))
+        parts.append(_Rows(R[:, :p], R[:, -1], z, first.codes, first.r, first.cluster))
     merged = _Rows(
         np.concatenate([part.X for part in parts]),
         np.concatenate([part.e for part in parts]),
