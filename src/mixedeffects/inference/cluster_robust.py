@@ -246,7 +246,8 @@ class RobustCovariance:
         return Table(table.columns, table.labels, caption, notes)
 
     def __repr__(self) -> str:
-        return str(self._display())
+        # Wide enough for the interval's columns beside the estimates.
+        return self._display().to_text(width=100)
 
     def _repr_html_(self) -> str:
         return self._display()._repr_html_()
