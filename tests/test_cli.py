@@ -25,6 +25,21 @@ def test_fit_a_bundled_dataset(capsys: pytest.CaptureFixture[str]) -> None:
     assert "maximum likelihood" in capsys.readouterr().out
 
 
+def test_robust_option(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    threelevel = ["fit", "threelevel", "y ~ x1 + (1 | sch.cl/tch.cl)", "--robust", "cr2"]
+    assert main([*threelevel, "--cluster", "sch.cl", "--html", str(tmp_path / "r.html")]) == 0
+    assert "CR2 covariance, clusters sch.cl (10)" in capsys.readouterr().out
+    assert "<caption>CR2 covariance" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert main([*threelevel, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)["robust"]
+    assert answer["cluster"] == ["sch.cl"]
+    assert answer["coefficients"]["x1"]["df"] == pytest.approx(8.0127, abs=1e-4)
+    assert main(["fit", "sleepstudy", SLEEP, "--robust", "HC0"]) == 1
+    assert "'HC0' is not known" in capsys.readouterr().err
+    assert main(["fit", "sleepstudy", SLEEP, "--cluster", "Subject"]) == 1
+    assert "--cluster says what" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet", ".arrow"])
 def test_fit_a_file(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
     data, path = me.load_dataset("sleepstudy"), tmp_path / f"sleep{suffix}"

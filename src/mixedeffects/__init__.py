@@ -20,6 +20,7 @@ from mixedeffects.covariance import (
 from mixedeffects.datasets import list_datasets, load_dataset
 from mixedeffects.engine import Certificate, Control, Optimum, Progress
 from mixedeffects.errors import (
+    ClusterWarning,
     ConvergenceWarning,
     CostWarning,
     DataError,
@@ -34,6 +35,7 @@ __version__ = _version("mixedeffects")
 
 __all__ = [
     "Certificate",
+    "ClusterWarning",
     "Control",
     "ConvergenceWarning",
     "CostWarning",

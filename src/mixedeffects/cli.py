@@ -14,6 +14,7 @@ import pandas as pd
 
 import mixedeffects as me
 from mixedeffects.covariance.export import check_place, check_target, write_whole
+from mixedeffects.inference.cluster_robust import RobustCovariance, check_kind
 from mixedeffects.inference.coefficients import DDF_METHODS
 
 __all__ = ["main"]
@@ -89,6 +90,17 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--ddf", choices=DDF_METHODS, default="satterthwaite", help="degrees of freedom"
     )
+    fit.add_argument(
+        "--robust",
+        metavar="KIND",
+        help="cluster-robust tests with their own degrees of freedom: CR2, CR0, CR1, CR1S, CR3",
+    )
+    fit.add_argument(
+        "--cluster",
+        metavar="FACTOR",
+        action="append",
+        help="clusters of --robust (default: the outermost factor; several: multiway)",
+    )
     fit.add_argument("--save-v", type=Path, metavar="FILE", help="write V: .npz, .mtx or .csv")
     fit.add_argument("--save-v-level", metavar="LEVEL", help="only the block of this level")
     fit.add_argument("--save-v-by", metavar="FACTOR", help="the factor that the level belongs to")
@@ -121,13 +133,23 @@ def _fit(options: argparse.Namespace) -> int:
         offset=options.offset,
         progress=options.progress,
     )
+    robust = None
+    if options.robust is not None:
+        # A list of one is the same as its element; the model is asked once, before any output.
+        robust = model.robust(options.robust, options.cluster)
     summary = model.summary(ddf=options.ddf)
-    print(json.dumps(_as_json(model, options.ddf), indent=2) if options.json else summary)
+    if options.json:
+        print(json.dumps(_as_json(model, options.ddf, robust), indent=2))
+    else:
+        print(summary)
+        if robust is not None:
+            print(f"\n{robust}")
     if options.html is not None:
         page = (
             "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
             "<title>mixedeffects</title></head>\n"
-            f"<body>\n{summary._repr_html_()}\n</body></html>\n"
+            f"<body>\n{summary._repr_html_()}\n{'' if robust is None else robust._repr_html_()}\n"
+            "</body></html>\n"
         )
         write_whole(options.html, lambda path: path.write_text(page, encoding="utf-8"))
         print(f"{options.html} written", file=sys.stderr)
@@ -179,11 +201,16 @@ def _check_targets(options: argparse.Namespace) -> None:
         raise me.DataError("--save-v-by needs --save-v-level: a level of the factor.")
     if options.html is not None:
         check_place(options.html)
+    if options.robust is not None:
+        check_kind(options.robust)
+    elif options.cluster is not None:
+        raise me.DataError("--cluster says what the clusters of --robust KIND are.")
 
 
-def _as_json(model: me.LinearMixedModel, ddf: str) -> dict[str, Any]:
-    table = model.coef_table(ddf=ddf)
-    return {
+def _as_json(
+    model: me.LinearMixedModel, ddf: str, robust: RobustCovariance | None
+) -> dict[str, Any]:
+    content = {
         "formula": model.formula,
         "reml": model.reml,
         "nobs": model.nobs,
@@ -197,13 +224,27 @@ def _as_json(model: me.LinearMixedModel, ddf: str) -> dict[str, Any]:
         "singular": model.is_singular,
         "converged": model.converged,
         "evaluations": model.optimum.evaluations,
-        "coefficients": {
-            name: {column: _number(value) for column, value in row.items()}
-            for name, row in table.iterrows()
-        },
+        "coefficients": _rows(model.coef_table(ddf=ddf)),
         "varcorr": {label: model.varcorr[label].to_numpy().tolist() for label in model.varcorr},
         "rows_dropped": len(model.dropped.rows),
         "columns_dropped": list(model.dropped.columns),
+    }
+    if robust is not None:
+        content["robust"] = {
+            "kind": robust.kind,
+            "cluster": list(robust.cluster),
+            "n_clusters": list(robust.n_clusters),
+            "repaired": robust.repaired,
+            "coefficients": _rows(robust.table),
+            "vcov": robust.vcov.to_numpy().tolist(),
+        }
+    return content
+
+
+def _rows(table: pd.DataFrame) -> dict[str, dict[str, float | None]]:
+    return {
+        str(name): {str(column): _number(value) for column, value in row.items()}
+        for name, row in table.iterrows()
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "ClusterWarning",
     "ConvergenceWarning",
     "CostWarning",
     "DataError",
@@ -114,4 +115,24 @@ class CostWarning(UserWarning):
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("error", me.CostWarning)
     ...     whitened = m.V.whiten(m.y)  # ten blocks of 15 rows: no warning
+    """
+
+
+class ClusterWarning(UserWarning):
+    """Clusters of a robust covariance matrix are correlated with each other under the model.
+
+    Given by `LinearMixedModel.robust` with ``crossed=True``, where V is not zero between clusters.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import mixedeffects as me
+    >>> m = me.lmer(
+    ...     "diameter ~ 1 + (1 | plate) + (1 | sample)", me.load_dataset("penicillin")
+    ... )
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     robust = m.robust("CR0", cluster="plate", crossed=True)
+    >>> caught[0].category.__name__
+    'ClusterWarning'
     """

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -47,6 +47,9 @@ from mixedeffects.frame.model_frame import Dropped, ModelFrame
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
 from mixedeffects.inference.satterthwaite import Satterthwaite
 from mixedeffects.variogram import Variogram
+
+if TYPE_CHECKING:
+    from mixedeffects.inference.cluster_robust import RobustCovariance
 
 __all__ = ["LinearMixedModel", "lmer"]
 
@@ -855,13 +858,15 @@ class LinearMixedModel:
 
     # --- inference -----------------------------------------------------------------------
 
-    def vcov(self, kind: Literal["model"] = "model") -> pd.DataFrame:
-        """Covariance matrix of the fixed effects, ``(X'V^-1X)^-1``.
+    def vcov(self, kind: str = "model", cluster: Any = None) -> pd.DataFrame:
+        """Covariance matrix of the fixed effects, by default ``(X'V^-1X)^-1``.
 
         Parameters
         ----------
-        kind : {"model"}
-            Based on the model, with the estimated V taken as known.
+        kind : {"model", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
+            Based on the model, with the estimated V taken as known; or robust, see `robust`.
+        cluster
+            For the robust kinds, as for `robust`.
 
         Returns
         -------
@@ -882,13 +887,22 @@ class LinearMixedModel:
         (Intercept)        46.57 -1.45
         Days               -1.45  2.39
         """
+        if str(kind).upper().startswith("CR"):
+            return self.robust(kind, cluster).vcov
         if kind != "model":
-            raise ModelError(f"vcov kind {kind!r} is not known; there is 'model'.")
+            raise ModelError(
+                f"vcov kind {kind!r} is not known; there are 'model' and the cluster-robust 'CR0', "
+                "'CR1', 'CR1p', 'CR1S', 'CR2' and 'CR3'."
+            )
         names = list(self.frame.fixef_names)
         return pd.DataFrame(self._vcov, index=names, columns=names)
 
     def coef_table(
-        self, ddf: str = "satterthwaite", vcov: str = "model", level: float | None = 0.95
+        self,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        level: float | None = 0.95,
+        cluster: Any = None,
     ) -> pd.DataFrame:
         """Estimates, standard errors, degrees of freedom, tests and intervals.
 
@@ -896,10 +910,13 @@ class LinearMixedModel:
         ----------
         ddf : {"satterthwaite", "residual", "inf"}
             Degrees of freedom: Satterthwaite's method, ``n - p``, or the normal distribution.
-        vcov : {"model"}
-            Covariance matrix of the fixed effects.
+        vcov : {"model", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
+            Covariance matrix of the fixed effects; a robust one brings its own degrees of freedom
+            in place of ``ddf``, see `robust`.
         level : float or None
             Confidence level of the interval columns; None leaves them out.
+        cluster
+            For the robust kinds, as for `robust`.
 
         Returns
         -------
@@ -933,7 +950,74 @@ class LinearMixedModel:
         """
         from mixedeffects.inference.coefficients import coefficient_tests
 
-        return coefficient_tests(self, ddf, vcov, level)
+        return coefficient_tests(self, ddf, vcov, level, cluster)
+
+    def robust(
+        self,
+        kind: str = "CR2",
+        cluster: Any = None,
+        level: float | None = 0.95,
+        *,
+        crossed: bool = False,
+    ) -> RobustCovariance:
+        """Cluster-robust covariance of the fixed effects, with degrees of freedom and tests.
+
+        Right in the limit of many clusters whatever the covariance within them; V is the working
+        model that weighs the rows and, for CR2, makes the matrix unbiased if it holds.
+
+        Parameters
+        ----------
+        kind : {"CR2", "CR0", "CR1", "CR1p", "CR1S", "CR3"}
+            ``CR0``: no correction; ``CR1``: times ``J / (J - 1)`` for J clusters; ``CR1p``: times
+            ``J / (J - p)``; ``CR1S``: times ``J (n - 1) / ((J - 1) (n - p))``; ``CR2``: unbiased
+            if V holds; ``CR3``: nearly the jackknife over clusters.
+        cluster : str, array of shape (n,), or list of these, optional
+            A grouping factor, a column of the data (several joined by ``:``), or one value for
+            each row. V must be zero between clusters. By default the outermost grouping factor.
+            Several factors are clustered multiway, by inclusion and exclusion, for crossed
+            designs; the kinds are then CR0, CR1, CR1p and CR1S.
+        level : float or None
+            Confidence level of the intervals in its table; None leaves them out.
+        crossed : bool
+            Whether one factor will do between whose levels V is *not* zero.
+
+        Returns
+        -------
+        RobustCovariance
+            With ``table``, ``vcov``, ``df`` and ``test(hypothesis)``.
+
+        Raises
+        ------
+        DataError
+            If the clusters have missing values, the wrong length or an unknown name.
+        ModelError
+            If the kind is not known, V is not zero between clusters, or there is only one; for
+            CR3 if a cluster alone determines a coefficient.
+
+        Warns
+        -----
+        ClusterWarning
+            With ``crossed=True``, if V is not zero between clusters.
+
+        References
+        ----------
+        Pustejovsky, J. E. and Tipton, E. (2018). Small-sample methods for cluster-robust variance
+        estimation and hypothesis testing in fixed effects models. Journal of Business and Economic
+        Statistics 36, 672-683. Cameron, A. C., Gelbach, J. B. and Miller, D. L. (2011). Robust
+        inference with multiway clustering. Journal of Business and Economic Statistics 29, 238-249.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+        >>> m.robust("CR2", cluster="sch.cl").table[["Std. Error", "df"]].round(3)
+                     Std. Error     df
+        (Intercept)       0.299  9.000
+        x1                0.097  8.013
+        """
+        from mixedeffects.inference.cluster_robust import robust_covariance
+
+        return robust_covariance(self, kind, cluster, level, crossed)
 
     @cached_property
     def satterthwaite(self) -> Satterthwaite:

@@ -22,8 +22,10 @@ __all__ = [
     "check_nesting",
     "connected_blocks",
     "contiguous_spans",
+    "crossing_sentence",
     "find_factor",
     "find_level",
+    "outermost_factors",
     "rows_of_levels",
 ]
 
@@ -94,10 +96,22 @@ def check_nesting(terms: Sequence[RandomTerm], by: RandomTerm) -> None:
 
     Otherwise V is not block-diagonal by that factor; the message names rows that show it.
     """
+    crossing = crossing_sentence(terms, by)
+    if crossing is None:
+        return
+    raise ModelError(
+        f"{crossing} To cut V at the levels all the same, V.block(level, by={by.group!r}) gives "
+        f"one block and V.blocks(by={by.group!r}, partial=True) all of them, without the "
+        "covariances between levels."
+    )
+
+
+def crossing_sentence(terms: Sequence[RandomTerm], by: RandomTerm) -> str | None:
+    """How V connects rows of different levels of ``by``, with an example; None if it does not."""
     groups = list({term.group: term for term in terms}.values())
     crossing = [term for term in groups if not _is_nested(term, by)]
     if not crossing:
-        return
+        return None
     involved = np.zeros(by.n_levels, dtype=bool)
     examples = []
     for term in crossing:
@@ -112,16 +126,21 @@ def check_nesting(terms: Sequence[RandomTerm], by: RandomTerm) -> None:
             f"{str(term.levels[inner[first]])!r} of {term.group!r} with rows of level "
             f"{str(by.levels[outer[second]])!r}"
         )
-    outer_factors = [g.group for g in groups if all(_is_nested(term, g) for term in groups)]
+    outer_factors = outermost_factors(groups)
     by_factor = f" by {_quoted(outer_factors)}, and" if outer_factors else ""
-    raise ModelError(
+    return (
         f"V is not block-diagonal by {by.group!r}: rows of {int(involved.sum()):,} of its "
         f"{by.n_levels:,} levels are correlated with rows of other levels; for example, "
-        f"{examples[0]}. It is block-diagonal{by_factor} by its connected blocks, V.blocks(). To "
-        f"cut V at the levels all the same, V.block(level, by={by.group!r}) gives one block and "
-        f"V.blocks(by={by.group!r}, partial=True) all of them, without the covariances between "
-        "levels."
+        f"{examples[0]}. It is block-diagonal{by_factor} by its connected blocks, V.blocks()."
     )
+
+
+def outermost_factors(terms: Sequence[RandomTerm]) -> list[str]:
+    """Names of the grouping factors that all others lie within."""
+    groups = {term.group: term for term in terms}
+    return [
+        name for name, outer in groups.items() if all(_is_nested(t, outer) for t in groups.values())
+    ]
 
 
 def _is_nested(inner: RandomTerm, outer: RandomTerm) -> bool:

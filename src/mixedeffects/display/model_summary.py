@@ -31,10 +31,10 @@ _TEST_METHODS = dict(
 
 def summarise(model: LinearMixedModel, ddf: str, vcov: str) -> Summary:
     """Collect what the summary of a fitted model shows."""
-    ddf = ddf.lower()
+    ddf, robust = ddf.lower(), vcov.upper().startswith("CR")
     coefficients = coefficient_tests(model, ddf, vcov, level=None)
     names = list(coefficients.index)
-    covariance = model.vcov(vcov).to_numpy()  # type: ignore[arg-type]
+    covariance = model.vcov(vcov).to_numpy()
     sd = np.sqrt(np.diag(covariance))
     correlation = pd.DataFrame(covariance / np.outer(sd, sd), index=names, columns=names)
     criterion: float | InformationCriteria = model.criterion
@@ -57,11 +57,15 @@ def summarise(model: LinearMixedModel, ddf: str, vcov: str) -> Summary:
         coefficients=coefficients,
         correlation=correlation if len(names) > 1 else None,
         residual_quantiles=np.quantile(model.resid("scaled"), [0.0, 0.25, 0.5, 0.75, 1.0]),
-        test_method=_TEST_METHODS[ddf],
+        test_method=(
+            f"t-tests use {vcov} standard errors and Satterthwaite's method by cluster"
+            if robust
+            else _TEST_METHODS[ddf]
+        ),
         data_name=model.data_name,
         weights_name=settings["weights"] if isinstance(settings["weights"], str) else None,
         offset_name=settings["offset"] if isinstance(settings["offset"], str) else None,
-        notes=_notes(model, ddf),
+        notes=_notes(model, vcov if robust else ddf),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -42,12 +42,15 @@ def degrees_of_freedom(model: LinearMixedModel, ddf: str, contrasts: Matrix) -> 
 
 
 def coefficient_tests(
-    model: LinearMixedModel, ddf: str, vcov: str, level: float | None
+    model: LinearMixedModel, ddf: str, vcov: str, level: float | None, cluster: Any = None
 ) -> pd.DataFrame:
     """See `LinearMixedModel.coef_table`."""
+    if str(vcov).upper().startswith("CR"):
+        # A robust covariance matrix has its own degrees of freedom.
+        return model.robust(vcov, cluster, level).table
     if level is not None and not 0.0 < level < 1.0:
         raise ModelError(f"level must lie between 0 and 1, for example 0.95; got {level}.")
-    covariance = model.vcov(vcov)  # type: ignore[arg-type]
+    covariance = model.vcov(vcov)
     estimate = model.fixef.to_numpy()
     error = np.sqrt(np.diag(covariance))
     df = degrees_of_freedom(model, ddf, np.eye(len(estimate)))

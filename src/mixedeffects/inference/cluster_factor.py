@@ -1,0 +1,181 @@
+"""The clusters of a robust covariance matrix: a grouping factor, a column, or an array."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.covariance.groups import crossing_sentence, find_factor, outermost_factors
+from mixedeffects.errors import DataError, ModelError
+from mixedeffects.frame.columns import factor_of
+from mixedeffects.frame.grouping import GroupColumn, combine
+from mixedeffects.frame.ingest import materialised, take_columns
+from mixedeffects.frame.model_frame import RandomTerm
+
+if TYPE_CHECKING:
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["ClusterFactor", "crossing_of", "intersection", "read_cluster"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterFactor:
+    """The clusters of the rows used.
+
+    Parameters
+    ----------
+    name : str
+        What the clusters are called.
+    codes : ndarray of int, shape (n,)
+        Number of each row's cluster, 0 to J - 1, each with at least one row.
+    levels : sequence of str, length J
+        Names of the clusters.
+    """
+
+    name: str
+    codes: NDArray[np.int64]
+    levels: Sequence[str]
+
+    @property
+    def n_levels(self) -> int:
+        """Number of clusters, J."""
+        return len(self.levels)
+
+
+def read_cluster(model: LinearMixedModel, cluster: Any) -> ClusterFactor:
+    """The clusters that an argument ``cluster=`` means.
+
+    Parameters
+    ----------
+    model : LinearMixedModel
+        The fitted model.
+    cluster : str, array of shape (n,), or None
+        A grouping factor, a column of the data or several joined by ``:``; values, one for each
+        row used or each row of the data (a Series goes by its labels); or None for the outermost
+        grouping factor.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, the length is wrong, or values are missing.
+    ModelError
+        If there is one cluster only, or None is given and no factor is the outermost.
+    """
+    terms = model.frame.terms
+    if cluster is None:
+        outermost = outermost_factors(terms)
+        if not outermost:
+            names = ", ".join(repr(name) for name in dict.fromkeys(t.group for t in terms))
+            raise ModelError(
+                f"The grouping factors {names} are crossed, so none of them is the outermost and "
+                "cluster= must say what the clusters are: a factor in which V's blocks are nested, "
+                "or a list of factors for multiway clustering."
+            )
+        cluster = outermost[-1]
+    factor = _by_name(model, cluster) if isinstance(cluster, str) else _by_values(model, cluster)
+    if factor.n_levels < 2:
+        raise ModelError(
+            f"All rows lie in one cluster of {factor.name!r}, so there is no variation between "
+            "clusters to estimate a variance from; a robust covariance matrix needs two clusters "
+            "at the least, and good ones many more."
+        )
+    return factor
+
+
+def _by_name(model: LinearMixedModel, name: str) -> ClusterFactor:
+    terms = model.frame.terms
+    try:
+        term = find_factor(terms, name)
+    except ModelError:
+        pass
+    else:
+        return ClusterFactor(term.group, term.codes.astype(np.int64), list(term.levels))
+    table = materialised(model._data)
+    try:
+        names, columns = [name], take_columns(table, [name])
+    except DataError:
+        names = [part.strip() for part in name.split(":")]
+        if len(names) == 1:
+            raise
+        columns = take_columns(table, names)
+    used = columns.iloc[model.frame.positions]
+    return _coded([used[column] for column in names], names)
+
+
+def _by_values(model: LinearMixedModel, values: Any) -> ClusterFactor:
+    frame = model.frame
+    name = str(getattr(values, "name", None) or "cluster")
+    if isinstance(values, pd.Series) and not values.index.equals(frame.index):
+        missing = frame.index.difference(values.index)
+        if len(missing) or not values.index.is_unique:
+            raise DataError(
+                f"The row labels of the clusters are not those of the data: {len(missing)} of the "
+                f"{model.nobs} rows used are not there (or labels are not unique). Give an array "
+                "to go by position."
+            )
+        values = values.loc[frame.index]
+    if np.ndim(values) != 1:
+        raise DataError(
+            "cluster must be the name of a grouping factor or column, or one value for each row; "
+            f"not {values!r:.60}."
+        )
+    series = pd.Series(values)
+    n_all = model.nobs + len(frame.dropped.rows)
+    if len(series) == n_all != model.nobs:
+        series = series.iloc[frame.positions]
+    if len(series) != model.nobs:
+        raise DataError(
+            f"The clusters must be {model.nobs} values, one for each row used; there are "
+            f"{len(series)}."
+        )
+    return _coded([series], [name])
+
+
+def _coded(columns: Sequence[pd.Series[Any]], names: Sequence[str]) -> ClusterFactor:
+    parts = []
+    for series, name in zip(columns, names, strict=True):
+        codes, values, _ = factor_of(series)
+        missing = int((codes < 0).sum())
+        if missing:
+            raise DataError(
+                f"The cluster column {name!r} has {missing} missing values in the rows used. Drop "
+                "these rows before the fit, or give them clusters of their own."
+            )
+        parts.append(GroupColumn(codes, values, False))
+    grouping = combine(parts, names)
+    return ClusterFactor(":".join(names), grouping.codes.astype(np.int64), grouping.labels)
+
+
+def crossing_of(terms: Sequence[RandomTerm], cluster: ClusterFactor) -> str | None:
+    """How V connects rows of different clusters, in a sentence; None if it does not."""
+    by = RandomTerm(
+        label=cluster.name,
+        group=cluster.name,
+        variables=(cluster.name,),
+        columns=(),
+        codes=cluster.codes.astype(np.int32),
+        levels=pd.Index(cluster.levels),
+        level_values=pd.Index(cluster.levels),
+        z=np.zeros((len(cluster.codes), 0)),
+    )
+    return crossing_sentence(terms, by)
+
+
+def intersection(factors: Sequence[ClusterFactor]) -> ClusterFactor:
+    """Clusters of the rows that share the levels of all factors."""
+    if len(factors) == 1:
+        return factors[0]
+    combined = factors[0].codes
+    for factor in factors[1:]:
+        combined, _ = pd.factorize(combined * factor.n_levels + factor.codes)
+        combined = combined.astype(np.int64)
+    return ClusterFactor(
+        ":".join(factor.name for factor in factors),
+        combined,
+        [str(number) for number in range(int(combined.max()) + 1)],
+    )

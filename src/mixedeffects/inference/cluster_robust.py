@@ -1,0 +1,331 @@
+"""Cluster-robust covariance of the fixed effects, with its own degrees of freedom and tests."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from numpy.typing import NDArray
+
+from mixedeffects.display.coefficients import coefficient_table
+from mixedeffects.display.tables import Table
+from mixedeffects.errors import ClusterWarning, ModelError
+from mixedeffects.inference.cluster_factor import crossing_of, read_cluster
+from mixedeffects.inference.cluster_moments import KINDS, ClusterMoments, cluster_moments
+from mixedeffects.inference.cluster_wald import WaldTest, quadratic_form, robust_wald
+from mixedeffects.inference.hypotheses import contrast_matrix
+from mixedeffects.inference.multiway import MULTIWAY_KINDS, multiway_covariance
+from mixedeffects.inference.saddlepoint import saddlepoint_p_value
+
+if TYPE_CHECKING:
+    from mixedeffects.frame.model_frame import ModelFrame
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["COEFFICIENT_TESTS", "RobustCovariance", "check_kind", "robust_covariance"]
+
+Matrix = NDArray[np.float64]
+
+COEFFICIENT_TESTS = ("Satterthwaite", "saddlepoint", "z", "naive-t", "naive-tp")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RobustCovariance:
+    """Cluster-robust inference about the fixed effects, made by `LinearMixedModel.robust`.
+
+    Attributes
+    ----------
+    kind : str
+        ``"CR0"`` to ``"CR3"``.
+    cluster : tuple of str
+        Names of the cluster factors.
+    n_clusters : tuple of int
+        Number of clusters of each.
+    estimate : Series, length p
+        Fixed effects.
+    vcov : DataFrame, p x p
+        Their covariance matrix, in products of their units.
+    df : Series, length p
+        Degrees of freedom: Satterthwaite's; for multiway or crossed clusters the smallest number
+        of clusters less one.
+    repaired : bool
+        Whether a multiway covariance matrix had negative eigenvalues, which were put to zero.
+    smallest_eigenvalue : float
+        Smallest eigenvalue before the repair relative to the largest; NaN for nested clusters.
+    level : float or None
+        Confidence level of the intervals in ``table``.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+    >>> robust = m.robust("CR2")
+    >>> robust
+    CR2 covariance, clusters sch.cl (10), Satterthwaite's degrees of freedom
+    ...
+    >>> round(robust.test("x1").df_denom, 2)
+    8.01
+    """
+
+    kind: str
+    cluster: tuple[str, ...]
+    n_clusters: tuple[int, ...]
+    estimate: pd.Series
+    vcov: pd.DataFrame
+    df: pd.Series
+    repaired: bool
+    smallest_eigenvalue: float
+    level: float | None
+    _frame: ModelFrame
+    _moments: ClusterMoments | None
+
+    @cached_property
+    def se(self) -> pd.Series:
+        """Standard errors, a Series of length p in the units of the coefficients."""
+        return pd.Series(np.sqrt(np.diag(self.vcov)), index=self.estimate.index, name="Std. Error")
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """Estimates, standard errors, t tests and intervals, p rows; see ``coef_table``."""
+        return self.coef_table()
+
+    def coef_table(self, test: str = "Satterthwaite") -> pd.DataFrame:
+        """Tests of the single coefficients.
+
+        Parameters
+        ----------
+        test : {"Satterthwaite", "saddlepoint", "z", "naive-t", "naive-tp"}
+            Degrees of freedom by Satterthwaite's method, infinite, ``J - 1`` or ``J - p`` for J
+            clusters; or p-values by a saddlepoint approximation, which have none.
+
+        Returns
+        -------
+        DataFrame, p rows
+            Columns ``Estimate``, ``Std. Error``, ``df``, ``t value``, ``Pr(>|t|)`` and the bounds
+            of the interval; for the saddlepoint ``saddlepoint`` instead of ``df`` and no interval.
+
+        Raises
+        ------
+        ModelError
+            If the test is not known, or not defined for multiway clusters.
+
+        References
+        ----------
+        The definitions are those of ``coef_test`` in R's clubSandwich.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+        >>> m.robust("CR2").coef_table("naive-t")["df"].tolist()
+        [9.0, 9.0]
+        """
+        if test not in COEFFICIENT_TESTS:
+            raise ModelError(
+                f"test {test!r} is not known; there are "
+                f"{', '.join(repr(known) for known in COEFFICIENT_TESTS)}."
+            )
+        estimate, se = self.estimate.to_numpy(), self.se.to_numpy()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = estimate / se
+        columns: dict[str, Matrix] = {"Estimate": estimate, "Std. Error": se}
+        if test == "saddlepoint":
+            own, u = self._nested(test).variances(np.eye(len(t)))
+            found = [saddlepoint_p_value(float(t[i]), own[i], u[i]) for i in range(len(t))]
+            columns |= {
+                "saddlepoint": np.array([s for s, _ in found]),
+                "t value": t,
+                "Pr(>|t|)": np.array([p for _, p in found]),
+            }
+            return pd.DataFrame(columns, index=self.estimate.index)
+        few = min(self.n_clusters)
+        df = {
+            "Satterthwaite": self.df.to_numpy(),
+            "z": np.full(len(t), np.inf),
+            "naive-t": np.full(len(t), few - 1.0),
+            "naive-tp": np.full(len(t), few - float(len(t))),
+        }[test]
+        # No degrees of freedom left: no p-value, rather than one of a distribution there is not.
+        usable = np.where(df > 0.0, df, np.nan)
+        p_values = np.asarray(2.0 * scipy.stats.t.sf(np.abs(t), usable))
+        columns |= {"df": df, "t value": t, "Pr(>|t|)": p_values}
+        table = pd.DataFrame(columns, index=self.estimate.index)
+        if self.level is not None:
+            half = scipy.stats.t.ppf(0.5 + self.level / 2.0, usable) * se
+            table[f"{100 * (0.5 - self.level / 2):.4g} %"] = estimate - half
+            table[f"{100 * (0.5 + self.level / 2):.4g} %"] = estimate + half
+        return table
+
+    def test(self, hypothesis: Any, test: str = "HTZ") -> WaldTest:
+        """Wald test of several contrasts.
+
+        Parameters
+        ----------
+        hypothesis : str, sequence of str, or array of shape (p,) or (r, p)
+            Terms or coefficients by name that are zero together, or L of ``L beta = 0``.
+        test : {"HTZ", "HTA", "HTB", "EDF", "EDT", "Naive-F", "Naive-Fp", "chi-sq"}
+            ``HTZ``, Hotelling's T-squared with estimated degrees of freedom, is the one to use;
+            the others are there to compare. Multiway clusters have only the last three.
+
+        Returns
+        -------
+        WaldTest
+
+        Raises
+        ------
+        ModelError
+            If a name or the test is not known, the matrix has the wrong width or dependent rows,
+            or there are more contrasts than clusters support.
+
+        References
+        ----------
+        Tipton, E. and Pustejovsky, J. E. (2015). Small-sample adjustments for tests of moderators
+        and model fit using robust variance estimation in meta-regression. Journal of Educational
+        and Behavioral Statistics 40, 604-634; ``Wald_test`` in R's clubSandwich.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> star = me.load_dataset("star_sample")
+        >>> m = me.lmer("read ~ cltype + sx + (1 | sch/tch)", star)
+        >>> m.robust("CR2").test("cltype")
+        HTZ test: F(2, 67.65) = 2.245, p = 0.1138
+        """
+        L = contrast_matrix(self._frame, hypothesis)
+        beta, vcov = self.estimate.to_numpy(), self.vcov.to_numpy()
+        if self._moments is not None:
+            return robust_wald(self._moments, beta, vcov, L, test)
+        r, few = len(L), min(self.n_clusters)
+        df = {
+            "Naive-F": few - 1.0,
+            "Naive-Fp": few - float(len(beta)),
+            "chi-sq": np.inf,
+            "chi2": np.inf,
+        }
+        if test not in df:
+            raise ModelError(
+                f"test {test!r} is not defined where clusters cut the blocks of V; there are "
+                "'Naive-F', 'Naive-Fp' and 'chi-sq'."
+            )
+        statistic = quadratic_form(L @ beta, L @ vcov @ L.T) / r
+        p = scipy.stats.f.sf(statistic, r, df[test]) if df[test] > 0.0 else np.nan
+        if np.isinf(df[test]):
+            p = scipy.stats.chi2.sf(r * statistic, r)
+        return WaldTest(test, statistic, 1.0, r, df[test], float(p))
+
+    def _nested(self, what: str) -> ClusterMoments:
+        if self._moments is None:
+            raise ModelError(
+                f"{what} is not defined where clusters cut the blocks of V; 'Satterthwaite' (the "
+                "smallest number of clusters less one), 'naive-t' and 'z' are."
+            )
+        return self._moments
+
+    def _display(self) -> Table:
+        clusters = ", ".join(
+            f"{name} ({count:,})" for name, count in zip(self.cluster, self.n_clusters, strict=True)
+        )
+        method = (
+            "Satterthwaite's degrees of freedom"
+            if self._moments is not None
+            else "degrees of freedom: smallest number of clusters less one"
+        )
+        table = coefficient_table(self.table)
+        notes = table.footnotes
+        if self.repaired:
+            notes = (
+                *notes,
+                "Negative eigenvalues of the multiway covariance matrix were put to zero (smallest "
+                f"{self.smallest_eigenvalue:.2g} of the largest).",
+            )
+        caption = f"{self.kind} covariance, clusters {clusters}, {method}"
+        return Table(table.columns, table.labels, caption, notes)
+
+    def __repr__(self) -> str:
+        # Wide enough for the interval's columns beside the estimates.
+        return self._display().to_text(width=100)
+
+    def _repr_html_(self) -> str:
+        return self._display()._repr_html_()
+
+
+def check_kind(kind: Any) -> str:
+    """The kind as one of `KINDS`, in any case; ModelError if there is none such."""
+    for known in KINDS:
+        if str(kind).lower() == known.lower():
+            return known
+    raise ModelError(
+        f"Robust covariance {kind!r} is not known; there are {', '.join(repr(k) for k in KINDS)}."
+    )
+
+
+def robust_covariance(
+    model: LinearMixedModel,
+    kind: str,
+    cluster: Any = None,
+    level: float | None = 0.95,
+    crossed: bool = False,
+) -> RobustCovariance:
+    """See `LinearMixedModel.robust`."""
+    kind = check_kind(kind)
+    if level is not None and not 0.0 < level < 1.0:
+        raise ModelError(f"level must lie between 0 and 1, for example 0.95; got {level}.")
+    several = isinstance(cluster, (list, tuple)) and all(
+        isinstance(c, str) or np.ndim(c) == 1 for c in cluster
+    )
+    # A list of strings as long as the data are the clusters of the rows, not names of factors.
+    if several and len(cluster) >= model.nobs and all(np.ndim(c) == 0 for c in cluster):
+        several = False
+    if several and len(cluster) == 0:
+        raise ModelError("cluster=[] names no factor; give one or several, or None.")
+    factors = (
+        [read_cluster(model, c) for c in cluster] if several else [read_cluster(model, cluster)]
+    )
+    names = list(model.frame.fixef_names)
+    residuals = model.resid("marginal").to_numpy()
+    basis = model._A.basis.fixed
+    moments, repaired, smallest = None, False, np.nan
+    if len(factors) == 1:
+        crossing = crossing_of(model.frame.terms, factors[0])
+        if crossing is None:
+            moments = cluster_moments(model.V, model.X, residuals, factors[0], kind, basis)
+        elif crossed:
+            _warn_crossed(crossing)
+        else:
+            raise ModelError(
+                f"{crossing} Clusters must be independent: choose such a factor, a list of factors "
+                "for multiway clustering, or crossed=True to add up the scores by "
+                f"{factors[0].name!r} all the same (kinds {', '.join(MULTIWAY_KINDS)})."
+            )
+    if moments is not None:
+        vcov, df = moments.vcov, moments.df(np.eye(len(names)))
+    else:
+        result = multiway_covariance(model.V, model.X, residuals, factors, kind, basis)
+        vcov, repaired, smallest = result.vcov, result.repaired, result.smallest
+        df = np.full(len(names), min(factor.n_levels for factor in factors) - 1.0)
+    return RobustCovariance(
+        kind=kind,
+        cluster=tuple(factor.name for factor in factors),
+        n_clusters=tuple(factor.n_levels for factor in factors),
+        estimate=model.fixef,
+        vcov=pd.DataFrame(vcov, index=names, columns=names),
+        df=pd.Series(df, index=names, name="df"),
+        repaired=repaired,
+        smallest_eigenvalue=float(smallest),
+        level=level,
+        _frame=model.frame,
+        _moments=moments,
+    )
+
+
+def _warn_crossed(crossing: str) -> None:
+    warnings.warn(
+        f"{crossing} The covariance between the clusters is left out, so standard errors are too "
+        "small for coefficients that vary with the other factors.",
+        ClusterWarning,
+        stacklevel=4,
+    )
