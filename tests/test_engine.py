@@ -23,7 +23,7 @@ from mixedeffects.engine.basis import lower_factor, make_basis, orthonormal_fixe
 from mixedeffects.engine.crossproducts import replace_response
 from mixedeffects.engine.objective import deviance, evaluate
 from mixedeffects.engine.parameters import T_to_theta, lower_entries, n_parameters, theta_to_T
-from mixedeffects.engine.threads import blas_threads
+from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.engine.trust_region import secant_update
 
 fast = settings(max_examples=40, deadline=None)
@@ -425,15 +425,32 @@ def test_kernels_group_rows() -> None:
     assert len(crossed) == 0
 
 
-def test_blas_threads_are_held_to_one_while_the_remainder_is_small() -> None:
+def test_blas_is_held_to_one_thread() -> None:
     def blas() -> set[int]:
         return {
             library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
         }
 
     before = blas()
-    with blas_threads(100):
+    with one_blas_thread(100):
         assert blas() == {1}
     assert blas() == before
-    with blas_threads(10_000):
-        assert blas() == before
+
+
+@pytest.mark.parametrize("n", [1, 127, 128, 300, 3_100])
+def test_dense_factor_and_inverse(n: int) -> None:
+    rng = np.random.default_rng(n)
+    root = rng.normal(size=(n, 40))
+    A = np.asfortranarray(root @ root.T + np.diag(rng.uniform(1.0, 2.0, n)))
+    C = A.copy(order="F")
+    _kernels.dense_cholesky(C)
+    lower = np.tril(C)
+    assert_allclose(lower @ lower.T, A, atol=1e-11 * n)
+    size = max(n - 3, 1)
+    inverse = np.empty((size, size), order="F")
+    _kernels.dense_inverse(C, inverse)
+    assert_allclose(inverse @ A[:size, :size], np.eye(size), atol=1e-10)
+    assert_allclose(inverse, inverse.T)
+    indefinite = np.asfortranarray(A - 1e6 * np.eye(n))
+    with pytest.raises(RuntimeError, match="positive definite"):
+        _kernels.dense_cholesky(indefinite)

@@ -51,6 +51,18 @@ inline void solve_lower(bool transpose, std::int64_t m, std::int64_t n, const do
                      B, &lb);
 }
 
+// B (m x n) <- B L^-T with L (n x n) lower triangular.
+inline void solve_lower_right(std::int64_t m, std::int64_t n, const double *L, std::int64_t ldl,
+                              double *B, std::int64_t ldb) {
+    if (m == 0 || n == 0) return;
+    char side = 'R', lower = 'L', trans = 'T', diagonal = 'N';
+    int mi = static_cast<int>(m), ni = static_cast<int>(n);
+    int ll = static_cast<int>(ldl), lb = static_cast<int>(ldb);
+    double one = 1.0;
+    functions().trsm(&side, &lower, &trans, &diagonal, &mi, &ni, &one, const_cast<double *>(L), &ll,
+                     B, &lb);
+}
+
 // B <- L^-1 B, or L^-T B, for arrays; L may have more rows and columns than B has rows.
 inline void solve_lower_array(ConstFortranDoubles L, FortranDoubles B, bool transpose) {
     nb::gil_scoped_release release;

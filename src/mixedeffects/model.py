@@ -40,7 +40,7 @@ from mixedeffects.engine.curvature import (
 )
 from mixedeffects.engine.parameters import T_to_theta, n_parameters, theta_to_T
 from mixedeffects.engine.subsample import subsample_start
-from mixedeffects.engine.threads import blas_threads
+from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.model_frame import Dropped, ModelFrame
@@ -170,7 +170,7 @@ def _fit(
         )
     report = _print_progress if progress is True else progress or None
     optimum = None
-    with contextlib.suppress(ArithmeticError), blas_threads(A.remainder.core_size):
+    with contextlib.suppress(ArithmeticError), one_blas_thread(A.remainder.core_size):
         optimum = find_optimum(A, reml, start=start, control=control, progress=report)
     if optimum is None or optimum.evaluation.sigma2 < _NO_RESIDUAL:
         raise ModelError(
@@ -1298,7 +1298,7 @@ class LinearMixedModel:
 
     @cached_property
     def _curvature(self) -> Curvature:
-        with blas_threads(self._A.remainder.core_size):
+        with one_blas_thread(self._A.remainder.core_size):
             return observed_curvature(self._A, self.optimum, self.reml)
 
     def _structure(self) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dpotrf, dpotri
 
 from mixedeffects import _kernels
 from mixedeffects.engine.triangular import solve_lower
@@ -89,9 +88,7 @@ class Core:
         # The last pivot is the residual sum of squares; one more keeps it positive if y is zero.
         yy = float(K[size, size])
         K[size, size] = yy + 1.0
-        self.C, info = dpotrf(K, lower=1, clean=0, overwrite_a=1)
-        if info != 0:
-            raise NotPositiveDefiniteError("the remainder is not positive definite")
+        self.C = _cholesky(K)
         half = self.C[size, :size]
         #: penalised residual sum of squares
         self.rho2 = max(yy - float(half @ half), 0.0)
@@ -159,12 +156,10 @@ class Core:
         """``P = L~ S^-1 L~'`` on the first ``size`` columns: without, or with the fixed effects."""
         if size == 0:
             N, B = ([np.zeros((f.k, f.k)) for f in self.factors] for _ in range(2))
-            blocks = tuple(np.empty((0, f.k, f.k)) for f in self.factors)
-            return CoreInverse(np.zeros((0, 0), order="F"), blocks, tuple(N), tuple(B))
-        S_inverse, info = dpotri(self.C[:size, :size].copy(order="F"), lower=1, overwrite_c=1)
-        if info != 0:
-            raise NotPositiveDefiniteError("the remainder is singular")
-        _kernels.mirror_lower(S_inverse)
+            none = tuple(np.empty((0, f.k, f.k)) for f in self.factors)
+            return CoreInverse(np.zeros((0, 0), order="F"), none, tuple(N), tuple(B))
+        S_inverse = np.empty((size, size), order="F")
+        _kernels.dense_inverse(self.C, S_inverse)
         N, B, P = [], [], []
         sums: Matrix
         score: Matrix
@@ -201,6 +196,15 @@ class Core:
             [[self.K[own + a, own + b].sum() for b in range(f.k)] for a in range(f.k)]
         )
         return diagonal - _block_trace(half.T, half, f.k)
+
+
+def _cholesky(matrix: Matrix) -> Matrix:
+    """Lower Cholesky factor, in place; what is above its diagonal means nothing."""
+    try:
+        _kernels.dense_cholesky(matrix)
+    except RuntimeError:
+        raise NotPositiveDefiniteError("the remainder is not positive definite") from None
+    return matrix
 
 
 def _is_regular(T: Matrix) -> bool:

@@ -1,8 +1,8 @@
 """How many threads the linear algebra library may use while the kernels run.
 
-Its waiting threads spin, and take the processors from the kernels' own: on two cores the fit of
-insteval took 0.58 s with two BLAS threads and 0.41 s with one. Only where one large dense block
-makes up nearly all of the work do more pay.
+The kernels share work out over threads of their own. A library's waiting threads spin, and take the
+processors from them: on two cores the fit of insteval took 0.58 s with two BLAS threads and 0.41 s
+with one.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["blas_threads"]
+__all__ = ["one_blas_thread"]
 
-#: Rows of the dense remainder from which the BLAS library keeps its threads.
-_LARGE = 2_500
-#: Rows up to which it uses only one anyway.
+#: Rows up to which the library uses only one anyway.
 _SMALL = 16
 
 
@@ -27,15 +25,15 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def blas_threads(size: int) -> AbstractContextManager[Any]:
-    """Context in which BLAS uses one thread, unless the dense remainder has many rows.
+def one_blas_thread(size: int) -> AbstractContextManager[Any]:
+    """Context in which BLAS uses one thread.
 
     Parameters
     ----------
     size : int
-        Rows of the dense remainder.
+        Rows of the dense core.
     """
-    if size >= _LARGE or size <= _SMALL:
+    if size <= _SMALL:
         return nullcontext()
     limit: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
     return limit
