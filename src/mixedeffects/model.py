@@ -44,6 +44,7 @@ from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.model_frame import Dropped, ModelFrame
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
+from mixedeffects.inference.kenward_roger import KenwardRoger, kenward_roger
 from mixedeffects.inference.satterthwaite import Satterthwaite
 from mixedeffects.variogram import Variogram
 
@@ -945,6 +946,36 @@ class LinearMixedModel:
         array([17.])
         """
         return Satterthwaite(self._vcov, vcov_jacobian(self.optimum), self._curvature.hessian)
+
+    @cached_property
+    def kenward_roger(self) -> KenwardRoger:
+        """Kenward and Roger's adjusted covariance of the fixed effects and degrees of freedom.
+
+        Raises
+        ------
+        ModelError
+            If the fit is by maximum likelihood, or so much is crossed that it would not fit into
+            memory.
+
+        References
+        ----------
+        Kenward, M. G. and Roger, J. H. (1997). Small sample inference for fixed effects from
+        restricted maximum likelihood. Biometrics 53, 983-997.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.kenward_roger.df([[1, 5]]).round(1)
+        array([17.])
+        """
+        if not self.reml:
+            raise ModelError(
+                "Kenward-Roger's method is defined for REML fits and this one is by maximum "
+                "likelihood; fit it again with m.update(reml=True)."
+            )
+        with blas_threads(self._A.remainder.core_size):
+            return kenward_roger(self.optimum.evaluation.factorisation, self.sigma)
 
     # --- tables --------------------------------------------------------------------------
 
