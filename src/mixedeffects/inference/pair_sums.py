@@ -165,10 +165,14 @@ def _outer_products(A: CrossProducts, offsets: Sequence[int]) -> scipy.sparse.cs
 
 
 def _level_blocks(factor: ChainFactor, T: Matrix) -> tuple[Matrix, Matrix]:
-    """``D_i`` and ``B_i = T (I + T'A_i T)^-1 T'`` of each level of factor 1, (l, k, k)."""
+    """``(I + A_i Sigma)^-1`` and ``B_i = T (I + T'A_i T)^-1 T'`` of each level of factor 1.
+
+    ``D_i = (I + A_i Sigma)^-1 A_i``; its other form ``A_i - A_i B_i A_i`` would lose digits where
+    the random effects explain most.
+    """
     inner = np.eye(factor.k) + T.T @ factor.diag @ T
     B = T @ np.linalg.solve(inner, np.broadcast_to(T.T, factor.diag.shape))
-    return factor.diag - factor.diag @ B @ factor.diag, B
+    return np.linalg.inv(np.eye(factor.k) + factor.diag @ (T @ T.T)), B
 
 
 def _batches(components: Index, n_components: int, largest: int) -> Iterator[_Batch]:
@@ -211,7 +215,9 @@ def pair_sums(A: CrossProducts, T: Sequence[Matrix]) -> dict[tuple[int, int], Ma
         that its dense matrices would not fit into memory.
     """
     first, k = A.chain[0], A.chain[0].k
-    D, B = _level_blocks(first, T[0])
+    shrink, B = _level_blocks(first, T[0])
+    D = shrink @ first.diag
+    D = 0.5 * (D + D.transpose(0, 2, 1))
     sums = {(0, 0): np.einsum("iac,ibd->abcd", D, D)}
     offsets = _offsets(A)
     q = offsets[len(A.chain)] + A.r
@@ -229,7 +235,7 @@ def pair_sums(A: CrossProducts, T: Sequence[Matrix]) -> dict[tuple[int, int], Ma
 
     raw = by_level(panel)
     BA = by_level(np.einsum("jab,jb->ja", B[level], panel))
-    C = by_level(panel - np.einsum("jab,jb->ja", (first.diag @ B)[level], panel))
+    C = by_level(np.einsum("jab,jb->ja", shrink[level], panel))
     N = _outer_products(A, offsets)
     for a in range(k):
         N = N - raw[a].T @ BA[a]
@@ -256,6 +262,7 @@ def pair_sums(A: CrossProducts, T: Sequence[Matrix]) -> dict[tuple[int, int], Ma
     N_entries = _Entries.of(N, components)
     scaled_entries = _Entries.of(scaled, components)
     Lambda_entries = _Entries.of(Lambda, components)
+    covariance_entries = _Entries.of(Lambda @ Lambda.T, components)
     grams = {
         (a, b): _Entries.of(C[a].T @ C[b], components) for a in range(k) for b in range(a, k)
     }
@@ -277,17 +284,19 @@ def pair_sums(A: CrossProducts, T: Sequence[Matrix]) -> dict[tuple[int, int], Ma
     for batch in _batches(components, len(sizes), _BATCH):
         L = batch.sparse(Lambda_entries)
         inner = batch.dense(scaled_entries)
-        inner[:, np.arange(batch.size), np.arange(batch.size)] += 1.0
+        diagonal = np.arange(batch.size)
+        inner[:, diagonal, diagonal] += 1.0
         K = np.linalg.inv(inner)
         del inner
         P = batch.product(L, np.ascontiguousarray(batch.product(L, K).transpose(0, 2, 1)))
         del K
         _add_first_pairs(sums[0, 0], batch, P, grams, weighted)
-        dense_N = batch.dense(N_entries)
-        U = -(P @ dense_N)
-        diagonal = np.arange(batch.size)
+        # U = I - P N = (I + Sigma2 N)^-1, which needs no difference.
+        covariance = batch.sparse(covariance_entries)
+        U = batch.product(covariance, batch.dense(N_entries))
         U[:, diagonal, diagonal] += 1.0
-        H = dense_N @ U
+        U = np.linalg.inv(U)
+        H = batch.product(batch.sparse(N_entries), U)
         positions = [batch.levels(columns) for columns in factor_columns]
         for (a, b), entries in grams.items():
             Y = batch.product(batch.sparse(entries), U)
