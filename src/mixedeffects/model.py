@@ -46,6 +46,8 @@ from mixedeffects.frame.model_frame import Dropped, ModelFrame
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
 from mixedeffects.inference.kenward_roger import KenwardRoger, kenward_roger
 from mixedeffects.inference.satterthwaite import Satterthwaite
+from mixedeffects.inference.variance import fixed_effects_variance
+from mixedeffects.inference.wald import WaldTest, anova_table, wald_test
 from mixedeffects.variogram import Variogram
 
 __all__ = ["LinearMixedModel", "lmer"]
@@ -852,13 +854,14 @@ class LinearMixedModel:
 
     # --- inference -----------------------------------------------------------------------
 
-    def vcov(self, kind: Literal["model"] = "model") -> pd.DataFrame:
-        """Covariance matrix of the fixed effects, ``(X'V^-1X)^-1``.
+    def vcov(self, kind: str = "model") -> pd.DataFrame:
+        """Covariance matrix of the fixed effects.
 
         Parameters
         ----------
-        kind : {"model"}
-            Based on the model, with the estimated V taken as known.
+        kind : {"model", "kr"}
+            ``"model"`` is ``(X'V^-1X)^-1`` with the estimated V taken as known; ``"kr"`` Kenward
+            and Roger's, adjusted for V being estimated.
 
         Returns
         -------
@@ -868,7 +871,12 @@ class LinearMixedModel:
         Raises
         ------
         ModelError
-            If the kind is not known.
+            If the kind is not known, or it is ``"kr"`` and the fit by maximum likelihood.
+
+        References
+        ----------
+        Kenward, M. G. and Roger, J. H. (1997). Small sample inference for fixed effects from
+        restricted maximum likelihood. Biometrics 53, 983-997.
 
         Examples
         --------
@@ -879,10 +887,9 @@ class LinearMixedModel:
         (Intercept)        46.57 -1.45
         Days               -1.45  2.39
         """
-        if kind != "model":
-            raise ModelError(f"vcov kind {kind!r} is not known; there is 'model'.")
         names = list(self.frame.fixef_names)
-        return pd.DataFrame(self._vcov, index=names, columns=names)
+        covariance = fixed_effects_variance(self, kind, "inf").vcov
+        return pd.DataFrame(covariance, index=names, columns=names)
 
     def coef_table(
         self, ddf: str = "satterthwaite", vcov: str = "model", level: float | None = 0.95
@@ -891,10 +898,12 @@ class LinearMixedModel:
 
         Parameters
         ----------
-        ddf : {"satterthwaite", "residual", "inf"}
-            Degrees of freedom: Satterthwaite's method, ``n - p``, or the normal distribution.
-        vcov : {"model"}
-            Covariance matrix of the fixed effects.
+        ddf : {"satterthwaite", "kr", "residual", "inf"}
+            Degrees of freedom: Satterthwaite's method, Kenward-Roger's with its covariance matrix,
+            ``n - p``, or the normal distribution.
+        vcov : {"model", "kr"}
+            Covariance matrix of the fixed effects, as for `vcov`; ``"kr"`` brings its own degrees
+            of freedom in place of Satterthwaite's.
         level : float or None
             Confidence level of the interval columns; None leaves them out.
 
@@ -907,7 +916,8 @@ class LinearMixedModel:
         Raises
         ------
         ModelError
-            If ``ddf`` or ``vcov`` is not known, or the level not between 0 and 1.
+            If ``ddf`` or ``vcov`` is not known, the level is not between 0 and 1, or
+            Kenward-Roger's method is asked of a maximum-likelihood fit.
 
         References
         ----------
@@ -931,6 +941,98 @@ class LinearMixedModel:
         from mixedeffects.inference.coefficients import coefficient_tests
 
         return coefficient_tests(self, ddf, vcov, level)
+
+    def wald(
+        self,
+        hypothesis: Any,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        test: Literal["F", "chi2"] = "F",
+    ) -> WaldTest:
+        """Test that fixed effects, or linear combinations of them, are all zero.
+
+        Parameters
+        ----------
+        hypothesis : str, list of str, array or DataFrame, shape (r, p)
+            Name of a term, names of coefficients, or contrasts: one row each, one column per fixed
+            effect (a DataFrame goes by the names of its columns).
+        ddf, vcov
+            As for `coef_table`. Satterthwaite's joint test is Fai and Cornelius's, Kenward-Roger's
+            scales the statistic.
+        test : {"F", "chi2"}
+            F test, or chi-squared test without degrees of freedom.
+
+        Returns
+        -------
+        WaldTest
+            With ``statistic``, ``num_df``, ``den_df`` and ``p``.
+
+        Raises
+        ------
+        ModelError
+            If a name is not known, the contrasts do not fit the fixed effects or are linearly
+            dependent, or Kenward-Roger's method is asked of a maximum-likelihood fit.
+
+        References
+        ----------
+        Fai, A. H.-T. and Cornelius, P. L. (1996). Approximate F-tests of multiple degree of freedom
+        hypotheses in generalized least squares analyses of unbalanced split-plot experiments.
+        Journal of Statistical Computation and Simulation 54, 363-378.
+
+        Kenward, M. G. and Roger, J. H. (1997). Small sample inference for fixed effects from
+        restricted maximum likelihood. Biometrics 53, 983-997.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.wald("Days")
+        F(1, 17.0) = 45.85, p = 3.264e-06
+        >>> m.wald([[1, 0], [0, 1]], ddf="kr")
+        F(2, 16.0) = 705.8, p = 2.488e-16
+        """
+        return wald_test(self, hypothesis, ddf, vcov, test)
+
+    def anova(self, type: int | str = 3, ddf: str = "satterthwaite") -> pd.DataFrame:
+        """F tests of the terms of the fixed part, in lmerTest's layout.
+
+        Parameters
+        ----------
+        type : {3, 2, 1}
+            Hypotheses as lmerTest defines them. Type 3 does not depend on how factors are coded;
+            type 2 adjusts a term for all but those that contain it; type 1 goes term by term.
+        ddf : {"satterthwaite", "kr", "residual", "inf"}
+            As for `coef_table`.
+
+        Returns
+        -------
+        DataFrame, one row per term
+            Columns ``Sum Sq``, ``Mean Sq``, ``NumDF``, ``DenDF``, ``F value`` and ``Pr(>F)``; NaN
+            for a term without columns.
+
+        Raises
+        ------
+        ModelError
+            If ``type`` or ``ddf`` is not known, or Kenward-Roger's method is asked of a
+            maximum-likelihood fit.
+
+        References
+        ----------
+        Kuznetsova, A., Brockhoff, P. B. and Christensen, R. H. B. (2017). lmerTest package: tests
+        in linear mixed effects models. Journal of Statistical Software 82(13).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", cake)
+        >>> m.anova()[["NumDF", "DenDF", "F value"]].round(2)
+                            NumDF  DenDF  F value
+        recipe                  2   42.0     0.25
+        temperature             5  210.0    20.52
+        recipe:temperature     10  210.0     1.01
+        """
+        return anova_table(self, type, ddf)
 
     @cached_property
     def satterthwaite(self) -> Satterthwaite:

@@ -9,32 +9,20 @@ import pandas as pd
 
 from mixedeffects.display.summary import InformationCriteria, Summary
 from mixedeffects.display.varcorr_text import VarCorrBlock
-from mixedeffects.inference.coefficients import DDF_METHODS, coefficient_tests
+from mixedeffects.inference.coefficients import tests_with
+from mixedeffects.inference.variance import DDF_METHODS, fixed_effects_variance
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
 
 __all__ = ["summarise"]
 
-_TEST_METHODS = dict(
-    zip(
-        DDF_METHODS,
-        (
-            "t-tests use Satterthwaite's method",
-            "t-tests use n - p degrees of freedom",
-            "tests use the normal distribution",
-        ),
-        strict=True,
-    )
-)
-
-
 def summarise(model: LinearMixedModel, ddf: str, vcov: str) -> Summary:
     """Collect what the summary of a fitted model shows."""
-    ddf = ddf.lower()
-    coefficients = coefficient_tests(model, ddf, vcov, level=None)
+    variance = fixed_effects_variance(model, vcov, ddf)
+    coefficients = tests_with(model, variance, level=None)
     names = list(coefficients.index)
-    covariance = model.vcov(vcov).to_numpy()  # type: ignore[arg-type]
+    covariance = variance.vcov
     sd = np.sqrt(np.diag(covariance))
     correlation = pd.DataFrame(covariance / np.outer(sd, sd), index=names, columns=names)
     criterion: float | InformationCriteria = model.criterion
@@ -57,15 +45,17 @@ def summarise(model: LinearMixedModel, ddf: str, vcov: str) -> Summary:
         coefficients=coefficients,
         correlation=correlation if len(names) > 1 else None,
         residual_quantiles=np.quantile(model.resid("scaled"), [0.0, 0.25, 0.5, 0.75, 1.0]),
-        test_method=_TEST_METHODS[ddf],
+        test_method=variance.method,
         data_name=model.data_name,
         weights_name=settings["weights"] if isinstance(settings["weights"], str) else None,
         offset_name=settings["offset"] if isinstance(settings["offset"], str) else None,
-        notes=_notes(model, ddf),
+        notes=_notes(model, coefficients, variance.method == DDF_METHODS["satterthwaite"]),
     )
 
 
-def _notes(model: LinearMixedModel, ddf: str) -> list[str]:
+def _notes(
+    model: LinearMixedModel, coefficients: pd.DataFrame, satterthwaite: bool
+) -> list[str]:
     notes = []
     dropped = model.dropped
     if len(dropped.rows):
@@ -84,12 +74,12 @@ def _notes(model: LinearMixedModel, ddf: str) -> list[str]:
             "boundary (singular) fit: some combination of the random effects is estimated to have "
             "no variance"
         )
-        if ddf == "satterthwaite":
+        if satterthwaite:
             note += "; Satterthwaite's degrees of freedom can be far off there"
         notes.append(note)
     if not model.converged:
         notes.append(f"NOT CONVERGED: {model.optimum.message}")
-    elif ddf == "satterthwaite" and not model.optimum.certificate.holds:
+    elif satterthwaite and not model.optimum.certificate.holds:
         # The second derivatives are there anyway, so the whole certificate is known.
         notes.append(f"{model.optimum.certificate}")
     return notes
