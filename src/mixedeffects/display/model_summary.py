@@ -10,12 +10,14 @@ import pandas as pd
 from mixedeffects.display.summary import InformationCriteria, Summary
 from mixedeffects.display.varcorr_text import VarCorrBlock
 from mixedeffects.inference.coefficients import tests_with
+from mixedeffects.inference.singular import doubtful_degrees_of_freedom
 from mixedeffects.inference.variance import DDF_METHODS, fixed_effects_variance
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
 
 __all__ = ["summarise"]
+
 
 def summarise(model: LinearMixedModel, ddf: str, vcov: str) -> Summary:
     """Collect what the summary of a fitted model shows."""
@@ -53,9 +55,7 @@ def summarise(model: LinearMixedModel, ddf: str, vcov: str) -> Summary:
     )
 
 
-def _notes(
-    model: LinearMixedModel, coefficients: pd.DataFrame, satterthwaite: bool
-) -> list[str]:
+def _notes(model: LinearMixedModel, coefficients: pd.DataFrame, satterthwaite: bool) -> list[str]:
     notes = []
     dropped = model.dropped
     if len(dropped.rows):
@@ -70,16 +70,35 @@ def _notes(
             f"dropped: {', '.join(dropped.columns)}"
         )
     if model.is_singular:
-        note = (
+        notes.append(
             "boundary (singular) fit: some combination of the random effects is estimated to have "
             "no variance"
         )
         if satterthwaite:
-            note += "; Satterthwaite's degrees of freedom can be far off there"
-        notes.append(note)
+            notes += _doubtful_degrees_of_freedom(model, coefficients["df"])
     if not model.converged:
         notes.append(f"NOT CONVERGED: {model.optimum.message}")
     elif satterthwaite and not model.optimum.certificate.holds:
         # The second derivatives are there anyway, so the whole certificate is known.
         notes.append(f"{model.optimum.certificate}")
     return notes
+
+
+def _doubtful_degrees_of_freedom(model: LinearMixedModel, df: pd.Series) -> list[str]:
+    """Notes on Satterthwaite's degrees of freedom that the design does not bear out."""
+    doubtful = doubtful_degrees_of_freedom(model, df.to_numpy())
+    alternatives = 'ddf="kr"' if model.reml else 'm.update(reml=True) and ddf="kr"'
+    alternatives += ", or a cluster-robust covariance matrix such as CR2"
+    if doubtful is None:
+        return [
+            "Satterthwaite's degrees of freedom can be far off at a singular fit; compare "
+            f"{alternatives}"
+        ]
+    if not doubtful.any():
+        return []
+    shown = ", ".join(f"{name} ({value:.0f})" for name, value in df[doubtful].items())
+    return [
+        f"Satterthwaite's degrees of freedom are not to be trusted for {shown}: the singular fit "
+        "hides how uncertain the variances are, and the design gives less than half as many; use "
+        f"{alternatives}"
+    ]

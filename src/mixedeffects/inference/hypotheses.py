@@ -1,4 +1,4 @@
-"""Contrasts of the terms of the fixed part: hypotheses of types 1, 2 and 3 as lmerTest defines them.
+"""Hypotheses of types 1, 2 and 3 about the terms of the fixed part, as lmerTest defines them.
 
 Type 1 takes up the terms one after the other. Type 2 adjusts a term for all others but those that
 contain it. Type 3 averages over the cells of the terms that contain it, whatever the coding.
@@ -107,6 +107,11 @@ def _type2(
 ) -> dict[str, Matrix]:
     contrasts = {}
     for label, own in columns.items():
+        if not containing[label]:
+            # The same hypothesis as below; Satterthwaite's joint test depends on the basis that it
+            # is written in, and this is lmerTest's.
+            contrasts[label] = np.eye(X.shape[1])[own]
+            continue
         last = own + [c for other in containing[label] for c in columns[other]]
         order = [c for c in range(X.shape[1]) if c not in last] + last
         L = np.empty((len(order), len(order)))
@@ -124,9 +129,7 @@ def _treatment(coder: VariableCoder) -> VariableCoder:
 
 
 def _type3(frame: ModelFrame, encoder: DesignEncoder) -> dict[str, Matrix]:
-    coded = replace(
-        encoder, coders=tuple(_treatment(coder) for coder in encoder.coders), kept=None
-    )
+    coded = replace(encoder, coders=tuple(_treatment(coder) for coder in encoder.coders), kept=None)
     X, _ = coded.encode(frame.data)
     coded = coded.keeping(np.asarray(independent_columns(X), dtype=np.intp))
     X = X if coded.kept is None else X[:, coded.kept]
@@ -140,9 +143,7 @@ def _type3(frame: ModelFrame, encoder: DesignEncoder) -> dict[str, Matrix]:
     L = _coefficients(X, cells).T
     columns = term_columns(coded)
     containing = containing_terms(encoder)
-    by_degree = sorted(
-        range(len(encoder.term_labels)), key=lambda i: -len(encoder.table.terms[i])
-    )
+    by_degree = sorted(range(len(encoder.term_labels)), key=lambda i: -len(encoder.table.terms[i]))
     for i in by_degree:
         label = encoder.term_labels[i]
         above = [c for other in containing[label] for c in columns[other]]

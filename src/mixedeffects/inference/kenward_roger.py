@@ -138,7 +138,9 @@ def _directions(k: int) -> list[Matrix]:
     return directions
 
 
-def kenward_roger(factorisation: Factorisation, sigma: float) -> KenwardRoger:
+def kenward_roger(
+    factorisation: Factorisation, sigma: float, largest: int | None = None
+) -> KenwardRoger:
     """Kenward and Roger's adjustment at the parameters of a factorisation.
 
     Parameters
@@ -147,6 +149,8 @@ def kenward_roger(factorisation: Factorisation, sigma: float) -> KenwardRoger:
         M at the estimates.
     sigma : float
         The user's residual standard deviation.
+    largest : int, optional
+        Rows that dense matrices may have; by default what fits into memory.
 
     Returns
     -------
@@ -161,7 +165,8 @@ def kenward_roger(factorisation: Factorisation, sigma: float) -> KenwardRoger:
     Notes
     -----
     With ``S = Z'V^-1X``, ``H = Z'V^-1Z`` and E_r the direction of a term's G, summing over its
-    levels,  ``P_r = -S'E_r S``,  ``Q_rs = S'E_r H E_s S``,  ``tr(V^-1K_r V^-1K_s) = tr(E_r H E_s H)``.
+    levels, ``P_r = -S'E_r S``, ``Q_rs = S'E_r H E_s S`` and
+    ``tr(V^-1K_r V^-1K_s) = tr(E_r H E_s H)``.
     """
     A, p = factorisation.A, factorisation.A.p
     zeros = [np.zeros((f.n_levels, f.k, p)) for f in A.factors]
@@ -195,7 +200,7 @@ def kenward_roger(factorisation: Factorisation, sigma: float) -> KenwardRoger:
     ES = [np.einsum("ab,ibp->iap", E[r], S[f]) for r, f in enumerate(owners)]
     SES = np.array([np.einsum("iap,iaq->pq", S[f], ES[r]) for r, f in enumerate(owners)])
 
-    sums = pair_sums(A, factorisation.T)
+    sums = pair_sums(A, factorisation.T, largest)
     traces = np.empty((m, m))
     for r in range(m):
         for s in range(r, m):
@@ -213,9 +218,7 @@ def kenward_roger(factorisation: Factorisation, sigma: float) -> KenwardRoger:
     information = np.empty((m + 1, m + 1))
     PhiSES = Phi @ SES
     information[:m, :m] = (
-        traces
-        - 2.0 * np.einsum("pq,rsqp->rs", Phi, Q)
-        + np.einsum("rpq,sqp->rs", PhiSES, PhiSES)
+        traces - 2.0 * np.einsum("pq,rsqp->rs", Phi, Q) + np.einsum("rpq,sqp->rs", PhiSES, PhiSES)
     )
     information[:m, m] = information[m, :m] = [
         np.sum(E[r] * inverse.B[f]) - np.trace(PhiSES[r]) for r, f in enumerate(owners)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -50,11 +51,11 @@ class _Entries:
     component: Index
 
     @classmethod
-    def of(cls, matrix: scipy.sparse.sparray, components: Index) -> _Entries:
+    def of(cls, matrix: Any, components: Index) -> _Entries:
         coo = scipy.sparse.coo_array(matrix)
-        rows, columns = coo.coords
+        rows, columns = (np.asarray(where, dtype=np.intp) for where in coo.coords)
         order = np.argsort(components[rows], kind="stable")
-        rows, columns = rows[order].astype(np.intp), columns[order].astype(np.intp)
+        rows, columns = rows[order], columns[order]
         return cls(rows, columns, coo.data[order], components[rows])
 
 
@@ -172,7 +173,7 @@ def _level_blocks(factor: ChainFactor, T: Matrix) -> tuple[Matrix, Matrix]:
     """
     inner = np.eye(factor.k) + T.T @ factor.diag @ T
     B = T @ np.linalg.solve(inner, np.broadcast_to(T.T, factor.diag.shape))
-    return np.linalg.inv(np.eye(factor.k) + factor.diag @ (T @ T.T)), B
+    return np.asarray(np.linalg.inv(np.eye(factor.k) + factor.diag @ (T @ T.T))), np.asarray(B)
 
 
 def _batches(components: Index, n_components: int, largest: int) -> Iterator[_Batch]:
@@ -193,7 +194,9 @@ def _batches(components: Index, n_components: int, largest: int) -> Iterator[_Ba
         start = stop
 
 
-def pair_sums(A: CrossProducts, T: Sequence[Matrix]) -> dict[tuple[int, int], Matrix]:
+def pair_sums(
+    A: CrossProducts, T: Sequence[Matrix], largest: int | None = None
+) -> dict[tuple[int, int], Matrix]:
     """The sums F_fg of all pairs of factors.
 
     Parameters
@@ -202,6 +205,8 @@ def pair_sums(A: CrossProducts, T: Sequence[Matrix]) -> dict[tuple[int, int], Ma
         Blocks of the model.
     T : sequence of ndarray (k, k)
         Relative covariance factor of each grouping factor, as `Factorisation.T`.
+    largest : int, optional
+        Rows that dense matrices may have; by default what fits into memory.
 
     Returns
     -------
@@ -241,13 +246,13 @@ def pair_sums(A: CrossProducts, T: Sequence[Matrix]) -> dict[tuple[int, int], Ma
         N = N - raw[a].T @ BA[a]
 
     links = scipy.sparse.csr_array((np.ones(len(level)), (level, column)), shape)
-    graph = scipy.sparse.block_array([[None, links], [links.T, None]], format="csr")
+    graph: Any = scipy.sparse.block_array([[None, links], [links.T, None]], format="csr")
     _, found = connected_components(graph, directed=False)
     _, components, sizes = np.unique(found[shape[0] :], return_inverse=True, return_counts=True)
     rank = np.empty(len(sizes), dtype=np.intp)
     rank[np.argsort(sizes, kind="stable")] = np.arange(len(sizes))
     components = rank[components]
-    _check_size(int(sizes.max()), k)
+    _check_size(int(sizes.max()), k, largest)
 
     factor_columns = [
         offsets[e] + np.arange(f.n_levels * f.k).reshape(-1, f.k)
@@ -263,9 +268,7 @@ def pair_sums(A: CrossProducts, T: Sequence[Matrix]) -> dict[tuple[int, int], Ma
     scaled_entries = _Entries.of(scaled, components)
     Lambda_entries = _Entries.of(Lambda, components)
     covariance_entries = _Entries.of(Lambda @ Lambda.T, components)
-    grams = {
-        (a, b): _Entries.of(C[a].T @ C[b], components) for a in range(k) for b in range(a, k)
-    }
+    grams = {(a, b): _Entries.of(C[a].T @ C[b], components) for a in range(k) for b in range(a, k)}
     weighted = {
         (a, c, b, d): _Entries.of(
             C[b].T @ (scipy.sparse.diags_array(D[:, a, c]) @ C[d]), components
@@ -286,7 +289,7 @@ def pair_sums(A: CrossProducts, T: Sequence[Matrix]) -> dict[tuple[int, int], Ma
         inner = batch.dense(scaled_entries)
         diagonal = np.arange(batch.size)
         inner[:, diagonal, diagonal] += 1.0
-        K = np.linalg.inv(inner)
+        K: Matrix = np.asarray(np.linalg.inv(inner))
         del inner
         P = batch.product(L, np.ascontiguousarray(batch.product(L, K).transpose(0, 2, 1)))
         del K
@@ -295,7 +298,7 @@ def pair_sums(A: CrossProducts, T: Sequence[Matrix]) -> dict[tuple[int, int], Ma
         covariance = batch.sparse(covariance_entries)
         U = batch.product(covariance, batch.dense(N_entries))
         U[:, diagonal, diagonal] += 1.0
-        U = np.linalg.inv(U)
+        U = np.asarray(np.linalg.inv(U))
         H = batch.product(batch.sparse(N_entries), U)
         positions = [batch.levels(columns) for columns in factor_columns]
         for (a, b), entries in grams.items():
@@ -314,20 +317,20 @@ def pair_sums(A: CrossProducts, T: Sequence[Matrix]) -> dict[tuple[int, int], Ma
     return sums
 
 
-def _check_size(size: int, k: int) -> None:
+def _check_size(size: int, k: int, largest: int | None) -> None:
     copies = 7 + k * k
-    if copies * float(size) ** 2 > 3.0 * entries_that_fit():
+    if (largest is not None and size > largest) or copies * float(
+        size
+    ) ** 2 > 3.0 * entries_that_fit():
         raise ModelError(
             f"Kenward-Roger's adjustment needs dense matrices of {size:,} rows for the random "
             "effects outside the largest grouping factor, about "
-            f"{8e-9 * copies * float(size) ** 2:.0f} GB in all, more than this machine has. Use "
+            f"{8e-9 * copies * float(size) ** 2:.0f} GB in all, more than there is room for. Use "
             'ddf="satterthwaite" or a cluster-robust covariance matrix.'
         )
 
 
-def _block_factor(
-    columns: Sequence[Index], T: Sequence[Matrix], q: int
-) -> scipy.sparse.csr_array:
+def _block_factor(columns: Sequence[Index], T: Sequence[Matrix], q: int) -> scipy.sparse.csr_array:
     """Lambda of the columns 2: T on the diagonal block of every level."""
     rows, across, values = [], [], []
     for own, factor in zip(columns, T, strict=True):
