@@ -110,7 +110,7 @@ class DenseKenwardRoger:
         return float(A1), float(A2)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     kind=st.sampled_from(KINDS),
     seed=st.integers(0, 10_000),
@@ -124,24 +124,24 @@ def test_everything_against_n_by_n_matrices(
     model, dense = model_of(design)
     expected = DenseKenwardRoger(design, model, dense)
     # Where components can hardly be told apart the dense computation is itself not accurate.
-    assume(expected.smallest > 1e-5)
+    assume(expected.smallest > 1e-7)
     kr = model.kenward_roger
     size = np.sqrt(np.diag(expected.Phi))
     scale = np.outer(size, size)
     assert_allclose(kr.model_vcov / scale, expected.Phi / scale, atol=1e-8)
     excess = (expected.adjusted - expected.Phi) / scale
     ours = (kr.vcov - kr.model_vcov) / scale
-    assert_allclose(ours, excess, atol=1e-6 * max(1.0, np.abs(excess).max()))
+    assert_allclose(ours, excess, atol=1e-7 * max(1.0, np.abs(excess).max()))
     for i in range(3):
-        assert_allclose(kr.df(np.eye(3)[i]), 2.0 / expected.sums(np.eye(3)[[i]])[1], rtol=1e-5)
+        assert_allclose(kr.df(np.eye(3)[i]), 2.0 / expected.sums(np.eye(3)[[i]])[1], rtol=1e-6)
     L = np.array([[0.0, 1.0, 0.0], [0.0, 1.0, -2.0]])
     theta = L.T @ np.linalg.solve(L @ kr.model_vcov @ L.T, L)
     u = theta @ kr.jacobian
     W = kr.parameter_covariance
     A1, A2 = expected.sums(L)
     traces = np.trace(u, axis1=1, axis2=2)
-    assert traces @ W @ traces == pytest.approx(A1, rel=1e-5)
-    assert np.sum(W * np.einsum("mpq,kqp->mk", u, u)) == pytest.approx(A2, rel=1e-5)
+    assert traces @ W @ traces == pytest.approx(A1, rel=1e-6)
+    assert np.sum(W * np.einsum("mpq,kqp->mk", u, u)) == pytest.approx(A2, rel=1e-6)
 
 
 def test_components_that_cannot_be_told_apart() -> None:

@@ -127,6 +127,16 @@ class KenwardRoger:
         return df, scaling
 
 
+def _inverse_root(H: Matrix) -> Matrix:
+    """M with ``M H M' = I``; scaled only where H is not numerically positive definite."""
+    size = np.sqrt(np.maximum(np.diag(H), np.finfo(np.float64).tiny))
+    try:
+        root = np.linalg.cholesky(H / np.outer(size, size))
+    except np.linalg.LinAlgError:
+        root = np.eye(len(H))
+    return np.asarray(np.linalg.inv(root) / size)
+
+
 def _directions(k: int) -> list[Matrix]:
     """Derivatives of a symmetric k x k matrix in its entries on and below the diagonal."""
     directions = []
@@ -186,14 +196,18 @@ def kenward_roger(
     # Phi of V0 = V / sigma^2, and everything below, in the engine's columns.
     Phi = scipy.linalg.cho_solve((factorisation.fixed_root, True), np.eye(p))
 
+    inverse = factorisation.selected_inverse(with_fixed=False)
     owners: list[int] = []
     E: list[Matrix] = []
     for f, factor in enumerate(A.factors):
         for member in factor.members:
             width = member.columns.stop - member.columns.start
+            # Any basis of the directions will do; in this one H is of size one, so that they can be
+            # told apart numerically wherever the data can.
+            M = _inverse_root(inverse.B[f][member.columns, member.columns])
             for direction in _directions(width):
                 embedded = np.zeros((factor.k, factor.k))
-                embedded[member.columns, member.columns] = direction
+                embedded[member.columns, member.columns] = M.T @ direction @ M
                 owners.append(f)
                 E.append(embedded)
     m = len(E)
@@ -214,7 +228,6 @@ def kenward_roger(
             Q[r, s] = np.einsum("iap,iaq->pq", ES[r], HES[owners[r]])
 
     # The last direction is V itself: I_rr = (n - p) / 2 and I_rs = tr(V^-1K_s) + tr(Phi P_s).
-    inverse = factorisation.selected_inverse(with_fixed=False)
     information = np.empty((m + 1, m + 1))
     PhiSES = Phi @ SES
     information[:m, :m] = (
