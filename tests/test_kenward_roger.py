@@ -20,6 +20,7 @@ import mixedeffects as me
 from design_models import DenseModel, model_of
 from designs import KINDS, Design, make_design
 from inference_references import FOLDER, FORMULAS
+from mixedeffects.engine import fronts
 from mixedeffects.engine.crossproducts import make_crossproducts
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.parameters import theta_to_T
@@ -110,16 +111,14 @@ class DenseKenwardRoger:
         return float(A1), float(A2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     kind=st.sampled_from(KINDS),
     seed=st.integers(0, 10_000),
     weighted=st.booleans(),
     singular=st.booleans(),
 )
-def test_everything_against_n_by_n_matrices(
-    kind: str, seed: int, weighted: bool, singular: bool
-) -> None:
+def _check_everything(kind: str, seed: int, weighted: bool, singular: bool) -> None:
     design = make_design(kind, seed, weighted, singular)
     model, dense = model_of(design)
     expected = DenseKenwardRoger(design, model, dense)
@@ -142,6 +141,16 @@ def test_everything_against_n_by_n_matrices(
     traces = np.trace(u, axis1=1, axis2=2)
     assert traces @ W @ traces == pytest.approx(A1, rel=1e-6)
     assert np.sum(W * np.einsum("mpq,kqp->mk", u, u)) == pytest.approx(A2, rel=1e-6)
+
+
+@pytest.mark.parametrize("costs", [None, (0.0, 0.0, 0.0, 1.0), (1.0, 0.0, 0.0, 0.02)])
+def test_everything_against_n_by_n_matrices(costs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a dense remainder, a sparse one, and a sparse one with a dense core."""
+    if costs is not None:
+        monkeypatch.setattr(fronts, "DENSE_BELOW", 0)
+        monkeypatch.setattr(fronts, "DENSEST", 1.0)
+        monkeypatch.setattr(fronts, "COSTS", costs)
+    _check_everything()
 
 
 def test_components_that_cannot_be_told_apart() -> None:
