@@ -31,9 +31,9 @@ def residual_reference(name: str) -> dict[str, Any]:
 
 def _data(name: str) -> pd.DataFrame:
     if name == "penicillin":
-        return pd.read_csv(FOLDER / "residuals_penicillin_x.csv")
+        return pd.read_csv(FOLDER / "penicillin_x.csv")
     if name == "insteval1500":
-        return pd.read_csv(FOLDER / "residuals_insteval1500.csv", dtype={"service": "category"})
+        return pd.read_csv(FOLDER / "insteval1500.csv", dtype={"service": "category"})
     return me.load_dataset({"konly": "star_sample"}.get(name, name))
 
 

@@ -39,6 +39,9 @@ MODELS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "insteval": ("y ~ service + (1 | s) + (1 | d) + (1 | dept:service)", "insteval", {}),
 }
 
+#: Those with a stored table of the terms.
+ALL_WITH_ANOVA = ("sleepstudy", "threelevel", "star_sample", "star_k", "cake", "orthodont")
+
 
 @cache
 def reference(name: str) -> dict[str, Any]:

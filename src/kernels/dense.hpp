@@ -16,6 +16,13 @@ namespace kernels {
 // Columns handled at once: more of them feed BLAS better, fewer leave more to share out.
 inline std::int64_t block_columns(std::int64_t n) { return n < 3000 ? 128 : 256; }
 
+// Lets Ctrl-C stop work that takes long; called between steps, without the GIL.
+inline void check_interrupt(std::int64_t n) {
+    if (n < 4000) return;
+    nb::gil_scoped_acquire acquire;
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+}
+
 // Runs task(0), ..., task(n - 1), handed out one by one to the threads.
 template <class Task> void parallel_tasks(std::int64_t n, int threads, Task &&task) {
     if (threads <= 1 || n <= 1) {
@@ -43,6 +50,7 @@ inline void dense_cholesky(FortranDoubles A) {
     {
         nb::gil_scoped_release release;
         for (std::int64_t j = 0; j < n && definite; j += step) {
+            check_interrupt(n);
             const std::int64_t width = std::min(step, n - j);
             // At least a block high, and not so many that threads wait for the last one.
             const std::int64_t height = std::max(step, (n - j) / (8 * threads));
@@ -90,6 +98,7 @@ inline void dense_inverse(ConstFortranDoubles C, FortranDoubles inverse) {
     // (C^-1)' C^-1 in its place: block column j needs those from j on, which are still there.
     std::vector<double> result(static_cast<std::size_t>(n) * step);
     for (std::int64_t block = 0; block < blocks; ++block) {
+        check_interrupt(n);
         const std::int64_t j = start(block), columns = width(block);
         parallel_tasks(blocks - block, threads, [&](std::int64_t t) {
             const std::int64_t i = start(block + t), rows = width(block + t);

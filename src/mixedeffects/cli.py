@@ -15,7 +15,7 @@ import pandas as pd
 import mixedeffects as me
 from mixedeffects.covariance.export import check_place, check_target, write_whole
 from mixedeffects.inference.cluster_robust import RobustCovariance, check_kind
-from mixedeffects.inference.coefficients import DDF_METHODS
+from mixedeffects.inference.variance import DDF_METHODS
 
 __all__ = ["main"]
 
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         help="read this column as categorical (may be repeated)",
     )
     fit.add_argument(
-        "--ddf", choices=DDF_METHODS, default="satterthwaite", help="degrees of freedom"
+        "--ddf", choices=tuple(DDF_METHODS), default="satterthwaite", help="degrees of freedom"
     )
     fit.add_argument(
         "--robust",

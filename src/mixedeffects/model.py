@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,10 @@ from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.model_frame import Dropped, ModelFrame
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
+from mixedeffects.inference.kenward_roger import KenwardRoger, kenward_roger
 from mixedeffects.inference.satterthwaite import Satterthwaite
+from mixedeffects.inference.variance import fixed_effects_variance
+from mixedeffects.inference.wald import WaldTest, anova_table, wald_test
 from mixedeffects.variogram import Variogram
 
 if TYPE_CHECKING:
@@ -133,16 +136,19 @@ def lmer(
         raise ModelError(f"reml must be True or False, not {reml!r}.")
     if control is not None and not isinstance(control, Control):
         raise ModelError(f"control must be a mixedeffects.Control, not {control!r:.60}.")
-    frame = build_model_frame(formula, data, weights=weights, offset=offset, contrasts=contrasts)
     settings = {"weights": weights, "offset": offset, "contrasts": contrasts}
     name = getattr(data, "attrs", {}).get("name")
-    y = _less_offset(frame)
-    A = assemble(y, frame.X, frame.terms, frame.weights)
-    if start is None:
-        terms = engine_terms(frame.terms)
-        factors = subsample_start(A, y, frame.X, terms, frame.weights, reml)
-    else:
-        factors = _starting_factors(A, start)
+    with one_blas_thread():
+        frame = build_model_frame(
+            formula, data, weights=weights, offset=offset, contrasts=contrasts
+        )
+        y = _less_offset(frame)
+        A = assemble(y, frame.X, frame.terms, frame.weights)
+        if start is None:
+            terms = engine_terms(frame.terms)
+            factors = subsample_start(A, y, frame.X, terms, frame.weights, reml)
+        else:
+            factors = _starting_factors(A, start)
     return _fit(frame, A, reml, factors, control, progress, data, settings, name)
 
 
@@ -859,12 +865,13 @@ class LinearMixedModel:
     # --- inference -----------------------------------------------------------------------
 
     def vcov(self, kind: str = "model", cluster: Any = None) -> pd.DataFrame:
-        """Covariance matrix of the fixed effects, by default ``(X'V^-1X)^-1``.
+        """Covariance matrix of the fixed effects.
 
         Parameters
         ----------
-        kind : {"model", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
-            Based on the model, with the estimated V taken as known; or robust, see `robust`.
+        kind : {"model", "kr", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
+            ``"model"`` is ``(X'V^-1X)^-1`` with the estimated V taken as known; ``"kr"`` Kenward
+            and Roger's, adjusted for V being estimated; the others are robust, see `robust`.
         cluster
             For the robust kinds, as for `robust`.
 
@@ -876,7 +883,12 @@ class LinearMixedModel:
         Raises
         ------
         ModelError
-            If the kind is not known.
+            If the kind is not known, or it is ``"kr"`` and the fit by maximum likelihood.
+
+        References
+        ----------
+        Kenward, M. G. and Roger, J. H. (1997). Small sample inference for fixed effects from
+        restricted maximum likelihood. Biometrics 53, 983-997.
 
         Examples
         --------
@@ -887,15 +899,9 @@ class LinearMixedModel:
         (Intercept)        46.57 -1.45
         Days               -1.45  2.39
         """
-        if str(kind).upper().startswith("CR"):
-            return self.robust(kind, cluster).vcov
-        if kind != "model":
-            raise ModelError(
-                f"vcov kind {kind!r} is not known; there are 'model' and the cluster-robust 'CR0', "
-                "'CR1', 'CR1p', 'CR1S', 'CR2' and 'CR3'."
-            )
         names = list(self.frame.fixef_names)
-        return pd.DataFrame(self._vcov, index=names, columns=names)
+        covariance = fixed_effects_variance(self, kind, "inf", cluster).vcov
+        return pd.DataFrame(covariance, index=names, columns=names)
 
     def coef_table(
         self,
@@ -908,11 +914,12 @@ class LinearMixedModel:
 
         Parameters
         ----------
-        ddf : {"satterthwaite", "residual", "inf"}
-            Degrees of freedom: Satterthwaite's method, ``n - p``, or the normal distribution.
-        vcov : {"model", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
-            Covariance matrix of the fixed effects; a robust one brings its own degrees of freedom
-            in place of ``ddf``, see `robust`.
+        ddf : {"satterthwaite", "kr", "residual", "inf"}
+            Degrees of freedom: Satterthwaite's method, Kenward-Roger's with its covariance matrix,
+            ``n - p``, or the normal distribution.
+        vcov : {"model", "kr", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
+            Covariance matrix of the fixed effects, as for `vcov`; ``"kr"`` brings its own degrees
+            of freedom in place of Satterthwaite's, a robust one always has its own.
         level : float or None
             Confidence level of the interval columns; None leaves them out.
         cluster
@@ -927,7 +934,8 @@ class LinearMixedModel:
         Raises
         ------
         ModelError
-            If ``ddf`` or ``vcov`` is not known, or the level not between 0 and 1.
+            If ``ddf`` or ``vcov`` is not known, the level is not between 0 and 1, or
+            Kenward-Roger's method is asked of a maximum-likelihood fit.
 
         References
         ----------
@@ -1019,6 +1027,101 @@ class LinearMixedModel:
 
         return robust_covariance(self, kind, cluster, level, crossed)
 
+    def wald(
+        self,
+        hypothesis: Any,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        test: Literal["F", "chi2"] = "F",
+        cluster: Any = None,
+    ) -> WaldTest:
+        """Test that fixed effects, or linear combinations of them, are all zero.
+
+        Parameters
+        ----------
+        hypothesis : str, list of str, array or DataFrame, shape (r, p)
+            Name of a term, names of coefficients, or contrasts: one row each, one column per fixed
+            effect (a DataFrame goes by the names of its columns).
+        ddf, vcov
+            As for `coef_table`. Satterthwaite's joint test is Fai and Cornelius's, Kenward-Roger's
+            scales the statistic, and so does that of a robust covariance matrix, HTZ.
+        test : {"F", "chi2"}
+            F test, or chi-squared test without degrees of freedom.
+        cluster
+            For the robust kinds, as for `robust`.
+
+        Returns
+        -------
+        WaldTest
+            With ``statistic``, ``num_df``, ``den_df`` and ``p``.
+
+        Raises
+        ------
+        ModelError
+            If a name is not known, the contrasts do not fit the fixed effects or are linearly
+            dependent, or Kenward-Roger's method is asked of a maximum-likelihood fit.
+
+        References
+        ----------
+        Fai, A. H.-T. and Cornelius, P. L. (1996). Approximate F-tests of multiple degree of freedom
+        hypotheses in generalized least squares analyses of unbalanced split-plot experiments.
+        Journal of Statistical Computation and Simulation 54, 363-378.
+
+        Kenward, M. G. and Roger, J. H. (1997). Small sample inference for fixed effects from
+        restricted maximum likelihood. Biometrics 53, 983-997.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.wald("Days")
+        F(1, 17.0) = 45.85, p = 3.264e-06
+        >>> m.wald([[1, 0], [0, 1]], ddf="kr")
+        F(2, 16.0) = 705.8, p = 2.488e-16
+        """
+        return wald_test(self, hypothesis, ddf, vcov, test, cluster)
+
+    def anova(self, type: int | str = 3, ddf: str = "satterthwaite") -> pd.DataFrame:
+        """F tests of the terms of the fixed part, in lmerTest's layout.
+
+        Parameters
+        ----------
+        type : {3, 2, 1}
+            Hypotheses as lmerTest defines them. Type 3 does not depend on how factors are coded;
+            type 2 adjusts a term for all but those that contain it; type 1 goes term by term.
+        ddf : {"satterthwaite", "kr", "residual", "inf"}
+            As for `coef_table`.
+
+        Returns
+        -------
+        DataFrame, one row per term
+            Columns ``Sum Sq``, ``Mean Sq``, ``NumDF``, ``DenDF``, ``F value`` and ``Pr(>F)``; NaN
+            for a term without columns.
+
+        Raises
+        ------
+        ModelError
+            If ``type`` or ``ddf`` is not known, or Kenward-Roger's method is asked of a
+            maximum-likelihood fit.
+
+        References
+        ----------
+        Kuznetsova, A., Brockhoff, P. B. and Christensen, R. H. B. (2017). lmerTest package: tests
+        in linear mixed effects models. Journal of Statistical Software 82(13).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", cake)
+        >>> m.anova()[["NumDF", "DenDF", "F value"]].round(2)
+                            NumDF  DenDF  F value
+        recipe                  2   42.0     0.25
+        temperature             5  210.0    20.52
+        recipe:temperature     10  210.0     1.01
+        """
+        return anova_table(self, type, ddf)
+
     @cached_property
     def satterthwaite(self) -> Satterthwaite:
         """Derivatives behind Satterthwaite's degrees of freedom; see ``Satterthwaite.df``.
@@ -1034,14 +1137,44 @@ class LinearMixedModel:
         """
         return Satterthwaite(self._vcov, vcov_jacobian(self.optimum), self._curvature.hessian)
 
+    @cached_property
+    def kenward_roger(self) -> KenwardRoger:
+        """Kenward and Roger's adjusted covariance of the fixed effects and degrees of freedom.
+
+        Raises
+        ------
+        ModelError
+            If the fit is by maximum likelihood, or so much is crossed that it would not fit into
+            memory.
+
+        References
+        ----------
+        Kenward, M. G. and Roger, J. H. (1997). Small sample inference for fixed effects from
+        restricted maximum likelihood. Biometrics 53, 983-997.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.kenward_roger.df([[1, 5]]).round(1)
+        array([17.])
+        """
+        if not self.reml:
+            raise ModelError(
+                "Kenward-Roger's method is defined for REML fits and this one is by maximum "
+                "likelihood; fit it again with m.update(reml=True)."
+            )
+        with one_blas_thread(self._A.remainder.core_size):
+            return kenward_roger(self.optimum.evaluation.factorisation, self.sigma)
+
     # --- tables --------------------------------------------------------------------------
 
-    def summary(self, ddf: str = "satterthwaite", vcov: str = "model") -> Any:
+    def summary(self, ddf: str = "satterthwaite", vcov: str = "model", cluster: Any = None) -> Any:
         """Summary in lme4's layout; text when printed, HTML in notebooks.
 
         Parameters
         ----------
-        ddf, vcov
+        ddf, vcov, cluster
             As for `coef_table`.
 
         Returns
@@ -1072,7 +1205,7 @@ class LinearMixedModel:
         """
         from mixedeffects.display.model_summary import summarise
 
-        return summarise(self, ddf, vcov)
+        return summarise(self, ddf, vcov, cluster)
 
     def tidy(self, effects: str | Sequence[str] = ("fixed", "ran_pars")) -> pd.DataFrame:
         """One row per parameter, with broom's column names, dots written as underscores.

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from mixedeffects.display.summary import InformationCriteria, Summary
 from mixedeffects.display.varcorr_text import VarCorrBlock
-from mixedeffects.inference.coefficients import DDF_METHODS, coefficient_tests
+from mixedeffects.inference.coefficients import tests_with
+from mixedeffects.inference.singular import doubtful_degrees_of_freedom
+from mixedeffects.inference.variance import DDF_METHODS, fixed_effects_variance
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
 
 __all__ = ["summarise"]
 
-_TEST_METHODS = dict(
-    zip(
-        DDF_METHODS,
-        (
-            "t-tests use Satterthwaite's method",
-            "t-tests use n - p degrees of freedom",
-            "tests use the normal distribution",
-        ),
-        strict=True,
-    )
-)
 
-
-def summarise(model: LinearMixedModel, ddf: str, vcov: str) -> Summary:
+def summarise(model: LinearMixedModel, ddf: str, vcov: str, cluster: Any = None) -> Summary:
     """Collect what the summary of a fitted model shows."""
-    ddf, robust = ddf.lower(), vcov.upper().startswith("CR")
-    coefficients = coefficient_tests(model, ddf, vcov, level=None)
+    variance = fixed_effects_variance(model, vcov, ddf, cluster)
+    coefficients = tests_with(model, variance, level=None)
     names = list(coefficients.index)
-    covariance = model.vcov(vcov).to_numpy()
+    covariance = variance.vcov
     sd = np.sqrt(np.diag(covariance))
     correlation = pd.DataFrame(covariance / np.outer(sd, sd), index=names, columns=names)
     criterion: float | InformationCriteria = model.criterion
@@ -57,19 +47,15 @@ def summarise(model: LinearMixedModel, ddf: str, vcov: str) -> Summary:
         coefficients=coefficients,
         correlation=correlation if len(names) > 1 else None,
         residual_quantiles=np.quantile(model.resid("scaled"), [0.0, 0.25, 0.5, 0.75, 1.0]),
-        test_method=(
-            f"t-tests use {vcov} standard errors and Satterthwaite's method by cluster"
-            if robust
-            else _TEST_METHODS[ddf]
-        ),
+        test_method=variance.method,
         data_name=model.data_name,
         weights_name=settings["weights"] if isinstance(settings["weights"], str) else None,
         offset_name=settings["offset"] if isinstance(settings["offset"], str) else None,
-        notes=_notes(model, vcov if robust else ddf),
+        notes=_notes(model, coefficients, variance.method == DDF_METHODS["satterthwaite"]),
     )
 
 
-def _notes(model: LinearMixedModel, ddf: str) -> list[str]:
+def _notes(model: LinearMixedModel, coefficients: pd.DataFrame, satterthwaite: bool) -> list[str]:
     notes = []
     dropped = model.dropped
     if len(dropped.rows):
@@ -84,16 +70,35 @@ def _notes(model: LinearMixedModel, ddf: str) -> list[str]:
             f"dropped: {', '.join(dropped.columns)}"
         )
     if model.is_singular:
-        note = (
+        notes.append(
             "boundary (singular) fit: some combination of the random effects is estimated to have "
             "no variance"
         )
-        if ddf == "satterthwaite":
-            note += "; Satterthwaite's degrees of freedom can be far off there"
-        notes.append(note)
+        if satterthwaite:
+            notes += _doubtful_degrees_of_freedom(model, coefficients["df"])
     if not model.converged:
         notes.append(f"NOT CONVERGED: {model.optimum.message}")
-    elif ddf == "satterthwaite" and not model.optimum.certificate.holds:
+    elif satterthwaite and not model.optimum.certificate.holds:
         # The second derivatives are there anyway, so the whole certificate is known.
         notes.append(f"{model.optimum.certificate}")
     return notes
+
+
+def _doubtful_degrees_of_freedom(model: LinearMixedModel, df: pd.Series) -> list[str]:
+    """Notes on Satterthwaite's degrees of freedom that the design does not bear out."""
+    doubtful = doubtful_degrees_of_freedom(model, df.to_numpy())
+    alternatives = 'ddf="kr"' if model.reml else 'm.update(reml=True) and ddf="kr"'
+    alternatives += ", or a cluster-robust covariance matrix such as CR2"
+    if doubtful is None:
+        return [
+            "Satterthwaite's degrees of freedom can be far off at a singular fit; compare "
+            f"{alternatives}"
+        ]
+    if not doubtful.any():
+        return []
+    shown = ", ".join(f"{name} ({value:.0f})" for name, value in df[doubtful].items())
+    return [
+        f"Satterthwaite's degrees of freedom are not to be trusted for {shown}: the singular fit "
+        "hides how uncertain the variances are, and the design gives less than half as many; use "
+        f"{alternatives}"
+    ]

@@ -25,15 +25,15 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def one_blas_thread(size: int) -> AbstractContextManager[Any]:
+def one_blas_thread(size: int | None = None) -> AbstractContextManager[Any]:
     """Context in which BLAS uses one thread.
 
     Parameters
     ----------
-    size : int
-        Rows of the dense core.
+    size : int, optional
+        Rows of the largest matrix, where that is known: there is nothing to do for a small one.
     """
-    if size <= _SMALL:
+    if size is not None and size <= _SMALL:
         return nullcontext()
     limit: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
     return limit

@@ -18,9 +18,10 @@ from mixedeffects.errors import ClusterWarning, ModelError
 from mixedeffects.inference.cluster_factor import crossing_of, read_cluster
 from mixedeffects.inference.cluster_moments import KINDS, ClusterMoments, cluster_moments
 from mixedeffects.inference.cluster_wald import WaldTest, quadratic_form, robust_wald
-from mixedeffects.inference.hypotheses import contrast_matrix
+from mixedeffects.inference.contrasts import contrast_matrix
 from mixedeffects.inference.multiway import MULTIWAY_KINDS, multiway_covariance
 from mixedeffects.inference.saddlepoint import saddlepoint_p_value
+from mixedeffects.inference.variance import FixedEffectsVariance
 
 if TYPE_CHECKING:
     from mixedeffects.frame.model_frame import ModelFrame
@@ -216,6 +217,29 @@ class RobustCovariance:
         if np.isinf(df[test]):
             p = scipy.stats.chi2.sf(r * statistic, r)
         return WaldTest(test, statistic, 1.0, r, df[test], float(p))
+
+    def variance(self) -> FixedEffectsVariance:
+        """The covariance matrix with its degrees of freedom, as other tests take it."""
+        few = min(self.n_clusters) - 1.0
+        moments = self._moments
+        if moments is None:
+            return FixedEffectsVariance(
+                self.vcov.to_numpy(),
+                lambda L: np.full(len(L), few),
+                lambda L: (few, 1.0),
+                f"t-tests use {self.kind} standard errors, smallest number of clusters less one",
+            )
+
+        def f_test(L: Matrix) -> tuple[float, float]:
+            joint = self.test(L, "HTZ")
+            return joint.df_denom, joint.delta
+
+        return FixedEffectsVariance(
+            self.vcov.to_numpy(),
+            moments.df,
+            f_test,
+            f"t-tests use {self.kind} standard errors and Satterthwaite's method by cluster",
+        )
 
     def _nested(self, what: str) -> ClusterMoments:
         if self._moments is None:

@@ -81,3 +81,41 @@ class Satterthwaite:
         spread = np.einsum("rm,mk,rk->r", gradient, self.parameter_covariance, gradient)
         with np.errstate(divide="ignore"):
             return np.asarray(2.0 * variance**2 / spread)
+
+    def f_df(self, contrasts: Matrix) -> float:
+        """Denominator degrees of freedom of a joint F test, after Fai and Cornelius.
+
+        The contrasts are turned into uncorrelated ones with ``nu_m`` degrees of freedom each, and
+        the mean of the F distribution matched: ``2 E / (E - q)``, ``E = sum nu_m / (nu_m - 2)``.
+
+        Parameters
+        ----------
+        contrasts : ndarray, shape (q, p)
+            Linearly independent contrasts, tested together.
+
+        Returns
+        -------
+        float
+
+        References
+        ----------
+        Fai, A. H.-T. and Cornelius, P. L. (1996). Approximate F-tests of multiple degree of freedom
+        hypotheses in generalized least squares analyses of unbalanced split-plot experiments.
+        Journal of Statistical Computation and Simulation 54, 363-378.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> round(m.satterthwaite.f_df([[1, 0], [0, 1]]), 1)
+        17.0
+        """
+        L = np.atleast_2d(np.asarray(contrasts, dtype=np.float64))
+        _, vectors = np.linalg.eigh(L @ self.vcov @ L.T)
+        nu = self.df(vectors.T @ L)
+        if len(nu) == 1 or np.ptp(nu) < 1e-8:
+            return float(nu.mean())
+        if (nu <= 2.0).any():
+            return 2.0
+        E = float(np.sum(nu / (nu - 2.0)))
+        return 2.0 * E / (E - len(nu))

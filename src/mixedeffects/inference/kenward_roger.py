@@ -1,0 +1,268 @@
+"""Kenward and Roger's adjusted covariance of the fixed effects and their degrees of freedom.
+
+V is linear in its variance components, ``V = sum_r gamma_r K_r``: for each term the entries of
+``G_t``, and the residual variance with ``K = W^-1``. Neither the adjusted covariance nor the
+degrees of freedom depend on the basis of that linear space, so in place of ``W^-1`` the last
+direction is V itself, ``W^-1 = (V - Z G Z') / sigma^2``: its products with ``V^-1`` are known, and
+prior weights need no care. Everything else is in ``Z'V^-1X`` and ``Z'V^-1Z``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from mixedeffects.engine.curvature import fixed_effects_covariance
+from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.inference.pair_sums import pair_sums
+
+__all__ = ["KenwardRoger", "kenward_roger"]
+
+Matrix = NDArray[np.float64]
+
+#: Eigenvalues of the information, scaled to unit diagonal, below which a direction is unidentified.
+_UNIDENTIFIED = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class KenwardRoger:
+    """Kenward and Roger's covariance matrix of the fixed effects, and its degrees of freedom.
+
+    Attributes
+    ----------
+    vcov : ndarray, shape (p, p)
+        Adjusted covariance matrix of the fixed effects, in products of their units.
+    model_vcov : ndarray, shape (p, p)
+        ``Phi = (X'V^-1X)^-1``.
+    jacobian : ndarray, shape (m, p, p)
+        Derivatives of Phi along m directions of V, ``-Phi P_r Phi`` in Kenward and Roger's symbols.
+    parameter_covariance : ndarray, shape (m, m)
+        Inverse of the expected information of the restricted likelihood along the same directions.
+
+    References
+    ----------
+    Kenward, M. G. and Roger, J. H. (1997). Small sample inference for fixed effects from restricted
+    maximum likelihood. Biometrics 53, 983-997.
+
+    Halekoh, U. and Hojsgaard, S. (2014). A Kenward-Roger approximation and parametric bootstrap
+    methods for tests in linear mixed models: the R package pbkrtest. Journal of Statistical
+    Software 59(9).
+    """
+
+    vcov: Matrix
+    model_vcov: Matrix
+    jacobian: Matrix
+    parameter_covariance: Matrix
+
+    def df(self, contrasts: Matrix) -> Matrix:
+        """Denominator degrees of freedom of each contrast, one test each.
+
+        Parameters
+        ----------
+        contrasts : ndarray, shape (r, p)
+            One contrast a row.
+
+        Returns
+        -------
+        ndarray, shape (r,)
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+        >>> m.kenward_roger.df([[1, 0], [0, 1]]).round(1)
+        array([  9. , 124.7])
+        """
+        L = np.atleast_2d(np.asarray(contrasts, dtype=np.float64))
+        variance = np.einsum("rp,pq,rq->r", L, self.model_vcov, L)
+        gradient = np.einsum("rp,mpq,rq->rm", L, self.jacobian, L)
+        spread = np.einsum("rm,mk,rk->r", gradient, self.parameter_covariance, gradient)
+        with np.errstate(divide="ignore"):
+            return np.asarray(2.0 * variance**2 / spread)
+
+    def f_test(self, contrasts: Matrix) -> tuple[float, float]:
+        """Denominator degrees of freedom of a joint F test and the factor to scale it with.
+
+        Parameters
+        ----------
+        contrasts : ndarray, shape (q, p)
+            Linearly independent contrasts, tested together.
+
+        Returns
+        -------
+        df : float
+        scaling : float
+            ``scaling * beta'L'(L vcov L')^-1 L beta / q`` is referred to F(q, df).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> df, scaling = m.kenward_roger.f_test([[1, 0], [0, 1]])
+        >>> round(df, 2), round(scaling, 4)
+        (16.0, 0.9412)
+        """
+        L = np.atleast_2d(np.asarray(contrasts, dtype=np.float64))
+        q = len(L)
+        theta = L.T @ np.linalg.solve(L @ self.model_vcov @ L.T, L)
+        u = theta @ self.jacobian
+        traces = np.einsum("mpp->m", u)
+        W = self.parameter_covariance
+        A1 = float(traces @ W @ traces)
+        A2 = float(np.sum(W * np.einsum("mpq,kqp->mk", u, u)))
+        B = (A1 + 6.0 * A2) / (2.0 * q)
+        g = ((q + 1) * A1 - (q + 4) * A2) / ((q + 2) * A2)
+        c1, c2, c3 = (c / (3.0 * q + 2.0 * (1.0 - g)) for c in (g, q - g, q + 2.0 - g))
+        V0, V1, V2 = 1.0 + c1 * B, 1.0 - c2 * B, 1.0 - c3 * B
+        # These vanish together in the exact cases that Kenward and Roger match.
+        V0 = 0.0 if abs(V0) < 1e-10 else V0
+        mean = 1.0 - A2 / q
+        ratio = 1.0 if abs(mean) < 1e-14 and abs(V1) < 1e-14 else mean / V1
+        rho = ratio**2 * V0 / (V2 * q)
+        df = 4.0 + (q + 2.0) / (q * rho - 1.0)
+        scaling = 1.0 if abs(df - 2.0) < 0.01 else df * mean / (df - 2.0)
+        return df, scaling
+
+
+def _inverse_root(H: Matrix) -> Matrix:
+    """M with ``M H M' = I``; scaled only where H is not numerically positive definite."""
+    size = np.sqrt(np.maximum(np.diag(H), np.finfo(np.float64).tiny))
+    try:
+        root = np.linalg.cholesky(H / np.outer(size, size))
+    except np.linalg.LinAlgError:
+        root = np.eye(len(H))
+    return np.asarray(np.linalg.inv(root) / size)
+
+
+def _directions(k: int) -> list[Matrix]:
+    """Derivatives of a symmetric k x k matrix in its entries on and below the diagonal."""
+    directions = []
+    for c in range(k):
+        for r in range(c, k):
+            E = np.zeros((k, k))
+            E[r, c] = E[c, r] = 1.0
+            directions.append(E)
+    return directions
+
+
+def kenward_roger(
+    factorisation: Factorisation, sigma: float, largest: int | None = None
+) -> KenwardRoger:
+    """Kenward and Roger's adjustment at the parameters of a factorisation.
+
+    Parameters
+    ----------
+    factorisation : Factorisation
+        M at the estimates.
+    sigma : float
+        The user's residual standard deviation.
+    largest : int, optional
+        Rows that dense matrices may have; by default what fits into memory.
+
+    Returns
+    -------
+    KenwardRoger
+        In the user's columns.
+
+    Raises
+    ------
+    ModelError
+        If the design is crossed in so large a component that it would not fit into memory.
+
+    Notes
+    -----
+    With ``S = Z'V^-1X``, ``H = Z'V^-1Z`` and E_r the direction of a term's G, summing over its
+    levels, ``P_r = -S'E_r S``, ``Q_rs = S'E_r H E_s S`` and
+    ``tr(V^-1K_r V^-1K_s) = tr(E_r H E_s H)``.
+    """
+    A, p = factorisation.A, factorisation.A.p
+    zeros = [np.zeros((f.n_levels, f.k, p)) for f in A.factors]
+
+    def times_H(blocks: list[Matrix]) -> list[Matrix]:
+        border = np.zeros((p + 1, blocks[0].shape[2]))
+        product, _ = A.multiply(blocks, border)
+        effects, _ = factorisation.solve(product, border[:0])
+        taken, _ = A.multiply(effects, border)
+        return [a - b for a, b in zip(product, taken, strict=True)]
+
+    unit = np.vstack([np.eye(p), np.zeros((1, p))])
+    ZX, _ = A.multiply(zeros, unit)
+    effects, _ = factorisation.solve(ZX, np.zeros((0, p)))
+    taken, _ = A.multiply(effects, np.zeros((p + 1, p)))
+    S = [a - b for a, b in zip(ZX, taken, strict=True)]
+    # Phi of V0 = V / sigma^2, and everything below, in the engine's columns.
+    Phi = scipy.linalg.cho_solve((factorisation.fixed_root, True), np.eye(p))
+
+    inverse = factorisation.selected_inverse(with_fixed=False)
+    owners: list[int] = []
+    E: list[Matrix] = []
+    for f, factor in enumerate(A.factors):
+        for member in factor.members:
+            width = member.columns.stop - member.columns.start
+            # Any basis of the directions will do; in this one H is of size one, so that they can be
+            # told apart numerically wherever the data can.
+            M = _inverse_root(inverse.B[f][member.columns, member.columns])
+            for direction in _directions(width):
+                embedded = np.zeros((factor.k, factor.k))
+                embedded[member.columns, member.columns] = M.T @ direction @ M
+                owners.append(f)
+                E.append(embedded)
+    m = len(E)
+    ES = [np.einsum("ab,ibp->iap", E[r], S[f]) for r, f in enumerate(owners)]
+    SES = np.array([np.einsum("iap,iaq->pq", S[f], ES[r]) for r, f in enumerate(owners)])
+
+    sums = pair_sums(A, factorisation.T, largest)
+    traces = np.empty((m, m))
+    for r in range(m):
+        for s in range(r, m):
+            F = sums[owners[r], owners[s]]
+            traces[r, s] = traces[s, r] = np.einsum("ba,abcd,cd->", E[r], F, E[s])
+    Q = np.empty((m, m, p, p))
+    for s in range(m):
+        blocks = [z if f != owners[s] else ES[s] for f, z in enumerate(zeros)]
+        HES = times_H(blocks)
+        for r in range(m):
+            Q[r, s] = np.einsum("iap,iaq->pq", ES[r], HES[owners[r]])
+
+    # The last direction is V itself: I_rr = (n - p) / 2 and I_rs = tr(V^-1K_s) + tr(Phi P_s).
+    information = np.empty((m + 1, m + 1))
+    PhiSES = Phi @ SES
+    information[:m, :m] = (
+        traces - 2.0 * np.einsum("pq,rsqp->rs", Phi, Q) + np.einsum("rpq,sqp->rs", PhiSES, PhiSES)
+    )
+    information[:m, m] = information[m, :m] = [
+        np.sum(E[r] * inverse.B[f]) - np.trace(PhiSES[r]) for r, f in enumerate(owners)
+    ]
+    information[m, m] = A.n - p
+    information[:m, :m] = 0.5 * (information[:m, :m] + information[:m, :m].T)
+    W = _twice_inverse(information)
+    # For the last direction Q_rs - P_r Phi P_s vanishes.
+    spread = np.einsum("rs,rspq->pq", W[:m, :m], Q) - np.einsum(
+        "rs,rpq,sqt->pt", W[:m, :m], SES, PhiSES
+    )
+    adjusted = Phi + 2.0 * Phi @ spread @ Phi
+    jacobian = np.concatenate([PhiSES @ Phi, Phi[None]])
+
+    basis = A.basis
+    scale = sigma**2 / basis.weight_scale
+    fixed = basis.fixed
+    vcov = scale * (fixed @ adjusted @ fixed.T)
+    return KenwardRoger(
+        0.5 * (vcov + vcov.T),
+        fixed_effects_covariance(factorisation, sigma),
+        scale * (fixed @ jacobian @ fixed.T),
+        W,
+    )
+
+
+def _twice_inverse(information: Matrix) -> Matrix:
+    """``2 I^-1``, generalised where components cannot be told apart, in a scale without units."""
+    size = np.sqrt(np.diag(information))
+    size[size == 0.0] = 1.0
+    values, vectors = np.linalg.eigh(information / np.outer(size, size))
+    keep = values > _UNIDENTIFIED
+    kept = vectors[:, keep] / size[:, None]
+    return np.asarray(2.0 * (kept / values[keep]) @ kept.T)

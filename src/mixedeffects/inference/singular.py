@@ -1,0 +1,58 @@
+"""Whether Satterthwaite's degrees of freedom can be believed where the fit is singular.
+
+Satterthwaite's method takes the uncertainty of the variances from the *observed* curvature of the
+likelihood. At a singular fit the criterion is flat along the directions without variance, and
+lmerTest's definition leaves them out, as if these variances were known: degrees of freedom can then
+exceed by far what the clusters provide. The *expected* information of the design does not do that:
+it knows how much these data could say about each variance, whatever the estimate. For a single
+contrast, degrees of freedom from it are Kenward and Roger's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.errors import ModelError
+from mixedeffects.inference.kenward_roger import kenward_roger
+
+if TYPE_CHECKING:
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["doubtful_degrees_of_freedom"]
+
+#: Observed and expected information differ by chance, but hardly by this factor.
+_FACTOR = 2.0
+#: Largest component to compute the expected information for unasked; see `pair_sums`.
+_LARGEST = 1_500
+
+
+def doubtful_degrees_of_freedom(
+    model: LinearMixedModel, df: NDArray[np.float64]
+) -> NDArray[np.bool_] | None:
+    """Which of Satterthwaite's degrees of freedom are more than twice what the design gives.
+
+    Parameters
+    ----------
+    model : LinearMixedModel
+        A singular fit.
+    df : ndarray, shape (p,)
+        Satterthwaite's degrees of freedom of its coefficients.
+
+    Returns
+    -------
+    ndarray of bool, shape (p,), or None
+        None where finding out would take long.
+    """
+    if "kenward_roger" in model.__dict__:
+        expected = model.kenward_roger
+    else:
+        factorisation = model.optimum.evaluation.factorisation
+        try:
+            # The expected information is there for maximum-likelihood fits as well.
+            expected = kenward_roger(factorisation, model.sigma, _LARGEST)
+        except ModelError:
+            return None
+    return np.asarray(df > _FACTOR * expected.df(np.eye(len(df))))

@@ -1,0 +1,120 @@
+"""A covariance matrix of the fixed effects together with the degrees of freedom that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.errors import ModelError
+
+if TYPE_CHECKING:
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = [
+    "DDF_METHODS",
+    "VCOV_KINDS",
+    "FixedEffectsVariance",
+    "fixed_effects_variance",
+    "is_robust",
+]
+
+Matrix = NDArray[np.float64]
+
+#: Methods for denominator degrees of freedom, and how a summary names them.
+DDF_METHODS = {
+    "satterthwaite": "t-tests use Satterthwaite's method",
+    "kr": "t-tests use Kenward-Roger's method",
+    "residual": "t-tests use n - p degrees of freedom",
+    "inf": "tests use the normal distribution",
+}
+VCOV_KINDS = ("model", "kr")
+
+
+@dataclass(frozen=True, eq=False)
+class FixedEffectsVariance:
+    """What a test of fixed effects needs besides the estimates.
+
+    Attributes
+    ----------
+    vcov : ndarray, shape (p, p)
+        Covariance matrix of the fixed effects.
+    df : callable
+        From contrasts (r, p) to the degrees of freedom of each, shape (r,).
+    f_test : callable
+        From q linearly independent contrasts (q, p) to the denominator degrees of freedom of their
+        joint F test and the factor that scales the statistic.
+    method : str
+        For the heading of a summary.
+    """
+
+    vcov: Matrix
+    df: Callable[[Matrix], Matrix]
+    f_test: Callable[[Matrix], tuple[float, float]]
+    method: str
+
+
+def fixed_effects_variance(
+    model: LinearMixedModel, vcov: Any, ddf: Any, cluster: Any = None
+) -> FixedEffectsVariance:
+    """Covariance matrix and degrees of freedom by name.
+
+    Parameters
+    ----------
+    model : LinearMixedModel
+        The fit.
+    vcov : {"model", "kr", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
+        Kind of covariance matrix. ``"kr"`` brings its own degrees of freedom in place of
+        Satterthwaite's; a robust one always has its own.
+    ddf : {"satterthwaite", "kr", "residual", "inf"}
+        Method for the degrees of freedom. ``"kr"`` implies its covariance matrix.
+    cluster
+        For the robust kinds, as for `LinearMixedModel.robust`.
+
+    Raises
+    ------
+    ModelError
+        If a name is not known, or Kenward-Roger's method cannot be had for this fit.
+    """
+    method = _known(ddf, "ddf", tuple(DDF_METHODS))
+    if is_robust(vcov):
+        return model.robust(vcov, cluster).variance()
+    kind = _known(vcov, "vcov kind", VCOV_KINDS, " and the cluster-robust 'CR0' to 'CR3'")
+    if cluster is not None:
+        raise ModelError(
+            f"cluster= is for robust covariance matrices, such as 'CR2'; not {kind!r}."
+        )
+    if method == "kr" or (kind == "kr" and method == "satterthwaite"):
+        kr = model.kenward_roger
+        return FixedEffectsVariance(kr.vcov, kr.df, kr.f_test, DDF_METHODS["kr"])
+    covariance = model.kenward_roger.vcov if kind == "kr" else model._vcov
+    if method == "satterthwaite":
+        satterthwaite = model.satterthwaite
+        return FixedEffectsVariance(
+            covariance,
+            satterthwaite.df,
+            lambda L: (satterthwaite.f_df(L), 1.0),
+            DDF_METHODS[method],
+        )
+    fixed = np.inf if method == "inf" else float(model.nobs - len(covariance))
+    return FixedEffectsVariance(
+        covariance,
+        lambda L: np.full(len(L), fixed),
+        lambda L: (fixed, 1.0),
+        DDF_METHODS[method],
+    )
+
+
+def is_robust(vcov: Any) -> bool:
+    """Whether a kind of covariance matrix is a cluster-robust one."""
+    return isinstance(vcov, str) and vcov.upper().startswith("CR")
+
+
+def _known(name: Any, what: str, known: tuple[str, ...], more: str = "") -> str:
+    if isinstance(name, str) and name.lower() in known:
+        return name.lower()
+    listed = ", ".join(repr(each) for each in known)
+    raise ModelError(f"{what} {name!r} is not known; there are {listed}{more}.")
