@@ -383,6 +383,30 @@ def test_escape_from_a_start_at_zero_variance() -> None:
     assert from_zero.converged
 
 
+@fast
+@given(
+    seed=st.integers(0, 10_000),
+    kind=st.sampled_from(["one factor", "five columns"]),
+    weighted=st.booleans(),
+    reml=st.booleans(),
+)
+def test_descent_in_the_kernels_is_the_one_in_python(
+    seed: int, kind: str, weighted: bool, reml: bool
+) -> None:
+    design = make_design(kind, seed, weighted, False)
+    A = make_crossproducts(design.y, design.X, design.terms, design.weights)
+    lines: list[Progress] = []
+    told = find_optimum(A, reml, progress=lines.append)
+    alone = find_optimum(A, reml)
+    assert alone.path[-1] == pytest.approx(told.path[-1], abs=1e-7)
+    # Step by step the same, until rounding tells towards the end of a flat valley.
+    first = min(5, len(told.path), len(alone.path))
+    assert_allclose(alone.path[:first], told.path[:first], rtol=1e-9)
+    if not told.singular:
+        # One more evaluation tells that the descent is over.
+        assert abs(alone.evaluations - told.evaluations - 1) <= 1
+
+
 def test_too_few_evaluations_is_said() -> None:
     design = make_design("three crossed", 5, False, False)
     A = make_crossproducts(design.y, design.X, design.terms, None)

@@ -6,6 +6,7 @@
 
 #include "arrays.hpp"
 #include "parallel.hpp"
+#include "trust_region.hpp"
 
 #include <Eigen/Cholesky>
 #include <cmath>
@@ -14,33 +15,49 @@
 
 namespace kernels {
 
-// diag (l, k, k) and panel (k x (p + 1) per level, columns contiguous) are blocks of A, `border` its
-// (p + 1) x (p + 1) corner. Sums over levels go to N, B and CC (k x k): [A L~ M^-1]_ii, [Z'PZ]_ii
-// and c c'; `information` gets, for the m = k (k + 1) / 2 symmetric directions E (lower triangle,
-// column by column), sum v'Z'WZv - r'M^-1 r, with v = E c. Returns logdet M_q, logdet M_{q+p} and
-// rho^2.
-inline std::tuple<double, double, double>
-evaluate_single_factor(ConstDoubles T, ConstDoubles diag, ConstDoubles panel,
-                       ConstFortranDoubles border, bool with_fixed, Doubles N, Doubles B,
-                       Doubles CC, Doubles information) {
+// Blocks of A: diag (l, k, k), panel (k x (p + 1) per level, columns contiguous), and the corner of
+// [X y], (p + 1) square.
+struct SingleFactor {
+    std::int64_t k, n_levels, width;
+    const double *diag, *panel, *border;
+
+    SingleFactor(const ConstDoubles &diag_, const ConstDoubles &panel_,
+                 const ConstFortranDoubles &border_)
+        : k(static_cast<std::int64_t>(diag_.shape(1))),
+          n_levels(static_cast<std::int64_t>(diag_.shape(0))),
+          width(static_cast<std::int64_t>(border_.shape(0))), diag(diag_.data()),
+          panel(panel_.data()), border(border_.data()) {}
+};
+
+// Sums over levels: N = [A L~ M^-1]_ii, B = [Z'PZ]_ii, CC = c c' (k x k); and `information`, for the
+// m = k (k + 1) / 2 symmetric directions E (lower triangle, column by column), v'Z'WZv - r'M^-1 r
+// with v = E c.
+struct SingleFactorSums {
+    double logdet_random, logdet_with_fixed, rho2;
+    bool definite;
+    RowMajorMatrix N, B, CC;
+    Eigen::MatrixXd information;
+};
+
+// T is row-major. Without the GIL.
+inline SingleFactorSums single_factor_sums(const double *T, const SingleFactor &A,
+                                           bool with_fixed) {
     using Eigen::MatrixXd;
-    const std::int64_t k = static_cast<std::int64_t>(T.shape(0));
-    const std::int64_t n_levels = static_cast<std::int64_t>(diag.shape(0));
-    const std::int64_t width = static_cast<std::int64_t>(border.shape(0)), p = width - 1;
+    const std::int64_t k = A.k, n_levels = A.n_levels, width = A.width, p = width - 1;
     const std::int64_t m = k * (k + 1) / 2;
+    SingleFactorSums out;
     double logdet = 0.0, logdet_fixed = 0.0, rho2 = 0.0;
     bool definite = true;
     {
-        nb::gil_scoped_release release;
         const int threads =
             worthwhile_threads(double(n_levels) * k * (width * (k + width) + 4.0 * k * k + m * m));
-        MatrixXd S = Eigen::Map<const MatrixXd>(border.data(), width, width);
+        MatrixXd S = Eigen::Map<const MatrixXd>(A.border, width, width);
         std::vector<MatrixXd> taken(threads, MatrixXd::Zero(width, width));
         std::vector<double> logdets(threads, 0.0);
         auto share = [&](std::int64_t i) { return static_cast<double>(i); };
         with_block_size(k, [&](auto constant) {
             constexpr int K = decltype(constant)::value;
-            const SquareMatrix<K> t = ConstSquareMap<K>(T.data(), k, k);
+            const SquareMatrix<K> t = ConstSquareMap<K>(T, k, k);
             const SquareMatrix<K> identity = SquareMatrix<K>::Identity(k, k);
             auto first_pass = [&](int thread, std::int64_t first, std::int64_t last) {
                 SquareMatrix<K> D(k, k), half(k, k);
@@ -48,8 +65,8 @@ evaluate_single_factor(ConstDoubles T, ConstDoubles diag, ConstDoubles panel,
                 Panel<K> U(k, width);
                 MatrixXd &gone = taken[thread];
                 for (std::int64_t i = first; i < last; ++i) {
-                    ConstSquareMap<K> A(diag.data() + i * k * k, k, k);
-                    D.noalias() = t.transpose() * (A * t).eval();
+                    ConstSquareMap<K> Ai(A.diag + i * k * k, k, k);
+                    D.noalias() = t.transpose() * (Ai * t).eval();
                     D.diagonal().array() += 1.0;
                     llt.compute(D);
                     if (llt.info() != Eigen::Success) {
@@ -60,7 +77,7 @@ evaluate_single_factor(ConstDoubles T, ConstDoubles diag, ConstDoubles panel,
                     for (std::int64_t a = 0; a < k; ++a) product *= llt.matrixLLT()(a, a);
                     logdets[thread] += 2.0 * std::log(product);
                     half = llt.matrixL().solve(SquareMatrix<K>(t.transpose()));
-                    U = half.lazyProduct(ConstPanelMap<K>(panel.data() + i * k * width, k, width));
+                    U = half.lazyProduct(ConstPanelMap<K>(A.panel + i * k * width, k, width));
                     for (std::int64_t c = 0; c < width; ++c)
                         for (std::int64_t r = c; r < width; ++r)
                             gone(r, c) += U.col(r).dot(U.col(c));
@@ -104,9 +121,9 @@ evaluate_single_factor(ConstDoubles T, ConstDoubles diag, ConstDoubles panel,
                 Eigen::Matrix<double, K, Eigen::Dynamic> v(k, m), Av(k, m), h(k, m);
                 Q.setZero();
                 for (std::int64_t i = first; i < last; ++i) {
-                    ConstSquareMap<K> A(diag.data() + i * k * k, k, k);
-                    ConstPanelMap<K> G(panel.data() + i * k * width, k, width);
-                    D.noalias() = t.transpose() * (A * t).eval();
+                    ConstSquareMap<K> Ai(A.diag + i * k * k, k, k);
+                    ConstPanelMap<K> G(A.panel + i * k * width, k, width);
+                    D.noalias() = t.transpose() * (Ai * t).eval();
                     D.diagonal().array() += 1.0;
                     llt.compute(D);
                     L = llt.matrixL();
@@ -115,14 +132,14 @@ evaluate_single_factor(ConstDoubles T, ConstDoubles diag, ConstDoubles panel,
                     E.noalias() = half.transpose() * half;
                     TD = L.transpose().template triangularView<Eigen::Upper>().solve(half)
                              .transpose();
-                    rest = identity - A * E;
+                    rest = identity - Ai * E;
                     if (with_fixed && p > 0) {
                         GP.noalias() = G.leftCols(p) * inverse;
                         Q.noalias() = GP * G.leftCols(p).transpose();
                     }
-                    sum.N += (A - rest * Q) * TD;
-                    root.noalias() = half * A;
-                    sum.B += A - root.transpose() * root - rest * Q * rest.transpose();
+                    sum.N += (Ai - rest * Q) * TD;
+                    root.noalias() = half * Ai;
+                    sum.B += Ai - root.transpose() * root - rest * Q * rest.transpose();
                     // c = (I - A E)(Z'W(y - X beta))
                     y = G.col(p);
                     if (p > 0) y.noalias() -= G.leftCols(p) * beta;
@@ -135,7 +152,7 @@ evaluate_single_factor(ConstDoubles T, ConstDoubles diag, ConstDoubles panel,
                             v(a, direction) = c(b);
                             v(b, direction) = c(a);
                         }
-                    Av.noalias() = A * v;
+                    Av.noalias() = Ai * v;
                     h.noalias() = half * Av;
                     for (std::int64_t b = 0; b < m; ++b)
                         for (std::int64_t a = b; a < m; ++a)
@@ -155,19 +172,144 @@ evaluate_single_factor(ConstDoubles T, ConstDoubles diag, ConstDoubles panel,
                 sums[0].information += sums[thread].information;
                 sums[0].border += sums[thread].border;
             }
-            SquareMap<K>(N.data(), k, k) = sums[0].N;
-            SquareMap<K>(B.data(), k, k) = sums[0].B;
-            SquareMap<K>(CC.data(), k, k) = sums[0].CC;
-            MatrixXd AI = sums[0].information.template selfadjointView<Eigen::Lower>();
+            out.N = sums[0].N;
+            out.B = sums[0].B;
+            out.CC = sums[0].CC;
+            out.information = sums[0].information.template selfadjointView<Eigen::Lower>();
             if (with_fixed && p > 0) {
                 const MatrixXd r = fixed.matrixL().solve(sums[0].border);
-                AI.noalias() -= r.transpose() * r;
+                out.information.noalias() -= r.transpose() * r;
             }
-            Eigen::Map<MatrixXd>(information.data(), m, m) = AI;
         });
     }
-    if (!definite) throw std::runtime_error("M(theta) is not positive definite");
-    return {logdet, logdet + logdet_fixed, rho2};
+    out.definite = definite;
+    out.logdet_random = logdet;
+    out.logdet_with_fixed = logdet + logdet_fixed;
+    out.rho2 = rho2;
+    return out;
+}
+
+// Objective, gradient and local model at one theta, as engine/objective.py has them.
+struct SingleFactorPoint {
+    Vector theta, gradient, score;
+    Matrix information;
+    double value = 0.0;
+    bool exists = false;
+
+    SingleFactorPoint(const Vector &theta_, const SingleFactor &A, bool reml, double df,
+                      double sum_log_weights)
+        : theta(theta_), gradient(theta_.size()), score(theta_.size()) {
+        const std::int64_t k = A.k;
+        RowMajorMatrix T = RowMajorMatrix::Zero(k, k);
+        std::int64_t entry = 0;
+        for (std::int64_t c = 0; c < k; ++c)
+            for (std::int64_t r = c; r < k; ++r) T(r, c) = theta(entry++);
+        const SingleFactorSums sums = single_factor_sums(T.data(), A, reml);
+        exists = sums.definite && sums.rho2 > 0.0;
+        if (!exists) return;
+        constexpr double two_pi = 6.283185307179586;
+        const double sigma2 = sums.rho2 / df;
+        value = (reml ? sums.logdet_with_fixed : sums.logdet_random) +
+                df * (1.0 + std::log(two_pi * sigma2)) - sum_log_weights;
+        exists = std::isfinite(value);
+        const RowMajorMatrix slope = 2.0 * sums.N - 2.0 / sigma2 * sums.CC * T;
+        Vector s(theta.size());
+        entry = 0;
+        for (std::int64_t c = 0; c < k; ++c)
+            for (std::int64_t r = c; r < k; ++r, ++entry) {
+                const double weight = r == c ? 1.0 : 2.0;
+                gradient(entry) = slope(r, c);
+                s(entry) = weight * sums.CC(r, c) / sigma2;
+                score(entry) = weight * sums.B(r, c) - s(entry);
+            }
+        information = sums.information / sigma2 - s * s.transpose() / df;
+    }
+};
+
+// The trust-region method of engine/trust_region.py, step by step the same, for one term on one
+// grouping factor: returns where it stops, evaluations, accepted steps, and their values.
+inline auto descend_single_factor(ConstDoubles theta, ConstDoubles diag, ConstDoubles panel,
+                                  ConstFortranDoubles border, bool reml, double df,
+                                  double sum_log_weights, double tolerance, std::int64_t most,
+                                  double radius) {
+    const SingleFactor A(diag, panel, border);
+    std::int64_t evaluations = 1, iterations = 0;
+    std::vector<double> path;
+    Vector stopped = as_vector(theta);
+    {
+        nb::gil_scoped_release release;
+        auto point_at = [&](const Vector &x) {
+            return SingleFactorPoint(x, A, reml, df, sum_log_weights);
+        };
+        SingleFactorPoint point = point_at(stopped);
+        const std::int64_t m = stopped.size();
+        Matrix correction = Matrix::Zero(m, m);
+        const std::vector<std::int64_t> sizes{A.k};
+        if (point.exists) path.push_back(point.value);
+        while (point.exists && evaluations < most) {
+            const SigmaModel model(point.theta, sizes, point.score, point.information, correction);
+            const auto [step, predicted] = minimise_model(model, radius);
+            if (predicted < std::max(tolerance, 4.0 * 2.220446049250313e-16 * std::abs(point.value)))
+                break;
+            const double length = step.norm();
+            if (length <= 1e-14 * std::max(1.0, point.theta.norm())) break;
+            SingleFactorPoint trial = point_at(point.theta + step);
+            ++evaluations;
+            if (!trial.exists) {
+                radius = 0.25 * length;
+                continue;
+            }
+            const double actual = point.value - trial.value;
+            const double noise = 1e-13 * std::max(1.0, std::abs(point.value));
+            const double agreement = (actual + noise) / (predicted + noise);
+            if (agreement < 0.25)
+                radius = 0.25 * length;
+            else if (agreement > 0.75 && length > 0.99 * radius)
+                radius *= 3.0;
+            if (!(actual > -noise)) continue;
+            const Vector change = trial.gradient - point.gradient;
+            point = trial;
+            path.push_back(point.value);
+            ++iterations;
+            if (predicted < 1e-3) {
+                const SigmaModel here(point.theta, sizes, point.score, point.information,
+                                      correction);
+                Vector unused;
+                Matrix hessian;
+                here.at(Vector::Zero(m), unused, hessian);
+                const Vector missing = change - hessian * step;
+                const double length2 = step.squaredNorm();
+                const Matrix cross = missing * step.transpose();
+                correction += (cross + cross.transpose()) / length2 -
+                              missing.dot(step) / (length2 * length2) * step * step.transpose();
+            }
+        }
+        stopped = point.theta;
+    }
+    const auto size = static_cast<std::size_t>(stopped.size());
+    return nb::make_tuple(as_array(stopped, {size}), evaluations, iterations,
+                          owned_array(std::move(path)));
+}
+
+// --- what Python sees -------------------------------------------------------------------------
+
+inline std::tuple<double, double, double>
+evaluate_single_factor(ConstDoubles T, ConstDoubles diag, ConstDoubles panel,
+                       ConstFortranDoubles border, bool with_fixed, Doubles N, Doubles B,
+                       Doubles CC, Doubles information) {
+    const SingleFactor A(diag, panel, border);
+    SingleFactorSums sums;
+    {
+        nb::gil_scoped_release release;
+        sums = single_factor_sums(T.data(), A, with_fixed);
+    }
+    if (!sums.definite) throw std::runtime_error("M(theta) is not positive definite");
+    RowMajorMap(N.data(), A.k, A.k) = sums.N;
+    RowMajorMap(B.data(), A.k, A.k) = sums.B;
+    RowMajorMap(CC.data(), A.k, A.k) = sums.CC;
+    const std::int64_t m = A.k * (A.k + 1) / 2;
+    Eigen::Map<Eigen::MatrixXd>(information.data(), m, m) = sums.information;
+    return {sums.logdet_random, sums.logdet_with_fixed, sums.rho2};
 }
 
 } // namespace kernels

@@ -238,3 +238,16 @@ def evaluate_single_factor(
     information: _Doubles,
     /,
 ) -> tuple[float, float, float]: ...
+def descend_single_factor(
+    theta: _Doubles,
+    diag: _Doubles,
+    panel: _Doubles,
+    border: _Doubles,
+    reml: bool,
+    df: float,
+    sum_log_weights: float,
+    tolerance: float,
+    most: int,
+    radius: float,
+    /,
+) -> tuple[_Doubles, int, int, _Doubles]: ...

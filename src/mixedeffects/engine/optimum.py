@@ -17,11 +17,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects import _kernels
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.objective import Evaluation, LocalModel, evaluate
 from mixedeffects.engine.parameters import T_to_theta, theta_to_T
+from mixedeffects.engine.remainder import DenseRemainder
 from mixedeffects.engine.start import starting_factors
 from mixedeffects.engine.trust_region import Iterate, minimise
 
@@ -268,7 +270,7 @@ def find_optimum(
     theta = T_to_theta(list(start))
 
     def report(iterate: Iterate[_Point]) -> None:
-        if path and iterate.point.value == path[-1]:
+        if path and abs(iterate.point.value - path[-1]) <= 1e-14 * abs(path[-1]):
             return
         path.append(iterate.point.value)
         if progress is not None:
@@ -284,6 +286,14 @@ def find_optimum(
             )
 
     iterations = 0
+    most = control.max_evaluations - evaluations - 1
+    if progress is None and most > 1 and _is_single_term(A):
+        # All the way down without coming back for each step; the loop below finds it converged.
+        theta, tried, iterations, values = descend_single_term(
+            A, reml, theta, control.tolerance, most
+        )
+        evaluations += tried
+        path.extend(values)
     for _restart in range(_MAX_RESTARTS + 1):
         result = minimise(
             point_at,
@@ -307,6 +317,32 @@ def find_optimum(
 
 
 _MAX_RESTARTS = 3
+
+
+def _is_single_term(A: CrossProducts) -> bool:
+    return len(A.chain) == 1 and not A.rest and len(A.term_columns) == 1
+
+
+def descend_single_term(
+    A: CrossProducts, reml: bool, theta: Matrix, tolerance: float, most: int
+) -> tuple[Matrix, int, int, list[float]]:
+    """`minimise` for one term on one factor, in the kernels: theta, evaluations, steps, values."""
+    (factor,) = A.chain
+    assert isinstance(A.remainder, DenseRemainder)
+    df = A.n - A.p if reml else A.n
+    stopped, evaluations, iterations, path = _kernels.descend_single_factor(
+        theta,
+        factor.diag,
+        factor.panel,
+        A.remainder.matrix,
+        reml,
+        df,
+        A.sum_log_weights,
+        tolerance,
+        most,
+        math.sqrt(len(theta)),
+    )
+    return stopped, evaluations, iterations, path.tolist()
 
 
 def _surely_regular(T: Matrix) -> bool:
