@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -451,3 +453,16 @@ def test_coef_is_fixed_plus_random() -> None:
     nested = fitted_model("threelevel").coef()["sch.cl"]
     assert list(nested.columns) == ["(Intercept)", "x1"]
     assert nested["x1"].nunique() == 1
+
+
+def test_a_model_is_freed_with_its_last_reference() -> None:
+    """Large fits hold gigabytes: they must not wait for the collector of reference cycles."""
+    m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    assert m.optimum.certificate.holds and str(m)
+    gone = weakref.ref(m)
+    gc.disable()
+    try:
+        del m
+        assert gone() is None
+    finally:
+        gc.enable()

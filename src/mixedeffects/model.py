@@ -33,9 +33,7 @@ from mixedeffects.engine import (
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.crossproducts import replace_response
 from mixedeffects.engine.curvature import (
-    Curvature,
     fixed_effects_covariance,
-    observed_curvature,
     vcov_jacobian,
 )
 from mixedeffects.engine.parameters import T_to_theta, n_parameters, theta_to_T
@@ -250,8 +248,7 @@ class LinearMixedModel:
         self.data_name = data_name
         #: How the optimiser got there and the evidence for it; an `Optimum`.
         self.optimum = optimum
-        optimum.curvature = self._smallest_curvature
-        optimum.elimination = self._structure
+        optimum.term_names = tuple(term.group for term in frame.terms)
         self._A = crossproducts
         self._data = data
         self._settings = settings
@@ -1135,7 +1132,9 @@ class LinearMixedModel:
         >>> m.satterthwaite.df([[1, 5]]).round(1)
         array([17.])
         """
-        return Satterthwaite(self._vcov, vcov_jacobian(self.optimum), self._curvature.hessian)
+        return Satterthwaite(
+            self._vcov, vcov_jacobian(self.optimum), self.optimum.curvature.hessian
+        )
 
     @cached_property
     def kenward_roger(self) -> KenwardRoger:
@@ -1428,17 +1427,6 @@ class LinearMixedModel:
     @cached_property
     def _vcov(self) -> Matrix:
         return fixed_effects_covariance(self.optimum.evaluation.factorisation, self.sigma)
-
-    @cached_property
-    def _curvature(self) -> Curvature:
-        with one_blas_thread(self._A.remainder.core_size):
-            return observed_curvature(self._A, self.optimum, self.reml)
-
-    def _structure(self) -> tuple[str, ...]:
-        return self._A.structure([term.group for term in self.frame.terms])
-
-    def _smallest_curvature(self) -> float:
-        return self._curvature.smallest_eigenvalue(self._curvature.interior(self._A))
 
     @cached_property
     def _default_summary(self) -> Any:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,11 @@ from mixedeffects.engine.objective import Evaluation, LocalModel, evaluate
 from mixedeffects.engine.parameters import T_to_theta, theta_to_T
 from mixedeffects.engine.remainder import DenseRemainder
 from mixedeffects.engine.start import starting_factors
+from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.engine.trust_region import Iterate, minimise
+
+if TYPE_CHECKING:
+    from mixedeffects.engine.curvature import Curvature
 
 __all__ = ["Certificate", "Control", "Optimum", "Progress", "find_optimum"]
 
@@ -146,6 +151,8 @@ class Optimum:
         The same in words.
     path : tuple of float
         Criterion at each accepted point.
+    term_names : tuple of str
+        What to call the terms.
     """
 
     evaluations: int
@@ -160,21 +167,31 @@ class Optimum:
     path: tuple[float, ...]
     T: tuple[Matrix, ...]
     evaluation: Evaluation
-    curvature: Callable[[], float] | None = None
-    elimination: Callable[[], tuple[str, ...]] | None = None
+    term_names: tuple[str, ...] = ()
 
     @property
     def structure(self) -> tuple[str, ...]:
         """How the random effects are eliminated, chosen by predicted work; one line a stage."""
-        return () if self.elimination is None else self.elimination()
+        A = self.evaluation.A
+        names = self.term_names or tuple(f"term {t}" for t in range(len(A.term_columns)))
+        return A.structure(names)
 
     @cached_property
-    def smallest_curvature(self) -> float:
-        """Smallest scaled eigenvalue of the observed Hessian on the directions that are not null.
+    def curvature(self) -> Curvature:
+        """Observed Hessian of the deviance in (theta, sigma).
 
         Computed when asked for: it takes two more evaluations for each variance parameter.
         """
-        return float("nan") if self.curvature is None else self.curvature()
+        from mixedeffects.engine.curvature import observed_curvature
+
+        A = self.evaluation.A
+        with one_blas_thread(A.remainder.core_size):
+            return observed_curvature(A, self, self.evaluation.reml)
+
+    @cached_property
+    def smallest_curvature(self) -> float:
+        """Smallest scaled eigenvalue of the observed Hessian where directions are not null."""
+        return self.curvature.smallest_eigenvalue(self.curvature.interior(self.evaluation.A))
 
     @cached_property
     def certificate(self) -> Certificate:
