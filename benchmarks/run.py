@@ -239,7 +239,8 @@ def write_page(path: Path, stored: dict[str, Any]) -> None:
         "packages use one. *Floor* is the time of the unavoidable dense Cholesky factorisations "
         "and inverses at the evaluations used, plus one pass over the data. *MB* is the peak "
         "memory beyond that before the first fit. Criterion: REML; gpboost maximises the "
-        "likelihood, so its criterion does not compare.",
+        "likelihood, so its criterion does not compare. A package that is missing cannot express "
+        "the model, or was not given the time.",
     ]
     for name in WORKLOADS:
         if name in stored["workloads"]:
