@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import matplotlib
 import pytest
+from hypothesis import settings
 
 matplotlib.use("Agg")
+
+# Other designs on every developer's run; the same ones in continuous integration, so that a failure
+# there is the change's.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
