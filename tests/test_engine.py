@@ -20,9 +20,9 @@ from mixedeffects.engine import (
     make_crossproducts,
 )
 from mixedeffects.engine.basis import lower_factor, make_basis, orthonormal_fixed
-from mixedeffects.engine.crossproducts import replace_response
 from mixedeffects.engine.objective import deviance, evaluate
 from mixedeffects.engine.parameters import T_to_theta, lower_entries, n_parameters, theta_to_T
+from mixedeffects.engine.responses import replace_response
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.engine.trust_region import secant_update
 

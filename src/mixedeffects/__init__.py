@@ -28,12 +28,15 @@ from mixedeffects.errors import (
     MixedEffectsError,
     ModelError,
 )
+from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.model import LinearMixedModel, lmer
 from mixedeffects.planned import PlannedCovariance, marginal_covariance
+from mixedeffects.progress import Repetitions
 
 __version__ = _version("mixedeffects")
 
 __all__ = [
+    "Bootstrap",
     "Certificate",
     "ClusterWarning",
     "Control",
@@ -50,6 +53,7 @@ __all__ = [
     "PlannedCovariance",
     "Progress",
     "RandomEffectsCovariance",
+    "Repetitions",
     "ResidualCovariance",
     "VarCorr",
     "gls",

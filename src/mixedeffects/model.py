@@ -31,12 +31,12 @@ from mixedeffects.engine import (
     find_optimum,
 )
 from mixedeffects.engine.basis import lower_factor
-from mixedeffects.engine.crossproducts import replace_response
 from mixedeffects.engine.curvature import (
     fixed_effects_covariance,
     vcov_jacobian,
 )
 from mixedeffects.engine.parameters import T_to_theta, n_parameters, theta_to_T
+from mixedeffects.engine.responses import replace_response
 from mixedeffects.engine.subsample import subsample_start
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
@@ -50,6 +50,7 @@ from mixedeffects.inference.wald import WaldTest, anova_table, wald_test
 from mixedeffects.variogram import Variogram
 
 if TYPE_CHECKING:
+    from mixedeffects.inference.bootstrap import Bootstrap
     from mixedeffects.inference.cluster_robust import RobustCovariance
 
 __all__ = ["LinearMixedModel", "lmer"]
@@ -1165,6 +1166,101 @@ class LinearMixedModel:
             )
         with one_blas_thread(self._A.remainder.core_size):
             return kenward_roger(self.optimum.evaluation.factorisation, self.sigma)
+
+    def simulate(self, n: int = 1, seed: Any = None, re: Any = None) -> pd.DataFrame:
+        """Draw responses from the fitted model, ``offset + X beta + Z b + e``.
+
+        Parameters
+        ----------
+        n : int
+            Number of draws.
+        seed : int, Generator or None
+            The same seed gives the same draws, however many are asked for; None takes a fresh one.
+        re : None, "all", str or list of str
+            None draws all random effects anew. ``"all"`` keeps their conditional modes, so only
+            the residuals are drawn; a list does so for these terms or grouping factors.
+
+        Returns
+        -------
+        DataFrame, n rows used x draws
+            Columns ``sim_1``, ``sim_2``, ...; the data's row labels; in units of the response.
+
+        Raises
+        ------
+        ModelError
+            If an argument is not what it should be.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.simulate(3, seed=1).shape
+        (180, 3)
+        """
+        from mixedeffects.simulation import simulate
+
+        return simulate(self, n, seed, re)
+
+    def bootstrap(
+        self,
+        n: int = 1000,
+        seed: Any = None,
+        *,
+        re: Any = None,
+        statistic: Callable[[LinearMixedModel], Any] | None = None,
+        workers: int | None = None,
+        progress: Any = False,
+    ) -> Bootstrap:
+        """Parametric bootstrap: fit the model again to responses drawn from it.
+
+        Ctrl-C stops it and keeps what is done; ``resume()`` of the result goes on from there.
+
+        Parameters
+        ----------
+        n : int
+            Number of refits.
+        seed : int, Generator or None
+            Refit i depends on the seed and on i alone; None takes a fresh seed, which the result
+            shows.
+        re : None, "all", str or list of str
+            As for `simulate`.
+        statistic : callable, optional
+            A function of a fitted model that returns a number, an array, a Series or a dict of
+            numbers; by default the estimates of all parameters.
+        workers : int, optional
+            Refits at a time, in threads; by default the number of processors, or one if a refit
+            needs much memory or there is a ``statistic``.
+        progress : bool or callable
+            True prints a line a second on standard error; a callable gets each `Repetitions`.
+
+        Returns
+        -------
+        Bootstrap
+            With ``draws``, ``confint(level, kind)`` and ``plot()``.
+
+        Raises
+        ------
+        ModelError
+            If an argument is not what it should be.
+
+        References
+        ----------
+        Davison, A. C. and Hinkley, D. V. (1997). Bootstrap Methods and their Application. Cambridge
+        University Press.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> boot = m.bootstrap(500, seed=1)
+        >>> boot.confint().loc[["sigma", "Days"]].round(0)
+               2.5 %  97.5 %
+        sigma   22.0    28.0
+        Days     7.0    14.0
+        """
+        from mixedeffects.inference.bootstrap import bootstrap
+
+        return bootstrap(self, n, seed, re, statistic, workers, progress)
 
     # --- tables --------------------------------------------------------------------------
 

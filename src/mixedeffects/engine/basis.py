@@ -30,7 +30,7 @@ __all__ = [
     "make_basis",
     "orthonormal_columns",
     "orthonormal_fixed",
-    "standard_response",
+    "standard_responses",
 ]
 
 Matrix = NDArray[np.float64]
@@ -194,29 +194,28 @@ def make_basis(
         weights = weights / weight_scale
     X = _c_order(X)
     X_star, Q, log_det = orthonormal_fixed(X, weights)
-    y_star, beta0, scale = standard_response(y, X_star, Q, weights)
+    y_star, beta0, scale = standard_responses(y[:, None], X_star, Q, weights)
     z_star, C = [], []
     for columns in z:
         star, c = orthonormal_columns(columns, weights)
         z_star.append(star)
         C.append(c)
-    basis = Basis(tuple(C), Q, beta0, scale, weight_scale, log_det)
-    return basis, y_star, X_star, z_star, weights
+    basis = Basis(tuple(C), Q, beta0[:, 0], float(scale[0]), weight_scale, log_det)
+    return basis, y_star[:, 0], X_star, z_star, weights
 
 
-def standard_response(
-    y: Matrix, X_star: Matrix, Q: Matrix, weights: Matrix | None
-) -> tuple[Matrix, Matrix, float]:
-    """``(y*, beta0, s)``: the least-squares residual of y with mean square one."""
-    n = y.shape[0]
-    residual, beta0 = y, np.zeros(len(Q))
+def standard_responses(
+    Y: Matrix, X_star: Matrix, Q: Matrix, weights: Matrix | None
+) -> tuple[Matrix, Matrix, Matrix]:
+    """``(Y*, beta0, s)``, a column each: the least-squares residual of y with mean square one."""
+    n, m = Y.shape
+    residual, beta0 = Y, np.zeros((len(Q), m))
     # Twice, because the first projection of a large mean leaves rounding of its own size.
     for _ in range(2):
-        step = cross(X_star, residual[:, None], weights)[:, 0] / n
-        residual = residual - times(X_star, step[:, None])[:, 0]
+        step = cross(X_star, residual, weights) / n
+        residual = residual - times(X_star, step)
         beta0 = beta0 + Q @ step
-    weighted = residual if weights is None else residual * weights
-    scale = float(np.sqrt(residual @ weighted / n))
-    if not scale > 0.0:
-        scale = 1.0
+    weighted = residual if weights is None else residual * weights[:, None]
+    scale = np.sqrt(np.einsum("ij,ij->j", residual, weighted) / n)
+    scale[scale == 0.0] = 1.0
     return residual / scale, beta0, scale

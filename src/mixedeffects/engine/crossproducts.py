@@ -9,7 +9,7 @@ when the ones before it are eliminated. All other factors, and the border ``[X y
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mixedeffects import _kernels
 from mixedeffects.engine import fronts
-from mixedeffects.engine.basis import Basis, make_basis, standard_response
+from mixedeffects.engine.basis import Basis, make_basis
 from mixedeffects.engine.fronts import Layout, dense_layout, plan_layout
 from mixedeffects.engine.memory import RemainderTooLargeError
 from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
@@ -29,7 +29,6 @@ __all__ = [
     "EngineTerm",
     "RestFactor",
     "make_crossproducts",
-    "replace_response",
 ]
 
 Matrix = NDArray[np.float64]
@@ -419,45 +418,3 @@ def _assemble_remainder(
     random = scipy.sparse.csc_array(Z.T @ WZ)
     random.sort_indices()
     return SparseRemainder(layout.fronts, random, with_border)
-
-
-def replace_response(
-    A: CrossProducts,
-    y: Matrix,
-    X: Matrix,
-    terms: Sequence[EngineTerm],
-    weights: Matrix | None,
-) -> CrossProducts:
-    """The same blocks with another response: only the y column changes.
-
-    Parameters are those `make_crossproducts` was called with, but for y.
-    """
-    basis = A.basis
-    w = None if weights is None else weights / basis.weight_scale
-    X_star = X @ basis.fixed
-    y_star, beta0, scale = standard_response(y, X_star, basis.fixed, w)
-    weighted = np.ascontiguousarray((y_star if w is None else y_star * w)[:, None])
-
-    def products(factor: ChainFactor | RestFactor) -> Matrix:
-        out = np.empty((factor.n_levels, factor.k))
-        for member in factor.members:
-            term = terms[member.term]
-            sums = np.zeros((term.n_levels, term.z.shape[1], 1))
-            _kernels.group_sums(term.codes, term.z, weighted, sums)
-            out[:, member.columns] = sums[:, :, 0] @ basis.terms[member.term]
-        return out
-
-    chain = []
-    for factor in A.chain:
-        panel = factor.panel.copy()
-        ends = factor.head * np.arange(1, factor.n_levels + 1) + factor.ptr[1:] - 1
-        panel.reshape(-1, factor.k)[ends] = products(factor)
-        chain.append(replace(factor, panel=panel))
-    with_fixed = np.append(X_star.T @ weighted[:, 0], y_star @ weighted[:, 0])
-    column = A.stack_remainder([products(f) for f in A.rest], with_fixed[:, None])[:, 0]
-    return replace(
-        A,
-        chain=tuple(chain),
-        remainder=A.remainder.with_response(column),
-        basis=replace(basis, beta0=beta0, response_scale=scale),
-    )

@@ -32,7 +32,7 @@ from mixedeffects.engine.trust_region import Iterate, minimise
 if TYPE_CHECKING:
     from mixedeffects.engine.curvature import Curvature
 
-__all__ = ["Certificate", "Control", "Optimum", "Progress", "find_optimum"]
+__all__ = ["Certificate", "Control", "Optimum", "Progress", "find_optimum", "optimal_factors"]
 
 Matrix = NDArray[np.float64]
 
@@ -334,6 +334,26 @@ def find_optimum(
 
 
 _MAX_RESTARTS = 3
+
+
+def optimal_factors(
+    A: CrossProducts, reml: bool, start: Sequence[Matrix] | None
+) -> tuple[list[Matrix], bool]:
+    """Where the optimum is and whether it was reached, without the record of `find_optimum`.
+
+    For fits that are repeated thousands of times: one term on one factor goes down in the kernels
+    and is not looked at again unless it ends near a singular covariance.
+    """
+    control = Control()
+    if start is not None and _is_single_term(A):
+        theta, tried, _, _ = descend_single_term(
+            A, reml, T_to_theta(list(start)), control.tolerance, control.max_evaluations
+        )
+        T = theta_to_T(theta, A.term_columns)
+        if tried < control.max_evaluations and _surely_regular(T[0]):
+            return T, True
+    optimum = find_optimum(A, reml, start=start, control=control)
+    return list(optimum.T), optimum.converged
 
 
 def _is_single_term(A: CrossProducts) -> bool:

@@ -15,7 +15,7 @@ from mixedeffects.inference.variance import FixedEffectsVariance, fixed_effects_
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
 
-__all__ = ["coefficient_tests", "tests_with"]
+__all__ = ["coefficient_tests", "interval_names", "tests_with"]
 
 Matrix = NDArray[np.float64]
 
@@ -24,8 +24,6 @@ def coefficient_tests(
     model: LinearMixedModel, ddf: str, vcov: str, level: float | None, cluster: Any = None
 ) -> pd.DataFrame:
     """See `LinearMixedModel.coef_table`."""
-    if level is not None and not 0.0 < level < 1.0:
-        raise ModelError(f"level must lie between 0 and 1, for example 0.95; got {level}.")
     return tests_with(model, fixed_effects_variance(model, vcov, ddf, cluster), level)
 
 
@@ -48,10 +46,22 @@ def tests_with(
         index=model.fixef.index,
     )
     if level is not None:
+        names = interval_names(level)
         half = scipy.stats.t.ppf(0.5 + level / 2.0, df) * error
-        for bound, values in (
-            (0.5 - level / 2, estimate - half),
-            (0.5 + level / 2, estimate + half),
-        ):
-            table[f"{100 * bound:.4g} %"] = values
+        for name, values in zip(names, (estimate - half, estimate + half), strict=True):
+            table[name] = values
     return table
+
+
+def interval_names(level: Any) -> list[str]:
+    """Columns of an interval, such as ``2.5 %`` and ``97.5 %``.
+
+    Raises
+    ------
+    ModelError
+        If the level is not a number between 0 and 1.
+    """
+    number = isinstance(level, (int, float, np.floating)) and not isinstance(level, bool)
+    if not (number and 0.0 < level < 1.0):
+        raise ModelError(f"level must lie between 0 and 1, for example 0.95; got {level!r:.60}.")
+    return [f"{100 * bound:.4g} %" for bound in (0.5 - level / 2, 0.5 + level / 2)]

@@ -1,0 +1,41 @@
+"""Histograms of bootstrap draws; matplotlib is imported only when they are drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixedeffects.display.panels import axes_for, chosen_parameters
+from mixedeffects.display.variogram_plot import EMPIRICAL, FAINT, IMPLIED
+
+if TYPE_CHECKING:
+    from mixedeffects.inference.bootstrap import Bootstrap
+
+__all__ = ["draw_bootstrap"]
+
+
+def draw_bootstrap(bootstrap: Bootstrap, parameters: Any, level: float, ax: Any) -> Any:
+    """See `Bootstrap.plot`."""
+    draws = bootstrap.draws
+    names = chosen_parameters(parameters, list(draws.columns))
+    intervals = bootstrap.confint(level)
+    axes, given = axes_for(len(names), ax)
+    for name, each in zip(names, axes, strict=True):
+        values = draws[name].dropna().to_numpy()
+        if len(values):
+            each.hist(values, bins=min(60, max(10, int(np.sqrt(len(values))))), color="#92c5de")
+        each.axvline(bootstrap.estimates[name], color=IMPLIED, linewidth=1.4)
+        for bound in intervals.loc[name]:
+            each.axvline(bound, color=EMPIRICAL, linewidth=1.2, linestyle="--")
+        each.set_xlabel(name)
+        each.set_yticks([])
+        each.spines[["top", "right", "left"]].set_visible(False)
+    if not given:
+        figure = axes[0].figure
+        figure.suptitle(
+            f"{len(draws):,} refits: estimate (solid) and {100 * level:g} % interval (dashed)",
+            fontsize=10,
+            color=FAINT,
+        )
+    return axes[0] if len(names) == 1 else np.array(axes)

@@ -1,0 +1,68 @@
+"""Several small pictures on one figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mixedeffects.display.plots import _require_matplotlib
+from mixedeffects.errors import ModelError
+
+__all__ = ["axes_for", "chosen_parameters"]
+
+
+def chosen_parameters(parameters: Any, known: Sequence[str]) -> list[str]:
+    """Names to draw: all, one, or a list of them.
+
+    Raises
+    ------
+    ModelError
+        If a name is not known.
+    """
+    if parameters is None:
+        return list(known)
+    names = [parameters] if isinstance(parameters, str) else list(parameters)
+    for name in names:
+        if name not in known:
+            listed = ", ".join(repr(each) for each in known)
+            raise ModelError(f"There is no parameter {name!r}; there are {listed}.")
+    if not names:
+        raise ModelError("parameters is empty, so there is nothing to draw.")
+    return names
+
+
+def axes_for(count: int, ax: Any, size: tuple[float, float] = (3.0, 2.3)) -> tuple[list[Any], bool]:
+    """So many axes, and whether the caller gave them; unused ones of a new figure are hidden.
+
+    Raises
+    ------
+    ModelError
+        If the number of axes given is another.
+    ImportError
+        If matplotlib is not installed.
+    """
+    _require_matplotlib()
+    if ax is not None:
+        given = list(getattr(ax, "flat", ax)) if hasattr(ax, "__iter__") else [ax]
+        if len(given) != count:
+            raise ModelError(
+                f"ax holds {len(given)} axes, but there are {count} pictures to draw; give one "
+                "for each, or None for a new figure."
+            )
+        return given, True
+    import matplotlib.pyplot as plt
+
+    columns = min(count, 3) if count != 4 else 2
+    rows = math.ceil(count / columns)
+    _, grid = plt.subplots(
+        rows,
+        columns,
+        figsize=(max(size[0] * columns, 4.0), size[1] * rows + 0.4),
+        layout="constrained",
+        squeeze=False,
+    )
+    axes = list(grid.flat)
+    for unused in axes[count:]:
+        unused.set_visible(False)
+    return axes[:count], False

@@ -1,0 +1,489 @@
+"""The parametric bootstrap: draw responses from the fit, fit each again, look at the estimates.
+
+A refit needs the cross-products alone. Those of the design are made once; for a batch of responses
+only the products with the responses are new.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from numpy.typing import NDArray
+
+from mixedeffects.assembly import engine_terms
+from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.engine.objective import deviance
+from mixedeffects.engine.optimum import SINGULAR, optimal_factors
+from mixedeffects.engine.responses import Responses
+from mixedeffects.engine.threads import one_blas_thread
+from mixedeffects.errors import ConvergenceWarning, ModelError
+from mixedeffects.inference.natural import natural_parameters, parameter_names
+from mixedeffects.progress import RepeatedWork
+from mixedeffects.simulation import ResponseSampler, checked_count, entropy_of
+
+if TYPE_CHECKING:
+    from mixedeffects.engine.crossproducts import CrossProducts
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["INTERVAL_KINDS", "Bootstrap", "bootstrap"]
+
+Matrix = NDArray[np.float64]
+Statistic = Callable[["LinearMixedModel"], Any]
+
+INTERVAL_KINDS = ("percentile", "shortest", "basic", "normal")
+
+#: Responses made at once, if their memory in bytes allows it. Always so many, wanted or not:
+#: rounding depends on it, and draws must not depend on how many are asked for.
+_BATCH = 64
+_BATCH_BYTES = 32e6
+#: Seconds of work that are lost at most when interrupted, if a refit takes less.
+_CHUNK_SECONDS = 0.5
+#: Random effects up to which a refit is too short for threads to gain anything.
+_SMALL = 500
+#: Rows of the dense core from which refits beside each other would take too much memory.
+_LARGE_CORE = 1_000
+
+
+def bootstrap(
+    model: LinearMixedModel,
+    n: int,
+    seed: Any,
+    re: Any,
+    statistic: Statistic | None,
+    workers: int | None,
+    progress: Any,
+) -> Bootstrap:
+    """See `LinearMixedModel.bootstrap`."""
+    if statistic is not None and not callable(statistic):
+        raise ModelError(
+            "statistic must be a function of a fitted model that returns numbers, not "
+            f"{statistic!r:.60}."
+        )
+    result = Bootstrap(model, entropy_of(seed), re, statistic)
+    return result.resume(checked_count(n, "n, the number of refits,"), workers, progress)
+
+
+class Bootstrap:
+    """Estimates from refits to responses drawn from the model.
+
+    Made by `LinearMixedModel.bootstrap`.
+
+    Attributes
+    ----------
+    seed : int
+        Draw i depends on it and on i alone: the same seed gives the same draws.
+    wanted : int
+        Number of refits asked for; fewer are done if it was interrupted.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    >>> boot = m.bootstrap(200, seed=1)
+    >>> boot.draws.shape
+    (200, 6)
+    >>> longer = boot.resume(300)  # 100 more
+    >>> longer.draws.head(200).equals(boot.draws.head(200))
+    True
+    """
+
+    def __init__(
+        self, model: LinearMixedModel, seed: int, re: Any, statistic: Statistic | None
+    ) -> None:
+        self.seed = seed
+        self.wanted = 0
+        self._model = model
+        self._re = re
+        self._statistic = statistic
+        self._sampler = ResponseSampler(model, seed, re)
+        if statistic is None:
+            names = [*parameter_names(model.frame.terms), *model.frame.fixef_names]
+            values = np.append(natural_parameters(model._T, model.sigma), model.fixef)
+        else:
+            names, values = _named_numbers(statistic(model))
+        self._estimates = pd.Series(values, index=names, name="Estimate")
+        self._draws = np.empty((0, len(names)))
+        # Criterion, whether singular, whether converged; one row a refit.
+        self._fits = np.empty((0, 3))
+
+    # --- doing the work ------------------------------------------------------------------
+
+    def resume(
+        self, n: int | None = None, workers: int | None = None, progress: Any = False
+    ) -> Bootstrap:
+        """Go on until there are n refits; nothing is done twice.
+
+        Ctrl-C stops it and keeps what is done.
+
+        Parameters
+        ----------
+        n : int, optional
+            Number of refits in all; by default the number asked for last.
+        workers : int, optional
+            Refits at a time, in threads; by default the number of processors, or one if a refit
+            needs much memory.
+        progress : bool or callable
+            True prints a line a second on standard error; a callable gets `Repetitions`.
+
+        Returns
+        -------
+        Bootstrap
+            This object.
+
+        Raises
+        ------
+        ModelError
+            If an argument is not what it should be.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> len(m.bootstrap(50, seed=1).resume(80).draws)
+        80
+        """
+        if n is not None:
+            self.wanted = checked_count(n, "n, the number of refits,")
+        core = self._model._A.remainder.core_size
+        if workers is None:
+            beside = self._model._A.q > _SMALL and core <= _LARGE_CORE and not self._statistic
+            workers = _processors() if beside else 1
+        workers = checked_count(workers, "workers, the number of refits at a time,")
+        report = RepeatedWork("refit", self.wanted, progress)
+        with (
+            one_blas_thread(),
+            ThreadPoolExecutor(workers) as pool,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            try:
+                while len(self._draws) < self.wanted:
+                    self._work_on_batch(pool, workers, report)
+            except KeyboardInterrupt:
+                warnings.warn(
+                    f"Interrupted after {len(self._draws):,} of {self.wanted:,} refits; they are "
+                    "kept, and resume() goes on from there.",
+                    stacklevel=2,
+                )
+        return self
+
+    def _work_on_batch(self, pool: ThreadPoolExecutor, workers: int, report: RepeatedWork) -> None:
+        """Do the next refits, up to the end of their batch, a chunk at a time."""
+        model, frame = self._model, self._model.frame
+        size = max(1, min(_BATCH, int(_BATCH_BYTES / (8.0 * model.nobs))))
+        start = len(self._draws) // size * size
+        Y = self._sampler.draw(start, start + size)
+        own = Y if frame.offset is None else Y - frame.offset[:, None]
+        responses = Responses(model._A, own, frame.X, engine_terms(frame.terms), frame.weights)
+        end = min(start + size, self.wanted)
+        chunk = workers
+        while (first := len(self._draws)) < end:
+            began = time.perf_counter()
+            numbers = range(first - start, min(first + chunk, end) - start)
+            draws = np.full((len(numbers), len(self._estimates)), np.nan)
+            fits = np.tile([np.nan, 0.0, 0.0], (len(numbers), 1))
+
+            def refit(
+                some: range, numbers: range = numbers, draws: Matrix = draws, fits: Matrix = fits
+            ) -> None:
+                for i in some:
+                    j = numbers[i]
+                    done = self._refit(responses.crossproducts(j), Y[:, j])
+                    if done is not None:
+                        draws[i], fits[i] = done
+
+            if workers == 1:
+                refit(range(len(numbers)))
+            else:
+                list(pool.map(refit, [range(w, len(numbers), workers) for w in range(workers)]))
+            self._draws = np.vstack([self._draws, draws])
+            self._fits = np.vstack([self._fits, fits])
+            report.at(len(self._draws))
+            share = _CHUNK_SECONDS / max(time.perf_counter() - began, 1e-9)
+            chunk = max(workers, int(chunk * min(share, 8.0)))
+
+    def _refit(self, A: CrossProducts, y: Matrix) -> tuple[Matrix, Matrix] | None:
+        """Numbers wanted and facts about one refit; None if there is no optimum."""
+        try:
+            if self._statistic is None:
+                return _refit(A, self._model)
+            again = _refitted_model(A, self._model, y)
+        except (ArithmeticError, ModelError, np.linalg.LinAlgError):
+            # No residual variance left, for instance.
+            return None
+        facts = np.array([again.criterion, again.is_singular, again.converged])
+        return self._evaluate(again), facts
+
+    def _evaluate(self, again: LinearMixedModel) -> Matrix:
+        """The user's statistic of one refit."""
+        assert self._statistic is not None
+        names, values = _named_numbers(self._statistic(again))
+        if names != list(self._estimates.index):
+            raise ModelError(
+                "statistic must return the same names for every fit; it returned "
+                f"{names[:6]} for a refit and {list(self._estimates.index)[:6]} for the fit."
+            )
+        return values
+
+    # --- looking at it -------------------------------------------------------------------
+
+    @property
+    def estimates(self) -> pd.Series:
+        """Estimates of the fit itself, or its statistic; a Series."""
+        return self._estimates
+
+    @property
+    def draws(self) -> pd.DataFrame:
+        """Estimates of each refit, one row each: standard deviations, correlations, fixed effects.
+
+        Row i is the refit to column i of ``simulate`` with the same seed. A correlation beside a
+        zero standard deviation is NaN, and so is everything of a refit that failed.
+        """
+        return pd.DataFrame(self._draws, columns=list(self._estimates.index))
+
+    @property
+    def criterion(self) -> pd.Series:
+        """REML criterion, or -2 log-likelihood, of each refit; a Series."""
+        return pd.Series(self._fits[:, 0], name="criterion")
+
+    @property
+    def n_singular(self) -> int:
+        """Number of refits that are singular."""
+        return int(self._fits[:, 1].sum())
+
+    @property
+    def n_failed(self) -> int:
+        """Number of refits without an optimum."""
+        return int(np.isnan(self._fits[:, 0]).sum())
+
+    @property
+    def n_not_converged(self) -> int:
+        """Number of refits that did not converge; their estimates are among the draws."""
+        return len(self._fits) - int(self._fits[:, 2].sum()) - self.n_failed
+
+    def to_frame(self) -> pd.DataFrame:
+        """Estimate, bias and standard error by the bootstrap of each parameter.
+
+        Returns
+        -------
+        DataFrame, one row per parameter
+            Columns ``Estimate``, ``Bias`` (mean of the draws less the estimate), ``Std. Error``
+            (their standard deviation) and ``n``, how many draws have a value.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> list(m.bootstrap(50, seed=1).to_frame())
+        ['Estimate', 'Bias', 'Std. Error', 'n']
+        """
+        draws = self.draws
+        return pd.DataFrame(
+            {
+                "Estimate": self._estimates,
+                "Bias": draws.mean() - self._estimates,
+                "Std. Error": draws.std(),
+                "n": draws.notna().sum(),
+            }
+        )
+
+    def confint(self, level: float = 0.95, kind: str = "percentile") -> pd.DataFrame:
+        """Confidence intervals from the draws.
+
+        Parameters
+        ----------
+        level : float
+            Confidence level.
+        kind : {"percentile", "shortest", "basic", "normal"}
+            ``percentile``: quantiles of the draws; ``shortest``: the shortest interval that holds
+            ``level`` of the draws; ``basic``: the percentiles mirrored at the estimate;
+            ``normal``: estimate less bias, plus and minus normal quantiles times the standard
+            error.
+
+        Returns
+        -------
+        DataFrame, one row per parameter
+            Columns named after the percentiles, such as ``2.5 %`` and ``97.5 %``.
+
+        Raises
+        ------
+        ModelError
+            If the level or the kind is not what it should be, or there are too few draws.
+
+        References
+        ----------
+        Davison, A. C. and Hinkley, D. V. (1997). Bootstrap Methods and their Application, chapter
+        5. Cambridge University Press.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.bootstrap(200, seed=1).confint().round(0).loc["(Intercept)"].tolist()
+        [1489.0, 1566.0]
+        """
+        from mixedeffects.inference.coefficients import interval_names
+
+        if kind not in INTERVAL_KINDS:
+            listed = ", ".join(repr(each) for each in INTERVAL_KINDS)
+            raise ModelError(f"Interval kind {kind!r} is not known; there are {listed}.")
+        names = interval_names(level)
+        rows = {
+            name: _interval(self._draws[:, i], float(self._estimates.iloc[i]), level, kind)
+            for i, name in enumerate(self._estimates.index)
+        }
+        return pd.DataFrame.from_dict(rows, orient="index", columns=names)
+
+    def plot(self, parameters: Any = None, level: float = 0.95, ax: Any = None) -> Any:
+        """Histogram of the draws of each parameter, with estimate and percentile interval.
+
+        Parameters
+        ----------
+        parameters : str or list of str, optional
+            Which; by default all.
+        level : float
+            Of the interval shown.
+        ax : matplotlib.axes.Axes or sequence of them, optional
+            Where to draw, one for each parameter; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes or ndarray of Axes
+            One Axes for one parameter.
+
+        Raises
+        ------
+        ModelError
+            If a parameter is not known, or the number of axes does not match.
+        ImportError
+            If matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.bootstrap(50, seed=1).plot("sigma").get_xlabel()
+        'sigma'
+        """
+        from mixedeffects.display.bootstrap_plot import draw_bootstrap
+
+        return draw_bootstrap(self, parameters, level, ax)
+
+    def _lines(self) -> list[str]:
+        done, of = len(self._draws), self.wanted
+        refits = f"{done:,}" if done == of else f"{done:,} of {of:,}"
+        what = {None: "all random effects drawn anew", "all": "random effects held"}.get(
+            self._re if self._re is None or isinstance(self._re, str) else "",
+            f"random effects of {self._re} held",
+        )
+        lines = [f"Parametric bootstrap: {refits} refits, {what}, seed {self.seed}"]
+        counts = [
+            (self.n_singular, "singular"),
+            (self.n_not_converged, "not converged"),
+            (self.n_failed, "without an optimum"),
+        ]
+        said = [f"{count:,} {how}" for count, how in counts if count]
+        return lines + ([", ".join(said)] if said else [])
+
+    def _table(self) -> Any:
+        from mixedeffects.display.parameter_table import parameter_table
+
+        table = self.to_frame().drop(columns="n")
+        if len(self._draws) > 1:
+            table = table.join(self.confint())
+        return parameter_table(table, digits=3, scale="Std. Error")
+
+    def __repr__(self) -> str:
+        return "\n".join([*self._lines(), "", str(self._table())])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        head = "".join(f"<p>{escape(line)}</p>" for line in self._lines())
+        return head + str(self._table()._repr_html_())
+
+
+def _refit(A: CrossProducts, model: LinearMixedModel) -> tuple[Matrix, Matrix]:
+    """Parameters and facts of the fit to one response."""
+    # A singular optimum is a stationary point for any response: start afresh from there.
+    start = None if model.optimum.singular else model.optimum.T
+    T, converged = optimal_factors(A, model.reml, start)
+    factorisation = Factorisation(A, T)
+    solution = factorisation.solution
+    df = A.n - A.p if model.reml else A.n
+    basis = A.basis
+    sigma = basis.sigma(float(np.sqrt(factorisation.rho2 / df)))
+    factors = [
+        C @ each / np.sqrt(basis.weight_scale) for C, each in zip(basis.terms, T, strict=True)
+    ]
+    criterion = deviance(factorisation, model.reml) + basis.deviance_offset(A.n, A.p, model.reml)
+    singular = any(np.linalg.svd(each, compute_uv=False)[-1] < SINGULAR for each in T)
+    values = np.append(natural_parameters(factors, sigma), basis.beta(solution.beta))
+    return values, np.array([criterion, singular, converged])
+
+
+def _refitted_model(A: CrossProducts, model: LinearMixedModel, y: Matrix) -> LinearMixedModel:
+    """The whole fitted model for one response."""
+    from mixedeffects.model import _fit
+
+    frame = dataclasses.replace(model.frame, y=y)
+    start = None if model.is_singular else model.optimum.T
+    return _fit(
+        frame, A, model.reml, start, None, False, model._data, model._settings, model.data_name
+    )
+
+
+def _named_numbers(value: Any) -> tuple[list[str], Matrix]:
+    """What a statistic returned, as names and numbers."""
+    if isinstance(value, dict):
+        value = pd.Series(value)
+    names = None
+    if isinstance(value, pd.Series):
+        names = [str(label) for label in value.index]
+    try:
+        numbers = np.asarray(value, dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        raise ModelError(
+            "statistic must return a number, an array, a Series or a dict of numbers, not "
+            f"{value!r:.60}."
+        ) from None
+    if names is None:
+        one = len(numbers) == 1
+        names = ["statistic"] if one else [f"statistic_{i + 1}" for i in range(len(numbers))]
+    return names, numbers
+
+
+def _interval(draws: Matrix, estimate: float, level: float, kind: str) -> tuple[float, float]:
+    values = np.sort(draws[~np.isnan(draws)])
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    tail = (1.0 - level) / 2.0
+    if kind == "normal":
+        half = float(scipy.stats.norm.isf(tail)) * float(values.std(ddof=1))
+        center = 2.0 * estimate - float(values.mean())
+        return center - half, center + half
+    if kind == "shortest":
+        inside = min(len(values), int(np.ceil(level * len(values))))
+        lengths = values[inside - 1 :] - values[: len(values) - inside + 1]
+        start = int(np.argmin(lengths))
+        return float(values[start]), float(values[start + inside - 1])
+    low, high = np.quantile(values, [tail, 1.0 - tail])
+    if kind == "basic":
+        return 2.0 * estimate - float(high), 2.0 * estimate - float(low)
+    return float(low), float(high)
+
+
+def _processors() -> int:
+    """Processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,139 @@
+"""Responses drawn from a fitted model: ``y = offset + X beta + Z b + e``.
+
+Each draw has a stream of random numbers of its own, made from the seed and its number: the draws do
+not depend on how many are asked for, nor on which processor makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.covariance.design import z_times
+from mixedeffects.covariance.roots import covariance_root
+from mixedeffects.errors import ModelError
+from mixedeffects.inference.conditional import term_modes
+from mixedeffects.residuals import fixed_part
+
+if TYPE_CHECKING:
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["ResponseSampler", "checked_count", "entropy_of", "simulate"]
+
+Matrix = NDArray[np.float64]
+
+
+def simulate(model: LinearMixedModel, n: int, seed: Any, re: Any) -> pd.DataFrame:
+    """See `LinearMixedModel.simulate`."""
+    count = checked_count(n, "n, the number of draws,")
+    Y = ResponseSampler(model, entropy_of(seed), re).draw(0, count)
+    names = [f"sim_{i + 1}" for i in range(count)]
+    return pd.DataFrame(Y, index=model.frame.index, columns=names)
+
+
+class ResponseSampler:
+    """Draws by number.
+
+    Parameters
+    ----------
+    model : LinearMixedModel
+        The fit.
+    entropy : int
+        Seed.
+    re : None, "all", str or sequence of str
+        Terms whose effects keep their conditional modes; the others are drawn.
+
+    Raises
+    ------
+    ModelError
+        If a term is not known.
+    """
+
+    def __init__(self, model: LinearMixedModel, entropy: int, re: Any = None) -> None:
+        self._entropy = entropy
+        terms = model.frame.terms
+        kept = kept_terms(model, re)
+        mean = fixed_part(model)[:, None].copy()
+        if kept:
+            modes = term_modes(model.frame, model.optimum.evaluation.factorisation)
+            for t in kept:
+                z_times(terms[t], np.ascontiguousarray(modes[t])[:, :, None], mean)
+        self._mean = mean
+        self._sd = np.sqrt(model.R.diag())
+        self._drawn = [
+            (term, covariance_root(model._G_blocks[t]))
+            for t, term in enumerate(terms)
+            if t not in kept
+        ]
+
+    def draw(self, first: int, last: int) -> Matrix:
+        """Draws first to last - 1 as columns, shape (n, last - first)."""
+        m, n = last - first, len(self._sd)
+        sizes = [term.n_levels * root.shape[1] for term, root in self._drawn]
+        errors = np.empty((m, n))
+        effects = [np.empty((m, size)) for size in sizes]
+        for j in range(m):
+            rng = np.random.default_rng(
+                np.random.SeedSequence(self._entropy, spawn_key=(first + j,))
+            )
+            errors[j] = rng.standard_normal(n)
+            for standard, size in zip(effects, sizes, strict=True):
+                standard[j] = rng.standard_normal(size)
+        Y = np.ascontiguousarray(errors.T)
+        Y *= self._sd[:, None]
+        Y += self._mean
+        for (term, root), standard in zip(self._drawn, effects, strict=True):
+            levels = standard.T.reshape(term.n_levels, root.shape[1], m)
+            z_times(term, np.matmul(root, levels), Y)
+        return Y
+
+
+def kept_terms(model: LinearMixedModel, re: Any) -> list[int]:
+    """Positions of the terms that ``re`` names: None for none, "all", labels or groups."""
+    terms = model.frame.terms
+    if re is None:
+        return []
+    if isinstance(re, str) and re == "all":
+        return list(range(len(terms)))
+    names: Sequence[Any] = [re] if isinstance(re, str) else re
+    try:
+        listed = list(names)
+    except TypeError:
+        listed = [re]
+    found = []
+    for name in listed:
+        match = [t for t, term in enumerate(terms) if name in (term.label, term.group)]
+        if not match:
+            known = ", ".join(repr(term.label) for term in terms)
+            raise ModelError(
+                f"re names no random-effects term {name!r}; it can be None, 'all', or a list of "
+                f"{known}."
+            )
+        found += match
+    return sorted(set(found))
+
+
+def checked_count(n: Any, what: str) -> int:
+    """A positive whole number, or an error that says what it is for."""
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise ModelError(f"{what} must be a positive whole number, not {n!r:.60}.")
+    return int(n)
+
+
+def entropy_of(seed: Any) -> int:
+    """A seed as a whole number: itself, drawn from a Generator, or fresh for None."""
+    if seed is None:
+        fresh = np.random.SeedSequence().entropy
+        assert isinstance(fresh, int)
+        return fresh
+    if isinstance(seed, np.random.Generator):
+        return int(seed.integers(2**63))
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ModelError(
+            f"seed must be a whole number from 0, a numpy Generator or None, not {seed!r:.60}."
+        )
+    return int(seed)
