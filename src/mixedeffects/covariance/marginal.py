@@ -542,7 +542,7 @@ class MarginalCovariance(CovarianceOperator):
         >>> draws.shape
         (180, 2000)
         >>> draws[:2].std(axis=1).round(0), (m.V.diag()[:2] ** 0.5).round(0)
-        (array([35., 36.]), array([36., 36.]))
+        (array([35., 35.]), array([36., 36.]))
         """
         centre = np.zeros(self._n)
         if mean is not None:

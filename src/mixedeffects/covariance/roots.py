@@ -19,6 +19,9 @@ def covariance_root(G: Matrix) -> Matrix:
     correlation, sd = standardised(G)
     values, vectors = np.linalg.eigh(correlation)
     kept = values > len(G) * np.finfo(float).eps
+    if kept.all():
+        # Unlike eigenvectors, this does not jump with rounding, and neither do draws made with it.
+        return np.asarray(sd[:, None] * np.linalg.cholesky(correlation))
     return np.asarray(sd[:, None] * vectors[:, kept] * np.sqrt(values[kept]))
 
 
