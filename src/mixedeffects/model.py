@@ -1023,7 +1023,8 @@ class LinearMixedModel:
         """
         from mixedeffects.inference.cluster_robust import robust_covariance
 
-        return robust_covariance(self, kind, cluster, level, crossed)
+        with one_blas_thread():
+            return robust_covariance(self, kind, cluster, level, crossed)
 
     def wald(
         self,

@@ -32,7 +32,15 @@ from mixedeffects.engine.trust_region import Iterate, minimise
 if TYPE_CHECKING:
     from mixedeffects.engine.curvature import Curvature
 
-__all__ = ["Certificate", "Control", "Optimum", "Progress", "find_optimum", "optimal_factors"]
+__all__ = [
+    "Certificate",
+    "Control",
+    "Optimum",
+    "Progress",
+    "find_optimum",
+    "has_null_directions",
+    "optimal_factors",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -398,6 +406,11 @@ def _null_directions(T: Matrix) -> Matrix:
     return left[:, values < SINGULAR]
 
 
+def has_null_directions(T: Sequence[Matrix]) -> bool:
+    """Whether some combination of a term's effects has no variance; T in the engine's basis."""
+    return any(_null_directions(factor).shape[1] > 0 for factor in T)
+
+
 def _snap_to_singular(
     point_at: Callable[[Matrix], _Point | None], point: _Point
 ) -> tuple[_Point, int]:
@@ -464,7 +477,7 @@ def _record(
     theta = T_to_theta(list(point.T))
     scale = np.maximum(np.abs(theta), 1.0)
     relative = float((np.abs(gradient) * scale).max() / max(abs(point.value), 1.0))
-    singular = any(_null_directions(t).shape[1] for t in T)
+    singular = has_null_directions(T)
     at_rest = result.stopped != "evaluations" and relative < 1e-5
     interior = null_score is None or null_score > -1e-6
     if result.stopped == "evaluations":

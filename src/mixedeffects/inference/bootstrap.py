@@ -7,10 +7,11 @@ only the products with the responses are new.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from mixedeffects.assembly import engine_terms
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.objective import deviance
-from mixedeffects.engine.optimum import SINGULAR, optimal_factors
+from mixedeffects.engine.optimum import has_null_directions, optimal_factors
 from mixedeffects.engine.responses import Responses
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
@@ -110,6 +111,9 @@ class Bootstrap:
             values = np.append(natural_parameters(model._T, model.sigma), model.fixef)
         else:
             names, values = _named_numbers(statistic(model))
+        # What a refit returns: factors whole, so that all draws are converted together.
+        squares = sum(k * k for k in model._A.term_columns)
+        self._width = len(values) if statistic else squares + 1 + len(model.frame.fixef_names)
         self._estimates = pd.Series(values, index=names, name="Estimate")
         self._draws = np.empty((0, len(names)))
         # Criterion, whether singular, whether converged; one row a refit.
@@ -189,7 +193,7 @@ class Bootstrap:
         while (first := len(self._draws)) < end:
             began = time.perf_counter()
             numbers = range(first - start, min(first + chunk, end) - start)
-            draws = np.full((len(numbers), len(self._estimates)), np.nan)
+            draws = np.full((len(numbers), self._width), np.nan)
             fits = np.tile([np.nan, 0.0, 0.0], (len(numbers), 1))
 
             def refit(
@@ -205,6 +209,8 @@ class Bootstrap:
                 refit(range(len(numbers)))
             else:
                 list(pool.map(refit, [range(w, len(numbers), workers) for w in range(workers)]))
+            if self._statistic is None:
+                draws = _parameters(draws, model._A.term_columns)
             self._draws = np.vstack([self._draws, draws])
             self._fits = np.vstack([self._fits, fits])
             report.at(len(self._draws))
@@ -215,7 +221,7 @@ class Bootstrap:
         """Numbers wanted and facts about one refit; None if there is no optimum."""
         try:
             if self._statistic is None:
-                return _refit(A, self._model)
+                return _fit_one(A, self._model)
             again = _refitted_model(A, self._model, y)
         except (ArithmeticError, ModelError, np.linalg.LinAlgError):
             # No residual variance left, for instance.
@@ -412,23 +418,32 @@ class Bootstrap:
         return head + str(self._table()._repr_html_())
 
 
-def _refit(A: CrossProducts, model: LinearMixedModel) -> tuple[Matrix, Matrix]:
-    """Parameters and facts of the fit to one response."""
+def _fit_one(A: CrossProducts, model: LinearMixedModel) -> tuple[Matrix, Matrix]:
+    """Factors, sigma and fixed effects, and facts, of the fit to one response."""
     # A singular optimum is a stationary point for any response: start afresh from there.
     start = None if model.optimum.singular else model.optimum.T
     T, converged = optimal_factors(A, model.reml, start)
     factorisation = Factorisation(A, T)
-    solution = factorisation.solution
     df = A.n - A.p if model.reml else A.n
     basis = A.basis
-    sigma = basis.sigma(float(np.sqrt(factorisation.rho2 / df)))
-    factors = [
-        C @ each / np.sqrt(basis.weight_scale) for C, each in zip(basis.terms, T, strict=True)
-    ]
+    sigma = basis.sigma(math.sqrt(factorisation.rho2 / df))
     criterion = deviance(factorisation, model.reml) + basis.deviance_offset(A.n, A.p, model.reml)
-    singular = any(np.linalg.svd(each, compute_uv=False)[-1] < SINGULAR for each in T)
-    values = np.append(natural_parameters(factors, sigma), basis.beta(solution.beta))
-    return values, np.array([criterion, singular, converged])
+    factors = [
+        (C @ each).ravel() / math.sqrt(basis.weight_scale)
+        for C, each in zip(basis.terms, T, strict=True)
+    ]
+    values = np.concatenate([*factors, [sigma], basis.beta(factorisation.solution.beta)])
+    return values, np.array([criterion, has_null_directions(T), converged])
+
+
+def _parameters(values: Matrix, sizes: Sequence[int]) -> Matrix:
+    """Rows of what `_fit_one` returns as the parameters of `Bootstrap.draws`."""
+    ends = np.cumsum([k * k for k in sizes])
+    factors = [
+        values[:, end - k * k : end].reshape(-1, k, k) for k, end in zip(sizes, ends, strict=True)
+    ]
+    own = int(ends[-1])
+    return np.hstack([natural_parameters(factors, values[:, own]), values[:, own + 1 :]])
 
 
 def _refitted_model(A: CrossProducts, model: LinearMixedModel, y: Matrix) -> LinearMixedModel:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mixedeffects.engine.parameters import lower_entries
 from mixedeffects.frame.model_frame import RandomTerm
 
-__all__ = ["natural_parameters", "natural_parameters_of_theta", "parameter_names"]
+__all__ = ["natural_parameters", "parameter_names"]
 
 Matrix = NDArray[np.float64]
 
@@ -59,15 +59,3 @@ def natural_parameters(T: Sequence[Matrix], sigma: Matrix | float) -> Matrix:
         values[..., on_diagonal] = size * sigma[..., None]
         parts.append(values)
     return np.concatenate([*parts, sigma[..., None]], axis=-1)
-
-
-def natural_parameters_of_theta(theta: Matrix, sizes: Sequence[int], sigma: Matrix) -> Matrix:
-    """The same from rows of theta, shape (draws, m), for terms with these numbers of columns."""
-    T, start = [], 0
-    for k in sizes:
-        rows, columns = lower_entries(k)
-        factor = np.zeros((len(theta), k, k))
-        factor[:, rows, columns] = theta[:, start : start + len(rows)]
-        start += len(rows)
-        T.append(factor)
-    return natural_parameters(T, sigma)
