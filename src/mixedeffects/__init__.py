@@ -9,6 +9,7 @@ True
 from importlib.metadata import version as _version
 
 from mixedeffects import plot
+from mixedeffects.comparison import InformationCriteria, ModelComparison, anova, compare
 from mixedeffects.covariance import (
     GLSResult,
     MarginalCovariance,
@@ -42,9 +43,11 @@ __all__ = [
     "DataError",
     "FormulaError",
     "GLSResult",
+    "InformationCriteria",
     "LinearMixedModel",
     "MarginalCovariance",
     "MixedEffectsError",
+    "ModelComparison",
     "ModelError",
     "Optimum",
     "PlannedCovariance",
@@ -52,6 +55,8 @@ __all__ = [
     "RandomEffectsCovariance",
     "ResidualCovariance",
     "VarCorr",
+    "anova",
+    "compare",
     "gls",
     "list_datasets",
     "lmer",
