@@ -139,10 +139,8 @@ class InformationCriteria:
         return self.table.copy()
 
     def _parts(self) -> tuple[str, dict[str, str], pd.DataFrame, tuple[str, ...]]:
-        shown = self.table.assign(weight=self.table["weight"].round(4))
-        shown["delta"] = shown["delta"].round(4)
         heading = f"Information criteria, best first; delta and weight by {self.criterion}"
-        return heading, self.models, shown, self.notes
+        return heading, self.models, self.table, self.notes
 
     def __repr__(self) -> str:
         from mixedeffects.display.comparison_table import comparison_text
@@ -224,6 +222,8 @@ def anova(*models: LinearMixedModel, refit: bool = True, boundary: bool = False)
             "me.anova compares two or more models. Tests within one model are m.anova() for its "
             "fixed effects and m.ranova() for its random effects."
         )
+    if not isinstance(boundary, (bool, np.bool_)):
+        raise ModelError(f"boundary must be True or False, not {boundary!r:.60}.")
     fits = _prepare("me.anova", models, refit)
     order = sorted(range(len(fits.models)), key=lambda i: fits.n_parameters[i])
     names = [fits.names[i] for i in order]
@@ -454,16 +454,13 @@ def _fitted_models(function: str, given: Sequence[Any]) -> list[LinearMixedModel
         raise ModelError(f"{function} needs fitted models to compare; none was given.")
     for position, model in enumerate(given, start=1):
         if not isinstance(model, LinearMixedModel):
-            hint = " Give models one by one, me.anova(*models)." if _is_list(model) else ""
+            several = isinstance(model, (list, tuple))
+            hint = f" Give models one by one: {function}(*models)." if several else ""
             raise ModelError(
                 f"Argument {position} of {function} must be a model fitted by me.lmer, not "
-                f"{type(model).__name__}.{hint}".replace("me.anova(*", f"{function}(*")
+                f"{type(model).__name__}.{hint}"
             )
     return list(given)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple))
 
 
 def _check_same_data(

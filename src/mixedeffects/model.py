@@ -50,6 +50,7 @@ from mixedeffects.inference.wald import WaldTest, anova_table, wald_test
 from mixedeffects.variogram import Variogram
 
 if TYPE_CHECKING:
+    from mixedeffects.conditional_aic import ConditionalAIC
     from mixedeffects.inference.cluster_robust import RobustCovariance
     from mixedeffects.ranova import RandomEffectsTests
     from mixedeffects.variance_explained import ICC, R2
@@ -1166,7 +1167,7 @@ class LinearMixedModel:
         Model: Reaction ~ Days + (Days | Subject)
                                  npar  logLik    AIC    LRT Df Pr(>Chisq)
         <none>                      6 -871.81 1755.6
-        Days in (Days | Subject)    4 -893.23 1794.5 42.837  2  2.792e-10 ***
+        Days in (Days | Subject)    4 -893.23 1794.5 42.837  2  2.793e-10 ***
         ---
         Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1
         Pr(>Chisq) of Days in (Days | Subject): 50:50 mixture of chi-squared with 1 and 2 df.
@@ -1182,6 +1183,9 @@ class LinearMixedModel:
         variance of the random effects is the mean over the rows of ``z_i'G z_i``, so that random
         slopes count with the size of their variable. That of the residual is the mean of
         ``sigma^2 / w_i``. Offsets count as known and have no part in any variance.
+
+        These are ratios of means over the rows; ``m.V.parts.share()`` is the mean over the rows of
+        each row's ratio, which with random slopes is another number.
 
         Parameters
         ----------
@@ -1212,9 +1216,9 @@ class LinearMixedModel:
         >>> import mixedeffects as me
         >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
         >>> m.icc(by_group=True)
-        Intraclass correlation: adjusted 0.6271, unadjusted 0.5797
-          tch.cl:sch.cl 0.4674
-          sch.cl        0.1597
+        Intraclass correlation: adjusted 0.6266, unadjusted 0.5999
+          tch.cl:sch.cl 0.4667
+          sch.cl        0.1599
         """
         from mixedeffects.variance_explained import intraclass_correlation
 
@@ -1245,11 +1249,44 @@ class LinearMixedModel:
         >>> import mixedeffects as me
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
         >>> m.r2()
-        R2: marginal 0.2786, conditional 0.7992
+        R2: marginal 0.2787, conditional 0.7992
         """
         from mixedeffects.variance_explained import r_squared
 
         return r_squared(self)
+
+    def caic(self) -> ConditionalAIC:
+        """Conditional AIC, for comparing models by how they predict for the same levels.
+
+        The likelihood is that of the response given the random effects, and the degrees of freedom
+        are Greven and Kneib's: the derivatives of the fitted values in their own responses, theta
+        estimated anew, and one for sigma. `aic` is about new levels and counts parameters.
+
+        Returns
+        -------
+        ConditionalAIC
+            With ``caic``, ``loglik`` and ``df``. At a singular fit, effects without variance take
+            no degrees of freedom.
+
+        References
+        ----------
+        Greven, S. and Kneib, T. (2010). On the behaviour of marginal and conditional AIC in linear
+        mixed models. Biometrika 97, 773-789.
+
+        Vaida, F. and Blanchard, S. (2005). Conditional Akaike information for mixed-effects models.
+        Biometrika 92, 351-370.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> smaller = m.update("Reaction ~ Days + (1 | Subject)")
+        >>> round(m.caic().caic, 1), round(smaller.caic().caic, 1)
+        (1711.5, 1767.1)
+        """
+        from mixedeffects.conditional_aic import conditional_aic
+
+        return conditional_aic(self)
 
     @cached_property
     def satterthwaite(self) -> Satterthwaite:

@@ -49,7 +49,7 @@ class RandomEffectsTests:
     >>> import mixedeffects as me
     >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
     >>> m.ranova().to_frame()["LRT"].round(3).to_dict()
-    {'<none>': nan, '(1 | Batch)': 3.419}
+    {'<none>': nan, '(1 | Batch)': 6.369}
     """
 
     table: pd.DataFrame
@@ -144,7 +144,7 @@ def _reductions(model: LinearMixedModel, reduce_terms: bool) -> Iterator[tuple[s
     frame = model.frame
     for t, (term, encoder) in enumerate(zip(frame.terms, frame.random_encoders, strict=True)):
         others = frame.terms[:t] + frame.terms[t + 1 :]
-        written = _written(term, encoder)
+        written = _written(model, term, encoder)
         droppable = _droppable(encoder) if reduce_terms else []
         if not droppable:
             yield written, others
@@ -160,13 +160,16 @@ def _reductions(model: LinearMixedModel, reduce_terms: bool) -> Iterator[tuple[s
                 yield f"{label} in {written}", kept  # type: ignore[misc]
 
 
-def _written(term: RandomTerm, encoder: DesignEncoder) -> str:
-    labels = list(encoder.term_labels)
-    if not labels:
-        return f"(1 | {term.group})"
-    if not encoder.table.intercept:
-        labels.insert(0, "0")
-    return f"({' + '.join(labels)} | {term.group})"
+def _written(model: LinearMixedModel, term: RandomTerm, encoder: DesignEncoder) -> str:
+    """The random term as the formula has it."""
+    formula = model.frame.formula
+    own = (encoder.table.intercept, encoder.term_labels)
+    for bar in formula.random:
+        if bar.group == term.group:
+            table = expand_terms(bar.tree, formula.text)
+            if (table.intercept, table.labels) == own:
+                return str(bar)
+    return f"({' + '.join(['1' if own[0] else '0', *own[1]])} | {term.group})"
 
 
 def _droppable(encoder: DesignEncoder) -> list[str]:

@@ -11,6 +11,7 @@ from mixedeffects.display.numbers import (
     STAR_LEGEND,
     format_numbers,
     format_p_values,
+    round_number,
     significance_stars,
 )
 from mixedeffects.display.tables import Column, Table, html_document
@@ -20,6 +21,7 @@ __all__ = ["comparison_html", "comparison_table", "comparison_text", "values_htm
 #: R's ``getOption("digits") - 2``.
 _DIGITS = 5
 _WHOLE = ("npar", "Df")
+_STATISTICS = ("Chisq", "LRT", "delta", "weight")
 
 
 def comparison_table(frame: pd.DataFrame) -> Table:
@@ -52,6 +54,8 @@ def comparison_table(frame: pd.DataFrame) -> Table:
         elif name in _WHOLE:
             texts = ["" if value != value else f"{value:.0f}" for value in values]
         else:
+            if name in _STATISTICS:
+                values = [round_number(value, _DIGITS - 1) for value in values]
             texts = format_numbers(values, _DIGITS, missing="")
         columns.append(Column(name, tuple(texts)))
         if name.startswith("Pr(") and any(value < 0.1 for value in values):
