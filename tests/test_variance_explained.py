@@ -138,3 +138,5 @@ def test_effects_without_variance_take_no_degrees_of_freedom() -> None:
     assert m.caic().df == pytest.approx(2.0)
     assert m.caic().correction == 0.0
     assert m.caic().to_frame()["df"].iloc[0] == m.caic().df
+    assert "<th" in m.caic()._repr_html_()
+    assert "effective df 2.00" in repr(m.caic())

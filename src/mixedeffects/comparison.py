@@ -52,8 +52,8 @@ class ModelComparison:
     >>> import mixedeffects as me
     >>> m1 = me.lmer("Reaction ~ Days + (1 | Subject)", me.load_dataset("sleepstudy"))
     >>> comparison = me.anova(m1, m1.update(". ~ . + (0 + Days | Subject)"))
-    >>> comparison.refitted, comparison.to_frame().loc["m2", "Chisq"].round(2)
-    (False, 42.8)
+    >>> comparison.refitted, comparison.to_frame()["Chisq"].round(2).to_dict()
+    (False, {'m1': nan, 'm2': 42.8})
     """
 
     table: pd.DataFrame
@@ -320,10 +320,12 @@ def compare(
     >>> me.compare(m1, m2, m2.update(". ~ . + I(Days^2)"))
     Information criteria, best first; delta and weight by AIC
     m2: Reaction ~ Days + (Days || Subject)
-    m1: Reaction ~ Days + (Days | Subject)
     m3: Reaction ~ Days + (Days || Subject) + I(Days^2)
+    m1: Reaction ~ Days + (Days | Subject)
        npar  logLik    AIC   AICc    BIC  delta weight
-    ...
+    m2    5 -876.00 1762.0 1762.3 1778.0 0.0000 0.4495
+    m3    6 -875.17 1762.3 1762.8 1781.5 0.3377 0.3797
+    m1    6 -875.97 1763.9 1764.4 1783.1 1.9361 0.1707
     Refitted by maximum likelihood, because the fixed effects differ: m1, m2, m3.
     """
     known = ("AIC", "AICc", "BIC")

@@ -97,6 +97,11 @@ class ConditionalAIC:
             f"effective df {self.df:.2f}"
         )
 
+    def _repr_html_(self) -> str:
+        from mixedeffects.display.comparison_table import values_html
+
+        return values_html("Conditional AIC", self.to_frame().set_axis([""]))
+
 
 def conditional_aic(model: LinearMixedModel) -> ConditionalAIC:
     """See `LinearMixedModel.caic`."""

@@ -86,7 +86,7 @@ def comparison_html(
 
 
 def values_html(heading: str, frame: pd.DataFrame, note: str = "") -> str:
-    """A few numbers between zero and one, in HTML."""
+    """A few numbers with four decimals, in HTML."""
     columns = tuple(
         Column(str(name), tuple(f"{value:.4f}" for value in frame[name])) for name in frame.columns
     )
