@@ -9,6 +9,7 @@ True
 from importlib.metadata import version as _version
 
 from mixedeffects import plot
+from mixedeffects.comparison import InformationCriteria, ModelComparison, anova, compare
 from mixedeffects.covariance import (
     GLSResult,
     MarginalCovariance,
@@ -45,9 +46,11 @@ __all__ = [
     "DataError",
     "FormulaError",
     "GLSResult",
+    "InformationCriteria",
     "LinearMixedModel",
     "MarginalCovariance",
     "MixedEffectsError",
+    "ModelComparison",
     "ModelError",
     "Optimum",
     "PlannedCovariance",
@@ -56,6 +59,8 @@ __all__ = [
     "Repetitions",
     "ResidualCovariance",
     "VarCorr",
+    "anova",
+    "compare",
     "gls",
     "list_datasets",
     "lmer",

@@ -21,7 +21,7 @@ from mixedeffects.frame.contrasts import contrast_columns
 from mixedeffects.frame.ingest import column_names, materialised, take_columns
 from mixedeffects.frame.variables import Columns, data_columns, evaluate_variable
 
-__all__ = ["DesignEncoder", "VariableCoder", "fit_encoder"]
+__all__ = ["DesignEncoder", "VariableCoder", "fit_encoder", "intercept_coded"]
 
 Matrix = NDArray[np.float64]
 
@@ -327,10 +327,10 @@ def fit_encoder(
             suffixes = ("",) if width == 1 else tuple(str(j + 1) for j in range(width))
             coders.append(VariableCoder(tree, "numeric", (), np.empty((0, 0)), suffixes, state))
             settled.append(value)
-    return DesignEncoder(_intercept_coded(table, coders), tuple(coders)), settled
+    return DesignEncoder(intercept_coded(table, coders), tuple(coders)), settled
 
 
-def _intercept_coded(table: TermTable, coders: Sequence[VariableCoder]) -> TermTable:
+def intercept_coded(table: TermTable, coders: Sequence[VariableCoder]) -> TermTable:
     """Without an intercept the first factor takes one column per level, as in R."""
     if table.intercept:
         return table
