@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -46,7 +46,8 @@ from mixedeffects.inference.conditional import RandomEffects, conditional_modes
 from mixedeffects.inference.kenward_roger import KenwardRoger, kenward_roger
 from mixedeffects.inference.satterthwaite import Satterthwaite
 from mixedeffects.inference.variance import fixed_effects_variance
-from mixedeffects.inference.wald import WaldTest, anova_table, wald_test
+from mixedeffects.inference.wald import anova_table, wald_test
+from mixedeffects.inference.wald_result import WaldTest
 from mixedeffects.variogram import Variogram
 
 if TYPE_CHECKING:
@@ -1034,7 +1035,7 @@ class LinearMixedModel:
         hypothesis: Any,
         ddf: str = "satterthwaite",
         vcov: str = "model",
-        test: Literal["F", "chi2"] = "F",
+        test: str = "F",
         cluster: Any = None,
     ) -> WaldTest:
         """Test that fixed effects, or linear combinations of them, are all zero.
@@ -1047,8 +1048,9 @@ class LinearMixedModel:
         ddf, vcov
             As for `coef_table`. Satterthwaite's joint test is Fai and Cornelius's, Kenward-Roger's
             scales the statistic, and so does that of a robust covariance matrix, HTZ.
-        test : {"F", "chi2"}
-            F test, or chi-squared test without degrees of freedom.
+        test : {"F", "chi2"} or a robust test
+            F test, or chi-squared test without degrees of freedom; with a cluster-robust ``vcov``
+            also the tests of `RobustCovariance.test`, such as ``"HTZ"``, which is its F test.
         cluster
             For the robust kinds, as for `robust`.
 
