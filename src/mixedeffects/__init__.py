@@ -32,6 +32,7 @@ from mixedeffects.errors import (
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.model import LinearMixedModel, lmer
 from mixedeffects.planned import PlannedCovariance, marginal_covariance
+from mixedeffects.power import Power, power
 from mixedeffects.progress import Repetitions
 
 __version__ = _version("mixedeffects")
@@ -54,6 +55,7 @@ __all__ = [
     "ModelError",
     "Optimum",
     "PlannedCovariance",
+    "Power",
     "Progress",
     "RandomEffectsCovariance",
     "Repetitions",
@@ -67,4 +69,5 @@ __all__ = [
     "load_dataset",
     "marginal_covariance",
     "plot",
+    "power",
 ]
