@@ -82,7 +82,6 @@ class Deleted:
     def empty(cls, n_levels: int, p: int) -> Deleted:
         """NaN everywhere."""
 
-
         def missing(*shape: int) -> Matrix:
             return np.full(shape, np.nan)
 

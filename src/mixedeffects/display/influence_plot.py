@@ -67,15 +67,15 @@ def draw_influence(
     ax.set_ylabel(influence.by)
     some = f"the {len(values):,} most influential of {n_levels:,}; "
     how = "refitted" if influence.refit else "variance parameters held at their estimates"
-    ax.set_title("Influence of each level left out\n", loc="left", fontsize=10)
-    ax.text(
-        0.0,
-        1.02,
+    ax.set_title("Influence of each level left out", loc="left", fontsize=10, pad=18)
+    ax.annotate(
         (some if len(values) < n_levels else "") + how,
-        transform=ax.transAxes,
+        xy=(0.0, 1.0),
+        xycoords="axes fraction",
+        xytext=(0.0, 4.0),
+        textcoords="offset points",
         fontsize=8,
         color=FAINT,
-        va="bottom",
     )
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
