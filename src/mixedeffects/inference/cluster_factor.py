@@ -167,8 +167,8 @@ def _coded(columns: Sequence[pd.Series[Any]], names: Sequence[str], role: str) -
         missing = int((codes < 0).sum())
         if missing:
             raise DataError(
-                f"The column {name!r} of the {role} has {missing} missing values in the rows used. "
-                f"Drop these rows before the fit, or give them {role} of their own."
+                f"The column {name!r} has {missing} missing values in the rows used, and {role} "
+                f"need a value. Drop these rows before the fit, or give them {role} of their own."
             )
         parts.append(GroupColumn(codes, values, False))
     grouping = combine(parts, names)
