@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mixedeffects.engine.factorisation import Factorisation
     from mixedeffects.model import LinearMixedModel
 
-__all__ = ["LEVERAGE_KINDS", "leverage", "row_quadratic_forms"]
+__all__ = ["LEVERAGE_KINDS", "leverage", "row_quadratic_forms", "rows_by_factor"]
 
 Matrix = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -75,7 +75,7 @@ def row_quadratic_forms(model: LinearMixedModel) -> Matrix:
     A = model._A
     factorisation = model.optimum.evaluation.factorisation
     P = factorisation.selected_inverse(with_fixed=False, keep=True).P
-    codes, z = _rows_by_factor(model)
+    codes, z = rows_by_factor(model)
     out = np.zeros(model.nobs)
     for f in range(len(A.factors)):
         # Level by level through the gathered blocks; k x k numbers a row.
@@ -87,7 +87,7 @@ def row_quadratic_forms(model: LinearMixedModel) -> Matrix:
     return out
 
 
-def _rows_by_factor(model: LinearMixedModel) -> tuple[list[NDArray[np.int32]], list[Matrix]]:
+def rows_by_factor(model: LinearMixedModel) -> tuple[list[NDArray[np.int32]], list[Matrix]]:
     """Level and columns, in the engine's basis, of each row in each factor."""
     A: CrossProducts = model._A
     codes, z = [], []

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from mixedeffects.inference.cluster_robust import RobustCovariance
     from mixedeffects.ranova import RandomEffectsTests
     from mixedeffects.variance_explained import ICC, R2
+    from mixedeffects.influence import Influence
 
 __all__ = ["LinearMixedModel", "lmer"]
 
@@ -800,6 +801,81 @@ class LinearMixedModel:
         from mixedeffects.leverage import leverage
 
         return pd.Series(leverage(self, kind), index=self.frame.index, name=f"{kind} leverage")
+
+    def influence(self, by: Any = None, refit: bool = False, progress: bool = False) -> Influence:
+        """Deletion diagnostics: what changes when a level of a factor, or a row, is left out.
+
+        With d the change ``beta - beta(-j)`` and C, C(-j) the covariance matrices ``vcov`` with and
+        without level j:
+
+        * ``dfbeta`` is d, ``dfbetas`` d over the standard errors without the level,
+        * ``cooks_d`` is ``d' C^-1 d / p``, ``mdffits`` is ``d' C(-j)^-1 d / p``,
+        * ``covtrace`` is ``|trace(C^-1 C(-j)) - p|``, ``covratio`` is ``det C(-j) / det C``.
+
+        Parameters
+        ----------
+        by : str or array, shape (n,), optional
+            What to leave out: the levels of a grouping factor (``"sch"``, ``"tch:sch"``) or of a
+            column of the data, or of values, one for each row; by default the single rows. V need
+            not be block-diagonal by it.
+        refit : bool
+            False: theta and sigma are held at their estimates, and ``beta(-j)`` is generalized
+            least squares on the other rows with their part of V, computed exactly without fitting
+            again. True: the model is fitted to the other rows, starting from these estimates, and
+            the change of the variance parameters is given too. Columns of X and Z stay what they
+            are. Ctrl-C ends it with the levels done so far.
+        progress : bool
+            Report the refits on standard error.
+
+        Returns
+        -------
+        Influence
+            ``to_frame()`` gives the table, ``plot()`` draws the most influential levels. A level
+            without which the model is not identified has NaN and an entry in ``notes``.
+
+        Raises
+        ------
+        DataError
+            If there is no such column, the length is wrong, or values are missing.
+        ModelError
+            If there is one level only, or no fixed effects and no refit.
+
+        Notes
+        -----
+        Single rows take about as long as `leverage`, and so do levels that cut no other level.
+        Otherwise the work for a level grows with its rows, times the number of random effects that
+        it shares with other rows, and with the cube of that number; or is one factorisation of the
+        other rows, if that is less. Large problems are divided to keep to about a gigabyte.
+
+        References
+        ----------
+        Demidenko, E. and Stukel, T. A. (2005). Influence analysis for linear mixed-effects models.
+        Statistics in Medicine 24, 893-909. Christensen, R., Pearson, L. M. and Johnson, W. (1992).
+        Case-deletion diagnostics for mixed models. Technometrics 34, 38-45. Names as in Loy, A. and
+        Hofmann, H. (2014). HLMdiag: a suite of diagnostics for hierarchical linear models in R.
+        Journal of Statistical Software 56(5).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> subjects = m.influence("Subject")
+        >>> subjects.cooks_distance.nlargest(3).round(3)
+        Subject
+        309    0.149
+        335    0.129
+        337    0.126
+        Name: cooks_d, dtype: float64
+        >>> m.influence("Subject", refit=True).variance_change.loc["332"].round(2)
+        sd_(Intercept)|Subject         -2.01
+        cor_Days.(Intercept)|Subject    0.07
+        sd_Days|Subject                -0.39
+        sigma                           3.79
+        Name: 332, dtype: float64
+        """
+        from mixedeffects.influence import influence
+
+        return influence(self, by, refit, progress)
 
     def variogram(
         self,
