@@ -458,6 +458,20 @@ def test_missing_values_make_missing_rows() -> None:
     assert kr.isna().all(axis=1).tolist() == [True, False]
 
 
+def test_rows_that_cannot_be_estimated() -> None:
+    data = me.load_dataset("cake")
+    hot = (data["recipe"] == "C") & (data["temperature"].astype(int) > 195)
+    data = data.assign(twice=data["temp"] * 2.0 + 1e4)
+    m = me.lmer("angle ~ recipe * temperature + twice + temp + (1 | recipe:replicate)", data[~hot])
+    assert len(m.dropped.columns) >= 4
+    assert_allclose(m.predict(data[~hot]), m.fitted, rtol=1e-9)
+    with pytest.raises(me.DataError, match=r"nothing about 45 of these rows.*`recipeC:temperat"):
+        m.predict(data)
+    broken = data[~hot].assign(temp=lambda d: d["temp"].where(d.index != 0, 176))
+    with pytest.raises(me.DataError, match=r"nothing about 1 of these rows.*`temp`.*it is not"):
+        m.predict(broken, re=None)
+
+
 # --- refusals ----------------------------------------------------------------------------
 
 
@@ -481,6 +495,8 @@ def test_missing_values_make_missing_rows() -> None:
         ({"re": None, "interval": "prediction", "vcov": "CR2"}, "normal distribution"),
         ({"re": None, "ddf": "kr"}, "ask for them with"),
         ({"re": None, "ddf": "x", "se": True}, "ddf 'x' is not known"),
+        ({"re": None, "vcov": "CR9", "se": True}, "CR9"),
+        ({"re": None, "cluster": "Subject", "se": True}, "cluster= is for robust"),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], sentence: str) -> None:

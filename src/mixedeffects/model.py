@@ -824,8 +824,9 @@ class LinearMixedModel:
         Raises
         ------
         DataError
-            If a column is missing or has the wrong type, a value is infinite, or a level is not
-            known.
+            If a column is missing or has the wrong type, a value is infinite, a level is not
+            known, or a column was dropped from the fit as a linear combination of others and is
+            none in the new rows.
         ModelError
             If an argument is not what it should be.
 

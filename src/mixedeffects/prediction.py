@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mixedeffects.covariance.design import z_times
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import DataError, ModelError
+from mixedeffects.frame.estimable import Estimability
 from mixedeffects.frame.grouping import UNSEEN
 from mixedeffects.frame.new_data import DesignRows, NewData, Wanted, spans
 from mixedeffects.inference.conditional import term_modes
@@ -86,6 +87,12 @@ class _Predictor:
             t for t in every if options.interval == "prediction" and t not in self.terms
         )
         self.beta = model.fixef.to_numpy()
+        #: Covariance matrix of the fixed effects and degrees of freedom, if not the default.
+        self.fixed_variance: FixedEffectsVariance | None = None
+        if _asks_for_variance(options):
+            self.fixed_variance = fixed_effects_variance(
+                model, options.vcov, options.ddf, options.cluster
+            )
 
     # --- what is computed once -----------------------------------------------------------
 
@@ -94,17 +101,12 @@ class _Predictor:
         return term_modes(self.model.frame, self.model.optimum.evaluation.factorisation)
 
     @cached_property
-    def variance(self) -> PredictionVariance:
-        return PredictionVariance(self.model, self.terms)
+    def estimability(self) -> Estimability:
+        return Estimability(self.model.frame)
 
     @cached_property
-    def fixed_variance(self) -> FixedEffectsVariance | None:
-        """Covariance matrix of the fixed effects and degrees of freedom, if not the default."""
-        options = self.options
-        default = options.vcov == "model" and options.ddf == "inf" and options.cluster is None
-        if default or not len(self.beta):
-            return None
-        return fixed_effects_variance(self.model, options.vcov, options.ddf, options.cluster)
+    def variance(self) -> PredictionVariance:
+        return PredictionVariance(self.model, self.terms)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -156,7 +158,7 @@ class _Predictor:
         options, model = self.options, self.model
         offset = model._settings["offset"] if options.offset is None else options.offset
         wanted = Wanted(self.terms, (*self.terms, *self.redrawn), options.weights, offset)
-        new = NewData(model.frame, data, wanted, options.chunk_size)
+        new = NewData(model.frame, data, wanted, options.chunk_size, self.estimability)
         codes = new.level_codes()
         if options.new_levels == "error":
             for t in self.terms:
@@ -193,7 +195,7 @@ class _Predictor:
     def _errors(self, rows: DesignRows, out: Mapping[str, Matrix]) -> None:
         """Fill in standard errors and bounds."""
         model, interval = self.model, self.options.interval
-        fixed = self.fixed_variance
+        fixed = self.fixed_variance if len(self.beta) else None
         if fixed is None:
             with one_blas_thread(model._A.remainder.core_size):
                 variance = self.variance(rows)
@@ -219,7 +221,7 @@ class _Predictor:
 
     def _quantile(self, X: Matrix, variance: Matrix) -> Any:
         tail = 0.5 + self.options.level / 2.0
-        fixed = self.fixed_variance
+        fixed = self.fixed_variance if len(self.beta) else None
         if fixed is None:
             return scipy.stats.norm.ppf(tail)
         # A row of zeros, or one that is missing, has no degrees of freedom.
@@ -268,7 +270,7 @@ def _check(options: PredictionOptions, population: bool) -> None:
             "weights= is for interval='prediction': prior weights of new rows change only their "
             "residual variance."
         )
-    asked = (options.ddf, options.vcov, options.cluster) != ("inf", "model", None)
+    asked = _asks_for_variance(options)
     if asked and not (population and options.interval != "prediction"):
         raise ModelError(
             "ddf=, vcov= and cluster= are for standard errors and confidence intervals of "
@@ -281,6 +283,11 @@ def _check(options: PredictionOptions, population: bool) -> None:
             "ddf=, vcov= and cluster= change standard errors and intervals only; ask for them with "
             "interval='confidence' or se=True."
         )
+
+
+def _asks_for_variance(options: PredictionOptions) -> bool:
+    names = options.ddf == "inf" and isinstance(options.vcov, str) and options.vcov == "model"
+    return not names or options.cluster is not None
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -156,6 +156,17 @@ class DesignEncoder:
         Raises
         ------
         DataError
+            As for `encode_all`.
+        """
+        X = self.encode_all(columns)
+        return X if self.kept is None else np.asfortranarray(X[:, self.kept])
+
+    def encode_all(self, columns: Columns) -> Matrix:
+        """The same with the columns that were dropped for rank.
+
+        Raises
+        ------
+        DataError
             If a factor has a level that the fit did not see, or a value is infinite.
         """
         values = []
@@ -166,8 +177,6 @@ class DesignEncoder:
             if missing is not None:
                 absent |= missing
         X = self.assemble(values, columns.n)
-        if self.kept is not None:
-            X = np.asfortranarray(X[:, self.kept])
         X[absent] = np.nan
         return X
 

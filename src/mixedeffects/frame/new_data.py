@@ -15,6 +15,7 @@ from mixedeffects.errors import DataError
 from mixedeffects.formula.values import Factor
 from mixedeffects.frame.checks import aligned, check_finite, check_lengths, check_weights
 from mixedeffects.frame.encode import DesignEncoder
+from mixedeffects.frame.estimable import Estimability
 from mixedeffects.frame.grouping import MISSING, UNSEEN, level_codes
 from mixedeffects.frame.ingest import column_names, materialised, take_columns
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
@@ -92,6 +93,8 @@ class NewData:
         What is to be read.
     chunk_size : int
         Rows converted at a time.
+    estimability : Estimability
+        Of the fit.
 
     Raises
     ------
@@ -99,8 +102,16 @@ class NewData:
         If it is no dataframe, or weights or offset do not fit its rows.
     """
 
-    def __init__(self, frame: ModelFrame, data: Any, wanted: Wanted, chunk_size: int) -> None:
+    def __init__(
+        self,
+        frame: ModelFrame,
+        data: Any,
+        wanted: Wanted,
+        chunk_size: int,
+        estimability: Estimability,
+    ) -> None:
         self.frame, self.wanted, self.chunk_size = frame, wanted, chunk_size
+        self.estimability = estimability
         source = materialised(data)
         available = column_names(source)
         self._names = self._needed(available)
@@ -222,8 +233,15 @@ class NewData:
         offset = np.zeros(n) if n == 0 else fixed.offset_columns(columns)
         if "offset" in extra:
             offset = offset + extra["offset"]
+        X = np.empty((n, len(fixed.names)))
+        if n and fixed.kept is None:
+            X = fixed.encode_columns(columns)
+        elif n:
+            every = fixed.encode_all(columns)
+            self.estimability.check(every)
+            X = every[:, fixed.kept]
         return DesignRows(
-            _encoded(fixed, columns),
+            X,
             offset,
             extra.get("weights"),
             {t: _encoded(self.frame.random_encoders[t], columns) for t in self.wanted.columns},
@@ -243,7 +261,12 @@ class NewData:
         native: Any = nw.get_native_namespace(self._source)
         if native.__name__ == "pyarrow":
             return native.array(columns[name]) if single else native.table(dict(columns))
-        return native.Series(name, columns[name]) if single else native.DataFrame(dict(columns))
+        if native.__name__ == "polars":
+            return native.Series(name, columns[name]) if single else native.DataFrame(dict(columns))
+        index = self._source.to_native().index  # another library with pandas' interface
+        if single:
+            return native.Series(columns[name], index=index, name=name)
+        return native.DataFrame(dict(columns), index=index)
 
 
 def _countable(source: Any, names: list[str], available: list[str]) -> tuple[Any, int]:
@@ -255,11 +278,15 @@ def _countable(source: Any, names: list[str], available: list[str]) -> tuple[Any
             raise DataError("The new data have no columns.")
         frame = take_columns(source, names or available[:1])
         return frame, len(frame)
-    if hasattr(source, "collect"):
+    import narwhals as nw
+
+    if isinstance(source, nw.LazyFrame):
         absent = [name for name in names if name not in available]
         if absent:
             take_columns(source, absent)
         source = source.select(names or available[:1]).collect()
+        if isinstance(source.to_native(), pd.DataFrame):
+            source = source.to_native()
     return source, int(source.shape[0])
 
 
