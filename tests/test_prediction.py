@@ -316,6 +316,9 @@ def test_iterators_give_generators() -> None:
     parts = m.predict((data.iloc[i : i + 50] for i in range(0, 180, 50)), se=True)
     assert isinstance(parts, Iterator)
     assert_allclose(pd.concat(list(parts)), m.predict(se=True), rtol=1e-9)
+    arrow = pa.table({"Days": data["Days"], "Subject": data["Subject"].astype(str)})
+    batches = arrow.to_reader(max_chunksize=70)
+    assert_allclose(pa.concat_arrays(list(m.predict(batches))), m.fitted, rtol=1e-12)
     with pytest.raises(me.DataError, match="`offset` must be a number or the name of a column"):
         m.predict(iter([data]), offset=np.zeros(180))
     # Arguments are checked at once, not at the first frame.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,7 @@ class DesignRows:
     Attributes
     ----------
     X : ndarray, shape (m, p)
-        Fixed-effects model matrix.
+        Fixed-effects matrix.
     offset : ndarray, shape (m,)
         Known part of the linear predictor.
     weights : ndarray, shape (m,), or None
@@ -112,6 +113,9 @@ class NewData:
     ) -> None:
         self.frame, self.wanted, self.chunk_size = frame, wanted, chunk_size
         self.estimability = estimability
+        arrow = sys.modules.get("pyarrow")
+        if arrow is not None and isinstance(data, arrow.RecordBatch):
+            data = arrow.Table.from_batches([data])
         source = materialised(data)
         available = column_names(source)
         self._names = self._needed(available)
