@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mixedeffects.errors import DataError
 from mixedeffects.formula.values import Factor
 from mixedeffects.frame.checks import aligned, check_finite, check_lengths, check_weights
+from mixedeffects.frame.columns import labels_of
 from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.estimable import Estimability
 from mixedeffects.frame.grouping import MISSING, UNSEEN, level_codes
@@ -178,7 +179,7 @@ class NewData:
             low, high = int(part[0]), int(part[-1]) + 1
             frame = self._take(low, high, dict.fromkeys(term.variables)).iloc[part - low]
             different = frame.astype(object).drop_duplicates()
-            columns = [_labels(different[name]) for name in term.variables]
+            columns = [labels_of(different[name].tolist()) for name in term.variables]
             found |= dict.fromkeys(":".join(parts) for parts in zip(*columns, strict=True))
         return len(found), list(found)[:most], len(rows)
 
@@ -298,13 +299,6 @@ def _encoded(encoder: DesignEncoder, columns: Columns) -> Matrix:
     if columns.n == 0:
         return np.empty((0, len(encoder.names)))
     return encoder.encode_columns(columns)
-
-
-def _labels(column: pd.Series[Any]) -> list[str]:
-    return [
-        str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-        for value in column
-    ]
 
 
 def _row_values(role: str, given: Any, source: Any, n: int) -> Any:
