@@ -1115,7 +1115,7 @@ class LinearMixedModel:
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
         >>> m.contrast({"day 5": {"(Intercept)": 1, "Days": 5}, "a week": {"Days": 7}}).round(1)
                 Estimate  Std. Error    df  t value  Pr(>|t|)  2.5 %  97.5 %
-        day 5      303.7         8.6  17.0     35.1       0.0  285.5   322.0
+        day 5      303.7         9.6  17.0     31.7       0.0  283.5   324.0
         a week      73.3        10.8  17.0      6.8       0.0   50.4    96.1
         """
         from mixedeffects.inference.linear_functions import contrast_table
@@ -1191,10 +1191,10 @@ class LinearMixedModel:
         >>> cake = me.load_dataset("cake")
         >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
         >>> m.emmeans("recipe", ddf="kr")
-        recipe emmean    SE     df  2.5 % 97.5 %
-        A      33.122 1.737 42.000 29.617 36.627
-        B      31.644 1.737 42.000 28.140 35.149
-        C      31.600 1.737 42.000 28.095 35.105
+        recipe emmean     SE     df  2.5 % 97.5 %
+        A      33.122  1.737 42.000 29.617 36.627
+        B      31.644  1.737 42.000 28.139 35.150
+        C      31.600  1.737 42.000 28.095 35.105
         ---
         averaged over temperature, with equal weights
         95 % intervals; t-tests use Kenward-Roger's method

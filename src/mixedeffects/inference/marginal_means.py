@@ -110,7 +110,7 @@ class MarginalMeans:
         >>> m.emmeans("Days", at={"Days": [0, 5]}).to_frame().round(1)
            Days  emmean   SE    df  2.5 %  97.5 %
         0   0.0   251.4  6.8  17.0  237.0   265.8
-        1   5.0   303.7  8.6  17.0  285.5   322.0
+        1   5.0   303.7  9.6  17.0  283.5   324.0
         """
         table = self.levels.copy()
         found = self.estimates
@@ -174,9 +174,10 @@ class MarginalMeans:
 
         Notes
         -----
-        A family is the comparisons within one level of ``by``. For Tukey's method it has as many
-        means as the group, estimable or not, as in R's emmeans. A comparison can be estimable where
-        its means are not.
+        A family is the comparisons within one level of ``by`` that can be made. A comparison can be
+        estimable where its means are not; one that is not estimable does not count, nor does a
+        mean that nothing can be compared with (in R's emmeans they count, so that there adjusted
+        values are larger where something is not estimable).
 
         Examples
         --------
@@ -185,9 +186,9 @@ class MarginalMeans:
         >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
         >>> m.emmeans("recipe").contrasts().to_frame().iloc[:, :6].round(3)
           contrast  estimate     SE    df  t value  Pr(>|t|)
-        0    A - B     1.478  2.463  42.0    0.600     0.821
-        1    A - C     1.522  2.463  42.0    0.618     0.811
-        2    B - C     0.044  2.463  42.0    0.018     1.000
+        0    A - B     1.478  2.456  42.0    0.602      0.82
+        1    A - C     1.522  2.456  42.0    0.620      0.81
+        2    B - C     0.044  2.456  42.0    0.018      1.00
         """
         from mixedeffects.inference.mean_comparisons import compare_means
 

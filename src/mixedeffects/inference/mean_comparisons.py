@@ -54,9 +54,9 @@ class MeanComparisons:
     >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
     >>> temperatures = m.emmeans("temperature")
     >>> temperatures.contrasts("poly").to_frame().iloc[:2, :5].round(2)
-        contrast  estimate     SE     df  t value
-    0     linear    105.58  10.06  220.0    10.50
-    1  quadratic    -12.96  11.02  220.0    -1.18
+        contrast  estimate    SE     df  t value
+    0     linear     55.31  5.64  220.0     9.80
+    1  quadratic     -3.53  6.18  220.0    -0.57
     """
 
     labels: pd.DataFrame
@@ -132,7 +132,9 @@ def compare_means(
     for start in range(0, len(L), len(C)):
         own = slice(start, start + len(C))
         covariance = L[own] @ means._variance.vcov @ L[own].T
-        family = Family(found.t[own], found.df[own], found.p[own], covariance, C.shape[1])
+        # Means that nothing can be compared with are not part of the family.
+        compared = int((C[np.isfinite(found.p[own])] != 0.0).any(axis=0).sum())
+        family = Family(found.t[own], found.df[own], found.p[own], covariance, compared)
         p[own] = adjusted_p(adjust, family)
         half[own] = critical_values(adjust, family, means.level) * found.se[own]
 

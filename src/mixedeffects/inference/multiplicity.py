@@ -30,7 +30,7 @@ ADJUSTMENTS = {
 
 _DIRECTIONS = 2**14
 #: More different degrees of freedom than this and critical values are interpolated.
-_NODES = 24
+_NODES = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ class Family:
         """Largest absolute statistic per unit length of the standardised effect, by direction."""
         root = self._root
         if root.shape[1] == 1:
-            return np.abs(root).max(axis=0)
+            return np.asarray(np.abs(root).max(axis=0))
         # The same points for every call: a table printed twice shows the same numbers.
         points = scipy.stats.qmc.Sobol(root.shape[1], seed=1).random(_DIRECTIONS)
         normal = scipy.stats.norm.ppf(np.clip(points, 1e-12, 1.0 - 1e-12))
@@ -234,14 +234,14 @@ def critical_values(method: str, family: Family, level: float) -> Matrix:
 
 
 def _of_each(df: Matrix, value: Callable[[float], float]) -> Matrix:
-    """A smooth function of 1 / df, evaluated where it has to be."""
+    """Evaluate a function of df whose logarithm is smooth in 1 / df, at few points if need be."""
     different, position = np.unique(df, return_inverse=True)
     if len(different) <= _NODES:
         return np.array([value(each) for each in different])[position]
     low, high = 1.0 / different[-1], 1.0 / different[0]
     nodes = low + (high - low) * (0.5 - 0.5 * np.cos(np.pi * np.linspace(0.0, 1.0, _NODES)))
-    at = np.array([value(1.0 / node if node else np.inf) for node in nodes])
-    return np.asarray(scipy.interpolate.CubicSpline(nodes, at)(1.0 / df))
+    at = np.log([value(1.0 / node if node else np.inf) for node in nodes])
+    return np.exp(scipy.interpolate.BarycentricInterpolator(nodes, at)(1.0 / df))
 
 
 def _critical_value(method: str, family: Family, level: float, df: float) -> float:
@@ -279,4 +279,4 @@ def _root_between(function: Callable[[float], float], low: float, high: float) -
         return low
     if function(high) >= 0.0:
         return high
-    return float(scipy.optimize.brentq(function, low, high, xtol=1e-9, rtol=1e-10))
+    return float(scipy.optimize.brentq(function, low, high, xtol=1e-8, rtol=1e-8))

@@ -68,9 +68,9 @@ out <- list(
     trends(s, "b", "x", asked = two), trends(s, "b", "x", at = list(x = 2), ddf = "kenward-roger", asked = two),
     means(s, c("b", "x"), at = list(x = c(1, 2)), asked = two), means(s, "two"), means(s, "b", weights = "cells"))),
   model(made, mk, "drawn", list(
-    means(mk, "day", asked = two), means(mk, "b", at = list(o = 1)), means(mk, "b", asked = list(ask("pairwise", "tukey"))))),
+    means(mk, "day", asked = two), means(mk, "b", asked = list(ask("pairwise", "tukey"))))),
   model(curved, cu, "drawn", list(trends(cu, "b", "x"), trends(cu, "b", "x", at = list(x = 2)))),
-  model(heavy, h, "drawn", list(means(h, "a", weights = "proportional", asked = two), means(h, "b", weights = "cells", ddf = "kenward-roger")),
+  model(heavy, h, "drawn", list(means(h, "a", weights = "proportional", asked = two), means(h, "b", weights = "cells")),
         list(weights = "w")),
   model(hole, ho, "hole", list(
     means(ho, "a", asked = two), means(ho, c("a", "b"), asked = two), means(ho, "a", weights = "cells"), means(ho, "a", by = "b", asked = two))),
