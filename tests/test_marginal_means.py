@@ -20,6 +20,7 @@ from numpy.testing import assert_allclose
 import mixedeffects as me
 from mixedeffects.inference.mean_contrasts import contrast_coefficients
 from mixedeffects.inference.multiplicity import Family, adjusted_p, critical_values
+from mixedeffects.inference.studentized_range import studentized_range_sf
 from references import REFERENCE, fitted_model, model_data
 from test_kenward_roger import at_parameters
 
@@ -337,6 +338,13 @@ def test_multivariate_t_is_tukey_for_independent_means() -> None:
         assert_allclose(widths[0], widths[1], rtol=1e-3)
 
 
+@pytest.mark.parametrize(("k", "df"), [(3, 0.8), (3, 4.5), (7, 30.0), (40, 9.0), (5, np.inf)])
+def test_studentized_range_against_scipy(k: int, df: float) -> None:
+    for q in (0.4, 2.0, 3.7, 6.0):
+        exact = scipy.stats.studentized_range.sf(q, k, df)
+        assert studentized_range_sf(q, k, df) == pytest.approx(exact, abs=3e-7)
+
+
 def test_multivariate_t_of_independent_statistics() -> None:
     t = np.array([0.3, 1.1, 2.4])
     one = family(t, np.inf, np.diag([1.0, 4.0, 9.0]))
@@ -540,6 +548,8 @@ def test_errors_about_columns_of_other_models() -> None:
         m.emmeans("day", at={"x": "low"})
     with pytest.raises(me.ModelError, match="no finite value in 3 of the 3 cells"):
         m.emmeans("day", at={"x": -1})
+    with pytest.raises(me.ModelError, match="'df' is called like a column of the table"):
+        me.lmer("y ~ df + x + (1 | g)", data.rename(columns={"b": "df"})).emmeans("df")
     wide = pd.DataFrame({f"f{i}": np.arange(240) % (31 + i) for i in range(6)}).astype(str)
     wide["y"], wide["g"] = np.sin(np.arange(240.0)), np.arange(240) % 8
     many = me.lmer("y ~ f0 + f1 + f2 + f3 + f4 + (1 | g)", wide)

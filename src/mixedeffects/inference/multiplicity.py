@@ -12,6 +12,8 @@ import scipy.optimize
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.inference.studentized_range import studentized_range_sf
+
 __all__ = ["ADJUSTMENTS", "Family", "adjusted_p", "critical_values"]
 
 Matrix = NDArray[np.float64]
@@ -141,9 +143,9 @@ def _tukey_p(family: Family, t: Matrix, df: Matrix) -> Matrix:
     p = family.p[family.made]
     if family.n_means == 2:
         return p
-    studentized = scipy.stats.studentized_range
+    k = family.n_means
     raw = np.array(
-        [studentized.sf(np.sqrt(2.0) * a, family.n_means, b) for a, b in zip(t, df, strict=True)]
+        [studentized_range_sf(np.sqrt(2.0) * a, k, b) for a, b in zip(t, df, strict=True)]
     )
     return _within_bounds(raw, p, family.n_means * (family.n_means - 1) // 2)
 
@@ -264,7 +266,7 @@ def _critical_value(method: str, family: Family, level: float, df: float) -> flo
         upper = float(t.isf(alpha / (2.0 * pairs), df))
         k = family.n_means
         return _root_between(
-            lambda x: scipy.stats.studentized_range.sf(np.sqrt(2.0) * x, k, df) - alpha,
+            lambda x: studentized_range_sf(np.sqrt(2.0) * x, k, df) - alpha,
             simple,
             upper,
         )

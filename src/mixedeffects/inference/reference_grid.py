@@ -22,7 +22,7 @@ from mixedeffects.inference.contrasts import listed_names
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
 
-__all__ = ["GridVariable", "ReferenceGrid", "reference_grid"]
+__all__ = ["GridVariable", "ReferenceGrid", "no_such_variable", "reference_grid"]
 
 Matrix = NDArray[np.float64]
 
