@@ -1191,10 +1191,10 @@ class LinearMixedModel:
         >>> cake = me.load_dataset("cake")
         >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
         >>> m.emmeans("recipe", ddf="kr")
-        recipe emmean     SE     df  2.5 % 97.5 %
-        A      33.122  1.737 42.000 29.617 36.627
-        B      31.644  1.737 42.000 28.139 35.150
-        C      31.600  1.737 42.000 28.095 35.105
+        recipe emmean     SE   df  2.5 % 97.5 %
+        A      33.122  1.737 42.0 29.617 36.627
+        B      31.644  1.737 42.0 28.139 35.150
+        C      31.600  1.737 42.0 28.095 35.105
         ---
         averaged over temperature, with equal weights
         95 % intervals; t-tests use Kenward-Roger's method

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mixedeffects.display.coefficients import coefficient_table
+from mixedeffects.display.numbers import format_numbers, round_number
 from mixedeffects.display.tables import Column, Table
 from mixedeffects.frame.columns import labels_of
 
@@ -33,13 +34,15 @@ def comparisons_table(comparisons: MeanComparisons) -> Table:
 
 def _table(frame: pd.DataFrame, labels: int, notes: tuple[str, ...]) -> Table:
     shown = frame.head(_SHOWN)
-    numbers = coefficient_table(shown.iloc[:, labels:], stars=False)
+    # Apart from the estimates: thousands of degrees of freedom would take their decimals.
+    numbers = coefficient_table(shown.iloc[:, labels:].drop(columns="df"), stars=False)
+    df = [round_number(value, 1) for value in shown["df"]]
+    columns = [*numbers.columns]
+    columns.insert(2, Column("df", tuple(format_numbers(df, 15, decimals=1))))
     keys = [
         Column(str(name), tuple(labels_of(shown[name].tolist())), "left", numeric=False)
         for name in shown.columns[:labels]
     ]
     more = len(frame) - len(shown)
     rest = (f"{more} more rows; see .to_frame()",) if more else ()
-    return replace(
-        numbers, columns=(*keys, *numbers.columns), labels=None, footnotes=(*rest, *notes)
-    )
+    return replace(numbers, columns=(*keys, *columns), labels=None, footnotes=(*rest, *notes))

@@ -325,8 +325,8 @@ def _check_column_names(names: Sequence[str]) -> None:
     taken = [name for name in names if name in _OWN_COLUMNS or name.startswith("Pr(")]
     if taken:
         raise ModelError(
-            f"The variable {taken[0]!r} is called like a column of the table of means; rename it in "
-            "the data."
+            f"The variable {taken[0]!r} is called like a column of the table of means; rename it "
+            "in the data."
         )
 
 

@@ -187,7 +187,8 @@ def _notes(means: MarginalMeans, adjust: str, shape: tuple[int, ...], lost: int)
     if lost:
         notes.append(f"{lost} comparisons are not estimable")
     within = f" within each {' '.join(means.by)}" if means.by else ""
-    family = f"{k} means" if adjust == "tukey" else f"{count} comparisons"
+    most = "at most " if lost else ""
+    family = f"{most}{k} means" if adjust == "tukey" else f"{most}{count} comparisons"
     if adjust == "none":
         notes.append("p-values and intervals are not adjusted")
     else:
