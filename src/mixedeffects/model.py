@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from mixedeffects.conditional_aic import ConditionalAIC
     from mixedeffects.inference.bootstrap import Bootstrap
     from mixedeffects.inference.cluster_robust import RobustCovariance
+    from mixedeffects.inference.marginal_means import MarginalMeans
     from mixedeffects.influence import Influence
     from mixedeffects.ranova import RandomEffectsTests
     from mixedeffects.variance_explained import ICC, R2
@@ -1274,6 +1275,178 @@ class LinearMixedModel:
         F(2, 16.0) = 705.8, p = 2.488e-16
         """
         return wald_test(self, hypothesis, ddf, vcov, test, cluster)
+
+    def contrast(
+        self,
+        hypothesis: Any,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        level: float = 0.95,
+    ) -> pd.DataFrame:
+        """Estimate and test linear combinations of the fixed effects, each by itself.
+
+        Parameters
+        ----------
+        hypothesis : str, list of str, array or DataFrame of shape (r, p), or mapping
+            As for `wald`; or a mapping of labels to contrasts, each a mapping of names of
+            coefficients to numbers, or a vector of p numbers. The contrasts may depend on each
+            other.
+        ddf, vcov, cluster, level
+            As for `coef_table`.
+
+        Returns
+        -------
+        DataFrame, one row per contrast
+            Columns as of `coef_table`, in units of the response per unit of the contrast. Rows
+            have the labels given, or names of coefficients, or numbers counted from 1.
+
+        Raises
+        ------
+        ModelError
+            If a name is not known or the contrasts do not fit the fixed effects.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.contrast({"day 5": {"(Intercept)": 1, "Days": 5}, "a week": {"Days": 7}}).round(1)
+                Estimate  Std. Error    df  t value  Pr(>|t|)  2.5 %  97.5 %
+        day 5      303.7         9.6  17.0     31.7       0.0  283.5   324.0
+        a week      73.3        10.8  17.0      6.8       0.0   50.4    96.1
+        """
+        from mixedeffects.inference.linear_functions import contrast_table
+
+        return contrast_table(self, hypothesis, ddf, vcov, cluster, level)
+
+    def emmeans(
+        self,
+        specs: str | Sequence[str],
+        by: str | Sequence[str] | None = None,
+        at: Mapping[str, Any] | None = None,
+        weights: Literal[equal, proportional, cells] = "equal",
+        level: float = 0.95,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        adjust: str = "none",
+    ) -> MarginalMeans:
+        """Estimated marginal means: predictions over a reference grid, averaged.
+
+        Parameters
+        ----------
+        specs : str or list of str
+            Columns of the data whose levels the means belong to; none (``[]``) for one mean of
+            all.
+        by : str or list of str, optional
+            Further columns, within whose levels means are compared.
+        at : mapping, optional
+            For some columns the levels to keep, or the values of a number.
+        weights : {"equal", "proportional", "cells"}
+            How predictions are averaged over the factors not named: equally, by the number of rows
+            of the combinations averaged over, or by that of each cell.
+        level : float
+            Confidence level.
+        ddf, vcov, cluster
+            As for `coef_table`.
+        adjust : {"none", "bonferroni", "sidak", "mvt"}
+            For intervals that hold for all means of a group together.
+
+        Returns
+        -------
+        MarginalMeans
+            With ``.to_frame()``, ``.contrasts()``, ``.plot()`` and ``.L``.
+
+        Raises
+        ------
+        ModelError
+            If a variable is not in the fixed part, or a level, value or option is not known.
+
+        Notes
+        -----
+        The grid is R's emmeans': every level of a factor that occurs in the rows used, numbers at
+        their mean (each row counting once), and numbers with only two values at both. A number in
+        ``factor()`` is a factor. Expressions are evaluated at these values: ``log(x)`` at the log
+        of the mean.
+
+        An offset is part of the predictions: one in the formula, or given by name, is evaluated in
+        the grid like other columns; of one given as an array the mean is added. It cancels in
+        differences.
+
+        A mean which the data do not determine, as in an empty cell of an interaction, is NaN, and
+        a note says how many; differences are checked by themselves. Nested factors are not
+        recognised: averages go over all combinations of levels.
+
+        References
+        ----------
+        Searle, S. R., Speed, F. M. and Milliken, G. A. (1980). Population marginal means in the
+        linear model: an alternative to least squares means. The American Statistician 34, 216-221.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.emmeans("recipe", ddf="kr")
+        recipe emmean     SE   df  2.5 % 97.5 %
+        A      33.122  1.737 42.0 29.617 36.627
+        B      31.644  1.737 42.0 28.139 35.150
+        C      31.600  1.737 42.0 28.095 35.105
+        ---
+        averaged over temperature, with equal weights
+        95 % intervals; t-tests use Kenward-Roger's method
+        """
+        from mixedeffects.inference.marginal_means import marginal_means
+
+        return marginal_means(self, specs, by, at, weights, level, ddf, vcov, cluster, adjust)
+
+    def emtrends(
+        self,
+        specs: str | Sequence[str],
+        var: str,
+        by: str | Sequence[str] | None = None,
+        at: Mapping[str, Any] | None = None,
+        weights: Literal[equal, proportional, cells] = "equal",
+        level: float = 0.95,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        adjust: str = "none",
+    ) -> MarginalMeans:
+        """Estimated marginal slopes of a number, at each level of other columns.
+
+        Parameters
+        ----------
+        specs : str or list of str
+            Columns of the data whose levels the slopes belong to; none (``[]``) for one slope.
+        var : str
+            The column whose slope is wanted. Its terms may be curved; the slope is then that at its
+            mean, or at the values in ``at``.
+        by, at, weights, level, ddf, vcov, cluster, adjust
+            As for `emmeans`.
+
+        Returns
+        -------
+        MarginalMeans
+            Slopes in units of the response per unit of ``var``, as column ``<var>.trend``.
+
+        Raises
+        ------
+        ModelError
+            As for `emmeans`, and if ``var`` is categorical.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("distance ~ age * Sex + (age | Subject)", me.load_dataset("orthodont"))
+        >>> m.emtrends("Sex", "age").to_frame().round(3)
+              Sex  age.trend     SE    df  2.5 %  97.5 %
+        0    Male      0.784  0.086  25.0  0.607   0.961
+        1  Female      0.480  0.104  25.0  0.266   0.693
+        """
+        from mixedeffects.inference.marginal_means import marginal_means
+
+        return marginal_means(self, specs, by, at, weights, level, ddf, vcov, cluster, adjust, var)
 
     def anova(self, type: int | str = 3, ddf: str = "satterthwaite") -> pd.DataFrame:
         """F tests of the terms of the fixed part, in lmerTest's layout.
