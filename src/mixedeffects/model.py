@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -1324,7 +1324,7 @@ class LinearMixedModel:
         specs: str | Sequence[str],
         by: str | Sequence[str] | None = None,
         at: Mapping[str, Any] | None = None,
-        weights: Literal[equal, proportional, cells] = "equal",
+        weights: Literal["equal", "proportional", "cells"] = "equal",
         level: float = 0.95,
         ddf: str = "satterthwaite",
         vcov: str = "model",
@@ -1406,7 +1406,7 @@ class LinearMixedModel:
         var: str,
         by: str | Sequence[str] | None = None,
         at: Mapping[str, Any] | None = None,
-        weights: Literal[equal, proportional, cells] = "equal",
+        weights: Literal["equal", "proportional", "cells"] = "equal",
         level: float = 0.95,
         ddf: str = "satterthwaite",
         vcov: str = "model",
