@@ -19,7 +19,7 @@ def fits() -> tuple[me.LinearMixedModel, me.LinearMixedModel]:
 
 
 def conditional(m: me.LinearMixedModel, data: pd.DataFrame, formula: str, out: np.ndarray):
-    """Mean and log density of the rows left out, from dense V of all rows at the fit's estimates."""
+    """Mean and log density of the rows left out, from dense V at the fit's estimates."""
     planned = me.marginal_covariance(formula, data, G=m.varcorr)
     V, fixed = planned.dense(), planned.X.to_numpy() @ m.fixef.to_numpy()
     y = data.iloc[:, 0].to_numpy()

@@ -183,8 +183,8 @@ def cross_validate(
     >>> found = me.cross_validate(slopes, intercepts, by="Subject")
     >>> found.to_frame()[["rmse", "elpd_diff"]].round(1)
         rmse  elpd_diff
-    m1  48.2        0.0
-    m2  48.2      -18.9
+    m1  49.6        0.0
+    m2  49.6      -17.2
     """
     _check_models(models)
     first = models[0]
