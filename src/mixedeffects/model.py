@@ -1448,7 +1448,13 @@ class LinearMixedModel:
 
         return marginal_means(self, specs, by, at, weights, level, ddf, vcov, cluster, adjust, var)
 
-    def anova(self, type: int | str = 3, ddf: str = "satterthwaite") -> pd.DataFrame:
+    def anova(
+        self,
+        type: int | str = 3,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+    ) -> pd.DataFrame:
         """F tests of the terms of the fixed part, in lmerTest's layout.
 
         Parameters
@@ -1456,8 +1462,8 @@ class LinearMixedModel:
         type : {3, 2, 1}
             Hypotheses as lmerTest defines them. Type 3 does not depend on how factors are coded;
             type 2 adjusts a term for all but those that contain it; type 1 goes term by term.
-        ddf : {"satterthwaite", "kr", "residual", "inf"}
-            As for `coef_table`.
+        ddf, vcov, cluster
+            As for `wald`: with a robust ``vcov`` the tests are HTZ.
 
         Returns
         -------
@@ -1468,7 +1474,7 @@ class LinearMixedModel:
         Raises
         ------
         ModelError
-            If ``type`` or ``ddf`` is not known, or Kenward-Roger's method is asked of a
+            If ``type``, ``ddf`` or ``vcov`` is not known, or Kenward-Roger's method is asked of a
             maximum-likelihood fit.
 
         References
@@ -1487,7 +1493,7 @@ class LinearMixedModel:
         temperature             5  210.0    20.52
         recipe:temperature     10  210.0     1.01
         """
-        return anova_table(self, type, ddf)
+        return anova_table(self, type, ddf, vcov, cluster)
 
     def ranova(self, boundary: bool = False, reduce_terms: bool = True) -> RandomEffectsTests:
         """Likelihood-ratio tests of the random effects, each taken out in turn, as lmerTest's.
@@ -1837,7 +1843,15 @@ class LinearMixedModel:
 
         return summarise(self, ddf, vcov, cluster)
 
-    def tidy(self, effects: str | Sequence[str] = ("fixed", "ran_pars")) -> pd.DataFrame:
+    def tidy(
+        self,
+        effects: str | Sequence[str] = ("fixed", "ran_pars"),
+        *,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        level: float | None = None,
+    ) -> pd.DataFrame:
         """One row per parameter, with broom's column names, dots written as underscores.
 
         Parameters
@@ -1845,12 +1859,17 @@ class LinearMixedModel:
         effects : {"fixed", "ran_pars", "ran_vals"} or several of them
             Fixed effects, standard deviations and correlations, conditional modes; named as in R's
             broom.mixed.
+        ddf, vcov, cluster
+            For the fixed effects, as for `coef_table`.
+        level : float, optional
+            Confidence level of the fixed effects' intervals; by default there are none.
 
         Returns
         -------
         DataFrame
             Columns ``effect``, ``group``, ``term``, ``estimate``, ``std_error``; for fixed effects
-            also ``statistic``, ``df``, ``p_value``; for conditional modes also ``level``.
+            also ``statistic``, ``df``, ``p_value``, and ``conf_low``, ``conf_high`` if a level is
+            given; for conditional modes also ``level``.
 
         Raises
         ------
@@ -1870,7 +1889,7 @@ class LinearMixedModel:
         """
         from mixedeffects.display.tidy import tidy
 
-        return tidy(self, effects)
+        return tidy(self, effects, ddf, vcov, cluster, level)
 
     def glance(self) -> pd.DataFrame:
         """One row about the whole fit, with the column names of R's broom.mixed.
