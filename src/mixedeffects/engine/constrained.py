@@ -18,8 +18,8 @@ of the free entries. A fixed effect is taken out of the model instead; see `know
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -56,6 +56,8 @@ Vector = NDArray[np.float64]
 _TOLERANCE = 1e-10
 _MAX_EVALUATIONS = 200
 _MAX_RESTARTS = 3
+#: Standard deviations to start from where they would be zero, in units of sigma.
+_INSIDE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +114,7 @@ class ConstrainedCoefficient:
         self._A = A
         self._known = KnownCoefficient(A, column)
 
-    def start(self, T: Sequence[Matrix], sigma: float) -> Vector:  # noqa: ARG002
+    def start(self, T: Sequence[Matrix], sigma: float) -> Vector:
         """The relative factors; sigma is profiled out."""
         return T_to_theta([lower_factor(t) for t in T])
 
@@ -252,16 +254,14 @@ class _LocalModel:
         full = np.zeros(L.shape)
         weighted = np.where(self._rows == self._columns, score, 0.5 * score)
         full[self._rows, self._columns] = full[self._columns, self._rows] = weighted
-        flat = directions.reshape(len(directions), -1)
+        flat = directions.reshape(len(directions), L.size)
         gradient = J @ score
         hessian = J @ self._information @ J.T
-        hessian += 2.0 * scale * flat @ (full @ directions).reshape(len(directions), -1).T
+        hessian += 2.0 * scale * flat @ (full @ directions).reshape(flat.shape).T
         if family.log_sigma is None:
             pull = float(S @ score)
             cross = -2.0 * J @ (self._information @ S) + 2.0 * J @ self._cross - 2.0 * gradient
-            own = 4.0 * (
-                S @ self._information @ S - 2.0 * self._cross @ S + self._ratio + pull
-            )
+            own = 4.0 * (S @ self._information @ S - 2.0 * self._cross @ S + self._ratio + pull)
             hessian = np.block([[hessian, cross[:, None]], [cross, np.array([own])]])
             gradient = np.append(gradient, 2.0 * slope - 2.0 * pull)
         corrected = correction @ step
@@ -305,7 +305,7 @@ class ConstrainedVariance:
         """Constant part and free directions of the tied rows, in the term's own basis."""
         raise NotImplementedError
 
-    def _fixed_log_sigma(self, value: float) -> float | None:  # noqa: ARG002
+    def _fixed_log_sigma(self, value: float) -> float | None:
         return None
 
     def _family(self, value: float) -> _Family:
@@ -331,11 +331,11 @@ class ConstrainedVariance:
         return _Family(
             self._A,
             base,
-            np.array(directions).reshape(-1, K, K),
+            np.array(directions).reshape(len(directions), K, K),
             self._fixed_log_sigma(value),
         )
 
-    def _coordinates_of_tied(self, L: Matrix) -> list[float]:  # noqa: ARG002
+    def _coordinates_of_tied(self, L: Matrix) -> list[float]:
         return []
 
     def _absolute(self, T: Sequence[Matrix], sigma: float) -> list[Matrix]:
@@ -362,12 +362,20 @@ class ConstrainedVariance:
 
     def minimise(self, value: float, start: Vector) -> Constrained:
         """Minimise over all other parameters; see `ConstrainedParameter`."""
+        return self._minimise(value, start)
+
+    def _minimise(
+        self, value: float, start: Vector, allowed: Callable[[Vector], bool] | None = None
+    ) -> Constrained:
+        """Minimise, where steps to coordinates that are not allowed are shortened."""
         family, x = self._family(value), start
         evaluations = 0
 
         def point_at(x: Vector) -> _Point | None:
             # Beyond any data: a step that far is shortened, not evaluated.
             if family.log_sigma is None and abs(x[-1]) > 300.0:
+                return None
+            if allowed is not None and not allowed(x):
                 return None
             try:
                 point = _Point(family, x)
@@ -388,17 +396,47 @@ class ConstrainedVariance:
             if escape is None:
                 break
             x = escape
-        point = result.point
+        x, point, extra = self._snapped(point_at, result.x, result.point)
         return Constrained(
             value,
             point.value,
             tuple(point.T),
             float(np.exp(point.log_sigma)),
             point.evaluation.factorisation.solution.beta,
-            result.x,
-            evaluations,
+            x,
+            evaluations + extra,
             result.stopped != "evaluations",
         )
+
+    def _free_block(self, t: int, L: Matrix) -> tuple[Matrix, int]:
+        """The part of a term's factor below its tied rows, and where it starts."""
+        first = self.fixed if t == self.term else 0
+        return np.tril(L[first:, first:]), first
+
+    def _snapped(
+        self, point_at: Callable[[Vector], _Point | None], x: Vector, point: _Point
+    ) -> tuple[Vector, _Point, int]:
+        """Put nearly singular covariances exactly on the boundary, if the deviance agrees."""
+        sigma = float(np.exp(point.log_sigma))
+        factors, changed = [], False
+        for t, (R, s) in enumerate(zip(self._R, _slices(self._A), strict=True)):
+            L = R @ point.L[s, s]
+            free, first = self._free_block(t, L)
+            left, size, right = np.linalg.svd(free)
+            small = (size < SINGULAR * sigma) & (size > 0.0)
+            if small.any():
+                changed = True
+                kept = np.where(small, 0.0, size)
+                L[first:, first:] = lower_factor((left * kept) @ right)
+            factors.append(L)
+        if not changed:
+            return x, point, 0
+        moved = self._pack(factors, sigma)
+        trial = point_at(moved)
+        slack = 1e-12 * max(1.0, abs(point.value)) + 1e-9
+        if trial is not None and trial.value <= point.value + slack:
+            return moved, trial, 1
+        return x, point, 1
 
     def _escape(self, point: _Point) -> Vector | None:
         """A better start where the search has stopped at zero variance that the data want."""
@@ -407,8 +445,7 @@ class ConstrainedVariance:
         factors = []
         for t, (R, s) in enumerate(zip(self._R, _slices(self._A), strict=True)):
             L = R @ point.L[s, s]
-            first = self.fixed if t == self.term else 0
-            free = np.tril(L[first:, first:])
+            free, first = self._free_block(t, L)
             left, size, _ = np.linalg.svd(free)
             null = left[:, size < SINGULAR * sigma]
             if null.shape[1]:
@@ -422,16 +459,15 @@ class ConstrainedVariance:
                 if values[0] < -1e-6 * scale:
                     found = True
                     direction = 0.1 * sigma * (null @ vectors[:, :1])
-                    L = L.copy()
-                    L[first:, first:] = lower_factor_of_wide(np.hstack([free, direction]))
+                    L[first:, first:] = _lower_factor_of_wide(np.hstack([free, direction]))
             factors.append(L)
         return self._pack(factors, sigma) if found else None
 
 
-def lower_factor_of_wide(factor: Matrix) -> Matrix:
+def _lower_factor_of_wide(factor: Matrix) -> Matrix:
     """Lower-triangular T with ``T T' = factor factor'`` for more columns than rows."""
     k = len(factor)
-    T = np.linalg.qr(factor.T, mode="r")[:k].T
+    T = np.asarray(np.linalg.qr(factor.T, mode="r"))[:k].T
     return np.asarray(np.tril(T * np.where(np.diag(T) < 0.0, -1.0, 1.0)))
 
 
@@ -457,13 +493,23 @@ class ConstrainedDeviation(ConstrainedVariance):
 
 
 class ConstrainedCorrelation(ConstrainedVariance):
-    """The correlation of two columns of a term."""
+    """The correlation of two columns of a term.
+
+    Its two standard deviations must not change sign, for that of the correlation would change with
+    them. Where one of them is zero any correlation will do, so the deviance with either at zero is
+    an upper limit whatever the value.
+    """
 
     def __init__(
         self, A: CrossProducts, reference: float, term: int, columns: tuple[int, int]
     ) -> None:
         super().__init__(A, reference)
         self._use_rows(term, columns)
+        #: Where the two sizes stand among the free coordinates.
+        before = sum(k * (k + 1) // 2 for k in A.term_columns[:term])
+        self._sizes = slice(before, before + 2)
+        self._without = [ConstrainedDeviation(A, reference, term, column) for column in columns]
+        self._flat: Constrained | None = None
 
     def _tied(self, value: float) -> tuple[Matrix, list[Matrix]]:
         assert self.term is not None
@@ -475,3 +521,37 @@ class ConstrainedCorrelation(ConstrainedVariance):
 
     def _coordinates_of_tied(self, L: Matrix) -> list[float]:
         return [float(L[0, 0] / self._reference), float(np.hypot(*L[1, :2]) / self._reference)]
+
+    def _one_sign(self, x: Vector) -> bool:
+        return bool(np.prod(x[self._sizes]) >= 0.0)
+
+    def _inside(self, x: Vector) -> Vector:
+        inside = x.copy()
+        inside[self._sizes] = np.maximum(np.abs(x[self._sizes]), _INSIDE)
+        return inside
+
+    def minimise(self, value: float, start: Vector) -> Constrained:
+        """Minimise over all other parameters; see `ConstrainedParameter`."""
+        x, evaluations = self._inside(start), 0
+        if self._flat is None:
+            factors, sigma = self._unpacked(value, x)
+            tries = [each.minimise(0.0, each.start(factors, sigma)) for each in self._without]
+            self._flat = min(tries, key=lambda each: each.deviance)
+            evaluations = sum(each.evaluations for each in tries)
+        flat = self._flat
+        found = self._minimise(value, x)
+        evaluations += found.evaluations
+        if not self._one_sign(found.x):
+            # The best is at the correlation's opposite; look again on this side alone.
+            again = [x, self._inside(self.start(flat.T, flat.sigma))]
+            tries = [self._minimise(value, each, self._one_sign) for each in again]
+            evaluations += sum(each.evaluations for each in tries)
+            found = min(tries, key=lambda each: each.deviance)
+        if flat.deviance <= found.deviance:
+            # Kept away from zero, to be a start for other values.
+            found = replace(flat, x=x)
+        return replace(found, value=value, evaluations=evaluations)
+
+    def _unpacked(self, value: float, x: Vector) -> tuple[list[Matrix], float]:
+        family = self._family(value)
+        return family.relative(x), float(np.exp(family.parts(x)[1]))

@@ -1,4 +1,5 @@
-# Profile-likelihood intervals and points of the profiles, for profile.json; lme4's bundled data.
+# Profile-likelihood intervals and points of the profiles, for profile.json; data of lme4 and nlme.
+# lme4 1.1-31 leaves out the weights when it profiles fixed effects; those rows are not used.
 suppressMessages({library(lme4); library(jsonlite)})
 d <- sleepstudy
 d$w <- 0.5 + (seq_len(nrow(d)) %% 5) / 4
@@ -9,7 +10,8 @@ models <- list(
   dyestuff = list(Yield ~ 1 + (1 | Batch), Dyestuff),
   dyestuff2 = list(Yield ~ 1 + (1 | Batch), Dyestuff2),
   penicillin = list(diameter ~ 1 + (1 | plate) + (1 | sample), Penicillin),
-  pastes = list(strength ~ 1 + (1 | batch/cask), Pastes)
+  pastes = list(strength ~ 1 + (1 | batch/cask), Pastes),
+  orthodont = list(distance ~ age * Sex + (age | Subject), as.data.frame(nlme::Orthodont))
 )
 # lme4 inverts its profiles by splines, so points close together, and fits to full precision.
 control <- lmerControl(optCtrl = list(ftol_abs = 1e-14, xtol_abs = 1e-12))
@@ -22,6 +24,7 @@ for (name in names(models)) {
   } else lmer(formula, data, control = control, REML = FALSE)
   p <- suppressWarnings(profile(m, signames = FALSE, delta.cutoff = 1 / 16))
   ci <- suppressWarnings(confint(p, level = 0.95))
+  if (name == "orthodont") ci <- ci[grep("|Subject", rownames(ci), fixed = TRUE), ]
   points <- list()
   for (parameter in rownames(ci)) {
     own <- p[p$.par == parameter, ]
