@@ -314,7 +314,9 @@ def test_a_correlation_beside_zero_is_not_defined() -> None:
         p.zeta(correlation, 0.2)
 
 
-@pytest.mark.parametrize("name", ["star_sample", "threelevel"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("star_sample", marks=pytest.mark.slow), "threelevel"]
+)
 def test_singular_correlated_terms(name: str) -> None:
     formula = {
         "star_sample": "read ~ cltype + sx + (sx | sch/tch)",
@@ -480,3 +482,15 @@ def test_insteval() -> None:
     assert p.evaluations < 300
     wald = m.confint()
     assert_allclose(p.confint(), wald, rtol=2e-3)
+
+
+def test_signs_survive_putting_a_covariance_on_the_boundary() -> None:
+    """Both sizes negative are the same point as both positive, and stay so."""
+    A = me.lmer("y ~ x + (1 + x + z | g) + (1 | h)", _three_columns())._A
+    held = ConstrainedCorrelation(A, 0.8, 0, (2, 0))
+    x = held.start(find_optimum(A, False).T, 0.8)
+    opposite = x.copy()
+    opposite[:2] *= -1.0
+    point = _Point(held._family(0.3), opposite)
+    factors = [R @ point.L[s, s] for R, s in zip(held._R, (slice(0, 3), slice(3, 4)), strict=True)]
+    assert_allclose(held._repacked(point, factors, float(np.exp(x[-1]))), opposite, rtol=1e-9)

@@ -31,7 +31,7 @@ from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.known_coefficient import KnownCoefficient
 from mixedeffects.engine.local_step import minimise_model
 from mixedeffects.engine.objective import Evaluation, evaluate
-from mixedeffects.engine.optimum import SINGULAR, find_optimum
+from mixedeffects.engine.optimum import LARGE_CORE, SINGULAR, find_optimum
 from mixedeffects.engine.parameters import (
     T_to_theta,
     along_directions,
@@ -55,6 +55,8 @@ Vector = NDArray[np.float64]
 
 _TOLERANCE = 1e-10
 _MAX_EVALUATIONS = 200
+#: A deviance predicted to fall by no more than this is a minimum for the purpose.
+_ENOUGH = 1e-7
 _MAX_RESTARTS = 3
 #: Standard deviations to start from where they would be zero, in units of sigma.
 _INSIDE = 0.02
@@ -134,7 +136,9 @@ class ConstrainedCoefficient:
             self._known.beta(value, evaluation.factorisation.solution.beta),
             T_to_theta(list(optimum.T)),
             optimum.evaluations,
-            optimum.converged,
+            # A profile needs the deviance, not where it is smallest: no word about the gradient.
+            optimum.predicted_decrease < _ENOUGH
+            and (optimum.null_score is None or optimum.null_score > -1e-6),
         )
 
 
@@ -285,6 +289,8 @@ class ConstrainedVariance:
 
     term: int | None = None
     fixed = 0
+    #: Where the coordinates of the tied rows stand.
+    _sizes = slice(0, 0)
 
     def __init__(self, A: CrossProducts, reference: float) -> None:
         self._A = A
@@ -371,7 +377,12 @@ class ConstrainedVariance:
         family, x = self._family(value), start
         evaluations = 0
 
+        last: list[_Point] = []
+
         def point_at(x: Vector) -> _Point | None:
+            # Two large factorisations are not kept beside each other; the model is known by now.
+            if last and self._A.remainder.core_size > LARGE_CORE:
+                last.pop().evaluation.factorisation.release()
             # Beyond any data: a step that far is shortened, not evaluated.
             if family.log_sigma is None and abs(x[-1]) > 300.0:
                 return None
@@ -381,6 +392,7 @@ class ConstrainedVariance:
                 point = _Point(family, x)
             except NotPositiveDefiniteError:
                 return None
+            last[:] = [point]
             return point if np.isfinite(point.value) else None
 
         for _ in range(_MAX_RESTARTS + 1):
@@ -405,7 +417,7 @@ class ConstrainedVariance:
             point.evaluation.factorisation.solution.beta,
             x,
             evaluations + extra,
-            result.stopped != "evaluations",
+            result.predicted < max(_ENOUGH, 1e-12 * abs(point.value)),
         )
 
     def _free_block(self, t: int, L: Matrix) -> tuple[Matrix, int]:
@@ -431,7 +443,7 @@ class ConstrainedVariance:
             factors.append(L)
         if not changed:
             return x, point, 0
-        moved = self._pack(factors, sigma)
+        moved = self._repacked(point, factors, sigma)
         trial = point_at(moved)
         slack = 1e-12 * max(1.0, abs(point.value)) + 1e-9
         if trial is not None and trial.value <= point.value + slack:
@@ -461,7 +473,13 @@ class ConstrainedVariance:
                     direction = 0.1 * sigma * (null @ vectors[:, :1])
                     L[first:, first:] = _lower_factor_of_wide(np.hstack([free, direction]))
             factors.append(L)
-        return self._pack(factors, sigma) if found else None
+        return self._repacked(point, factors, sigma) if found else None
+
+    def _repacked(self, point: _Point, factors: Sequence[Matrix], sigma: float) -> Vector:
+        """Coordinates of changed factors whose tied rows, signs included, are the point's."""
+        x = self._pack(factors, sigma)
+        x[self._sizes] = point.x[self._sizes]
+        return x
 
 
 def _lower_factor_of_wide(factor: Matrix) -> Matrix:
@@ -505,7 +523,6 @@ class ConstrainedCorrelation(ConstrainedVariance):
     ) -> None:
         super().__init__(A, reference)
         self._use_rows(term, columns)
-        #: Where the two sizes stand among the free coordinates.
         before = sum(k * (k + 1) // 2 for k in A.term_columns[:term])
         self._sizes = slice(before, before + 2)
         self._without = [ConstrainedDeviation(A, reference, term, column) for column in columns]

@@ -492,6 +492,13 @@ class Profile:
                     rows.append([math.nan, math.nan])
                 else:
                     rows.append([track(i, curve.bound, side, z) for side in (-1, 1)])
+                    if np.isnan(rows[-1]).any():
+                        warnings.warn(
+                            f"The profile of {self._names[i]} is so flat that an end of its "
+                            f"{100 * level:g} % interval was not reached; it is NaN.",
+                            ConvergenceWarning,
+                            stacklevel=2,
+                        )
         return pd.DataFrame(rows, index=self.parameters, columns=names)
 
     def plot(self, parameters: Any = None, *, absolute: bool = False, ax: Any = None) -> Any:

@@ -91,7 +91,12 @@ class ProfileCurve:
         for point in self.points:
             if point.value == value:
                 return point
-        minimum = self._parameter.minimise(value, self._predicted(value))
+        try:
+            minimum = self._parameter.minimise(value, self._predicted(value))
+        except ArithmeticError:
+            # The line leads to where there is no deviance; the fit itself does not.
+            fit = next(point for point in self.points if point.value == self.estimate)
+            minimum = self._parameter.minimise(value, fit.minimum.x)
         self.evaluations += minimum.evaluations
         if not minimum.converged:
             self.unfinished.append(value)
