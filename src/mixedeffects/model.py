@@ -15,7 +15,7 @@ import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 
-from mixedeffects.assembly import assemble, engine_terms
+from mixedeffects.assembly import assemble, covariance_structures, engine_terms
 from mixedeffects.covariance import (
     MarginalCovariance,
     RandomEffectsCovariance,
@@ -144,7 +144,8 @@ def lmer(
         A = assemble(y, frame.X, frame.terms, frame.weights)
         if start is None:
             terms = engine_terms(frame.terms)
-            factors = subsample_start(A, y, frame.X, terms, frame.weights, reml)
+            structures = covariance_structures(frame.terms)
+            factors = subsample_start(A, y, frame.X, terms, frame.weights, reml, structures)
         else:
             factors = _starting_factors(A, start)
     return _fit(frame, A, reml, factors, control, progress, data, settings, name)
@@ -175,7 +176,14 @@ def _fit(
     report = _print_progress if progress is True else progress or None
     optimum = None
     with contextlib.suppress(ArithmeticError), one_blas_thread(A.remainder.core_size):
-        optimum = find_optimum(A, reml, start=start, control=control, progress=report)
+        optimum = find_optimum(
+            A,
+            reml,
+            start=start,
+            control=control,
+            progress=report,
+            structures=covariance_structures(frame.terms),
+        )
     if optimum is None or optimum.evaluation.sigma2 < _NO_RESIDUAL:
         raise ModelError(
             "Fixed and random effects together reproduce the response exactly, so there is no "
@@ -441,8 +449,12 @@ class LinearMixedModel:
 
     @property
     def n_parameters(self) -> int:
-        """Number of parameters: fixed effects, entries of theta, and sigma."""
-        return len(self.frame.fixef_names) + len(self.theta) + 1
+        """Number of parameters: fixed effects, covariance parameters, and sigma.
+
+        The covariance parameters are the entries of `theta`, but for a term with a structure the
+        parameters of the structure.
+        """
+        return len(self.frame.fixef_names) + self.optimum.n_parameters + 1
 
     @property
     def aic(self) -> float:
@@ -1164,7 +1176,11 @@ class LinearMixedModel:
                 "likelihood; fit it again with m.update(reml=True)."
             )
         with one_blas_thread(self._A.remainder.core_size):
-            return kenward_roger(self.optimum.evaluation.factorisation, self.sigma)
+            return kenward_roger(
+                self.optimum.evaluation.factorisation,
+                self.sigma,
+                directions=self.optimum.variance_directions,
+            )
 
     # --- tables --------------------------------------------------------------------------
 

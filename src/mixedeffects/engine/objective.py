@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
@@ -99,6 +100,22 @@ class Evaluation:
         """Average information of d in the entries of Sigma, sigma profiled out."""
         quadratic = _quadratic_form(self) if self.quadratic is None else self.quadratic
         s = _joined([along_directions(CC) for CC in self.outer_products])
+        return np.asarray(quadratic / self.sigma2 - s[:, None] * s / self.df)
+
+    def information_along(self, directions: Sequence[Matrix]) -> Matrix:
+        """The same in fewer coordinates: along symmetric matrices (r, k, k) for each term."""
+        if self.quadratic is None:
+            quadratic = _quadratic_form(self, directions)
+        else:
+            # A symmetric matrix is its lower entries times `symmetric_directions`.
+            L = scipy.linalg.block_diag(*(D[:, *lower_entries(D.shape[1])] for D in directions))
+            quadratic = L @ self.quadratic @ L.T
+        s = np.concatenate(
+            [
+                np.einsum("rab,ab->r", D, CC)
+                for D, CC in zip(directions, self.outer_products, strict=True)
+            ]
+        )
         return np.asarray(quadratic / self.sigma2 - s[:, None] * s / self.df)
 
     @property
@@ -260,11 +277,12 @@ def _evaluation(
     )
 
 
-def _quadratic_form(evaluation: Evaluation) -> Matrix:
+def _quadratic_form(evaluation: Evaluation, directions: Sequence[Matrix] | None = None) -> Matrix:
     """``v_k' Z'WZ v_l - r_k' M^-1 r_l`` with ``v_k = (I (x) E_k) c`` and ``r_k = L~'A v_k``."""
     factorisation, A = evaluation.factorisation, evaluation.A
     c = factorisation.solution.c
-    directions = [symmetric_directions(k) for k in A.term_columns]
+    if directions is None:
+        directions = [symmetric_directions(k) for k in A.term_columns]
     starts = np.cumsum([0] + [len(d) for d in directions])
     total = int(starts[-1])
     blocks = []
