@@ -44,6 +44,7 @@ from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.model_frame import Dropped, ModelFrame
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
 from mixedeffects.inference.kenward_roger import KenwardRoger, kenward_roger
+from mixedeffects.inference.natural import covariance_parameters
 from mixedeffects.inference.satterthwaite import Satterthwaite
 from mixedeffects.inference.variance import fixed_effects_variance
 from mixedeffects.inference.wald import WaldTest, anova_table, wald_test
@@ -380,6 +381,35 @@ class LinearMixedModel:
         array([0.967, 0.015, 0.231])
         """
         return T_to_theta(self._T)
+
+    @property
+    def covariance_parameters(self) -> pd.Series:
+        """The parameters of the random effects' covariance as they are reported; sigma last.
+
+        Standard deviations in units of the response per unit of the column, and correlations. A
+        term with a structure has only the parameters of its structure, ``sd|g`` for the standard
+        deviation common to all columns and ``cor|g`` for the one correlation; `theta` has the
+        entries of every T all the same.
+
+        Returns
+        -------
+        Series
+            A correlation is NaN where there are not two columns with variance.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe * temperature + cs(0 + recipe | replicate)", cake)
+        >>> m.covariance_parameters.round(2)
+        sd_recipeA|replicate    6.50
+        sd_recipeB|replicate    6.42
+        sd_recipeC|replicate    6.13
+        cor|replicate           0.97
+        sigma                   4.60
+        Name: Estimate, dtype: float64
+        """
+        return covariance_parameters(self.frame.terms, self._T, self.sigma, self.optimum)
 
     @property
     def criterion(self) -> float:
