@@ -158,8 +158,9 @@ def _correlation_columns(
 ) -> list[Column]:
     """Set the lower triangles of all blocks below one header ``Corr``."""
     shown = [b for b in blocks if b.correlation is not None]
-    n_columns = max((1 if b.structure in _ONE_CORRELATION else len(b.names) - 1 for b in shown),
-                    default=0)
+    n_columns = max(
+        (1 if b.structure in _ONE_CORRELATION else len(b.names) - 1 for b in shown), default=0
+    )
     rows: list[list[str]] = []
     for block in blocks:
         triangle = _lower_triangle(block, decimals)

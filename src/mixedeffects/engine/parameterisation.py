@@ -123,9 +123,9 @@ class StructuredTerm:
         out[: self.structure.n_sd] = eta[: self.structure.n_sd] == 0.0
         return out
 
-    def more_variance(self, eta: Matrix) -> list[Matrix]:
+    def more_variance(self, eta: Matrix, sd: float) -> list[Matrix]:
         """Other parameters, each with variance where there is none."""
-        return self.structure.with_more_variance(eta, 0.1)
+        return self.structure.with_more_variance(eta, sd)
 
     def variance_directions(self, eta: Matrix) -> Matrix:
         """Directions of Sigma in the engine's basis, shape (r, k, k)."""
@@ -211,13 +211,13 @@ class UnstructuredTerm:
         size = np.linalg.norm(self.factor(eta), axis=0)
         return np.asarray((size <= 1e-4)[lower_entries(self.k)[1]])
 
-    def more_variance(self, eta: Matrix) -> list[Matrix]:
+    def more_variance(self, eta: Matrix, sd: float) -> list[Matrix]:
         """Other parameters, each with variance in a direction that has none."""
         T = self.factor(eta)
         left, values, _ = np.linalg.svd(T)
         out = []
         for direction in left[:, values <= 1e-10].T:
-            grown = T @ T.T + 0.01 * np.outer(direction, direction)
+            grown = T @ T.T + sd**2 * np.outer(direction, direction)
             w, vectors = np.linalg.eigh(grown)
             out.append(self.nearest(vectors * np.sqrt(np.maximum(w, 0.0))))
         return out

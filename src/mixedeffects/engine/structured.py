@@ -42,6 +42,10 @@ _RESOLUTION = 1e-13
 _MAX_RESTARTS = 3
 #: Relative score below which more variance would lower the deviance.
 _NEGATIVE = -1e-6
+#: Standard deviations to try in place of zero, relative to sigma.
+_LITTLE, _MORE = 1e-4, 0.1
+#: Difference of deviances that is more than rounding.
+_SLACK = 1e-8
 
 
 class StructuredPoint:
@@ -199,7 +203,8 @@ def _along_gradient(
     gradient: Matrix, hessian: Matrix, low: Matrix, high: Matrix, radius: float
 ) -> Matrix:
     """The best of shorter and shorter steps down the gradient, cut off at the bounds."""
-    length = radius / max(float(np.linalg.norm(gradient)), np.finfo(np.float64).tiny)
+    size = float(np.linalg.norm(gradient))
+    length = radius / size if size > 0.0 else 0.0
     for _ in range(60):
         step = np.clip(-length * gradient, low, high)
         if gradient @ step + 0.5 * step @ hessian @ step < 0.0:
@@ -309,7 +314,8 @@ def find_structured_optimum(
         iterations += result.iterations
         point, extra = _snapped(point_at, result.point)
         evaluations += extra
-        score, escape = _boundary_score(point)
+        score, escape, extra = _boundary_score(point_at, point)
+        evaluations += extra
         if escape is None or evaluations >= control.max_evaluations:
             break
         eta = escape
@@ -367,36 +373,44 @@ def _snapped(
     return point, 1
 
 
-def _boundary_score(point: StructuredPoint) -> tuple[float | None, Matrix | None]:
+def _boundary_score(
+    point_at: Callable[[Matrix], StructuredPoint | None], point: StructuredPoint
+) -> tuple[float | None, Matrix | None, int]:
     """Smallest relative one-sided score where the structure is at its boundary, and a way out.
 
     The boundary: variances of zero, and correlations at the end of their range. The directions are
-    those that stay within the structure.
+    those that stay within the structure. Where columns are correlated, variance added to one of
+    them can raise the deviance at first and lower it later; that is tried. Also the evaluations.
     """
     p, evaluation = point.parameterisation, point.evaluation
     parts = p.split(point.eta)
-    worst: float | None = None
+    scores: list[float] = []
     escape: Matrix | None = None
-    for t, (term, own, at) in enumerate(zip(p.terms, parts, p.places, strict=True)):
+    tried = 0
+    for t, (term, own) in enumerate(zip(p.terms, parts, strict=True)):
         F, CC = evaluation.score[t], evaluation.outer_products[t]
         size = max(float(np.linalg.norm(F + CC)), np.finfo(np.float64).tiny)
         here = term.covariance(own)
-        for other in term.more_variance(own):
-            change = term.covariance(other) - here
-            length = float(np.linalg.norm(change))
-            relative = float(np.vdot(F, change)) / (size * length) if length > 0.0 else 0.0
-            if worst is None or relative < worst:
-                worst = relative
-                if relative < _NEGATIVE:
-                    parts_there = [*parts[:t], other, *parts[t + 1 :]]
-                    escape = np.concatenate(parts_there)
-        low, high = own <= term.lower, own >= term.upper
-        if (low | high).any():
-            steps = term.derivatives(own)
-            inward = np.where(low, 1.0, -1.0) * point.gradient[at]
-            length = np.linalg.norm(steps.reshape(len(own), -1), axis=1)
-            relevant = (low | high) & (length > 0.0)
-            if relevant.any():
-                relative = float((inward[relevant] / (size * length[relevant])).min())
-                worst = relative if worst is None else min(worst, relative)
-    return worst, escape
+
+        little, more = term.more_variance(own, _LITTLE), term.more_variance(own, _MORE)
+        for near, far in zip(little, more, strict=True):
+            score = _relative(F, term.covariance(near) - here, size)
+            there = np.concatenate([*parts[:t], far, *parts[t + 1 :]])
+            if score >= _NEGATIVE and _relative(F, term.covariance(far) - here, size) < _NEGATIVE:
+                trial = point_at(there)
+                tried += 1
+                if trial is not None and trial.value < point.value - _SLACK:
+                    score = _relative(F, term.covariance(far) - here, size)
+            scores.append(score)
+            if score < _NEGATIVE and score == min(scores):
+                escape = there
+        inward = np.where(own <= term.lower, 1.0, np.where(own >= term.upper, -1.0, 0.0))
+        steps = [sign * step for sign, step in zip(inward, term.derivatives(own), strict=True)]
+        scores += [_relative(F, step, size) for step in steps if step.any()]
+    return (min(scores) if scores else None), escape, tried
+
+
+def _relative(F: Matrix, change: Matrix, size: float) -> float:
+    """Derivative of the deviance along a change of Sigma, relative to the size of both."""
+    length = float(np.linalg.norm(change))
+    return float(np.vdot(F, change)) / (size * length) if length > 0.0 else 0.0

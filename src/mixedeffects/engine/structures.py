@@ -174,13 +174,27 @@ class CovarianceStructure:
             return sd
         scale = np.broadcast_to(sd, (self.k,))
         size = np.outer(scale, scale)
-        first, second = np.triu_indices(self.k, 1)
-        if self.kind == "ar1":
-            first, second = np.arange(self.k - 1), np.arange(1, self.k)
-        usable = size[first, second] > 0.0
-        ratio = covariance[first, second][usable] / size[first, second][usable]
-        rho = float(ratio.mean()) if usable.any() else 0.0
+        usable = np.triu(size > 0.0, 1)
+        correlation = np.divide(covariance, size, out=np.zeros_like(size), where=size > 0.0)
+        if self.kind == "cs":
+            rho = float(correlation[usable].mean()) if usable.any() else 0.0
+        else:
+            rho = self._autocorrelation(correlation, usable)
         return np.append(sd, np.clip(rho, *self.correlation_range))
+
+    def _autocorrelation(self, correlation: Matrix, usable: NDArray[np.bool_]) -> float:
+        """From the shortest lag there is; neighbours, unless a column between has no variance."""
+        size, sign = None, None
+        for lag in range(1, self.k):
+            pairs = np.diag(correlation, lag)[np.diag(usable, lag)]
+            if not len(pairs):
+                continue
+            mean = float(pairs.mean())
+            size = abs(mean) ** (1.0 / lag) if size is None else size
+            if lag % 2:
+                sign = float(np.sign(mean))
+                break
+        return 0.0 if size is None else size * (1.0 if sign is None else sign)
 
     def canonical(self, parameters: Matrix) -> Matrix:
         """The same Sigma with standard deviations that are not negative."""

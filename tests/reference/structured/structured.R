@@ -28,6 +28,7 @@ add <- function(data, formula, tmb_formula) for (reml in c(TRUE, FALSE))
 add("weeks", "y ~ x + cs(0 + week | id)", "y ~ x + cs(0 + week | id)")
 add("weeks", "y ~ x + ar1(0 + week | id)", "y ~ x + ar1(0 + week | id)")
 add("weeks", "y ~ x + diag(0 + week | id)", "y ~ x + diag(0 + week | id)")
+# glmmTMB finds no REML criterion for this one: "NA" in the file.
 add("weeks", "y ~ x + cs(1 + x | id) + ar1(0 + week | id)", "y ~ x + cs(1 + x | id) + ar1(0 + week | id)")
 add("machines", "score ~ Machine + cs(0 + Machine | Worker)", "score ~ Machine + cs(0 + Machine | Worker)")
 nl <- function(data, formula, fixed, random, reml) {
