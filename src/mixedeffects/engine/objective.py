@@ -285,6 +285,8 @@ def _quadratic_form(evaluation: Evaluation, directions: Sequence[Matrix] | None 
         directions = [symmetric_directions(k) for k in A.term_columns]
     starts = np.cumsum([0] + [len(d) for d in directions])
     total = int(starts[-1])
+    if total == 0:
+        return np.zeros((0, 0))
     blocks = []
     for f, factor in enumerate(A.factors):
         v = np.zeros((factor.n_levels, factor.k, total))
@@ -292,9 +294,13 @@ def _quadratic_form(evaluation: Evaluation, directions: Sequence[Matrix] | None 
             t = member.term
             own = c[f][:, member.columns]
             # sum over a of own_la E_mab, all levels at once
-            stacked = directions[t].transpose(1, 2, 0).reshape(len(directions[t][0]), -1)
+            stacked = (
+                directions[t]
+                .transpose(1, 2, 0)
+                .reshape(directions[t].shape[1], directions[t].shape[2] * len(directions[t]))
+            )
             v[:, member.columns, starts[t] : starts[t + 1]] = (own @ stacked).reshape(
-                factor.n_levels, -1, len(directions[t])
+                factor.n_levels, directions[t].shape[1], len(directions[t])
             )
         blocks.append(v)
     zero = np.zeros((A.p + 1, total))

@@ -27,6 +27,8 @@ Matrix = NDArray[np.float64]
 
 #: Standard deviations to start from, relative to sigma, in the size of the column.
 _SMALLEST_START, _LARGEST_START = 0.1, 30.0
+#: The smallest to start from when the first search ended at a bound.
+_SECOND_START = 0.3
 #: Share of the range of a correlation to start within.
 _WITHIN = 0.95
 
@@ -87,30 +89,43 @@ class StructuredTerm:
 
     def starts(self, T: Matrix) -> list[Matrix]:
         """Starting values: by moments, and with other correlations."""
-        first = self.nearest(T)
-        sds = slice(0, self.structure.n_sd)
-        first[sds] = np.clip(first[sds], _SMALLEST_START, _LARGEST_START)
+        first = self._inside(self.nearest(T), _SMALLEST_START)
         if not self.structure.has_correlation:
             return [first]
-        low, high = self.structure.correlation_range
-        first[-1] = np.clip(first[-1], _WITHIN * low, _WITHIN * high)
-        out = [first]
-        for rho in (0.5 * low, 0.0, 0.4, 0.8):
-            other = first.copy()
-            other[-1] = rho
-            out.append(other)
+        return [first, *self._with_correlations(first)]
+
+    def elsewhere(self, eta: Matrix) -> list[Matrix]:
+        """Starting values far from where a correlation or a standard deviation is at a bound."""
+        if not (self.structure.has_correlation and self.fixed(eta).any()):
+            return []
+        return self._with_correlations(self._inside(eta, _SECOND_START))
+
+    def _inside(self, eta: Matrix, smallest: float) -> Matrix:
+        out = eta.copy()
+        sds = out[: self.structure.n_sd]
+        np.clip(np.abs(sds), smallest, _LARGEST_START, out=sds)
+        if self.structure.has_correlation:
+            low, high = self.structure.correlation_range
+            out[-1] = np.clip(out[-1], _WITHIN * low, _WITHIN * high)
         return out
+
+    def _with_correlations(self, eta: Matrix) -> list[Matrix]:
+        low, _ = self.structure.correlation_range
+        out = np.repeat(eta[None], 4, axis=0)
+        out[:, -1] = (0.5 * low, 0.0, 0.4, 0.8)
+        return list(out)
 
     def canonical(self, eta: Matrix) -> Matrix:
         """The same Sigma with standard deviations that are not negative."""
         return self.structure.canonical(eta)
 
     def snapped(self, eta: Matrix, tolerance: float) -> Matrix:
-        """Standard deviations that are next to nothing made zero."""
-        out = eta.copy()
-        sds = out[: self.structure.n_sd]
-        sds[np.abs(sds) < tolerance] = 0.0
-        return out
+        """Standard deviations that are next to nothing made zero.
+
+        Not where zero is a bound: the search stops at it exactly, or has a reason not to.
+        """
+        small = np.isinf(self.lower) & (np.abs(eta) < tolerance)
+        return np.where(small, 0.0, eta)
 
     def fixed(self, eta: Matrix) -> NDArray[np.bool_]:
         """Parameters at a bound, or without effect."""
@@ -190,6 +205,10 @@ class UnstructuredTerm:
     def starts(self, T: Matrix) -> list[Matrix]:
         """The one starting value."""
         return [self.nearest(T)]
+
+    def elsewhere(self, eta: Matrix) -> list[Matrix]:
+        """No other starting values."""
+        return []
 
     def canonical(self, eta: Matrix) -> Matrix:
         """The same with a diagonal that is not negative."""

@@ -301,37 +301,72 @@ def find_structured_optimum(
             )
 
     iterations = 0
-    for _restart in range(_MAX_RESTARTS + 1):
-        result = minimise(
-            point_at,
-            eta,
-            tolerance=control.tolerance,
-            max_evaluations=max(control.max_evaluations - evaluations, 1),
-            radius=float(np.sqrt(len(eta))),
-            report=report,
-        )
-        evaluations += result.evaluations
-        iterations += result.iterations
-        point, extra = _snapped(point_at, result.point)
-        evaluations += extra
-        score, escape, extra = _boundary_score(point_at, point)
-        evaluations += extra
-        if escape is None or evaluations >= control.max_evaluations:
+
+    def descend(eta: Matrix) -> _Descent:
+        """To a minimum, and out of it again where the boundary holds the search up."""
+        nonlocal evaluations, iterations
+        for _restart in range(_MAX_RESTARTS + 1):
+            result = minimise(
+                point_at,
+                eta,
+                tolerance=control.tolerance,
+                max_evaluations=max(control.max_evaluations - evaluations, 1),
+                radius=float(np.sqrt(len(eta))),
+                report=report,
+            )
+            evaluations += result.evaluations
+            iterations += result.iterations
+            point, extra = _snapped(point_at, result.point)
+            score, escape, tried = _boundary_score(point_at, point)
+            evaluations += extra + tried
+            if escape is None or evaluations >= control.max_evaluations:
+                break
+            eta = escape
+        return _Descent(point, result, score)
+
+    best = descend(eta)
+    # With correlations the boundary can have minima of its own.
+    for other in _elsewhere(best.point):
+        if evaluations >= control.max_evaluations:
             break
-        eta = escape
+        found = descend(other)
+        if found.point.value < best.point.value - _SLACK:
+            best = found
+    if path[-1] != best.point.value:
+        path.append(best.point.value)
+    point = best.point
     point.eta = parameterisation.canonical(point.eta)
     return record(
         point.evaluation,
         tuple(lower_factor(T) for T in point.T),
         gradient=point.projected_gradient(),
         parameters=point.eta,
-        result=result,
+        result=best.result,
         evaluations=evaluations,
         iterations=iterations,
-        null_score=score,
+        null_score=best.score,
         path=tuple(value + offset for value in path),
         parameterisation=parameterisation,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Descent:
+    """Where one search ended."""
+
+    point: StructuredPoint
+    result: Iterate[StructuredPoint]
+    score: float | None
+
+
+def _elsewhere(point: StructuredPoint) -> list[Matrix]:
+    """Other starts for the terms whose correlation or standard deviations are at a bound."""
+    parts = point.parameterisation.split(point.eta)
+    return [
+        np.concatenate([*parts[:t], other, *parts[t + 1 :]])
+        for t, term in enumerate(point.parameterisation.terms)
+        for other in term.elsewhere(parts[t])
+    ]
 
 
 def _best_start(
@@ -392,20 +427,27 @@ def _boundary_score(
         size = max(float(np.linalg.norm(F + CC)), np.finfo(np.float64).tiny)
         here = term.covariance(own)
 
+        derivatives = term.derivatives(own)
         little, more = term.more_variance(own, _LITTLE), term.more_variance(own, _MORE)
         for near, far in zip(little, more, strict=True):
-            score = _relative(F, term.covariance(near) - here, size)
+            change = term.covariance(near) - here
+            tangent = np.einsum("r,rab->ab", near - own, derivatives)
+            # Where there is a first derivative the score of the bound, below, is the condition.
+            first_order = np.linalg.norm(tangent) > 0.5 * np.linalg.norm(change)
+            score = 0.0 if first_order else _relative(F, change, size)
             there = np.concatenate([*parts[:t], far, *parts[t + 1 :]])
-            if score >= _NEGATIVE and _relative(F, term.covariance(far) - here, size) < _NEGATIVE:
+            down = _relative(F, term.covariance(far) - here, size)
+            if score >= _NEGATIVE and down < _NEGATIVE:
                 trial = point_at(there)
                 tried += 1
                 if trial is not None and trial.value < point.value - _SLACK:
-                    score = _relative(F, term.covariance(far) - here, size)
-            scores.append(score)
+                    score = down
+            if not first_order or score < _NEGATIVE:
+                scores.append(score)
             if score < _NEGATIVE and score == min(scores):
                 escape = there
         inward = np.where(own <= term.lower, 1.0, np.where(own >= term.upper, -1.0, 0.0))
-        steps = [sign * step for sign, step in zip(inward, term.derivatives(own), strict=True)]
+        steps = [sign * step for sign, step in zip(inward, derivatives, strict=True)]
         scores += [_relative(F, step, size) for step in steps if step.any()]
     return (min(scores) if scores else None), escape, tried
 
