@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.optimize
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
@@ -68,6 +68,7 @@ def by_hand(structure: CovarianceStructure, parameters: Matrix) -> Matrix:
     return Sigma
 
 
+@settings(max_examples=50, deadline=None)
 @given(families())
 def test_factor_and_covariance_agree_and_moments_recover_the_parameters(
     family: tuple[CovarianceStructure, Matrix],
@@ -89,6 +90,7 @@ def test_factor_and_covariance_agree_and_moments_recover_the_parameters(
         assert_allclose(structure.canonical(flipped), parameters)
 
 
+@settings(max_examples=50, deadline=None)
 @given(families(), st.integers(0, 1000))
 def test_derivatives_of_the_families(family: tuple[CovarianceStructure, Matrix], seed: int) -> None:
     structure, parameters = family
@@ -107,6 +109,7 @@ def test_derivatives_of_the_families(family: tuple[CovarianceStructure, Matrix],
         assert_allclose(hessian[r], (up - down) / 2e-5, atol=1e-5)
 
 
+@settings(max_examples=50, deadline=None)
 @given(families())
 def test_variance_directions_span_the_tangent_space(
     family: tuple[CovarianceStructure, Matrix],
@@ -118,6 +121,7 @@ def test_variance_directions_span_the_tangent_space(
     assert np.linalg.matrix_rank(both, 1e-9) == np.linalg.matrix_rank(span, 1e-9)
 
 
+@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 6))
 def test_bounded_step_keeps_within_ball_and_box_and_goes_down(seed: int, m: int) -> None:
     rng = np.random.default_rng(seed)
@@ -402,6 +406,16 @@ def test_answers_of_glmmTMB_and_nlme(answer: dict[str, Any]) -> None:
         assert_allclose(model.se, answer["se"], rtol=3e-4)
 
 
+def test_published_answers_of_lme4() -> None:
+    """Of lme4 2 itself: its issue 940 (``ar1``) and pull request 910 (``diag``), both by ML."""
+    data = me.load_dataset("sleepstudy")
+    ar1 = me.lmer("Reaction ~ factor(Days) + ar1(0 + factor(Days) | Subject)", data, reml=False)
+    sd, correlation, sigma = ar1.covariance_parameters
+    assert_allclose([sd / sigma, correlation], [3.1651148, 0.8802567], rtol=2e-5)
+    diag = me.lmer("Reaction ~ Days + diag(Days | Subject)", data, reml=False)
+    assert_allclose(np.diag(diag.varcorr["Subject"]), [584.2657, 33.63265], rtol=1e-4)
+
+
 # --- inference ------------------------------------------------------------------------------
 
 
@@ -567,6 +581,33 @@ def test_a_start_without_variance_is_left() -> None:
     assert far.criterion == pytest.approx(best.criterion, abs=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("formula", "seed", "n_id", "k"),
+    [("y ~ x + cs(0 + week | id)", 104, 14, 5), ("y ~ x + cs(0 + week | id)", 108, 17, 5)],
+)
+def test_minima_at_the_boundary_are_left(formula: str, seed: int, n_id: int, k: int) -> None:
+    """Hardly any variance between persons: some minimum with variances of zero is near."""
+    data = simulated(seed, n_id=n_id, k=k)
+    data["y"] = data["x"] + np.random.default_rng(seed).normal(size=len(data))
+    model = quiet(formula, data)
+    dense = Dense(model)
+    for first in (0.2, 1.0):
+        for rho in (-0.1, 0.5):
+            dense.start = [first] * k + [rho, 1.0]
+            assert model.criterion <= dense.minimum()[0] + 1e-6
+
+
+def test_a_term_that_takes_the_residual_variance() -> None:
+    data = simulated(0, n_id=40, k=5, reps=1)
+    rng = np.random.default_rng(0)
+    lag = np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
+    effects = rng.normal(size=(40, 5)) @ np.linalg.cholesky(0.5**lag).T
+    data["y"] = effects[data["id"].str[1:].astype(int), data["t"].astype(int)]
+    with pytest.warns(me.ConvergenceWarning, match="next to nothing: every row has its own effect"):
+        model = me.lmer("y ~ x + ar1(0 + week | id)", data)
+    assert model.covariance_parameters["cor|id"] == pytest.approx(0.5, abs=0.1)
+
+
 def test_evaluations_run_out_with_a_warning() -> None:
     with pytest.warns(me.ConvergenceWarning, match="evaluations"):
         me.lmer("y ~ x + cs(0 + week | id)", simulated(10), control=me.Control(max_evaluations=2))
@@ -588,7 +629,7 @@ def test_each_structure_stays_with_its_grouping_factor() -> None:
 
 
 def test_one_row_for_each_effect_is_enough_for_an_autoregression() -> None:
-    data = simulated(12, n_id=40, k=5, reps=1)
+    data = simulated(13, n_id=40, k=5, reps=1)
     model = me.lmer("y ~ x + ar1(0 + week | id)", data)
     assert model.varcorr.corr("id").iloc[0, 1] > 0.2
     assert model.criterion <= Dense(model).minimum()[0] + 1e-6
@@ -614,6 +655,8 @@ def test_refit_update_and_the_rest_of_the_model() -> None:
     assert model.leverage().between(0, 1).all()
     V = me.marginal_covariance(model.formula, data, G=model.varcorr)
     assert_allclose(V.dense(), model.V.dense(), atol=1e-10)
+    with pytest.raises(me.ModelError, match="not of the structure `ar1`"):
+        me.marginal_covariance(model.formula, data, G={"id": np.diag([1.0, 2, 3, 4])}, sigma=1.0)
     assert model.glance()["AIC"].iloc[0] == pytest.approx(model.criterion + 2 * 5)
     assert len(model.getme("theta")) == 10
 

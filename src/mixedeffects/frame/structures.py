@@ -11,7 +11,7 @@ from mixedeffects.formula import Bar
 from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.model_frame import RandomTerm
 
-__all__ = ["check_replication", "check_structure_columns"]
+__all__ = ["check_replication", "check_structure_columns", "one_row_each"]
 
 
 def check_structure_columns(bar: Bar, encoder: DesignEncoder) -> None:
@@ -71,7 +71,7 @@ def check_replication(terms: Sequence[RandomTerm]) -> None:
         Naming the term and what to write.
     """
     for term in terms:
-        if term.structure == "us" or _has_replicates(term):
+        if term.structure == "us" or not one_row_each(term):
             continue
         k = term.n_columns
         names = f"`{term.columns[0]}` to `{term.columns[-1]}`"
@@ -94,14 +94,14 @@ def check_replication(terms: Sequence[RandomTerm]) -> None:
             )
 
 
-def _has_replicates(term: RandomTerm) -> bool:
-    """Whether two rows share an effect, or some row is more than the effect of one column."""
+def one_row_each(term: RandomTerm) -> bool:
+    """Whether every row has an effect of its own: a factor's columns, no two rows in a cell."""
     z = term.z
     if term.n_columns < 2 or term.n_columns * term.n_levels < len(z):
-        return True
+        return False
     column = np.argmax(z != 0.0, axis=1)
     rows = np.arange(len(z))
     if np.count_nonzero(z) != len(z) or (z[rows, column] != 1.0).any():
-        return True
+        return False
     cell = term.codes.astype(np.int64) * term.n_columns + column
-    return len(np.unique(cell)) < len(cell)
+    return len(np.unique(cell)) == len(cell)
