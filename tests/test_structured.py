@@ -16,6 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 import mixedeffects as me
+from mixedeffects.engine import structured, subsample
 from mixedeffects.engine.structured import (
     StructuredModel,
     StructuredPoint,
@@ -324,6 +325,41 @@ def test_information_along_directions_is_a_part_of_all_information() -> None:
             offset += k * (k + 1) // 2
         L = np.array(rows)
         assert_allclose(model.information, L @ evaluation.information @ L.T, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "formula", ["y ~ x + ar1(0 + week | id)", "y ~ x + (1 | id) + cs(0 + week | room)"]
+)
+def test_many_columns_give_the_same_fit(formula: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then information is computed along the structure alone, the start's included."""
+    data = simulated(2)
+    usual = me.lmer(formula, data)
+    monkeypatch.setattr(structured, "_MANY_COLUMNS", 0)
+    along = me.lmer(formula, data)
+    assert along.optimum.evaluations == usual.optimum.evaluations
+    assert_allclose(along.optimum.path, usual.optimum.path, rtol=1e-10)
+    assert_allclose(along.theta, usual.theta, atol=1e-7)
+
+
+def test_a_start_from_the_rows_that_are_nearly_nested(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = simulated(2, n_id=30, k=4, reps=4)
+    usual_room = data["id"].str[1:].astype(int) % 6
+    stray = np.random.default_rng(0).random(len(data)) < 0.1
+    data["room"] = np.where(stray, data["room"], "r" + usual_room.astype(str))
+    usual = me.lmer("y ~ x + ar1(0 + week | id) + (1 | room)", data)
+    starts = []
+
+    def spy(*arguments: Any) -> Any:
+        starts.append(original(*arguments))
+        return starts[-1]
+
+    original = subsample.subsample_start
+    monkeypatch.setattr(subsample, "_LARGE_CORE", 0)
+    monkeypatch.setattr(subsample, "_CHEAPER", 1.0)
+    monkeypatch.setattr("mixedeffects.model.subsample_start", spy)
+    model = me.lmer("y ~ x + ar1(0 + week | id) + (1 | room)", data)
+    assert len(starts[0]) == 2
+    assert model.criterion == pytest.approx(usual.criterion, abs=1e-8)
 
 
 # --- the same model written in two ways ---------------------------------------------------

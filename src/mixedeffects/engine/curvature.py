@@ -232,7 +232,7 @@ def structured_curvature(A: CrossProducts, optimum: Optimum, reml: bool) -> Curv
     free = np.flatnonzero(~p.fixed(eta))
 
     def gradient_at(value: Matrix) -> Matrix:
-        there = evaluate(A, p.factors(value), reml)
+        there = evaluate(A, p.factors(value), reml, few_directions=True)
         # dD/dSigma at the optimum's sigma: B - cc / sigma^2, and F has its own sigma^2.
         F = [
             score + (1.0 - there.sigma2 / here.sigma2) * CC

@@ -176,9 +176,15 @@ class LocalModel:
         )
 
 
-def evaluate(A: CrossProducts, T: Sequence[Matrix], reml: bool) -> Evaluation:
-    """Factorise at T and differentiate: one selected inverse whatever the number of parameters."""
-    if len(A.chain) == 1 and not A.rest:
+def evaluate(
+    A: CrossProducts, T: Sequence[Matrix], reml: bool, few_directions: bool = False
+) -> Evaluation:
+    """Factorise at T and differentiate: one selected inverse whatever the number of parameters.
+
+    With ``few_directions`` the information in all entries of Sigma, of which there are very many
+    for terms with many columns, is not computed along the way.
+    """
+    if len(A.chain) == 1 and not A.rest and not few_directions:
         return _evaluate_single_factor(A, T, reml)
     factorisation = Factorisation(A, T)
     inverse = factorisation.selected_inverse(with_fixed=reml)

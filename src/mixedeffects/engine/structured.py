@@ -35,6 +35,8 @@ Matrix = NDArray[np.float64]
 
 #: Directions of the tangent space below this, relative to the largest, are none.
 _FLAT = 1e-10
+#: Columns on one factor from which information is only computed along the structure.
+_MANY_COLUMNS = 8
 #: Newton steps on the model before the deviance is computed again.
 _MODEL_STEPS = 25
 #: Decreases of the model that are lost in its rounding.
@@ -48,6 +50,11 @@ _LITTLE, _MORE = 1e-4, 0.1
 _SLACK = 1e-8
 
 
+def _has_many_columns(A: CrossProducts) -> bool:
+    """Whether a structure has far fewer directions than its covariance has entries."""
+    return max(factor.k for factor in A.factors) > _MANY_COLUMNS
+
+
 class StructuredPoint:
     """One evaluation, as the trust region wants it."""
 
@@ -57,7 +64,7 @@ class StructuredPoint:
         self.parameterisation = parameterisation
         self.eta = eta
         self.T = parameterisation.factors(eta)
-        self.evaluation = evaluate(A, self.T, reml)
+        self.evaluation = evaluate(A, self.T, reml, _has_many_columns(A))
         self.value = self.evaluation.deviance
         self.gradient = parameterisation.gradient(eta, self.evaluation.score)
 
@@ -377,7 +384,7 @@ def _best_start(
     control: Control,
 ) -> tuple[Matrix, int]:
     """Moment estimates, with the correlations that do best, one term after another."""
-    factors = starting_factors(A, reml)
+    factors = starting_factors(A, reml, _has_many_columns(A))
     evaluations = 1
     pairs = zip(parameterisation.terms, factors, strict=True)
     candidates = [term.starts(T) for term, T in pairs]
