@@ -815,3 +815,73 @@ def test_find_structured_optimum_needs_no_start() -> None:
     assert p is not None
     optimum = find_structured_optimum(model._A, True, p)
     assert_allclose(optimum.eta, model.optimum.eta)
+
+
+# --- what follows a fit ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def repeated() -> pd.DataFrame:
+    """30 groups, two times of four rows each."""
+    rng = np.random.default_rng(3)
+    g, f = np.repeat(np.arange(30), 8), np.tile(np.repeat(np.arange(2), 4), 30)
+    effects = rng.standard_normal((30, 2)) @ np.array([[1.5, 0.9], [0.0, 0.8]])
+    x = rng.standard_normal(240)
+    y = 1.0 + 0.5 * x + effects[g, f] + rng.standard_normal(240)
+    return pd.DataFrame({"y": y, "x": x, "g": g.astype(str), "f": pd.Categorical(f.astype(str))})
+
+
+def test_bootstrap_refits_keep_the_structure(repeated: pd.DataFrame) -> None:
+    m = me.lmer("y ~ x + ar1(0 + f | g)", repeated)
+    boot = m.bootstrap(6, seed=2)
+    assert list(boot.draws) == ["sd|g", "cor|g", "sigma", "(Intercept)", "x"]
+    for i, name in enumerate(m.simulate(6, seed=2)):
+        again = m.refit(m.simulate(6, seed=2)[name])
+        np.testing.assert_allclose(
+            boot.draws.iloc[i, :3], again.covariance_parameters, rtol=1e-5, atol=1e-8
+        )
+        np.testing.assert_allclose(boot.draws.iloc[i, 3:], again.fixef, rtol=1e-6)
+        assert boot.criterion[i] == pytest.approx(again.criterion, abs=1e-7)
+
+
+def test_wald_intervals_are_those_of_the_same_model_written_freely(repeated: pd.DataFrame) -> None:
+    free = me.lmer("y ~ x + (0 + f | g)", repeated).confint()
+    cs = me.lmer("y ~ x + cs(0 + f | g)", repeated).confint()
+    pairs = {
+        "sd_f0|g": "sd_f0|g",
+        "sd_f1|g": "sd_f1|g",
+        "cor|g": "cor_f1.f0|g",
+        "sigma": "sigma",
+        "x": "x",
+    }
+    for own, ordinary in pairs.items():
+        np.testing.assert_allclose(cs.loc[own], free.loc[ordinary], rtol=2e-4)
+    split = me.lmer("y ~ x + (1 | g) + (0 + x | g)", repeated).confint()
+    diag = me.lmer("y ~ x + diag(1 + x | g)", repeated).confint()
+    np.testing.assert_allclose(diag.loc["sd_(Intercept)|g"], split.iloc[0], rtol=2e-4)
+
+
+def test_influence_and_tidy_list_the_parameters_of_the_structure(repeated: pd.DataFrame) -> None:
+    m = me.lmer("y ~ x + cs(0 + f | g, hom = TRUE)", repeated)
+    refitted = m.influence("g", refit=True)
+    assert list(refitted.variance_parameters) == ["sd|g", "cor|g", "sigma"]
+    subset = me.lmer(m.formula, repeated[repeated["g"] != "4"])
+    np.testing.assert_allclose(
+        refitted.variance_parameters.loc["4"], subset.covariance_parameters, rtol=1e-4
+    )
+    tidy = m.tidy("ran_pars")
+    assert tidy["term"].tolist() == ["sd", "cor", "sd__Observation"]
+    np.testing.assert_allclose(tidy["estimate"], m.covariance_parameters)
+
+
+def test_a_structured_term_is_taken_out_whole(repeated: pd.DataFrame) -> None:
+    m = me.lmer("y ~ x + ar1(0 + f | g)", repeated)
+    table = m.ranova().to_frame()
+    assert table["Df"].tolist()[1:] == [2.0]
+    assert table.index[1] == "ar1(0 + f | g)"
+
+
+def test_profiles_are_refused_with_the_alternatives(repeated: pd.DataFrame) -> None:
+    m = me.lmer("y ~ x + cs(0 + f | g)", repeated)
+    with pytest.raises(me.ModelError, match=r"Profiles are not available .* in g; confint\(method"):
+        m.profile()
