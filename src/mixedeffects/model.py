@@ -863,6 +863,49 @@ class LinearMixedModel:
 
         return variogram(self, distance, by, kind, bins, max_pairs)
 
+    def plot(self, kind: str = "panel", *, ax: Any = None, **options: Any) -> Any:
+        """Diagnostic pictures of the fit.
+
+        Parameters
+        ----------
+        kind : {"panel", "residuals", "scale", "qq", "groups", "leverage", "caterpillar", \
+"ranef_qq", "ranef_pairs"}
+            ``panel``: six pictures together; ``residuals``: against fitted values or a variable;
+            ``scale``: root of absolute residuals against fitted values; ``qq``: normal quantiles of
+            residuals with a band; ``groups``: residuals of the levels with the largest ones;
+            ``leverage``: residuals against leverages; ``caterpillar``: conditional modes with
+            intervals; ``ranef_qq``: their normal quantiles; ``ranef_pairs``: pairs of them with the
+            ellipse of their covariance.
+        ax : matplotlib Axes or several, optional
+            Where to draw; by default a new figure.
+        **options
+            Those of the function of the same name in `mixedeffects.plot`.
+
+        Returns
+        -------
+        matplotlib Axes, or an array of them
+            An array if there are several pictures.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ModelError
+            If the picture or an option is not known, or has a value that it cannot have.
+
+        Examples
+        --------
+        >>> from matplotlib.figure import Figure
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> ax = m.plot("qq", resid="studentized", ax=Figure().subplots())
+        >>> ax.get_ylabel()
+        'studentized residual'
+        """
+        from mixedeffects.display.diagnostics import draw
+
+        return draw(self, kind, ax, options)
+
     # --- inference -----------------------------------------------------------------------
 
     def vcov(self, kind: str = "model", cluster: Any = None) -> pd.DataFrame:
