@@ -69,9 +69,8 @@ def _ranef_quantiles(model: LinearMixedModel, ax: Any) -> Any:
     group, column = ranef_plots.factor_with_variance(model)
     name = model.ranef()[group].columns[column]
     ranef_plots.draw_ranef_quantiles(model, group, [column], 0.95, "simultaneous", [ax])
-    drawn = ax.get_ylabel() != ""
     title = f"Normal quantiles of {short(group)}: {short(name, 16)}"
-    ax.set_title(f"{title}\n" if drawn else title, loc="left", fontsize=10)
+    ax.set_title(f"{title}\n", loc="left", fontsize=10)
     return ax
 
 

@@ -67,7 +67,7 @@ def normal_band(
     >>> import numpy as np
     >>> lower, upper = normal_band(np.array([1, 10]), 10, 0.95, False)
     >>> lower.round(2), upper.round(2)
-    (array([-2.8 ,  0.5 ]), array([-0.5 ,  2.8 ]))
+    (array([-2.8,  0.5]), array([-0.5,  2.8]))
     """
     eta = local_level(n, level) if simultaneous else 1.0 - level
     # The upper limit by symmetry: near one a probability has too few digits.

@@ -47,18 +47,18 @@ def one_axes(ax: Any, size: tuple[float, float] = (5.6, 4.0)) -> Any:
     return plt.subplots(figsize=size, layout="constrained")[1]
 
 
-def draw_cloud(ax: Any, x: Matrix, y: Matrix) -> str | None:
-    """Draw the points and say how, where it is not one mark for each."""
+def draw_cloud(ax: Any, x: Matrix, y: Matrix, what: str = "rows") -> str:
+    """Draw the points and say how many there are, and how, where it is not one mark for each."""
     if len(x) > MANY_POINTS:
         from matplotlib.colors import LinearSegmentedColormap
 
         shades = LinearSegmentedColormap.from_list("counts", ["#cfe1f0", EMPIRICAL, "#053061"])
         ax.hexbin(x, y, gridsize=(64, 40), bins="log", mincnt=1, cmap=shades, linewidths=0.1)
-        return f"{len(x):,} rows, counted in hexagons (logarithmic shades)"
+        return f"{len(x):,} {what} in hexagons of logarithmic shade"
     opacity = float(np.clip(30.0 / np.sqrt(max(len(x), 1)), 0.25, 0.8))
     size = float(np.clip(400.0 / np.sqrt(max(len(x), 1)), 4.0, 22.0))
     ax.scatter(x, y, s=size, color=EMPIRICAL, alpha=opacity, linewidths=0)
-    return None
+    return f"{len(x):,} {what}"
 
 
 def draw_smooth(ax: Any, x: Matrix, y: Matrix) -> None:
@@ -70,6 +70,8 @@ def draw_smooth(ax: Any, x: Matrix, y: Matrix) -> None:
 
 def name_points(ax: Any, x: Matrix, y: Matrix, labels: Any, worst: NDArray[np.intp]) -> None:
     """Write labels beside a few points, on the side where there is more room."""
+    from matplotlib.patheffects import withStroke
+
     middle = 0.5 * sum(ax.get_xlim())
     for i in worst:
         left = x[i] > middle
@@ -81,15 +83,19 @@ def name_points(ax: Any, x: Matrix, y: Matrix, labels: Any, worst: NDArray[np.in
             ha="right" if left else "left",
             va="center",
             fontsize=7.5,
-            color=FAINT,
+            color="#3d3d3d",
+            path_effects=[withStroke(linewidth=2.0, foreground="white")],
         )
 
 
-def finish(ax: Any, title: str, xlabel: str, ylabel: str, note: str | None = None) -> Any:
+def finish(ax: Any, title: str, xlabel: str, ylabel: str, note: str = "") -> Any:
     """Title, a smaller line below it, labels of the axes."""
-    ax.set_title(title if note is None else f"{title}\n", loc="left", fontsize=10)
-    if note is not None:
-        ax.text(0.0, 1.02, note, transform=ax.transAxes, fontsize=7.5, color=FAINT)
+    # The empty line also keeps pictures side by side level where one of them has no note.
+    ax.set_title(f"{title}\n", loc="left", fontsize=10)
+    if note:
+        text = ax.text(0.0, 1.02, note, transform=ax.transAxes, fontsize=7.5, color=FAINT)
+        # Axes are not made narrower for it.
+        text.set_in_layout(False)
     ax.set_xlabel(xlabel, fontsize=9)
     ax.set_ylabel(ylabel, fontsize=9)
     ax.tick_params(labelsize=8)

@@ -43,8 +43,8 @@ Matrix = NDArray[np.float64]
 #: Up to so many levels are named.
 _NAMED = 60
 #: From so many levels on there are more intervals than the picture has lines of pixels.
-_BINNED = 2500
-_BINS = 600
+_BINNED = 250
+_BINS = 400
 #: Contribution of an effect to the variance of the response, relative to the residual variance,
 #: below which it has none.
 _NO_VARIANCE = 1e-9
@@ -63,8 +63,9 @@ def caterpillar(
 
     The intervals are those of the normal distribution with the conditional variance, beta and
     theta taken as known: 1.96 conditional standard deviations to either side for 95 %. Those that
-    leave out zero are darker. Above 60 levels their names are left out; from 2,500 on successive
-    levels are averaged.
+    leave out zero are darker. Up to 60 levels are named, in the same order on all axes; beyond
+    that each effect has its own order. From 250 levels on the intervals merge into a band, which
+    averages successive ones where there are more than 400.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def caterpillar(
         Which effects; by default all. Each has axes of its own.
     sort : str, optional
         The effect by whose modes the levels of all axes are sorted; by default the first drawn
-        that has a variance.
+        that has a variance, or each its own above 60 levels.
     level : float
         Probability of the intervals.
     ax : matplotlib Axes or several, optional
@@ -106,7 +107,7 @@ def caterpillar(
     >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
     >>> axes = me.plot.caterpillar(m, ax=Figure().subplots(1, 2))
     >>> [label.get_text() for label in axes[0].get_yticklabels()][:3]
-    ['309', '335', '310']
+    ['309', '310', '370']
     """
     check_level(level)
     group = find_factor(model.frame.terms, by).group if by is not None else _first_group(model)
@@ -116,28 +117,29 @@ def caterpillar(
     shown = _chosen_columns(names, columns, group)
     variances = _variances(model, group)
     sorted_by = _sorting_column(names, shown, sort, group, variances)
-    order = np.argsort(modes.to_numpy()[:, sorted_by], kind="stable")
+    named = len(modes) <= _NAMED
     half = scipy.stats.norm.ppf(0.5 + level / 2.0)
     sd = np.sqrt(np.maximum(np.einsum("ikk->ik", effects.cond_var[group]), 0.0))
-    height = 4.2 if len(modes) > _NAMED else max(2.2, 0.165 * len(modes) + 0.9)
+    height = 4.2 if not named else max(2.2, 0.165 * len(modes) + 0.9)
     axes, _ = axes_for(len(shown), ax, (4.0, height))
     for number, (column, each) in enumerate(zip(shown, axes, strict=True)):
+        by_column = sorted_by if named or sort is not None else column
+        order = np.argsort(modes.to_numpy()[:, by_column], kind="stable")
         values, spread = modes.to_numpy()[order, column], half * sd[order, column]
-        note = f"{100 * level:g} % intervals, {len(modes):,} levels"
+        note = f"{100 * level:g} % intervals of {len(modes):,} levels"
         if len(values) >= _BINNED:
             note += _draw_binned(each, values, spread)
         else:
             _draw_intervals(each, values, spread)
-        each.axvline(0.0, color=FAINT, linewidth=0.8, zorder=0)
+        each.axvline(0.0, color=FAINT, linewidth=0.8, zorder=1.5)
         each.set_ylim(-1.0, len(modes))
         if variances[column] == 0.0:
             note = "no variance is estimated, so all modes are zero"
         finish(each, f"{short(group)}: {short(names[column])}", "conditional mode", "", note)
-        named = len(modes) <= _NAMED and number == 0
-        labels = [short(modes.index[i], 18) for i in order] if named else []
+        labels = [short(modes.index[i], 18) for i in order] if named and number == 0 else []
         each.set_yticks(range(len(labels)), labels)
         each.tick_params(axis="y", labelsize=7 if len(modes) > 12 else 8)
-        if not named:
+        if not labels:
             each.spines["left"].set_visible(False)
     return axes[0] if len(axes) == 1 else np.array(axes)
 
@@ -308,7 +310,7 @@ def ranef_pairs(
     circle = radius * np.vstack([np.cos(angle), np.sin(angle)])
     for (i, j), each in zip(pairs, axes, strict=True):
         x, y = modes.to_numpy()[:, i], modes.to_numpy()[:, j]
-        counted = draw_cloud(each, x, y)
+        counted = draw_cloud(each, x, y, "levels")
         values, vectors = np.linalg.eigh(G[np.ix_([i, j], [i, j])])
         line = (vectors * np.sqrt(np.maximum(values, 0.0))) @ circle
         each.plot(line[0], line[1], color=IMPLIED, linewidth=1.3)
@@ -317,9 +319,7 @@ def ranef_pairs(
         if len(modes) <= 30:
             distance = _distance(np.vstack([x, y]), values, vectors)
             name_points(each, x, y, modes.index, np.argsort(-distance, kind="stable")[:3])
-        note = f"ellipse with {100 * level:g} % of the effects"
-        if counted is not None:
-            note += f"; {len(modes):,} levels counted in hexagons"
+        note = f"{counted}; ellipse: {100 * level:g} %"
         finish(each, short(group), short(names[i]), short(names[j]), note)
     return axes[0] if len(axes) == 1 else np.array(axes)
 
@@ -401,14 +401,14 @@ def _draw_intervals(ax: Any, values: Matrix, spread: Matrix) -> None:
 
 def _draw_binned(ax: Any, values: Matrix, spread: Matrix) -> str:
     """Averages over successive levels: a band of intervals and a line of modes."""
-    starts = np.arange(_BINS) * len(values) // _BINS
+    bins = min(_BINS, len(values))
+    starts = np.arange(bins) * len(values) // bins
     count = np.diff(np.append(starts, len(values)))
     middle, half = np.add.reduceat(values, starts) / count, np.add.reduceat(spread, starts) / count
     places = starts + 0.5 * (count - 1)
     ax.fill_betweenx(places, middle - half, middle + half, color="#cfe1f0", linewidth=0)
     ax.plot(middle, places, color=EMPIRICAL, linewidth=1.2)
-    away = int(np.count_nonzero(np.abs(values) > spread))
-    return f", averaged by {int(count.max())}; {away:,} leave out zero"
+    return f", averaged by {int(count.max())}" if count.max() > 1 else ""
 
 
 def _distance(points: Matrix, values: Matrix, vectors: Matrix) -> Matrix:

@@ -9,7 +9,7 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.covariance.groups import ConnectedBlocks, find_factor, rows_of_levels
+from mixedeffects.covariance.groups import ConnectedBlocks, find_factor
 from mixedeffects.display.normal_bands import normal_band, plotting_positions, shown_ranks
 from mixedeffects.display.points import (
     EMPIRICAL,
@@ -98,9 +98,11 @@ def residuals(
     ax.axhline(0.0, color=FAINT, linewidth=0.8, zorder=0)
     counted = draw_cloud(ax, x, r)
     draw_smooth(ax, x, r)
+    # A sentence on rows that cannot be drawn comes first: nothing is left out silently.
+    note += counted
     title = f"Residuals against {'fitted values' if against is None else short(against)}"
     xlabel = "fitted value" if against is None else short(against, 40)
-    return finish(ax, title, xlabel, f"{resid} residual", note or counted)
+    return finish(ax, title, xlabel, f"{resid} residual", note)
 
 
 def scale(model: LinearMixedModel, *, resid: str = "scaled", ax: Any = None) -> Any:
@@ -138,9 +140,8 @@ def scale(model: LinearMixedModel, *, resid: str = "scaled", ax: Any = None) -> 
     counted = draw_cloud(ax, x, r)
     draw_smooth(ax, x, r)
     ax.set_ylim(bottom=0.0)
-    return finish(
-        ax, "Scale against location", "fitted value", f"root of |{resid} residual|", note or counted
-    )
+    note += counted
+    return finish(ax, "Scale against location", "fitted value", f"root of |{resid} residual|", note)
 
 
 def qq(
@@ -240,11 +241,11 @@ def draw_quantiles(
     ranks = shown_ranks(n)
     theory = scipy.stats.norm.ppf(plotting_positions(ranks, n))
     centre, sd = (0.0, 1.0) if standard else (float(np.mean(values)), float(np.std(values)))
-    note = None
+    note = f"{n:,} values"
     if band is not None:
         lower, upper = normal_band(ranks, n, level, band == "simultaneous")
         ax.fill_between(theory, centre + sd * lower, centre + sd * upper, color="#e3e3e3", lw=0)
-        note = f"{100 * level:g} % band, {band}, of {n:,} independent normal values"
+        note = f"{100 * level:g} % {band} band of {n:,} normal values"
     ends = theory[[0, -1]]
     ax.plot(ends, centre + sd * ends, color=IMPLIED, linewidth=1.2)
     size = float(np.clip(300.0 / np.sqrt(n), 4.0, 20.0))
@@ -307,10 +308,11 @@ def groups(
     r = model.resid(resid).to_numpy()
     order = _worst_levels(term.codes, term.n_levels, r)[:most][::-1]
     ax = one_axes(ax, (5.6, max(2.4, 0.22 * len(order) + 1.0)))
-    rows = rows_of_levels(term.codes, term.n_levels)
+    by_level = np.argsort(term.codes, kind="stable")
+    starts = np.searchsorted(term.codes[by_level], np.arange(term.n_levels + 1))
     ax.axvline(0.0, color=FAINT, linewidth=0.8, zorder=0)
     for place, level in enumerate(order):
-        values = r[rows[level]]
+        values = r[by_level[starts[level] : starts[level + 1]]]
         values = values[np.isfinite(values)]
         if len(values) >= _BOXED:
             _draw_box(ax, values, place)
@@ -319,7 +321,8 @@ def groups(
     ax.set_yticks(range(len(order)), [short(term.levels[level], 18) for level in order])
     ax.set_ylim(-0.7, len(order) - 0.3)
     few = term.n_levels <= most
-    note = None if few else f"the {len(order)} of {term.n_levels:,} levels with the largest ones"
+    note = f"{'' if few else f'the {len(order)} of '}{term.n_levels:,} levels"
+    note += ", the largest on top" if few else " where they are largest"
     title = f"Residuals by {short(term.group, 32)}"
     finish(ax, title, f"{resid} residual", "", note)
     if len(order) > 12:
@@ -363,7 +366,7 @@ def leverage(
     >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
     >>> ax = me.plot.leverage(m, ax=Figure().subplots())
     >>> sorted(text.get_text() for text in ax.texts)
-    ['56', '59', '7']
+    ['180 rows', '56', '59', '7']
     """
     h = model.leverage(kind).to_numpy()
     r = model.resid(resid).to_numpy()
@@ -376,7 +379,7 @@ def leverage(
     name_points(ax, x, y, labels, np.argsort(-pull, kind="stable")[:3])
     what = {"total": "leverage", "fixed": "leverage of the fixed part"}
     xlabel = what.get(kind, f"leverage of the {kind} part")
-    return finish(ax, "Residuals against leverage", xlabel, f"{resid} residual", note or counted)
+    return finish(ax, "Residuals against leverage", xlabel, f"{resid} residual", note + counted)
 
 
 def affordable_whitening(model: LinearMixedModel) -> str:
@@ -450,14 +453,14 @@ def _worst_levels(codes: NDArray[np.int32], n_levels: int, r: Matrix) -> NDArray
     return np.argsort(-z, kind="stable")
 
 
-def _finite(x: Matrix, r: Matrix) -> tuple[Matrix, Matrix, str | None]:
+def _finite(x: Matrix, r: Matrix) -> tuple[Matrix, Matrix, str]:
     """Rows that have both numbers, and a sentence if some have not."""
     known = np.isfinite(x) & np.isfinite(r)
     left_out = len(known) - int(known.sum())
     if not left_out:
-        return x, r, None
+        return x, r, ""
     rows = "row has" if left_out == 1 else "rows have"
-    return x[known], r[known], f"{left_out:,} {rows} leverage one and no such residual"
+    return x[known], r[known], f"{left_out:,} {rows} leverage one and no residual; "
 
 
 def _variable(model: LinearMixedModel, name: str) -> Matrix:
