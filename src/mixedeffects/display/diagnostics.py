@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def panel(model: LinearMixedModel, *, ax: Any = None) -> Any:
     """
     axes, _ = axes_for(len(PANEL), ax, (4.2, 3.6))
     for each, picture in zip(axes, PANEL.values(), strict=True):
-        picture(model, each)
+        picture(model, ax=each)
     return np.array(axes)
 
 
@@ -80,13 +81,13 @@ def _leverage(model: LinearMixedModel, ax: Any) -> Any:
     return residual_plots.leverage(model, kind="fixed", resid="scaled", ax=ax)
 
 
-#: The pictures of the panel by name, each a function of model and axes.
-PANEL: dict[str, Callable[[Any, Any], Any]] = {
-    "residuals": lambda model, ax: residual_plots.residuals(model, ax=ax),
-    "scale": lambda model, ax: residual_plots.scale(model, ax=ax),
-    "qq": lambda model, ax: residual_plots.qq(model, ax=ax),
+#: The pictures of the panel by name, each a function of the model and `ax`.
+PANEL: dict[str, Callable[..., Any]] = {
+    "residuals": residual_plots.residuals,
+    "scale": residual_plots.scale,
+    "qq": residual_plots.qq,
     "ranef_qq": _ranef_quantiles,
-    "groups": lambda model, ax: residual_plots.groups(model, most=15, ax=ax),
+    "groups": partial(residual_plots.groups, most=15),
     "leverage": _leverage,
 }
 

@@ -18,7 +18,7 @@ from mixedeffects.inference.variance import FixedEffectsVariance, fixed_effects_
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
 
-__all__ = ["WaldTest", "anova_table", "wald_test"]
+__all__ = ["WaldTest", "anova_table", "term_tests", "wald_test"]
 
 Matrix = NDArray[np.float64]
 
@@ -130,9 +130,13 @@ def anova_table(model: LinearMixedModel, kind: Any, ddf: str) -> pd.DataFrame:
     names = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
     if isinstance(kind, bool) or not isinstance(kind, (int, str)) or kind not in names:
         raise ModelError(f"type {kind!r} is not known; there are 1, 2, 3 (or 'I', 'II', 'III').")
-    variance = fixed_effects_variance(model, "model", ddf)
+    return term_tests(model, names[kind], fixed_effects_variance(model, "model", ddf))
+
+
+def term_tests(model: LinearMixedModel, kind: int, variance: FixedEffectsVariance) -> pd.DataFrame:
+    """F tests of the terms with any covariance matrix of the fixed effects and its df."""
     rows = {}
-    for label, L in term_contrasts(model.frame, names[kind]).items():
+    for label, L in term_contrasts(model.frame, kind).items():
         row = (np.nan,) * 6
         if len(L):
             F, q, df, scaling = _f_statistic(model, L, variance)
