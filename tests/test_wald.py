@@ -140,7 +140,10 @@ def test_terms_without_columns() -> None:
         (lambda m: m.wald({"Days": 1}), "A hypothesis is the name of a term or coefficient"),
         (lambda m: m.wald([[0, np.nan]]), "not finite"),
         (lambda m: m.wald(pd.DataFrame({"day": [1.0]})), "no coefficient 'day'; there are"),
-        (lambda m: m.wald("Days", test="HT"), "test 'HT' is not known; there are 'F', 'chi2'"),
+        (
+            lambda m: m.wald("Days", test="HT"),
+            "test 'HT' is not known; there are 'F'",
+        ),
         (lambda m: m.wald("Days", ddf="kenward"), "ddf 'kenward' is not known; .*'kr'"),
         (lambda m: m.wald("Days", vcov="HC3"), "vcov kind 'HC3' is not known; .*'model', 'kr'"),
         (lambda m: m.vcov("HC3"), "vcov kind 'HC3' is not known"),
@@ -180,10 +183,36 @@ def test_robust_joint_test_is_that_of_the_robust_covariance() -> None:
     ours, robust = m.wald("cltype", vcov="CR2", cluster="sch"), m.robust("CR2", cluster="sch")
     HTZ = robust.test("cltype", "HTZ")
     assert ours.statistic == pytest.approx(HTZ.statistic)
-    assert (ours.num_df, ours.den_df) == (2, pytest.approx(HTZ.df_denom))
-    assert ours.p == pytest.approx(HTZ.p_value)
+    assert (ours.num_df, ours.den_df) == (2, pytest.approx(HTZ.den_df))
+    assert ours.p == pytest.approx(HTZ.p)
+    EDF = m.wald("cltype", vcov="CR2", cluster="sch", test="EDF")
+    assert EDF.test == "EDF" and EDF.p == robust.test("cltype", "EDF").p
     one = m.wald("sxF", vcov="CR2")
     assert one.den_df == pytest.approx(robust.df["sxF"])
     assert "CR2 standard errors" in str(m.summary(vcov="CR2", cluster="sch"))
     with pytest.raises(me.ModelError, match="cluster= is for robust covariance matrices"):
         m.wald("cltype", cluster="sch")
+
+
+def test_anova_takes_every_covariance_matrix() -> None:
+    star = me.load_dataset("star_sample")
+    m = me.lmer("read ~ cltype + sx + (1 | sch/tch)", star)
+    table = m.anova(vcov="CR2", cluster="sch")
+    for term in ("cltype", "sx"):
+        joint = m.robust("CR2", cluster="sch").test(term)
+        row = table.loc[term]
+        assert row["F value"] == pytest.approx(joint.statistic)
+        assert row["DenDF"] == pytest.approx(joint.den_df)
+        assert row["Pr(>F)"] == pytest.approx(joint.p)
+    pd.testing.assert_frame_equal(m.anova(vcov="kr"), m.anova(ddf="kr"))
+    with pytest.raises(me.ModelError, match="vcov kind 'HC3' is not known"):
+        m.anova(vcov="HC3")
+
+
+def test_tidy_takes_every_covariance_matrix() -> None:
+    m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+    tidy = m.tidy("fixed", vcov="CR2", cluster="sch.cl", level=0.9).set_index("term")
+    table = m.coef_table(vcov="CR2", cluster="sch.cl", level=0.9)
+    np.testing.assert_allclose(tidy["df"], table["df"])
+    np.testing.assert_allclose(tidy[["conf_low", "conf_high"]], table[["5 %", "95 %"]])
+    assert "conf_low" not in m.tidy("fixed")

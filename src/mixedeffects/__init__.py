@@ -18,6 +18,7 @@ from mixedeffects.covariance import (
     VarCorr,
     gls,
 )
+from mixedeffects.cross_validation import CrossValidation, cross_validate
 from mixedeffects.datasets import list_datasets, load_dataset
 from mixedeffects.engine import Certificate, Control, Optimum, Progress
 from mixedeffects.errors import (
@@ -32,6 +33,7 @@ from mixedeffects.errors import (
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.model import LinearMixedModel, lmer
 from mixedeffects.planned import PlannedCovariance, marginal_covariance
+from mixedeffects.power import Power, power
 from mixedeffects.progress import Repetitions
 
 __version__ = _version("mixedeffects")
@@ -43,6 +45,7 @@ __all__ = [
     "Control",
     "ConvergenceWarning",
     "CostWarning",
+    "CrossValidation",
     "DataError",
     "FormulaError",
     "GLSResult",
@@ -54,6 +57,7 @@ __all__ = [
     "ModelError",
     "Optimum",
     "PlannedCovariance",
+    "Power",
     "Progress",
     "RandomEffectsCovariance",
     "Repetitions",
@@ -61,10 +65,12 @@ __all__ = [
     "VarCorr",
     "anova",
     "compare",
+    "cross_validate",
     "gls",
     "list_datasets",
     "lmer",
     "load_dataset",
     "marginal_covariance",
     "plot",
+    "power",
 ]

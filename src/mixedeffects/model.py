@@ -7,7 +7,7 @@ import dataclasses
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -48,13 +48,16 @@ from mixedeffects.inference.conditional import RandomEffects, conditional_modes
 from mixedeffects.inference.kenward_roger import KenwardRoger, kenward_roger
 from mixedeffects.inference.satterthwaite import Satterthwaite
 from mixedeffects.inference.variance import fixed_effects_variance
-from mixedeffects.inference.wald import WaldTest, anova_table, wald_test
+from mixedeffects.inference.wald import anova_table, wald_test
+from mixedeffects.inference.wald_result import WaldTest
 from mixedeffects.variogram import Variogram
 
 if TYPE_CHECKING:
     from mixedeffects.conditional_aic import ConditionalAIC
     from mixedeffects.inference.bootstrap import Bootstrap
     from mixedeffects.inference.cluster_robust import RobustCovariance
+    from mixedeffects.inference.marginal_means import MarginalMeans
+    from mixedeffects.influence import Influence
     from mixedeffects.ranova import RandomEffectsTests
     from mixedeffects.variance_explained import ICC, R2
 
@@ -761,6 +764,120 @@ class LinearMixedModel:
 
         return pd.Series(residuals(self, kind), index=self.frame.index, name=f"{kind} residual")
 
+    def predict(
+        self,
+        newdata: Any = None,
+        re: Any = "all",
+        interval: str | None = None,
+        level: float = 0.95,
+        new_levels: str = "error",
+        se: bool = False,
+        *,
+        ddf: str = "inf",
+        vcov: str = "model",
+        cluster: Any = None,
+        weights: Any = None,
+        offset: Any = None,
+        chunk_size: int = 100_000,
+    ) -> Any:
+        """Predictions, with standard errors and intervals.
+
+        Transforms (``poly``, ``scale``), factor levels and ``offset()`` are those of the fit.
+
+        Parameters
+        ----------
+        newdata : DataFrame or iterator of DataFrames, optional
+            pandas, polars or pyarrow table, or a mapping of names to arrays, with the columns that
+            this prediction needs: not the response, and grouping factors only if their effects are
+            in. By default the rows used in the fit.
+        re : "all", None, str or list of str
+            Random effects that the prediction conditions on. None or ``"none"``: the population
+            mean ``X beta``. Otherwise names of grouping factors or labels of terms, or a formula
+            with terms of the model such as ``"~ (1 | sch)"`` or ``"~0"``.
+        interval : {"confidence", "prediction"}, optional
+            ``"confidence"``: for ``x'beta + z'b``. ``"prediction"``: for a new observation, which
+            adds its residual variance and that of random effects not in ``re``, for these are then
+            drawn anew: with ``re=None`` a row whose groups are all new.
+        level : float
+            Probability that the interval covers.
+        new_levels : {"error", "population"}
+            What to do with levels that the fit did not see: refuse them, or predict them with
+            effects of zero whose variance counts in standard errors and intervals.
+        se : bool
+            Add the standard error of ``x'beta + z'b``; an interval comes with that of its own
+            (for ``"prediction"``, residual included).
+        ddf : {"inf", "satterthwaite", "kr", "residual"}
+            Degrees of freedom of confidence intervals of population predictions; ``"inf"`` is the
+            normal distribution, which all other intervals use. ``"kr"`` brings its covariance
+            matrix.
+        vcov, cluster
+            Covariance matrix of the fixed effects for population predictions, as for
+            `coef_table`; a robust one has its own degrees of freedom.
+        weights : float, str or array, optional
+            Prior weights of the new rows, for ``interval="prediction"``: a number, a column, or
+            one value for each row. By default one; for the rows of the fit those of the fit.
+        offset : float, str or array, optional
+            In place of the offset= of the fit, which is used again if it named a column.
+        chunk_size : int
+            Rows worked on at a time, which bounds the memory.
+
+        Returns
+        -------
+        Series, or DataFrame
+            In units of the response, of the kind given (a mapping gives pandas, a lazy frame an
+            eager one, pyarrow without an interval an array), in the order of the rows. With an
+            interval the columns ``fit``, ``se``, ``lower`` and ``upper``; with ``se`` alone
+            ``fit`` and ``se``. A row with a missing value in a column needed is NaN. An iterator
+            of frames gives a generator of results.
+
+        Raises
+        ------
+        DataError
+            If a column is missing or has the wrong type, a value is infinite, a level is not
+            known, or a column was dropped from the fit as a linear combination of others and is
+            none in the new rows.
+        ModelError
+            If an argument is not what it should be.
+
+        Notes
+        -----
+        The variance takes the estimated variance parameters as known and the fixed effects and the
+        random effects as jointly estimated: it is ``[x; z]'`` times ``sigma^2`` times the inverse
+        of the coefficient matrix of Henderson's equations times ``[x; z]``. Effects of terms left
+        out count in it as the unknowns they are.
+
+        References
+        ----------
+        Henderson, C. R. (1975). Best linear unbiased estimation and prediction under a selection
+        model. Biometrics 31, 423-447. McLean, R. A., Sanders, W. L. and Stroup, W. W. (1991). A
+        unified approach to mixed linear models. The American Statistician 45, 54-64. The fitted
+        values are those of ``predict`` in R's lme4, with ``re.form`` for ``re``.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.predict({"Days": [10, 10], "Subject": [308, 309]}).round(1)
+        0    450.3
+        1    229.5
+        Name: fit, dtype: float64
+
+        The mean of all subjects, and where a new observation of a new subject will lie:
+
+        >>> m.predict({"Days": [10]}, re=None, interval="confidence", ddf="kr").round(1)
+             fit    se  lower  upper
+        0  356.1  16.0  322.3  389.9
+        >>> m.predict({"Days": [10]}, re=None, interval="prediction").round(1)
+             fit    se  lower  upper
+        0  356.1  72.3  214.4  497.7
+        """
+        from mixedeffects.prediction import PredictionOptions, predict
+
+        options = PredictionOptions(
+            re, interval, level, new_levels, se, ddf, vcov, cluster, weights, offset, chunk_size
+        )
+        return predict(self, newdata, options)
+
     def leverage(self, kind: str = "total") -> pd.Series:
         """Leverages: the diagonal of the matrix that maps the response to the fitted values.
 
@@ -801,6 +918,81 @@ class LinearMixedModel:
         from mixedeffects.leverage import leverage
 
         return pd.Series(leverage(self, kind), index=self.frame.index, name=f"{kind} leverage")
+
+    def influence(self, by: Any = None, refit: bool = False, progress: bool = False) -> Influence:
+        """Deletion diagnostics: what changes when a level of a factor, or a row, is left out.
+
+        With d the change ``beta - beta(-j)`` and C, C(-j) the covariance matrices ``vcov`` with and
+        without level j:
+
+        * ``dfbeta`` is d, ``dfbetas`` d over the standard errors without the level,
+        * ``cooks_d`` is ``d' C^-1 d / p``, ``mdffits`` is ``d' C(-j)^-1 d / p``,
+        * ``covtrace`` is ``|trace(C^-1 C(-j)) - p|``, ``covratio`` is ``det C(-j) / det C``.
+
+        Parameters
+        ----------
+        by : str or array, shape (n,), optional
+            What to leave out: the levels of a grouping factor (``"sch"``, ``"tch:sch"``) or of a
+            column of the data, or of values, one for each row; by default the single rows. V need
+            not be block-diagonal by it.
+        refit : bool
+            False: theta and sigma are held at their estimates, and ``beta(-j)`` is generalized
+            least squares on the other rows with their part of V, computed exactly without fitting
+            again. True: the model is fitted to the other rows, starting from these estimates, and
+            the change of the variance parameters is given too. Columns of X and Z stay what they
+            are. Ctrl-C ends it with the levels done so far.
+        progress : bool
+            Report the refits on standard error.
+
+        Returns
+        -------
+        Influence
+            ``to_frame()`` gives the table, ``plot()`` draws the most influential levels. A level
+            without which the model is not identified has NaN and an entry in ``notes``.
+
+        Raises
+        ------
+        DataError
+            If there is no such column, the length is wrong, or values are missing.
+        ModelError
+            If there is one level only, or no fixed effects and no refit.
+
+        Notes
+        -----
+        Single rows take about as long as `leverage`, and so do levels that cut no other level.
+        Otherwise the work for a level grows with its rows, times the number of random effects that
+        it shares with other rows, and with the cube of that number; or is one factorisation of the
+        other rows, if that is less. Large problems are divided to keep to about a gigabyte.
+
+        References
+        ----------
+        Demidenko, E. and Stukel, T. A. (2005). Influence analysis for linear mixed-effects models.
+        Statistics in Medicine 24, 893-909. Christensen, R., Pearson, L. M. and Johnson, W. (1992).
+        Case-deletion diagnostics for mixed models. Technometrics 34, 38-45. Names as in Loy, A. and
+        Hofmann, H. (2014). HLMdiag: a suite of diagnostics for hierarchical linear models in R.
+        Journal of Statistical Software 56(5).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> subjects = m.influence("Subject")
+        >>> subjects.cooks_distance.nlargest(3).round(3)
+        Subject
+        309    0.149
+        335    0.129
+        337    0.126
+        Name: cooks_d, dtype: float64
+        >>> m.influence("Subject", refit=True).variance_change.loc["332"].round(2)
+        sd_(Intercept)|Subject         -2.01
+        cor_Days.(Intercept)|Subject    0.07
+        sd_Days|Subject                -0.39
+        sigma                           3.79
+        Name: 332, dtype: float64
+        """
+        from mixedeffects.influence import influence
+
+        return influence(self, by, refit, progress)
 
     def variogram(
         self,
@@ -870,14 +1062,14 @@ class LinearMixedModel:
 
         Parameters
         ----------
-        kind : {"panel", "residuals", "scale", "qq", "groups", "leverage", "caterpillar", \
-"ranef_qq", "ranef_pairs"}
+        kind : {"panel", "residuals", "scale", "qq", "groups", "leverage", "influence", \
+"caterpillar", "ranef_qq", "ranef_pairs"}
             ``panel``: six pictures together; ``residuals``: against fitted values or a variable;
             ``scale``: root of absolute residuals against fitted values; ``qq``: normal quantiles of
             residuals with a band; ``groups``: residuals of the levels with the largest ones;
-            ``leverage``: residuals against leverages; ``caterpillar``: conditional modes with
-            intervals; ``ranef_qq``: their normal quantiles; ``ranef_pairs``: pairs of them with the
-            ellipse of their covariance.
+            ``leverage``: residuals against leverages; ``influence``: what changes when a row or
+            level is left out; ``caterpillar``: conditional modes with intervals; ``ranef_qq``: their
+            normal quantiles; ``ranef_pairs``: pairs of them with the ellipse of their covariance.
         ax : matplotlib Axes or several, optional
             Where to draw; by default a new figure.
         **options
@@ -1079,7 +1271,7 @@ class LinearMixedModel:
         hypothesis: Any,
         ddf: str = "satterthwaite",
         vcov: str = "model",
-        test: Literal["F", "chi2"] = "F",
+        test: str = "F",
         cluster: Any = None,
     ) -> WaldTest:
         """Test that fixed effects, or linear combinations of them, are all zero.
@@ -1092,8 +1284,9 @@ class LinearMixedModel:
         ddf, vcov
             As for `coef_table`. Satterthwaite's joint test is Fai and Cornelius's, Kenward-Roger's
             scales the statistic, and so does that of a robust covariance matrix, HTZ.
-        test : {"F", "chi2"}
-            F test, or chi-squared test without degrees of freedom.
+        test : {"F", "chi2"} or a robust test
+            F test, or chi-squared test without degrees of freedom; with a cluster-robust ``vcov``
+            also the tests of `RobustCovariance.test`, such as ``"HTZ"``, which is its F test.
         cluster
             For the robust kinds, as for `robust`.
 
@@ -1128,7 +1321,185 @@ class LinearMixedModel:
         """
         return wald_test(self, hypothesis, ddf, vcov, test, cluster)
 
-    def anova(self, type: int | str = 3, ddf: str = "satterthwaite") -> pd.DataFrame:
+    def contrast(
+        self,
+        hypothesis: Any,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        level: float = 0.95,
+    ) -> pd.DataFrame:
+        """Estimate and test linear combinations of the fixed effects, each by itself.
+
+        Parameters
+        ----------
+        hypothesis : str, list of str, array or DataFrame of shape (r, p), or mapping
+            As for `wald`; or a mapping of labels to contrasts, each a mapping of names of
+            coefficients to numbers, or a vector of p numbers. The contrasts may depend on each
+            other.
+        ddf, vcov, cluster, level
+            As for `coef_table`.
+
+        Returns
+        -------
+        DataFrame, one row per contrast
+            Columns as of `coef_table`, in units of the response per unit of the contrast. Rows
+            have the labels given, or names of coefficients, or numbers counted from 1.
+
+        Raises
+        ------
+        ModelError
+            If a name is not known or the contrasts do not fit the fixed effects.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.contrast({"day 5": {"(Intercept)": 1, "Days": 5}, "a week": {"Days": 7}}).round(1)
+                Estimate  Std. Error    df  t value  Pr(>|t|)  2.5 %  97.5 %
+        day 5      303.7         9.6  17.0     31.7       0.0  283.5   324.0
+        a week      73.3        10.8  17.0      6.8       0.0   50.4    96.1
+        """
+        from mixedeffects.inference.linear_functions import contrast_table
+
+        return contrast_table(self, hypothesis, ddf, vcov, cluster, level)
+
+    def emmeans(
+        self,
+        specs: str | Sequence[str],
+        by: str | Sequence[str] | None = None,
+        at: Mapping[str, Any] | None = None,
+        weights: Literal["equal", "proportional", "cells"] = "equal",
+        level: float = 0.95,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        adjust: str = "none",
+    ) -> MarginalMeans:
+        """Estimated marginal means: predictions over a reference grid, averaged.
+
+        Parameters
+        ----------
+        specs : str or list of str
+            Columns of the data whose levels the means belong to; none (``[]``) for one mean of
+            all.
+        by : str or list of str, optional
+            Further columns, within whose levels means are compared.
+        at : mapping, optional
+            For some columns the levels to keep, or the values of a number.
+        weights : {"equal", "proportional", "cells"}
+            How predictions are averaged over the factors not named: equally, by the number of rows
+            of the combinations averaged over, or by that of each cell.
+        level : float
+            Confidence level.
+        ddf, vcov, cluster
+            As for `coef_table`.
+        adjust : {"none", "bonferroni", "sidak", "mvt"}
+            For intervals that hold for all means of a group together.
+
+        Returns
+        -------
+        MarginalMeans
+            With ``.to_frame()``, ``.contrasts()``, ``.plot()`` and ``.L``.
+
+        Raises
+        ------
+        ModelError
+            If a variable is not in the fixed part, or a level, value or option is not known.
+
+        Notes
+        -----
+        The grid is R's emmeans': every level of a factor that occurs in the rows used, numbers at
+        their mean (each row counting once), and numbers with only two values at both. A number in
+        ``factor()`` is a factor. Expressions are evaluated at these values: ``log(x)`` at the log
+        of the mean.
+
+        An offset is part of the predictions: one in the formula, or given by name, is evaluated in
+        the grid like other columns; of one given as an array the mean is added. It cancels in
+        differences.
+
+        A mean which the data do not determine, as in an empty cell of an interaction, is NaN, and
+        a note says how many; differences are checked by themselves. Nested factors are not
+        recognised: averages go over all combinations of levels.
+
+        References
+        ----------
+        Searle, S. R., Speed, F. M. and Milliken, G. A. (1980). Population marginal means in the
+        linear model: an alternative to least squares means. The American Statistician 34, 216-221.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.emmeans("recipe", ddf="kr")
+        recipe emmean     SE   df  2.5 % 97.5 %
+        A      33.122  1.737 42.0 29.617 36.627
+        B      31.644  1.737 42.0 28.139 35.150
+        C      31.600  1.737 42.0 28.095 35.105
+        ---
+        averaged over temperature, with equal weights
+        95 % intervals; t-tests use Kenward-Roger's method
+        """
+        from mixedeffects.inference.marginal_means import marginal_means
+
+        return marginal_means(self, specs, by, at, weights, level, ddf, vcov, cluster, adjust)
+
+    def emtrends(
+        self,
+        specs: str | Sequence[str],
+        var: str,
+        by: str | Sequence[str] | None = None,
+        at: Mapping[str, Any] | None = None,
+        weights: Literal["equal", "proportional", "cells"] = "equal",
+        level: float = 0.95,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        adjust: str = "none",
+    ) -> MarginalMeans:
+        """Estimated marginal slopes of a number, at each level of other columns.
+
+        Parameters
+        ----------
+        specs : str or list of str
+            Columns of the data whose levels the slopes belong to; none (``[]``) for one slope.
+        var : str
+            The column whose slope is wanted. Its terms may be curved; the slope is then that at its
+            mean, or at the values in ``at``.
+        by, at, weights, level, ddf, vcov, cluster, adjust
+            As for `emmeans`.
+
+        Returns
+        -------
+        MarginalMeans
+            Slopes in units of the response per unit of ``var``, as column ``<var>.trend``.
+
+        Raises
+        ------
+        ModelError
+            As for `emmeans`, and if ``var`` is categorical.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("distance ~ age * Sex + (age | Subject)", me.load_dataset("orthodont"))
+        >>> m.emtrends("Sex", "age").to_frame().round(3)
+              Sex  age.trend     SE    df  2.5 %  97.5 %
+        0    Male      0.784  0.086  25.0  0.607   0.961
+        1  Female      0.480  0.104  25.0  0.266   0.693
+        """
+        from mixedeffects.inference.marginal_means import marginal_means
+
+        return marginal_means(self, specs, by, at, weights, level, ddf, vcov, cluster, adjust, var)
+
+    def anova(
+        self,
+        type: int | str = 3,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+    ) -> pd.DataFrame:
         """F tests of the terms of the fixed part, in lmerTest's layout.
 
         Parameters
@@ -1136,8 +1507,8 @@ class LinearMixedModel:
         type : {3, 2, 1}
             Hypotheses as lmerTest defines them. Type 3 does not depend on how factors are coded;
             type 2 adjusts a term for all but those that contain it; type 1 goes term by term.
-        ddf : {"satterthwaite", "kr", "residual", "inf"}
-            As for `coef_table`.
+        ddf, vcov, cluster
+            As for `wald`: with a robust ``vcov`` the tests are HTZ.
 
         Returns
         -------
@@ -1148,7 +1519,7 @@ class LinearMixedModel:
         Raises
         ------
         ModelError
-            If ``type`` or ``ddf`` is not known, or Kenward-Roger's method is asked of a
+            If ``type``, ``ddf`` or ``vcov`` is not known, or Kenward-Roger's method is asked of a
             maximum-likelihood fit.
 
         References
@@ -1167,7 +1538,7 @@ class LinearMixedModel:
         temperature             5  210.0    20.52
         recipe:temperature     10  210.0     1.01
         """
-        return anova_table(self, type, ddf)
+        return anova_table(self, type, ddf, vcov, cluster)
 
     def ranova(self, boundary: bool = False, reduce_terms: bool = True) -> RandomEffectsTests:
         """Likelihood-ratio tests of the random effects, each taken out in turn, as lmerTest's.
@@ -1517,7 +1888,15 @@ class LinearMixedModel:
 
         return summarise(self, ddf, vcov, cluster)
 
-    def tidy(self, effects: str | Sequence[str] = ("fixed", "ran_pars")) -> pd.DataFrame:
+    def tidy(
+        self,
+        effects: str | Sequence[str] = ("fixed", "ran_pars"),
+        *,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        level: float | None = None,
+    ) -> pd.DataFrame:
         """One row per parameter, with broom's column names, dots written as underscores.
 
         Parameters
@@ -1525,12 +1904,17 @@ class LinearMixedModel:
         effects : {"fixed", "ran_pars", "ran_vals"} or several of them
             Fixed effects, standard deviations and correlations, conditional modes; named as in R's
             broom.mixed.
+        ddf, vcov, cluster
+            For the fixed effects, as for `coef_table`.
+        level : float, optional
+            Confidence level of the fixed effects' intervals; by default there are none.
 
         Returns
         -------
         DataFrame
             Columns ``effect``, ``group``, ``term``, ``estimate``, ``std_error``; for fixed effects
-            also ``statistic``, ``df``, ``p_value``; for conditional modes also ``level``.
+            also ``statistic``, ``df``, ``p_value``, and ``conf_low``, ``conf_high`` if a level is
+            given; for conditional modes also ``level``.
 
         Raises
         ------
@@ -1550,7 +1934,7 @@ class LinearMixedModel:
         """
         from mixedeffects.display.tidy import tidy
 
-        return tidy(self, effects)
+        return tidy(self, effects, ddf, vcov, cluster, level)
 
     def glance(self) -> pd.DataFrame:
         """One row about the whole fit, with the column names of R's broom.mixed.

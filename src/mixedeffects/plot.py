@@ -6,7 +6,7 @@ of ``m.plot("qq")`` as well.
 
 from __future__ import annotations
 
-from mixedeffects.display.diagnostics import panel
+from mixedeffects.display.diagnostics import influence, panel
 from mixedeffects.display.plots import covariance, matrix
 from mixedeffects.display.ranef_plots import caterpillar, ranef_pairs, ranef_qq
 from mixedeffects.display.residual_plots import groups, leverage, qq, residuals, scale
@@ -15,6 +15,7 @@ __all__ = [
     "caterpillar",
     "covariance",
     "groups",
+    "influence",
     "leverage",
     "matrix",
     "panel",

@@ -36,7 +36,6 @@ from mixedeffects.inference.variance import (
     fixed_effects_variance,
     is_robust,
 )
-from mixedeffects.inference.wald import term_tests
 
 if TYPE_CHECKING:
     from mixedeffects.inference.cluster_robust import RobustCovariance
@@ -103,7 +102,9 @@ def _html(
         Section(
             "fixed-effects", "Fixed effects", list(_fixed(model, table, variance, ddf, robust))
         ),
-        Section("terms", "Tests of terms", list(_terms(model, variance, robust))),
+        Section(
+            "terms", "Tests of terms", list(_terms(model, variance.method, ddf, vcov, cluster))
+        ),
         Section("random-effects", "Random effects", list(_random(model))),
         Section("optimum", "Optimum", list(_optimum(model))),
         *_drawn(model),
@@ -183,16 +184,16 @@ def _fixed(
 
 
 def _terms(
-    model: LinearMixedModel, variance: FixedEffectsVariance, robust: RobustCovariance | None
+    model: LinearMixedModel, method: str, ddf: str, vcov: str, cluster: Any
 ) -> Iterator[str]:
-    table = term_tests(model, 3, variance)
+    table = model.anova(3, ddf=ddf, vcov=vcov, cluster=cluster)
     if not len(table):
         yield paragraph("The fixed part has no terms besides the intercept.")
         return
-    if robust is not None:
+    if is_robust(vcov):
         # Sums of squares belong to the variances of the model.
         table = table.drop(columns=["Sum Sq", "Mean Sq"])
-    method = variance.method.replace("t-tests", "they", 1).replace("tests", "they", 1)
+    method = method.replace("t-tests", "they", 1).replace("tests", "they", 1)
     yield paragraph(f"F tests of type 3, each term adjusted for all others; {method}.")
     yield scrolling(_anova(table), "Tests of terms")
 

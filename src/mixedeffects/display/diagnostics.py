@@ -11,13 +11,14 @@ import numpy as np
 
 from mixedeffects.display import ranef_plots, residual_plots
 from mixedeffects.display.panels import axes_for
+from mixedeffects.display.plots import _require_matplotlib
 from mixedeffects.display.points import short
 from mixedeffects.errors import ModelError
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
 
-__all__ = ["PANEL", "PICTURES", "draw", "panel"]
+__all__ = ["PANEL", "PICTURES", "draw", "influence", "panel"]
 
 
 def panel(model: LinearMixedModel, *, ax: Any = None) -> Any:
@@ -66,6 +67,59 @@ def panel(model: LinearMixedModel, *, ax: Any = None) -> Any:
     return np.array(axes)
 
 
+def influence(
+    model: LinearMixedModel,
+    *,
+    by: Any = None,
+    refit: bool = False,
+    statistic: str = "cooks",
+    coefficient: str | None = None,
+    top: int = 20,
+    ax: Any = None,
+) -> Any:
+    """Draw what changes when a row, or a level of a factor, is left out; the largest on top.
+
+    Parameters
+    ----------
+    model : LinearMixedModel
+        The fit.
+    by, refit
+        As for `LinearMixedModel.influence`.
+    statistic : {"cooks", "mdffits", "covtrace", "covratio", "dfbeta", "dfbetas"}
+        What to draw, the ``kind`` of ``Influence.plot``.
+    coefficient, top, ax
+        As for ``Influence.plot``.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    DataError, ModelError
+        As for `LinearMixedModel.influence` and ``Influence.plot``.
+
+    References
+    ----------
+    Demidenko, E. and Stukel, T. A. (2005). Influence analysis for linear mixed-effects models.
+    Statistics in Medicine 24, 893-909.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    >>> ax = me.plot.influence(m, by="Subject", top=5, ax=Figure().subplots())
+    >>> len(ax.get_yticklabels())
+    5
+    """
+    _require_matplotlib()
+    deletions = model.influence(by, refit=refit)
+    return deletions.plot(statistic, coefficient=coefficient, top=top, ax=ax)
+
+
 def _ranef_quantiles(model: LinearMixedModel, ax: Any) -> Any:
     group, column = ranef_plots.factor_with_variance(model)
     name = model.ranef()[group].columns[column]
@@ -99,6 +153,7 @@ PICTURES: dict[str, Callable[..., Any]] = {
     "qq": residual_plots.qq,
     "groups": residual_plots.groups,
     "leverage": residual_plots.leverage,
+    "influence": influence,
     "caterpillar": ranef_plots.caterpillar,
     "ranef_qq": ranef_plots.ranef_qq,
     "ranef_pairs": ranef_plots.ranef_pairs,

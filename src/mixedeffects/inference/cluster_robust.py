@@ -17,11 +17,12 @@ from mixedeffects.display.tables import Table
 from mixedeffects.errors import ClusterWarning, ModelError
 from mixedeffects.inference.cluster_factor import crossing_of, read_cluster
 from mixedeffects.inference.cluster_moments import KINDS, ClusterMoments, cluster_moments
-from mixedeffects.inference.cluster_wald import WaldTest, quadratic_form, robust_wald
+from mixedeffects.inference.cluster_wald import quadratic_form, robust_wald
 from mixedeffects.inference.contrasts import contrast_matrix
 from mixedeffects.inference.multiway import MULTIWAY_KINDS, multiway_covariance
 from mixedeffects.inference.saddlepoint import saddlepoint_p_value
 from mixedeffects.inference.variance import FixedEffectsVariance
+from mixedeffects.inference.wald_result import WaldTest
 
 if TYPE_CHECKING:
     from mixedeffects.frame.model_frame import ModelFrame
@@ -68,7 +69,7 @@ class RobustCovariance:
     >>> robust
     CR2 covariance, clusters sch.cl (10), Satterthwaite's degrees of freedom
     ...
-    >>> round(robust.test("x1").df_denom, 2)
+    >>> round(robust.test("x1").den_df, 2)
     8.01
     """
 
@@ -194,12 +195,13 @@ class RobustCovariance:
         >>> star = me.load_dataset("star_sample")
         >>> m = me.lmer("read ~ cltype + sx + (1 | sch/tch)", star)
         >>> m.robust("CR2").test("cltype")
-        HTZ test: F(2, 67.65) = 2.245, p = 0.1138
+        HTZ: F(2, 67.6) = 2.245, p = 0.1138
         """
         L = contrast_matrix(self._frame, hypothesis)
         beta, vcov = self.estimate.to_numpy(), self.vcov.to_numpy()
+        labelled = pd.DataFrame(L, columns=self.estimate.index)
         if self._moments is not None:
-            return robust_wald(self._moments, beta, vcov, L, test)
+            return robust_wald(self._moments, beta, vcov, labelled, test)
         r, few = len(L), min(self.n_clusters)
         df = {
             "Naive-F": few - 1.0,
@@ -216,7 +218,7 @@ class RobustCovariance:
         p = scipy.stats.f.sf(statistic, r, df[test]) if df[test] > 0.0 else np.nan
         if np.isinf(df[test]):
             p = scipy.stats.chi2.sf(r * statistic, r)
-        return WaldTest(test, statistic, 1.0, r, df[test], float(p))
+        return WaldTest(test, statistic, r, df[test], float(p), 1.0, labelled)
 
     def variance(self) -> FixedEffectsVariance:
         """The covariance matrix with its degrees of freedom, as other tests take it."""
@@ -232,7 +234,7 @@ class RobustCovariance:
 
         def f_test(L: Matrix) -> tuple[float, float]:
             joint = self.test(L, "HTZ")
-            return joint.df_denom, joint.delta
+            return joint.den_df, joint.scaling
 
         return FixedEffectsVariance(
             self.vcov.to_numpy(),

@@ -8,17 +8,17 @@ scale where its expectation is I, to that of a Wishart matrix.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+import pandas as pd
 import scipy.linalg
 import scipy.stats
 from numpy.typing import NDArray
 
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.cluster_moments import ClusterMoments
+from mixedeffects.inference.wald_result import WaldTest
 
-__all__ = ["WALD_TESTS", "WaldTest", "robust_wald"]
+__all__ = ["WALD_TESTS", "robust_wald"]
 
 Matrix = NDArray[np.float64]
 
@@ -29,46 +29,8 @@ WALD_TESTS = ("HTZ", "HTA", "HTB", "EDF", "EDT", "Naive-F", "Naive-Fp", "chi-sq"
 _LEAST_DF = 4.1
 
 
-@dataclass(frozen=True)
-class WaldTest:
-    """One Wald test.
-
-    Attributes
-    ----------
-    test : str
-        Which test.
-    statistic : float
-        F statistic, ``delta Q / r``.
-    delta : float
-        Scale of the statistic; nothing else is lost for one contrast.
-    df_num, df_denom : float
-        Degrees of freedom; the denominator's may be infinite.
-    p_value : float
-        NaN where the degrees of freedom are not positive: too few clusters for so many contrasts.
-
-    Examples
-    --------
-    >>> import mixedeffects as me
-    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-    >>> m.robust("CR2").test("Days")
-    HTZ test: F(1, 17) = 45.85, p = 3.264e-06
-    """
-
-    test: str
-    statistic: float
-    delta: float
-    df_num: float
-    df_denom: float
-    p_value: float
-
-    def __repr__(self) -> str:
-        p = "< 2.2e-16" if self.p_value < 2.2e-16 else f"= {self.p_value:.4g}"
-        df = f"{self.df_num:g}, {self.df_denom:.4g}"
-        return f"{self.test} test: F({df}) = {self.statistic:.4g}, p {p}"
-
-
 def robust_wald(
-    moments: ClusterMoments, beta: Matrix, vcov: Matrix, L: Matrix, test: str
+    moments: ClusterMoments, beta: Matrix, vcov: Matrix, contrasts: pd.DataFrame, test: str
 ) -> WaldTest:
     """One of `WALD_TESTS` of ``L beta = 0``.
 
@@ -80,7 +42,7 @@ def robust_wald(
         Estimates.
     vcov : ndarray, shape (p, p)
         Their robust covariance matrix.
-    L : ndarray, shape (r, p)
+    contrasts : DataFrame, shape (r, p)
         Contrasts, of rank r.
     test : str
         Which test.
@@ -100,13 +62,18 @@ def robust_wald(
     model fit using robust variance estimation in meta-regression. Journal of Educational and
     Behavioral Statistics 40, 604-634 (HTA, HTB, HTZ, EDF, EDT). Definitions as in clubSandwich.
     """
+    L = contrasts.to_numpy()
     r, J, p = len(L), moments.n_clusters, len(beta)
+
+    def found(name: str, statistic: float, scaling: float, df: float, p: float) -> WaldTest:
+        return WaldTest(name, statistic, r, df, p, scaling, contrasts)
+
     Q = quadratic_form(L @ beta, L @ vcov @ L.T)
     if test in ("chi-sq", "chi2"):
-        return WaldTest("chi-sq", Q / r, 1.0, r, np.inf, float(scipy.stats.chi2.sf(Q, r)))
+        return found("chi-sq", Q / r, 1.0, np.inf, float(scipy.stats.chi2.sf(Q, r)))
     if test in ("Naive-F", "Naive-Fp"):
         df = float(J - 1 if test == "Naive-F" else J - p)
-        return WaldTest(test, Q / r, 1.0, r, df, _p_value(Q / r, r, df))
+        return found(test, Q / r, 1.0, df, _p_value(Q / r, r, df))
     if test not in WALD_TESTS:
         raise ModelError(
             f"test {test!r} is not known; there are {', '.join(repr(t) for t in WALD_TESTS)}."
@@ -116,15 +83,15 @@ def robust_wald(
         eta = _wishart_df(moments.fourth_moments(root @ L), test)
         df = eta - r + 1.0
         delta = max(df / eta, 0.0)
-        return WaldTest(test, delta * Q / r, delta, r, df, _p_value(delta * Q / r, r, df))
+        return found(test, delta * Q / r, delta, df, _p_value(delta * Q / r, r, df))
     values, vectors = np.linalg.eigh(root @ L @ vcov @ L.T @ root)
     directions = vectors.T @ root @ L
     df_each = moments.df(directions)
     if test == "EDF":
-        return _edf(Q, r, df_each)
+        return found("EDF", *_edf(Q, r, df_each))
     z = _hill_normal(directions @ beta / np.sqrt(values), df_each)
     statistic = float((z**2).mean())
-    return WaldTest("EDT", statistic, 1.0, r, np.inf, float(scipy.stats.chi2.sf(r * statistic, r)))
+    return found("EDT", statistic, 1.0, np.inf, float(scipy.stats.chi2.sf(r * statistic, r)))
 
 
 def quadratic_form(estimate: Matrix, covariance: Matrix) -> float:
@@ -175,8 +142,11 @@ def _wishart_df(moments: Matrix, test: str) -> float:
     return float(2.0 * variance[s, t].sum() / (np.tril(pairs) ** 2).sum())
 
 
-def _edf(Q: float, r: int, df_each: Matrix) -> WaldTest:
-    """F distribution with the first two moments of Q if its directions were independent t's."""
+def _edf(Q: float, r: int, df_each: Matrix) -> tuple[float, float, float, float]:
+    """Statistic, scaling, df and p.
+
+    From the F distribution with the first two moments of Q if its directions were independent t's.
+    """
     df = np.maximum(df_each, _LEAST_DF)
     mean = float((df / (df - 2.0)).sum())
     variance = float(2.0 * (df**2 * (df - 1.0) / ((df - 2.0) ** 2 * (df - 4.0))).sum())
@@ -187,7 +157,7 @@ def _edf(Q: float, r: int, df_each: Matrix) -> WaldTest:
     else:
         delta, denominator = r / mean, np.inf
         p_value = float(scipy.stats.chi2.sf(delta * Q, r))
-    return WaldTest("EDF", delta * Q / r, delta, r, denominator, p_value)
+    return delta * Q / r, delta, denominator, p_value
 
 
 def _hill_normal(t: Matrix, df: Matrix) -> Matrix:
