@@ -1067,9 +1067,9 @@ class LinearMixedModel:
             ``panel``: six pictures together; ``residuals``: against fitted values or a variable;
             ``scale``: root of absolute residuals against fitted values; ``qq``: normal quantiles of
             residuals with a band; ``groups``: residuals of the levels with the largest ones;
-            ``leverage``: residuals against leverages; ``influence``: what changes when a row or
-            level is left out; ``caterpillar``: conditional modes with intervals; ``ranef_qq``: their
-            normal quantiles; ``ranef_pairs``: pairs of them with the ellipse of their covariance.
+            ``leverage``: residuals against leverages; ``influence``: what changes without a row or
+            level; ``caterpillar``: conditional modes with intervals; ``ranef_qq``: their normal
+            quantiles; ``ranef_pairs``: pairs of them with the ellipse of their covariance.
         ax : matplotlib Axes or several, optional
             Where to draw; by default a new figure.
         **options

@@ -98,13 +98,11 @@ def _html(
         table = coefficient_table(tests)
     else:
         variance, tests, table = robust.variance(), robust.table, robust.display_table()
+    fixed = _fixed(model, table, variance, ddf, robust)
+    terms = _terms(model, variance.method, ddf, vcov, cluster)
     sections = [
-        Section(
-            "fixed-effects", "Fixed effects", list(_fixed(model, table, variance, ddf, robust))
-        ),
-        Section(
-            "terms", "Tests of terms", list(_terms(model, variance.method, ddf, vcov, cluster))
-        ),
+        Section("fixed-effects", "Fixed effects", list(fixed)),
+        Section("terms", "Tests of terms", list(terms)),
         Section("random-effects", "Random effects", list(_random(model))),
         Section("optimum", "Optimum", list(_optimum(model))),
         *_drawn(model),

@@ -29,17 +29,17 @@ _STYLE = """
   --line: #3c3d42; --note: #332b16; --note-line: #d6a22b; --link: #8fb8f5;}}
 * {box-sizing: border-box;}
 html {-webkit-text-size-adjust: 100%;}
-body {margin: 0; background: var(--page); color: var(--text);
+body {margin: 0; overflow-wrap: anywhere; background: var(--page); color: var(--text);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif;}
 main, header, footer {max-width: 72rem; margin: 0 auto; padding: 0 1rem;}
 header {padding-top: 1.2rem;}
-h1 {font-size: 1.6rem; line-height: 1.25; margin: 0 0 0.3rem 0; overflow-wrap: anywhere;}
+h1 {font-size: 1.6rem; line-height: 1.25; margin: 0 0 0.3rem 0;}
 h2 {font-size: 1.25rem; margin: 2.2rem 0 0.6rem 0; padding-bottom: 0.2rem;
   border-bottom: 1px solid var(--line);}
 h3 {font-size: 1.05rem; margin: 1.4rem 0 0.4rem 0;}
-p {margin: 0.4rem 0; overflow-wrap: anywhere;}
+p {margin: 0.4rem 0;}
 code {font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 0.92em;
-  overflow-wrap: anywhere;}
+ }
 nav ul {display: flex; flex-wrap: wrap; gap: 0.1rem 1.1rem; list-style: none; padding: 0;
   margin: 0.8rem 0 0 0;}
 a {color: var(--link);}
@@ -47,11 +47,11 @@ nav a {display: inline-block; padding: 0.25rem 0;}
 dl {display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 0.15rem 1.2rem;
   margin: 0.5rem 0;}
 dt {color: var(--faint);}
-dd {margin: 0; overflow-wrap: anywhere;}
+dd {margin: 0;}
 .scroll {overflow-x: auto; margin: 0.6rem 0;}
 .scroll:focus-visible {outline: 2px solid var(--link);}
 table {border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.95rem;}
-th, td {padding: 0.2rem 0.7rem; text-align: left; white-space: nowrap;}
+th, td {padding: 0.2rem 0.7rem; overflow-wrap: normal; text-align: left; white-space: nowrap;}
 th:first-child, td:first-child {padding-left: 0.1rem;}
 thead th {border-bottom: 1px solid var(--text);}
 tbody th {font-weight: normal;}
@@ -59,13 +59,13 @@ tbody th {font-weight: normal;}
 caption {text-align: left; color: var(--faint); padding-bottom: 0.3rem;}
 .footnote, .caption {color: var(--faint); font-size: 0.88rem;}
 .note {background: var(--note); border-left: 4px solid var(--note-line); padding: 0.5rem 0.8rem;
-  margin: 0.6rem 0; overflow-wrap: anywhere;}
+  margin: 0.6rem 0;}
 .pictures {display: grid; gap: 1.2rem; margin: 0.8rem 0; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr));}
 figure {margin: 0; min-width: 0;}
 figure img {display: block; max-width: 100%; height: auto; background: #ffffff;
   border-radius: 4px;}
-figcaption {color: var(--faint); font-size: 0.88rem; overflow-wrap: anywhere;}
+figcaption {color: var(--faint); font-size: 0.88rem;}
 summary {cursor: pointer; padding: 0.3rem 0;}
 footer {margin-top: 2.5rem; padding-bottom: 1.5rem; color: var(--faint); font-size: 0.88rem;}
 @media (max-width: 34rem) {dl {grid-template-columns: minmax(0, 1fr); gap: 0;}
