@@ -238,10 +238,8 @@ def _random(model: LinearMixedModel) -> Iterator[str]:
 
 def _optimum(model: LinearMixedModel) -> Iterator[str]:
     optimum = model.optimum
-    yield paragraph(
-        f"{optimum.iterations:,} steps, {optimum.evaluations:,} evaluations of criterion and "
-        f"gradient: {optimum.message}."
-    )
+    message = optimum.message[:1].upper() + optimum.message[1:]
+    yield paragraph(f"{message}; {optimum.iterations:,} accepted steps.")
     known = "smallest_curvature" in vars(optimum) or "curvature" in vars(optimum)
     core = model._A.remainder.core_size
     if not known and core > _LARGE_CORE:

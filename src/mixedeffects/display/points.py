@@ -72,9 +72,16 @@ def name_points(ax: Any, x: Matrix, y: Matrix, labels: Any, worst: NDArray[np.in
     """Write labels beside a few points, on the side where there is more room."""
     from matplotlib.patheffects import withStroke
 
-    middle = 0.5 * sum(ax.get_xlim())
+    (low, high), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    taken: list[tuple[float, float, bool]] = []
     for i in worst:
-        left = x[i] > middle
+        at = ((x[i] - low) / (high - low), (y[i] - bottom) / (top - bottom))
+        left = at[0] > 0.5
+        for u, v, side in taken:
+            # Near an earlier label, which would be written over.
+            if abs(u - at[0]) < 0.12 and abs(v - at[1]) < 0.05:
+                left = not side
+        taken.append((*at, left))
         ax.annotate(
             short(labels[i], 16),
             (x[i], y[i]),
@@ -93,7 +100,15 @@ def finish(ax: Any, title: str, xlabel: str, ylabel: str, note: str = "") -> Any
     # The empty line also keeps pictures side by side level where one of them has no note.
     ax.set_title(f"{title}\n", loc="left", fontsize=10)
     if note:
-        text = ax.text(0.0, 1.02, note, transform=ax.transAxes, fontsize=7.5, color=FAINT)
+        text = ax.annotate(
+            note,
+            (0.0, 1.0),
+            xycoords="axes fraction",
+            xytext=(0, 5),
+            textcoords="offset points",
+            fontsize=7.5,
+            color=FAINT,
+        )
         # Axes are not made narrower for it.
         text.set_in_layout(False)
     ax.set_xlabel(xlabel, fontsize=9)

@@ -54,7 +54,8 @@ table {border-collapse: collapse; font-variant-numeric: tabular-nums; font-size:
 th, td {padding: 0.2rem 0.7rem; overflow-wrap: normal; text-align: left; white-space: nowrap;}
 th:first-child, td:first-child {padding-left: 0.1rem;}
 thead th {border-bottom: 1px solid var(--text);}
-tbody th {font-weight: normal;}
+tbody th {font-weight: normal; white-space: normal; overflow-wrap: anywhere;
+  min-width: 7.5rem; max-width: 18rem;}
 .number {text-align: right;}
 caption {text-align: left; color: var(--faint); padding-bottom: 0.3rem;}
 .footnote, .caption {color: var(--faint); font-size: 0.88rem;}

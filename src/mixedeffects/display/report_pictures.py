@@ -25,6 +25,9 @@ _PIXELS = 96
 _RESOLUTION = 192
 #: Pairs of effects of one factor that are drawn.
 _PAIRS = 6
+#: Levels, and characters of a level's name, that the picture of V has room for.
+_LABELLED = 12
+_LABEL = 6
 #: Rows of a level's block of V that is drawn beside the whole.
 _BLOCK = 200
 
@@ -70,8 +73,10 @@ class Pictures:
         m = self._model
         n, q = m.nobs, m.Z.shape[1]
         term = m.frame.terms[-1]
+        few = term.n_levels <= _LABELLED and max(map(len, map(str, term.levels))) <= _LABEL
+        labelled: dict[str, Any] = {} if few else {"groups": None}
         yield self._figure(
-            partial(m.V.plot, by=term.group),
+            partial(m.V.plot, by=term.group, **labelled),
             f"Picture of the marginal covariance matrix V, {n:,} by {n:,}",
             "V = Z G Z' + R, the covariance matrix of the response.",
         )
