@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -1147,6 +1149,49 @@ class LinearMixedModel:
 
         return variogram(self, distance, by, kind, bins, max_pairs)
 
+    def plot(self, kind: str = "panel", *, ax: Any = None, **options: Any) -> Any:
+        """Diagnostic pictures of the fit.
+
+        Parameters
+        ----------
+        kind : {"panel", "residuals", "scale", "qq", "groups", "leverage", "influence", \
+"caterpillar", "ranef_qq", "ranef_pairs"}
+            ``panel``: six pictures together; ``residuals``: against fitted values or a variable;
+            ``scale``: root of absolute residuals against fitted values; ``qq``: normal quantiles of
+            residuals with a band; ``groups``: residuals of the levels with the largest ones;
+            ``leverage``: residuals against leverages; ``influence``: what changes without a row or
+            level; ``caterpillar``: conditional modes with intervals; ``ranef_qq``: their normal
+            quantiles; ``ranef_pairs``: pairs of them with the ellipse of their covariance.
+        ax : matplotlib Axes or several, optional
+            Where to draw; by default a new figure.
+        **options
+            Those of the function of the same name in `mixedeffects.plot`.
+
+        Returns
+        -------
+        matplotlib Axes, or an array of them
+            An array if there are several pictures.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ModelError
+            If the picture or an option is not known, or has a value that it cannot have.
+
+        Examples
+        --------
+        >>> from matplotlib.figure import Figure
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> ax = m.plot("qq", resid="studentized", ax=Figure().subplots())
+        >>> ax.get_ylabel()
+        'studentized residual'
+        """
+        from mixedeffects.display.diagnostics import draw
+
+        return draw(self, kind, ax, options)
+
     # --- inference -----------------------------------------------------------------------
 
     def vcov(self, kind: str = "model", cluster: Any = None) -> pd.DataFrame:
@@ -2171,6 +2216,57 @@ class LinearMixedModel:
         from mixedeffects.display.tidy import augment
 
         return augment(self)
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        title: str | None = None,
+        *,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+    ) -> Path:
+        """Write a report as one HTML file: what was fitted, tables, and pictures.
+
+        It has the data used and left out, coefficients with intervals, tests of the terms, the
+        random effects with their shares of the variance, the certificate of the optimum,
+        diagnostics, conditional modes, and pictures of V and Z. The file needs nothing from
+        outside. It is there whole or not at all. Without matplotlib it has no pictures.
+
+        Parameters
+        ----------
+        path : str or path
+            Where to write; a file of that name is replaced.
+        title : str, optional
+            Heading; by default it names the data.
+        ddf, vcov, cluster
+            As for `coef_table`.
+
+        Returns
+        -------
+        Path
+            Where it is.
+
+        Raises
+        ------
+        DataError
+            If the folder does not exist, or the path is a folder.
+        ModelError
+            If an argument is not what it should be.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = m.report(pathlib.Path(folder) / "dyestuff.html")
+        ...     path.read_text(encoding="utf-8")[:15]
+        '<!doctype html>'
+        """
+        from mixedeffects.report import write_report
+
+        return write_report(self, path, title, ddf, vcov, cluster)
 
     def __repr__(self) -> str:
         return str(self._default_summary)

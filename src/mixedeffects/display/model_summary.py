@@ -15,7 +15,7 @@ from mixedeffects.inference.variance import DDF_METHODS, fixed_effects_variance
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
 
-__all__ = ["summarise"]
+__all__ = ["fit_notes", "summarise"]
 
 
 def summarise(model: LinearMixedModel, ddf: str, vcov: str, cluster: Any = None) -> Summary:
@@ -65,6 +65,14 @@ def _notes(model: LinearMixedModel, coefficients: pd.DataFrame, satterthwaite: b
             f"fixed-effect model matrix is rank deficient, so {len(dropped.columns)} {several} "
             f"dropped: {', '.join(dropped.columns)}"
         )
+    return notes + fit_notes(model, coefficients, satterthwaite)
+
+
+def fit_notes(
+    model: LinearMixedModel, coefficients: pd.DataFrame, satterthwaite: bool
+) -> list[str]:
+    """What there is to say about the fit: on the boundary, not converged, degrees of freedom."""
+    notes = []
     if model.is_singular:
         notes.append(
             "boundary (singular) fit: some combination of the random effects is estimated to have "
