@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from mixedeffects.inference.cluster_robust import RobustCovariance
     from mixedeffects.ranova import RandomEffectsTests
     from mixedeffects.variance_explained import ICC, R2
+    from mixedeffects.without_data import Remembered
 
 __all__ = ["LinearMixedModel", "lmer"]
 
@@ -254,9 +255,11 @@ class LinearMixedModel:
         #: How the optimiser got there and the evidence for it; an `Optimum`.
         self.optimum = optimum
         optimum.term_names = tuple(term.group for term in frame.terms)
-        self._A = crossproducts
-        self._data = data
+        self._A: CrossProducts = crossproducts
+        self._given = data
         self._settings = settings
+        #: What a fit without its data keeps of them; None where they are there.
+        self._remembered: Remembered | None = None
 
     # --- what was fitted -----------------------------------------------------------------
 
@@ -1552,6 +1555,131 @@ class LinearMixedModel:
 
         return augment(self)
 
+    def to_dict(
+        self,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        *,
+        ranef: bool = False,
+    ) -> dict[str, Any]:
+        """The fit as plain data: dicts, lists, text and numbers, under a schema with a version.
+
+        The same as ``mixedeffects fit --json`` prints. The keys are listed in the module
+        ``mixedeffects.fit_document``.
+
+        Parameters
+        ----------
+        ddf, vcov, cluster
+            As for `coef_table`.
+        ranef : bool
+            Also the conditional modes of the random effects.
+
+        Returns
+        -------
+        dict
+            Numbers in full precision; None for one that is not finite.
+
+        Raises
+        ------
+        ModelError
+            If an argument is not what it should be.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> d = m.to_dict()
+        >>> d["schema"], d["schema_version"], d["ngroups"], round(d["criterion"], 2)
+        ('mixedeffects.fit', 1, {'Subject': 18}, 1743.63)
+        """
+        from mixedeffects.fit_document import fit_document
+
+        return fit_document(self, ddf, vcov, cluster, ranef)
+
+    def to_json(
+        self,
+        path: Any = None,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        *,
+        ranef: bool = False,
+    ) -> str | None:
+        """The fit as JSON; see `to_dict` for what is in it.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            File to write, whole or not at all; without one the text is returned.
+        ddf, vcov, cluster, ranef
+            As for `to_dict`.
+
+        Returns
+        -------
+        str or None
+            The text, if it was not written to a file.
+
+        Raises
+        ------
+        DataError
+            If the path is a folder, or in none.
+        ModelError
+            If another argument is not what it should be.
+
+        Examples
+        --------
+        >>> import json
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> round(json.loads(m.to_json())["varcorr"]["Batch"][0][0], 1)
+        1764.1
+        """
+        from mixedeffects.fit_document import fit_document, json_text, write_json
+
+        document = fit_document(self, ddf, vcov, cluster, ranef)
+        if path is None:
+            return json_text(document)
+        write_json(document, path)
+        return None
+
+    def without_data(self) -> LinearMixedModel:
+        """The fit without its data, for storing: its size does not grow with the rows.
+
+        Kept is all that needs no rows: estimates, `vcov`, tests and tables with their degrees of
+        freedom, `anova`, `ranef`, `varcorr`, `summary`, `icc`, `r2`, the encoding of new data, and
+        ``update(data=...)``. What needs rows, such as `fitted`, `V` or `robust`, raises an error
+        that says so. The labels of the grouping factors' levels are kept, and those of rows that
+        were dropped.
+
+        Returns
+        -------
+        LinearMixedModel
+            This one stays as it is.
+
+        Examples
+        --------
+        >>> import pickle
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> stored = pickle.dumps(m.without_data())
+        >>> pickle.loads(stored).coef_table().equals(m.coef_table())
+        True
+        """
+        from mixedeffects.without_data import without_data
+
+        return without_data(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        from mixedeffects.pickling import state_of
+
+        return state_of(self)
+
+    def __setstate__(self, state: Any) -> None:
+        from mixedeffects.pickling import restore
+
+        restore(self, state)
+
     def __repr__(self) -> str:
         return str(self._default_summary)
 
@@ -1669,16 +1797,25 @@ class LinearMixedModel:
         23.54
         """
         from mixedeffects.formula.update import update_formula
+        from mixedeffects.without_data import refitting_settings
 
         text = self.formula if formula is None else update_formula(self.formula, formula)
         return lmer(
             text,
             self._data if data is None else data,
             reml=self.reml if reml is None else reml,
-            **self._settings,
+            **refitting_settings(self._settings),
         )
 
     # --- shared pieces, computed once ----------------------------------------------------
+
+    @property
+    def _data(self) -> Any:
+        from mixedeffects.without_data import LeftOut, left_out
+
+        if isinstance(self._given, LeftOut):
+            raise left_out("the data frame")
+        return self._given
 
     @property
     def _solution(self) -> Any:
