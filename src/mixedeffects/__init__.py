@@ -29,6 +29,7 @@ from mixedeffects.errors import (
     MixedEffectsError,
     ModelError,
 )
+from mixedeffects.etable import EstimatesTable, etable
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.model import LinearMixedModel, lmer
 from mixedeffects.planned import PlannedCovariance, marginal_covariance
@@ -44,6 +45,7 @@ __all__ = [
     "ConvergenceWarning",
     "CostWarning",
     "DataError",
+    "EstimatesTable",
     "FormulaError",
     "GLSResult",
     "InformationCriteria",
@@ -61,6 +63,7 @@ __all__ = [
     "VarCorr",
     "anova",
     "compare",
+    "etable",
     "gls",
     "list_datasets",
     "lmer",
