@@ -29,7 +29,7 @@ from mixedeffects.errors import (
     MixedEffectsError,
     ModelError,
 )
-from mixedeffects.etable import EstimatesTable, etable
+from mixedeffects.estimates_table import EstimatesTable, etable
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.model import LinearMixedModel, lmer
 from mixedeffects.planned import PlannedCovariance, marginal_covariance

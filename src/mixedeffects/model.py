@@ -1643,6 +1643,96 @@ class LinearMixedModel:
         write_json(document, path)
         return None
 
+    def marginaleffects(
+        self,
+        vcov: str = "model",
+        ddf: str = "satterthwaite",
+        cluster: Any = None,
+        df: float = np.inf,
+    ) -> Any:
+        """The model in the form that the Python package marginaleffects takes.
+
+        ``predictions``, ``comparisons``, ``slopes``, ``hypotheses`` and their averages take it in
+        place of a model. Predictions are for the population, without random effects. They are
+        linear in the coefficients, so ``eps_vcov=1`` makes the numerical derivatives behind its
+        standard errors exact; by default they are good to about three digits for slopes.
+
+        Parameters
+        ----------
+        vcov, ddf, cluster
+            As for `coef_table`. marginaleffects itself uses the same degrees of freedom for all
+            tests; those by ``ddf`` are in the table that ``tests(result)`` of the adapter makes.
+        df : float
+            Degrees of freedom for marginaleffects' own tests and intervals; infinite for normal
+            ones.
+
+        Returns
+        -------
+        object
+            A ``marginaleffects.classes.ModelAbstract``.
+
+        Raises
+        ------
+        ImportError
+            If marginaleffects is not installed.
+        ModelError
+            If an argument is not what it should be, the model has no fixed effects, or its offset
+            cannot be known for new rows.
+
+        References
+        ----------
+        Arel-Bundock, V., Greifer, N. and Heiss, A. (2024). How to interpret statistical models
+        using marginaleffects for R and Python. Journal of Statistical Software 111(9).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> adapter = m.marginaleffects(vcov="CR2")  # doctest: +SKIP
+        >>> slopes = marginaleffects.avg_slopes(  # doctest: +SKIP
+        ...     adapter, variables="Days", eps_vcov=1
+        ... )
+        >>> adapter.tests(slopes)[["estimate", "std_error", "df"]]  # doctest: +SKIP
+            estimate  std_error    df
+        0  10.467286   1.545789  17.0
+        """
+        from mixedeffects.adapters.marginaleffects import adapter
+
+        return adapter(self, vcov, ddf, cluster, df)
+
+    # The plug-in format of the package maketables.
+
+    @property
+    def __maketables_coef_table__(self) -> pd.DataFrame:
+        from mixedeffects.adapters.maketables import coefficients
+
+        return coefficients(self)
+
+    def __maketables_stat__(self, key: str) -> Any:
+        from mixedeffects.adapters.maketables import statistic
+
+        return statistic(self, key)
+
+    @property
+    def __maketables_depvar__(self) -> str:
+        return self.frame.formula.response
+
+    @property
+    def __maketables_vcov_info__(self) -> dict[str, Any]:
+        return {"vcov_type": "model", "clustervar": None}
+
+    @property
+    def __maketables_stat_labels__(self) -> dict[str, str]:
+        from mixedeffects.adapters.maketables import STATISTIC_LABELS
+
+        return dict(STATISTIC_LABELS)
+
+    @property
+    def __maketables_default_stat_keys__(self) -> list[str]:
+        from mixedeffects.adapters.maketables import default_statistics
+
+        return default_statistics(self)
+
     def without_data(self) -> LinearMixedModel:
         """The fit without its data, for storing: its size does not grow with the rows.
 

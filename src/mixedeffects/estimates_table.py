@@ -22,7 +22,7 @@ from mixedeffects.inference.coefficients import interval_names, tests_with
 from mixedeffects.inference.variance import fixed_effects_variance, is_robust
 from mixedeffects.model import LinearMixedModel
 
-__all__ = ["EstimatesTable", "etable"]
+__all__ = ["RESIDUAL", "EstimatesTable", "etable", "random_parameters"]
 
 STATISTICS = ("se", "ci", "t", "p")
 OUTPUTS = ("text", "latex", "markdown", "html", "frame")
@@ -44,7 +44,8 @@ _SHARES: dict[str, tuple[tuple[str, Callable[[LinearMixedModel], float]], ...]] 
         ("R2 conditional", lambda m: m.r2().conditional),
     ),
 }
-_RESIDUAL = "Residual: SD"
+#: What the residual standard deviation is called.
+RESIDUAL = "Residual: SD"
 _KNOWN = ("nobs", "groups", "method", *_VALUES, *_SHARES, "n_parameters")
 
 
@@ -273,11 +274,11 @@ def etable(
     methods, tables = _coefficients(fits, columns, ddf, vcov, cluster, level, label)
     chosen = _choose(tables, label, keep, drop, order)
     fixed = _Fixed(statistic, digits, marks, bounds)
-    random = [_random_parameters(fit, label) for fit in fits]
+    random = [random_parameters(fit, label) for fit in fits]
     random_names = _in_order(random)
     for each, fit in zip(random, fits, strict=True):
-        each[_RESIDUAL] = fit.sigma
-    random_names.append(_RESIDUAL)
+        each[RESIDUAL] = fit.sigma
+    random_names.append(RESIDUAL)
     statistics = [row for name in fit_statistics for row in _fit_rows(name, fits, label, digits)]
     sections = [
         Section("", tuple(row for name in chosen for row in fixed.rows(name, tables))),
@@ -547,7 +548,7 @@ def _cell(value: float | None, digits: int) -> str:
 # --- random effects and the whole fit --------------------------------------------------------
 
 
-def _random_parameters(fit: LinearMixedModel, label: _Labels) -> dict[str, float]:
+def random_parameters(fit: LinearMixedModel, label: Callable[[str], str] = str) -> dict[str, float]:
     """Standard deviations and correlations by what they are called."""
     out: dict[str, float] = {}
     terms = fit.frame.terms
