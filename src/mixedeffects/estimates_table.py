@@ -563,11 +563,16 @@ def random_parameters(fit: LinearMixedModel, label: Callable[[str], str] = str) 
         group = term.label if twice else label(term.group)
         sd, corr = fit.varcorr.sd(term.label), fit.varcorr.corr(term.label).to_numpy()
         names = [label(column) for column in term.columns]
-        for name, value in zip(names, sd, strict=True):
-            out[f"{group}: SD {name}"] = float(value)
+        own = {f"{group}: SD {name}": float(value) for name, value in zip(names, sd, strict=True)}
+        if len(own) < len(names) or not own.keys().isdisjoint(out):
+            raise ModelError(
+                f"labels give random effects of {term.label} names that others have: "
+                f"{', '.join(own)}."
+            )
         for j, second in enumerate(names):
             for i, first in enumerate(names[:j]):
-                out[f"{group}: corr. {first}, {second}"] = float(corr[i, j])
+                own[f"{group}: corr. {first}, {second}"] = float(corr[i, j])
+        out |= own
     return out
 
 
