@@ -231,31 +231,31 @@ def etable(
     >>> sleep = me.load_dataset("sleepstudy")
     >>> slopes = me.lmer("Reaction ~ Days + (Days | Subject)", sleep)
     >>> me.etable([slopes.update("Reaction ~ Days + (1 | Subject)"), slopes])
-    ----------------------------------------------------------------
-                                             (1)           (2)
-    Response                              Reaction      Reaction
-    ----------------------------------------------------------------
-    (Intercept)                          251.405***    251.405***
-                                          (9.747)       (6.825)
-    Days                                  10.467***     10.467***
-                                          (0.804)       (1.546)
-    ----------------------------------------------------------------
+    ----------------------------------------------------------
+                                        (1)          (2)
+    Response                            Reaction     Reaction
+    ----------------------------------------------------------
+    (Intercept)                        251.405***   251.405***
+                                        (9.747)      (6.825)
+    Days                                10.467***    10.467***
+                                        (0.804)      (1.546)
+    ----------------------------------------------------------
     Random effects
-    Subject: SD (Intercept)               37.124        24.740
-    Subject: SD Days                                     5.922
-    Subject: corr. (Intercept), Days                     0.066
-    Residual: SD                          30.991        25.592
-    ----------------------------------------------------------------
-    Observations                         180           180
-    Groups: Subject                       18            18
-    Estimation                             REML          REML
-    Log-likelihood                      -893.2        -871.8
-    AIC                                 1794.5        1755.6
-    BIC                                 1807.2        1774.8
-    ICC                                    0.589         0.722
-    R2 marginal                            0.280         0.279
-    R2 conditional                         0.704         0.799
-    ----------------------------------------------------------------
+    Subject: SD (Intercept)             37.124       24.740
+    Subject: SD Days                                  5.922
+    Subject: corr. (Intercept), Days                  0.066
+    Residual: SD                        30.991       25.592
+    ----------------------------------------------------------
+    Observations                       180          180
+    Groups: Subject                     18           18
+    Estimation                            REML         REML
+    Log-likelihood                    -893.2       -871.8
+    AIC                               1794.5       1755.6
+    BIC                               1807.2       1774.8
+    ICC                                  0.589        0.722
+    R2 marginal                          0.280        0.279
+    R2 conditional                       0.704        0.799
+    ----------------------------------------------------------
     Standard errors in parentheses; t-tests use Satterthwaite's method.
     *** p < 0.001, ** p < 0.01, * p < 0.05
     """

@@ -1633,7 +1633,7 @@ class LinearMixedModel:
         >>> import mixedeffects as me
         >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
         >>> round(json.loads(m.to_json())["varcorr"]["Batch"][0][0], 1)
-        1764.1
+        1764.0
         """
         from mixedeffects.fit_document import fit_document, json_text, write_json
 

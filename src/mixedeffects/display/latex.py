@@ -17,7 +17,7 @@ _ESCAPES = {
     "_": r"\_",
     "{": r"\{",
     "}": r"\}",
-    "~": r"\textasciitilde{}",
+    "~": r"$\sim$",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
@@ -37,7 +37,7 @@ def latex_escape(text: str) -> str:
     Examples
     --------
     >>> print(latex_escape("y_1 ~ x & (1 | a%b)"))
-    y\_1 \textasciitilde{} x \& (1 \textbar{} a\%b)
+    y\_1 $\sim$ x \& (1 \textbar{} a\%b)
     """
     escaped = "".join(_ESCAPES.get(character, character) for character in _one_line(text))
     # Two hyphens would be set as one dash.

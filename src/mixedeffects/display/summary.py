@@ -85,12 +85,13 @@ class _Section:
             # Empty braces keep what follows a line break from being read as its options.
             return ["\\\\\n{}".join(latex_escape(line.strip()) for line in texts)]
 
-        parts = [rf"\textbf{{{latex_escape(self.heading)}}}"] if self.heading else []
+        heading = rf"\textbf{{{latex_escape(self.heading)}}}\nopagebreak"
+        parts = [heading] if self.heading else []
         parts += lines(self.before) if self.before else []
         if self.table is not None:
             parts.append(self.table.to_latex())
         parts += lines(self.after) if self.after else []
-        return "\n\n".join(rf"\noindent {part}" for part in parts)
+        return "\n\n\\smallskip\n".join(rf"\noindent {part}" for part in parts)
 
     def to_markdown(self) -> str:
         parts = [f"#### {markdown_escape(self.heading)}"] if self.heading else []
@@ -258,7 +259,7 @@ class Summary:
         str
             LaTeX in which every text is escaped; it needs ``\usepackage{booktabs}``.
         """
-        return "\n\n".join(section.to_latex() for section in self._sections(None))
+        return "\n\n\\medskip\n".join(section.to_latex() for section in self._sections(None))
 
     def to_markdown(self) -> str:
         """Render one heading and pipe table per section.
