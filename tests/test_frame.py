@@ -430,7 +430,7 @@ def test_level_codes_in_other_data():
         (term,) = build_model_frame(text, data).terms
         np.testing.assert_array_equal(level_codes(term, data), term.codes)
         other = pd.DataFrame({"g": [5, 77, np.nan], "h": [1, 1, 1]})
-        expected = [list(term.levels).index("5" if term.group == "g" else "1:5"), -1, -1]
+        expected = [list(term.levels).index("5" if term.group == "g" else "1:5"), -1, -2]
         assert level_codes(term, other).tolist() == expected
 
 

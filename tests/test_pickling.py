@@ -148,6 +148,18 @@ def test_without_data_keeps_what_needs_no_rows(name: str, through: Any) -> None:
     assert s.without_data() is s
 
 
+@pytest.mark.parametrize("formula", ["(Days | Subject)", "cs(Days | Subject)"])
+def test_without_data_predicts_new_rows(formula: str) -> None:
+    sleep = me.load_dataset("sleepstudy")
+    m = me.lmer(f"Reaction ~ Days + {formula}", sleep)
+    s = sent(m.without_data())
+    assert str(s) == str(m)
+    rows = sleep.head(15)
+    for options in ({}, {"re": None}, {"interval": "prediction"}):
+        expected = m.predict(rows, **options).to_numpy()
+        np.testing.assert_allclose(s.predict(rows, **options).to_numpy(), expected, rtol=1e-10)
+
+
 @pytest.mark.parametrize(
     "use",
     [

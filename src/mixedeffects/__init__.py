@@ -18,6 +18,7 @@ from mixedeffects.covariance import (
     VarCorr,
     gls,
 )
+from mixedeffects.cross_validation import CrossValidation, cross_validate
 from mixedeffects.datasets import list_datasets, load_dataset
 from mixedeffects.engine import Certificate, Control, Optimum, Progress
 from mixedeffects.errors import (
@@ -33,6 +34,7 @@ from mixedeffects.estimates_table import EstimatesTable, etable
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.model import LinearMixedModel, lmer
 from mixedeffects.planned import PlannedCovariance, marginal_covariance
+from mixedeffects.power import Power, power
 from mixedeffects.progress import Repetitions
 
 __version__ = _version("mixedeffects")
@@ -44,6 +46,7 @@ __all__ = [
     "Control",
     "ConvergenceWarning",
     "CostWarning",
+    "CrossValidation",
     "DataError",
     "EstimatesTable",
     "FormulaError",
@@ -56,6 +59,7 @@ __all__ = [
     "ModelError",
     "Optimum",
     "PlannedCovariance",
+    "Power",
     "Progress",
     "RandomEffectsCovariance",
     "Repetitions",
@@ -63,6 +67,7 @@ __all__ = [
     "VarCorr",
     "anova",
     "compare",
+    "cross_validate",
     "etable",
     "gls",
     "list_datasets",
@@ -70,4 +75,5 @@ __all__ = [
     "load_dataset",
     "marginal_covariance",
     "plot",
+    "power",
 ]

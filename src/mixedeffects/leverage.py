@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from mixedeffects.engine.factorisation import Factorisation
     from mixedeffects.model import LinearMixedModel
 
-__all__ = ["LEVERAGE_KINDS", "leverage", "row_quadratic_forms"]
+__all__ = [
+    "LEVERAGE_KINDS",
+    "leverage",
+    "rank_within_blocks",
+    "row_quadratic_forms",
+    "rows_by_factor",
+    "solve_for_levels",
+]
 
 Matrix = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -75,7 +82,7 @@ def row_quadratic_forms(model: LinearMixedModel) -> Matrix:
     A = model._A
     factorisation = model.optimum.evaluation.factorisation
     P = factorisation.selected_inverse(with_fixed=False, keep=True).P
-    codes, z = _rows_by_factor(model)
+    codes, z = rows_by_factor(model)
     out = np.zeros(model.nobs)
     for f in range(len(A.factors)):
         # Level by level through the gathered blocks; k x k numbers a row.
@@ -87,7 +94,7 @@ def row_quadratic_forms(model: LinearMixedModel) -> Matrix:
     return out
 
 
-def _rows_by_factor(model: LinearMixedModel) -> tuple[list[NDArray[np.int32]], list[Matrix]]:
+def rows_by_factor(model: LinearMixedModel) -> tuple[list[NDArray[np.int32]], list[Matrix]]:
     """Level and columns, in the engine's basis, of each row in each factor."""
     A: CrossProducts = model._A
     codes, z = [], []
@@ -120,7 +127,7 @@ def _between_factors(
     per_column = 8.0 * sum(f.n_levels * f.k for f in A.factors)
     for g in range(1, len(A.factors)):
         k = A.factors[g].k
-        rank = _rank_within_blocks(codes[g], A.factors[g].n_levels, blocks)
+        rank = rank_within_blocks(codes[g], A.factors[g].n_levels, blocks)
         rank_of_row = rank[codes[g]]
         order = np.argsort(rank_of_row, kind="stable")
         step = max(1, int(_CHUNK / (per_column * k)))
@@ -128,7 +135,7 @@ def _between_factors(
             high = min(low + step, int(rank.max()) + 1)
             first, last = np.searchsorted(rank_of_row[order], [low, high])
             rows = order[first:last]
-            inverse = _solve_for_levels(factorisation, g, rank, low, high)
+            inverse = solve_for_levels(factorisation, g, rank, low, high)
             columns = (rank_of_row[rows] - low)[:, None] * k + np.arange(k)
             for f in range(g):
                 blocks_fg = inverse[f][
@@ -139,7 +146,7 @@ def _between_factors(
                 out[rows] += 2.0 * np.einsum("ia,iab,ib->i", z[f][rows], blocks_fg, z[g][rows])
 
 
-def _rank_within_blocks(codes: NDArray[np.int32], n_levels: int, blocks: Integers) -> Integers:
+def rank_within_blocks(codes: NDArray[np.int32], n_levels: int, blocks: Integers) -> Integers:
     """Number of each level among those of its connected block."""
     block_of_level = np.zeros(n_levels, dtype=np.int64)
     block_of_level[codes] = blocks
@@ -151,7 +158,7 @@ def _rank_within_blocks(codes: NDArray[np.int32], n_levels: int, blocks: Integer
     return rank
 
 
-def _solve_for_levels(
+def solve_for_levels(
     factorisation: Factorisation, g: int, rank: Integers, low: int, high: int
 ) -> list[Matrix]:
     """Columns of P for the effects of factor g whose level has a rank in [low, high).

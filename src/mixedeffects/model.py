@@ -6,16 +6,16 @@ import contextlib
 import dataclasses
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 
-from mixedeffects.assembly import assemble, engine_terms
+from mixedeffects.assembly import assemble, covariance_structures, engine_terms
 from mixedeffects.covariance import (
     MarginalCovariance,
     RandomEffectsCovariance,
@@ -42,8 +42,10 @@ from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.model_frame import Dropped, ModelFrame
+from mixedeffects.frame.structures import one_row_each
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
 from mixedeffects.inference.kenward_roger import KenwardRoger, kenward_roger
+from mixedeffects.inference.natural import covariance_parameters
 from mixedeffects.inference.satterthwaite import Satterthwaite
 from mixedeffects.inference.variance import fixed_effects_variance
 from mixedeffects.inference.wald import anova_table, wald_test
@@ -54,6 +56,9 @@ if TYPE_CHECKING:
     from mixedeffects.conditional_aic import ConditionalAIC
     from mixedeffects.inference.bootstrap import Bootstrap
     from mixedeffects.inference.cluster_robust import RobustCovariance
+    from mixedeffects.inference.marginal_means import MarginalMeans
+    from mixedeffects.inference.profile import Profile
+    from mixedeffects.influence import Influence
     from mixedeffects.ranova import RandomEffectsTests
     from mixedeffects.variance_explained import ICC, R2
     from mixedeffects.without_data import Remembered
@@ -65,6 +70,8 @@ ProgressOption = bool | Callable[[Progress], None]
 
 #: Residual variance, relative to that of least squares, below which there is none.
 _NO_RESIDUAL = 1e-12
+#: Residual standard deviation that is next to nothing, relative to that of effects of one row each.
+_LITTLE_RESIDUAL = 0.01
 
 
 def lmer(
@@ -97,7 +104,8 @@ def lmer(
     contrasts : dict, optional
         Coding of categorical columns, for example ``{"group": "sum"}``.
     start : sequence of float, optional
-        Starting value of theta; by default a moment estimate.
+        Starting value of theta; by default a moment estimate. The factor of a term with a
+        covariance structure is brought into the structure.
     control : Control, optional
         Tolerance and limit of evaluations.
     progress : bool or callable
@@ -120,20 +128,50 @@ def lmer(
     Warns
     -----
     ConvergenceWarning
-        If the optimiser stopped before the gradient vanished.
+        If the optimiser stopped before the gradient vanished, or a structured term has taken the
+        residual variance.
+
+    Notes
+    -----
+    The covariance matrix of a term's effects can have a structure, written around the term as in
+    lme4 2:
+
+    * ``us(x | g)``, the same as ``(x | g)``: any covariance matrix.
+    * ``diag(x | g)``: independent effects, each with its variance. The same as ``(x || g)`` for
+      numbers; for a factor, ``diag(0 + f | g)`` has one variance for each level.
+    * ``cs(x | g)``: compound symmetry, one correlation for all pairs.
+    * ``ar1(0 + f | g)``: first-order autoregression over the levels of a factor in their order,
+      correlation ``rho^|i - j|`` between levels i and j. Levels that occur in no row are left out,
+      so they count for nothing in ``|i - j|``.
+
+    With ``hom = TRUE`` all effects of a term have one variance, with ``hom = FALSE`` each has its
+    own; the latter is the default of ``diag`` and ``cs``, the former that of ``ar1``.
 
     References
     ----------
     Bates, D., Maechler, M., Bolker, B. and Walker, S. (2015). Fitting linear mixed-effects models
     using lme4. Journal of Statistical Software 67(1).
 
+    Pinheiro, J. C. and Bates, D. M. (2000). Mixed-Effects Models in S and S-PLUS. Springer. For
+    the structures.
+
     Examples
     --------
     >>> import mixedeffects as me
-    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    >>> sleep = me.load_dataset("sleepstudy")
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", sleep)
     >>> m.fixef.round(2)
     (Intercept)    251.41
     Days            10.47
+    Name: Estimate, dtype: float64
+
+    Reaction times of one subject that are more alike on neighbouring days:
+
+    >>> m = me.lmer("Reaction ~ Days + ar1(0 + factor(Days) | Subject)", sleep)
+    >>> m.covariance_parameters.round(2)
+    sd|Subject     47.34
+    cor|Subject     0.88
+    sigma          15.13
     Name: Estimate, dtype: float64
     """
     if not isinstance(reml, (bool, np.bool_)):
@@ -150,7 +188,8 @@ def lmer(
         A = assemble(y, frame.X, frame.terms, frame.weights)
         if start is None:
             terms = engine_terms(frame.terms)
-            factors = subsample_start(A, y, frame.X, terms, frame.weights, reml)
+            structures = covariance_structures(frame.terms)
+            factors = subsample_start(A, y, frame.X, terms, frame.weights, reml, structures)
         else:
             factors = _starting_factors(A, start)
     return _fit(frame, A, reml, factors, control, progress, data, settings, name)
@@ -181,7 +220,14 @@ def _fit(
     report = _print_progress if progress is True else progress or None
     optimum = None
     with contextlib.suppress(ArithmeticError), one_blas_thread(A.remainder.core_size):
-        optimum = find_optimum(A, reml, start=start, control=control, progress=report)
+        optimum = find_optimum(
+            A,
+            reml,
+            start=start,
+            control=control,
+            progress=report,
+            structures=covariance_structures(frame.terms),
+        )
     if optimum is None or optimum.evaluation.sigma2 < _NO_RESIDUAL:
         raise ModelError(
             "Fixed and random effects together reproduce the response exactly, so there is no "
@@ -195,7 +241,21 @@ def _fit(
             ConvergenceWarning,
             stacklevel=3,
         )
-    return LinearMixedModel(frame, A, optimum, reml, data, settings, data_name)
+    model = LinearMixedModel(frame, A, optimum, reml, data, settings, data_name)
+    if optimum.parameterisation is not None:
+        taken = [term for term in frame.terms if one_row_each(term)]
+        for term in taken:
+            if model.sigma < _LITTLE_RESIDUAL * float(model.varcorr.sd(term.label).max()):
+                warnings.warn(
+                    f"The residual standard deviation is estimated at {model.sigma:.2g}, next to "
+                    f"nothing: every row has its own effect of `{term.structure}` on "
+                    f"`{term.group}`, which takes the residual error too. The covariance of "
+                    f"`{term.group}` is then that of the rows, and neither variance can be read "
+                    "alone.",
+                    ConvergenceWarning,
+                    stacklevel=3,
+                )
+    return model
 
 
 def _starting_factors(A: CrossProducts, start: Sequence[float]) -> list[Matrix]:
@@ -365,7 +425,8 @@ class LinearMixedModel:
         """Relative covariance parameters, shape (m,), in lme4's order; without units.
 
         For each term the lower triangle of its factor T, column by column, where
-        ``sigma^2 T T'`` is the covariance matrix of the term's effects.
+        ``sigma^2 T T'`` is the covariance matrix of the term's effects. With a covariance structure
+        these are more than there are parameters; see `covariance_parameters`.
 
         References
         ----------
@@ -380,6 +441,35 @@ class LinearMixedModel:
         array([0.967, 0.015, 0.231])
         """
         return T_to_theta(self._T)
+
+    @property
+    def covariance_parameters(self) -> pd.Series:
+        """The parameters of the random effects' covariance as they are reported; sigma last.
+
+        Standard deviations in units of the response per unit of the column, and correlations. A
+        term with a structure has only the parameters of its structure, ``sd|g`` for the standard
+        deviation common to all columns and ``cor|g`` for the one correlation; `theta` has the
+        entries of every T all the same.
+
+        Returns
+        -------
+        Series
+            A correlation is NaN where there are not two columns with variance.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe * temperature + cs(0 + recipe | replicate)", cake)
+        >>> m.covariance_parameters.round(2)
+        sd_recipeA|replicate    5.12
+        sd_recipeB|replicate    6.78
+        sd_recipeC|replicate    7.27
+        cor|replicate           0.95
+        sigma                   4.54
+        Name: Estimate, dtype: float64
+        """
+        return covariance_parameters(self.frame.terms, self._T, self.sigma, self.optimum)
 
     @property
     def criterion(self) -> float:
@@ -449,8 +539,12 @@ class LinearMixedModel:
 
     @property
     def n_parameters(self) -> int:
-        """Number of parameters: fixed effects, entries of theta, and sigma."""
-        return len(self.frame.fixef_names) + len(self.theta) + 1
+        """Number of parameters: fixed effects, covariance parameters, and sigma.
+
+        The covariance parameters are the entries of `theta`, but for a term with a structure the
+        parameters of the structure.
+        """
+        return len(self.frame.fixef_names) + self.optimum.n_parameters + 1
 
     @property
     def aic(self) -> float:
@@ -763,6 +857,120 @@ class LinearMixedModel:
 
         return pd.Series(residuals(self, kind), index=self.frame.index, name=f"{kind} residual")
 
+    def predict(
+        self,
+        newdata: Any = None,
+        re: Any = "all",
+        interval: str | None = None,
+        level: float = 0.95,
+        new_levels: str = "error",
+        se: bool = False,
+        *,
+        ddf: str = "inf",
+        vcov: str = "model",
+        cluster: Any = None,
+        weights: Any = None,
+        offset: Any = None,
+        chunk_size: int = 100_000,
+    ) -> Any:
+        """Predictions, with standard errors and intervals.
+
+        Transforms (``poly``, ``scale``), factor levels and ``offset()`` are those of the fit.
+
+        Parameters
+        ----------
+        newdata : DataFrame or iterator of DataFrames, optional
+            pandas, polars or pyarrow table, or a mapping of names to arrays, with the columns that
+            this prediction needs: not the response, and grouping factors only if their effects are
+            in. By default the rows used in the fit.
+        re : "all", None, str or list of str
+            Random effects that the prediction conditions on. None or ``"none"``: the population
+            mean ``X beta``. Otherwise names of grouping factors or labels of terms, or a formula
+            with terms of the model such as ``"~ (1 | sch)"`` or ``"~0"``.
+        interval : {"confidence", "prediction"}, optional
+            ``"confidence"``: for ``x'beta + z'b``. ``"prediction"``: for a new observation, which
+            adds its residual variance and that of random effects not in ``re``, for these are then
+            drawn anew: with ``re=None`` a row whose groups are all new.
+        level : float
+            Probability that the interval covers.
+        new_levels : {"error", "population"}
+            What to do with levels that the fit did not see: refuse them, or predict them with
+            effects of zero whose variance counts in standard errors and intervals.
+        se : bool
+            Add the standard error of ``x'beta + z'b``; an interval comes with that of its own
+            (for ``"prediction"``, residual included).
+        ddf : {"inf", "satterthwaite", "kr", "residual"}
+            Degrees of freedom of confidence intervals of population predictions; ``"inf"`` is the
+            normal distribution, which all other intervals use. ``"kr"`` brings its covariance
+            matrix.
+        vcov, cluster
+            Covariance matrix of the fixed effects for population predictions, as for
+            `coef_table`; a robust one has its own degrees of freedom.
+        weights : float, str or array, optional
+            Prior weights of the new rows, for ``interval="prediction"``: a number, a column, or
+            one value for each row. By default one; for the rows of the fit those of the fit.
+        offset : float, str or array, optional
+            In place of the offset= of the fit, which is used again if it named a column.
+        chunk_size : int
+            Rows worked on at a time, which bounds the memory.
+
+        Returns
+        -------
+        Series, or DataFrame
+            In units of the response, of the kind given (a mapping gives pandas, a lazy frame an
+            eager one, pyarrow without an interval an array), in the order of the rows. With an
+            interval the columns ``fit``, ``se``, ``lower`` and ``upper``; with ``se`` alone
+            ``fit`` and ``se``. A row with a missing value in a column needed is NaN. An iterator
+            of frames gives a generator of results.
+
+        Raises
+        ------
+        DataError
+            If a column is missing or has the wrong type, a value is infinite, a level is not
+            known, or a column was dropped from the fit as a linear combination of others and is
+            none in the new rows.
+        ModelError
+            If an argument is not what it should be.
+
+        Notes
+        -----
+        The variance takes the estimated variance parameters as known and the fixed effects and the
+        random effects as jointly estimated: it is ``[x; z]'`` times ``sigma^2`` times the inverse
+        of the coefficient matrix of Henderson's equations times ``[x; z]``. Effects of terms left
+        out count in it as the unknowns they are.
+
+        References
+        ----------
+        Henderson, C. R. (1975). Best linear unbiased estimation and prediction under a selection
+        model. Biometrics 31, 423-447. McLean, R. A., Sanders, W. L. and Stroup, W. W. (1991). A
+        unified approach to mixed linear models. The American Statistician 45, 54-64. The fitted
+        values are those of ``predict`` in R's lme4, with ``re.form`` for ``re``.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.predict({"Days": [10, 10], "Subject": [308, 309]}).round(1)
+        0    450.3
+        1    229.5
+        Name: fit, dtype: float64
+
+        The mean of all subjects, and where a new observation of a new subject will lie:
+
+        >>> m.predict({"Days": [10]}, re=None, interval="confidence", ddf="kr").round(1)
+             fit    se  lower  upper
+        0  356.1  16.0  322.3  389.9
+        >>> m.predict({"Days": [10]}, re=None, interval="prediction").round(1)
+             fit    se  lower  upper
+        0  356.1  72.3  214.4  497.7
+        """
+        from mixedeffects.prediction import PredictionOptions, predict
+
+        options = PredictionOptions(
+            re, interval, level, new_levels, se, ddf, vcov, cluster, weights, offset, chunk_size
+        )
+        return predict(self, newdata, options)
+
     def leverage(self, kind: str = "total") -> pd.Series:
         """Leverages: the diagonal of the matrix that maps the response to the fitted values.
 
@@ -803,6 +1011,81 @@ class LinearMixedModel:
         from mixedeffects.leverage import leverage
 
         return pd.Series(leverage(self, kind), index=self.frame.index, name=f"{kind} leverage")
+
+    def influence(self, by: Any = None, refit: bool = False, progress: bool = False) -> Influence:
+        """Deletion diagnostics: what changes when a level of a factor, or a row, is left out.
+
+        With d the change ``beta - beta(-j)`` and C, C(-j) the covariance matrices ``vcov`` with and
+        without level j:
+
+        * ``dfbeta`` is d, ``dfbetas`` d over the standard errors without the level,
+        * ``cooks_d`` is ``d' C^-1 d / p``, ``mdffits`` is ``d' C(-j)^-1 d / p``,
+        * ``covtrace`` is ``|trace(C^-1 C(-j)) - p|``, ``covratio`` is ``det C(-j) / det C``.
+
+        Parameters
+        ----------
+        by : str or array, shape (n,), optional
+            What to leave out: the levels of a grouping factor (``"sch"``, ``"tch:sch"``) or of a
+            column of the data, or of values, one for each row; by default the single rows. V need
+            not be block-diagonal by it.
+        refit : bool
+            False: theta and sigma are held at their estimates, and ``beta(-j)`` is generalized
+            least squares on the other rows with their part of V, computed exactly without fitting
+            again. True: the model is fitted to the other rows, starting from these estimates, and
+            the change of the variance parameters is given too. Columns of X and Z stay what they
+            are. Ctrl-C ends it with the levels done so far.
+        progress : bool
+            Report the refits on standard error.
+
+        Returns
+        -------
+        Influence
+            ``to_frame()`` gives the table, ``plot()`` draws the most influential levels. A level
+            without which the model is not identified has NaN and an entry in ``notes``.
+
+        Raises
+        ------
+        DataError
+            If there is no such column, the length is wrong, or values are missing.
+        ModelError
+            If there is one level only, or no fixed effects and no refit.
+
+        Notes
+        -----
+        Single rows take about as long as `leverage`, and so do levels that cut no other level.
+        Otherwise the work for a level grows with its rows, times the number of random effects that
+        it shares with other rows, and with the cube of that number; or is one factorisation of the
+        other rows, if that is less. Large problems are divided to keep to about a gigabyte.
+
+        References
+        ----------
+        Demidenko, E. and Stukel, T. A. (2005). Influence analysis for linear mixed-effects models.
+        Statistics in Medicine 24, 893-909. Christensen, R., Pearson, L. M. and Johnson, W. (1992).
+        Case-deletion diagnostics for mixed models. Technometrics 34, 38-45. Names as in Loy, A. and
+        Hofmann, H. (2014). HLMdiag: a suite of diagnostics for hierarchical linear models in R.
+        Journal of Statistical Software 56(5).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> subjects = m.influence("Subject")
+        >>> subjects.cooks_distance.nlargest(3).round(3)
+        Subject
+        309    0.149
+        335    0.129
+        337    0.126
+        Name: cooks_d, dtype: float64
+        >>> m.influence("Subject", refit=True).variance_change.loc["332"].round(2)
+        sd_(Intercept)|Subject         -2.01
+        cor_Days.(Intercept)|Subject    0.07
+        sd_Days|Subject                -0.39
+        sigma                           3.79
+        Name: 332, dtype: float64
+        """
+        from mixedeffects.influence import influence
+
+        return influence(self, by, refit, progress)
 
     def variogram(
         self,
@@ -1088,7 +1371,185 @@ class LinearMixedModel:
         """
         return wald_test(self, hypothesis, ddf, vcov, test, cluster)
 
-    def anova(self, type: int | str = 3, ddf: str = "satterthwaite") -> pd.DataFrame:
+    def contrast(
+        self,
+        hypothesis: Any,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        level: float = 0.95,
+    ) -> pd.DataFrame:
+        """Estimate and test linear combinations of the fixed effects, each by itself.
+
+        Parameters
+        ----------
+        hypothesis : str, list of str, array or DataFrame of shape (r, p), or mapping
+            As for `wald`; or a mapping of labels to contrasts, each a mapping of names of
+            coefficients to numbers, or a vector of p numbers. The contrasts may depend on each
+            other.
+        ddf, vcov, cluster, level
+            As for `coef_table`.
+
+        Returns
+        -------
+        DataFrame, one row per contrast
+            Columns as of `coef_table`, in units of the response per unit of the contrast. Rows
+            have the labels given, or names of coefficients, or numbers counted from 1.
+
+        Raises
+        ------
+        ModelError
+            If a name is not known or the contrasts do not fit the fixed effects.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.contrast({"day 5": {"(Intercept)": 1, "Days": 5}, "a week": {"Days": 7}}).round(1)
+                Estimate  Std. Error    df  t value  Pr(>|t|)  2.5 %  97.5 %
+        day 5      303.7         9.6  17.0     31.7       0.0  283.5   324.0
+        a week      73.3        10.8  17.0      6.8       0.0   50.4    96.1
+        """
+        from mixedeffects.inference.linear_functions import contrast_table
+
+        return contrast_table(self, hypothesis, ddf, vcov, cluster, level)
+
+    def emmeans(
+        self,
+        specs: str | Sequence[str],
+        by: str | Sequence[str] | None = None,
+        at: Mapping[str, Any] | None = None,
+        weights: Literal["equal", "proportional", "cells"] = "equal",
+        level: float = 0.95,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        adjust: str = "none",
+    ) -> MarginalMeans:
+        """Estimated marginal means: predictions over a reference grid, averaged.
+
+        Parameters
+        ----------
+        specs : str or list of str
+            Columns of the data whose levels the means belong to; none (``[]``) for one mean of
+            all.
+        by : str or list of str, optional
+            Further columns, within whose levels means are compared.
+        at : mapping, optional
+            For some columns the levels to keep, or the values of a number.
+        weights : {"equal", "proportional", "cells"}
+            How predictions are averaged over the factors not named: equally, by the number of rows
+            of the combinations averaged over, or by that of each cell.
+        level : float
+            Confidence level.
+        ddf, vcov, cluster
+            As for `coef_table`.
+        adjust : {"none", "bonferroni", "sidak", "mvt"}
+            For intervals that hold for all means of a group together.
+
+        Returns
+        -------
+        MarginalMeans
+            With ``.to_frame()``, ``.contrasts()``, ``.plot()`` and ``.L``.
+
+        Raises
+        ------
+        ModelError
+            If a variable is not in the fixed part, or a level, value or option is not known.
+
+        Notes
+        -----
+        The grid is R's emmeans': every level of a factor that occurs in the rows used, numbers at
+        their mean (each row counting once), and numbers with only two values at both. A number in
+        ``factor()`` is a factor. Expressions are evaluated at these values: ``log(x)`` at the log
+        of the mean.
+
+        An offset is part of the predictions: one in the formula, or given by name, is evaluated in
+        the grid like other columns; of one given as an array the mean is added. It cancels in
+        differences.
+
+        A mean which the data do not determine, as in an empty cell of an interaction, is NaN, and
+        a note says how many; differences are checked by themselves. Nested factors are not
+        recognised: averages go over all combinations of levels.
+
+        References
+        ----------
+        Searle, S. R., Speed, F. M. and Milliken, G. A. (1980). Population marginal means in the
+        linear model: an alternative to least squares means. The American Statistician 34, 216-221.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.emmeans("recipe", ddf="kr")
+        recipe emmean     SE   df  2.5 % 97.5 %
+        A      33.122  1.737 42.0 29.617 36.627
+        B      31.644  1.737 42.0 28.139 35.150
+        C      31.600  1.737 42.0 28.095 35.105
+        ---
+        averaged over temperature, with equal weights
+        95 % intervals; t-tests use Kenward-Roger's method
+        """
+        from mixedeffects.inference.marginal_means import marginal_means
+
+        return marginal_means(self, specs, by, at, weights, level, ddf, vcov, cluster, adjust)
+
+    def emtrends(
+        self,
+        specs: str | Sequence[str],
+        var: str,
+        by: str | Sequence[str] | None = None,
+        at: Mapping[str, Any] | None = None,
+        weights: Literal["equal", "proportional", "cells"] = "equal",
+        level: float = 0.95,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        adjust: str = "none",
+    ) -> MarginalMeans:
+        """Estimated marginal slopes of a number, at each level of other columns.
+
+        Parameters
+        ----------
+        specs : str or list of str
+            Columns of the data whose levels the slopes belong to; none (``[]``) for one slope.
+        var : str
+            The column whose slope is wanted. Its terms may be curved; the slope is then that at its
+            mean, or at the values in ``at``.
+        by, at, weights, level, ddf, vcov, cluster, adjust
+            As for `emmeans`.
+
+        Returns
+        -------
+        MarginalMeans
+            Slopes in units of the response per unit of ``var``, as column ``<var>.trend``.
+
+        Raises
+        ------
+        ModelError
+            As for `emmeans`, and if ``var`` is categorical.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("distance ~ age * Sex + (age | Subject)", me.load_dataset("orthodont"))
+        >>> m.emtrends("Sex", "age").to_frame().round(3)
+              Sex  age.trend     SE    df  2.5 %  97.5 %
+        0    Male      0.784  0.086  25.0  0.607   0.961
+        1  Female      0.480  0.104  25.0  0.266   0.693
+        """
+        from mixedeffects.inference.marginal_means import marginal_means
+
+        return marginal_means(self, specs, by, at, weights, level, ddf, vcov, cluster, adjust, var)
+
+    def anova(
+        self,
+        type: int | str = 3,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+    ) -> pd.DataFrame:
         """F tests of the terms of the fixed part, in lmerTest's layout.
 
         Parameters
@@ -1096,8 +1557,8 @@ class LinearMixedModel:
         type : {3, 2, 1}
             Hypotheses as lmerTest defines them. Type 3 does not depend on how factors are coded;
             type 2 adjusts a term for all but those that contain it; type 1 goes term by term.
-        ddf : {"satterthwaite", "kr", "residual", "inf"}
-            As for `coef_table`.
+        ddf, vcov, cluster
+            As for `wald`: with a robust ``vcov`` the tests are HTZ.
 
         Returns
         -------
@@ -1108,7 +1569,7 @@ class LinearMixedModel:
         Raises
         ------
         ModelError
-            If ``type`` or ``ddf`` is not known, or Kenward-Roger's method is asked of a
+            If ``type``, ``ddf`` or ``vcov`` is not known, or Kenward-Roger's method is asked of a
             maximum-likelihood fit.
 
         References
@@ -1127,7 +1588,7 @@ class LinearMixedModel:
         temperature             5  210.0    20.52
         recipe:temperature     10  210.0     1.01
         """
-        return anova_table(self, type, ddf)
+        return anova_table(self, type, ddf, vcov, cluster)
 
     def ranova(self, boundary: bool = False, reduce_terms: bool = True) -> RandomEffectsTests:
         """Likelihood-ratio tests of the random effects, each taken out in turn, as lmerTest's.
@@ -1316,6 +1777,10 @@ class LinearMixedModel:
     def kenward_roger(self) -> KenwardRoger:
         """Kenward and Roger's adjusted covariance of the fixed effects and degrees of freedom.
 
+        For ``ar1``, and ``cs`` with a variance for each column, V is not linear in its parameters.
+        The term of the adjusted covariance with second derivatives of V is then left out, because
+        it depends on how V is described; SAS calls that the first-order version.
+
         Raises
         ------
         ModelError
@@ -1340,7 +1805,149 @@ class LinearMixedModel:
                 "likelihood; fit it again with m.update(reml=True)."
             )
         with one_blas_thread(self._A.remainder.core_size):
-            return kenward_roger(self.optimum.evaluation.factorisation, self.sigma)
+            return kenward_roger(
+                self.optimum.evaluation.factorisation,
+                self.sigma,
+                directions=self.optimum.variance_directions,
+            )
+
+    def profile(
+        self, parameters: Any = None, level: float = 0.99, *, progress: Any = False
+    ) -> Profile:
+        """Profile likelihood of standard deviations, correlations, sigma and fixed effects.
+
+        Each parameter is held at values around its estimate while -2 log L is minimised over all
+        others. It is the likelihood that is profiled, as in lme4: a REML fit is first fitted again
+        by maximum likelihood.
+
+        Parameters
+        ----------
+        parameters : str or list of str, optional
+            Names as in ``profile.parameters``, or ``"fixed"`` or ``"random"``; by default all.
+        level : float
+            Each profile goes as far as the ends of intervals of this level.
+        progress : bool or callable
+            True prints a line per parameter on standard error; a callable gets the lines.
+
+        Returns
+        -------
+        Profile
+            With ``confint(level)``, ``to_frame()``, ``zeta(parameter, value)`` and ``plot()``.
+
+        Raises
+        ------
+        ModelError
+            If a parameter is not known, the level is not between 0 and 1, or profiling finds
+            better and better fits.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If profiling finds a better fit than this one, from which it then starts again, or a
+            minimisation does not converge; the point is named.
+
+        References
+        ----------
+        Bates, D., Maechler, M., Bolker, B. and Walker, S. (2015). Fitting linear mixed-effects
+        models using lme4. Journal of Statistical Software 67(1), section 5.1.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.profile("random").confint().round(2)
+                                       2.5 %  97.5 %
+        sd_(Intercept)|Subject         14.38   37.72
+        cor_Days.(Intercept)|Subject   -0.48    0.69
+        sd_Days|Subject                 3.80    8.75
+        sigma                          22.90   28.86
+        """
+        from mixedeffects.inference.profile import profile
+
+        return profile(self, parameters, level, progress)
+
+    def confint(
+        self,
+        method: Literal["wald", "profile", "boot"] = "wald",
+        parameters: Any = None,
+        level: float = 0.95,
+        *,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        n: int = 1000,
+        seed: Any = None,
+        kind: str = "percentile",
+        progress: Any = False,
+    ) -> pd.DataFrame:
+        """Confidence intervals for fixed effects, standard deviations, correlations and sigma.
+
+        Parameters
+        ----------
+        method : {"wald", "profile", "boot"}
+            ``wald``: t intervals for the fixed effects; for the others normal intervals for the
+            logarithm of a standard deviation and Fisher's z of a correlation, from the observed
+            curvature of the criterion (NaN beside a singular covariance). ``profile``: by profile
+            likelihood, see `profile`. ``boot``: parametric bootstrap, see `bootstrap`.
+        parameters : str or list of str, optional
+            Names, or ``"fixed"`` (``"beta_"``) or ``"random"`` (``"theta_"``); by default all.
+        level : float
+            Confidence level.
+        ddf, vcov, cluster
+            For ``wald``, as for `coef_table`.
+        n, seed, kind
+            For ``boot``: number of refits, seed, and kind of interval as for its ``confint``.
+        progress : bool or callable
+            For ``profile`` and ``boot``, as there.
+
+        Returns
+        -------
+        DataFrame, one row per parameter
+            Columns named after the percentiles, such as ``2.5 %`` and ``97.5 %``; in the units of
+            the parameters.
+
+        Raises
+        ------
+        ModelError
+            If a method or parameter is not known, the level is not between 0 and 1, or the method
+            has no use for an argument given.
+
+        References
+        ----------
+        Pinheiro, J. C. and Bates, D. M. (2000). Mixed-Effects Models in S and S-PLUS. Springer,
+        section 2.4.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.confint().round(2)
+                                       2.5 %  97.5 %
+        sd_(Intercept)|Subject         15.58   39.28
+        cor_Days.(Intercept)|Subject   -0.52    0.61
+        sd_Days|Subject                 3.92    8.95
+        sigma                          22.80   28.72
+        (Intercept)                   237.01  265.80
+        Days                            7.21   13.73
+        >>> m.confint("profile", "Days").round(2)
+              2.5 %  97.5 %
+        Days   7.36   13.58
+        """
+        from mixedeffects.inference.intervals import confidence_intervals
+
+        return confidence_intervals(
+            self,
+            method,
+            parameters,
+            level,
+            ddf=ddf,
+            vcov=vcov,
+            cluster=cluster,
+            n=n,
+            seed=seed,
+            kind=kind,
+            progress=progress,
+        )
 
     def simulate(self, n: int = 1, seed: Any = None, re: Any = None) -> pd.DataFrame:
         """Draw responses from the fitted model, ``offset + X beta + Z b + e``.
@@ -1477,7 +2084,15 @@ class LinearMixedModel:
 
         return summarise(self, ddf, vcov, cluster)
 
-    def tidy(self, effects: str | Sequence[str] = ("fixed", "ran_pars")) -> pd.DataFrame:
+    def tidy(
+        self,
+        effects: str | Sequence[str] = ("fixed", "ran_pars"),
+        *,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        level: float | None = None,
+    ) -> pd.DataFrame:
         """One row per parameter, with broom's column names, dots written as underscores.
 
         Parameters
@@ -1485,12 +2100,17 @@ class LinearMixedModel:
         effects : {"fixed", "ran_pars", "ran_vals"} or several of them
             Fixed effects, standard deviations and correlations, conditional modes; named as in R's
             broom.mixed.
+        ddf, vcov, cluster
+            For the fixed effects, as for `coef_table`.
+        level : float, optional
+            Confidence level of the fixed effects' intervals; by default there are none.
 
         Returns
         -------
         DataFrame
             Columns ``effect``, ``group``, ``term``, ``estimate``, ``std_error``; for fixed effects
-            also ``statistic``, ``df``, ``p_value``; for conditional modes also ``level``.
+            also ``statistic``, ``df``, ``p_value``, and ``conf_low``, ``conf_high`` if a level is
+            given; for conditional modes also ``level``.
 
         Raises
         ------
@@ -1510,7 +2130,7 @@ class LinearMixedModel:
         """
         from mixedeffects.display.tidy import tidy
 
-        return tidy(self, effects)
+        return tidy(self, effects, ddf, vcov, cluster, level)
 
     def glance(self) -> pd.DataFrame:
         """One row about the whole fit, with the column names of R's broom.mixed.
@@ -1737,7 +2357,7 @@ class LinearMixedModel:
         """The fit without its data, for storing: its size does not grow with the rows.
 
         Kept is all that needs no rows: estimates, `vcov`, tests and tables with their degrees of
-        freedom, `anova`, `ranef`, `varcorr`, `summary`, `icc`, `r2`, the encoding of new data, and
+        freedom, `anova`, `ranef`, `varcorr`, `summary`, `icc`, `r2`, `predict` for new data, and
         ``update(data=...)``. What needs rows, such as `fitted`, `V` or `robust`, raises an error
         that says so. The labels of the grouping factors' levels are kept, and those of rows that
         were dropped.

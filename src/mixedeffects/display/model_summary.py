@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from mixedeffects.display.summary import InformationCriteria, Summary
-from mixedeffects.display.varcorr_text import VarCorrBlock
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.singular import doubtful_degrees_of_freedom
 from mixedeffects.inference.variance import DDF_METHODS, fixed_effects_variance
@@ -38,10 +37,7 @@ def summarise(model: LinearMixedModel, ddf: str, vcov: str, cluster: Any = None)
         formula=model.formula,
         reml=model.reml,
         criterion=criterion,
-        varcorr=[
-            VarCorrBlock(label, columns, sds, correlations)
-            for label, columns, sds, correlations in model.varcorr.summary_blocks()
-        ],
+        varcorr=model.varcorr.summary_blocks(),
         residual=model.sigma,
         nobs=model.nobs,
         ngroups=model.ngroups,

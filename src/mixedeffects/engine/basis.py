@@ -177,6 +177,8 @@ def _root(X: Matrix, weights: Matrix | None) -> tuple[Matrix, Matrix]:
     if np.diag(R).min() < _WELL_CONDITIONED:
         root = 1.0 if weights is None else np.sqrt(weights)[:, None]
         R = np.asarray(np.linalg.qr(X * (root / size), mode="r")) / np.sqrt(n)
+        # With fewer rows than columns there are zeros below.
+        R = np.vstack([R, np.zeros((k - len(R), k))])
         R = R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]
     return size, R
 

@@ -205,11 +205,22 @@ class _Evaluation:
                 raise FormulaError(f"Levels can be compared by `==` and `!=`: `{deparse(node)}`.")
             return np.asarray(_COMPARISON[node.operator](*labels), dtype=np.bool_)
         label = _label(right)
-        if label not in left.levels:
+        levels = self.fitted_levels(node, left)
+        if label not in levels:
             raise DataError(f"`{deparse(node)}`: {label!r} is not one of the levels.")
-        if node.operator not in ("==", "!=") and not left.ordered:
-            raise FormulaError(f"The levels have no order to compare: `{deparse(node)}`.")
-        return _COMPARISON[node.operator](left.codes, left.levels.index(label))
+        if node.operator not in ("==", "!="):
+            if not left.ordered:
+                raise FormulaError(f"The levels have no order to compare: `{deparse(node)}`.")
+            left = _reordered(left, list(levels), levels, node, keep=True)
+            return _COMPARISON[node.operator](left.codes, left.levels.index(label))
+        place = left.levels.index(label) if label in left.levels else -1
+        return _COMPARISON[node.operator](left.codes, place)
+
+    def fitted_levels(self, node: Node, factor: Factor) -> tuple[str, ...]:
+        """The levels at the fit: other rows need not have them all."""
+        remembered = self.state.setdefault(deparse(node), {})
+        levels: tuple[str, ...] = remembered.setdefault("levels", factor.levels)
+        return levels
 
     def call(self, node: Call) -> Any:
         function = node.function
@@ -288,13 +299,15 @@ class _Evaluation:
         if function == "relevel":
             if len(rest) != 1 or rest[0].name not in (None, "ref"):
                 raise FormulaError(f'Write `relevel(f, ref = "level")`: `{deparse(node)}`.')
-            return _reordered(factor, [_label(self.value(rest[0].value))], node, keep=True)
+            first = [_label(self.value(rest[0].value))]
+            return _reordered(factor, first, self.fitted_levels(node, factor), node, keep=True)
         for a in rest:
             if a.name not in (None, "levels"):
                 raise FormulaError(f"`{function}()` understands `levels`, not `{a.name}`.")
             chosen = self.value(a.value)
             labels = [_label(v) for v in (chosen if isinstance(chosen, list) else [chosen])]
-            factor = _reordered(factor, labels, node, keep=False)
+            known = self.fitted_levels(node, factor)
+            factor = _reordered(factor, labels, known, node, keep=False)
         return factor
 
     def coding(self, arguments: tuple[Argument, ...], node: Call) -> Coding | None:
@@ -338,12 +351,13 @@ def as_factor(value: Any, text: str) -> Factor:
     return Factor(codes.astype(np.int32), tuple(_label(level) for level in levels.tolist()))
 
 
-def _reordered(factor: Factor, first: list[str], node: Call, *, keep: bool) -> Factor:
-    unknown = [label for label in first if label not in factor.levels]
+def _reordered(
+    factor: Factor, first: list[str], known: tuple[str, ...], node: Node, *, keep: bool
+) -> Factor:
+    unknown = [label for label in first if label not in known]
     if unknown:
         raise DataError(
-            f"`{deparse(node)}`: {unknown[0]!r} is not one of the levels "
-            f"({', '.join(factor.levels[:10])})."
+            f"`{deparse(node)}`: {unknown[0]!r} is not one of the levels ({', '.join(known[:10])})."
         )
     levels = first + [label for label in factor.levels if keep and label not in first]
     new_code = np.array(

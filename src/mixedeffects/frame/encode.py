@@ -12,112 +12,18 @@ from numpy.typing import NDArray
 
 from mixedeffects.errors import DataError
 from mixedeffects.formula.evaluate import State
-from mixedeffects.formula.syntax import Node, deparse
+from mixedeffects.formula.syntax import deparse
 from mixedeffects.formula.terms import TermTable
 from mixedeffects.formula.values import Coding, Factor, Value
 from mixedeffects.frame.checks import check_size
-from mixedeffects.frame.columns import labels_of
+from mixedeffects.frame.coder import VariableCoder
 from mixedeffects.frame.contrasts import contrast_columns
 from mixedeffects.frame.ingest import column_names, materialised, take_columns
-from mixedeffects.frame.variables import Columns, data_columns, evaluate_variable
+from mixedeffects.frame.variables import Columns, data_columns
 
 __all__ = ["DesignEncoder", "VariableCoder", "fit_encoder", "intercept_coded"]
 
 Matrix = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class VariableCoder:
-    """What is remembered of one variable.
-
-    Attributes
-    ----------
-    tree : Node
-        The expression.
-    kind : {"numeric", "logical", "factor"}
-        What it evaluated to.
-    levels : tuple of str
-        Of a factor, those in the rows used; FALSE and TRUE of a logical.
-    contrasts : ndarray, shape (levels, contrasts), or (contrasts,) of int
-        As `contrast_columns` returns them; empty for numbers.
-    suffixes : tuple of str
-        What the columns add to the name, of the contrasts or of a matrix such as ``poly(x, 2)``.
-    state : dict
-        What stateful transforms remember.
-    """
-
-    tree: Node
-    kind: Literal["numeric", "logical", "factor"]
-    levels: tuple[str, ...]
-    contrasts: NDArray[Any]
-    suffixes: tuple[str, ...]
-    state: State
-
-    @cached_property
-    def name(self) -> str:
-        """R's text of the expression."""
-        return deparse(self.tree)
-
-    def column_names(self, full: bool) -> list[str]:
-        """Return the names of its columns, one per level if ``full``."""
-        suffixes = self.levels if full and self.kind != "numeric" else self.suffixes
-        return [self.name + suffix for suffix in suffixes]
-
-    def column(self, values: NDArray[Any], j: int, full: bool) -> NDArray[Any]:
-        """Return column ``j`` on the rows of ``values`` (numbers, or codes of a factor)."""
-        column: NDArray[Any]
-        if self.kind == "numeric":
-            column = values if values.ndim == 1 else values[:, j]
-        elif full:
-            column = np.equal(values, j)
-        elif self.contrasts.ndim == 1:
-            column = np.equal(values, self.contrasts[j])
-        else:
-            column = np.take(self.contrasts[:, j], values)
-        return column
-
-    def settle(self, value: Value) -> NDArray[Any]:
-        """Return numbers as they are and a factor as codes into ``levels``.
-
-        Raises
-        ------
-        DataError
-            If there are levels that the fit did not see, or numbers where it saw levels.
-        """
-        if self.kind == "numeric":
-            if isinstance(value, Factor):
-                raise DataError(f"`{self.name}` was numeric in the fit; here it is categorical.")
-            wanted = len(self.suffixes)
-            if (1 if value.ndim == 1 else value.shape[1]) != wanted:
-                raise DataError(f"`{self.name}` had {wanted} columns in the fit.")
-            return value
-        if not isinstance(value, Factor):
-            if self.kind == "logical" and value.dtype == np.bool_:
-                return value.astype(np.int32)
-            value = _as_levels(value)
-        if value.levels == self.levels:
-            return value.codes
-        known = {label: i for i, label in enumerate(self.levels)}
-        if self.kind == "logical":
-            known |= {"False": 0, "True": 1}
-        used = np.unique(value.codes[value.codes >= 0]).tolist()
-        unseen = [value.levels[i] for i in used if value.levels[i] not in known]
-        if unseen:
-            shown = ", ".join(repr(label) for label in unseen[:5])
-            more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
-            raise DataError(
-                f"`{self.name}` has {'a level' if len(unseen) == 1 else 'levels'} that the fit "
-                f"did not see: {shown}{more}. Known are {', '.join(self.levels[:10])}"
-                f"{', ...' if len(self.levels) > 10 else ''}."
-            )
-        lookup = np.array([known.get(label, -1) for label in value.levels] + [-1], dtype=np.int32)
-        return np.take(lookup, value.codes)
-
-
-def _as_levels(value: NDArray[Any]) -> Factor:
-    found, codes = np.unique(value, return_inverse=True)
-    missing = np.isnan(value) if value.dtype.kind == "f" else np.zeros(value.size, dtype=np.bool_)
-    return Factor(np.where(missing, -1, codes), tuple(labels_of(found.tolist())))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +38,14 @@ class DesignEncoder:
         One for each of ``table.variables``.
     kept : ndarray of intp or None
         The columns kept after dropping linear combinations; None means all.
+    offsets : tuple of VariableCoder
+        One for each of ``table.offsets``.
     """
 
     table: TermTable
     coders: tuple[VariableCoder, ...]
     kept: NDArray[np.intp] | None = None
+    offsets: tuple[VariableCoder, ...] = ()
 
     @cached_property
     def _blocks(self) -> list[list[tuple[int, ...]]]:
@@ -239,19 +148,44 @@ class DesignEncoder:
         available = column_names(data)
         needed = data_columns([coder.tree for coder in self.coders], available)
         frame = take_columns(data, needed) if needed else _rows_only(data)
-        columns = Columns(frame)
+        return self.encode_columns(Columns(frame)), self.names
+
+    def encode_columns(self, columns: Columns) -> Matrix:
+        """Build the matrix from columns already taken; see `encode`.
+
+        Raises
+        ------
+        DataError
+            As for `encode_all`.
+        """
+        X = self.encode_all(columns)
+        return X if self.kept is None else np.asfortranarray(X[:, self.kept])
+
+    def encode_all(self, columns: Columns) -> Matrix:
+        """The same with the columns that were dropped for rank.
+
+        Raises
+        ------
+        DataError
+            If a factor has a level that the fit did not see, or a value is infinite.
+        """
         values = []
         absent = np.zeros(columns.n, dtype=np.bool_)
         for coder in self.coders:
-            evaluated = evaluate_variable(coder.tree, columns, _copied(coder.state))
-            values.append(coder.settle(evaluated.value))
-            if evaluated.missing is not None:
-                absent |= evaluated.missing
+            value, missing = coder.evaluate(columns)
+            values.append(value)
+            if missing is not None:
+                absent |= missing
         X = self.assemble(values, columns.n)
-        if self.kept is not None:
-            X = np.asfortranarray(X[:, self.kept])
         X[absent] = np.nan
-        return X, self.names
+        return X
+
+    def offset_columns(self, columns: Columns) -> Matrix:
+        """Sum of the offsets written in the formula, shape (rows,); NaN where one is missing."""
+        total = np.zeros(columns.n)
+        for coder in self.offsets:
+            total += coder.evaluate(columns)[0]
+        return total
 
 
 def _rows_only(data: Any) -> Any:
@@ -260,11 +194,6 @@ def _rows_only(data: Any) -> Any:
     if not first:
         raise DataError("The data have no columns.")
     return take_columns(data, first)
-
-
-def _copied(state: State) -> State:
-    # A transform may write to its state; the encoder's own must stay as fitted.
-    return {text: dict(remembered) for text, remembered in state.items()}
 
 
 def _used_levels(factor: Factor) -> Factor:
@@ -327,7 +256,11 @@ def fit_encoder(
             suffixes = ("",) if width == 1 else tuple(str(j + 1) for j in range(width))
             coders.append(VariableCoder(tree, "numeric", (), np.empty((0, 0)), suffixes, state))
             settled.append(value)
-    return DesignEncoder(intercept_coded(table, coders), tuple(coders)), settled
+    offsets = tuple(
+        VariableCoder(tree, "numeric", (), np.empty((0, 0)), ("",), dict(states[deparse(tree)]))
+        for tree in table.offsets
+    )
+    return DesignEncoder(intercept_coded(table, coders), tuple(coders), offsets=offsets), settled
 
 
 def intercept_coded(table: TermTable, coders: Sequence[VariableCoder]) -> TermTable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,18 @@ from mixedeffects.frame.columns import factor_of, labels_of
 from mixedeffects.frame.ingest import materialised, take_columns
 from mixedeffects.frame.model_frame import RandomTerm
 
-__all__ = ["GroupColumn", "Grouping", "combine", "level_codes", "read_group"]
+__all__ = [
+    "MISSING",
+    "UNSEEN",
+    "GroupColumn",
+    "Grouping",
+    "combine",
+    "level_codes",
+    "read_group",
+]
+
+#: Codes of what is no level of the fit.
+UNSEEN, MISSING = -1, -2
 
 _LARGEST = 2**62
 
@@ -125,7 +136,8 @@ def level_codes(term: RandomTerm, data: Any) -> NDArray[np.int32]:
     Returns
     -------
     ndarray of int32, shape (rows,)
-        Code of each row's level; -1 where the fit did not see it or it is missing.
+        Code of each row's level; `UNSEEN` where the fit did not see it, `MISSING` where a part
+        of it is missing.
 
     Raises
     ------
@@ -133,17 +145,30 @@ def level_codes(term: RandomTerm, data: Any) -> NDArray[np.int32]:
         If a column is missing.
     """
     frame = take_columns(materialised(data), dict.fromkeys(term.variables))
-    columns = [factor_of(frame[name]) for name in term.variables]
-    known: Mapping[str, int] = {label: i for i, label in enumerate(term.levels)}
-    if len(columns) == 1:
-        codes, values, _ = columns[0]
-        lookup = [known.get(label, -1) for label in labels_of(values.tolist())]
-        return np.take(np.array([*lookup, -1], dtype=np.int32), codes)
-    missing = np.logical_or.reduce([codes < 0 for codes, _, _ in columns])
-    found = np.full(len(frame), -1, dtype=np.int32)
-    if not missing.all():
-        present = [GroupColumn(codes[~missing], values, False) for codes, values, _ in columns]
-        grouping = combine(present, term.variables)
-        lookup = [known.get(label, -1) for label in grouping.labels]
-        found[~missing] = np.array(lookup, dtype=np.int32)[grouping.codes]
-    return found
+    n = len(frame)
+    # Column by column, the levels and the rows get the same number for the same values so far.
+    level_number = np.zeros(term.n_levels, dtype=np.int64)
+    row_number = np.zeros(n, dtype=np.int64)
+    unseen, missing = (np.zeros(n, dtype=np.bool_) for _ in range(2))
+    values = term.level_values
+    for j, name in enumerate(term.variables):
+        fitted = values.get_level_values(j) if isinstance(values, pd.MultiIndex) else values
+        part_codes, parts = pd.factorize(fitted)
+        known = {label: i for i, label in enumerate(labels_of(parts))}
+        codes, found, _ = factor_of(frame[name])
+        missing |= codes < 0
+        lookup = [known.get(label, -1) for label in labels_of(found)]
+        of_row = np.take(np.array([*lookup, -1], dtype=np.int64), codes)
+        unseen |= of_row < 0
+        numbers, level_number = np.unique(
+            level_number * len(parts) + part_codes, return_inverse=True
+        )
+        key = row_number * len(parts) + of_row
+        row_number = np.minimum(np.searchsorted(numbers, key), len(numbers) - 1)
+        unseen |= numbers[row_number] != key
+    level_of = np.empty(term.n_levels, dtype=np.int32)
+    level_of[level_number] = np.arange(term.n_levels, dtype=np.int32)
+    out: NDArray[np.int32] = level_of[row_number]
+    out[unseen] = UNSEEN
+    out[missing] = MISSING
+    return out

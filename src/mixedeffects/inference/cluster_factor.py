@@ -20,7 +20,7 @@ from mixedeffects.frame.model_frame import RandomTerm
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
 
-__all__ = ["ClusterFactor", "crossing_of", "intersection", "read_cluster"]
+__all__ = ["ClusterFactor", "crossing_of", "intersection", "read_cluster", "read_levels"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def read_cluster(model: LinearMixedModel, cluster: Any) -> ClusterFactor:
                 "or a list of factors for multiway clustering."
             )
         cluster = outermost[-1]
-    factor = _by_name(model, cluster) if isinstance(cluster, str) else _by_values(model, cluster)
+    factor = read_levels(model, cluster)
     if factor.n_levels < 2:
         raise ModelError(
             f"All rows lie in one cluster of {factor.name!r}, so there is no variation between "
@@ -87,7 +87,31 @@ def read_cluster(model: LinearMixedModel, cluster: Any) -> ClusterFactor:
     return factor
 
 
-def _by_name(model: LinearMixedModel, name: str) -> ClusterFactor:
+def read_levels(
+    model: LinearMixedModel, given: Any, argument: str = "cluster", role: str = "clusters"
+) -> ClusterFactor:
+    """Levels of the rows used, by the name of a factor or column, or by values.
+
+    Parameters
+    ----------
+    model : LinearMixedModel
+        The fitted model.
+    given : str or array of shape (n,)
+        As for `read_cluster`.
+    argument, role : str
+        What messages call the argument, and its values.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, the length is wrong, or values are missing.
+    """
+    if isinstance(given, str):
+        return _by_name(model, given, role)
+    return _by_values(model, given, argument, role)
+
+
+def _by_name(model: LinearMixedModel, name: str, role: str) -> ClusterFactor:
     terms = model.frame.terms
     try:
         term = find_factor(terms, name)
@@ -104,25 +128,25 @@ def _by_name(model: LinearMixedModel, name: str) -> ClusterFactor:
             raise
         columns = take_columns(table, names)
     used = columns.iloc[model.frame.positions]
-    return _coded([used[column] for column in names], names)
+    return _coded([used[column] for column in names], names, role)
 
 
-def _by_values(model: LinearMixedModel, values: Any) -> ClusterFactor:
+def _by_values(model: LinearMixedModel, values: Any, argument: str, role: str) -> ClusterFactor:
     frame = model.frame
-    name = str(getattr(values, "name", None) or "cluster")
+    name = str(getattr(values, "name", None) or argument)
     if isinstance(values, pd.Series) and not values.index.equals(frame.index):
         missing = frame.index.difference(values.index)
         if len(missing) or not values.index.is_unique:
             raise DataError(
-                f"The row labels of the clusters are not those of the data: {len(missing)} of the "
+                f"The row labels of the {role} are not those of the data: {len(missing)} of the "
                 f"{model.nobs} rows used are not there (or labels are not unique). Give an array "
                 "to go by position."
             )
         values = values.loc[frame.index]
     if np.ndim(values) != 1:
         raise DataError(
-            "cluster must be the name of a grouping factor or column, or one value for each row; "
-            f"not {values!r:.60}."
+            f"{argument} must be the name of a grouping factor or column, or one value for each "
+            f"row; not {values!r:.60}."
         )
     series = pd.Series(values)
     n_all = model.nobs + len(frame.dropped.rows)
@@ -130,21 +154,21 @@ def _by_values(model: LinearMixedModel, values: Any) -> ClusterFactor:
         series = series.iloc[frame.positions]
     if len(series) != model.nobs:
         raise DataError(
-            f"The clusters must be {model.nobs} values, one for each row used; there are "
+            f"The {role} must be {model.nobs} values, one for each row used; there are "
             f"{len(series)}."
         )
-    return _coded([series], [name])
+    return _coded([series], [name], role)
 
 
-def _coded(columns: Sequence[pd.Series[Any]], names: Sequence[str]) -> ClusterFactor:
+def _coded(columns: Sequence[pd.Series[Any]], names: Sequence[str], role: str) -> ClusterFactor:
     parts = []
     for series, name in zip(columns, names, strict=True):
         codes, values, _ = factor_of(series)
         missing = int((codes < 0).sum())
         if missing:
             raise DataError(
-                f"The cluster column {name!r} has {missing} missing values in the rows used. Drop "
-                "these rows before the fit, or give them clusters of their own."
+                f"The column {name!r} has {missing} missing values in the rows used, and {role} "
+                f"need a value. Drop these rows before the fit, or give them {role} of their own."
             )
         parts.append(GroupColumn(codes, values, False))
     grouping = combine(parts, names)

@@ -15,7 +15,7 @@ from mixedeffects.inference.hypotheses import term_columns
 if TYPE_CHECKING:
     from mixedeffects.frame.model_frame import ModelFrame
 
-__all__ = ["contrast_matrix"]
+__all__ = ["contrast_matrix", "labelled_contrasts", "listed_names", "unknown_coefficient"]
 
 Matrix = NDArray[np.float64]
 
@@ -37,15 +37,50 @@ def contrast_matrix(frame: ModelFrame, hypothesis: Any) -> Matrix:
         If a name is not known, or the matrix does not have p columns, is not finite, or its rows
         are linearly dependent.
     """
+    L = labelled_contrasts(frame, hypothesis).to_numpy()
+    length = np.linalg.norm(L, axis=1)
+    rank = int(np.linalg.matrix_rank(L / length[:, None]))
+    if rank < len(L):
+        raise ModelError(
+            f"The {len(L)} rows of the hypothesis matrix have rank {rank}: some are linear "
+            "combinations of the others. Leave those out."
+        )
+    return L
+
+
+def labelled_contrasts(frame: ModelFrame, hypothesis: Any) -> pd.DataFrame:
+    """Contrasts with their names, one row each and one column per fixed effect.
+
+    Parameters
+    ----------
+    frame : ModelFrame
+        Names of coefficients and terms.
+    hypothesis
+        As for `contrast_matrix`; the rows may depend on each other.
+
+    Returns
+    -------
+    DataFrame, shape (r, p)
+        Rows have the names of the coefficients, the labels of a DataFrame's own rows, or numbers
+        counted from 1.
+
+    Raises
+    ------
+    ModelError
+        If a name is not known, or the matrix does not have p columns, is not finite, or has a row
+        of zeros.
+    """
     names = list(frame.fixef_names)
     listed = [hypothesis] if isinstance(hypothesis, str) else hypothesis
     if isinstance(listed, (list, tuple)) and listed and all(isinstance(x, str) for x in listed):
-        rows = [row for name in listed for row in _rows_of(frame, name)]
-        return np.eye(len(names))[list(dict.fromkeys(rows))]
+        rows = list(dict.fromkeys(row for name in listed for row in _rows_of(frame, name)))
+        return pd.DataFrame(np.eye(len(names))[rows], [names[row] for row in rows], names)
+    labels = None
     if isinstance(hypothesis, pd.DataFrame):
         unknown = [str(column) for column in hypothesis.columns if column not in names]
         if unknown:
-            raise ModelError(f"There is no coefficient {unknown[0]!r}; there are {_listed(names)}.")
+            raise unknown_coefficient(unknown[0], names)
+        labels = list(hypothesis.index)
         hypothesis = hypothesis.reindex(columns=names, fill_value=0.0)
     try:
         L = np.atleast_2d(np.asarray(hypothesis, dtype=np.float64))
@@ -58,7 +93,7 @@ def contrast_matrix(frame: ModelFrame, hypothesis: Any) -> Matrix:
         shape = " x ".join(str(s) for s in L.shape)
         raise ModelError(
             f"The hypothesis matrix must have {len(names)} columns, one for each coefficient "
-            f"({_listed(names)}); it is {shape}."
+            f"({listed_names(names)}); it is {shape}."
         )
     if not np.isfinite(L).all():
         raise ModelError(f"The hypothesis matrix has {(~np.isfinite(L)).sum()} values not finite.")
@@ -67,13 +102,7 @@ def contrast_matrix(frame: ModelFrame, hypothesis: Any) -> Matrix:
         raise ModelError(
             f"Row {int(np.flatnonzero(length == 0.0)[0]) + 1} of the hypothesis matrix is zero."
         )
-    rank = int(np.linalg.matrix_rank(L / length[:, None]))
-    if rank < len(L):
-        raise ModelError(
-            f"The {len(L)} rows of the hypothesis matrix have rank {rank}: some are linear "
-            "combinations of the others. Leave those out."
-        )
-    return L
+    return pd.DataFrame(L, labels or [str(i + 1) for i in range(len(L))], names)
 
 
 def _rows_of(frame: ModelFrame, name: str) -> list[int]:
@@ -87,10 +116,17 @@ def _rows_of(frame: ModelFrame, name: str) -> list[int]:
         raise ModelError(f"The term {name!r} has lost all its columns, so it cannot be tested.")
     raise ModelError(
         f"There is no term or coefficient {name!r}. The terms are "
-        f"{_listed(list(terms)) or 'none but the intercept'}; coefficients: {_listed(names)}."
+        f"{listed_names(list(terms)) or 'none but the intercept'}; coefficients: "
+        f"{listed_names(names)}."
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed_names(names: Sequence[str]) -> str:
+    """Quote the first names of a list, for a message."""
     shown = ", ".join(repr(name) for name in names[:12])
     return f"{shown}, ..." if len(names) > 12 else shown
+
+
+def unknown_coefficient(name: str, names: Sequence[str]) -> ModelError:
+    """Make the error for the name of a coefficient that is not there."""
+    return ModelError(f"There is no coefficient {name!r}; there are {listed_names(names)}.")

@@ -16,7 +16,7 @@ from mixedeffects.frame.encode import DesignEncoder, VariableCoder
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.frame.rank import independent_columns
 
-__all__ = ["containing_terms", "term_columns", "term_contrasts"]
+__all__ = ["column_coefficients", "containing_terms", "term_columns", "term_contrasts"]
 
 Matrix = NDArray[np.float64]
 
@@ -140,7 +140,7 @@ def _type3(frame: ModelFrame, encoder: DesignEncoder) -> dict[str, Matrix]:
     )
     cells, cell_names = every.encode(frame.data)
     # Coefficients of the cells in terms of those of X: cells = X (least squares) L'.
-    L = _coefficients(X, cells).T
+    L = column_coefficients(X, cells).T
     columns = term_columns(coded)
     containing = containing_terms(encoder)
     by_degree = sorted(range(len(encoder.term_labels)), key=lambda i: -len(encoder.table.terms[i]))
@@ -154,7 +154,7 @@ def _type3(frame: ModelFrame, encoder: DesignEncoder) -> dict[str, Matrix]:
     position = {name: i for i, name in enumerate(cell_names)}
     # Cells that the treatment coding has columns for; by R's names they are the same.
     L = L[[position[name] for name in coded.names]]
-    to_model = _coefficients(X, frame.X)
+    to_model = column_coefficients(X, frame.X)
     contrasts = {}
     for label, own in columns.items():
         rows = L[:, own].T
@@ -163,7 +163,7 @@ def _type3(frame: ModelFrame, encoder: DesignEncoder) -> dict[str, Matrix]:
     return contrasts
 
 
-def _coefficients(X: Matrix, targets: Matrix) -> Matrix:
+def column_coefficients(X: Matrix, targets: Matrix) -> Matrix:
     """Least-squares coefficients of each target on X, rounding errors set to zero."""
     size, size_targets = np.linalg.norm(X, axis=0), np.linalg.norm(targets, axis=0)
     size_targets[size_targets == 0.0] = 1.0

@@ -1,0 +1,172 @@
+"""The model fitted again without each level of a factor."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.assembly import assemble
+from mixedeffects.deletion import Deleted
+from mixedeffects.engine.threads import one_blas_thread
+from mixedeffects.errors import ConvergenceWarning, ModelError
+from mixedeffects.frame.checks import check_fixed, check_grouping, check_random_effects
+from mixedeffects.frame.identifiability import check_random_columns
+from mixedeffects.frame.model_frame import ModelFrame
+from mixedeffects.frame.rank import independent_columns
+from mixedeffects.inference.natural import natural_parameters, parameter_names
+from mixedeffects.subset import terms_of_rows
+
+if TYPE_CHECKING:
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["refit_levels", "refit_rows"]
+
+Matrix = NDArray[np.float64]
+
+#: Seconds between two lines of progress.
+_PATIENCE = 1.0
+
+
+def refit_levels(
+    model: LinearMixedModel, codes: NDArray[np.int64], levels: list[str], progress: bool
+) -> tuple[Deleted, Matrix]:
+    """Leave out each level in turn and fit again.
+
+    Parameters
+    ----------
+    model : LinearMixedModel
+        The fitted model.
+    codes : ndarray of int, shape (n,)
+        Level of each row.
+    levels : list of str
+        Names of the levels.
+    progress : bool
+        Report on standard error.
+
+    Returns
+    -------
+    Deleted
+        With ``vcov(-j)`` at the variances of the new fit.
+    ndarray, shape (J, m)
+        Its variance parameters, in the order of `parameter_names`.
+    """
+    p, vcov = model.X.shape[1], model._vcov
+    out = Deleted.empty(len(levels), p)
+    natural = np.full((len(levels), len(parameter_names(model.frame.terms))), np.nan)
+    beta = model.fixef.to_numpy()
+    # Correlations rather than covariances, because the units of coefficients may be very different.
+    size = np.sqrt(np.diag(vcov))
+    information = np.linalg.inv(vcov / np.outer(size, size))
+    last = time.monotonic()
+    for j in range(len(levels)):
+        if progress and (time.monotonic() - last > _PATIENCE or j in (0, len(levels) - 1)):
+            last = time.monotonic()
+            print(
+                f"refit {j + 1:,} of {len(levels):,}, without {levels[j]!r}",
+                file=sys.stderr,
+                flush=True,
+            )
+        try:
+            fit, note = refit_rows(model, np.flatnonzero(codes != j))
+        except KeyboardInterrupt:
+            for rest in range(j, len(levels)):
+                out.notes[rest] = "interrupted before this level was left out"
+            break
+        except ModelError as error:
+            out.notes[j] = str(error)
+            continue
+        if note:
+            out.notes[j] = note
+        natural[j] = natural_parameters(fit._T, fit.sigma)
+        change = beta - fit.fixef.to_numpy()
+        out.change[j] = change
+        out.variance[j] = np.diag(fit._vcov)
+        if not p:
+            continue
+        scaled = change / size
+        relative = fit._vcov / np.outer(size, size)
+        out.cooks_distance[j] = scaled @ information @ scaled / p
+        out.mdffits[j] = scaled @ np.linalg.solve(relative, scaled) / p
+        ratio = information @ relative
+        out.covtrace[j] = abs(np.trace(ratio) - p)
+        out.covratio[j] = np.linalg.det(ratio)
+    return out, natural
+
+
+def refit_rows(
+    model: LinearMixedModel, rows: NDArray[np.intp]
+) -> tuple[LinearMixedModel, str | None]:
+    """The model fitted to some of its rows, and what is to be said about the fit.
+
+    The columns of X and Z stay what they are: bases that depend on the data (a spline's knots, the
+    mean in ``scale(x)``) are not computed again, so the coefficients keep their meaning.
+
+    Parameters
+    ----------
+    model : LinearMixedModel
+        The fitted model.
+    rows : ndarray of int
+        Row positions to keep.
+
+    Raises
+    ------
+    ModelError
+        If the model is not identified from these rows.
+    """
+    from mixedeffects.model import _fit, _less_offset, _starting_factors
+
+    frame = _frame_of_rows(model.frame, rows)
+    # A singular optimum is a stationary point for many responses: start afresh from there.
+    singular = model.optimum.singular
+    with one_blas_thread():
+        A = assemble(_less_offset(frame), frame.X, frame.terms, frame.weights)
+    start = None if singular else _starting_factors(A, model.theta.tolist())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        fit = _fit(
+            frame, A, model.reml, start, None, False, model._data, model._settings, model.data_name
+        )
+    if not fit.converged:
+        return fit, f"the fit without it {fit.optimum.message}"
+    for warning in caught:
+        if not issubclass(warning.category, ConvergenceWarning):
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    return fit, None
+
+
+def _frame_of_rows(frame: ModelFrame, rows: NDArray[np.intp]) -> ModelFrame:
+    """The model frame of some rows; ModelError if the model cannot be identified from them."""
+    n, p = len(rows), frame.X.shape[1]
+    X = np.asfortranarray(frame.X[rows])
+    kept = independent_columns(X)
+    if len(kept) < p:
+        lost = [name for i, name in enumerate(frame.fixef_names) if i not in set(kept.tolist())]
+        raise ModelError(
+            "the fixed effects cannot all be estimated from the other rows: "
+            f"{', '.join(repr(name) for name in lost)} cannot"
+        )
+    check_fixed(frame.fixef_names, kept, n)
+    terms = tuple(terms_of_rows(frame.terms, rows))
+    for term in terms:
+        check_grouping(term.group, term.n_levels, list(term.levels[:1]), n)
+        check_random_effects(term.n_columns, term.n_levels, f"on `{term.group}`", n)
+    check_random_columns(terms)
+    return dataclasses.replace(
+        frame,
+        y=frame.y[rows],
+        X=X,
+        terms=terms,
+        weights=None if frame.weights is None else frame.weights[rows],
+        offset=None if frame.offset is None else frame.offset[rows],
+        index=frame.index[rows],
+        positions=frame.positions[rows],
+        data=frame.data.iloc[rows],
+    )

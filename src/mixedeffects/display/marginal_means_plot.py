@@ -1,0 +1,124 @@
+"""Drawing estimated marginal means and their comparisons; matplotlib is imported only then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from mixedeffects.display.plots import _require_matplotlib
+from mixedeffects.frame.columns import labels_of
+
+if TYPE_CHECKING:
+    from mixedeffects.inference.marginal_means import MarginalMeans
+    from mixedeffects.inference.mean_comparisons import MeanComparisons
+
+__all__ = ["draw_comparisons", "draw_means"]
+
+#: Okabe and Ito's colours, which the common kinds of colour blindness can tell apart.
+SERIES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"]
+FAINT = "#6b6b6b"
+_DODGE = 0.5
+
+
+def draw_means(means: MarginalMeans, ax: Any) -> Any:
+    """Points and intervals: the first factor along the axis, others in colours.
+
+    Parameters
+    ----------
+    means : MarginalMeans
+        What to draw.
+    ax : matplotlib.axes.Axes or None
+        Where to draw; None makes a figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax, 5.6, 3.8)
+    table, levels = means.to_frame(), means.levels
+    low, high = table.columns[-2:]
+    names = [str(name) for name in levels]
+    numeric = bool(names) and not isinstance(levels[names[0]].dtype, pd.CategoricalDtype)
+    if numeric:
+        x = levels[names[0]].to_numpy()
+        gap = float(np.ptp(x)) / max(len(np.unique(x)) - 1, 1) or 1.0
+    else:
+        first = levels[names[0]] if names else pd.Series(pd.Categorical(["overall"]))
+        x, gap = first.cat.codes.to_numpy().astype(float), 1.0
+        ax.set_xticks(range(len(first.cat.categories)), list(first.cat.categories))
+    series = _series(levels[names[1:]])
+    order = list(dict.fromkeys(series))
+    for i, label in enumerate(order):
+        rows = np.array([own == label for own in series])
+        at = x[rows] + gap * _DODGE * ((i + 0.5) / len(order) - 0.5) * (0.2 if numeric else 1.0)
+        part = table[rows]
+        colour = SERIES[i % len(SERIES)]
+        ax.vlines(at, part[low], part[high], color=colour, linewidth=1.6)
+        style = "-" if numeric else ""
+        ax.plot(at, part[means.name], "o", color=colour, markersize=6, linestyle=style, label=label)
+    if not numeric:
+        ax.set_xlim(-0.6, x.max() + 0.6)
+    ax.set_xlabel(names[0] if names else "")
+    slope = means.name.endswith(".trend")
+    ax.set_ylabel(f"slope of {means.name.removesuffix('.trend')}" if slope else "marginal mean")
+    if len(names) > 1:
+        # Beside the axes: inside it would cover intervals.
+        ax.legend(
+            title=", ".join(names[1:]),
+            frameon=False,
+            fontsize=8.5,
+            title_fontsize=8.5,
+            loc="upper left",
+            bbox_to_anchor=(1.0, 1.0),
+        )
+    ax.set_title(f"{100 * means.level:.4g} % intervals", loc="left", fontsize=10)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def draw_comparisons(comparisons: MeanComparisons, ax: Any) -> Any:
+    """One line per comparison, the first on top, beside zero.
+
+    Parameters
+    ----------
+    comparisons : MeanComparisons
+        What to draw.
+    ax : matplotlib.axes.Axes or None
+        Where to draw; None makes a figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    table = comparisons.to_frame()
+    ax = _axes(ax, 5.6, max(2.0, 0.9 + 0.28 * len(table)))
+    low, high = table.columns[-2:]
+    y = np.arange(len(table))
+    clear = (table[low] > 0.0) | (table[high] < 0.0)
+    colours = np.where(clear, SERIES[0], FAINT).tolist()
+    ax.axvline(0.0, color=FAINT, linewidth=0.8, linestyle="--")
+    ax.hlines(y, table[low], table[high], colors=colours, linewidth=1.6)
+    ax.scatter(table["estimate"], y, color=colours, s=30, zorder=3)
+    ax.set_yticks(y, _series(comparisons.labels))
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    ax.set_xlabel("estimate")
+    how = "" if comparisons.adjust == "none" else "simultaneous "
+    ax.set_title(f"{how}{100 * comparisons.level:.4g} % intervals", loc="left", fontsize=10)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _series(levels: pd.DataFrame) -> list[str]:
+    columns = [labels_of(levels[name].tolist()) for name in levels]
+    return [", ".join(row) for row in zip(*columns, strict=True)] or [""] * len(levels)
+
+
+def _axes(ax: Any, width: float, height: float) -> Any:
+    _require_matplotlib()
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]

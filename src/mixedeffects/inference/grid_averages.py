@@ -1,0 +1,162 @@
+"""Averages of a reference grid's predictions, their slopes, and what to say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.errors import ModelError
+from mixedeffects.formula.evaluate import CONSTANTS
+from mixedeffects.formula.syntax import variable_names
+from mixedeffects.inference.reference_grid import ReferenceGrid, no_such_variable
+
+if TYPE_CHECKING:
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["WEIGHTS", "average_cells", "cell_shares", "grid_notes", "slope_rows"]
+
+Matrix = NDArray[np.float64]
+
+#: How predictions are averaged, and how a table says so.
+WEIGHTS = {
+    "equal": "with equal weights",
+    "proportional": "weighted by the number of rows of their levels",
+    "cells": "weighted by the number of rows of each cell",
+}
+
+
+# --- averages --------------------------------------------------------------------------
+
+
+def cell_shares(
+    counts: Matrix, axes: Sequence[int], weights: str
+) -> tuple[Matrix, NDArray[np.bool_]]:
+    """Weights of the cells averaged for each mean, (means, cells); means whose cells are empty."""
+    others = [axis for axis in range(counts.ndim) if axis not in axes]
+    means = int(np.prod([counts.shape[axis] for axis in axes], dtype=np.int64))
+    found = counts.transpose([*axes, *others]).reshape(means, -1)
+    if weights == "equal":
+        found = np.ones_like(found)
+    elif weights == "proportional":
+        found = np.broadcast_to(found.sum(axis=0), found.shape)
+    total = found.sum(axis=1)
+    empty = total == 0.0
+    found = np.where(empty[:, None], 1.0, found)
+    return found / found.sum(axis=1)[:, None], empty
+
+
+def average_cells(values: Matrix, axes: Sequence[int], share: Matrix) -> Matrix:
+    """Averages over the axes that are not named, (means, columns)."""
+    others = [axis for axis in range(values.ndim - 1) if axis not in axes]
+    cells = values.transpose([*axes, *others, values.ndim - 1])
+    average: Matrix = np.einsum("mc,mcp->mp", share, cells.reshape(*share.shape, -1))
+    return average
+
+
+def slope_rows(
+    grid: ReferenceGrid, model: LinearMixedModel, trend: Any, data: pd.DataFrame
+) -> tuple[Matrix, Matrix]:
+    """Derivative of the columns and the offset by a covariate.
+
+    The difference quotient on five points has no error for polynomials to degree four.
+    """
+    if trend not in grid.names:
+        raise no_such_variable(trend, model, grid.names)
+    factors = [c for c in grid.encoder.coders if c.kind != "numeric"]
+    in_factor = [c.name for c in factors if trend in variable_names(c.tree)]
+    if grid[trend].kind != "number" or in_factor:
+        raise ModelError(
+            f"{trend!r} is categorical{f' in {in_factor[0]!r}' if in_factor else ''}, so it has no "
+            "slope; see m.emmeans for its means."
+        )
+    values = model.frame.data[trend].to_numpy(dtype=np.float64)
+    step = 1e-3 * float(np.ptp(values))
+    rows: Any = 0.0
+    offset: Any = 0.0
+    for move, factor in ((1, 8.0), (-1, -8.0), (2, -1.0), (-2, 1.0)):
+        moved = data.assign(**{trend: data[trend] + move * step})
+        rows = rows + factor / (12.0 * step) * grid.rows(moved)
+        offset = offset + factor / (12.0 * step) * grid.offset(moved)
+    size = np.abs(grid.rows(data)).max(axis=0)
+    # Columns without the covariate cancel up to rounding, which would count as not estimable.
+    rows[np.abs(rows) < 1e-12 * size / step] = 0.0
+    return rows, offset
+
+
+# --- notes -----------------------------------------------------------------------------
+
+
+def grid_notes(
+    grid: ReferenceGrid,
+    kept: Sequence[str],
+    weights: str,
+    trend: str | None,
+    empty: NDArray[np.bool_],
+    lost: NDArray[np.bool_],
+) -> list[str]:
+    """What was averaged over or held fixed, and what to beware of, one text each.
+
+    Parameters
+    ----------
+    grid : ReferenceGrid
+        The grid.
+    kept : sequence of str
+        The variables that the means belong to.
+    weights : str
+        One of `WEIGHTS`.
+    trend : str or None
+        The variable whose slopes are taken.
+    empty : ndarray of bool, shape (means,)
+        Means whose cells have no rows.
+    lost : ndarray of bool, shape (means,)
+        Means that are not estimable.
+    """
+    others = [v for v in grid.variables if v.name not in kept]
+    averaged = [v.name for v in others if len(v.points) > 1]
+    held = [v for v in others if len(v.points) == 1]
+    notes = []
+    if averaged:
+        notes.append(f"averaged over {', '.join(averaged)}, {WEIGHTS[weights]}")
+    if held:
+        each = ", ".join(
+            f"{v.name} = {v.points[0]:.5g}" if v.kind == "number" else f"{v.name} = {v.points[0]}"
+            for v in held
+        )
+        notes.append(f"at {each}")
+    for one, other in _interactions(grid, kept, trend):
+        what = "averaged over" if other in averaged else "held at one value"
+        notes.append(
+            f"may mislead: {one} interacts with {other}, which is {what}, so that its differences "
+            f"depend on {other}"
+        )
+    if empty.any():
+        notes.append(f"{empty.sum()} of {len(empty)} means have no rows: equal weights there")
+    if lost.any():
+        notes.append(
+            f"{lost.sum()} of {len(lost)} are not estimable: the data do not determine them, for "
+            "want of rows in some cells or because columns are combinations of others"
+        )
+    return notes
+
+
+def _interactions(
+    grid: ReferenceGrid, kept: Sequence[str], trend: str | None
+) -> list[tuple[str, str]]:
+    """Variables of the means that share a term with one that is not, nor was fixed by ``at``."""
+    inside = [*kept, *([trend] if trend else [])]
+    fixed = [v.name for v in grid.variables if v.chosen and len(v.points) == 1]
+    pairs: dict[tuple[str, str], None] = {}
+    for term in grid.encoder.table.terms:
+        names = [
+            name
+            for i in term
+            for name in variable_names(grid.encoder.coders[i].tree)
+            if name in grid.names or name not in CONSTANTS
+        ]
+        outside = [n for n in names if n not in inside and n not in fixed]
+        pairs |= {(one, other): None for one in names if one in inside for other in outside}
+    return list(pairs)

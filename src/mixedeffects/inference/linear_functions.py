@@ -1,0 +1,157 @@
+"""Linear combinations of the fixed effects, one at a time: estimates, standard errors, tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from numpy.typing import NDArray
+
+from mixedeffects.errors import ModelError
+from mixedeffects.inference.contrasts import (
+    labelled_contrasts,
+    listed_names,
+    unknown_coefficient,
+)
+from mixedeffects.inference.variance import FixedEffectsVariance, fixed_effects_variance
+
+if TYPE_CHECKING:
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["Estimates", "check_level", "contrast_table", "interval_names", "linear_estimates"]
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """Linear functions of the fixed effects; NaN where one cannot be estimated.
+
+    Attributes
+    ----------
+    estimate, se, df : ndarray, shape (r,)
+        Estimates, their standard errors and degrees of freedom.
+    """
+
+    estimate: Matrix
+    se: Matrix
+    df: Matrix
+
+    @property
+    def t(self) -> Matrix:
+        """Estimates in units of their standard errors."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.estimate / self.se
+
+    @property
+    def p(self) -> Matrix:
+        """Two-sided probabilities, of each function by itself."""
+        return np.asarray(2.0 * scipy.stats.t.sf(np.abs(self.t), self.df))
+
+
+def linear_estimates(
+    beta: Matrix, variance: FixedEffectsVariance, L: Matrix, constant: Matrix | float = 0.0
+) -> Estimates:
+    """Estimate linear functions of the fixed effects.
+
+    Parameters
+    ----------
+    beta : ndarray, shape (p,)
+        Fixed effects.
+    variance : FixedEffectsVariance
+        Their covariance matrix, and the method for degrees of freedom.
+    L : ndarray, shape (r, p)
+        One row per function; a row with NaN stands for one that cannot be estimated.
+    constant : ndarray, shape (r,), or float
+        Known part, added to ``L beta``.
+
+    Returns
+    -------
+    Estimates
+        A function that is identically zero has no degrees of freedom: NaN.
+    """
+    r = len(L)
+    estimate, se, df = np.full(r, np.nan), np.full(r, np.nan), np.full(r, np.nan)
+    known = np.isfinite(L).all(axis=1)
+    rows = L[known]
+    estimate[known] = rows @ beta + np.broadcast_to(constant, r)[known]
+    square = np.einsum("ij,jk,ik->i", rows, variance.vcov, rows)
+    se[known] = np.sqrt(np.maximum(square, 0.0))
+    moving = known & (np.abs(L).sum(axis=1) > 0.0)
+    if moving.any():
+        df[moving] = variance.df(L[moving])
+    return Estimates(estimate, se, df)
+
+
+def contrast_table(
+    model: LinearMixedModel, hypothesis: Any, ddf: str, vcov: str, cluster: Any, level: float
+) -> pd.DataFrame:
+    """See `LinearMixedModel.contrast`."""
+    check_level(level)
+    if isinstance(hypothesis, Mapping):
+        hypothesis = _from_mapping(hypothesis, list(model.frame.fixef_names))
+    L = labelled_contrasts(model.frame, hypothesis)
+    variance = fixed_effects_variance(model, vcov, ddf, cluster)
+    found = linear_estimates(model.fixef.to_numpy(), variance, L.to_numpy())
+    table = pd.DataFrame(
+        {
+            "Estimate": found.estimate,
+            "Std. Error": found.se,
+            "df": found.df,
+            "t value": found.t,
+            "Pr(>|t|)": found.p,
+        },
+        index=L.index,
+    )
+    half = scipy.stats.t.ppf(0.5 + level / 2.0, found.df) * found.se
+    for name, bound in zip(interval_names(level), (-half, half), strict=True):
+        table[name] = found.estimate + bound
+    return table
+
+
+def check_level(level: Any) -> float:
+    """Return a confidence level, or raise a ModelError."""
+    if isinstance(level, (int, float, np.number)) and 0.0 < level < 1.0:
+        return float(level)
+    raise ModelError(f"level must lie between 0 and 1, for example 0.95; got {level!r}.")
+
+
+def interval_names(level: float) -> tuple[str, str]:
+    """Name the bounds as `LinearMixedModel.coef_table` does: ``2.5 %`` and ``97.5 %``."""
+    return f"{100 * (0.5 - level / 2):.4g} %", f"{100 * (0.5 + level / 2):.4g} %"
+
+
+def _from_mapping(given: Mapping[Any, Any], names: list[str]) -> pd.DataFrame:
+    if not given:
+        raise ModelError("There are no contrasts in the mapping; it maps labels to coefficients.")
+    rows = [_one_contrast(str(label), value, names) for label, value in given.items()]
+    return pd.DataFrame(rows, [str(label) for label in given], names)
+
+
+def _one_contrast(label: str, given: Any, names: list[str]) -> Matrix:
+    if isinstance(given, pd.Series):
+        given = given.to_dict()
+    try:
+        if isinstance(given, Mapping):
+            for name in given:
+                if name not in names:
+                    raise unknown_coefficient(str(name), names)
+            return np.array([float(given.get(name, 0.0)) for name in names])
+        row = np.asarray(given, dtype=np.float64)
+    except ModelError:
+        raise
+    except (TypeError, ValueError):
+        raise ModelError(
+            f"Contrast {label!r} maps names of coefficients to numbers, or is a vector of "
+            f"{len(names)} numbers; not {given!r:.60}."
+        ) from None
+    if row.shape != (len(names),):
+        raise ModelError(
+            f"Contrast {label!r} has shape {row.shape}; it needs {len(names)} numbers, one for "
+            f"each coefficient ({listed_names(names)})."
+        )
+    return row

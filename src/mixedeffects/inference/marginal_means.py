@@ -1,0 +1,343 @@
+"""Estimated marginal means and trends: predictions over a reference grid, averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.errors import ModelError
+from mixedeffects.frame.columns import labels_of
+from mixedeffects.inference.contrasts import listed_names
+from mixedeffects.inference.estimability import Estimability
+from mixedeffects.inference.grid_averages import (
+    WEIGHTS,
+    average_cells,
+    cell_shares,
+    grid_notes,
+    slope_rows,
+)
+from mixedeffects.inference.linear_functions import (
+    Estimates,
+    check_level,
+    interval_names,
+    linear_estimates,
+)
+from mixedeffects.inference.multiplicity import ADJUSTMENTS, Family, critical_values
+from mixedeffects.inference.reference_grid import ReferenceGrid, no_such_variable, reference_grid
+from mixedeffects.inference.variance import FixedEffectsVariance, fixed_effects_variance
+
+if TYPE_CHECKING:
+    from mixedeffects.inference.mean_comparisons import MeanComparisons
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["MarginalMeans", "marginal_means"]
+
+Matrix = NDArray[np.float64]
+
+_OWN_COLUMNS = ("contrast", "emmean", "estimate", "SE", "df", "t value")
+_FOR_MEANS = ("none", "bonferroni", "sidak", "mvt")
+
+
+@dataclass(frozen=True, eq=False)
+class MarginalMeans:
+    """Estimated marginal means, or trends, with what comparisons of them need.
+
+    Made by `LinearMixedModel.emmeans` and `LinearMixedModel.emtrends`.
+
+    Attributes
+    ----------
+    name : str
+        Column of the estimates: ``"emmean"``, or the variable's with ``".trend"``.
+    levels : DataFrame
+        One row per mean: the levels or values it belongs to.
+    by : tuple of str
+        The columns of ``levels`` within whose combinations means are compared.
+    L : DataFrame, shape (means, p)
+        The means as linear functions of the fixed effects; NaN for one that is not estimable.
+    constant : ndarray, shape (means,)
+        The offset, averaged like the predictions.
+    estimates : Estimates
+        Estimates, standard errors and degrees of freedom, in units of the response.
+    level : float
+        Confidence level.
+    notes : tuple of str
+        Averages taken, values held, and what to beware of.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> cake = me.load_dataset("cake")
+    >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+    >>> m.emmeans("recipe").to_frame().round(2)
+      recipe  emmean    SE    df  2.5 %  97.5 %
+    0      A   33.12  1.74  42.0  29.62   36.63
+    1      B   31.64  1.74  42.0  28.14   35.15
+    2      C   31.60  1.74  42.0  28.09   35.11
+    """
+
+    name: str
+    levels: pd.DataFrame
+    by: tuple[str, ...]
+    L: pd.DataFrame
+    constant: Matrix
+    estimates: Estimates
+    level: float
+    adjust: str
+    notes: tuple[str, ...]
+    _all_columns: Matrix
+    _estimability: Estimability
+    _beta: Matrix
+    _variance: FixedEffectsVariance
+
+    def to_frame(self) -> pd.DataFrame:
+        """Means with standard errors, degrees of freedom and intervals.
+
+        Returns
+        -------
+        DataFrame, one row per mean
+            The factors, the estimate, ``SE``, ``df``, and the interval's bounds, named as by
+            `LinearMixedModel.coef_table`; NaN where a mean is not estimable.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.emmeans("Days", at={"Days": [0, 5]}).to_frame().round(1)
+           Days  emmean   SE    df  2.5 %  97.5 %
+        0   0.0   251.4  6.8  17.0  237.0   265.8
+        1   5.0   303.7  9.6  17.0  283.5   324.0
+        """
+        table = self.levels.copy()
+        found = self.estimates
+        table[self.name], table["SE"], table["df"] = found.estimate, found.se, found.df
+        half = np.full(len(table), np.nan)
+        for rows in self.groups():
+            half[rows] = critical_values(self.adjust, self._family(rows), self.level)
+        for name, side in zip(interval_names(self.level), (-1.0, 1.0), strict=True):
+            table[name] = found.estimate + side * half * found.se
+        return table
+
+    def groups(self) -> list[NDArray[np.intp]]:
+        """Rows of the means that are compared with each other, one array per level of ``by``."""
+        every = np.arange(len(self.levels))
+        if not self.by:
+            return [every]
+        numbers = self.levels.groupby(list(self.by), sort=False, observed=True).ngroup()
+        return [every[numbers == g] for g in range(int(numbers.max()) + 1)]
+
+    def labels(self) -> list[str]:
+        """Label of each mean within its group; numbers follow the name of their variable."""
+        return _joined(self.levels.drop(columns=list(self.by)))
+
+    def _family(self, rows: NDArray[np.intp]) -> Family:
+        found = self.estimates
+        L = self.L.to_numpy()[rows]
+        return Family(
+            found.t[rows], found.df[rows], found.p[rows], L @ self._variance.vcov @ L.T, len(rows)
+        )
+
+    def contrasts(
+        self, method: Any = "pairwise", adjust: str | None = None, reference: Any = None
+    ) -> MeanComparisons:
+        """Compare the means, within each level of ``by`` by themselves.
+
+        Parameters
+        ----------
+        method : str or mapping
+            ``"pairwise"`` (all differences), ``"revpairwise"`` (the same with signs changed),
+            ``"trt.vs.ctrl"`` (each against a control), ``"consec"`` (each against the one before),
+            ``"eff"`` (each against the average of all), ``"poly"`` (orthogonal polynomials of
+            equally spaced levels, to degree 6), or a mapping of labels to coefficients: a vector
+            with one for each mean of a group, or a mapping of the means' labels to numbers.
+        adjust : str, optional
+            ``"tukey"``, ``"mvt"`` (multivariate t with the correlations of the estimates),
+            ``"scheffe"``, ``"bonferroni"``, ``"sidak"``, ``"holm"``, ``"fdr"`` or ``"none"``. By
+            default Tukey's for the pairwise methods, mvt for ``"trt.vs.ctrl"`` and ``"consec"``,
+            fdr for ``"eff"``, none for others. Intervals are adjusted alike; those of Holm's method
+            and of the false discovery rate, which have none, are Bonferroni's.
+        reference : str, optional
+            The control of ``"trt.vs.ctrl"``, by its label; the first mean unless given.
+
+        Returns
+        -------
+        MeanComparisons
+
+        Raises
+        ------
+        ModelError
+            If a name is not known, coefficients do not fit the means, or there is only one mean.
+
+        Notes
+        -----
+        A family is the comparisons within one level of ``by`` that can be made. A comparison can be
+        estimable where its means are not; one that is not estimable does not count, nor does a
+        mean that nothing can be compared with (in R's emmeans they count, so that there adjusted
+        values are larger where something is not estimable).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.emmeans("recipe").contrasts().to_frame().iloc[:, :6].round(3)
+          contrast  estimate     SE    df  t value  Pr(>|t|)
+        0    A - B     1.478  2.456  42.0    0.602      0.82
+        1    A - C     1.522  2.456  42.0    0.620      0.81
+        2    B - C     0.044  2.456  42.0    0.018      1.00
+        """
+        from mixedeffects.inference.mean_comparisons import compare_means
+
+        return compare_means(self, method, adjust, reference)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the means with their intervals.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure unless given.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        from mixedeffects.display.marginal_means_plot import draw_means
+
+        return draw_means(self, ax)
+
+    def __repr__(self) -> str:
+        from mixedeffects.display.marginal_means_table import means_table
+
+        return means_table(self).to_text(width=None)
+
+    def _repr_html_(self) -> str:
+        from mixedeffects.display.marginal_means_table import means_table
+
+        return str(means_table(self)._repr_html_())
+
+
+def marginal_means(
+    model: LinearMixedModel,
+    specs: Any,
+    by: Any,
+    at: Any,
+    weights: str,
+    level: float,
+    ddf: str,
+    vcov: str,
+    cluster: Any,
+    adjust: str,
+    trend: str | None = None,
+) -> MarginalMeans:
+    """See `LinearMixedModel.emmeans`, and `LinearMixedModel.emtrends` for ``trend``."""
+    check_level(level)
+    if not isinstance(weights, str) or weights not in WEIGHTS:
+        raise ModelError(
+            f"weights {weights!r} are not known; there are {listed_names(list(WEIGHTS))}."
+        )
+    if not isinstance(adjust, str) or adjust not in _FOR_MEANS:
+        raise ModelError(
+            f"adjust {adjust!r} is not known for the intervals of means; there are "
+            f"{listed_names(_FOR_MEANS)}. To compare means see .contrasts()."
+        )
+    estimability = Estimability(model.frame)
+    grid = reference_grid(model, estimability.encoder, at)
+    own, groups = _named(specs, "specs", grid, model), _named(by, "by", grid, model)
+    both = [name for name in own if name in groups]
+    if both:
+        raise ModelError(f"{both[0]!r} is in both specs and by; leave it out of one of them.")
+    _check_column_names([*own, *groups])
+    variance = fixed_effects_variance(model, vcov, ddf, cluster)
+
+    data = grid.data()
+    if trend is None:
+        rows, constant = grid.rows(data), grid.offset(data)
+    else:
+        rows, constant = slope_rows(grid, model, trend, data)
+    axes = [grid.names.index(name) for name in (*groups[::-1], *own[::-1])]
+    share, empty = cell_shares(grid.counts(), axes, weights)
+    averaged = average_cells(rows.reshape(*grid.shape, -1), axes, share)
+    constant = average_cells(constant.reshape(*grid.shape, 1), axes, share)[:, 0]
+
+    shape = tuple(grid.shape[axis] for axis in axes)
+    positions = np.unravel_index(np.arange(len(averaged)), shape) if axes else ()
+    by_name = dict(zip((grid.names[axis] for axis in axes), positions, strict=True))
+    levels = pd.DataFrame(
+        {name: grid[name].shown(by_name[name]) for name in (*own, *groups)},
+        index=pd.RangeIndex(len(averaged)),
+    )
+    L = estimability.reduce(averaged)
+    beta = model.fixef.to_numpy()
+    estimates = linear_estimates(beta, variance, L, constant)
+    lost = np.asarray(np.isnan(L).any(axis=1))
+    notes = grid_notes(grid, (*own, *groups), weights, trend, empty, lost)
+    return MarginalMeans(
+        name="emmean" if trend is None else f"{trend}.trend",
+        levels=levels,
+        by=tuple(groups),
+        L=pd.DataFrame(L, _joined(levels), list(model.frame.fixef_names)),
+        constant=constant,
+        estimates=estimates,
+        level=float(level),
+        adjust=adjust,
+        notes=(*notes, _interval_note(level, adjust, variance)),
+        _all_columns=averaged,
+        _estimability=estimability,
+        _beta=beta,
+        _variance=variance,
+    )
+
+
+def _interval_note(level: float, adjust: str, variance: FixedEffectsVariance) -> str:
+    how = "" if adjust == "none" else f" (simultaneous: {ADJUSTMENTS[adjust]})"
+    return f"{100 * level:.4g} % intervals{how}; {variance.method}"
+
+
+def _named(given: Any, what: str, grid: ReferenceGrid, model: LinearMixedModel) -> list[str]:
+    """The variables of specs or by."""
+    listed = [] if given is None else [given] if isinstance(given, str) else given
+    if not isinstance(listed, Sequence) or not all(isinstance(name, str) for name in listed):
+        raise ModelError(
+            f"{what} is the name of a variable of the fixed part or a list of names; not "
+            f"{given!r:.60}."
+        )
+    if listed == ["1"]:
+        return []
+    for i, name in enumerate(listed):
+        if name not in grid.names:
+            raise no_such_variable(name, model, grid.names)
+        if name in listed[:i]:
+            raise ModelError(f"{what} names {name!r} twice.")
+    return list(listed)
+
+
+def _check_column_names(names: Sequence[str]) -> None:
+    taken = [name for name in names if name in _OWN_COLUMNS or name.startswith("Pr(")]
+    if taken:
+        raise ModelError(
+            f"The variable {taken[0]!r} is called like a column of the table of means; rename it "
+            "in the data."
+        )
+
+
+def _joined(levels: pd.DataFrame) -> list[str]:
+    """One label per row; numbers follow the name of their variable."""
+    if not levels.shape[1]:
+        return ["overall"] * len(levels)
+    parts = []
+    for name in levels:
+        values = levels[name]
+        numeric = not isinstance(values.dtype, pd.CategoricalDtype)
+        texts = labels_of(values.tolist())
+        parts.append([f"{name}{text}" if numeric else text for text in texts])
+    return [" ".join(row) for row in zip(*parts, strict=True)]

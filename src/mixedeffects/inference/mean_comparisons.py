@@ -1,0 +1,198 @@
+"""Comparisons of estimated marginal means, adjusted for how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.errors import ModelError
+from mixedeffects.inference.contrasts import listed_names
+from mixedeffects.inference.linear_functions import Estimates, interval_names, linear_estimates
+from mixedeffects.inference.mean_contrasts import METHODS, contrast_coefficients
+from mixedeffects.inference.multiplicity import ADJUSTMENTS, Family, adjusted_p, critical_values
+
+if TYPE_CHECKING:
+    from mixedeffects.inference.marginal_means import MarginalMeans
+
+__all__ = ["MeanComparisons", "compare_means"]
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class MeanComparisons:
+    """Contrasts of estimated marginal means, made by `MarginalMeans.contrasts`.
+
+    Attributes
+    ----------
+    labels : DataFrame
+        One row per comparison: ``contrast``, and the levels of ``by``.
+    L : DataFrame, shape (comparisons, p)
+        As linear functions of the fixed effects; NaN for one that is not estimable.
+    estimates : Estimates
+        Estimates, standard errors and degrees of freedom, in units of the response.
+    p : ndarray
+        Adjusted probabilities.
+    half : ndarray
+        Half-widths of the intervals, in units of the response.
+    level : float
+        Confidence level.
+    adjust : str
+        How probabilities and intervals are adjusted.
+    notes : tuple of str
+        The same in words.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> cake = me.load_dataset("cake")
+    >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+    >>> temperatures = m.emmeans("temperature")
+    >>> temperatures.contrasts("poly").to_frame().iloc[:2, :5].round(2)
+        contrast  estimate    SE     df  t value
+    0     linear     55.31  5.64  220.0     9.80
+    1  quadratic     -3.53  6.18  220.0    -0.57
+    """
+
+    labels: pd.DataFrame
+    L: pd.DataFrame
+    estimates: Estimates
+    p: Matrix
+    half: Matrix
+    level: float
+    adjust: str
+    notes: tuple[str, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Comparisons with tests and intervals.
+
+        Returns
+        -------
+        DataFrame, one row per comparison
+            ``contrast``, the factors of ``by``, ``estimate``, ``SE``, ``df``, ``t value``,
+            ``Pr(>|t|)`` and the interval's bounds; NaN where a comparison is not estimable.
+        """
+        table = self.labels.copy()
+        found = self.estimates
+        table["estimate"], table["SE"], table["df"] = found.estimate, found.se, found.df
+        table["t value"], table["Pr(>|t|)"] = found.t, self.p
+        for name, side in zip(interval_names(self.level), (-1.0, 1.0), strict=True):
+            table[name] = found.estimate + side * self.half
+        return table
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the comparisons with their intervals beside zero.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure unless given.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        from mixedeffects.display.marginal_means_plot import draw_comparisons
+
+        return draw_comparisons(self, ax)
+
+    def __repr__(self) -> str:
+        from mixedeffects.display.marginal_means_table import comparisons_table
+
+        return comparisons_table(self).to_text(width=None)
+
+    def _repr_html_(self) -> str:
+        from mixedeffects.display.marginal_means_table import comparisons_table
+
+        return str(comparisons_table(self)._repr_html_())
+
+
+def compare_means(
+    means: MarginalMeans, method: Any, adjust: str | None, reference: Any
+) -> MeanComparisons:
+    """See `MarginalMeans.contrasts`."""
+    adjust = _adjustment(method, adjust)
+    groups, labels = means.groups(), means.labels()
+    names, C = contrast_coefficients(method, [labels[i] for i in groups[0]], reference)
+    L = np.vstack([_compared(means, C, rows) for rows in groups])
+    constant = np.concatenate([C @ means.constant[rows] for rows in groups])
+    found = linear_estimates(means._beta, means._variance, L, constant)
+
+    p, half = np.empty(len(L)), np.empty(len(L))
+    for start in range(0, len(L), len(C)):
+        own = slice(start, start + len(C))
+        covariance = L[own] @ means._variance.vcov @ L[own].T
+        # Means that nothing can be compared with are not part of the family.
+        compared = int((C[np.isfinite(found.p[own])] != 0.0).any(axis=0).sum())
+        family = Family(found.t[own], found.df[own], found.p[own], covariance, compared)
+        p[own] = adjusted_p(adjust, family)
+        half[own] = critical_values(adjust, family, means.level) * found.se[own]
+
+    table = pd.DataFrame({"contrast": names * len(groups)})
+    first = np.repeat([rows[0] for rows in groups], len(C))
+    for name in means.by:
+        table[name] = means.levels[name].take(first).array
+    within = [" ".join(map(str, row)) for row in table.itertuples(index=False)]
+    lost = int(np.isnan(L).any(axis=1).sum())
+    return MeanComparisons(
+        labels=table,
+        L=pd.DataFrame(L, within, means.L.columns),
+        estimates=found,
+        p=p,
+        half=half,
+        level=means.level,
+        adjust=adjust,
+        notes=_notes(means, adjust, C.shape, lost),
+    )
+
+
+def _adjustment(method: Any, adjust: Any) -> str:
+    if adjust is None:
+        known = isinstance(method, str) and method in METHODS
+        return METHODS[method] if known else "none"
+    if not isinstance(adjust, str) or adjust not in ADJUSTMENTS:
+        raise ModelError(
+            f"adjust {adjust!r} is not known; there are {listed_names(list(ADJUSTMENTS))}."
+        )
+    if adjust == "tukey" and (isinstance(method, Mapping) or "pairwise" not in str(method)):
+        raise ModelError(
+            "Tukey's adjustment is for all pairwise differences; for other contrasts use "
+            "adjust='mvt', which takes their correlations into account."
+        )
+    return adjust
+
+
+def _compared(means: MarginalMeans, C: Matrix, rows: NDArray[np.intp]) -> Matrix:
+    """Rows of the comparisons; where every mean is estimable there is nothing more to check."""
+    L = means.L.to_numpy()[rows]
+    if np.isfinite(L).all():
+        return np.asarray(C @ L)
+    return means._estimability.reduce(C @ means._all_columns[rows])
+
+
+def _notes(means: MarginalMeans, adjust: str, shape: tuple[int, ...], lost: int) -> tuple[str, ...]:
+    count, k = shape
+    notes = list(means.notes[:-1])
+    notes = [note for note in notes if "not estimable" not in note]
+    if lost:
+        notes.append(f"{lost} comparisons are not estimable")
+    within = f" within each {' '.join(means.by)}" if means.by else ""
+    most = "at most " if lost else ""
+    family = f"{most}{k} means" if adjust == "tukey" else f"{most}{count} comparisons"
+    if adjust == "none":
+        notes.append("p-values and intervals are not adjusted")
+    else:
+        notes.append(f"p-values: {ADJUSTMENTS[adjust]}, {family}{within}")
+    own = adjust not in ("none", "holm", "fdr")
+    how = "" if adjust == "none" else " (adjusted alike)" if own else " (Bonferroni's)"
+    return (*notes, f"{100 * means.level:.4g} % intervals{how}; {means._variance.method}")

@@ -1,0 +1,332 @@
+"""Power by simulation: draw responses from a model, test each, count."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from numpy.typing import NDArray
+
+from mixedeffects.designs import (
+    checked_variables,
+    grouping_variables,
+    with_levels,
+    with_rows_within,
+)
+from mixedeffects.errors import ConvergenceWarning, ModelError
+from mixedeffects.formula.update import update_formula
+from mixedeffects.inference.contrasts import contrast_matrix
+from mixedeffects.inference.variance import fixed_effects_variance
+from mixedeffects.model import LinearMixedModel, lmer
+from mixedeffects.planned import PlannedCovariance, marginal_covariance
+from mixedeffects.progress import RepeatedWork
+from mixedeffects.simulation import checked_count, entropy_of
+
+__all__ = ["Power", "power"]
+
+Matrix = NDArray[np.float64]
+
+#: Responses drawn at once.
+_CHUNK = 64
+_RESPONSE = "simulated_response"
+_WEIGHTS = "prior_weights"
+
+
+@dataclass(frozen=True, eq=False)
+class Power:
+    """Power of a test in designs of several sizes, made by `power`.
+
+    Attributes
+    ----------
+    test : str
+        What was tested, and how.
+    along : str
+        What n counts.
+    alpha : float
+        Level of the test.
+    seed : int
+        For the same draws again.
+    table : DataFrame
+        One row per design: ``n``, ``rows``, ``draws``, ``significant``, ``failed`` (draws without a
+        fit, counted as not significant), ``power``, and the 95 % bounds ``lower`` and ``upper`` of
+        the simulation's own error (Clopper and Pearson's).
+    """
+
+    test: str
+    along: str
+    alpha: float
+    seed: int
+    table: pd.DataFrame
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table, a DataFrame with one row per design."""
+        return self.table.copy()
+
+    def plot(self, ax: Any = None) -> Any:
+        """Power against size, with the bounds of the simulation's error.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        from mixedeffects.display.power_plot import draw_power
+
+        return draw_power(self, ax)
+
+    def _heading(self) -> str:
+        return f"Power of {self.test} at level {self.alpha:g}, by {self.along}; seed {self.seed}"
+
+    def _shown(self) -> pd.DataFrame:
+        shown = self.table.copy()
+        if not shown["failed"].any():
+            shown = shown.drop(columns="failed")
+        return shown.drop(columns="significant")
+
+    def __repr__(self) -> str:
+        text = self._shown().to_string(index=False, float_format=lambda value: f"{value:.3f}")
+        return f"{self._heading()}\n{text}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        table = self._shown().to_html(index=False, float_format=lambda value: f"{value:.3f}")
+        return f"<p>{escape(self._heading())}</p>{table}"
+
+
+def power(
+    model: LinearMixedModel,
+    test: Any,
+    n: Any = None,
+    *,
+    along: str | None = None,
+    within: str | Sequence[str] | None = None,
+    effects: dict[str, float] | None = None,
+    varcorr: Any = None,
+    sigma: float | None = None,
+    draws: int = 1000,
+    alpha: float = 0.05,
+    ddf: str = "satterthwaite",
+    vcov: str = "model",
+    cluster: Any = None,
+    seed: Any = None,
+    progress: Any = False,
+) -> Power:
+    """Power of a test of fixed effects by simulation, in this design or in larger ones.
+
+    Responses are drawn with the model's estimates, or the values given, in the design as it is or
+    changed; the model is fitted to each and the hypothesis tested.
+
+    Parameters
+    ----------
+    model : LinearMixedModel
+        A fit: to pilot data, or to any response in a planned design if all values are given.
+    test : str, list of str, array or DataFrame
+        What is tested, as for `LinearMixedModel.wald`.
+    n : int or sequence of int, optional
+        Sizes of the design; by default the one it has.
+    along : str, optional
+        n counts the levels of this grouping variable. They are taken in order of appearance, and
+        used again under new names when they run out; so are levels nested in them. By default the
+        variable of the outermost grouping factor, unless ``within`` is given.
+    within : str or list of str, optional
+        n counts the rows in every combination of these variables instead; rows are used again in
+        turn.
+    effects : dict of str to float, optional
+        Fixed effects in place of the estimates, those that differ: the smallest effects of
+        interest. Estimates from a pilot study that were singled out for their size are too large.
+    varcorr, sigma : optional
+        Variances in place of the estimates, as ``G`` and ``sigma`` of `marginal_covariance`.
+    draws : int
+        Number of draws for each design.
+    alpha : float
+        Level of the test.
+    ddf, vcov, cluster
+        As for `LinearMixedModel.wald`.
+    seed : int, Generator or None
+        The same seed gives the same draws.
+    progress : bool or callable
+        True prints a line a second on standard error.
+
+    Returns
+    -------
+    Power
+        With ``table`` and ``plot()``.
+
+    Raises
+    ------
+    ModelError
+        If an argument is not what it should be.
+
+    References
+    ----------
+    Green, P. and MacLeod, C. J. (2016). SIMR: an R package for power analysis of generalized linear
+    mixed models by simulation. Methods in Ecology and Evolution 7, 493-498.
+
+    Examples
+    --------
+    Would six subjects have been enough for a slope half as large as the one found?
+
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    >>> p = me.power(m, "Days", n=[6, 18], effects={"Days": 5}, draws=100, seed=1)
+    >>> p.table["power"].tolist()
+    [0.3, 0.91]
+    """
+    if not isinstance(model, LinearMixedModel):
+        raise ModelError(f"The first argument must be a fitted model, not {model!r:.60}.")
+    if not (isinstance(alpha, (int, float)) and 0.0 < alpha < 1.0):
+        raise ModelError(f"alpha must lie between 0 and 1, for example 0.05; got {alpha!r:.60}.")
+    draws = checked_count(draws, "draws, the number of draws for each design,")
+    entropy = entropy_of(seed)
+    beta = _effects(model, effects)
+    contrast_matrix(model.frame, test)
+    # Asks of the names what a refit would be asked, before any work is done.
+    fixed_effects_variance(model, vcov, ddf, cluster)
+    G = model.varcorr if varcorr is None else varcorr
+    scale = model.sigma if varcorr is None and sigma is None else sigma
+    designs, counted = _designs(model, n, along, within)
+    report = RepeatedWork("simulated test", draws * len(designs), progress)
+    rows = []
+    for number, (size, data) in enumerate(designs):
+        significant = failed = 0
+        error: Exception | None = None
+        planned = _planned(model, data, G, scale)
+        mean = _mean(model, data, beta)
+        fit: LinearMixedModel | None = None
+        for first in range(0, draws, _CHUNK):
+            rng = np.random.default_rng(
+                np.random.SeedSequence(entropy, spawn_key=(number, first // _CHUNK))
+            )
+            Y = planned.sample(_CHUNK, seed=rng, mean=mean)
+            for j in range(min(_CHUNK, draws - first)):
+                try:
+                    fit = _fitted(model, data, Y[:, j], fit)
+                    p = fit.wald(test, ddf=ddf, vcov=vcov, cluster=cluster).p
+                except (ModelError, ArithmeticError, np.linalg.LinAlgError) as problem:
+                    p, error = np.nan, problem
+                failed += bool(np.isnan(p))
+                significant += bool(p < alpha)
+                report.at(number * draws + first + j + 1)
+        if failed == draws:
+            raise ModelError(
+                f"With {size} {counted} not one of {draws} draws could be fitted and tested. "
+                f"{error}"
+            ) from error
+        share = significant / draws
+        low, high = _clopper_pearson(significant, draws)
+        rows.append((size, len(data), draws, significant, failed, share, low, high))
+    columns = ["n", "rows", "draws", "significant", "failed", "power", "lower", "upper"]
+    what = test if isinstance(test, str) else "the hypothesis"
+    how = f"{vcov}" if vcov != "model" else ddf
+    table = pd.DataFrame(rows, columns=columns)
+    return Power(f"{what} ({how})", counted, float(alpha), entropy, table)
+
+
+def _effects(model: LinearMixedModel, effects: dict[str, float] | None) -> Matrix:
+    beta = model.fixef.copy()
+    for name, value in (effects or {}).items():
+        if name not in beta.index:
+            listed = ", ".join(repr(each) for each in beta.index)
+            raise ModelError(f"effects names {name!r}, which is not one of {listed}.")
+        try:
+            beta[name] = float(value)
+        except (TypeError, ValueError):
+            raise ModelError(f"effects[{name!r}] must be a number, not {value!r:.60}.") from None
+    if not np.isfinite(beta).all():
+        raise ModelError("effects must be finite numbers.")
+    return np.asarray(beta, dtype=np.float64)
+
+
+def _designs(
+    model: LinearMixedModel, n: Any, along: str | None, within: Any
+) -> tuple[list[tuple[int, pd.DataFrame]], str]:
+    """Sizes with their rows, and what the sizes count."""
+    frame = model.frame
+    data = frame.data.reset_index(drop=True)
+    if frame.weights is not None:
+        data[_WEIGHTS] = frame.weights
+    groups = grouping_variables(frame.terms)
+    if along is not None and within is not None:
+        raise ModelError("Give along= or within=, not both: n can count one thing only.")
+    if within is not None:
+        names = [within] if isinstance(within, str) else list(within)
+        names = checked_variables(names, list(frame.data.columns), "within")
+        counted = f"rows in each {' x '.join(names)}"
+        if n is None:
+            raise ModelError("within= needs n, the number of rows in each combination.")
+        return [(size, with_rows_within(data, names, size)) for size in _sizes(n)], counted
+    if along is None:
+        along = frame.terms[-1].variables[-1]
+    checked_variables([along], groups, "along")
+    counted = f"levels of {along}"
+    if n is None:
+        return [(int(data[along].nunique()), data)], counted
+    return [(size, with_levels(data, along, size, frame.terms)) for size in _sizes(n)], counted
+
+
+def _sizes(n: Any) -> list[int]:
+    listed = [n] if np.ndim(n) == 0 else list(n)
+    if not listed:
+        raise ModelError("n is empty; give one or several sizes, such as [20, 40, 80].")
+    return [checked_count(size, "n, the size of a design,") for size in listed]
+
+
+def _planned(
+    model: LinearMixedModel, data: pd.DataFrame, G: Any, sigma: float | None
+) -> PlannedCovariance:
+    return marginal_covariance(
+        model.formula,
+        data,
+        G=G,
+        sigma=sigma,
+        weights=_WEIGHTS if model.frame.weights is not None else None,
+        contrasts=model._settings.get("contrasts"),
+    )
+
+
+def _mean(model: LinearMixedModel, data: pd.DataFrame, beta: Matrix) -> Matrix:
+    """``X beta`` with the model's own coding: transforms must not adapt to the new design."""
+    encoder = model.frame.fixed_encoder
+    if encoder is None:
+        return np.zeros(len(data))
+    X, _ = encoder.encode(data)
+    return np.asarray(X @ beta)
+
+
+def _fitted(
+    model: LinearMixedModel, data: pd.DataFrame, y: Matrix, fit: LinearMixedModel | None
+) -> LinearMixedModel:
+    """The fit to one response: of the whole model the first time, then of the response alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if fit is not None:
+            offset = fit.frame.offset
+            return fit.refit(y if offset is None else y + offset)
+        first = lmer(
+            update_formula(model.formula, f"{_RESPONSE} ~ ."),
+            data.assign(**{_RESPONSE: y}),
+            reml=model.reml,
+            weights=_WEIGHTS if model.frame.weights is not None else None,
+            contrasts=model._settings.get("contrasts"),
+        )
+        return first if first.frame.offset is None else first.refit(y + first.frame.offset)
+
+
+def _clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
+    interval = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, "exact")
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,308 @@
+"""Predictions for the rows of a fitted model or new ones, with standard errors and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from numpy.typing import NDArray
+
+from mixedeffects.covariance.design import z_times
+from mixedeffects.engine.threads import one_blas_thread
+from mixedeffects.errors import DataError, ModelError
+from mixedeffects.frame.estimable import Estimability
+from mixedeffects.frame.grouping import UNSEEN
+from mixedeffects.frame.new_data import DesignRows, NewData, Wanted, spans
+from mixedeffects.inference.conditional import term_modes
+from mixedeffects.inference.prediction_variance import PredictionVariance
+from mixedeffects.inference.variance import (
+    FixedEffectsVariance,
+    fixed_effects_variance,
+)
+from mixedeffects.random_part import select_terms
+from mixedeffects.residuals import fixed_part
+
+if TYPE_CHECKING:
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["PredictionOptions", "predict"]
+
+Matrix = NDArray[np.float64]
+Codes = NDArray[np.int32]
+
+INTERVALS = ("confidence", "prediction")
+NEW_LEVELS = ("error", "population")
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionOptions:
+    """The arguments of `LinearMixedModel.predict`, as given."""
+
+    re: Any = "all"
+    interval: Any = None
+    level: Any = 0.95
+    new_levels: Any = "error"
+    se: Any = False
+    ddf: Any = "inf"
+    vcov: Any = "model"
+    cluster: Any = None
+    weights: Any = None
+    offset: Any = None
+    chunk_size: Any = 100_000
+
+
+def predict(model: LinearMixedModel, newdata: Any, options: PredictionOptions) -> Any:
+    """See `LinearMixedModel.predict`."""
+    predictor = _Predictor(model, options)
+    if newdata is None:
+        return predictor.training()
+    predictor.check_offset()
+    if isinstance(newdata, Iterator):
+        for role, given in (("weights", options.weights), ("offset", options.offset)):
+            if given is not None and not isinstance(given, str) and np.ndim(given):
+                raise DataError(
+                    f"With an iterator of frames `{role}` must be a number or the name of a "
+                    "column, because an array does not say which frame it belongs to."
+                )
+        return (predictor.frame(data) for data in newdata)
+    return predictor.frame(newdata)
+
+
+class _Predictor:
+    """What the answers for all rows have in common."""
+
+    def __init__(self, model: LinearMixedModel, options: PredictionOptions) -> None:
+        self.model, self.options = model, options
+        self.terms = select_terms(model.frame, options.re)
+        _check(options, population=not self.terms)
+        self.errors_wanted = bool(options.se) or options.interval is not None
+        every = range(len(model.frame.terms))
+        #: Terms left out whose effects are drawn anew in the interval.
+        self.redrawn = tuple(
+            t for t in every if options.interval == "prediction" and t not in self.terms
+        )
+        self.beta = model.fixef.to_numpy()
+        #: Covariance matrix of the fixed effects and degrees of freedom, if not the default.
+        self.fixed_variance: FixedEffectsVariance | None = None
+        if _asks_for_variance(options):
+            self.fixed_variance = fixed_effects_variance(
+                model, options.vcov, options.ddf, options.cluster
+            )
+
+    # --- what is computed once -----------------------------------------------------------
+
+    @cached_property
+    def modes(self) -> list[Matrix]:
+        return term_modes(self.model.frame, self.model.optimum.evaluation.factorisation)
+
+    @cached_property
+    def estimability(self) -> Estimability:
+        return Estimability(self.model.frame)
+
+    @cached_property
+    def variance(self) -> PredictionVariance:
+        return PredictionVariance(self.model, self.terms)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of results."""
+        if self.options.interval is not None:
+            return ("fit", "se", "lower", "upper")
+        return ("fit", "se") if self.errors_wanted else ("fit",)
+
+    # --- rows ----------------------------------------------------------------------------
+
+    def training(self) -> Any:
+        """Predictions for the rows used."""
+        model, options = self.model, self.options
+        for role, given in (("weights", options.weights), ("offset", options.offset)):
+            if given is not None:
+                raise ModelError(
+                    f"{role}= describes new rows; without newdata those of the fit are used."
+                )
+        frame, n = model.frame, model.nobs
+        codes = {t: frame.terms[t].codes for t in self.terms}
+        out = {name: np.empty(n) for name in self.columns}
+        if len(self.terms) == len(frame.terms):
+            out["fit"][:] = model.fitted.to_numpy()
+        else:
+            fit = fixed_part(model)[:, None]
+            for t in self.terms:
+                z_times(frame.terms[t], self.modes[t][:, :, None], fit)
+            out["fit"][:] = fit[:, 0]
+
+        def rows(start: int, stop: int) -> DesignRows:
+            return DesignRows(
+                frame.X[start:stop],
+                np.zeros(stop - start),
+                None if frame.weights is None else frame.weights[start:stop],
+                {t: frame.terms[t].z[start:stop] for t in (*self.terms, *self.redrawn)},
+                {t: own[start:stop] for t, own in codes.items()},
+            )
+
+        if self.errors_wanted:
+            for start, stop in self._chunks(n, codes):
+                part = slice(start, stop)
+                self._errors(rows(start, stop), {name: out[name][part] for name in out})
+        if len(out) == 1:
+            return pd.Series(out["fit"], index=frame.index, name="fit")
+        return pd.DataFrame(out, index=frame.index)
+
+    def frame(self, data: Any) -> Any:
+        """Predictions for the rows of a dataframe."""
+        options, model = self.options, self.model
+        offset = model._settings["offset"] if options.offset is None else options.offset
+        wanted = Wanted(self.terms, (*self.terms, *self.redrawn), options.weights, offset)
+        new = NewData(model.frame, data, wanted, options.chunk_size, self.estimability)
+        codes = new.level_codes()
+        if options.new_levels == "error":
+            for t in self.terms:
+                _refuse_unseen(model, new, t, codes[t])
+        out = {name: np.full(new.n, np.nan) for name in self.columns}
+        for start, stop in self._chunks(new.n, codes):
+            rows, complete = new.rows(start, stop, codes)
+            found = {name: np.empty(len(rows.X)) for name in out}
+            found["fit"][:] = self._fit(rows)
+            if self.errors_wanted:
+                self._errors(rows, found)
+            for name, values in found.items():
+                out[name][start:stop][complete] = values
+        return new.answer(out, single=len(out) == 1)
+
+    def _chunks(self, n: int, codes: Mapping[int, Codes]) -> Iterator[tuple[int, int]]:
+        """Spans of rows, with everything prepared that their standard errors need."""
+        size = self.options.chunk_size
+        whole = max(size, self.variance.rows_at_once)
+        for low, high in spans(n, whole):
+            if self.errors_wanted:
+                with one_blas_thread(self.model._A.remainder.core_size):
+                    self.variance.prepare({t: own[low:high] for t, own in codes.items()})
+            yield from spans(high, size, low)
+
+    def _fit(self, rows: DesignRows) -> Matrix:
+        fit: Matrix = rows.X @ self.beta + rows.offset
+        for t in self.terms:
+            code = rows.codes[t]
+            effects = np.einsum("ia,ia->i", rows.z[t], self.modes[t][code])
+            fit += np.where(code == UNSEEN, 0.0, effects)
+        return fit
+
+    def _errors(self, rows: DesignRows, out: Mapping[str, Matrix]) -> None:
+        """Fill in standard errors and bounds."""
+        model, interval = self.model, self.options.interval
+        fixed = self.fixed_variance if len(self.beta) else None
+        if fixed is None:
+            with one_blas_thread(model._A.remainder.core_size):
+                variance = self.variance(rows)
+        else:
+            variance = np.maximum(np.einsum("ip,pq,iq->i", rows.X, fixed.vcov, rows.X), 0.0)
+        for t in self.terms:
+            unseen = rows.codes[t] == UNSEEN
+            variance[unseen] += self._new_effects(t, rows.z[t][unseen])
+        for t in self.redrawn:
+            variance += self._new_effects(t, rows.z[t])
+        if interval == "prediction":
+            variance += model.sigma**2 / (1.0 if rows.weights is None else rows.weights)
+        out["se"][:] = np.sqrt(variance)
+        if interval is not None:
+            half = self._quantile(rows.X, variance) * out["se"]
+            out["lower"][:] = out["fit"] - half
+            out["upper"][:] = out["fit"] + half
+
+    def _new_effects(self, t: int, z: Matrix) -> Matrix:
+        """``z'G z``, the variance of the effects of a level drawn anew."""
+        root = self.model.sigma * (z @ self.model._T[t])
+        return np.asarray(np.einsum("ia,ia->i", root, root))
+
+    def _quantile(self, X: Matrix, variance: Matrix) -> Any:
+        tail = 0.5 + self.options.level / 2.0
+        fixed = self.fixed_variance if len(self.beta) else None
+        if fixed is None:
+            return scipy.stats.norm.ppf(tail)
+        # A row of zeros, or one that is missing, has no degrees of freedom.
+        some = np.flatnonzero(variance > 0.0)
+        quantile = np.zeros(len(X))
+        if len(some):
+            different, which = np.unique(X[some], axis=0, return_inverse=True)
+            df = fixed.df(different)
+            quantile[some] = np.asarray(scipy.stats.t.ppf(tail, df))[which.reshape(-1)]
+        return quantile
+
+    # --- refusals ------------------------------------------------------------------------
+
+    def check_offset(self) -> None:
+        """Refuse new rows whose offset the model cannot know."""
+        fitted = self.model._settings["offset"]
+        if self.options.offset is None and fitted is not None and not isinstance(fitted, str):
+            raise ModelError(
+                "The model was fitted with offset= given as values, which say nothing about new "
+                "rows: give theirs as offset=, 0 for none."
+            )
+
+
+def _check(options: PredictionOptions, population: bool) -> None:
+    """Refuse arguments that are not what they should be or have nothing to act on."""
+    if options.interval is not None and options.interval not in INTERVALS:
+        raise ModelError(
+            f"interval {options.interval!r} is not known; it is {_listed(INTERVALS)} or None."
+        )
+    if not isinstance(options.new_levels, str) or options.new_levels not in NEW_LEVELS:
+        raise ModelError(
+            f"new_levels {options.new_levels!r} is not known; it is {_listed(NEW_LEVELS)}."
+        )
+    if not isinstance(options.se, (bool, np.bool_)):
+        raise ModelError(f"se must be True or False, not {options.se!r:.60}.")
+    level = options.level
+    if isinstance(level, bool) or not isinstance(level, (int, float, np.floating)):
+        raise ModelError(f"level must be a number between 0 and 1, not {level!r:.60}.")
+    if not 0.0 < level < 1.0:
+        raise ModelError(f"level must lie between 0 and 1, for example 0.95; got {level}.")
+    size = options.chunk_size
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+        raise ModelError(f"chunk_size must be a positive number of rows, not {size!r:.60}.")
+    if options.weights is not None and options.interval != "prediction":
+        raise ModelError(
+            "weights= is for interval='prediction': prior weights of new rows change only their "
+            "residual variance."
+        )
+    asked = _asks_for_variance(options)
+    if asked and not (population and options.interval != "prediction"):
+        raise ModelError(
+            "ddf=, vcov= and cluster= are for standard errors and confidence intervals of "
+            "population predictions (re=None). The variances of predictions with random effects, "
+            "and of new observations, take the estimated V as known and use the normal "
+            "distribution."
+        )
+    if asked and options.interval is None and not options.se:
+        raise ModelError(
+            "ddf=, vcov= and cluster= change standard errors and intervals only; ask for them with "
+            "interval='confidence' or se=True."
+        )
+
+
+def _asks_for_variance(options: PredictionOptions) -> bool:
+    names = options.ddf == "inf" and isinstance(options.vcov, str) and options.vcov == "model"
+    return not names or options.cluster is not None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def _refuse_unseen(model: LinearMixedModel, new: NewData, t: int, codes: Codes) -> None:
+    if not (codes == UNSEEN).any():
+        return
+    count, shown, rows = new.unseen(t, codes)
+    more = f" and {count - len(shown):,} more" if count > len(shown) else ""
+    raise DataError(
+        f"Grouping factor `{model.frame.terms[t].group}` has "
+        f"{'a level' if count == 1 else f'{count:,} levels'} that the fit did not see: "
+        f"{_listed(shown)}{more} ({rows:,} of {new.n:,} rows). new_levels='population' predicts "
+        "them with effects of zero, and adds their variance to intervals; re=None leaves out all "
+        "random effects."
+    )
