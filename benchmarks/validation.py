@@ -49,14 +49,15 @@ Models nested and crossed, with and without random slopes, at the boundary and o
 the stored answers of R 4.2: lme4 1.1-31 (estimates), lmerTest (Satterthwaite), pbkrtest
 (Kenward-Roger) and clubSandwich (CR2). `criterion` is the REML criterion, or -2 log-likelihood.
 
-Made by `python benchmarks/validation.py` from `tests/reference/*.json`; the R script that made those
-is beside them. The test suite holds the same comparisons to tolerances."""
+Made by `python benchmarks/validation.py` from `tests/reference/*.json`; the R script that made
+those is beside them. The test suite holds the same comparisons to tolerances."""
 
 AT_R = """## The same parameters, the same numbers
 
-Two programs that stop at different points of the same likelihood disagree in the digits beyond their
-stopping rules, whatever else they compute. To take that apart, this package is first evaluated at R's
-own variance parameters `theta`, with no search at all. What then differs is arithmetic.
+Two programs that stop at different points of the same likelihood disagree in the digits beyond
+their stopping rules, whatever else they compute. To take that apart, this package is first
+evaluated at R's own variance parameters `theta`, with no search at all. What then differs is
+arithmetic.
 
 The numbers are the largest relative differences of a model: of fixed effects in standard errors, of
 covariances relative to the largest entry of their matrix, of conditional modes relative to the
@@ -74,13 +75,13 @@ is left is mostly the error of the former."""
 V_TEXT = """## The matrix V
 
 Facts about V at R's theta and sigma: the number of nonzeros (a difference of counts), and relative
-differences of trace, sum of all entries, log determinant, and the first six rows and columns (relative to
-the largest). For the two largest models V is not stored."""
+differences of trace, sum of all entries, log determinant, and the first six rows and columns
+(relative to the largest). For the two largest models V is not stored."""
 
 OPTIMA_TEXT = """## Each at its own optimum
 
-Here each program searches for itself. `R, default` is the criterion with lme4's default optimiser less
-this package's; `R, stored` the same for the fit that R's answers on this page come from, which is
+Here each program searches for itself. `R, default` is the criterion with lme4's default optimiser
+less this package's; `R, stored` the same for the fit that R's answers on this page come from, which is
 the one that R's `deviance()` put lowest among that and two other optimisers with tight tolerances.
 Positive: R stopped short. The columns after that compare with the stored fit as above, and `theta`
 is a plain difference."""
@@ -273,9 +274,9 @@ def reading(results: list[dict[str, Any]]) -> str:
     }
     return (
         "### Where R stopped short\n\n"
-        f"By more than {SHORT:.0e}, R's default optimiser stopped above this package's criterion in "
-        f"{len(short['default'])} of {len(results)} models: {names['default']}. The stored fits did "
-        f"in {len(short['stored'])}: {names['stored']}. The largest excess is "
+        f"By more than {SHORT:.0e}, R's default optimiser stopped above this package's criterion "
+        f"in {len(short['default'])} of {len(results)} models: {names['default']}. The stored fits "
+        f"did in {len(short['stored'])}: {names['stored']}. The largest excess is "
         f"{worst['at_optimum']['excess_default']:.1e}, in `{worst['name']}`. R's criterion is "
         f"nowhere lower by more than {max(-below, 0.0):.0e}, which is rounding.\n\n"
         "Differences of this size move no conclusion. They are why the estimates of two programs "
@@ -295,7 +296,8 @@ The test suite compares the rest with stored answers in the same way:
 
 | what | against | in |
 |---|---|---|
-| likelihood-ratio tests, `ranova`, ICC, R², conditional AIC | lme4, lmerTest, performance, cAIC4 | `tests/reference/comparison/` |
+| likelihood-ratio tests, `ranova` | lme4, lmerTest | `tests/reference/comparison/` |
+| ICC, R², conditional AIC | performance, cAIC4 | `tests/reference/comparison/` |
 | marginal means, slopes, comparisons | emmeans | `tests/reference/marginal_means/` |
 | Kenward-Roger, with prior weights and crossed | pbkrtest | `tests/reference/inference/kr_*.json` |
 | all robust kinds, saddlepoint, HTZ | clubSandwich | `tests/reference/inference/robust_*.json` |
