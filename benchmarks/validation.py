@@ -81,9 +81,9 @@ differences of trace, sum of all entries, log determinant, and the first six row
 OPTIMA_TEXT = """## Each at its own optimum
 
 Here each program searches for itself. `R, default` is the criterion with lme4's default optimiser
-less this package's; `R, stored` the same for the fit that R's answers on this page come from, which is
-the one that R's `deviance()` put lowest among that and two other optimisers with tight tolerances.
-Positive: R stopped short. The columns after that compare with the stored fit as above, and `theta`
+less this package's; `R, stored` the same for the fit that R's answers on this page come from, which
+is the one that R's `deviance()` put lowest among that and two other optimisers with tight
+tolerances. Positive: R stopped short. The columns after that compare with the stored fit as above, and `theta`
 is a plain difference."""
 
 
