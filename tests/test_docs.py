@@ -208,6 +208,22 @@ def test_the_stored_results_are_those_of_this_package(validation: Any, name: str
         assert at_theirs["inference"]["kr_df"] < 1e-9
 
 
+def test_exact_answers_named_on_the_validation_page(validation: Any) -> None:
+    """Of balanced designs the F test and the degrees of freedom are known in closed form."""
+    cake = me.load_dataset("cake")
+    plots = cake.groupby(["recipe", "replicate"], observed=True)["angle"].mean()
+    recipes = plots.groupby("recipe", observed=True).mean()
+    between = 15 * recipes.var()
+    within = plots.groupby("recipe", observed=True).var().mean()
+    m = me.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", cake)
+    statistic = m.anova().loc["recipe", "F value"]
+    assert statistic == pytest.approx(between / within, rel=1e-12)
+    assert f"{statistic:.10f}" in validation.INFERENCE_TEXT
+
+    growth = me.lmer("distance ~ age * Sex + (age | Subject)", me.load_dataset("orthodont"))
+    np.testing.assert_allclose(growth.coef_table()["df"], 25.0, atol=5e-5)
+
+
 def test_a_difference_is_measured_on_its_scale(validation: Any) -> None:
     assert validation.largest([1.0, 2.2], [1.0, 2.0]) == pytest.approx(0.1)
     assert validation.largest([[0.0, 3.0]], [0.0, 1.0], 4.0) == pytest.approx(0.5)
