@@ -494,3 +494,17 @@ def test_clusters_too_large_to_decompose_are_refused() -> None:
         pytest.raises(me.ModelError, match="CR2 needs the eigenvectors of a matrix with"),
     ):
         model.robust("CR2")
+
+
+def test_clusters_that_are_the_groups_compared_say_nothing_of_their_difference() -> None:
+    data = me.load_dataset("orthodont")
+    m = me.lmer("distance ~ age + Sex + (1 | Subject)", data)
+    with pytest.warns(me.ClusterWarning, match=r"\(2 of Sex\) determine .*'SexFemale' one by one"):
+        robust = m.robust("CR0", cluster="Sex")
+    assert np.isnan(robust.se["SexFemale"]) and np.isnan(robust.df["SexFemale"])
+    assert robust.se["age"] > 0.0
+    with pytest.warns(me.ClusterWarning), pytest.raises(me.ModelError, match="not known"):
+        m.wald("Sex", vcov="CR0", cluster="Sex")
+    full = me.lmer("distance ~ age * Sex + (1 | Subject)", data)
+    with pytest.raises(me.ModelError, match="say nothing about the variance there"):
+        full.coef_table(vcov="CR2", cluster="Sex")

@@ -220,6 +220,8 @@ class Influence:
             columns.append(Column(name, tuple(format_numbers(series.iloc[order], 4))))
         for name in list(self.dfbeta.columns)[:_FEW_COEFFICIENTS]:
             values = self.dfbeta[name].iloc[order]
+            # In a balanced design some changes are zero but for rounding.
+            values = values.where(~(self.dfbetas[name].iloc[order].abs() < 1e-9), 0.0)
             columns.append(Column(f"dfbeta {name}", tuple(format_numbers(values, 4))))
         labels = tuple(str(label) for label in self.n_rows.index[order])
         return Table(tuple(columns), labels, footnotes=self._footnotes(len(order)))

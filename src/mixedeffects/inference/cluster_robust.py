@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from mixedeffects.display.coefficients import coefficient_table
 from mixedeffects.display.tables import Table
 from mixedeffects.errors import ClusterWarning, ModelError
-from mixedeffects.inference.cluster_factor import crossing_of, read_cluster
+from mixedeffects.inference.cluster_factor import ClusterFactor, crossing_of, read_cluster
 from mixedeffects.inference.cluster_moments import KINDS, ClusterMoments, cluster_moments
 from mixedeffects.inference.cluster_wald import quadratic_form, robust_wald
 from mixedeffects.inference.contrasts import contrast_matrix
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["COEFFICIENT_TESTS", "RobustCovariance", "check_kind", "robust_covariance"]
 
 Matrix = NDArray[np.float64]
+
+#: Variances this small beside those of the model are rounding errors.
+_NOTHING = 1e-18
 
 COEFFICIENT_TESTS = ("Satterthwaite", "saddlepoint", "z", "naive-t", "naive-tp")
 
@@ -334,6 +338,7 @@ def robust_covariance(
         result = multiway_covariance(model.V, model.X, residuals, factors, kind, basis)
         vcov, repaired, smallest = result.vcov, result.repaired, result.smallest
         df = np.full(len(names), min(factor.n_levels for factor in factors) - 1.0)
+    vcov, df = _without_unknown(model, vcov, df, factors)
     return RobustCovariance(
         kind=kind,
         cluster=tuple(factor.name for factor in factors),
@@ -347,6 +352,33 @@ def robust_covariance(
         _frame=model.frame,
         _moments=moments,
     )
+
+
+def _without_unknown(
+    model: LinearMixedModel, vcov: Matrix, df: Matrix, factors: Sequence[ClusterFactor]
+) -> tuple[Matrix, Matrix]:
+    """NaN for coefficients that clusters reproduce one by one, so that no variation is left.
+
+    Such as the difference of two groups that are themselves the clusters: the residuals of each
+    then add up to zero, which is not evidence of a variance of zero.
+    """
+    unknown = np.diag(vcov) <= _NOTHING * np.diag(model._vcov)
+    if not unknown.any():
+        return vcov, df
+    names = [name for name, none in zip(model.frame.fixef_names, unknown, strict=True) if none]
+    counts = ", ".join(f"{factor.n_levels:,} of {factor.name}" for factor in factors)
+    said = (
+        f"The clusters ({counts}) determine {', '.join(repr(name) for name in names)} one by one, "
+        "so they say nothing about the variance there"
+    )
+    cure = "Use clusters within which these do not vary freely, or the model's standard errors."
+    if unknown.all():
+        raise ModelError(f"{said}. {cure}")
+    warnings.warn(f"{said}: it is NaN. {cure}", ClusterWarning, stacklevel=5)
+    vcov, df = vcov.copy(), np.where(unknown, np.nan, df)
+    vcov[unknown] = np.nan
+    vcov[:, unknown] = np.nan
+    return vcov, df
 
 
 def _warn_crossed(crossing: str) -> None:

@@ -33,7 +33,7 @@ def tests_with(
     """The table from any covariance matrix with its degrees of freedom."""
     estimate = model.fixef.to_numpy()
     error = np.sqrt(np.diag(variance.vcov))
-    df = variance.df(np.eye(len(estimate)))
+    df = np.where(np.isnan(error), np.nan, variance.df(np.eye(len(estimate))))
     t = estimate / error
     table = pd.DataFrame(
         {

@@ -57,7 +57,13 @@ def _f_statistic(
     model: LinearMixedModel, L: Matrix, variance: FixedEffectsVariance
 ) -> tuple[float, int, float, float]:
     """Unscaled F, number of independent contrasts, denominator df and scaling."""
-    values, vectors = np.linalg.eigh(L @ variance.vcov @ L.T)
+    covariance = L @ variance.vcov @ L.T
+    if not np.isfinite(covariance).all():
+        raise ModelError(
+            "The variance of these contrasts is not known (NaN), so they cannot be tested; see "
+            "the covariance matrix."
+        )
+    values, vectors = np.linalg.eigh(covariance)
     keep = values > max(_RANK * values[-1], 0.0)
     independent = vectors[:, keep].T @ L
     q = len(independent)
