@@ -128,12 +128,12 @@ def test_messages_made_elsewhere_are_known() -> None:
 
 
 def test_every_message_on_the_page_is_in_the_source() -> None:
-    constants = []
-    for path in _PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.JoinedStr | ast.Constant):
-                constants.append(" … ".join(_pieces(_text(node))))
-    everything = "\n".join(constants)
+    everything = "\n".join(
+        " … ".join(_pieces(_text(node)))
+        for path in _PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.JoinedStr | ast.Constant)
+    )
     stale = [m for m in _MESSAGES if any(piece not in everything for piece in _pieces(m))]
     assert not stale
 
