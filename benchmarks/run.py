@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from inference import CASES
 from workloads import WORKLOADS, Workload, crossed_with_parameters
 
 import mixedeffects as me
@@ -228,6 +229,49 @@ def V_rows(rows: list[list[Any]]) -> list[str]:
     return lines + [f"| {w} | `{o}` | {s:.3g} | {mb:.0f} |" for w, o, s, mb in rows]
 
 
+def measure_inference(limit: float) -> dict[str, Any]:
+    """Seconds and memory of inference after the fit, here and in R."""
+    out: dict[str, Any] = {}
+    for name, case in CASES.items():
+        entry: dict[str, Any] = {"title": case.title, "formula": case.formula}
+        packages = ["mixedeffects"]
+        if case.r and shutil.which("Rscript"):
+            packages.append("R")
+        for package in packages:
+            command = [sys.executable, str(HERE / "inference.py"), name, package, str(limit)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            lines = done.stdout.splitlines()
+            entry[package] = json.loads(lines[-1]) if lines else {"failed": done.stderr[-70:]}
+            print(name, package, entry[package], file=sys.stderr, flush=True)
+        entry["r"] = case.r
+        out[name] = entry
+    return out
+
+
+def inference_rows(measured: dict[str, Any]) -> list[str]:
+    lines = [
+        "\n## Inference\n",
+        "Seconds after the fit, median of three, each after a fresh fit; peak memory of the whole "
+        "process. R with the package named, one run; bootMer's time is a hundred refits' times a "
+        "hundred.\n",
+        "| what | rows | seconds | MB | R |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for entry in measured.values():
+        ours, theirs = entry["mixedeffects"], entry.get("R", {})
+        r = ""
+        if "failed" in theirs:
+            r = f"{entry['r']}: {theirs['failed'].replace('|', ' ')}"
+        elif theirs:
+            ratio = theirs["seconds"] / ours["seconds"]
+            r = f"{entry['r']}: {theirs['seconds']:.3g} s, {ratio:.3g} times"
+        lines.append(
+            f"| {entry['title']} | {ours['rows']:,} | {ours['seconds']:.3g} | "
+            f"{ours['megabytes']:.0f} | {r} |"
+        )
+    return lines
+
+
 def write_page(path: Path, stored: dict[str, Any]) -> None:
     lines = [
         "# Benchmarks",
@@ -247,6 +291,8 @@ def write_page(path: Path, stored: dict[str, Any]) -> None:
             lines += table_rows(name, stored["workloads"][name])
     if "V" in stored:
         lines += V_rows(stored["V"])
+    if "inference" in stored:
+        lines += inference_rows(stored["inference"])
     if "growth" in stored:
         lines += growth_rows(stored["growth"])
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -254,7 +300,7 @@ def write_page(path: Path, stored: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    known = [*WORKLOADS, "growth", "V"]
+    known = [*WORKLOADS, "growth", "V", "inference"]
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=", ".join(known))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for one package")
@@ -276,6 +322,8 @@ def main() -> None:
             stored["growth"] = measure_growth(options.runs)
         elif name == "V":
             stored["V"] = measure_V()
+        elif name == "inference":
+            stored["inference"] = measure_inference(options.limit)
         else:
             stored["workloads"][name] = run_workload(WORKLOADS[name], peers, options)
         options.results.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")

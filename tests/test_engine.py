@@ -398,7 +398,9 @@ def test_descent_in_the_kernels_is_the_one_in_python(
     lines: list[Progress] = []
     told = find_optimum(A, reml, progress=lines.append)
     alone = find_optimum(A, reml)
-    assert alone.path[-1] == pytest.approx(told.path[-1], abs=1e-7)
+    # Along a nearly singular direction both creep, and stop a little before each other.
+    slack = 2e-6 if told.singular else 1e-7
+    assert alone.path[-1] == pytest.approx(told.path[-1], abs=slack)
     # Step by step the same, until rounding tells towards the end of a flat valley.
     first = min(5, len(told.path), len(alone.path))
     assert_allclose(alone.path[:first], told.path[:first], rtol=1e-9)

@@ -192,3 +192,27 @@ def test_robust_joint_test_is_that_of_the_robust_covariance() -> None:
     assert "CR2 standard errors" in str(m.summary(vcov="CR2", cluster="sch"))
     with pytest.raises(me.ModelError, match="cluster= is for robust covariance matrices"):
         m.wald("cltype", cluster="sch")
+
+
+def test_anova_takes_every_covariance_matrix() -> None:
+    star = me.load_dataset("star_sample")
+    m = me.lmer("read ~ cltype + sx + (1 | sch/tch)", star)
+    table = m.anova(vcov="CR2", cluster="sch")
+    for term in ("cltype", "sx"):
+        joint = m.robust("CR2", cluster="sch").test(term)
+        row = table.loc[term]
+        assert row["F value"] == pytest.approx(joint.statistic)
+        assert row["DenDF"] == pytest.approx(joint.den_df)
+        assert row["Pr(>F)"] == pytest.approx(joint.p)
+    pd.testing.assert_frame_equal(m.anova(vcov="kr"), m.anova(ddf="kr"))
+    with pytest.raises(me.ModelError, match="vcov kind 'HC3' is not known"):
+        m.anova(vcov="HC3")
+
+
+def test_tidy_takes_every_covariance_matrix() -> None:
+    m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+    tidy = m.tidy("fixed", vcov="CR2", cluster="sch.cl", level=0.9).set_index("term")
+    table = m.coef_table(vcov="CR2", cluster="sch.cl", level=0.9)
+    np.testing.assert_allclose(tidy["df"], table["df"])
+    np.testing.assert_allclose(tidy[["conf_low", "conf_high"]], table[["5 %", "95 %"]])
+    assert "conf_low" not in m.tidy("fixed")

@@ -18,6 +18,7 @@ from mixedeffects.covariance import (
     VarCorr,
     gls,
 )
+from mixedeffects.cross_validation import CrossValidation, cross_validate
 from mixedeffects.datasets import list_datasets, load_dataset
 from mixedeffects.engine import Certificate, Control, Optimum, Progress
 from mixedeffects.errors import (
@@ -44,6 +45,7 @@ __all__ = [
     "Control",
     "ConvergenceWarning",
     "CostWarning",
+    "CrossValidation",
     "DataError",
     "FormulaError",
     "GLSResult",
@@ -63,6 +65,7 @@ __all__ = [
     "VarCorr",
     "anova",
     "compare",
+    "cross_validate",
     "gls",
     "list_datasets",
     "lmer",

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from mixedeffects.inference.bootstrap import Bootstrap
     from mixedeffects.inference.cluster_robust import RobustCovariance
     from mixedeffects.inference.marginal_means import MarginalMeans
+    from mixedeffects.inference.profile import Profile
     from mixedeffects.influence import Influence
     from mixedeffects.ranova import RandomEffectsTests
     from mixedeffects.variance_explained import ICC, R2
@@ -1448,7 +1449,13 @@ class LinearMixedModel:
 
         return marginal_means(self, specs, by, at, weights, level, ddf, vcov, cluster, adjust, var)
 
-    def anova(self, type: int | str = 3, ddf: str = "satterthwaite") -> pd.DataFrame:
+    def anova(
+        self,
+        type: int | str = 3,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+    ) -> pd.DataFrame:
         """F tests of the terms of the fixed part, in lmerTest's layout.
 
         Parameters
@@ -1456,8 +1463,8 @@ class LinearMixedModel:
         type : {3, 2, 1}
             Hypotheses as lmerTest defines them. Type 3 does not depend on how factors are coded;
             type 2 adjusts a term for all but those that contain it; type 1 goes term by term.
-        ddf : {"satterthwaite", "kr", "residual", "inf"}
-            As for `coef_table`.
+        ddf, vcov, cluster
+            As for `wald`: with a robust ``vcov`` the tests are HTZ.
 
         Returns
         -------
@@ -1468,7 +1475,7 @@ class LinearMixedModel:
         Raises
         ------
         ModelError
-            If ``type`` or ``ddf`` is not known, or Kenward-Roger's method is asked of a
+            If ``type``, ``ddf`` or ``vcov`` is not known, or Kenward-Roger's method is asked of a
             maximum-likelihood fit.
 
         References
@@ -1487,7 +1494,7 @@ class LinearMixedModel:
         temperature             5  210.0    20.52
         recipe:temperature     10  210.0     1.01
         """
-        return anova_table(self, type, ddf)
+        return anova_table(self, type, ddf, vcov, cluster)
 
     def ranova(self, boundary: bool = False, reduce_terms: bool = True) -> RandomEffectsTests:
         """Likelihood-ratio tests of the random effects, each taken out in turn, as lmerTest's.
@@ -1702,6 +1709,144 @@ class LinearMixedModel:
         with one_blas_thread(self._A.remainder.core_size):
             return kenward_roger(self.optimum.evaluation.factorisation, self.sigma)
 
+    def profile(
+        self, parameters: Any = None, level: float = 0.99, *, progress: Any = False
+    ) -> Profile:
+        """Profile likelihood of standard deviations, correlations, sigma and fixed effects.
+
+        Each parameter is held at values around its estimate while -2 log L is minimised over all
+        others. It is the likelihood that is profiled, as in lme4: a REML fit is first fitted again
+        by maximum likelihood.
+
+        Parameters
+        ----------
+        parameters : str or list of str, optional
+            Names as in ``profile.parameters``, or ``"fixed"`` or ``"random"``; by default all.
+        level : float
+            Each profile goes as far as the ends of intervals of this level.
+        progress : bool or callable
+            True prints a line per parameter on standard error; a callable gets the lines.
+
+        Returns
+        -------
+        Profile
+            With ``confint(level)``, ``to_frame()``, ``zeta(parameter, value)`` and ``plot()``.
+
+        Raises
+        ------
+        ModelError
+            If a parameter is not known, the level is not between 0 and 1, or profiling finds
+            better and better fits.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If profiling finds a better fit than this one, from which it then starts again, or a
+            minimisation does not converge; the point is named.
+
+        References
+        ----------
+        Bates, D., Maechler, M., Bolker, B. and Walker, S. (2015). Fitting linear mixed-effects
+        models using lme4. Journal of Statistical Software 67(1), section 5.1.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.profile("random").confint().round(2)
+                                       2.5 %  97.5 %
+        sd_(Intercept)|Subject         14.38   37.72
+        cor_Days.(Intercept)|Subject   -0.48    0.69
+        sd_Days|Subject                 3.80    8.75
+        sigma                          22.90   28.86
+        """
+        from mixedeffects.inference.profile import profile
+
+        return profile(self, parameters, level, progress)
+
+    def confint(
+        self,
+        method: Literal["wald", "profile", "boot"] = "wald",
+        parameters: Any = None,
+        level: float = 0.95,
+        *,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        n: int = 1000,
+        seed: Any = None,
+        kind: str = "percentile",
+        progress: Any = False,
+    ) -> pd.DataFrame:
+        """Confidence intervals for fixed effects, standard deviations, correlations and sigma.
+
+        Parameters
+        ----------
+        method : {"wald", "profile", "boot"}
+            ``wald``: t intervals for the fixed effects; for the others normal intervals for the
+            logarithm of a standard deviation and Fisher's z of a correlation, from the observed
+            curvature of the criterion (NaN beside a singular covariance). ``profile``: by profile
+            likelihood, see `profile`. ``boot``: parametric bootstrap, see `bootstrap`.
+        parameters : str or list of str, optional
+            Names, or ``"fixed"`` (``"beta_"``) or ``"random"`` (``"theta_"``); by default all.
+        level : float
+            Confidence level.
+        ddf, vcov, cluster
+            For ``wald``, as for `coef_table`.
+        n, seed, kind
+            For ``boot``: number of refits, seed, and kind of interval as for its ``confint``.
+        progress : bool or callable
+            For ``profile`` and ``boot``, as there.
+
+        Returns
+        -------
+        DataFrame, one row per parameter
+            Columns named after the percentiles, such as ``2.5 %`` and ``97.5 %``; in the units of
+            the parameters.
+
+        Raises
+        ------
+        ModelError
+            If a method or parameter is not known, the level is not between 0 and 1, or the method
+            has no use for an argument given.
+
+        References
+        ----------
+        Pinheiro, J. C. and Bates, D. M. (2000). Mixed-Effects Models in S and S-PLUS. Springer,
+        section 2.4.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.confint().round(2)
+                                       2.5 %  97.5 %
+        sd_(Intercept)|Subject         15.58   39.28
+        cor_Days.(Intercept)|Subject   -0.52    0.61
+        sd_Days|Subject                 3.92    8.95
+        sigma                          22.80   28.72
+        (Intercept)                   237.01  265.80
+        Days                            7.21   13.73
+        >>> m.confint("profile", "Days").round(2)
+              2.5 %  97.5 %
+        Days   7.36   13.58
+        """
+        from mixedeffects.inference.intervals import confidence_intervals
+
+        return confidence_intervals(
+            self,
+            method,
+            parameters,
+            level,
+            ddf=ddf,
+            vcov=vcov,
+            cluster=cluster,
+            n=n,
+            seed=seed,
+            kind=kind,
+            progress=progress,
+        )
+
     def simulate(self, n: int = 1, seed: Any = None, re: Any = None) -> pd.DataFrame:
         """Draw responses from the fitted model, ``offset + X beta + Z b + e``.
 
@@ -1837,7 +1982,15 @@ class LinearMixedModel:
 
         return summarise(self, ddf, vcov, cluster)
 
-    def tidy(self, effects: str | Sequence[str] = ("fixed", "ran_pars")) -> pd.DataFrame:
+    def tidy(
+        self,
+        effects: str | Sequence[str] = ("fixed", "ran_pars"),
+        *,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        level: float | None = None,
+    ) -> pd.DataFrame:
         """One row per parameter, with broom's column names, dots written as underscores.
 
         Parameters
@@ -1845,12 +1998,17 @@ class LinearMixedModel:
         effects : {"fixed", "ran_pars", "ran_vals"} or several of them
             Fixed effects, standard deviations and correlations, conditional modes; named as in R's
             broom.mixed.
+        ddf, vcov, cluster
+            For the fixed effects, as for `coef_table`.
+        level : float, optional
+            Confidence level of the fixed effects' intervals; by default there are none.
 
         Returns
         -------
         DataFrame
             Columns ``effect``, ``group``, ``term``, ``estimate``, ``std_error``; for fixed effects
-            also ``statistic``, ``df``, ``p_value``; for conditional modes also ``level``.
+            also ``statistic``, ``df``, ``p_value``, and ``conf_low``, ``conf_high`` if a level is
+            given; for conditional modes also ``level``.
 
         Raises
         ------
@@ -1870,7 +2028,7 @@ class LinearMixedModel:
         """
         from mixedeffects.display.tidy import tidy
 
-        return tidy(self, effects)
+        return tidy(self, effects, ddf, vcov, cluster, level)
 
     def glance(self) -> pd.DataFrame:
         """One row about the whole fit, with the column names of R's broom.mixed.

@@ -6,7 +6,6 @@ not depend on how many are asked for, nor on which processor makes them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.conditional import term_modes
+from mixedeffects.random_part import select_terms
 from mixedeffects.residuals import fixed_part
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class ResponseSampler:
     def __init__(self, model: LinearMixedModel, entropy: int, re: Any = None) -> None:
         self._entropy = entropy
         terms = model.frame.terms
-        kept = kept_terms(model, re)
+        kept = select_terms(model.frame, re)
         mean = fixed_part(model)[:, None].copy()
         if kept:
             modes = term_modes(model.frame, model.optimum.evaluation.factorisation)
@@ -92,31 +92,6 @@ class ResponseSampler:
         return Y
 
 
-def kept_terms(model: LinearMixedModel, re: Any) -> list[int]:
-    """Positions of the terms that ``re`` names: None for none, "all", labels or groups."""
-    terms = model.frame.terms
-    if re is None:
-        return []
-    if isinstance(re, str) and re == "all":
-        return list(range(len(terms)))
-    names: Sequence[Any] = [re] if isinstance(re, str) else re
-    try:
-        listed = list(names)
-    except TypeError:
-        listed = [re]
-    found = []
-    for name in listed:
-        match = [t for t, term in enumerate(terms) if name in (term.label, term.group)]
-        if not match:
-            known = ", ".join(repr(term.label) for term in terms)
-            raise ModelError(
-                f"re names no random-effects term {name!r}; it can be None, 'all', or a list of "
-                f"{known}."
-            )
-        found += match
-    return sorted(set(found))
-
-
 def checked_count(n: Any, what: str) -> int:
     """A positive whole number, or an error that says what it is for."""
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
@@ -127,9 +102,7 @@ def checked_count(n: Any, what: str) -> int:
 def entropy_of(seed: Any) -> int:
     """A seed as a whole number: itself, drawn from a Generator, or fresh for None."""
     if seed is None:
-        fresh = np.random.SeedSequence().entropy
-        assert isinstance(fresh, int)
-        return fresh
+        return int(np.random.SeedSequence().generate_state(1)[0])
     if isinstance(seed, np.random.Generator):
         return int(seed.integers(2**63))
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,14 @@ __all__ = ["augment", "glance", "tidy"]
 _EFFECTS = ("fixed", "ran_pars", "ran_vals")
 
 
-def tidy(model: LinearMixedModel, effects: str | Sequence[str]) -> pd.DataFrame:
+def tidy(
+    model: LinearMixedModel,
+    effects: str | Sequence[str],
+    ddf: str,
+    vcov: str,
+    cluster: Any,
+    level: float | None,
+) -> pd.DataFrame:
     """One row per parameter; see `LinearMixedModel.tidy`."""
     wanted = (effects,) if isinstance(effects, str) else tuple(effects)
     unknown = [name for name in wanted if name not in _EFFECTS]
@@ -28,13 +35,18 @@ def tidy(model: LinearMixedModel, effects: str | Sequence[str]) -> pd.DataFrame:
             f"effects {unknown or list(wanted)} are not known; there are 'fixed', 'ran_pars' and "
             "'ran_vals'."
         )
-    makers = {"fixed": _fixed, "ran_pars": _random_parameters, "ran_vals": _random_values}
-    return pd.concat([makers[name](model) for name in wanted], ignore_index=True)
+    makers = {"ran_pars": _random_parameters, "ran_vals": _random_values}
+    parts = [
+        _fixed(model.coef_table(ddf, vcov, level, cluster))
+        if name == "fixed"
+        else makers[name](model)
+        for name in wanted
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
-def _fixed(model: LinearMixedModel) -> pd.DataFrame:
-    table = model.coef_table(level=None)
-    return pd.DataFrame(
+def _fixed(table: pd.DataFrame) -> pd.DataFrame:
+    frame = pd.DataFrame(
         {
             "effect": "fixed",
             "group": None,
@@ -46,6 +58,9 @@ def _fixed(model: LinearMixedModel) -> pd.DataFrame:
             "p_value": table["Pr(>|t|)"].to_numpy(),
         }
     )
+    for name, column in zip(["conf_low", "conf_high"], table.columns[5:], strict=False):
+        frame[name] = table[column].to_numpy()
+    return frame
 
 
 def _random_parameters(model: LinearMixedModel) -> pd.DataFrame:

@@ -228,7 +228,7 @@ class Optimum:
 
 
 #: Rows of the dense core from which two factorisations are not kept beside each other.
-_LARGE_CORE = 5_000
+LARGE_CORE = 5_000
 
 
 class _Point:
@@ -245,7 +245,7 @@ class _Point:
 
     def make_room(self) -> None:
         """Give back a large factorisation before the next one is made; its model is known."""
-        if self.evaluation.A.remainder.core_size > _LARGE_CORE:
+        if self.evaluation.A.remainder.core_size > LARGE_CORE:
             self.evaluation.factorisation.release()
 
 

@@ -53,6 +53,15 @@ class DenseRemainder:
         matrix[-1, :] = column
         return DenseRemainder(matrix)
 
+    def with_border(self, B: Matrix, added: Matrix) -> DenseRemainder:
+        """The same with ``[X y] B`` for ``[X y]``, and something added to its own products."""
+        r = len(self.matrix) - len(B)
+        matrix = self.matrix.copy(order="F")
+        matrix[:, r:] = matrix[:, r:] @ B
+        matrix[r:, :r] = matrix[:r, r:].T
+        matrix[r:, r:] = B.T @ matrix[r:, r:] + added
+        return DenseRemainder(matrix)
+
 
 @dataclass(frozen=True, eq=False)
 class SparseRemainder:
@@ -126,4 +135,10 @@ class SparseRemainder:
         border = self.border.copy()
         border[:, -1] = column
         border[-1, :] = column[self.random.shape[0] :]
+        return replace(self, border=border)
+
+    def with_border(self, B: Matrix, added: Matrix) -> SparseRemainder:
+        """The same with ``[X y] B`` for ``[X y]``, and something added to its own products."""
+        border = self.border @ B
+        border[-len(B) :] = B.T @ border[-len(B) :] + added
         return replace(self, border=border)

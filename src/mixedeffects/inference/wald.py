@@ -77,12 +77,14 @@ def _p_value(F: float, q: int, df: float) -> float:
     return float(scipy.stats.f.sf(F, q, df))
 
 
-def anova_table(model: LinearMixedModel, kind: Any, ddf: str) -> pd.DataFrame:
+def anova_table(
+    model: LinearMixedModel, kind: Any, ddf: str, vcov: str = "model", cluster: Any = None
+) -> pd.DataFrame:
     """See `LinearMixedModel.anova`."""
     names = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
     if isinstance(kind, bool) or not isinstance(kind, (int, str)) or kind not in names:
         raise ModelError(f"type {kind!r} is not known; there are 1, 2, 3 (or 'I', 'II', 'III').")
-    variance = fixed_effects_variance(model, "model", ddf)
+    variance = fixed_effects_variance(model, vcov, ddf, cluster)
     rows = {}
     for label, L in term_contrasts(model.frame, names[kind]).items():
         row = (np.nan,) * 6

@@ -1,0 +1,574 @@
+"""The deviance minimised with one parameter held at a value; maximum likelihood.
+
+A variance parameter is held in the *absolute* factors ``L_t = sigma T_t``. With the constrained
+columns first, their standard deviations and correlation are in the first rows of a lower-triangular
+factor,
+
+    standard deviation   L_11 = sd                correlation   L_21 = r s, L_22 = sqrt(1 - r^2) s
+
+and all that is left free is the entries below, the other terms and log sigma: an unconstrained
+problem in which the factors are affine in the free entries. The objective is the deviance that is
+not profiled over sigma,
+
+    D = logdet M(T) + rho^2(T) / sigma^2 + n log(2 pi sigma^2),
+
+and its local model is the average information in ``(T T', log sigma^2)``, read as an exact function
+of the free entries. A fixed effect is taken out of the model instead; see `known_coefficient`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.engine.basis import lower_factor
+from mixedeffects.engine.crossproducts import CrossProducts
+from mixedeffects.engine.factorisation import NotPositiveDefiniteError
+from mixedeffects.engine.known_coefficient import KnownCoefficient
+from mixedeffects.engine.local_step import minimise_model
+from mixedeffects.engine.objective import Evaluation, evaluate
+from mixedeffects.engine.optimum import LARGE_CORE, SINGULAR, find_optimum
+from mixedeffects.engine.parameters import (
+    T_to_theta,
+    along_directions,
+    lower_entries,
+    theta_to_T,
+)
+from mixedeffects.engine.trust_region import minimise
+
+__all__ = [
+    "Constrained",
+    "ConstrainedCoefficient",
+    "ConstrainedCorrelation",
+    "ConstrainedDeviation",
+    "ConstrainedParameter",
+    "ConstrainedSigma",
+    "ConstrainedVariance",
+]
+
+Matrix = NDArray[np.float64]
+Vector = NDArray[np.float64]
+
+_TOLERANCE = 1e-10
+_MAX_EVALUATIONS = 200
+#: A deviance predicted to fall by no more than this is a minimum for the purpose.
+_ENOUGH = 1e-7
+_MAX_RESTARTS = 3
+#: Standard deviations to start from where they would be zero, in units of sigma.
+_INSIDE = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Constrained:
+    """The minimum of the deviance given the value of one parameter.
+
+    Attributes
+    ----------
+    value : float
+        The parameter, in the user's units.
+    deviance : float
+        -2 log-likelihood, in the engine's scale.
+    T : tuple of ndarray (k, k)
+        Relative factors in the engine's basis, square but not triangular in general.
+    sigma : float
+        Residual standard deviation, in the engine's scale.
+    beta : ndarray (p,)
+        Fixed effects, in the engine's basis.
+    x : ndarray
+        The free coordinates, to start another search from.
+    evaluations : int
+        Of objective and gradient.
+    converged : bool
+        Whether the search ended before it ran out of evaluations.
+    """
+
+    value: float
+    deviance: float
+    T: tuple[Matrix, ...]
+    sigma: float
+    beta: Matrix
+    x: Vector
+    evaluations: int
+    converged: bool
+
+
+class ConstrainedParameter(Protocol):
+    """A parameter that can be held at values."""
+
+    def start(self, T: Sequence[Matrix], sigma: float) -> Vector:
+        """Free coordinates of a point of the whole model."""
+
+    def minimise(self, value: float, start: Vector) -> Constrained:
+        """Minimise over everything else."""
+
+
+# --- fixed effects --------------------------------------------------------------------------------
+
+
+class ConstrainedCoefficient:
+    """A fixed effect, by its column in the user's X."""
+
+    def __init__(self, A: CrossProducts, column: int) -> None:
+        self._A = A
+        self._known = KnownCoefficient(A, column)
+
+    def start(self, T: Sequence[Matrix], sigma: float) -> Vector:
+        """The relative factors; sigma is profiled out."""
+        return T_to_theta([lower_factor(t) for t in T])
+
+    def minimise(self, value: float, start: Vector) -> Constrained:
+        """Fit the model without the column to the response less its share."""
+        factors = [lower_factor(T) for T in theta_to_T(start, self._A.term_columns)]
+        # A singular optimum is a stationary point for any response: start afresh from there.
+        singular = any(np.linalg.svd(T, compute_uv=False)[-1] < SINGULAR for T in factors)
+        A = self._known.blocks(value)
+        optimum = find_optimum(A, False, start=None if singular else factors)
+        evaluation = optimum.evaluation
+        return Constrained(
+            value,
+            evaluation.deviance,
+            optimum.T,
+            float(np.sqrt(evaluation.sigma2)),
+            self._known.beta(value, evaluation.factorisation.solution.beta),
+            T_to_theta(list(optimum.T)),
+            optimum.evaluations,
+            # A profile needs the deviance, not where it is smallest: no word about the gradient.
+            optimum.predicted_decrease < _ENOUGH
+            and (optimum.null_score is None or optimum.null_score > -1e-6),
+        )
+
+
+# --- variance parameters --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Family:
+    """Factors of one value: ``L = base + sum_i x_i directions_i``, block-diagonal over all terms.
+
+    ``log_sigma`` is None where log sigma is free; it is then the last of the coordinates.
+    """
+
+    A: CrossProducts
+    base: Matrix
+    directions: Matrix
+    log_sigma: float | None
+
+    def parts(self, x: Vector) -> tuple[Matrix, float]:
+        """Absolute factor and log sigma."""
+        m = len(self.directions)
+        L = self.base + np.tensordot(x[:m], self.directions, axes=1)
+        return L, float(x[m]) if self.log_sigma is None else self.log_sigma
+
+    def relative(self, x: Vector) -> list[Matrix]:
+        """One square relative factor per term."""
+        L, log_sigma = self.parts(x)
+        return [np.ascontiguousarray(L[s, s]) * np.exp(-log_sigma) for s in _slices(self.A)]
+
+
+def _slices(A: CrossProducts) -> list[slice]:
+    stops = np.cumsum(A.term_columns)
+    return [slice(int(e) - k, int(e)) for k, e in zip(A.term_columns, stops, strict=True)]
+
+
+def _entries(A: CrossProducts) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Lower entries of all terms' blocks in the block-diagonal matrix, in the order of theta."""
+    rows, columns = zip(
+        *(
+            (r + s.start, c + s.start)
+            for s in _slices(A)
+            for r, c in [lower_entries(s.stop - s.start)]
+        ),
+        strict=True,
+    )
+    return np.concatenate(rows), np.concatenate(columns)
+
+
+class _Point:
+    """The deviance, not profiled over sigma, at one point of a family."""
+
+    def __init__(self, family: _Family, x: Vector) -> None:
+        A = family.A
+        self.family, self.x = family, x
+        self.L, self.log_sigma = family.parts(x)
+        self.T = family.relative(x)
+        self.evaluation: Evaluation = evaluate(A, self.T, False)
+        here = self.evaluation
+        self.sigma2 = float(np.exp(2.0 * self.log_sigma))
+        ratio = here.rho2 / self.sigma2
+        # From the profiled deviance, whose part in sigma is n (1 + log(rho^2 / n)).
+        self.value = here.deviance + ratio - A.n - A.n * float(np.log(ratio / A.n))
+        by_T = [
+            logdet + rho2 / self.sigma2
+            for logdet, rho2 in zip(here.logdet_gradient, here.rho2_gradient, strict=True)
+        ]
+        slices = _slices(A)
+        gradient = np.zeros(len(family.directions))
+        for g, s in zip(by_T, slices, strict=True):
+            gradient += np.tensordot(family.directions[:, s, s], g, axes=2)
+        gradient *= np.exp(-self.log_sigma)
+        if family.log_sigma is None:
+            pull = sum(float(np.vdot(g, T)) for g, T in zip(by_T, self.T, strict=True))
+            gradient = np.append(gradient, 2.0 * A.n - 2.0 * ratio - pull)
+        self.gradient: Vector = gradient
+
+    def model(self) -> _LocalModel:
+        return _LocalModel(self)
+
+
+class _LocalModel:
+    """Quadratic model of D in ``(T T', log sigma^2)`` as an exact function of the coordinates."""
+
+    def __init__(self, point: _Point) -> None:
+        here, n = point.evaluation, point.family.A.n
+        self._family, self._x = point.family, point.x
+        self._rows, self._columns = _entries(point.family.A)
+        share = here.sigma2 / point.sigma2
+        products = np.concatenate([along_directions(CC) for CC in here.outer_products])
+        score = np.concatenate([along_directions(F) for F in here.score])
+        self._score = score + (1.0 - share) * products
+        self._cross = share * products
+        self._information = share * (here.information + np.outer(products, products) / n)
+        self._ratio = here.rho2 / point.sigma2
+        self._slope = n - self._ratio
+        self._S, self._tau = self._relative(point.L, point.log_sigma), 2.0 * point.log_sigma
+
+    def _relative(self, L: Matrix, log_sigma: float) -> Vector:
+        S = (L @ L.T) * np.exp(-2.0 * log_sigma)
+        return np.asarray(S[self._rows, self._columns])
+
+    def at(self, step: Vector, correction: Matrix) -> tuple[float, Vector, Matrix]:
+        """Change of the model after a step, and its gradient and Hessian there."""
+        family = self._family
+        L, log_sigma = family.parts(self._x + step)
+        S = self._relative(L, log_sigma)
+        change, turn = S - self._S, 2.0 * log_sigma - self._tau
+        added = self._information @ change
+        value = float(self._score @ change + 0.5 * change @ added)
+        value += turn * (self._slope + float(self._cross @ change) + 0.5 * self._ratio * turn)
+        score = self._score + added + turn * self._cross
+        slope = self._slope + float(self._cross @ change) + self._ratio * turn
+
+        directions, scale = family.directions, np.exp(-2.0 * log_sigma)
+        half = directions @ L.T
+        J = scale * (half + half.transpose(0, 2, 1))[:, self._rows, self._columns]
+        full = np.zeros(L.shape)
+        weighted = np.where(self._rows == self._columns, score, 0.5 * score)
+        full[self._rows, self._columns] = full[self._columns, self._rows] = weighted
+        flat = directions.reshape(len(directions), L.size)
+        gradient = J @ score
+        hessian = J @ self._information @ J.T
+        hessian += 2.0 * scale * flat @ (full @ directions).reshape(flat.shape).T
+        if family.log_sigma is None:
+            pull = float(S @ score)
+            cross = -2.0 * J @ (self._information @ S) + 2.0 * J @ self._cross - 2.0 * gradient
+            own = 4.0 * (S @ self._information @ S - 2.0 * self._cross @ S + self._ratio + pull)
+            hessian = np.block([[hessian, cross[:, None]], [cross, np.array([own])]])
+            gradient = np.append(gradient, 2.0 * slope - 2.0 * pull)
+        corrected = correction @ step
+        return (
+            value + 0.5 * float(step @ corrected),
+            gradient + corrected,
+            hessian + correction,
+        )
+
+    def minimise(self, correction: Matrix, radius: float) -> tuple[Vector, float]:
+        """Step within the radius that makes the model small, and the decrease it predicts."""
+        return minimise_model(lambda step: self.at(step, correction), len(correction), radius)
+
+
+class ConstrainedVariance:
+    """A parameter of the variances, held at values.
+
+    The term it belongs to gets a basis ``w = R b*`` of its own whose first rows are the columns
+    concerned; ``fixed`` of them are tied.
+    """
+
+    term: int | None = None
+    fixed = 0
+    #: Where the coordinates of the tied rows stand.
+    _sizes = slice(0, 0)
+
+    def __init__(self, A: CrossProducts, reference: float) -> None:
+        self._A = A
+        #: A size for the coordinates: the fit's sigma in the engine's scale.
+        self._reference = reference
+        self._R = [np.eye(k) for k in A.term_columns]
+
+    def _use_rows(self, term: int, columns: Sequence[int]) -> Matrix:
+        """Put rows of the term's basis first, scaled to one; their sizes in the user's units."""
+        C = self._A.basis.terms[term][list(columns)]
+        size = np.linalg.norm(C, axis=1)
+        others = np.linalg.qr(C.T, mode="complete")[0][:, len(C) :].T
+        self._R[term] = np.vstack([C / size[:, None], others])
+        self.term, self.fixed = term, len(C)
+        return np.asarray(self._A.basis.response_scale * size)
+
+    def _tied(self, value: float) -> tuple[Matrix, list[Matrix]]:
+        """Constant part and free directions of the tied rows, in the term's own basis."""
+        raise NotImplementedError
+
+    def _fixed_log_sigma(self, value: float) -> float | None:
+        return None
+
+    def _family(self, value: float) -> _Family:
+        K = sum(self._A.term_columns)
+        base, directions = np.zeros((K, K)), []
+        for t, (k, s) in enumerate(zip(self._A.term_columns, _slices(self._A), strict=True)):
+            D = np.linalg.inv(self._R[t])
+            first = 0
+            own: list[Matrix] = []
+            if t == self.term:
+                constant, own = self._tied(value)
+                base[s, s] = D @ constant
+                first = self.fixed
+            for row, column in zip(*lower_entries(k), strict=True):
+                if row >= first:
+                    unit = np.zeros((k, k))
+                    unit[row, column] = self._reference
+                    own.append(unit)
+            for direction in own:
+                whole = np.zeros((K, K))
+                whole[s, s] = D @ direction
+                directions.append(whole)
+        return _Family(
+            self._A,
+            base,
+            np.array(directions).reshape(len(directions), K, K),
+            self._fixed_log_sigma(value),
+        )
+
+    def _coordinates_of_tied(self, L: Matrix) -> list[float]:
+        return []
+
+    def _absolute(self, T: Sequence[Matrix], sigma: float) -> list[Matrix]:
+        """Lower-triangular absolute factors in the terms' own bases."""
+        return [lower_factor(R @ t * sigma) for R, t in zip(self._R, T, strict=True)]
+
+    def _pack(self, factors: Sequence[Matrix], sigma: float) -> Vector:
+        parts: list[float] = []
+        for t, L in enumerate(factors):
+            first = 0
+            if t == self.term:
+                parts += self._coordinates_of_tied(L)
+                first = self.fixed
+            rows, columns = lower_entries(len(L))
+            free = rows >= first
+            parts += (L[rows[free], columns[free]] / self._reference).tolist()
+        if self._fixed_log_sigma(1.0) is None:
+            parts.append(float(np.log(sigma)))
+        return np.array(parts)
+
+    def start(self, T: Sequence[Matrix], sigma: float) -> Vector:
+        """Free coordinates of a point of the whole model."""
+        return self._pack(self._absolute(T, sigma), sigma)
+
+    def minimise(self, value: float, start: Vector) -> Constrained:
+        """Minimise over all other parameters; see `ConstrainedParameter`."""
+        return self._minimise(value, start)
+
+    def _minimise(
+        self, value: float, start: Vector, allowed: Callable[[Vector], bool] | None = None
+    ) -> Constrained:
+        """Minimise, where steps to coordinates that are not allowed are shortened."""
+        family, x = self._family(value), start
+        evaluations = 0
+
+        last: list[_Point] = []
+
+        def point_at(x: Vector) -> _Point | None:
+            # Two large factorisations are not kept beside each other; the model is known by now.
+            if last and self._A.remainder.core_size > LARGE_CORE:
+                last.pop().evaluation.factorisation.release()
+            # Beyond any data: a step that far is shortened, not evaluated.
+            if family.log_sigma is None and abs(x[-1]) > 300.0:
+                return None
+            if allowed is not None and not allowed(x):
+                return None
+            try:
+                point = _Point(family, x)
+            except NotPositiveDefiniteError:
+                return None
+            last[:] = [point]
+            return point if np.isfinite(point.value) else None
+
+        for _ in range(_MAX_RESTARTS + 1):
+            result = minimise(
+                point_at,
+                x,
+                tolerance=_TOLERANCE,
+                max_evaluations=_MAX_EVALUATIONS,
+                radius=float(np.sqrt(len(x) or 1)),
+            )
+            evaluations += result.evaluations
+            escape = self._escape(result.point)
+            if escape is None:
+                break
+            x = escape
+        x, point, extra = self._snapped(point_at, result.x, result.point)
+        return Constrained(
+            value,
+            point.value,
+            tuple(point.T),
+            float(np.exp(point.log_sigma)),
+            point.evaluation.factorisation.solution.beta,
+            x,
+            evaluations + extra,
+            result.predicted < max(_ENOUGH, 1e-12 * abs(point.value)),
+        )
+
+    def _free_block(self, t: int, L: Matrix) -> tuple[Matrix, int]:
+        """The part of a term's factor below its tied rows, and where it starts."""
+        first = self.fixed if t == self.term else 0
+        return np.tril(L[first:, first:]), first
+
+    def _snapped(
+        self, point_at: Callable[[Vector], _Point | None], x: Vector, point: _Point
+    ) -> tuple[Vector, _Point, int]:
+        """Put nearly singular covariances exactly on the boundary, if the deviance agrees."""
+        sigma = float(np.exp(point.log_sigma))
+        factors, changed = [], False
+        for t, (R, s) in enumerate(zip(self._R, _slices(self._A), strict=True)):
+            L = R @ point.L[s, s]
+            free, first = self._free_block(t, L)
+            left, size, right = np.linalg.svd(free)
+            small = (size < SINGULAR * sigma) & (size > 0.0)
+            if small.any():
+                changed = True
+                kept = np.where(small, 0.0, size)
+                L[first:, first:] = lower_factor((left * kept) @ right)
+            factors.append(L)
+        if not changed:
+            return x, point, 0
+        moved = self._repacked(point, factors, sigma)
+        trial = point_at(moved)
+        slack = 1e-12 * max(1.0, abs(point.value)) + 1e-9
+        if trial is not None and trial.value <= point.value + slack:
+            return moved, trial, 1
+        return x, point, 1
+
+    def _escape(self, point: _Point) -> Vector | None:
+        """A better start where the search has stopped at zero variance that the data want."""
+        sigma = float(np.exp(point.log_sigma))
+        found = False
+        factors = []
+        for t, (R, s) in enumerate(zip(self._R, _slices(self._A), strict=True)):
+            L = R @ point.L[s, s]
+            free, first = self._free_block(t, L)
+            left, size, _ = np.linalg.svd(free)
+            null = left[:, size < SINGULAR * sigma]
+            if null.shape[1]:
+                CC = point.evaluation.outer_products[t]
+                share = point.evaluation.sigma2 / point.sigma2
+                F = point.evaluation.score[t] + (1.0 - share) * CC
+                D = np.linalg.inv(R)
+                inner = null.T @ (D.T @ F @ D)[first:, first:] @ null
+                values, vectors = np.linalg.eigh(inner)
+                scale = float(np.linalg.norm((D.T @ (F + share * CC) @ D)[first:, first:]))
+                if values[0] < -1e-6 * scale:
+                    found = True
+                    direction = 0.1 * sigma * (null @ vectors[:, :1])
+                    L[first:, first:] = _lower_factor_of_wide(np.hstack([free, direction]))
+            factors.append(L)
+        return self._repacked(point, factors, sigma) if found else None
+
+    def _repacked(self, point: _Point, factors: Sequence[Matrix], sigma: float) -> Vector:
+        """Coordinates of changed factors whose tied rows, signs included, are the point's."""
+        x = self._pack(factors, sigma)
+        x[self._sizes] = point.x[self._sizes]
+        return x
+
+
+def _lower_factor_of_wide(factor: Matrix) -> Matrix:
+    """Lower-triangular T with ``T T' = factor factor'`` for more columns than rows."""
+    k = len(factor)
+    T = np.asarray(np.linalg.qr(factor.T, mode="r"))[:k].T
+    return np.asarray(np.tril(T * np.where(np.diag(T) < 0.0, -1.0, 1.0)))
+
+
+class ConstrainedSigma(ConstrainedVariance):
+    """The residual standard deviation."""
+
+    def _fixed_log_sigma(self, value: float) -> float | None:
+        return float(np.log(value / self._A.basis.sigma(1.0)))
+
+
+class ConstrainedDeviation(ConstrainedVariance):
+    """The standard deviation of one column of a term."""
+
+    def __init__(self, A: CrossProducts, reference: float, term: int, column: int) -> None:
+        super().__init__(A, reference)
+        (self._size,) = self._use_rows(term, [column])
+
+    def _tied(self, value: float) -> tuple[Matrix, list[Matrix]]:
+        assert self.term is not None
+        constant = np.zeros((self._A.term_columns[self.term],) * 2)
+        constant[0, 0] = value / self._size
+        return constant, []
+
+
+class ConstrainedCorrelation(ConstrainedVariance):
+    """The correlation of two columns of a term.
+
+    Its two standard deviations must not change sign, for that of the correlation would change with
+    them. Where one of them is zero any correlation will do, so the deviance with either at zero is
+    an upper limit whatever the value.
+    """
+
+    def __init__(
+        self, A: CrossProducts, reference: float, term: int, columns: tuple[int, int]
+    ) -> None:
+        super().__init__(A, reference)
+        self._use_rows(term, columns)
+        before = sum(k * (k + 1) // 2 for k in A.term_columns[:term])
+        self._sizes = slice(before, before + 2)
+        self._without = [ConstrainedDeviation(A, reference, term, column) for column in columns]
+        self._flat: Constrained | None = None
+
+    def _tied(self, value: float) -> tuple[Matrix, list[Matrix]]:
+        assert self.term is not None
+        k = self._A.term_columns[self.term]
+        first, second = np.zeros((k, k)), np.zeros((k, k))
+        first[0, 0] = self._reference
+        second[1, :2] = self._reference * np.array([value, np.sqrt(max(0.0, 1.0 - value**2))])
+        return np.zeros((k, k)), [first, second]
+
+    def _coordinates_of_tied(self, L: Matrix) -> list[float]:
+        return [float(L[0, 0] / self._reference), float(np.hypot(*L[1, :2]) / self._reference)]
+
+    def _one_sign(self, x: Vector) -> bool:
+        return bool(np.prod(x[self._sizes]) >= 0.0)
+
+    def _inside(self, x: Vector) -> Vector:
+        inside = x.copy()
+        inside[self._sizes] = np.maximum(np.abs(x[self._sizes]), _INSIDE)
+        return inside
+
+    def minimise(self, value: float, start: Vector) -> Constrained:
+        """Minimise over all other parameters; see `ConstrainedParameter`."""
+        x, evaluations = self._inside(start), 0
+        if self._flat is None:
+            factors, sigma = self._unpacked(value, x)
+            tries = [each.minimise(0.0, each.start(factors, sigma)) for each in self._without]
+            self._flat = min(tries, key=lambda each: each.deviance)
+            evaluations = sum(each.evaluations for each in tries)
+        flat = self._flat
+        found = self._minimise(value, x)
+        evaluations += found.evaluations
+        if not self._one_sign(found.x):
+            # The best is at the correlation's opposite; look again on this side alone.
+            again = [x, self._inside(self.start(flat.T, flat.sigma))]
+            tries = [self._minimise(value, each, self._one_sign) for each in again]
+            evaluations += sum(each.evaluations for each in tries)
+            found = min(tries, key=lambda each: each.deviance)
+        if flat.deviance <= found.deviance:
+            # Kept away from zero, to be a start for other values.
+            found = replace(flat, x=x)
+        return replace(found, value=value, evaluations=evaluations)
+
+    def _unpacked(self, value: float, x: Vector) -> tuple[list[Matrix], float]:
+        family = self._family(value)
+        return family.relative(x), float(np.exp(family.parts(x)[1]))

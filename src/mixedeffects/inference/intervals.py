@@ -1,0 +1,128 @@
+"""Confidence intervals for all parameters, by one of three methods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from numpy.typing import NDArray
+
+from mixedeffects.engine.optimum import SINGULAR
+from mixedeffects.engine.parameters import lower_entries, theta_to_T
+from mixedeffects.errors import ModelError
+from mixedeffects.inference.coefficients import coefficient_tests, interval_names
+from mixedeffects.inference.natural import natural_parameters, parameter_names
+from mixedeffects.inference.profile import chosen_positions
+
+if TYPE_CHECKING:
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["confidence_intervals", "wald_variance_intervals"]
+
+Matrix = NDArray[np.float64]
+
+_METHODS = ("wald", "profile", "boot")
+#: The arguments each method has a use for, and their defaults.
+_DEFAULTS = {
+    "ddf": ("satterthwaite", "wald"),
+    "vcov": ("model", "wald"),
+    "cluster": (None, "wald"),
+    "n": (1000, "boot"),
+    "seed": (None, "boot"),
+    "kind": ("percentile", "boot"),
+}
+#: Step of the differences that give the derivatives of standard deviations and correlations.
+_STEP = 1e-6
+
+
+def confidence_intervals(
+    model: LinearMixedModel,
+    method: Any,
+    parameters: Any,
+    level: Any,
+    *,
+    progress: Any,
+    **options: Any,
+) -> pd.DataFrame:
+    """See `LinearMixedModel.confint`."""
+    if not isinstance(method, str) or method.lower() not in _METHODS:
+        listed = ", ".join(repr(name) for name in _METHODS)
+        raise ModelError(f"method {method!r} is not known; there are {listed}.")
+    method = method.lower()
+    for name, (default, user) in _DEFAULTS.items():
+        given = options[name]
+        if user != method and not (given is default or _same(given, default)):
+            raise ModelError(f"{name}= is for method {user!r}; {method!r} has no use for it.")
+    columns = interval_names(level)
+    frame = model.frame
+    variances = parameter_names(frame.terms)
+    names = [*variances, *frame.fixef_names]
+    chosen = chosen_positions(parameters, names, len(frame.fixef_names))
+    if method == "profile":
+        selected = None if len(chosen) == len(names) else [names[i] for i in chosen]
+        profile = model.profile(selected, max(0.95, float(level)), progress=progress)
+        return profile.confint(level)
+    if method == "boot":
+        draws = model.bootstrap(options["n"], seed=options["seed"], progress=progress)
+        return draws.confint(level, options["kind"]).iloc[chosen]
+    bounds = np.full((len(names), 2), np.nan)
+    if any(i < len(variances) for i in chosen):
+        bounds[: len(variances)] = wald_variance_intervals(model, float(level))
+    if any(i >= len(variances) for i in chosen):
+        table = coefficient_tests(model, options["ddf"], options["vcov"], level, options["cluster"])
+        bounds[len(variances) :] = table[columns].to_numpy()
+    return pd.DataFrame(bounds[chosen], index=[names[i] for i in chosen], columns=columns)
+
+
+def _same(given: Any, default: Any) -> bool:
+    """Whether an argument is its default; arrays never are."""
+    return isinstance(given, (str, int)) and given == default
+
+
+def wald_variance_intervals(model: LinearMixedModel, level: float) -> Matrix:
+    """Normal intervals on the scales of log sd and Fisher's z, shape (m + 1, 2).
+
+    The covariance is twice the inverse of the observed Hessian of the deviance, or of the REML
+    criterion. Rows of a term whose covariance is singular are NaN: there the criterion is not
+    quadratic on any scale.
+    """
+    A, curvature = model._A, model.optimum.curvature
+    sizes = A.term_columns
+    # A singular fit is differentiated in the user's theta, any other in the fitting basis.
+    singular = model.optimum.singular
+
+    def transformed(values: Matrix) -> Matrix:
+        T = theta_to_T(values[:-1], sizes)
+        if not singular:
+            scale = np.sqrt(A.basis.weight_scale)
+            T = [C @ own / scale for C, own in zip(A.basis.terms, T, strict=True)]
+        natural = natural_parameters(T, float(values[-1]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(is_deviation, np.log(natural), np.arctanh(natural))
+
+    is_deviation = np.ones(len(curvature.theta) + 1, dtype=bool)
+    defined = np.ones(len(is_deviation), dtype=bool)
+    at = 0
+    for k, T in zip(sizes, model.optimum.T, strict=True):
+        rows, columns = lower_entries(k)
+        is_deviation[at : at + len(rows)] = rows == columns
+        defined[at : at + len(rows)] = np.linalg.svd(T, compute_uv=False)[-1] >= SINGULAR
+        at += len(rows)
+    here = np.append(curvature.theta, curvature.sigma)
+    size = np.append(curvature.scale, curvature.sigma)
+    J = np.empty((len(here), len(here)))
+    for j, step in enumerate(_STEP * size):
+        move = np.zeros(len(here))
+        move[j] = step
+        with np.errstate(invalid="ignore"):
+            J[:, j] = (transformed(here + move) - transformed(here - move)) / (2.0 * step)
+    covariance = model.satterthwaite.parameter_covariance
+    bounds = np.full((len(here), 2), np.nan)
+    J, centre = J[defined], transformed(here)[defined]
+    error = np.sqrt(np.einsum("ij,jk,ik->i", J, covariance, J))
+    half = scipy.stats.norm.ppf(0.5 + level / 2.0) * error
+    ends = np.column_stack([centre - half, centre + half])
+    bounds[defined] = np.where(is_deviation[defined, None], np.exp(ends), np.tanh(ends))
+    return bounds

@@ -1,0 +1,588 @@
+"""Profile likelihood: zeta of every parameter, and the intervals it gives."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from numpy.typing import NDArray
+
+from mixedeffects.engine.basis import lower_factor
+from mixedeffects.engine.constrained import (
+    Constrained,
+    ConstrainedCoefficient,
+    ConstrainedCorrelation,
+    ConstrainedDeviation,
+    ConstrainedParameter,
+    ConstrainedSigma,
+)
+from mixedeffects.engine.crossproducts import CrossProducts
+from mixedeffects.engine.curvature import fixed_effects_covariance
+from mixedeffects.engine.optimum import Optimum, find_optimum
+from mixedeffects.engine.parameters import lower_entries
+from mixedeffects.engine.threads import one_blas_thread
+from mixedeffects.errors import ConvergenceWarning, ModelError
+from mixedeffects.inference.coefficients import interval_names
+from mixedeffects.inference.natural import natural_parameters, parameter_names
+from mixedeffects.inference.profile_curve import LowerDevianceError, ProfileCurve, ProfilePoint
+
+if TYPE_CHECKING:
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["Profile", "chosen_positions", "profile"]
+
+Matrix = NDArray[np.float64]
+
+#: Standard deviations below this, in units of sigma, are zero; correlations this near to one are.
+_ZERO = 1e-7
+#: Points so far beyond the level in zeta are left out of tables and pictures.
+_BEYOND = 1.0
+_MAX_RESTARTS = 3
+
+
+def profile(model: LinearMixedModel, parameters: Any, level: float, progress: Any) -> Profile:
+    """See `LinearMixedModel.profile`."""
+    interval_names(level)
+    names = [*parameter_names(model.frame.terms), *model.frame.fixef_names]
+    n_fixed = len(model.frame.fixef_names)
+    chosen = chosen_positions(parameters, names, n_fixed)
+    report: Callable[[str], None] | None
+    if callable(progress):
+        report = progress
+    else:
+        report = (lambda line: print(line, file=sys.stderr, flush=True)) if progress else None
+    A = model._A
+    with one_blas_thread(A.remainder.core_size):
+        optimum = model.optimum
+        if model.reml:
+            optimum = find_optimum(A, False, start=None if optimum.singular else optimum.T)
+        for _ in range(_MAX_RESTARTS):
+            result = Profile(model, optimum, names, chosen, float(level))
+            try:
+                result._compute(report)
+            except _BetterFitError as better:
+                warnings.warn(
+                    f"{better.sentence} The profile starts again from the better fit; fit the "
+                    "model again with another start=.",
+                    ConvergenceWarning,
+                    stacklevel=3,
+                )
+                start = [lower_factor(T) for T in better.found.T]
+                optimum = find_optimum(A, False, start=start)
+            else:
+                return result
+    raise ModelError(
+        f"Profiling went on finding better fits ({_criterion_text(optimum)}): the likelihood has "
+        "several maxima. Simplify the random effects, or fit again with another start=."
+    )
+
+
+def _criterion_text(optimum: Optimum) -> str:
+    """The deviance reached, for a message."""
+    A = optimum.evaluation.A
+    return f"-2 log L {optimum.evaluation.deviance + A.basis.deviance_offset(A.n, A.p, False):.4f}"
+
+
+class _BetterFitError(Exception):
+    """A better fit, with a sentence about where it was found."""
+
+    def __init__(self, sentence: str, found: Constrained) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.found = found
+
+
+def chosen_positions(parameters: Any, names: Sequence[str], n_fixed: int) -> list[int]:
+    """Positions of the parameters asked for; the fixed effects are the last of the names.
+
+    Parameters
+    ----------
+    parameters : None, str or list of str
+        All; ``"fixed"`` (``"beta_"``), ``"random"`` (``"theta_"``); or names.
+    names : sequence of str
+        All parameters.
+    n_fixed : int
+        How many of them are fixed effects.
+
+    Raises
+    ------
+    ModelError
+        If a name is not known.
+    """
+    positions = list(range(len(names)))
+    split = len(names) - n_fixed
+    if parameters is None:
+        return positions
+    wanted = [parameters] if isinstance(parameters, str) else parameters
+    groups = {"fixed": positions[split:], "beta_": positions[split:]}
+    groups |= {"random": positions[:split], "theta_": positions[:split]}
+    chosen: list[int] = []
+    try:
+        listed = list(wanted)
+    except TypeError:
+        listed = [wanted]
+    for name in listed:
+        own = [i for i in positions if names[i] == name]
+        if not own and isinstance(name, str):
+            own = groups.get(name, [])
+        if not own and name not in ("fixed", "beta_"):
+            raise ModelError(
+                f"There is no parameter {name!r}; there are "
+                f"{', '.join(repr(each) for each in names)}, and the groups 'fixed' and 'random'."
+            )
+        chosen += own
+    if not chosen:
+        raise ModelError("parameters names no parameter; leave it out for all of them.")
+    return sorted(set(chosen))
+
+
+class Profile:
+    """Profile likelihood of the parameters of a model, made by `LinearMixedModel.profile`.
+
+    For a parameter psi, ``zeta(psi) = sign(psi - psihat) sqrt(d(psi) - d(psihat))``, with d the
+    -2 log-likelihood minimised over all other parameters. If the likelihood were quadratic in psi,
+    zeta would be a straight line, and it is compared with the standard normal distribution.
+
+    Attributes
+    ----------
+    level : float
+        The profile reaches the ends of intervals of this level.
+    criterion : float
+        -2 log-likelihood at the maximum-likelihood estimates.
+    estimates : Series
+        Maximum-likelihood estimates of all parameters of the model.
+    evaluations : int
+        Evaluations of deviance and gradient so far.
+
+    References
+    ----------
+    Bates, D., Maechler, M., Bolker, B. and Walker, S. (2015). Fitting linear mixed-effects models
+    using lme4. Journal of Statistical Software 67(1), section 5.1.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+    >>> m.profile()
+    Profile likelihood of 3 parameters, 45 points up to 99 % intervals; -2 log L 327.3271
+    Maximum likelihood: the REML fit was fitted again for this
+    <BLANKLINE>
+                         Estimate   2.5 %  97.5 %
+    sd_(Intercept)|Batch    37.26   12.20   84.06
+    sigma                   49.51   38.23   67.66
+    (Intercept)           1528    1486    1569
+    """
+
+    def __init__(
+        self,
+        model: LinearMixedModel,
+        optimum: Optimum,
+        names: list[str],
+        chosen: list[int],
+        level: float,
+    ) -> None:
+        self.level = level
+        self._A: CrossProducts = model._A
+        self._refitted = model.reml
+        self._names = names
+        self._chosen = chosen
+        self._fixed_at = len(names) - len(model.frame.fixef_names)
+        self._se = np.sqrt(
+            np.diag(
+                fixed_effects_covariance(
+                    optimum.evaluation.factorisation,
+                    self._A.basis.sigma(float(np.sqrt(optimum.evaluation.sigma2))),
+                )
+            )
+        )
+        self._levels = [term.n_levels for term in model.frame.terms]
+        self._optimum = Constrained(
+            math.nan,
+            optimum.evaluation.deviance,
+            tuple(optimum.T),
+            float(np.sqrt(optimum.evaluation.sigma2)),
+            optimum.evaluation.factorisation.solution.beta,
+            np.empty(0),
+            optimum.evaluations,
+            optimum.converged,
+        )
+        self._estimates = self._natural(self._optimum)
+        #: One curve per chosen parameter; None where the parameter is not defined.
+        self._curves = [self._curve(i) for i in chosen]
+
+    # --- doing the work ------------------------------------------------------------------
+
+    def _compute(self, report: Callable[[str], None] | None) -> None:
+        z = _quantile(self.level)
+        for i, curve in zip(self._chosen, self._curves, strict=True):
+            if curve is None:
+                continue
+            for side in (-1, 1):
+                self._tracked(i, curve.walk, side, z)
+            if report is not None:
+                report(
+                    f"profile of {self._names[i]}: {len(curve.points)} points, "
+                    f"{curve.evaluations} evaluations"
+                )
+        self._shown = [[] if c is None else list(c.points) for c in self._curves]
+        self.confint(min(0.95, self.level), _report=False)
+        unfinished = [
+            f"{self._names[i]} at {value:.6g}"
+            for i, curve in zip(self._chosen, self._curves, strict=True)
+            if curve is not None
+            for value in curve.unfinished
+        ]
+        if unfinished:
+            listed = ", ".join(unfinished[:5]) + (", ..." if len(unfinished) > 5 else "")
+            warnings.warn(
+                "The deviance was not minimised to the end while profiling, so zeta may be too "
+                f"large in size, at {len(unfinished)} points: {listed}.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _tracked(self, i: int, task: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a task of a curve, and say where it found a better fit."""
+        try:
+            return task(*arguments)
+        except LowerDevianceError as lower:
+            raise _BetterFitError(
+                f"With {self._names[i]} held at {lower.found.value:.6g}, the deviance is lower by "
+                f"{lower.decrease:.2g} than that of the fit.",
+                lower.found,
+            ) from None
+
+    def _natural(self, minimum: Constrained) -> Matrix:
+        """All parameters at one minimum, in the user's units."""
+        A = self._A
+        scale = np.sqrt(A.basis.weight_scale)
+        T = [C @ own / scale for C, own in zip(A.basis.terms, minimum.T, strict=True)]
+        sigma = A.basis.sigma(minimum.sigma)
+        values = natural_parameters(T, sigma)
+        self._snap(values, minimum)
+        return np.concatenate([values, A.basis.beta(minimum.beta)])
+
+    def _snap(self, values: Matrix, minimum: Constrained) -> None:
+        """Zero for standard deviations that are rounding, one for correlations that are one."""
+        at = 0
+        for C, T in zip(self._A.basis.terms, minimum.T, strict=True):
+            rows, columns = lower_entries(len(C))
+            # Relative to sigma and to the size of the column in the data.
+            zero = np.linalg.norm(C @ T, axis=1) <= _ZERO * np.linalg.norm(C, axis=1)
+            own = values[at : at + len(rows)]
+            on_diagonal = rows == columns
+            own[on_diagonal & zero[rows]] = 0.0
+            own[~on_diagonal & (zero[rows] | zero[columns])] = np.nan
+            near = ~on_diagonal & (np.abs(own) > 1.0 - _ZERO)
+            own[near] = np.sign(own[near])
+            at += len(rows)
+
+    def _curve(self, i: int) -> ProfileCurve | None:
+        A, reference = self._A, self._optimum.sigma
+        estimate = float(self._estimates[i])
+        parameter: ConstrainedParameter
+        low, high, positive = -math.inf, math.inf, False
+        if i >= self._fixed_at:
+            parameter = ConstrainedCoefficient(A, i - self._fixed_at)
+            step = 0.4 * float(self._se[i - self._fixed_at])
+        elif i == self._fixed_at - 1:
+            parameter = ConstrainedSigma(A, reference)
+            step, low, positive = 0.4 * estimate / math.sqrt(2.0 * A.n), 0.0, True
+        else:
+            t, row, column = self._entry(i)
+            levels = self._levels[t]
+            if row == column:
+                parameter = ConstrainedDeviation(A, reference, t, row)
+                size = np.linalg.norm(A.basis.terms[t][row]) * A.basis.response_scale
+                least = reference * float(size) * math.sqrt(levels / A.n)
+                step = 0.4 * max(estimate / math.sqrt(2.0 * levels), 0.1 * least)
+                low = 0.0
+            elif math.isnan(estimate):
+                return None
+            else:
+                parameter = ConstrainedCorrelation(A, reference, t, (row, column))
+                step = 0.4 * max(1.0 - estimate**2, 0.01) / math.sqrt(levels)
+                low, high = -1.0, 1.0
+        start = parameter.start(self._optimum.T, self._optimum.sigma)
+        optimum = Constrained(
+            estimate,
+            self._optimum.deviance,
+            self._optimum.T,
+            self._optimum.sigma,
+            self._optimum.beta,
+            start,
+            0,
+            True,
+        )
+        return ProfileCurve(parameter, optimum, step, low, high, positive=positive)
+
+    def _entry(self, i: int) -> tuple[int, int, int]:
+        """Term, row and column of a parameter of the random effects."""
+        for t, k in enumerate(self._A.term_columns):
+            rows, columns = lower_entries(k)
+            if i < len(rows):
+                return t, int(rows[i]), int(columns[i])
+            i -= len(rows)
+        raise AssertionError
+
+    # --- looking at it -------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> list[str]:
+        """Names of the parameters profiled."""
+        return [self._names[i] for i in self._chosen]
+
+    @property
+    def estimates(self) -> pd.Series:
+        """Maximum-likelihood estimates of all parameters of the model; a Series."""
+        return pd.Series(self._estimates, index=self._names, name="Estimate")
+
+    @property
+    def criterion(self) -> float:
+        """-2 log-likelihood at the maximum-likelihood estimates."""
+        return self._optimum.deviance + self._offset
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of deviance and gradient so far."""
+        return sum(curve.evaluations for curve in self._curves if curve is not None)
+
+    @property
+    def _offset(self) -> float:
+        A = self._A
+        return A.basis.deviance_offset(A.n, A.p, False)
+
+    def _points(self, j: int) -> list[ProfilePoint]:
+        most = _quantile(self.level) + _BEYOND
+        return [point for point in self._shown[j] if abs(point.zeta) <= most]
+
+    def to_frame(self) -> pd.DataFrame:
+        """The points of the profiles.
+
+        Returns
+        -------
+        DataFrame, one row per point
+            Columns ``parameter``, ``value``, ``zeta``, ``deviance`` (-2 log-likelihood), and all
+            parameters of the model where the deviance is smallest given the value. No rows for a
+            correlation beside a standard deviation of zero.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> points = m.profile("sigma").to_frame()
+        >>> list(points)[:4]
+        ['parameter', 'value', 'zeta', 'deviance']
+        >>> list(points)[4:]
+        ['sd_(Intercept)|Batch', 'sigma', '(Intercept)']
+        """
+        labels, rows, others = [], [], []
+        for j, i in enumerate(self._chosen):
+            for point in self._points(j):
+                labels.append(self._names[i])
+                rows.append((point.value, point.zeta, point.minimum.deviance + self._offset))
+                values = self._natural(point.minimum)
+                values[i] = point.value
+                others.append(values)
+        table = pd.DataFrame(np.reshape(rows, (-1, 3)), columns=["value", "zeta", "deviance"])
+        table.insert(0, "parameter", labels)
+        rest = pd.DataFrame(np.reshape(others, (-1, len(self._names))), columns=self._names)
+        return pd.concat([table, rest], axis=1)
+
+    def zeta(self, parameter: str, value: float) -> float:
+        """Signed root of the increase in deviance with a parameter held at a value.
+
+        Parameters
+        ----------
+        parameter : str
+            One of `parameters`.
+        value : float
+            In the parameter's units.
+
+        Returns
+        -------
+        float
+            Computed exactly, by minimising over everything else.
+
+        Raises
+        ------
+        ModelError
+            If the parameter is not known or not defined, or cannot have the value.
+
+        Examples
+        --------
+        The likelihood-ratio statistic of a slope of zero:
+
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> round(m.profile("Days").zeta("Days", 0.0) ** 2, 2)
+        23.54
+        """
+        if parameter not in self.parameters:
+            listed = ", ".join(repr(name) for name in self.parameters)
+            raise ModelError(f"There is no profile of {parameter!r}; there are {listed}.")
+        j = self.parameters.index(parameter)
+        curve = self._curves[j]
+        if curve is None:
+            raise ModelError(
+                f"{parameter} is not defined: one of its standard deviations is estimated as zero."
+            )
+        low, high = curve.limits
+        allowed = low <= value <= high and not (curve.positive and value <= 0.0)
+        if not (np.isfinite(value) and allowed):
+            raise ModelError(f"{parameter} cannot be {value}; it lies between {low} and {high}.")
+        with one_blas_thread(self._A.remainder.core_size):
+            return float(self._after(self._chosen[j], curve.at, float(value)).zeta)
+
+    def _after(self, i: int, task: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a task once the profile is there: a better fit is then an error."""
+        try:
+            return self._tracked(i, task, *arguments)
+        except _BetterFitError as better:
+            raise ModelError(
+                f"{better.sentence} Fit the model again with another start=."
+            ) from None
+
+    def confint(self, level: float = 0.95, *, _report: bool = True) -> pd.DataFrame:
+        """Profile-likelihood intervals: where ``|zeta|`` is the normal quantile.
+
+        Parameters
+        ----------
+        level : float
+            Confidence level; any, but beyond that of the profile it takes further points.
+
+        Returns
+        -------
+        DataFrame, one row per parameter
+            Columns named after the percentiles, such as ``2.5 %`` and ``97.5 %``. Where zeta does
+            not reach the quantile, a bound is the limit of the parameter: 0 for a standard
+            deviation, -1 or 1 for a correlation. A correlation has no bounds of its own where one
+            of its standard deviations may be zero at that level. NaN for a correlation beside a
+            standard deviation estimated as zero.
+
+        Raises
+        ------
+        ModelError
+            If the level is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.profile().confint(0.9).round(1)
+                                 5 %    95 %
+        sd_(Intercept)|Batch    16.8    72.9
+        sigma                   39.7    64.1
+        (Intercept)           1494.8  1560.2
+        """
+        names = interval_names(level)
+        z = _quantile(level)
+        rows = []
+        track = self._after if _report else self._tracked
+        with one_blas_thread(self._A.remainder.core_size):
+            for i, curve in zip(self._chosen, self._curves, strict=True):
+                if curve is None:
+                    rows.append([math.nan, math.nan])
+                else:
+                    rows.append([track(i, curve.bound, side, z) for side in (-1, 1)])
+                    if np.isnan(rows[-1]).any():
+                        warnings.warn(
+                            f"The profile of {self._names[i]} is so flat that an end of its "
+                            f"{100 * level:g} % interval was not reached; it is NaN.",
+                            ConvergenceWarning,
+                            stacklevel=2,
+                        )
+        return pd.DataFrame(rows, index=self.parameters, columns=names)
+
+    def plot(self, parameters: Any = None, *, absolute: bool = False, ax: Any = None) -> Any:
+        """Draw zeta against each parameter, with the intervals it gives.
+
+        A straight line means that a Wald interval would do; the vertical lines end the intervals
+        of level 50, 80, 90, 95 and 99 %.
+
+        Parameters
+        ----------
+        parameters : str or list of str, optional
+            Which; by default all that have a profile.
+        absolute : bool
+            Draw ``|zeta|``, and each interval as a bar at its height.
+        ax : matplotlib Axes or sequence of them, optional
+            Where to draw, one for each parameter; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes or ndarray of Axes
+            One Axes for one parameter.
+
+        Raises
+        ------
+        ModelError
+            If a parameter is not known, or the number of axes does not match.
+        ImportError
+            If matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.profile("sigma").plot("sigma").get_xlabel()
+        'sigma'
+        """
+        from mixedeffects.display.profile_plot import draw_profile
+
+        return draw_profile(self, parameters, absolute, ax)
+
+    def curves(self) -> dict[str, tuple[Matrix, Matrix]]:
+        """Values and zeta of the points of each profile, by parameter; for pictures.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> value, zeta = m.profile("sigma").curves()["sigma"]
+        >>> bool((zeta[1:] > zeta[:-1]).all())
+        True
+        """
+        found = {}
+        for j, i in enumerate(self._chosen):
+            points = self._points(j)
+            if len(points) > 1:
+                pairs = np.array([(point.value, point.zeta) for point in points])
+                found[self._names[i]] = (pairs[:, 0], pairs[:, 1])
+        return found
+
+    def _lines(self) -> list[str]:
+        count = sum(len(self._points(j)) for j in range(len(self._chosen)))
+        many = "1 parameter" if len(self._chosen) == 1 else f"{len(self._chosen)} parameters"
+        lines = [
+            f"Profile likelihood of {many}, {count:,} points up to {100 * self.level:g} % "
+            f"intervals; -2 log L {self.criterion:.4f}"
+        ]
+        if self._refitted:
+            lines.append("Maximum likelihood: the REML fit was fitted again for this")
+        return lines
+
+    def _table(self) -> Any:
+        from mixedeffects.display.parameter_table import parameter_table
+
+        table = self.confint(min(0.95, self.level))
+        table.insert(0, "Estimate", self._estimates[self._chosen])
+        return parameter_table(table, digits=4)
+
+    def __repr__(self) -> str:
+        return "\n".join([*self._lines(), "", str(self._table())])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<p>{escape(line)}</p>" for line in self._lines())
+        return head + str(self._table()._repr_html_())
+
+
+def _quantile(level: float) -> float:
+    return float(scipy.stats.norm.ppf(0.5 + level / 2.0))
