@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from mixedeffects.engine import CrossProducts, EngineTerm, make_crossproducts
 from mixedeffects.engine.memory import RemainderTooLargeError
+from mixedeffects.engine.structures import CovarianceStructure
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
-__all__ = ["assemble", "engine_terms"]
+__all__ = ["assemble", "covariance_structures", "engine_terms"]
 
 Matrix = NDArray[np.float64]
 
@@ -21,6 +22,20 @@ def engine_terms(terms: Sequence[RandomTerm]) -> list[EngineTerm]:
     """The terms as arrays; those on one grouping factor share its number."""
     numbers = {group: i for i, group in enumerate(dict.fromkeys(t.group for t in terms))}
     return [EngineTerm(t.codes, t.n_levels, t.z, numbers[t.group]) for t in terms]
+
+
+def covariance_structures(
+    terms: Sequence[RandomTerm],
+) -> tuple[CovarianceStructure | None, ...] | None:
+    """Structure of each term's covariance, None for a free one; None if all are free."""
+    if all(term.structure == "us" for term in terms):
+        return None
+    return tuple(
+        None
+        if term.structure == "us"
+        else CovarianceStructure(term.structure, term.n_columns, term.homogeneous)
+        for term in terms
+    )
 
 
 def assemble(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 import mixedeffects as me
-from mixedeffects.covariance.export import check_place, check_target, write_whole
+from mixedeffects.covariance.export import check_place, check_target
 from mixedeffects.inference.cluster_robust import RobustCovariance, check_kind
 from mixedeffects.inference.variance import DDF_METHODS
 
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--save-v", type=Path, metavar="FILE", help="write V: .npz, .mtx or .csv")
     fit.add_argument("--save-v-level", metavar="LEVEL", help="only the block of this level")
     fit.add_argument("--save-v-by", metavar="FACTOR", help="the factor that the level belongs to")
-    fit.add_argument("--html", type=Path, metavar="FILE", help="write the summary as HTML")
+    fit.add_argument("--html", type=Path, metavar="FILE", help="write a report with pictures")
     fit.add_argument("--json", action="store_true", help="print the estimates as JSON")
     fit.add_argument("--progress", action="store_true", help="show iterations on standard error")
     fit.set_defaults(run=_fit)
@@ -145,13 +145,8 @@ def _fit(options: argparse.Namespace) -> int:
         if robust is not None:
             print(f"\n{robust}")
     if options.html is not None:
-        page = (
-            "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-            "<title>mixedeffects</title></head>\n"
-            f"<body>\n{summary._repr_html_()}\n{'' if robust is None else robust._repr_html_()}\n"
-            "</body></html>\n"
-        )
-        write_whole(options.html, lambda path: path.write_text(page, encoding="utf-8"))
+        kind = "model" if robust is None else robust.kind
+        model.report(options.html, ddf=options.ddf, vcov=kind, cluster=options.cluster)
         print(f"{options.html} written", file=sys.stderr)
     if options.save_v is not None:
         model.V.save(options.save_v, options.save_v_level, options.save_v_by)

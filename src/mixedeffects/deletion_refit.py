@@ -19,7 +19,6 @@ from mixedeffects.frame.checks import check_fixed, check_grouping, check_random_
 from mixedeffects.frame.identifiability import check_random_columns
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.frame.rank import independent_columns
-from mixedeffects.inference.natural import natural_parameters, parameter_names
 from mixedeffects.subset import terms_of_rows
 
 if TYPE_CHECKING:
@@ -54,11 +53,11 @@ def refit_levels(
     Deleted
         With ``vcov(-j)`` at the variances of the new fit.
     ndarray, shape (J, m)
-        Its variance parameters, in the order of `parameter_names`.
+        Its variance parameters, in the order of `covariance_parameters`.
     """
     p, vcov = model.X.shape[1], model._vcov
     out = Deleted.empty(len(levels), p)
-    natural = np.full((len(levels), len(parameter_names(model.frame.terms))), np.nan)
+    natural = np.full((len(levels), len(model.covariance_parameters)), np.nan)
     beta = model.fixef.to_numpy()
     # Correlations rather than covariances, because the units of coefficients may be very different.
     size = np.sqrt(np.diag(vcov))
@@ -83,7 +82,7 @@ def refit_levels(
             continue
         if note:
             out.notes[j] = note
-        natural[j] = natural_parameters(fit._T, fit.sigma)
+        natural[j] = fit.covariance_parameters
         change = beta - fit.fixef.to_numpy()
         out.change[j] = change
         out.variance[j] = np.diag(fit._vcov)

@@ -15,7 +15,6 @@ from mixedeffects.display.numbers import format_numbers
 from mixedeffects.display.tables import Column, Table
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.cluster_factor import ClusterFactor, read_levels
-from mixedeffects.inference.natural import natural_parameters, parameter_names
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -305,8 +304,8 @@ def _labelled(
     names = list(model.frame.fixef_names)
     variance_parameters = variance_change = None
     if natural is not None:
-        parameters = parameter_names(model.frame.terms)
-        estimates = natural_parameters(model._T, model.sigma)
+        parameters = list(model.covariance_parameters.index)
+        estimates = model.covariance_parameters.to_numpy()
         variance_parameters = pd.DataFrame(natural, index=labels, columns=parameters)
         variance_change = pd.DataFrame(estimates - natural, index=labels, columns=parameters)
     dfbetas = deleted.change / np.sqrt(deleted.variance)

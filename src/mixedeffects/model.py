@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,7 +17,7 @@ import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 
-from mixedeffects.assembly import assemble, engine_terms
+from mixedeffects.assembly import assemble, covariance_structures, engine_terms
 from mixedeffects.covariance import (
     MarginalCovariance,
     RandomEffectsCovariance,
@@ -42,8 +44,10 @@ from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.model_frame import Dropped, ModelFrame
+from mixedeffects.frame.structures import one_row_each
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
 from mixedeffects.inference.kenward_roger import KenwardRoger, kenward_roger
+from mixedeffects.inference.natural import covariance_parameters
 from mixedeffects.inference.satterthwaite import Satterthwaite
 from mixedeffects.inference.variance import fixed_effects_variance
 from mixedeffects.inference.wald import anova_table, wald_test
@@ -67,6 +71,8 @@ ProgressOption = bool | Callable[[Progress], None]
 
 #: Residual variance, relative to that of least squares, below which there is none.
 _NO_RESIDUAL = 1e-12
+#: Residual standard deviation that is next to nothing, relative to that of effects of one row each.
+_LITTLE_RESIDUAL = 0.01
 
 
 def lmer(
@@ -99,7 +105,8 @@ def lmer(
     contrasts : dict, optional
         Coding of categorical columns, for example ``{"group": "sum"}``.
     start : sequence of float, optional
-        Starting value of theta; by default a moment estimate.
+        Starting value of theta; by default a moment estimate. The factor of a term with a
+        covariance structure is brought into the structure.
     control : Control, optional
         Tolerance and limit of evaluations.
     progress : bool or callable
@@ -122,20 +129,50 @@ def lmer(
     Warns
     -----
     ConvergenceWarning
-        If the optimiser stopped before the gradient vanished.
+        If the optimiser stopped before the gradient vanished, or a structured term has taken the
+        residual variance.
+
+    Notes
+    -----
+    The covariance matrix of a term's effects can have a structure, written around the term as in
+    lme4 2:
+
+    * ``us(x | g)``, the same as ``(x | g)``: any covariance matrix.
+    * ``diag(x | g)``: independent effects, each with its variance. The same as ``(x || g)`` for
+      numbers; for a factor, ``diag(0 + f | g)`` has one variance for each level.
+    * ``cs(x | g)``: compound symmetry, one correlation for all pairs.
+    * ``ar1(0 + f | g)``: first-order autoregression over the levels of a factor in their order,
+      correlation ``rho^|i - j|`` between levels i and j. Levels that occur in no row are left out,
+      so they count for nothing in ``|i - j|``.
+
+    With ``hom = TRUE`` all effects of a term have one variance, with ``hom = FALSE`` each has its
+    own; the latter is the default of ``diag`` and ``cs``, the former that of ``ar1``.
 
     References
     ----------
     Bates, D., Maechler, M., Bolker, B. and Walker, S. (2015). Fitting linear mixed-effects models
     using lme4. Journal of Statistical Software 67(1).
 
+    Pinheiro, J. C. and Bates, D. M. (2000). Mixed-Effects Models in S and S-PLUS. Springer. For
+    the structures.
+
     Examples
     --------
     >>> import mixedeffects as me
-    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    >>> sleep = me.load_dataset("sleepstudy")
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", sleep)
     >>> m.fixef.round(2)
     (Intercept)    251.41
     Days            10.47
+    Name: Estimate, dtype: float64
+
+    Reaction times of one subject that are more alike on neighbouring days:
+
+    >>> m = me.lmer("Reaction ~ Days + ar1(0 + factor(Days) | Subject)", sleep)
+    >>> m.covariance_parameters.round(2)
+    sd|Subject     47.34
+    cor|Subject     0.88
+    sigma          15.13
     Name: Estimate, dtype: float64
     """
     if not isinstance(reml, (bool, np.bool_)):
@@ -152,7 +189,8 @@ def lmer(
         A = assemble(y, frame.X, frame.terms, frame.weights)
         if start is None:
             terms = engine_terms(frame.terms)
-            factors = subsample_start(A, y, frame.X, terms, frame.weights, reml)
+            structures = covariance_structures(frame.terms)
+            factors = subsample_start(A, y, frame.X, terms, frame.weights, reml, structures)
         else:
             factors = _starting_factors(A, start)
     return _fit(frame, A, reml, factors, control, progress, data, settings, name)
@@ -183,7 +221,14 @@ def _fit(
     report = _print_progress if progress is True else progress or None
     optimum = None
     with contextlib.suppress(ArithmeticError), one_blas_thread(A.remainder.core_size):
-        optimum = find_optimum(A, reml, start=start, control=control, progress=report)
+        optimum = find_optimum(
+            A,
+            reml,
+            start=start,
+            control=control,
+            progress=report,
+            structures=covariance_structures(frame.terms),
+        )
     if optimum is None or optimum.evaluation.sigma2 < _NO_RESIDUAL:
         raise ModelError(
             "Fixed and random effects together reproduce the response exactly, so there is no "
@@ -197,7 +242,21 @@ def _fit(
             ConvergenceWarning,
             stacklevel=3,
         )
-    return LinearMixedModel(frame, A, optimum, reml, data, settings, data_name)
+    model = LinearMixedModel(frame, A, optimum, reml, data, settings, data_name)
+    if optimum.parameterisation is not None:
+        taken = [term for term in frame.terms if one_row_each(term)]
+        for term in taken:
+            if model.sigma < _LITTLE_RESIDUAL * float(model.varcorr.sd(term.label).max()):
+                warnings.warn(
+                    f"The residual standard deviation is estimated at {model.sigma:.2g}, next to "
+                    f"nothing: every row has its own effect of `{term.structure}` on "
+                    f"`{term.group}`, which takes the residual error too. The covariance of "
+                    f"`{term.group}` is then that of the rows, and neither variance can be read "
+                    "alone.",
+                    ConvergenceWarning,
+                    stacklevel=3,
+                )
+    return model
 
 
 def _starting_factors(A: CrossProducts, start: Sequence[float]) -> list[Matrix]:
@@ -365,7 +424,8 @@ class LinearMixedModel:
         """Relative covariance parameters, shape (m,), in lme4's order; without units.
 
         For each term the lower triangle of its factor T, column by column, where
-        ``sigma^2 T T'`` is the covariance matrix of the term's effects.
+        ``sigma^2 T T'`` is the covariance matrix of the term's effects. With a covariance structure
+        these are more than there are parameters; see `covariance_parameters`.
 
         References
         ----------
@@ -380,6 +440,35 @@ class LinearMixedModel:
         array([0.967, 0.015, 0.231])
         """
         return T_to_theta(self._T)
+
+    @property
+    def covariance_parameters(self) -> pd.Series:
+        """The parameters of the random effects' covariance as they are reported; sigma last.
+
+        Standard deviations in units of the response per unit of the column, and correlations. A
+        term with a structure has only the parameters of its structure, ``sd|g`` for the standard
+        deviation common to all columns and ``cor|g`` for the one correlation; `theta` has the
+        entries of every T all the same.
+
+        Returns
+        -------
+        Series
+            A correlation is NaN where there are not two columns with variance.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe * temperature + cs(0 + recipe | replicate)", cake)
+        >>> m.covariance_parameters.round(2)
+        sd_recipeA|replicate    5.12
+        sd_recipeB|replicate    6.78
+        sd_recipeC|replicate    7.27
+        cor|replicate           0.95
+        sigma                   4.54
+        Name: Estimate, dtype: float64
+        """
+        return covariance_parameters(self.frame.terms, self._T, self.sigma, self.optimum)
 
     @property
     def criterion(self) -> float:
@@ -449,8 +538,12 @@ class LinearMixedModel:
 
     @property
     def n_parameters(self) -> int:
-        """Number of parameters: fixed effects, entries of theta, and sigma."""
-        return len(self.frame.fixef_names) + len(self.theta) + 1
+        """Number of parameters: fixed effects, covariance parameters, and sigma.
+
+        The covariance parameters are the entries of `theta`, but for a term with a structure the
+        parameters of the structure.
+        """
+        return len(self.frame.fixef_names) + self.optimum.n_parameters + 1
 
     @property
     def aic(self) -> float:
@@ -1055,6 +1148,49 @@ class LinearMixedModel:
         from mixedeffects.variogram import variogram
 
         return variogram(self, distance, by, kind, bins, max_pairs)
+
+    def plot(self, kind: str = "panel", *, ax: Any = None, **options: Any) -> Any:
+        """Diagnostic pictures of the fit.
+
+        Parameters
+        ----------
+        kind : {"panel", "residuals", "scale", "qq", "groups", "leverage", "influence", \
+"caterpillar", "ranef_qq", "ranef_pairs"}
+            ``panel``: six pictures together; ``residuals``: against fitted values or a variable;
+            ``scale``: root of absolute residuals against fitted values; ``qq``: normal quantiles of
+            residuals with a band; ``groups``: residuals of the levels with the largest ones;
+            ``leverage``: residuals against leverages; ``influence``: what changes without a row or
+            level; ``caterpillar``: conditional modes with intervals; ``ranef_qq``: their normal
+            quantiles; ``ranef_pairs``: pairs of them with the ellipse of their covariance.
+        ax : matplotlib Axes or several, optional
+            Where to draw; by default a new figure.
+        **options
+            Those of the function of the same name in `mixedeffects.plot`.
+
+        Returns
+        -------
+        matplotlib Axes, or an array of them
+            An array if there are several pictures.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ModelError
+            If the picture or an option is not known, or has a value that it cannot have.
+
+        Examples
+        --------
+        >>> from matplotlib.figure import Figure
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> ax = m.plot("qq", resid="studentized", ax=Figure().subplots())
+        >>> ax.get_ylabel()
+        'studentized residual'
+        """
+        from mixedeffects.display.diagnostics import draw
+
+        return draw(self, kind, ax, options)
 
     # --- inference -----------------------------------------------------------------------
 
@@ -1683,6 +1819,10 @@ class LinearMixedModel:
     def kenward_roger(self) -> KenwardRoger:
         """Kenward and Roger's adjusted covariance of the fixed effects and degrees of freedom.
 
+        For ``ar1``, and ``cs`` with a variance for each column, V is not linear in its parameters.
+        The term of the adjusted covariance with second derivatives of V is then left out, because
+        it depends on how V is described; SAS calls that the first-order version.
+
         Raises
         ------
         ModelError
@@ -1707,7 +1847,11 @@ class LinearMixedModel:
                 "likelihood; fit it again with m.update(reml=True)."
             )
         with one_blas_thread(self._A.remainder.core_size):
-            return kenward_roger(self.optimum.evaluation.factorisation, self.sigma)
+            return kenward_roger(
+                self.optimum.evaluation.factorisation,
+                self.sigma,
+                directions=self.optimum.variance_directions,
+            )
 
     def profile(
         self, parameters: Any = None, level: float = 0.99, *, progress: Any = False
@@ -2072,6 +2216,57 @@ class LinearMixedModel:
         from mixedeffects.display.tidy import augment
 
         return augment(self)
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        title: str | None = None,
+        *,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+    ) -> Path:
+        """Write a report as one HTML file: what was fitted, tables, and pictures.
+
+        It has the data used and left out, coefficients with intervals, tests of the terms, the
+        random effects with their shares of the variance, the certificate of the optimum,
+        diagnostics, conditional modes, and pictures of V and Z. The file needs nothing from
+        outside. It is there whole or not at all. Without matplotlib it has no pictures.
+
+        Parameters
+        ----------
+        path : str or path
+            Where to write; a file of that name is replaced.
+        title : str, optional
+            Heading; by default it names the data.
+        ddf, vcov, cluster
+            As for `coef_table`.
+
+        Returns
+        -------
+        Path
+            Where it is.
+
+        Raises
+        ------
+        DataError
+            If the folder does not exist, or the path is a folder.
+        ModelError
+            If an argument is not what it should be.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = m.report(pathlib.Path(folder) / "dyestuff.html")
+        ...     path.read_text(encoding="utf-8")[:15]
+        '<!doctype html>'
+        """
+        from mixedeffects.report import write_report
+
+        return write_report(self, path, title, ddf, vcov, cluster)
 
     def __repr__(self) -> str:
         return str(self._default_summary)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.assembly import assemble
+from mixedeffects.assembly import assemble, covariance_structures
 from mixedeffects.covariance.components import check_sigma, read_components
 from mixedeffects.covariance.gls import gls
 from mixedeffects.covariance.marginal import MarginalCovariance, factorise
@@ -17,7 +17,7 @@ from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.errors import ModelError
 from mixedeffects.frame import build_model_frame
-from mixedeffects.frame.model_frame import Dropped, ModelFrame
+from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
 
 __all__ = ["PlannedCovariance", "marginal_covariance"]
 
@@ -67,7 +67,8 @@ def marginal_covariance(
         As for `lmer`.
     ModelError
         If G lacks a term or names one that is not in the formula, a matrix has the wrong size, is
-        not symmetric or not positive semidefinite, or sigma is not positive.
+        not symmetric, not positive semidefinite or not of its term's structure, or sigma is not
+        positive.
 
     References
     ----------
@@ -101,6 +102,7 @@ def marginal_covariance(
             "sigma, the residual standard deviation, is needed: G has the random effects alone."
         )
     scale = check_sigma(sigma)
+    _check_structures(frame.terms, blocks)
     # V depends on neither y nor X, so the engine gets none.
     A = assemble(np.zeros(frame.nobs), np.zeros((frame.nobs, 0)), frame.terms, frame.weights)
     factors = [
@@ -184,6 +186,22 @@ class PlannedCovariance(MarginalCovariance):
         self, blocks: Sequence[Matrix], sigma: float, factorisation: Factorisation
     ) -> PlannedCovariance:
         return PlannedCovariance(self._frame, blocks, sigma, factorisation)
+
+
+def _check_structures(terms: Sequence[RandomTerm], blocks: Sequence[Matrix]) -> None:
+    """Refuse a covariance matrix that is not of the structure the formula gives it."""
+    structures = covariance_structures(terms) or (None,) * len(terms)
+    for term, structure, block in zip(terms, structures, blocks, strict=True):
+        if structure is None:
+            continue
+        nearest = structure.covariance(structure.nearest(block))
+        off = float(np.abs(nearest - block).max())
+        if off > 1e-6 * float(np.abs(block).max()):
+            raise ModelError(
+                f"The covariance matrix of {term.label!r} is not of the structure "
+                f"`{term.structure}` that the formula gives it: an entry is off by {off:.3g}. "
+                f"Correct the matrix, or write `(... | {term.group})` without the structure."
+            )
 
 
 def _square_root(G: Matrix) -> Matrix:

@@ -1,7 +1,27 @@
-"""Pictures of matrices: ``me.plot.matrix(m.Z)``; needs matplotlib (the extra ``plots``)."""
+"""Pictures of matrices and of fitted models; they need matplotlib (the extra ``plots``).
+
+``me.plot.matrix(m.Z)`` draws a matrix. The pictures of a fitted model, ``me.plot.qq(m)``, are those
+of ``m.plot("qq")`` as well.
+"""
 
 from __future__ import annotations
 
+from mixedeffects.display.diagnostics import influence, panel
 from mixedeffects.display.plots import covariance, matrix
+from mixedeffects.display.ranef_plots import caterpillar, ranef_pairs, ranef_qq
+from mixedeffects.display.residual_plots import groups, leverage, qq, residuals, scale
 
-__all__ = ["covariance", "matrix"]
+__all__ = [
+    "caterpillar",
+    "covariance",
+    "groups",
+    "influence",
+    "leverage",
+    "matrix",
+    "panel",
+    "qq",
+    "ranef_pairs",
+    "ranef_qq",
+    "residuals",
+    "scale",
+]

@@ -145,7 +145,8 @@ def _reductions(model: LinearMixedModel, reduce_terms: bool) -> Iterator[tuple[s
     for t, (term, encoder) in enumerate(zip(frame.terms, frame.random_encoders, strict=True)):
         others = frame.terms[:t] + frame.terms[t + 1 :]
         written = _written(model, term, encoder)
-        droppable = _droppable(encoder) if reduce_terms else []
+        # What a structure says of all columns does not carry over to fewer: it goes as a whole.
+        droppable = _droppable(encoder) if reduce_terms and term.structure == "us" else []
         if not droppable:
             yield written, others
         for label in droppable:

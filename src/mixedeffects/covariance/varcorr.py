@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
+
+if TYPE_CHECKING:
+    from mixedeffects.display import VarCorrBlock
 
 __all__ = ["VarCorr"]
 
@@ -44,6 +47,7 @@ class VarCorr:
     def __init__(self, terms: Sequence[RandomTerm], blocks: Sequence[Matrix], sigma: float) -> None:
         self._columns = {term.label: term.columns for term in terms}
         self._blocks = {term.label: block for term, block in zip(terms, blocks, strict=True)}
+        self._structures = {term.label: (term.structure, term.homogeneous) for term in terms}
         #: Residual standard deviation.
         self.sigma = sigma
 
@@ -143,7 +147,7 @@ class VarCorr:
         DataFrame
             Columns ``grp``, ``var1``, ``var2``, ``vcov``, ``sdcor``: for a variance ``var2`` is
             missing and ``sdcor`` is the standard deviation; for a covariance ``sdcor`` is the
-            correlation.
+            correlation. Columns that are independent by construction (``diag``) have no covariance.
 
         Examples
         --------
@@ -162,6 +166,8 @@ class VarCorr:
             names = self._columns[label]
             for name, variance in zip(names, np.diag(covariance), strict=True):
                 rows.append((label, name, None, float(variance), float(np.sqrt(variance))))
+            if self._structures[label][0] == "diag":
+                continue
             rows.extend(
                 (label, names[i], names[j], float(covariance[i, j]), float(correlation[i, j]))
                 for i in range(len(names))
@@ -170,23 +176,27 @@ class VarCorr:
         rows.append(("Residual", None, None, self.sigma**2, self.sigma))
         return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
 
-    def summary_blocks(self) -> list[tuple[str, list[str], Matrix, Matrix | None]]:
-        """(label, column names, standard deviations, correlations or None) of each term."""
+    def summary_blocks(self) -> list[VarCorrBlock]:
+        """The terms as they are printed: a structure shows each of its parameters once."""
+        from mixedeffects.display import VarCorrBlock
+
         return [
-            (
+            VarCorrBlock(
                 label,
                 list(self._columns[label]),
                 self.sd(label).to_numpy(),
-                self.corr(label).to_numpy() if len(self._columns[label]) > 1 else None,
+                self.corr(label).to_numpy()
+                if len(self._columns[label]) > 1 and self._structures[label][0] != "diag"
+                else None,
+                *self._structures[label],
             )
             for label in self._blocks
         ]
 
     def _table(self) -> Any:
-        from mixedeffects.display import VarCorrBlock, varcorr_table
+        from mixedeffects.display import varcorr_table
 
-        blocks = [VarCorrBlock(*parts) for parts in self.summary_blocks()]
-        return varcorr_table(blocks, self.sigma)
+        return varcorr_table(self.summary_blocks(), self.sigma)
 
     def __repr__(self) -> str:
         return str(self._table())

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from mixedeffects.display.summary import InformationCriteria, Summary
-from mixedeffects.display.varcorr_text import VarCorrBlock
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.singular import doubtful_degrees_of_freedom
 from mixedeffects.inference.variance import DDF_METHODS, fixed_effects_variance
@@ -16,7 +15,7 @@ from mixedeffects.inference.variance import DDF_METHODS, fixed_effects_variance
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
 
-__all__ = ["summarise"]
+__all__ = ["fit_notes", "summarise"]
 
 
 def summarise(model: LinearMixedModel, ddf: str, vcov: str, cluster: Any = None) -> Summary:
@@ -37,10 +36,7 @@ def summarise(model: LinearMixedModel, ddf: str, vcov: str, cluster: Any = None)
         formula=model.formula,
         reml=model.reml,
         criterion=criterion,
-        varcorr=[
-            VarCorrBlock(label, columns, sds, correlations)
-            for label, columns, sds, correlations in model.varcorr.summary_blocks()
-        ],
+        varcorr=model.varcorr.summary_blocks(),
         residual=model.sigma,
         nobs=model.nobs,
         ngroups=model.ngroups,
@@ -69,6 +65,14 @@ def _notes(model: LinearMixedModel, coefficients: pd.DataFrame, satterthwaite: b
             f"fixed-effect model matrix is rank deficient, so {len(dropped.columns)} {several} "
             f"dropped: {', '.join(dropped.columns)}"
         )
+    return notes + fit_notes(model, coefficients, satterthwaite)
+
+
+def fit_notes(
+    model: LinearMixedModel, coefficients: pd.DataFrame, satterthwaite: bool
+) -> list[str]:
+    """What there is to say about the fit: on the boundary, not converged, degrees of freedom."""
+    notes = []
     if model.is_singular:
         notes.append(
             "boundary (singular) fit: some combination of the random effects is estimated to have "

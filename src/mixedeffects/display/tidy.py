@@ -64,26 +64,41 @@ def _fixed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _random_parameters(model: LinearMixedModel) -> pd.DataFrame:
-    frame = model.varcorr.to_frame()
-    single = frame["var2"].isna()
-    names = [
-        f"sd__{first if isinstance(first, str) else 'Observation'}"
-        if alone
-        else f"cor__{first}.{second}"
-        for first, second, alone in zip(frame["var1"], frame["var2"], single, strict=True)
-    ]
+    structured = model.frame.structured_terms
+    rows: list[tuple[str, str, float]] = []
+    for group, own in model.varcorr.to_frame().groupby("grp", sort=False):
+        if group in structured:
+            rows += _structure_parameters(model.covariance_parameters, str(group))
+            continue
+        for first, second, value in own[["var1", "var2", "sdcor"]].to_numpy().tolist():
+            if isinstance(second, str):
+                rows.append((str(group), f"cor__{first}.{second}", value))
+            else:
+                name = first if isinstance(first, str) else "Observation"
+                rows.append((str(group), f"sd__{name}", value))
+    groups, names, values = zip(*rows, strict=True)
     return pd.DataFrame(
         {
             "effect": "ran_pars",
-            "group": frame["grp"],
+            "group": groups,
             "term": names,
-            "estimate": frame["sdcor"],
+            "estimate": values,
             "std_error": np.nan,
             "statistic": np.nan,
             "df": np.nan,
             "p_value": np.nan,
         }
     )
+
+
+def _structure_parameters(parameters: pd.Series, label: str) -> list[tuple[str, str, float]]:
+    """The parameters of one structured term: ``sd__x`` or ``sd``, and ``cor``."""
+    rows = []
+    for name, value in parameters.items():
+        head, bar, group = str(name).partition("|")
+        if bar and group == label:
+            rows.append((label, head.replace("sd_", "sd__", 1), float(value)))
+    return rows
 
 
 def _random_values(model: LinearMixedModel) -> pd.DataFrame:

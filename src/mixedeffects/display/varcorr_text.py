@@ -16,6 +16,9 @@ __all__ = ["VarCorrBlock", "varcorr_table"]
 
 Component = Literal["Variance", "Std.Dev."]
 
+#: Structures in which all correlations follow from that of neighbouring columns.
+_ONE_CORRELATION = ("cs", "ar1")
+
 
 @dataclass(frozen=True, eq=False)
 class VarCorrBlock:
@@ -31,6 +34,11 @@ class VarCorrBlock:
         Standard deviations, in the response's units.
     correlation : array_like of float, shape (k, k), optional
         Correlation matrix; None where the columns are independent by construction.
+    structure : {"us", "diag", "cs", "ar1"}
+        Covariance structure. That of ``"cs"`` and ``"ar1"`` has one correlation, which is printed
+        once with the name of the structure, as lme4 2 does.
+    homogeneous : bool
+        Whether the columns have one variance, printed once.
 
     Raises
     ------
@@ -47,6 +55,8 @@ class VarCorrBlock:
     names: Sequence[str]
     std_devs: ArrayLike
     correlation: ArrayLike | None = None
+    structure: str = "us"
+    homogeneous: bool = False
 
     def __post_init__(self) -> None:
         k = len(self.names)
@@ -60,6 +70,15 @@ class VarCorrBlock:
                 f"group {self.group!r} needs a {k} x {k} correlation matrix, not one of shape "
                 f"{np.shape(self.correlation)}"
             )
+
+    @property
+    def rows(self) -> list[tuple[str, float]]:
+        """Name and standard deviation of each row to print."""
+        std_devs = np.asarray(self.std_devs, dtype=float).tolist()
+        if self.homogeneous and len(self.names) > 1:
+            between = ", " if len(self.names) == 2 else ", ..., "
+            return [(f"{self.names[0]}{between}{self.names[-1]}", std_devs[0])]
+        return list(zip(self.names, std_devs, strict=True))
 
 
 def varcorr_table(
@@ -98,9 +117,9 @@ def varcorr_table(
     names: list[str] = []
     std_devs: list[float] = []
     for label, block in zip(_unique_labels(blocks), blocks, strict=True):
-        groups += [label, *[""] * (len(block.names) - 1)]
-        names += list(block.names)
-        std_devs += np.asarray(block.std_devs, dtype=float).tolist()
+        groups += [label, *[""] * (len(block.rows) - 1)]
+        names += [name for name, _ in block.rows]
+        std_devs += [value for _, value in block.rows]
     if residual is not None:
         groups.append("Residual")
         names.append("")
@@ -138,7 +157,10 @@ def _correlation_columns(
     blocks: Sequence[VarCorrBlock], n_rows: int, decimals: int
 ) -> list[Column]:
     """Set the lower triangles of all blocks below one header ``Corr``."""
-    n_columns = max((len(b.names) for b in blocks if b.correlation is not None), default=1) - 1
+    shown = [b for b in blocks if b.correlation is not None]
+    n_columns = max(
+        (1 if b.structure in _ONE_CORRELATION else len(b.names) - 1 for b in shown), default=0
+    )
     rows: list[list[str]] = []
     for block in blocks:
         triangle = _lower_triangle(block, decimals)
@@ -153,8 +175,14 @@ def _lower_triangle(block: VarCorrBlock, decimals: int) -> list[list[str]]:
     """Row i holds the i correlations with the columns before it."""
     k = len(block.names)
     if block.correlation is None:
-        return [[] for _ in range(k)]
+        return [[] for _ in block.rows]
     correlation = np.asarray(block.correlation, dtype=float)
+    if block.structure in _ONE_CORRELATION:
+        neighbours = np.diag(correlation, 1)
+        known = neighbours[np.isfinite(neighbours)]
+        value = round_number(float(known[0]), decimals) if len(known) else np.nan
+        (text,) = format_numbers([value], decimals=decimals, missing="NaN")
+        return [[f"{text} ({block.structure})"], *[[] for _ in block.rows[1:]]]
     rounded = [round_number(value, decimals) for value in correlation.ravel()]
     texts = format_numbers(rounded, decimals=decimals, missing="NaN")
     return [texts[i * k : i * k + i] for i in range(k)]

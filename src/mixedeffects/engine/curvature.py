@@ -22,7 +22,13 @@ from mixedeffects.engine.optimum import SINGULAR, Optimum
 from mixedeffects.engine.parameters import T_to_theta, lower_entries, theta_to_T
 from mixedeffects.engine.triangular import inverse_upper, solve_lower
 
-__all__ = ["Curvature", "fixed_effects_covariance", "observed_curvature", "vcov_jacobian"]
+__all__ = [
+    "Curvature",
+    "fixed_effects_covariance",
+    "observed_curvature",
+    "structured_curvature",
+    "vcov_jacobian",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -48,6 +54,9 @@ class Curvature:
         Natural size of each entry of theta.
     rounding : float
         Second derivatives per squared natural size that cannot be told from zero.
+    regular : ndarray of bool, shape (m,), optional
+        Which parameters are not those of a variance of zero, where theta are the free parameters
+        of covariance structures; else found from T.
     """
 
     theta: Matrix
@@ -55,6 +64,7 @@ class Curvature:
     hessian: Matrix
     scale: Matrix
     rounding: float
+    regular: NDArray[np.bool_] | None = None
 
     @property
     def profiled(self) -> Matrix:
@@ -64,6 +74,8 @@ class Curvature:
 
     def interior(self, A: CrossProducts) -> NDArray[np.bool_]:
         """Which entries of theta lie in columns of T that are not null."""
+        if self.regular is not None:
+            return self.regular
         keep = []
         for k, T in zip(
             A.term_columns, theta_to_T(self.theta / self.scale, A.term_columns), strict=True
@@ -111,8 +123,11 @@ def observed_curvature(
         Differentiate in the user's theta instead of the fitting basis. Degrees of freedom do not
         depend on it as long as the Hessian is regular, and the fitting basis is better
         conditioned; at a singular optimum lmerTest's definition is tied to the user's theta, so
-        there that is the default.
+        there that is the default. Without meaning where some term has a covariance structure: see
+        `structured_curvature`.
     """
+    if optimum.parameterisation is not None:
+        return structured_curvature(A, optimum, reml)
     user = optimum.singular if user is None else user
     k, D = A.term_columns, _coordinates(A, user)
     theta = _theta(A, optimum, user)
@@ -168,24 +183,17 @@ def vcov_jacobian(optimum: Optimum, user: bool | None = None) -> Matrix:
     In the same coordinates as `observed_curvature`:
     ``dC = sigma^2 C0 X'V0^-1 (dV0) V0^-1 X C0`` with ``dV0 = Z (I (x) dSigma) Z'``.
     """
+    if optimum.parameterisation is not None:
+        return _structured_vcov_jacobian(optimum)
     factorisation = optimum.evaluation.factorisation
     A = factorisation.A
     user = optimum.singular if user is None else user
-    basis, p, D = A.basis, A.p, _coordinates(A, user)
+    basis, D = A.basis, _coordinates(A, user)
     theta = theta_to_T(_theta(A, optimum, user), A.term_columns)
     sigma = basis.sigma(float(np.sqrt(optimum.evaluation.sigma2)))
     C = fixed_effects_covariance(factorisation, sigma)
-    unit = np.vstack([np.eye(p), np.zeros((1, p))])
-    zeros = [np.zeros((f.n_levels, f.k, p)) for f in A.factors]
-    ZX, _ = A.multiply(zeros, unit)
-    effects, _ = factorisation.solve(ZX, np.zeros((0, p)))
-    ZZb, _ = A.multiply(effects, np.zeros((p + 1, p)))
-    # Columns of h: Z'V0^-1 X C0 l for the user's unit contrasts l, in the engine's scale.
-    root = solve_lower(factorisation.fixed_root, basis.fixed.T)
-    C0 = solve_lower(factorisation.fixed_root, root, transposed=True)
     jacobians: list[list[Matrix]] = [[] for _ in A.term_columns]
-    for f, factor in enumerate(A.factors):
-        h = (ZX[f] - ZZb[f]) @ C0
+    for factor, h in zip(A.factors, _weighted_effects(factorisation), strict=True):
         for member in factor.members:
             t = member.term
             k = A.term_columns[t]
@@ -196,3 +204,84 @@ def vcov_jacobian(optimum: Optimum, user: bool | None = None) -> Matrix:
                 jacobians[t].append(sigma**2 / basis.weight_scale * (half + half.T))
     derivatives = [J for per_term in jacobians for J in per_term]
     return np.array([*derivatives, 2.0 * C / sigma])
+
+
+def _weighted_effects(factorisation: Factorisation) -> list[Matrix]:
+    """``Z'V0^-1 X C0 l`` per factor for the user's unit contrasts l, in the engine's scale."""
+    A = factorisation.A
+    p = A.p
+    unit = np.vstack([np.eye(p), np.zeros((1, p))])
+    zeros = [np.zeros((f.n_levels, f.k, p)) for f in A.factors]
+    ZX, _ = A.multiply(zeros, unit)
+    effects, _ = factorisation.solve(ZX, np.zeros((0, p)))
+    ZZb, _ = A.multiply(effects, np.zeros((p + 1, p)))
+    root = solve_lower(factorisation.fixed_root, A.basis.fixed.T)
+    C0 = solve_lower(factorisation.fixed_root, root, transposed=True)
+    return [(own - taken) @ C0 for own, taken in zip(ZX, ZZb, strict=True)]
+
+
+def structured_curvature(A: CrossProducts, optimum: Optimum, reml: bool) -> Curvature:
+    """The same in the parameters of covariance structures.
+
+    Parameters at a bound (a correlation at the end of its range, a variance of zero beside a
+    correlation) have no two-sided derivative; they are left out, as if they were known.
+    """
+    p, eta = optimum.parameterisation, optimum.eta
+    assert p is not None and eta is not None
+    here = optimum.evaluation
+    free = np.flatnonzero(~p.fixed(eta))
+
+    def gradient_at(value: Matrix) -> Matrix:
+        there = evaluate(A, p.factors(value), reml, few_directions=True)
+        # dD/dSigma at the optimum's sigma: B - cc / sigma^2, and F has its own sigma^2.
+        F = [
+            score + (1.0 - there.sigma2 / here.sigma2) * CC
+            for score, CC in zip(there.score, there.outer_products, strict=True)
+        ]
+        return p.gradient(value, F)[free]
+
+    m = len(free)
+    H = np.zeros((m + 1, m + 1))
+    for column, j in enumerate(free):
+        step = np.zeros(len(eta))
+        below, above = eta[j] - p.lower[j], p.upper[j] - eta[j]
+        if min(below, above) > _STEP:
+            step[j] = _STEP
+            difference = (gradient_at(eta + step) - gradient_at(eta - step)) / (2.0 * _STEP)
+        else:
+            # Too close to a bound for both sides: three points on the other side of it.
+            size = 0.25 * _STEP if above > below else -0.25 * _STEP
+            step[j] = size
+            at = [gradient_at(eta + i * step) for i in range(3)]
+            difference = (-3.0 * at[0] + 4.0 * at[1] - at[2]) / (2.0 * size)
+        H[:m, column] = difference
+    H[:m, :m] = 0.5 * (H[:m, :m] + H[:m, :m].T)
+    sigma = A.basis.sigma(float(np.sqrt(here.sigma2)))
+    # d rho^2/dSigma = -sigma^2 CC.
+    H[:m, m] = H[m, :m] = 2.0 * p.gradient(eta, here.outer_products)[free] / sigma
+    H[m, m] = 4.0 * here.df / sigma**2
+    rounding = _ROUNDING * max(1.0, abs(here.deviance))
+    return Curvature(eta[free], sigma, H, np.ones(m), rounding, ~p.null(eta)[free])
+
+
+def _structured_vcov_jacobian(optimum: Optimum) -> Matrix:
+    """In the same parameters as `structured_curvature`."""
+    p, eta = optimum.parameterisation, optimum.eta
+    assert p is not None and eta is not None
+    factorisation = optimum.evaluation.factorisation
+    A = factorisation.A
+    sigma = A.basis.sigma(float(np.sqrt(optimum.evaluation.sigma2)))
+    C = fixed_effects_covariance(factorisation, sigma)
+    derivatives = [term.derivatives(own) for term, own in zip(p.terms, p.split(eta), strict=True)]
+    jacobians: list[Matrix] = [np.empty(0)] * len(p.terms)
+    for factor, h in zip(A.factors, _weighted_effects(factorisation), strict=True):
+        for member in factor.members:
+            own = h[:, member.columns, :]
+            products = np.einsum("iap,ibq->abpq", own, own, optimize=True)
+            jacobians[member.term] = np.einsum(
+                "rab,abpq->rpq", derivatives[member.term], products, optimize=True
+            )
+    free = ~p.fixed(eta)
+    own_scale = sigma**2 / A.basis.weight_scale
+    stacked = own_scale * np.concatenate(jacobians)[free]
+    return np.concatenate([stacked, (2.0 * C / sigma)[None]])

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
@@ -101,6 +102,22 @@ class Evaluation:
         s = _joined([along_directions(CC) for CC in self.outer_products])
         return np.asarray(quadratic / self.sigma2 - s[:, None] * s / self.df)
 
+    def information_along(self, directions: Sequence[Matrix]) -> Matrix:
+        """The same in fewer coordinates: along symmetric matrices (r, k, k) for each term."""
+        if self.quadratic is None:
+            quadratic = _quadratic_form(self, directions)
+        else:
+            # A symmetric matrix is its lower entries times `symmetric_directions`.
+            L = scipy.linalg.block_diag(*(D[:, *lower_entries(D.shape[1])] for D in directions))
+            quadratic = L @ self.quadratic @ L.T
+        s = np.concatenate(
+            [
+                np.einsum("rab,ab->r", D, CC)
+                for D, CC in zip(directions, self.outer_products, strict=True)
+            ]
+        )
+        return np.asarray(quadratic / self.sigma2 - s[:, None] * s / self.df)
+
     @property
     def df(self) -> int:
         """N - p under REML, n under ML."""
@@ -159,9 +176,15 @@ class LocalModel:
         )
 
 
-def evaluate(A: CrossProducts, T: Sequence[Matrix], reml: bool) -> Evaluation:
-    """Factorise at T and differentiate: one selected inverse whatever the number of parameters."""
-    if len(A.chain) == 1 and not A.rest:
+def evaluate(
+    A: CrossProducts, T: Sequence[Matrix], reml: bool, few_directions: bool = False
+) -> Evaluation:
+    """Factorise at T and differentiate: one selected inverse whatever the number of parameters.
+
+    With ``few_directions`` the information in all entries of Sigma, of which there are very many
+    for terms with many columns, is not computed along the way.
+    """
+    if len(A.chain) == 1 and not A.rest and not few_directions:
         return _evaluate_single_factor(A, T, reml)
     factorisation = Factorisation(A, T)
     inverse = factorisation.selected_inverse(with_fixed=reml)
@@ -260,13 +283,16 @@ def _evaluation(
     )
 
 
-def _quadratic_form(evaluation: Evaluation) -> Matrix:
+def _quadratic_form(evaluation: Evaluation, directions: Sequence[Matrix] | None = None) -> Matrix:
     """``v_k' Z'WZ v_l - r_k' M^-1 r_l`` with ``v_k = (I (x) E_k) c`` and ``r_k = L~'A v_k``."""
     factorisation, A = evaluation.factorisation, evaluation.A
     c = factorisation.solution.c
-    directions = [symmetric_directions(k) for k in A.term_columns]
+    if directions is None:
+        directions = [symmetric_directions(k) for k in A.term_columns]
     starts = np.cumsum([0] + [len(d) for d in directions])
     total = int(starts[-1])
+    if total == 0:
+        return np.zeros((0, 0))
     blocks = []
     for f, factor in enumerate(A.factors):
         v = np.zeros((factor.n_levels, factor.k, total))
@@ -274,9 +300,13 @@ def _quadratic_form(evaluation: Evaluation) -> Matrix:
             t = member.term
             own = c[f][:, member.columns]
             # sum over a of own_la E_mab, all levels at once
-            stacked = directions[t].transpose(1, 2, 0).reshape(len(directions[t][0]), -1)
+            stacked = (
+                directions[t]
+                .transpose(1, 2, 0)
+                .reshape(directions[t].shape[1], directions[t].shape[2] * len(directions[t]))
+            )
             v[:, member.columns, starts[t] : starts[t + 1]] = (own @ stacked).reshape(
-                factor.n_levels, -1, len(directions[t])
+                factor.n_levels, directions[t].shape[1], len(directions[t])
             )
         blocks.append(v)
     zero = np.zeros((A.p + 1, total))

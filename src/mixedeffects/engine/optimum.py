@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.objective import Evaluation, LocalModel, evaluate
-from mixedeffects.engine.parameters import T_to_theta, theta_to_T
+from mixedeffects.engine.parameters import T_to_theta, n_parameters, theta_to_T
 from mixedeffects.engine.remainder import DenseRemainder
 from mixedeffects.engine.start import starting_factors
 from mixedeffects.engine.threads import one_blas_thread
@@ -31,6 +31,8 @@ from mixedeffects.engine.trust_region import Iterate, minimise
 
 if TYPE_CHECKING:
     from mixedeffects.engine.curvature import Curvature
+    from mixedeffects.engine.parameterisation import Parameterisation
+    from mixedeffects.engine.structures import CovarianceStructure
 
 __all__ = [
     "Certificate",
@@ -40,6 +42,7 @@ __all__ = [
     "find_optimum",
     "has_null_directions",
     "optimal_factors",
+    "record",
 ]
 
 Matrix = NDArray[np.float64]
@@ -161,6 +164,11 @@ class Optimum:
         Criterion at each accepted point.
     term_names : tuple of str
         What to call the terms.
+    parameterisation : Parameterisation or None
+        What was optimised where some term has a covariance structure.
+    eta : ndarray or None
+        Its parameters: standard deviations relative to sigma in the size of their columns, and
+        correlations.
     """
 
     evaluations: int
@@ -176,6 +184,22 @@ class Optimum:
     T: tuple[Matrix, ...]
     evaluation: Evaluation
     term_names: tuple[str, ...] = ()
+    parameterisation: Parameterisation | None = None
+    eta: Matrix | None = None
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of covariance parameters, sigma not counted."""
+        if self.parameterisation is not None:
+            return self.parameterisation.n_parameters
+        return n_parameters(self.evaluation.A.term_columns)
+
+    @property
+    def variance_directions(self) -> list[Matrix | None] | None:
+        """Per term, the directions a structure leaves its covariance; None: all directions."""
+        if self.parameterisation is None or self.eta is None:
+            return None
+        return self.parameterisation.variance_directions(self.eta)
 
     @property
     def structure(self) -> tuple[str, ...]:
@@ -256,6 +280,7 @@ def find_optimum(
     start: Sequence[Matrix] | None = None,
     control: Control | None = None,
     progress: Callable[[Progress], None] | None = None,
+    structures: Sequence[CovarianceStructure | None] | None = None,
 ) -> Optimum:
     """Minimise the profiled deviance over the relative covariance factors.
 
@@ -271,7 +296,17 @@ def find_optimum(
         Tolerance and limits.
     progress : callable, optional
         Called after every accepted step.
+    structures : sequence of CovarianceStructure or None, optional
+        One per term; None for a term whose covariance is free.
     """
+    if structures is not None and any(structure is not None for structure in structures):
+        from mixedeffects.engine.parameterisation import parameterise
+        from mixedeffects.engine.structured import find_structured_optimum
+
+        parameterisation = parameterise(A.basis, A.term_columns, structures)
+        return find_structured_optimum(
+            A, reml, parameterisation, start=start, control=control, progress=progress
+        )
     control = control or Control()
     offset = A.basis.deviance_offset(A.n, A.p, reml)
     began = time.perf_counter()
@@ -338,7 +373,17 @@ def find_optimum(
         theta = escape
     T = tuple(lower_factor(t) for t in point.T)
     criteria = tuple(value + offset for value in path)
-    return _record(A, point, T, result, evaluations, iterations, null_score, criteria)
+    return record(
+        point.evaluation,
+        T,
+        gradient=point.evaluation.gradient,
+        parameters=T_to_theta(list(point.T)),
+        result=result,
+        evaluations=evaluations,
+        iterations=iterations,
+        null_score=null_score,
+        path=criteria,
+    )
 
 
 _MAX_RESTARTS = 3
@@ -463,20 +508,43 @@ def _symmetric_root(matrix: Matrix) -> Matrix:
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
-def _record(
-    A: CrossProducts,
-    point: _Point,
+def record(
+    evaluation: Evaluation,
     T: tuple[Matrix, ...],
-    result: Iterate[_Point],
+    *,
+    gradient: Matrix,
+    parameters: Matrix,
+    result: Iterate[Any],
     evaluations: int,
     iterations: int,
     null_score: float | None,
     path: tuple[float, ...],
+    parameterisation: Parameterisation | None = None,
 ) -> Optimum:
-    gradient = point.evaluation.gradient
-    theta = T_to_theta(list(point.T))
-    scale = np.maximum(np.abs(theta), 1.0)
-    relative = float((np.abs(gradient) * scale).max() / max(abs(point.value), 1.0))
+    """Judge where the search stopped.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        There.
+    T : tuple of ndarray (k, k)
+        Lower-triangular factors.
+    gradient, parameters : ndarray, shape (m,)
+        What was optimised, and the derivative that must vanish.
+    result : Iterate
+        How the last search ended.
+    evaluations, iterations : int
+        In all searches.
+    null_score : float or None
+        See `Certificate`.
+    path : tuple of float
+        Criterion at each accepted point.
+    parameterisation : Parameterisation, optional
+        What the parameters are where some term has a structure.
+    """
+    value = evaluation.deviance
+    scale = np.maximum(np.abs(parameters), 1.0)
+    relative = float((np.abs(gradient) * scale).max() / max(abs(value), 1.0))
     singular = has_null_directions(T)
     at_rest = result.stopped != "evaluations" and relative < 1e-5
     interior = null_score is None or null_score > -1e-6
@@ -501,5 +569,7 @@ def _record(
         message=message,
         path=path,
         T=T,
-        evaluation=point.evaluation,
+        evaluation=evaluation,
+        parameterisation=parameterisation,
+        eta=None if parameterisation is None else parameters,
     )

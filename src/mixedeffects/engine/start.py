@@ -26,16 +26,20 @@ _FLOOR = 0.01
 _CEILING = 1e4
 
 
-def starting_factors(A: CrossProducts, reml: bool) -> list[Matrix]:
-    """One lower-triangular factor per term."""
+def starting_factors(A: CrossProducts, reml: bool, few_directions: bool = False) -> list[Matrix]:
+    """One lower-triangular factor per term; ``few_directions`` as for `evaluate`."""
     identity = [np.eye(k) for k in A.term_columns]
-    at_identity = evaluate(A, identity, reml)
-    information = np.diag(at_identity.information)
+    at_identity = evaluate(A, identity, reml, few_directions)
+    if few_directions:
+        variances = [np.eye(k)[:, :, None] * np.eye(k)[:, None] for k in A.term_columns]
+        of_variances = np.diag(at_identity.information_along(variances))
+    else:
+        on_diagonal = [np.equal(*lower_entries(k)) for k in A.term_columns]
+        of_variances = np.diag(at_identity.information)[np.concatenate(on_diagonal)]
     factors, start = [], 0
     for k, F, CC in zip(A.term_columns, at_identity.score, at_identity.outer_products, strict=True):
-        rows, columns = lower_entries(k)
-        own = information[start : start + len(rows)][rows == columns]
-        start += len(rows)
+        own = of_variances[start : start + k]
+        start += k
         try:
             factors.append(_moment_factor(F + CC, CC, own))
         except np.linalg.LinAlgError:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm, make_crossproducts
 from mixedeffects.engine.optimum import find_optimum
+from mixedeffects.engine.structures import CovarianceStructure
 
 __all__ = ["nearly_nested_rows", "subsample_start"]
 
@@ -68,6 +69,7 @@ def subsample_start(
     terms: Sequence[EngineTerm],
     weights: Matrix | None,
     reml: bool,
+    structures: Sequence[CovarianceStructure | None] | None = None,
 ) -> list[Matrix] | None:
     """Relative covariance factors in A's basis, or None where there is nothing to gain.
 
@@ -79,6 +81,8 @@ def subsample_start(
         What they were made of.
     reml : bool
         Which criterion.
+    structures : sequence of CovarianceStructure or None, optional
+        As for `find_optimum`.
     """
     if A.remainder.core_size < _LARGE_CORE:
         return None
@@ -91,7 +95,7 @@ def subsample_start(
         part = make_crossproducts(y[rows], np.ascontiguousarray(X[rows]), kept, w)
         if part.remainder.core_size > _CHEAPER * A.remainder.core_size:
             return None
-        optimum = find_optimum(part, reml)
+        optimum = find_optimum(part, reml, structures=structures)
     except (ArithmeticError, MemoryError, np.linalg.LinAlgError):
         return None
     start = []

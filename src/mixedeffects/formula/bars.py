@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mixedeffects.formula.reader import fail, problem
+from mixedeffects.formula.structures import STRUCTURE_DEFAULTS, Written, read_structure
 from mixedeffects.formula.syntax import (
     Binary,
     Call,
@@ -36,6 +37,10 @@ class Bar:
         lme4's name of the grouping factor, such as ``"tch:sch"``.
     variables : tuple of str
         The columns whose combinations are the levels, in the order of the name.
+    structure : {"us", "diag", "cs", "ar1"}
+        Covariance structure of the effects; ``"us"`` has none.
+    homogeneous : bool
+        Whether all columns have one variance; False for ``"us"``.
     tree : Node
         The syntax tree of ``expression``.
     start, end : int
@@ -48,9 +53,16 @@ class Bar:
     tree: Node = field(repr=False, compare=False)
     start: int = field(default=-1, repr=False, compare=False)
     end: int = field(default=-1, repr=False, compare=False)
+    structure: str = "us"
+    homogeneous: bool = False
 
     def __str__(self) -> str:
-        return f"({self.expression} | {self.group})"
+        if self.structure == "us":
+            return f"({self.expression} | {self.group})"
+        hom = ""
+        if self.homogeneous != STRUCTURE_DEFAULTS[self.structure]:
+            hom = f", hom = {str(self.homogeneous).upper()}"
+        return f"{self.structure}({self.expression} | {self.group}{hom})"
 
 
 def _top_bar(node: Node) -> Binary | None:
@@ -60,7 +72,7 @@ def _top_bar(node: Node) -> Binary | None:
 def _has_bar(node: Node) -> Node | None:
     """Return the first bar below a node; inside a call ``|`` means "or" and does not count."""
     if isinstance(node, Call):
-        return None
+        return node if node.function in STRUCTURE_DEFAULTS else None
     if _top_bar(node) is not None:
         return node
     match node:
@@ -102,10 +114,14 @@ def split_bars(node: Node, text: str) -> tuple[Node | None, list[Bar]]:
             bare.left.end,
             bare.right.start,
         )
-    bars: list[Binary] = []
+    bars: list[Written] = []
     fixed = _without_bars(node, text, bars)
-    uncorrelated = [bar for written in bars for bar in _expand_double(written, text)]
-    return fixed, [bar for one in uncorrelated for bar in _expand_nesting(*one, text)]
+    return fixed, [
+        bar
+        for written in bars
+        for one in _expand_double(written.bar, text)
+        for bar in _expand_nesting(*one, written, text)
+    ]
 
 
 def _last_term(node: Node) -> str:
@@ -115,23 +131,21 @@ def _last_term(node: Node) -> str:
     return deparse(node)
 
 
-def _without_bars(node: Node, text: str, bars: list[Binary]) -> Node | None:
+def _without_bars(node: Node, text: str, bars: list[Written]) -> Node | None:
     match node:
+        case Call():
+            written = read_structure(node, text)
+            if written is not None:
+                _refuse_second_bar(written.bar, text)
+                bars.append(written)
+                return None
+            return node
         case Group(inner=inner):
             bar = _top_bar(inner)
             if bar is not None:
-                nested = _has_bar(bar.left) or _has_bar(bar.right)
-                if nested is not None:
-                    fail(
-                        "A random-effects term has one bar; write one pair of parentheses for "
-                        "each term.",
-                        text,
-                        nested.start,
-                        nested.end,
-                    )
-                bars.append(
-                    Binary(bar.operator, bar.left, bar.right, start=node.start, end=node.end)
-                )
+                _refuse_second_bar(bar, text)
+                whole = Binary(bar.operator, bar.left, bar.right, start=node.start, end=node.end)
+                bars.append(Written(whole, "us", False))
                 return None
             rest = _without_bars(inner, text, bars)
             if rest is None or rest is inner:
@@ -160,6 +174,17 @@ def _without_bars(node: Node, text: str, bars: list[Binary]) -> Node | None:
             inside.end,
         )
     return node
+
+
+def _refuse_second_bar(bar: Binary, text: str) -> None:
+    nested = _has_bar(bar.left) or _has_bar(bar.right)
+    if nested is not None:
+        fail(
+            "A random-effects term has one bar; write one pair of parentheses for each term.",
+            text,
+            nested.start,
+            nested.end,
+        )
 
 
 def _label_tree(table: TermTable, term: tuple[int, ...]) -> Node:
@@ -191,7 +216,9 @@ def _expand_double(bar: Binary, text: str) -> list[tuple[Node, Node, Binary]]:
     return [(part, bar.right, bar) for part in parts]
 
 
-def _expand_nesting(expression: Node, grouping: Node, place: Binary, text: str) -> list[Bar]:
+def _expand_nesting(
+    expression: Node, grouping: Node, place: Binary, written: Written, text: str
+) -> list[Bar]:
     return [
         Bar(
             expression=deparse(expression),
@@ -200,6 +227,8 @@ def _expand_nesting(expression: Node, grouping: Node, place: Binary, text: str) 
             tree=expression,
             start=place.start,
             end=place.end,
+            structure=written.structure,
+            homogeneous=written.homogeneous,
         )
         for factor in _nested(grouping)
     ]

@@ -132,8 +132,10 @@ def parse_formula(text: str, *, one_sided: bool = False) -> Formula:
     ----------
     text : str
         Such as ``"y ~ x + (x | g)"``. The parts: ``(x | g)`` correlated and ``(x || g)``
-        uncorrelated random effects; ``a/b`` nesting and ``a:b`` combinations of grouping
-        columns; ``*``, ``:``, ``^``, ``%in%``, ``/``, ``-`` between fixed terms;
+        uncorrelated random effects; ``us``, ``diag``, ``cs`` and ``ar1`` around a term, such as
+        ``cs(0 + f | g, hom = TRUE)``, for the structure of their covariance; ``a/b`` nesting and
+        ``a:b`` combinations of grouping columns; ``*``, ``:``, ``^``, ``%in%``, ``/``, ``-``
+        between fixed terms;
         ``offset(z)``; calls such as ``log(x)``, ``I(x^2)``, ``poly(x, 2)``, ``bs(x, df = 5)``;
         backticks around names that are not plain words; ``.`` for all other columns.
     one_sided : bool

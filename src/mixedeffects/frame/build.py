@@ -36,6 +36,7 @@ from mixedeffects.frame.identifiability import check_random_columns
 from mixedeffects.frame.ingest import column_names, materialised, take_columns
 from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
 from mixedeffects.frame.rank import independent_columns
+from mixedeffects.frame.structures import check_replication, check_structure_columns
 from mixedeffects.frame.variables import (
     Columns,
     Evaluated,
@@ -143,6 +144,7 @@ def build_model_frame(
     )
     if not design_only:
         check_random_columns(terms)
+        check_replication(terms)
     used = table if rows is None else table.iloc[rows]
     return ModelFrame(
         formula=formula,
@@ -417,8 +419,10 @@ def _random_terms(
         # Before the columns are built: there may be very many.
         if design_only:
             check_size(n, len(encoder.all_names), bar.group)
-        else:
+        elif bar.structure == "us":
             check_random_effects(len(encoder.all_names), len(levels[bar.group]), str(bar), n)
+        if bar.structure != "us":
+            check_structure_columns(bar, encoder)
         terms.append(
             _term(
                 bar,
@@ -451,6 +455,8 @@ def _term(
         level_values=grouping.values,
         codes=grouping.codes,
         z=z,
+        structure=bar.structure,
+        homogeneous=bar.homogeneous,
     )
 
 

@@ -40,6 +40,10 @@ class RandomTerm:
         Level of each row.
     z : ndarray of float64, shape (n, k), C order
         The term's columns.
+    structure : {"us", "diag", "cs", "ar1"}
+        Covariance structure of its effects; ``"us"`` has none.
+    homogeneous : bool
+        Whether a structure has one variance for all columns.
     """
 
     label: str
@@ -50,6 +54,8 @@ class RandomTerm:
     level_values: pd.Index
     codes: NDArray[np.int32]
     z: NDArray[np.float64]
+    structure: str = "us"
+    homogeneous: bool = False
 
     @property
     def n_levels(self) -> int:
@@ -174,3 +180,8 @@ class ModelFrame:
     def nobs(self) -> int:
         """Number of rows used, n."""
         return int(self.y.shape[0])
+
+    @property
+    def structured_terms(self) -> tuple[str, ...]:
+        """Labels of the terms whose covariance has a structure (``diag``, ``cs``, ``ar1``)."""
+        return tuple(term.label for term in self.terms if term.structure != "us")

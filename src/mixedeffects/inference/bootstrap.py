@@ -20,14 +20,14 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.assembly import engine_terms
+from mixedeffects.assembly import covariance_structures, engine_terms
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.objective import deviance
-from mixedeffects.engine.optimum import has_null_directions, optimal_factors
+from mixedeffects.engine.optimum import find_optimum, has_null_directions, optimal_factors
 from mixedeffects.engine.responses import Responses
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
-from mixedeffects.inference.natural import natural_parameters, parameter_names
+from mixedeffects.inference.natural import covariance_parameters, natural_parameters
 from mixedeffects.progress import RepeatedWork
 from mixedeffects.simulation import ResponseSampler, checked_count, entropy_of
 
@@ -107,13 +107,16 @@ class Bootstrap:
         self._statistic = statistic
         self._sampler = ResponseSampler(model, seed, re)
         if statistic is None:
-            names = [*parameter_names(model.frame.terms), *model.frame.fixef_names]
-            values = np.append(natural_parameters(model._T, model.sigma), model.fixef)
+            own = model.covariance_parameters
+            names = [*own.index, *model.frame.fixef_names]
+            values = np.append(own.to_numpy(), model.fixef)
         else:
             names, values = _named_numbers(statistic(model))
         # What a refit returns: factors whole, so that all draws are converted together.
         squares = sum(k * k for k in model._A.term_columns)
-        self._width = len(values) if statistic else squares + 1 + len(model.frame.fixef_names)
+        self._structured = bool(model.frame.structured_terms)
+        fixed = len(model.frame.fixef_names)
+        self._width = len(values) if statistic or self._structured else squares + 1 + fixed
         self._estimates = pd.Series(values, index=names, name="Estimate")
         self._draws = np.empty((0, len(names)))
         # Criterion, whether singular, whether converged; one row a refit.
@@ -209,7 +212,7 @@ class Bootstrap:
                 refit(range(len(numbers)))
             else:
                 list(pool.map(refit, [range(w, len(numbers), workers) for w in range(workers)]))
-            if self._statistic is None:
+            if self._statistic is None and not self._structured:
                 draws = _parameters(draws, model._A.term_columns)
             self._draws = np.vstack([self._draws, draws])
             self._fits = np.vstack([self._fits, fits])
@@ -221,7 +224,8 @@ class Bootstrap:
         """Numbers wanted and facts about one refit; None if there is no optimum."""
         try:
             if self._statistic is None:
-                return _fit_one(A, self._model)
+                fit = _fit_structured if self._structured else _fit_one
+                return fit(A, self._model)
             again = _refitted_model(A, self._model, y)
         except (ArithmeticError, ModelError, np.linalg.LinAlgError):
             # No residual variance left, for instance.
@@ -434,6 +438,22 @@ def _fit_one(A: CrossProducts, model: LinearMixedModel) -> tuple[Matrix, Matrix]
     ]
     values = np.concatenate([*factors, [sigma], basis.beta(factorisation.solution.beta)])
     return values, np.array([criterion, has_null_directions(T), converged])
+
+
+def _fit_structured(A: CrossProducts, model: LinearMixedModel) -> tuple[Matrix, Matrix]:
+    """Parameters as they are reported, and facts, of the fit to one response."""
+    terms, basis = model.frame.terms, A.basis
+    start = None if model.optimum.singular else model.optimum.T
+    structures = covariance_structures(terms)
+    optimum = find_optimum(A, model.reml, start=start, structures=structures)
+    evaluation = optimum.evaluation
+    sigma = basis.sigma(math.sqrt(evaluation.sigma2))
+    T = [basis.relative_factor(t, factor) for t, factor in enumerate(optimum.T)]
+    own = covariance_parameters(terms, T, sigma, optimum)
+    beta = basis.beta(evaluation.factorisation.solution.beta)
+    criterion = evaluation.deviance + basis.deviance_offset(A.n, A.p, model.reml)
+    facts = np.array([criterion, optimum.singular, optimum.converged])
+    return np.append(own.to_numpy(), beta), facts
 
 
 def _parameters(values: Matrix, sizes: Sequence[int]) -> Matrix:

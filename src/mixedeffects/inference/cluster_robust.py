@@ -251,7 +251,8 @@ class RobustCovariance:
             )
         return self._moments
 
-    def _display(self) -> Table:
+    def display_table(self) -> Table:
+        """The table as it prints, with the clusters as its caption."""
         clusters = ", ".join(
             f"{name} ({count:,})" for name, count in zip(self.cluster, self.n_clusters, strict=True)
         )
@@ -273,10 +274,10 @@ class RobustCovariance:
 
     def __repr__(self) -> str:
         # Wide enough for the interval's columns beside the estimates.
-        return self._display().to_text(width=100)
+        return self.display_table().to_text(width=100)
 
     def _repr_html_(self) -> str:
-        return self._display()._repr_html_()
+        return self.display_table()._repr_html_()
 
 
 def check_kind(kind: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from mixedeffects.engine.optimum import SINGULAR
-from mixedeffects.engine.parameters import lower_entries, theta_to_T
+from mixedeffects.engine.parameterisation import StructuredTerm
+from mixedeffects.engine.parameters import n_parameters, theta_to_T
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.coefficients import coefficient_tests, interval_names
-from mixedeffects.inference.natural import natural_parameters, parameter_names
+from mixedeffects.inference.natural import natural_parameters
 from mixedeffects.inference.profile import chosen_positions
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["confidence_intervals", "wald_variance_intervals"]
 
 Matrix = NDArray[np.float64]
+Natural = Callable[[Matrix], Matrix]
 
 _METHODS = ("wald", "profile", "boot")
 #: The arguments each method has a use for, and their defaults.
@@ -57,7 +60,7 @@ def confidence_intervals(
             raise ModelError(f"{name}= is for method {user!r}; {method!r} has no use for it.")
     columns = interval_names(level)
     frame = model.frame
-    variances = parameter_names(frame.terms)
+    variances = list(model.covariance_parameters.index)
     names = [*variances, *frame.fixef_names]
     chosen = chosen_positions(parameters, names, len(frame.fixef_names))
     if method == "profile":
@@ -88,41 +91,71 @@ def wald_variance_intervals(model: LinearMixedModel, level: float) -> Matrix:
     criterion. Rows of a term whose covariance is singular are NaN: there the criterion is not
     quadratic on any scale.
     """
-    A, curvature = model._A, model.optimum.curvature
-    sizes = A.term_columns
-    # A singular fit is differentiated in the user's theta, any other in the fitting basis.
-    singular = model.optimum.singular
+    curvature = model.optimum.curvature
+    natural, defined = (_of_structures if model.frame.structured_terms else _of_factors)(model)
+    names = list(model.covariance_parameters.index)
+    is_deviation = np.array([not name.startswith("cor") for name in names])
 
     def transformed(values: Matrix) -> Matrix:
-        T = theta_to_T(values[:-1], sizes)
-        if not singular:
-            scale = np.sqrt(A.basis.weight_scale)
-            T = [C @ own / scale for C, own in zip(A.basis.terms, T, strict=True)]
-        natural = natural_parameters(T, float(values[-1]))
+        own = natural(values)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(is_deviation, np.log(natural), np.arctanh(natural))
+            return np.where(is_deviation, np.log(np.abs(own)), np.arctanh(own))
 
-    is_deviation = np.ones(len(curvature.theta) + 1, dtype=bool)
-    defined = np.ones(len(is_deviation), dtype=bool)
-    at = 0
-    for k, T in zip(sizes, model.optimum.T, strict=True):
-        rows, columns = lower_entries(k)
-        is_deviation[at : at + len(rows)] = rows == columns
-        defined[at : at + len(rows)] = np.linalg.svd(T, compute_uv=False)[-1] >= SINGULAR
-        at += len(rows)
     here = np.append(curvature.theta, curvature.sigma)
     size = np.append(curvature.scale, curvature.sigma)
-    J = np.empty((len(here), len(here)))
+    J = np.empty((len(names), len(here)))
     for j, step in enumerate(_STEP * size):
         move = np.zeros(len(here))
         move[j] = step
         with np.errstate(invalid="ignore"):
             J[:, j] = (transformed(here + move) - transformed(here - move)) / (2.0 * step)
     covariance = model.satterthwaite.parameter_covariance
-    bounds = np.full((len(here), 2), np.nan)
+    bounds = np.full((len(names), 2), np.nan)
     J, centre = J[defined], transformed(here)[defined]
     error = np.sqrt(np.einsum("ij,jk,ik->i", J, covariance, J))
     half = scipy.stats.norm.ppf(0.5 + level / 2.0) * error
     ends = np.column_stack([centre - half, centre + half])
     bounds[defined] = np.where(is_deviation[defined, None], np.exp(ends), np.tanh(ends))
     return bounds
+
+
+def _of_factors(model: LinearMixedModel) -> tuple[Natural, NDArray[np.bool_]]:
+    """Natural parameters from the entries of T and sigma, and which have an interval."""
+    A, sizes = model._A, model._A.term_columns
+    # A singular fit is differentiated in the user's theta, any other in the fitting basis.
+    singular = model.optimum.singular
+
+    def natural(values: Matrix) -> Matrix:
+        T = theta_to_T(values[:-1], sizes)
+        if not singular:
+            scale = np.sqrt(A.basis.weight_scale)
+            T = [C @ own / scale for C, own in zip(A.basis.terms, T, strict=True)]
+        return natural_parameters(T, float(values[-1]))
+
+    regular = [np.linalg.svd(T, compute_uv=False)[-1] >= SINGULAR for T in model.optimum.T]
+    counts = [n_parameters([k]) for k in sizes]
+    return natural, np.append(np.repeat(regular, counts), True)
+
+
+def _of_structures(model: LinearMixedModel) -> tuple[Natural, NDArray[np.bool_]]:
+    """The same from the free parameters of covariance structures and sigma."""
+    optimum, basis = model.optimum, model._A.basis
+    p, eta = optimum.parameterisation, optimum.eta
+    assert p is not None and eta is not None
+    free = ~p.fixed(eta)
+
+    def natural(values: Matrix) -> Matrix:
+        moved, sigma = eta.copy(), float(values[-1])
+        moved[free] = values[:-1]
+        parts = []
+        for term, C, own in zip(p.terms, basis.terms, p.split(moved), strict=True):
+            if isinstance(term, StructuredTerm):
+                part = term.natural(own)
+                part[: term.structure.n_sd] *= sigma
+            else:
+                T = C @ term.factor(own) / np.sqrt(basis.weight_scale)
+                part = natural_parameters([T], sigma)[:-1]
+            parts.append(part)
+        return np.append(np.concatenate(parts), sigma)
+
+    return natural, np.append(free & ~p.null(eta), True)

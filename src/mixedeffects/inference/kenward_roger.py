@@ -5,10 +5,17 @@ V is linear in its variance components, ``V = sum_r gamma_r K_r``: for each term
 degrees of freedom depend on the basis of that linear space, so in place of ``W^-1`` the last
 direction is V itself, ``W^-1 = (V - Z G Z') / sigma^2``: its products with ``V^-1`` are known, and
 prior weights need no care. Everything else is in ``Z'V^-1X`` and ``Z'V^-1Z``.
+
+Where a covariance has a structure, the directions are those the structure leaves. ``diag``, and
+``cs`` with one variance, are linear again. With ``ar1``, and ``cs`` with a variance for each
+column, V is not linear in its parameters: the directions are then the tangent space at the
+estimates, and the term with the second derivatives of V in Kenward and Roger's adjusted covariance
+is left out. That term depends on the parameters chosen to describe V; all else here does not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,7 +156,10 @@ def _directions(k: int) -> list[Matrix]:
 
 
 def kenward_roger(
-    factorisation: Factorisation, sigma: float, largest: int | None = None
+    factorisation: Factorisation,
+    sigma: float,
+    largest: int | None = None,
+    directions: Sequence[Matrix | None] | None = None,
 ) -> KenwardRoger:
     """Kenward and Roger's adjustment at the parameters of a factorisation.
 
@@ -161,6 +171,9 @@ def kenward_roger(
         The user's residual standard deviation.
     largest : int, optional
         Rows that dense matrices may have; by default what fits into memory.
+    directions : sequence of ndarray (r, k, k) or None, optional
+        For each term the directions that its covariance can take, in the engine's basis; by default
+        and for None all.
 
     Returns
     -------
@@ -204,10 +217,13 @@ def kenward_roger(
             width = member.columns.stop - member.columns.start
             # Any basis of the directions will do; in this one H is of size one, so that they can be
             # told apart numerically wherever the data can.
-            M = _inverse_root(inverse.B[f][member.columns, member.columns])
-            for direction in _directions(width):
+            own = None if directions is None else directions[member.term]
+            if own is None:
+                M = _inverse_root(inverse.B[f][member.columns, member.columns])
+                own = np.array([M.T @ direction @ M for direction in _directions(width)])
+            for direction in own:
                 embedded = np.zeros((factor.k, factor.k))
-                embedded[member.columns, member.columns] = M.T @ direction @ M
+                embedded[member.columns, member.columns] = direction
                 owners.append(f)
                 E.append(embedded)
     m = len(E)

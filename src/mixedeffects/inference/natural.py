@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.engine.optimum import Optimum
+from mixedeffects.engine.parameterisation import StructuredTerm
 from mixedeffects.engine.parameters import lower_entries
 from mixedeffects.frame.model_frame import RandomTerm
 
-__all__ = ["natural_parameters", "parameter_names"]
+__all__ = [
+    "covariance_parameters",
+    "natural_parameters",
+    "parameter_names",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -59,3 +66,48 @@ def natural_parameters(T: Sequence[Matrix], sigma: Matrix | float) -> Matrix:
         values[..., on_diagonal] = size * sigma[..., None]
         parts.append(values)
     return np.concatenate([*parts, sigma[..., None]], axis=-1)
+
+
+def covariance_parameters(
+    terms: Sequence[RandomTerm], T: Sequence[Matrix], sigma: float, optimum: Optimum
+) -> pd.Series:
+    """The parameters that were estimated, on their natural scales; sigma last.
+
+    Parameters
+    ----------
+    terms : sequence of RandomTerm
+        The random-effects terms.
+    T : sequence of ndarray (k, k)
+        Their lower-triangular relative factors.
+    sigma : float
+        Residual standard deviation.
+    optimum : Optimum
+        Where the parameters of covariance structures are.
+
+    Returns
+    -------
+    Series
+        For a term without structure as `natural_parameters`. For one with a structure its own:
+        ``sd_x|g`` for each column or ``sd|g`` for all of them, and ``cor|g``.
+    """
+    names: list[str] = []
+    values: list[float] = []
+    parameterisation, eta = optimum.parameterisation, optimum.eta
+    for t, (term, factor) in enumerate(zip(terms, T, strict=True)):
+        own = None if parameterisation is None else parameterisation.terms[t]
+        if not isinstance(own, StructuredTerm) or parameterisation is None or eta is None:
+            names += parameter_names([term])[:-1]
+            values += natural_parameters([factor], sigma)[:-1].tolist()
+            continue
+        structure = own.structure
+        natural = own.natural(parameterisation.split(eta)[t])
+        natural[: structure.n_sd] *= sigma
+        natural[structure.unidentified(natural)] = np.nan
+        if structure.homogeneous:
+            names.append(f"sd|{term.label}")
+        else:
+            names += [f"sd_{column}|{term.label}" for column in term.columns]
+        if structure.has_correlation:
+            names.append(f"cor|{term.label}")
+        values += natural.tolist()
+    return pd.Series([*values, sigma], index=[*names, "sigma"], name="Estimate")

@@ -50,6 +50,12 @@ _MAX_RESTARTS = 3
 def profile(model: LinearMixedModel, parameters: Any, level: float, progress: Any) -> Profile:
     """See `LinearMixedModel.profile`."""
     interval_names(level)
+    if model.frame.structured_terms:
+        raise ModelError(
+            "Profiles are not available for covariance structures, which this model has in "
+            f"{', '.join(model.frame.structured_terms)}; confint(method='wald') and "
+            "confint(method='boot') are."
+        )
     names = [*parameter_names(model.frame.terms), *model.frame.fixef_names]
     n_fixed = len(model.frame.fixef_names)
     chosen = chosen_positions(parameters, names, n_fixed)

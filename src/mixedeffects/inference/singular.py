@@ -52,7 +52,9 @@ def doubtful_degrees_of_freedom(
         factorisation = model.optimum.evaluation.factorisation
         try:
             # The expected information is there for maximum-likelihood fits as well.
-            expected = kenward_roger(factorisation, model.sigma, _LARGEST)
+            expected = kenward_roger(
+                factorisation, model.sigma, _LARGEST, model.optimum.variance_directions
+            )
         except ModelError:
             return None
     return np.asarray(df > _FACTOR * expected.df(np.eye(len(df))))
