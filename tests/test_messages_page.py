@@ -61,6 +61,11 @@ def _source(node: ast.expr) -> str:
     return ast.unparse(node)
 
 
+def _alternatives(node: ast.expr) -> list[ast.expr]:
+    """The two messages of ``one if condition else other``."""
+    return [node.body, node.orelse] if isinstance(node, ast.IfExp) else [node]
+
+
 def _sites() -> Iterator[Site]:
     for path in sorted(_PACKAGE.rglob("*.py")):
         module = path.relative_to(_PACKAGE).as_posix()
@@ -71,7 +76,8 @@ def _sites() -> Iterator[Site]:
             name = function.attr if isinstance(function, ast.Attribute) else None
             name = function.id if isinstance(function, ast.Name) else name
             if name in _MAKERS or re.fullmatch(r"[A-Z]\w*(Error|Warning)", name or ""):
-                yield Site(module, node.lineno, _text(node.args[0]), _source(node.args[0]))
+                for message in _alternatives(node.args[0]):
+                    yield Site(module, node.lineno, _text(message), _source(message))
 
 
 def _pieces(text: str) -> list[str]:
