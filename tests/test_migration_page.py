@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import mixedeffects as me
+from mixedeffects.formula import parse_formula
 from references import fitted_model
 
 _PAGE = (Path(__file__).parents[1] / "docs" / "migration.md").read_text(encoding="utf-8")
@@ -121,3 +122,20 @@ def test_zero_weights_are_refused() -> None:
     sleep = me.load_dataset("sleepstudy")
     with pytest.raises(me.DataError, match="Weights must be positive"):
         me.lmer("Reaction ~ Days + (1 | Subject)", sleep, weights=sleep["Days"])
+
+
+def _random_terms() -> list[str]:
+    """Random-effects terms in the second columns, such as ``(x | g)`` and ``cs(0 + f | g)``."""
+    cells = [re.split(r"(?<!\\)\|", line) for line in _PAGE.splitlines() if line[:2] == "| "]
+    spans = [span for cell in cells for span in re.findall(r"`([^`]+)`", cell[2])]
+    terms = [span.replace("\\|", "|") for span in spans]
+    return sorted({t for t in terms if re.match(r"(us|diag|cs|ar1)?\(.*\|.*\)$", t)})
+
+
+@pytest.mark.parametrize("terms", _random_terms())
+def test_formulas_can_be_read(terms: str) -> None:
+    assert parse_formula(f"y ~ {terms}").random
+
+
+def test_formulas_of_structures_are_found() -> None:
+    assert len(_random_terms()) > 15
