@@ -30,6 +30,7 @@ from mixedeffects.errors import (
     MixedEffectsError,
     ModelError,
 )
+from mixedeffects.estimates_table import EstimatesTable, etable
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.model import LinearMixedModel, lmer
 from mixedeffects.planned import PlannedCovariance, marginal_covariance
@@ -47,6 +48,7 @@ __all__ = [
     "CostWarning",
     "CrossValidation",
     "DataError",
+    "EstimatesTable",
     "FormulaError",
     "GLSResult",
     "InformationCriteria",
@@ -66,6 +68,7 @@ __all__ = [
     "anova",
     "compare",
     "cross_validate",
+    "etable",
     "gls",
     "list_datasets",
     "lmer",

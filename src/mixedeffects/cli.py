@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 import mixedeffects as me
 from mixedeffects.covariance.export import check_place, check_target
-from mixedeffects.inference.cluster_robust import RobustCovariance, check_kind
+from mixedeffects.fit_document import fit_document, json_text, robust_document
+from mixedeffects.inference.cluster_robust import check_kind
 from mixedeffects.inference.variance import DDF_METHODS
 
 __all__ = ["main"]
@@ -139,7 +137,10 @@ def _fit(options: argparse.Namespace) -> int:
         robust = model.robust(options.robust, options.cluster)
     summary = model.summary(ddf=options.ddf)
     if options.json:
-        print(json.dumps(_as_json(model, options.ddf, robust), indent=2))
+        document = fit_document(model, options.ddf)
+        if robust is not None:
+            document["robust"] = robust_document(robust)
+        print(json_text(document))
     else:
         print(summary)
         if robust is not None:
@@ -200,51 +201,6 @@ def _check_targets(options: argparse.Namespace) -> None:
         check_kind(options.robust)
     elif options.cluster is not None:
         raise me.DataError("--cluster says what the clusters of --robust KIND are.")
-
-
-def _as_json(
-    model: me.LinearMixedModel, ddf: str, robust: RobustCovariance | None
-) -> dict[str, Any]:
-    content = {
-        "formula": model.formula,
-        "reml": model.reml,
-        "nobs": model.nobs,
-        "ngroups": model.ngroups,
-        "criterion": model.criterion,
-        "loglik": model.loglik,
-        "aic": model.aic,
-        "bic": model.bic,
-        "sigma": model.sigma,
-        "theta": model.theta.tolist(),
-        "singular": model.is_singular,
-        "converged": model.converged,
-        "evaluations": model.optimum.evaluations,
-        "coefficients": _rows(model.coef_table(ddf=ddf)),
-        "varcorr": {label: model.varcorr[label].to_numpy().tolist() for label in model.varcorr},
-        "rows_dropped": len(model.dropped.rows),
-        "columns_dropped": list(model.dropped.columns),
-    }
-    if robust is not None:
-        content["robust"] = {
-            "kind": robust.kind,
-            "cluster": list(robust.cluster),
-            "n_clusters": list(robust.n_clusters),
-            "repaired": robust.repaired,
-            "coefficients": _rows(robust.table),
-            "vcov": robust.vcov.to_numpy().tolist(),
-        }
-    return content
-
-
-def _rows(table: pd.DataFrame) -> dict[str, dict[str, float | None]]:
-    return {
-        str(name): {str(column): _number(value) for column, value in row.items()}
-        for name, row in table.iterrows()
-    }
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 if __name__ == "__main__":

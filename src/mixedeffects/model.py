@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from mixedeffects.influence import Influence
     from mixedeffects.ranova import RandomEffectsTests
     from mixedeffects.variance_explained import ICC, R2
+    from mixedeffects.without_data import Remembered
 
 __all__ = ["LinearMixedModel", "lmer"]
 
@@ -316,9 +317,11 @@ class LinearMixedModel:
         #: How the optimiser got there and the evidence for it; an `Optimum`.
         self.optimum = optimum
         optimum.term_names = tuple(term.group for term in frame.terms)
-        self._A = crossproducts
-        self._data = data
+        self._A: CrossProducts = crossproducts
+        self._given = data
         self._settings = settings
+        #: What a fit without its data keeps of them; None where they are there.
+        self._remembered: Remembered | None = None
 
     # --- what was fitted -----------------------------------------------------------------
 
@@ -2268,6 +2271,221 @@ class LinearMixedModel:
 
         return write_report(self, path, title, ddf, vcov, cluster)
 
+    def to_dict(
+        self,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        *,
+        ranef: bool = False,
+    ) -> dict[str, Any]:
+        """The fit as plain data: dicts, lists, text and numbers, under a schema with a version.
+
+        The same as ``mixedeffects fit --json`` prints. The keys are listed in the module
+        ``mixedeffects.fit_document``.
+
+        Parameters
+        ----------
+        ddf, vcov, cluster
+            As for `coef_table`.
+        ranef : bool
+            Also the conditional modes of the random effects.
+
+        Returns
+        -------
+        dict
+            Numbers in full precision; None for one that is not finite.
+
+        Raises
+        ------
+        ModelError
+            If an argument is not what it should be.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> d = m.to_dict()
+        >>> d["schema"], d["schema_version"], d["ngroups"], round(d["criterion"], 2)
+        ('mixedeffects.fit', 1, {'Subject': 18}, 1743.63)
+        """
+        from mixedeffects.fit_document import fit_document
+
+        return fit_document(self, ddf, vcov, cluster, ranef)
+
+    def to_json(
+        self,
+        path: Any = None,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        *,
+        ranef: bool = False,
+    ) -> str | None:
+        """The fit as JSON; see `to_dict` for what is in it.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            File to write, whole or not at all; without one the text is returned.
+        ddf, vcov, cluster, ranef
+            As for `to_dict`.
+
+        Returns
+        -------
+        str or None
+            The text, if it was not written to a file.
+
+        Raises
+        ------
+        DataError
+            If the path is a folder, or in none.
+        ModelError
+            If another argument is not what it should be.
+
+        Examples
+        --------
+        >>> import json
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> round(json.loads(m.to_json())["varcorr"]["Batch"][0][0], 1)
+        1764.0
+        """
+        from mixedeffects.fit_document import fit_document, json_text, write_json
+
+        document = fit_document(self, ddf, vcov, cluster, ranef)
+        if path is None:
+            return json_text(document)
+        write_json(document, path)
+        return None
+
+    def marginaleffects(
+        self,
+        vcov: str = "model",
+        ddf: str = "satterthwaite",
+        cluster: Any = None,
+        df: float = np.inf,
+    ) -> Any:
+        """The model in the form that the Python package marginaleffects takes.
+
+        ``predictions``, ``comparisons``, ``slopes``, ``hypotheses`` and their averages take it in
+        place of a model. Predictions are for the population, without random effects. They are
+        linear in the coefficients, so ``eps_vcov=1`` makes the numerical derivatives behind its
+        standard errors exact; by default they are good to about three digits for slopes.
+
+        Parameters
+        ----------
+        vcov, ddf, cluster
+            As for `coef_table`. marginaleffects itself uses the same degrees of freedom for all
+            tests; those by ``ddf`` are in the table that ``tests(result)`` of the adapter makes.
+        df : float
+            Degrees of freedom for marginaleffects' own tests and intervals; infinite for normal
+            ones.
+
+        Returns
+        -------
+        object
+            A ``marginaleffects.classes.ModelAbstract``.
+
+        Raises
+        ------
+        ImportError
+            If marginaleffects is not installed.
+        ModelError
+            If an argument is not what it should be, the model has no fixed effects, or its offset
+            cannot be known for new rows.
+
+        References
+        ----------
+        Arel-Bundock, V., Greifer, N. and Heiss, A. (2024). How to interpret statistical models
+        using marginaleffects for R and Python. Journal of Statistical Software 111(9).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> adapter = m.marginaleffects(vcov="CR2")  # doctest: +SKIP
+        >>> slopes = marginaleffects.avg_slopes(  # doctest: +SKIP
+        ...     adapter, variables="Days", eps_vcov=1
+        ... )
+        >>> adapter.tests(slopes)[["estimate", "std_error", "df"]]  # doctest: +SKIP
+            estimate  std_error    df
+        0  10.467286   1.545789  17.0
+        """
+        from mixedeffects.adapters.marginaleffects import adapter
+
+        return adapter(self, vcov, ddf, cluster, df)
+
+    # The plug-in format of the package maketables.
+
+    @property
+    def __maketables_coef_table__(self) -> pd.DataFrame:
+        from mixedeffects.adapters.maketables import coefficients
+
+        return coefficients(self)
+
+    def __maketables_stat__(self, key: str) -> Any:
+        from mixedeffects.adapters.maketables import statistic
+
+        return statistic(self, key)
+
+    @property
+    def __maketables_depvar__(self) -> str:
+        return self.frame.formula.response
+
+    @property
+    def __maketables_vcov_info__(self) -> dict[str, Any]:
+        return {"vcov_type": "model", "clustervar": None}
+
+    @property
+    def __maketables_stat_labels__(self) -> dict[str, str]:
+        from mixedeffects.adapters.maketables import STATISTIC_LABELS
+
+        return dict(STATISTIC_LABELS)
+
+    @property
+    def __maketables_default_stat_keys__(self) -> list[str]:
+        from mixedeffects.adapters.maketables import default_statistics
+
+        return default_statistics(self)
+
+    def without_data(self) -> LinearMixedModel:
+        """The fit without its data, for storing: its size does not grow with the rows.
+
+        Kept is all that needs no rows: estimates, `vcov`, tests and tables with their degrees of
+        freedom, `anova`, `ranef`, `varcorr`, `summary`, `icc`, `r2`, `predict` for new data, and
+        ``update(data=...)``. What needs rows, such as `fitted`, `V` or `robust`, raises an error
+        that says so. The labels of the grouping factors' levels are kept, and those of rows that
+        were dropped.
+
+        Returns
+        -------
+        LinearMixedModel
+            This one stays as it is.
+
+        Examples
+        --------
+        >>> import pickle
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> stored = pickle.dumps(m.without_data())
+        >>> pickle.loads(stored).coef_table().equals(m.coef_table())
+        True
+        """
+        from mixedeffects.without_data import without_data
+
+        return without_data(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        from mixedeffects.pickling import state_of
+
+        return state_of(self)
+
+    def __setstate__(self, state: Any) -> None:
+        from mixedeffects.pickling import restore
+
+        restore(self, state)
+
     def __repr__(self) -> str:
         return str(self._default_summary)
 
@@ -2385,16 +2603,25 @@ class LinearMixedModel:
         23.54
         """
         from mixedeffects.formula.update import update_formula
+        from mixedeffects.without_data import refitting_settings
 
         text = self.formula if formula is None else update_formula(self.formula, formula)
         return lmer(
             text,
             self._data if data is None else data,
             reml=self.reml if reml is None else reml,
-            **self._settings,
+            **refitting_settings(self._settings),
         )
 
     # --- shared pieces, computed once ----------------------------------------------------
+
+    @property
+    def _data(self) -> Any:
+        from mixedeffects.without_data import LeftOut, left_out
+
+        if isinstance(self._given, LeftOut):
+            raise left_out("the data frame")
+        return self._given
 
     @property
     def _solution(self) -> Any:

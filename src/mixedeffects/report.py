@@ -27,7 +27,7 @@ from mixedeffects.display.report_page import (
     scrolling,
 )
 from mixedeffects.display.tables import Column, Table
-from mixedeffects.display.varcorr_text import VarCorrBlock, varcorr_table
+from mixedeffects.display.varcorr_text import varcorr_table
 from mixedeffects.errors import ClusterWarning, ConvergenceWarning, CostWarning, ModelError
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.variance import (
@@ -215,7 +215,7 @@ def _anova(table: pd.DataFrame) -> Table:
 
 
 def _random(model: LinearMixedModel) -> Iterator[str]:
-    blocks = [VarCorrBlock(*parts) for parts in model.varcorr.summary_blocks()]
+    blocks = model.varcorr.summary_blocks()
     table = varcorr_table(blocks, model.sigma, 4, ("Variance", "Std.Dev."))
     yield scrolling(table, "Variances of the random effects")
     yield "<h3>Shares of the variance</h3>"

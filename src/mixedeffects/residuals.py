@@ -15,7 +15,7 @@ from mixedeffects.leverage import leverage
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
 
-__all__ = ["RESIDUAL_KINDS", "fitted_values", "fixed_part", "residuals"]
+__all__ = ["RESIDUAL_KINDS", "fitted_values", "fixed_part", "residual_quantiles", "residuals"]
 
 Matrix = NDArray[np.float64]
 
@@ -81,3 +81,10 @@ def _shares_left(model: LinearMixedModel) -> Matrix:
     """One minus the leverage, NaN where the row determines its own fitted value."""
     left = 1.0 - leverage(model, "total")
     return np.where(left > _NO_RESIDUAL, left, np.nan)
+
+
+def residual_quantiles(model: LinearMixedModel) -> Matrix:
+    """Minimum, quartiles and maximum of the scaled residuals."""
+    if model._remembered is not None:
+        return model._remembered.residual_quantiles
+    return np.asarray(np.quantile(residuals(model, "scaled"), [0.0, 0.25, 0.5, 0.75, 1.0]))

@@ -172,6 +172,8 @@ class R2:
 
 def variances(model: LinearMixedModel) -> Variances:
     """Mean variances by source; nothing n x n, and no V."""
+    if model._remembered is not None:
+        return model._remembered.variances
     linear = model.X @ model.fixef.to_numpy()
     random: dict[str, float] = {}
     for term, G in zip(model.frame.terms, model._G_blocks, strict=True):

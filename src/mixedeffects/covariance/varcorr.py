@@ -198,6 +198,38 @@ class VarCorr:
 
         return varcorr_table(self.summary_blocks(), self.sigma)
 
+    def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
+        r"""The table as LaTeX; it needs ``\usepackage{booktabs}``.
+
+        Parameters
+        ----------
+        caption, label : str, optional
+            Either makes a ``table`` environment.
+
+        Returns
+        -------
+        str
+        """
+        return str(self._table().to_latex(caption, label))
+
+    def to_markdown(self) -> str:
+        """The table as Markdown.
+
+        Returns
+        -------
+        str
+        """
+        return str(self._table().to_markdown())
+
+    def to_html(self) -> str:
+        """The table as HTML, without style rules.
+
+        Returns
+        -------
+        str
+        """
+        return str(self._table().to_html())
+
     def __repr__(self) -> str:
         return str(self._table())
 

@@ -11,6 +11,7 @@ from mixedeffects.display.summary import InformationCriteria, Summary
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.singular import doubtful_degrees_of_freedom
 from mixedeffects.inference.variance import DDF_METHODS, fixed_effects_variance
+from mixedeffects.residuals import residual_quantiles
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -42,7 +43,7 @@ def summarise(model: LinearMixedModel, ddf: str, vcov: str, cluster: Any = None)
         ngroups=model.ngroups,
         coefficients=coefficients,
         correlation=correlation if len(names) > 1 else None,
-        residual_quantiles=np.quantile(model.resid("scaled"), [0.0, 0.25, 0.5, 0.75, 1.0]),
+        residual_quantiles=residual_quantiles(model),
         test_method=variance.method,
         data_name=model.data_name,
         weights_name=settings["weights"] if isinstance(settings["weights"], str) else None,

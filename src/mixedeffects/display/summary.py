@@ -12,6 +12,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mixedeffects.display.coefficients import coefficient_table, correlation_table
+from mixedeffects.display.latex import latex_escape
+from mixedeffects.display.markdown import markdown_escape
 from mixedeffects.display.numbers import format_numbers, round_number, zap_small
 from mixedeffects.display.tables import DEFAULT_WIDTH, Table, html_document, named_row
 from mixedeffects.display.varcorr_text import VarCorrBlock, varcorr_table
@@ -77,6 +79,27 @@ class _Section:
             parts.append(self.table.to_html())
         parts += [f"<p>{escape(line.strip())}</p>" for line in self.after]
         return "\n".join(parts)
+
+    def to_latex(self) -> str:
+        def lines(texts: Sequence[str]) -> list[str]:
+            # Empty braces keep what follows a line break from being read as its options.
+            return ["\\\\\n{}".join(latex_escape(line.strip()) for line in texts)]
+
+        heading = rf"\textbf{{{latex_escape(self.heading)}}}\nopagebreak"
+        parts = [heading] if self.heading else []
+        parts += lines(self.before) if self.before else []
+        if self.table is not None:
+            parts.append(self.table.to_latex())
+        parts += lines(self.after) if self.after else []
+        return "\n\n\\smallskip\n".join(rf"\noindent {part}" for part in parts)
+
+    def to_markdown(self) -> str:
+        parts = [f"#### {markdown_escape(self.heading)}"] if self.heading else []
+        parts += [markdown_escape(line) for line in self.before]
+        if self.table is not None:
+            parts.append(self.table.to_markdown())
+        parts += [markdown_escape(line) for line in self.after]
+        return "\n\n".join(parts)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -227,6 +250,26 @@ class Summary:
             HTML in which every text is escaped.
         """
         return "\n".join(section.to_html() for section in self._sections(None))
+
+    def to_latex(self) -> str:
+        r"""Render one heading and ``tabular`` per section.
+
+        Returns
+        -------
+        str
+            LaTeX in which every text is escaped; it needs ``\usepackage{booktabs}``.
+        """
+        return "\n\n\\medskip\n".join(section.to_latex() for section in self._sections(None))
+
+    def to_markdown(self) -> str:
+        """Render one heading and pipe table per section.
+
+        Returns
+        -------
+        str
+            Markdown in which every text is escaped.
+        """
+        return "\n\n".join(section.to_markdown() for section in self._sections(None))
 
     def with_correlation(self) -> Summary:
         """Return the same summary printing the correlations of however many coefficients.

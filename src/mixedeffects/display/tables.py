@@ -1,12 +1,14 @@
-"""One table, two renderings: fixed-width text as R prints it, and HTML."""
+"""One table, four renderings: fixed-width text as R prints it, HTML, LaTeX and Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
+from mixedeffects.display.latex import latex_cell, latex_escape, latex_row, latex_tabular
+from mixedeffects.display.markdown import markdown_table
 from mixedeffects.display.numbers import pad_to_common_width
 
 __all__ = ["Column", "Table", "html_document", "named_row"]
@@ -170,6 +172,89 @@ class Table:
         parts.append("</tbody></table>")
         parts += [f'<p class="footnote">{escape(note)}</p>' for note in self.footnotes]
         return "\n".join(parts)
+
+    def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
+        r"""Render a LaTeX ``tabular`` with booktabs' rules; footnotes are rows below it.
+
+        Parameters
+        ----------
+        caption : str, optional
+            By default that of the table. A caption or a label puts it into a ``table``
+            environment.
+        label : str, optional
+            For ``\ref``.
+
+        Returns
+        -------
+        str
+            LaTeX in which every text is escaped; it needs ``\usepackage{booktabs}``.
+
+        Examples
+        --------
+        >>> estimates = Column("Estimate", ("251.405", " -8.467"))
+        >>> print(Table((estimates,), labels=("(Intercept)", "x_1")).to_latex())
+        \begin{tabular}{lr}
+        \toprule
+         & Estimate \\
+        \midrule
+        (Intercept) & 251.405 \\
+        x\_1 & $-$8.467 \\
+        \bottomrule
+        \end{tabular}
+        """
+        visible = self._has_visible_labels
+        align = ("l" if visible else "") + "".join("lr"[c.numeric] for c in self.columns)
+        headers = [latex_escape(column.header.strip()) for column in self.columns]
+        body = []
+        for row in range(self.n_rows):
+            cells = [
+                (latex_cell if column.numeric else latex_escape)(column.cells[row].strip())
+                for column in self.columns
+            ]
+            body.append(latex_row([*self._visible_label(row, latex_escape), *cells]))
+        return latex_tabular(
+            align,
+            [latex_row([""] * visible + headers)],
+            body,
+            self.footnotes,
+            self.caption if caption is None else caption,
+            label,
+        )
+
+    def to_markdown(self) -> str:
+        r"""Render a Markdown pipe table, the caption above and footnotes below it.
+
+        Returns
+        -------
+        str
+            Markdown in which every text is escaped.
+
+        Examples
+        --------
+        >>> estimates = Column("Estimate", ("251.405", " 10.467"))
+        >>> print(Table((estimates,), labels=("(Intercept)", "x|y")).to_markdown())
+        |  | Estimate |
+        | :-- | --: |
+        | (Intercept) | 251.405 |
+        | x\|y | 10.467 |
+        """
+        visible = self._has_visible_labels
+        rows = [
+            [*self._visible_label(row, str), *(column.cells[row] for column in self.columns)]
+            for row in range(self.n_rows)
+        ]
+        return markdown_table(
+            [""] * visible + [column.header for column in self.columns],
+            ("l" if visible else "") + "".join("lr"[c.numeric] for c in self.columns),
+            rows,
+            self.caption,
+            self.footnotes,
+        )
+
+    def _visible_label(self, row: int, escaped: Callable[[str], str]) -> list[str]:
+        if self.labels is None or not self._has_visible_labels:
+            return []
+        return [escaped(self.labels[row].strip())]
 
     @property
     def _has_visible_labels(self) -> bool:

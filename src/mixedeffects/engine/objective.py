@@ -90,6 +90,11 @@ class Evaluation:
     computed: Factorisation | None = None
     quadratic: Matrix | None = None
 
+    def __getstate__(self) -> dict[str, object]:
+        # A factorisation is large, and follows from A and T.
+        kept = {name: value for name, value in self.__dict__.items() if name != "factorisation"}
+        return kept | {"computed": None}
+
     @cached_property
     def factorisation(self) -> Factorisation:
         """M(theta), factored."""

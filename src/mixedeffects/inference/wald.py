@@ -86,7 +86,7 @@ def anova_table(
         raise ModelError(f"type {kind!r} is not known; there are 1, 2, 3 (or 'I', 'II', 'III').")
     variance = fixed_effects_variance(model, vcov, ddf, cluster)
     rows = {}
-    for label, L in term_contrasts(model.frame, names[kind]).items():
+    for label, L in _hypotheses(model, names[kind]).items():
         row = (np.nan,) * 6
         if len(L):
             F, q, df, scaling = _f_statistic(model, L, variance)
@@ -96,3 +96,10 @@ def anova_table(
         rows[label] = row
     columns = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def _hypotheses(model: LinearMixedModel, kind: int) -> dict[str, Matrix]:
+    """Contrasts of each term; a fit without its data has them from before."""
+    if model._remembered is not None:
+        return model._remembered.term_contrasts[kind]
+    return term_contrasts(model.frame, kind)

@@ -1,0 +1,201 @@
+"""A fit as plain data, for JSON: one schema for `LinearMixedModel.to_dict` and the command line.
+
+Version 1 of the schema has these keys. Numbers are in full precision; one that is not finite is
+null. Keys may be added within a version; none is renamed, removed or given another meaning.
+
+============================ =====================================================================
+schema, schema_version       ``"mixedeffects.fit"`` and 1
+mixedeffects                 version that wrote it
+formula, data, reml          text of the formula; name of the data or null; true for REML
+nobs, ngroups                rows used; levels of each grouping factor
+criterion, loglik, aic, bic  REML criterion or -2 log-likelihood, as lme4 defines them
+n_parameters, df_residual    fixed effects, entries of theta and sigma; rows less these
+sigma, theta, theta_names    residual standard deviation; relative covariance parameters
+singular, converged          true or false
+evaluations                  of the objective with its gradient
+optimum                      ``evaluations``, ``iterations``, ``gradient_norm``, ``message`` and
+                             ``certificate``: its numbers and whether it ``holds``
+tests                        how ``vcov`` and the degrees of freedom were computed, in words
+coefficients                 by name: ``Estimate``, ``Std. Error``, ``df``, ``t value``,
+                             ``Pr(>|t|)`` and the bounds of the interval
+vcov                         covariance matrix of the fixed effects, rows in their order
+varcorr                      by term: covariance matrix of its effects
+random_effects               one object a term: ``term``, ``group``, ``levels`` (their number),
+                             ``columns``, ``sd``, ``correlation``
+dropped                      ``rows`` (number), ``missing_by_column``, ``columns``,
+                             ``unused_levels``
+rows_dropped,                the number of rows and the names of columns once more
+columns_dropped
+ranef                        if asked for, by grouping factor: ``levels``, ``columns`` and
+                             ``values``, a row for each level
+robust                       if asked for on the command line: ``kind``, ``cluster``,
+                             ``n_clusters``, ``repaired``, ``coefficients``, ``vcov``
+============================ =====================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from mixedeffects.covariance.export import check_place, write_whole
+from mixedeffects.errors import ModelError
+from mixedeffects.inference.coefficients import tests_with
+from mixedeffects.inference.variance import fixed_effects_variance
+
+if TYPE_CHECKING:
+    from mixedeffects.inference.cluster_robust import RobustCovariance
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["SCHEMA", "SCHEMA_VERSION", "fit_document", "json_text", "robust_document", "write_json"]
+
+SCHEMA = "mixedeffects.fit"
+SCHEMA_VERSION = 1
+
+
+def fit_document(
+    model: LinearMixedModel,
+    ddf: str = "satterthwaite",
+    vcov: str = "model",
+    cluster: Any = None,
+    ranef: bool = False,
+) -> dict[str, Any]:
+    """The document of a fit; see `LinearMixedModel.to_dict`."""
+    import mixedeffects
+
+    if not isinstance(ranef, (bool, np.bool_)):
+        raise ModelError(f"ranef must be True or False, not {ranef!r:.60}.")
+    variance = fixed_effects_variance(model, vcov, ddf, cluster)
+    optimum, dropped = model.optimum, model.dropped
+    document = {
+        "schema": SCHEMA,
+        "schema_version": SCHEMA_VERSION,
+        "mixedeffects": mixedeffects.__version__,
+        "formula": model.formula,
+        "data": model.data_name,
+        "reml": bool(model.reml),
+        "nobs": model.nobs,
+        "ngroups": model.ngroups,
+        "criterion": model.criterion,
+        "loglik": model.loglik,
+        "aic": model.aic,
+        "bic": model.bic,
+        "n_parameters": model.n_parameters,
+        "df_residual": model.df_resid,
+        "sigma": model.sigma,
+        "theta": model.theta,
+        "theta_names": list(model.getme("theta").index),
+        "singular": bool(model.is_singular),
+        "converged": bool(model.converged),
+        "evaluations": optimum.evaluations,
+        "optimum": {
+            "evaluations": optimum.evaluations,
+            "iterations": optimum.iterations,
+            "gradient_norm": optimum.gradient_norm,
+            "message": optimum.message,
+            "certificate": {
+                "relative_gradient": optimum.certificate.relative_gradient,
+                "predicted_decrease": optimum.certificate.predicted_decrease,
+                "null_score": optimum.certificate.null_score,
+                "smallest_curvature": optimum.certificate.smallest_curvature,
+                "holds": optimum.certificate.holds,
+            },
+        },
+        "tests": variance.method,
+        "coefficients": _rows(tests_with(model, variance, 0.95)),
+        "vcov": variance.vcov,
+        "varcorr": {label: model.varcorr[label].to_numpy() for label in model.varcorr},
+        "random_effects": [
+            {
+                "term": term.label,
+                "group": term.group,
+                "levels": term.n_levels,
+                "columns": list(term.columns),
+                "sd": model.varcorr.sd(term.label).to_numpy(),
+                "correlation": model.varcorr.corr(term.label).to_numpy(),
+            }
+            for term in model.frame.terms
+        ],
+        "dropped": {
+            "rows": len(dropped.rows),
+            "missing_by_column": dropped.missing_by_column,
+            "columns": list(dropped.columns),
+            "unused_levels": dropped.unused_levels,
+        },
+        "rows_dropped": len(dropped.rows),
+        "columns_dropped": list(dropped.columns),
+    }
+    if ranef:
+        document["ranef"] = {
+            group: {
+                "levels": list(modes.index.astype(str)),
+                "columns": list(modes.columns),
+                "values": modes.to_numpy(),
+            }
+            for group, modes in model.ranef().items()
+        }
+    return _plain_mapping(document)
+
+
+def robust_document(robust: RobustCovariance) -> dict[str, Any]:
+    """The part of the document about a cluster-robust covariance."""
+    return _plain_mapping(
+        {
+            "kind": robust.kind,
+            "cluster": list(robust.cluster),
+            "n_clusters": list(robust.n_clusters),
+            "repaired": bool(robust.repaired),
+            "coefficients": _rows(robust.table),
+            "vcov": robust.vcov.to_numpy(),
+        }
+    )
+
+
+def json_text(document: dict[str, Any]) -> str:
+    """JSON that every reader takes: no NaN or Infinity, which are no JSON."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def write_json(document: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write the document as a file, whole or not at all.
+
+    Raises
+    ------
+    DataError
+        If the path is a folder, or in none.
+    """
+    target = Path(path)
+    check_place(target)
+    text = json_text(document) + "\n"
+    write_whole(target, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _rows(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    return {
+        str(name): {str(column): value for column, value in row.items()}
+        for name, row in table.iterrows()
+    }
+
+
+def _plain_mapping(values: dict[str, Any]) -> dict[str, Any]:
+    return {str(key): _plain(value) for key, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Lists, dicts, text, integers and finite numbers only."""
+    if isinstance(value, dict):
+        return _plain_mapping(value)
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(each) for each in value]
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value
