@@ -20,6 +20,7 @@ _MAKERS = {"fail", "problem", "warn"}
 
 #: Calls whose message is made elsewhere, where it is found as text.
 _PASSED_ON = {
+    ("adapters/marginaleffects.py", "_NEEDED"),
     ("engine/crossproducts.py", "terms"),
     ("engine/factorisation.py", "str(error)"),
     ("engine/memory.py", "members"),
@@ -28,6 +29,8 @@ _PASSED_ON = {
     ("formula/reader.py", "message"),
     # Taken by Profile, which makes a warning or an error of it.
     ("inference/profile_curve.py", "minimum"),
+    # AttributeError, for Python's own use.
+    ("without_data.py", "name"),
 }
 
 _FIRST_WORDS = 5
