@@ -885,3 +885,14 @@ def test_profiles_are_refused_with_the_alternatives(repeated: pd.DataFrame) -> N
     m = me.lmer("y ~ x + cs(0 + f | g)", repeated)
     with pytest.raises(me.ModelError, match=r"Profiles are not available .* in g; confint\(method"):
         m.profile()
+
+
+def test_tables_and_documents_have_the_parameters_of_the_structure(repeated: pd.DataFrame) -> None:
+    m = me.lmer("y ~ x + ar1(0 + f | g)", repeated)
+    document = m.to_dict()
+    assert document["covariance_parameters"] == pytest.approx(m.covariance_parameters.to_dict())
+    assert document["random_effects"][0]["structure"] == "ar1"
+    text = str(me.etable([m]))
+    assert "g: SD " in text and "g: corr." in text and "corr. f0" not in text
+    heterogeneous = str(me.etable([me.lmer("y ~ x + cs(0 + f | g)", repeated)]))
+    assert "g: SD f0" in heterogeneous and "g: SD f1" in heterogeneous

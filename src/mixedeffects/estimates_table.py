@@ -561,6 +561,9 @@ def random_parameters(fit: LinearMixedModel, label: Callable[[str], str] = str) 
             for other in terms
         )
         group = term.label if twice else label(term.group)
+        if term.structure != "us":
+            out |= _structure_parameters(fit, term.label, group, label)
+            continue
         sd, corr = fit.varcorr.sd(term.label), fit.varcorr.corr(term.label).to_numpy()
         names = [label(column) for column in term.columns]
         own = {f"{group}: SD {name}": float(value) for name, value in zip(names, sd, strict=True)}
@@ -573,6 +576,21 @@ def random_parameters(fit: LinearMixedModel, label: Callable[[str], str] = str) 
             for i, first in enumerate(names[:j]):
                 own[f"{group}: corr. {first}, {second}"] = float(corr[i, j])
         out |= own
+    return out
+
+
+def _structure_parameters(
+    fit: LinearMixedModel, term: str, group: str, label: Callable[[str], str]
+) -> dict[str, float]:
+    """The parameters of a covariance structure, ``g: SD x`` or ``g: SD``, and ``g: corr.``."""
+    out = {}
+    for name, value in fit.covariance_parameters.items():
+        head, bar, own = str(name).partition("|")
+        if not bar or own != term:
+            continue
+        kind, _, column = head.partition("_")
+        text = "corr." if kind == "cor" else f"SD {label(column)}" if column else "SD"
+        out[f"{group}: {text}"] = float(value)
     return out
 
 

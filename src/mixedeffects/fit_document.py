@@ -21,7 +21,9 @@ coefficients                 by name: ``Estimate``, ``Std. Error``, ``df``, ``t 
 vcov                         covariance matrix of the fixed effects, rows in their order
 varcorr                      by term: covariance matrix of its effects
 random_effects               one object a term: ``term``, ``group``, ``levels`` (their number),
-                             ``columns``, ``sd``, ``correlation``
+                             ``columns``, ``structure`` (``us`` is any covariance), ``sd``,
+                             ``correlation``
+covariance_parameters        the parameters estimated, by the names of ``m.covariance_parameters``
 dropped                      ``rows`` (number), ``missing_by_column``, ``columns``,
                              ``unused_levels``
 rows_dropped,                the number of rows and the names of columns once more
@@ -116,11 +118,13 @@ def fit_document(
                 "group": term.group,
                 "levels": term.n_levels,
                 "columns": list(term.columns),
+                "structure": term.structure,
                 "sd": model.varcorr.sd(term.label).to_numpy(),
                 "correlation": model.varcorr.corr(term.label).to_numpy(),
             }
             for term in model.frame.terms
         ],
+        "covariance_parameters": model.covariance_parameters.to_dict(),
         "dropped": {
             "rows": len(dropped.rows),
             "missing_by_column": dropped.missing_by_column,
