@@ -367,14 +367,19 @@ def _without_unknown(
         return vcov, df
     names = [name for name, none in zip(model.frame.fixef_names, unknown, strict=True) if none]
     counts = ", ".join(f"{factor.n_levels:,} of {factor.name}" for factor in factors)
-    said = (
-        f"The clusters ({counts}) determine {', '.join(repr(name) for name in names)} one by one, "
-        "so they say nothing about the variance there"
-    )
-    cure = "Use clusters within which these do not vary freely, or the model's standard errors."
+    listed = ", ".join(repr(name) for name in names)
     if unknown.all():
-        raise ModelError(f"{said}. {cure}")
-    warnings.warn(f"{said}: it is NaN. {cure}", ClusterWarning, stacklevel=5)
+        raise ModelError(
+            f"The clusters ({counts}) determine every coefficient one by one, so they say nothing "
+            "about variances. Use clusters that the fixed effects do not single out."
+        )
+    warnings.warn(
+        f"The clusters ({counts}) determine {listed} one by one, so they say nothing about the "
+        "variance there: it is NaN. Use clusters that the fixed effects do not single out, or the "
+        "model's standard errors.",
+        ClusterWarning,
+        stacklevel=5,
+    )
     vcov, df = vcov.copy(), np.where(unknown, np.nan, df)
     vcov[unknown] = np.nan
     vcov[:, unknown] = np.nan
