@@ -162,7 +162,10 @@ def theirs(case: Case, limit: float) -> dict[str, Any]:
             return {"seconds": float(line.split()[1])}
     if done.returncode < 0:
         return {"failed": "killed for memory"}
-    return {"failed": (done.stderr.strip().splitlines() or ["no output"])[-1][:70]}
+    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    # R's last line is "Execution halted"; the reason comes before it.
+    reasons = [line for line in said if line != "Execution halted"]
+    return {"failed": (reasons or ["no output"])[-1][:70]}
 
 
 def main() -> None:

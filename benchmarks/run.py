@@ -264,7 +264,7 @@ def inference_rows(measured: dict[str, Any]) -> list[str]:
             r = f"{entry['r']}: {theirs['failed'].replace('|', ' ')}"
         elif theirs:
             ratio = theirs["seconds"] / ours["seconds"]
-            r = f"{entry['r']}: {theirs['seconds']:.3g} s, {ratio:.3g} times"
+            r = f"{entry['r']}: {theirs['seconds']:.3g} s, {ratio:,.0f} times"
         lines.append(
             f"| {entry['title']} | {ours['rows']:,} | {ours['seconds']:.3g} | "
             f"{ours['megabytes']:.0f} | {r} |"
