@@ -163,8 +163,8 @@ def theirs(case: Case, limit: float) -> dict[str, Any]:
     if done.returncode < 0:
         return {"failed": "killed for memory"}
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    # R's last line is "Execution halted"; the reason comes before it.
-    reasons = [line for line in said if line != "Execution halted"]
+    # The reason comes before R's last words.
+    reasons = [line for line in said if not line.startswith(("Execution halted", "Timing stopped"))]
     return {"failed": (reasons or ["no output"])[-1][:70]}
 
 
