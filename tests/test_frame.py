@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mixedeffects as me
 from mixedeffects.errors import DataError, FormulaError, ModelError
 from mixedeffects.formula import parse_formula
 from mixedeffects.frame import Dropped, build_model_frame, level_codes
@@ -807,3 +808,16 @@ def test_a_million_rows_and_a_hundred_thousand_levels_in_well_under_a_second():
     frame = build_model_frame("y ~ x + (x | g)", data)
     assert time.perf_counter() - start < 2.0
     assert frame.terms[0].n_levels == data["g"].nunique()
+
+
+def test_an_intercept_of_its_own_beside_one_with_a_slope_is_refused() -> None:
+    sleep = me.load_dataset("sleepstudy")
+    for formula in (
+        "Reaction ~ Days + (1 | Subject) + (1 + Days | Subject)",
+        "Reaction ~ Days + (Days | Subject) + (0 + I(2 * Days) | Subject)",
+    ):
+        with pytest.raises(me.ModelError, match="only the sum of their variances"):
+            me.lmer(formula, sleep)
+    # What lme4 makes of (f || g) is left alone.
+    machine = sleep.assign(f=np.where(sleep["Days"] % 2 == 0, "even", "odd"))
+    assert me.lmer("Reaction ~ Days + (f || Subject)", machine).ngroups == {"Subject": 18}

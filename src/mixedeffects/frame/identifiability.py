@@ -49,16 +49,23 @@ def check_random_columns(terms: Sequence[RandomTerm]) -> None:
                 "estimated. Drop one of them from the term."
             )
         for other in terms[:t]:
-            if (
-                term.n_columns == other.n_columns == 1
-                and _same_levels(other, term)
-                and _dependent_columns(np.hstack([other.z, term.z]))
-            ):
+            single, column = _column_within(other, term)
+            if single is not None:
                 raise ModelError(
                     f"The random-effects terms `{other.label}` and `{term.label}` have the same "
-                    f"levels and the same column `{term.columns[0]}`, so only the sum of their "
+                    f"levels and the same column `{column}`, so only the sum of their "
                     "variances can be estimated. Drop one of them."
                 )
+
+
+def _column_within(one: RandomTerm, other: RandomTerm) -> tuple[RandomTerm | None, str]:
+    """The term whose only column is one of the other's, and that column; None if neither is."""
+    single, larger = sorted((one, other), key=lambda term: term.n_columns)
+    if single.n_columns == 1 and larger.structure == "us" and _same_levels(one, other):
+        for column, values in zip(larger.columns, larger.z.T, strict=True):
+            if _dependent_columns(np.column_stack([values, single.z[:, 0]])):
+                return single, column
+    return None, ""
 
 
 def _same_levels(one: RandomTerm, other: RandomTerm) -> bool:
