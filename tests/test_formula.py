@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mixedeffects as me
 from mixedeffects.errors import FormulaError
 from mixedeffects.formula import Formula, parse_formula
 from mixedeffects.formula.reader import read
@@ -276,3 +277,13 @@ def test_not_text(thing):
 def test_a_formula_over_several_lines():
     formula = parse_formula("y ~ x +\n    (1 | g)\n")
     assert [bar.group for bar in formula.random] == ["g"]
+
+
+def test_factor_of_two_columns_says_what_to_write() -> None:
+    sleep = me.load_dataset("sleepstudy")
+    with pytest.raises(me.FormulaError, match=r"takes one column, .*: `factor\(Subject, Days\)`"):
+        me.lmer("Reaction ~ factor(Subject, Days) + (1 | Subject)", sleep)
+    five = me.lmer(
+        'Reaction ~ factor(Days, c("5", "0")) + (1 | Subject)', sleep.query("Days in [0, 5]")
+    )
+    assert list(five.fixef.index) == ["(Intercept)", 'factor(Days, c("5", "0"))0']

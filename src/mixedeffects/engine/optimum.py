@@ -28,6 +28,7 @@ from mixedeffects.engine.remainder import DenseRemainder
 from mixedeffects.engine.start import starting_factors
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.engine.trust_region import Iterate, minimise
+from mixedeffects.errors import ModelError
 
 if TYPE_CHECKING:
     from mixedeffects.engine.curvature import Curvature
@@ -68,7 +69,7 @@ class Control:
 
     def __post_init__(self) -> None:
         if not (self.tolerance > 0.0 and self.max_evaluations >= 1):
-            raise ValueError(
+            raise ModelError(
                 "Control needs a positive tolerance and at least one evaluation; got "
                 f"tolerance={self.tolerance}, max_evaluations={self.max_evaluations}."
             )

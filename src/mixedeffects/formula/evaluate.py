@@ -305,6 +305,11 @@ class _Evaluation:
             if a.name not in (None, "levels"):
                 raise FormulaError(f"`{function}()` understands `levels`, not `{a.name}`.")
             chosen = self.value(a.value)
+            if isinstance(chosen, (Factor, np.ndarray)):
+                raise FormulaError(
+                    f"`{function}()` takes one column, and its levels as `c(...)`: "
+                    f"`{deparse(node)}`. For every combination of two columns write `a:b`."
+                )
             labels = [_label(v) for v in (chosen if isinstance(chosen, list) else [chosen])]
             known = self.fitted_levels(node, factor)
             factor = _reordered(factor, labels, known, node, keep=False)
