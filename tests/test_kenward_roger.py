@@ -131,16 +131,18 @@ def _check_everything(kind: str, seed: int, weighted: bool, singular: bool) -> N
     excess = (expected.adjusted - expected.Phi) / scale
     ours = (kr.vcov - kr.model_vcov) / scale
     assert_allclose(ours, excess, atol=1e-7 * max(1.0, np.abs(excess).max()))
+    # Rounding of the information is magnified by how near it is to singular, in both.
+    rtol = max(1e-6, 2e-12 / expected.smallest)
     for i in range(3):
-        assert_allclose(kr.df(np.eye(3)[i]), 2.0 / expected.sums(np.eye(3)[[i]])[1], rtol=1e-6)
+        assert_allclose(kr.df(np.eye(3)[i]), 2.0 / expected.sums(np.eye(3)[[i]])[1], rtol=rtol)
     L = np.array([[0.0, 1.0, 0.0], [0.0, 1.0, -2.0]])
     theta = L.T @ np.linalg.solve(L @ kr.model_vcov @ L.T, L)
     u = theta @ kr.jacobian
     W = kr.parameter_covariance
     A1, A2 = expected.sums(L)
     traces = np.trace(u, axis1=1, axis2=2)
-    assert traces @ W @ traces == pytest.approx(A1, rel=1e-6)
-    assert np.sum(W * np.einsum("mpq,kqp->mk", u, u)) == pytest.approx(A2, rel=1e-6)
+    assert traces @ W @ traces == pytest.approx(A1, rel=rtol)
+    assert np.sum(W * np.einsum("mpq,kqp->mk", u, u)) == pytest.approx(A2, rel=rtol)
 
 
 @pytest.mark.parametrize("costs", [None, (0.0, 0.0, 0.0, 1.0), (1.0, 0.0, 0.0, 0.02)])
