@@ -14,6 +14,7 @@ from mixedeffects.formula import Formula, parse_formula
 from mixedeffects.formula.reader import read
 from mixedeffects.formula.syntax import deparse
 from mixedeffects.formula.terms import expand_terms
+from mixedeffects.formula.update import update_formula
 
 
 def terms(text: str) -> tuple[str, ...]:
@@ -287,3 +288,29 @@ def test_factor_of_two_columns_says_what_to_write() -> None:
         'Reaction ~ factor(Days, c("5", "0")) + (1 | Subject)', sleep.query("Days in [0, 5]")
     )
     assert list(five.fixef.index) == ["(Intercept)", 'factor(Days, c("5", "0"))0']
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("y ~ x + z + (1 | g)", ". ~ . - x", "y ~ z + (1 | g)"),
+        ("y ~ x + (1 | g)", ". ~ . - x", "y ~ (1 | g)"),
+        ("y ~ x + (x | g) + (1 | h)", ". ~ . - (1 | h)", "y ~ x + (x | g)"),
+        ("y ~ x + z + (x|g)", ". ~ . - x - z + w", "y ~ (x | g) + w"),
+        # Taken out of the product too, so the subtraction has to stay.
+        ("y ~ a + a*b + (1|g)", ". ~ . - a", "y ~ a + a*b + (1|g) - a"),
+        ("y ~ a*b + (1|g)", ". ~ . - a:b", "y ~ a*b + (1|g) - a:b"),
+        ("y ~ x + (x|g)", ". ~ . - 1", "y ~ x + (x|g) - 1"),
+        ("y ~ x - x + (1|g)", ". ~ . + x", "y ~ x - x + (1|g) + x"),
+        ("y ~ . + (1|g)", ". ~ . - w", "y ~ . + (1|g) - w"),
+    ],
+)
+def test_terms_added_and_taken_away_cancel_if_that_means_the_same(old, new, expected):
+    assert update_formula(old, new) == expected
+
+
+def test_an_updated_model_has_the_shorter_formula():
+    m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+    smaller = m.update(". ~ . - x1")
+    assert smaller.formula == "y ~ (1 | sch.cl/tch.cl)"
+    assert list(smaller.fixef.index) == ["(Intercept)"]
