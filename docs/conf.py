@@ -17,6 +17,8 @@ extensions = [
 exclude_patterns = ["_build", "images"]
 templates_path = ["_templates"]
 
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_theme = "furo"
 html_title = f"mixedeffects {release}"
 
