@@ -19,6 +19,7 @@ from mixedeffects.frame.checks import check_fixed, check_grouping, check_random_
 from mixedeffects.frame.identifiability import check_random_columns
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.frame.rank import independent_columns
+from mixedeffects.refitting import fit_again
 from mixedeffects.subset import terms_of_rows
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def refit_rows(
     ModelError
         If the model is not identified from these rows.
     """
-    from mixedeffects.model import _fit, _less_offset, _starting_factors
+    from mixedeffects.model import _less_offset, _starting_factors
 
     frame = _frame_of_rows(model.frame, rows)
     # A singular optimum is a stationary point for many responses: start afresh from there.
@@ -128,9 +129,7 @@ def refit_rows(
     start = None if singular else _starting_factors(A, model.theta.tolist())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        fit = _fit(
-            frame, A, model.reml, start, None, False, model._data, model._settings, model.data_name
-        )
+        fit = fit_again(model, frame, A, start)
     if not fit.converged:
         return fit, f"the fit without it {fit.optimum.message}"
     for warning in caught:

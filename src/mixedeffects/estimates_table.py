@@ -19,6 +19,7 @@ from mixedeffects.display.sectioned import Row, Section, SectionedTable
 from mixedeffects.display.tables import html_document
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.inference.coefficients import interval_names, tests_with
+from mixedeffects.inference.natural import structure_parameters
 from mixedeffects.inference.variance import fixed_effects_variance, is_robust
 from mixedeffects.model import LinearMixedModel
 
@@ -562,7 +563,9 @@ def random_parameters(fit: LinearMixedModel, label: Callable[[str], str] = str) 
         )
         group = term.label if twice else label(term.group)
         if term.structure != "us":
-            out |= _structure_parameters(fit, term.label, group, label)
+            for kind, column, value in structure_parameters(fit.covariance_parameters, term.label):
+                text = "corr." if kind == "cor" else f"SD {label(column)}" if column else "SD"
+                out[f"{group}: {text}"] = value
             continue
         sd, corr = fit.varcorr.sd(term.label), fit.varcorr.corr(term.label).to_numpy()
         names = [label(column) for column in term.columns]
@@ -576,21 +579,6 @@ def random_parameters(fit: LinearMixedModel, label: Callable[[str], str] = str) 
             for i, first in enumerate(names[:j]):
                 own[f"{group}: corr. {first}, {second}"] = float(corr[i, j])
         out |= own
-    return out
-
-
-def _structure_parameters(
-    fit: LinearMixedModel, term: str, group: str, label: Callable[[str], str]
-) -> dict[str, float]:
-    """The parameters of a covariance structure, ``g: SD x`` or ``g: SD``, and ``g: corr.``."""
-    out = {}
-    for name, value in fit.covariance_parameters.items():
-        head, bar, own = str(name).partition("|")
-        if not bar or own != term:
-            continue
-        kind, _, column = head.partition("_")
-        text = "corr." if kind == "cor" else f"SD {label(column)}" if column else "SD"
-        out[f"{group}: {text}"] = float(value)
     return out
 
 

@@ -2533,8 +2533,7 @@ class LinearMixedModel:
         A = replace_response(
             self._A, _less_offset(frame), frame.X, engine_terms(frame.terms), frame.weights
         )
-        # A singular optimum is a stationary point for any response: start afresh from there.
-        start = None if self.optimum.singular else self.optimum.T
+        start = self.optimum.restart
         return _fit(
             frame, A, self.reml, start, None, progress, self._data, self._settings, self.data_name
         )

@@ -12,49 +12,64 @@ from numpy.typing import NDArray
 from mixedeffects.assembly import assemble, engine_terms
 from mixedeffects.engine.subsample import subsample_start
 from mixedeffects.engine.threads import one_blas_thread
-from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 
 if TYPE_CHECKING:
+    from mixedeffects.engine import CrossProducts
     from mixedeffects.model import LinearMixedModel
 
-__all__ = ["by_maximum_likelihood", "least_squares_criterion", "with_random_terms"]
+__all__ = ["by_maximum_likelihood", "fit_again", "least_squares_criterion", "with_random_terms"]
 
 Matrix = NDArray[np.float64]
 
 
-def by_maximum_likelihood(model: LinearMixedModel) -> LinearMixedModel:
-    """The model itself if it was fitted by maximum likelihood, else its cross-products refitted."""
+def fit_again(
+    model: LinearMixedModel,
+    frame: ModelFrame,
+    A: CrossProducts,
+    start: Sequence[Matrix] | None,
+    reml: bool | None = None,
+) -> LinearMixedModel:
+    """The model of another frame and its cross-products, with this one's data and settings.
+
+    Parameters
+    ----------
+    model : LinearMixedModel
+        The fit.
+    frame : ModelFrame
+        Response, fixed effects and random terms to fit.
+    A : CrossProducts
+        Their blocks.
+    start : sequence of ndarray (k, k), or None
+        Factors to start from, in A's basis; None for a moment estimate.
+    reml : bool, optional
+        Criterion; by default this fit's.
+    """
     from mixedeffects.model import _fit
 
+    criterion = model.reml if reml is None else reml
+    return _fit(
+        frame, A, criterion, start, None, False, model._data, model._settings, model.data_name
+    )
+
+
+def by_maximum_likelihood(model: LinearMixedModel) -> LinearMixedModel:
+    """The model itself if it was fitted by maximum likelihood, else its cross-products refitted."""
     if not model.reml:
         return model
-    # A singular optimum can be a stationary point of the other criterion: start afresh from there.
-    start = None if model.optimum.singular else model.optimum.T
-    return _fit(
-        model.frame,
-        model._A,
-        False,
-        start,
-        None,
-        False,
-        model._data,
-        model._settings,
-        model.data_name,
-    )
+    return fit_again(model, model.frame, model._A, model.optimum.restart, reml=False)
 
 
 def with_random_terms(model: LinearMixedModel, terms: Sequence[RandomTerm]) -> LinearMixedModel:
     """The model fitted by the same criterion with other random terms, at least one."""
-    from mixedeffects.model import _fit
+    from mixedeffects.model import _less_offset
 
     frame = dataclasses.replace(model.frame, terms=tuple(terms))
-    y = frame.y if frame.offset is None else frame.y - frame.offset
+    y = _less_offset(frame)
     with one_blas_thread():
         A = assemble(y, frame.X, frame.terms, frame.weights)
         start = subsample_start(A, y, frame.X, engine_terms(frame.terms), frame.weights, model.reml)
-    return _fit(
-        frame, A, model.reml, start, None, False, model._data, model._settings, model.data_name
-    )
+    return fit_again(model, frame, A, start)
 
 
 def least_squares_criterion(model: LinearMixedModel) -> float:

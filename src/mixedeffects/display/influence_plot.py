@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.display.plots import _require_matplotlib
+from mixedeffects.display.panels import one_axes
 
 if TYPE_CHECKING:
     from mixedeffects.influence import Influence
@@ -50,12 +50,7 @@ def draw_influence(
     ImportError
         If matplotlib is not installed.
     """
-    _require_matplotlib()
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        height = 1.4 + 0.24 * max(len(values), 4)
-        _, ax = plt.subplots(figsize=(5.6, height), layout="constrained")
+    ax = one_axes(ax, (5.6, 1.4 + 0.24 * max(len(values), 4)))
     at = np.arange(len(values))
     numbers = values.to_numpy()
     ax.axvline(centre, color=FAINT, linewidth=0.8, zorder=1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.display.plots import _require_matplotlib
+from mixedeffects.display.panels import one_axes
 from mixedeffects.frame.columns import labels_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def draw_means(means: MarginalMeans, ax: Any) -> Any:
     -------
     matplotlib.axes.Axes
     """
-    ax = _axes(ax, 5.6, 3.8)
+    ax = one_axes(ax, (5.6, 3.8))
     table, levels = means.to_frame(), means.levels
     low, high = table.columns[-2:]
     names = [str(name) for name in levels]
@@ -93,7 +93,7 @@ def draw_comparisons(comparisons: MeanComparisons, ax: Any) -> Any:
     matplotlib.axes.Axes
     """
     table = comparisons.to_frame()
-    ax = _axes(ax, 5.6, max(2.0, 0.9 + 0.28 * len(table)))
+    ax = one_axes(ax, (5.6, max(2.0, 0.9 + 0.28 * len(table))))
     low, high = table.columns[-2:]
     y = np.arange(len(table))
     clear = (table[low] > 0.0) | (table[high] < 0.0)
@@ -113,12 +113,3 @@ def draw_comparisons(comparisons: MeanComparisons, ax: Any) -> Any:
 def _series(levels: pd.DataFrame) -> list[str]:
     columns = [labels_of(levels[name].tolist()) for name in levels]
     return [", ".join(row) for row in zip(*columns, strict=True)] or [""] * len(levels)
-
-
-def _axes(ax: Any, width: float, height: float) -> Any:
-    _require_matplotlib()
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=(width, height), layout="constrained")[1]

@@ -1,4 +1,4 @@
-"""Several small pictures on one figure."""
+"""Where to draw: axes given, or those of a new figure with one or several small pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from mixedeffects.display.plots import _require_matplotlib
 from mixedeffects.errors import ModelError
 
-__all__ = ["axes_for", "chosen_parameters"]
+__all__ = ["axes_for", "chosen_parameters", "one_axes"]
 
 
 def chosen_parameters(parameters: Any, known: Sequence[str]) -> list[str]:
@@ -30,6 +30,22 @@ def chosen_parameters(parameters: Any, known: Sequence[str]) -> list[str]:
     if not names:
         raise ModelError("parameters is empty, so there is nothing to draw.")
     return names
+
+
+def one_axes(ax: Any, size: tuple[float, float] = (5.6, 4.0)) -> Any:
+    """The axes given, or those of a new figure.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    _require_matplotlib()
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=size, layout="constrained")[1]
 
 
 def axes_for(count: int, ax: Any, size: tuple[float, float] = (3.0, 2.3)) -> tuple[list[Any], bool]:

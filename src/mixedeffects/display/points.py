@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.display.plots import _require_matplotlib
 from mixedeffects.display.smooth import local_linear
 from mixedeffects.display.variogram_plot import EMPIRICAL, FAINT, IMPLIED
 
@@ -20,7 +19,6 @@ __all__ = [
     "draw_smooth",
     "finish",
     "name_points",
-    "one_axes",
     "say_nothing_to_draw",
     "short",
 ]
@@ -29,22 +27,6 @@ Matrix = NDArray[np.float64]
 
 #: Above so many points they are counted in hexagons instead of being drawn one by one.
 MANY_POINTS = 20_000
-
-
-def one_axes(ax: Any, size: tuple[float, float] = (5.6, 4.0)) -> Any:
-    """The axes given, or those of a new figure.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed.
-    """
-    _require_matplotlib()
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=size, layout="constrained")[1]
 
 
 def draw_cloud(ax: Any, x: Matrix, y: Matrix, what: str = "rows") -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.covariance.groups import ConnectedBlocks, find_factor
 from mixedeffects.display.normal_bands import normal_band, plotting_positions, shown_ranks
+from mixedeffects.display.panels import one_axes
 from mixedeffects.display.points import (
     EMPIRICAL,
     FAINT,
@@ -19,7 +20,6 @@ from mixedeffects.display.points import (
     draw_smooth,
     finish,
     name_points,
-    one_axes,
     short,
 )
 from mixedeffects.errors import DataError, ModelError

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixedeffects.errors import ModelError
+from mixedeffects.inference.natural import structure_parameters
 from mixedeffects.residuals import fixed_part
 
 if TYPE_CHECKING:
@@ -68,7 +69,10 @@ def _random_parameters(model: LinearMixedModel) -> pd.DataFrame:
     rows: list[tuple[str, str, float]] = []
     for group, own in model.varcorr.to_frame().groupby("grp", sort=False):
         if group in structured:
-            rows += _structure_parameters(model.covariance_parameters, str(group))
+            for kind, column, value in structure_parameters(
+                model.covariance_parameters, str(group)
+            ):
+                rows.append((str(group), f"{kind}__{column}" if column else kind, value))
             continue
         for first, second, value in own[["var1", "var2", "sdcor"]].to_numpy().tolist():
             if isinstance(second, str):
@@ -89,16 +93,6 @@ def _random_parameters(model: LinearMixedModel) -> pd.DataFrame:
             "p_value": np.nan,
         }
     )
-
-
-def _structure_parameters(parameters: pd.Series, label: str) -> list[tuple[str, str, float]]:
-    """The parameters of one structured term: ``sd__x`` or ``sd``, and ``cor``."""
-    rows = []
-    for name, value in parameters.items():
-        head, bar, group = str(name).partition("|")
-        if bar and group == label:
-            rows.append((label, head.replace("sd_", "sd__", 1), float(value)))
-    return rows
 
 
 def _random_values(model: LinearMixedModel) -> pd.DataFrame:

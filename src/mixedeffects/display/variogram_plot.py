@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mixedeffects.display.plots import _require_matplotlib
+from mixedeffects.display.panels import one_axes
 
 if TYPE_CHECKING:
     from mixedeffects.variogram import Variogram
@@ -39,11 +39,7 @@ def draw_variogram(variogram: Variogram, ax: Any, units: str | None) -> Any:
     ImportError
         If matplotlib is not installed.
     """
-    _require_matplotlib()
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        _, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
+    ax = one_axes(ax, (5.6, 3.8))
     table = variogram.table
     share = table["n_pairs"] / table["n_pairs"].max()
     ax.scatter(

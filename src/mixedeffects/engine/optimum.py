@@ -189,6 +189,14 @@ class Optimum:
     eta: Matrix | None = None
 
     @property
+    def restart(self) -> tuple[Matrix, ...] | None:
+        """Factors from which to fit another response or criterion, None to start afresh.
+
+        A singular optimum is a stationary point for any response: a search would not leave it.
+        """
+        return None if self.singular else self.T
+
+    @property
     def n_parameters(self) -> int:
         """Number of covariance parameters, sigma not counted."""
         if self.parameterisation is not None:

@@ -29,6 +29,7 @@ from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.inference.natural import covariance_parameters, natural_parameters
 from mixedeffects.progress import RepeatedWork
+from mixedeffects.refitting import fit_again
 from mixedeffects.simulation import ResponseSampler, checked_count, entropy_of
 
 if TYPE_CHECKING:
@@ -226,7 +227,8 @@ class Bootstrap:
             if self._statistic is None:
                 fit = _fit_structured if self._structured else _fit_one
                 return fit(A, self._model)
-            again = _refitted_model(A, self._model, y)
+            frame = dataclasses.replace(self._model.frame, y=y)
+            again = fit_again(self._model, frame, A, self._model.optimum.restart)
         except (ArithmeticError, ModelError, np.linalg.LinAlgError):
             # No residual variance left, for instance.
             return None
@@ -424,9 +426,7 @@ class Bootstrap:
 
 def _fit_one(A: CrossProducts, model: LinearMixedModel) -> tuple[Matrix, Matrix]:
     """Factors, sigma and fixed effects, and facts, of the fit to one response."""
-    # A singular optimum is a stationary point for any response: start afresh from there.
-    start = None if model.optimum.singular else model.optimum.T
-    T, converged = optimal_factors(A, model.reml, start)
+    T, converged = optimal_factors(A, model.reml, model.optimum.restart)
     factorisation = Factorisation(A, T)
     df = A.n - A.p if model.reml else A.n
     basis = A.basis
@@ -443,9 +443,8 @@ def _fit_one(A: CrossProducts, model: LinearMixedModel) -> tuple[Matrix, Matrix]
 def _fit_structured(A: CrossProducts, model: LinearMixedModel) -> tuple[Matrix, Matrix]:
     """Parameters as they are reported, and facts, of the fit to one response."""
     terms, basis = model.frame.terms, A.basis
-    start = None if model.optimum.singular else model.optimum.T
     structures = covariance_structures(terms)
-    optimum = find_optimum(A, model.reml, start=start, structures=structures)
+    optimum = find_optimum(A, model.reml, start=model.optimum.restart, structures=structures)
     evaluation = optimum.evaluation
     sigma = basis.sigma(math.sqrt(evaluation.sigma2))
     T = [basis.relative_factor(t, factor) for t, factor in enumerate(optimum.T)]
@@ -464,17 +463,6 @@ def _parameters(values: Matrix, sizes: Sequence[int]) -> Matrix:
     ]
     own = int(ends[-1])
     return np.hstack([natural_parameters(factors, values[:, own]), values[:, own + 1 :]])
-
-
-def _refitted_model(A: CrossProducts, model: LinearMixedModel, y: Matrix) -> LinearMixedModel:
-    """The whole fitted model for one response."""
-    from mixedeffects.model import _fit
-
-    frame = dataclasses.replace(model.frame, y=y)
-    start = None if model.is_singular else model.optimum.T
-    return _fit(
-        frame, A, model.reml, start, None, False, model._data, model._settings, model.data_name
-    )
 
 
 def _named_numbers(value: Any) -> tuple[list[str], Matrix]:

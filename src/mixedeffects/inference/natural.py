@@ -17,6 +17,7 @@ __all__ = [
     "covariance_parameters",
     "natural_parameters",
     "parameter_names",
+    "structure_parameters",
 ]
 
 Matrix = NDArray[np.float64]
@@ -111,3 +112,27 @@ def covariance_parameters(
             names.append(f"cor|{term.label}")
         values += natural.tolist()
     return pd.Series([*values, sigma], index=[*names, "sigma"], name="Estimate")
+
+
+def structure_parameters(parameters: pd.Series, label: str) -> list[tuple[str, str, float]]:
+    """What one structured term has among `covariance_parameters`.
+
+    Parameters
+    ----------
+    parameters : Series
+        As `covariance_parameters` names them.
+    label : str
+        Label of the term.
+
+    Returns
+    -------
+    list of (kind, column, value)
+        The kind is ``"sd"`` or ``"cor"``; the column is empty for what is common to all columns.
+    """
+    found = []
+    for name, value in parameters.items():
+        head = str(name).removesuffix(f"|{label}")
+        if head != name:
+            kind, _, column = head.partition("_")
+            found.append((kind, column, float(value)))
+    return found

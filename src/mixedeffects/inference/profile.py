@@ -68,7 +68,7 @@ def profile(model: LinearMixedModel, parameters: Any, level: float, progress: An
     with one_blas_thread(A.remainder.core_size):
         optimum = model.optimum
         if model.reml:
-            optimum = find_optimum(A, False, start=None if optimum.singular else optimum.T)
+            optimum = find_optimum(A, False, start=optimum.restart)
         for _ in range(_MAX_RESTARTS):
             result = Profile(model, optimum, names, chosen, float(level))
             try:
