@@ -1,7 +1,7 @@
 # Two commands are all a newcomer needs; each is sufficient alone.
 #   make demo    create a virtual environment, install, run the post
 #   make test    the same, then the whole test suite
-.PHONY: demo test check format docs clean help
+.PHONY: demo test test-matrix check format docs clean help
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,6 +12,7 @@ help:
 	@echo "make demo    install into $(VENV) and run the post, section by section"
 	@echo "make test    install into $(VENV) and run the whole test suite"
 	@echo "make docs    install into $(VENV) and build the documentation in docs/_build/html"
+	@echo "make test-matrix  the tests on every declared Python, with lowest and newest dependencies"
 	@echo "make check   what CI checks beside the tests: lint, format, types"
 
 $(VENV)/pyvenv.cfg:
@@ -35,6 +36,9 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
+test-matrix: $(VENV)/.test
+	$(BIN)/python tools/test_matrix.py
+
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,4 +52,4 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist docs/_build docs/generated
+	rm -rf $(VENV) .matrix build dist docs/_build docs/generated

@@ -6,12 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import scipy.io
-import scipy.sparse
 
 import mixedeffects as me
+from matrix_files import as_array, read
 from mixedeffects.cli import main
 from references import fitted_model
 
@@ -60,12 +58,7 @@ def test_fit_a_file(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[s
 def test_save_v(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"V{suffix}"
     assert main(["fit", "sleepstudy", SLEEP, "--save-v", str(path)]) == 0
-    if suffix == ".npz":
-        V = scipy.sparse.load_npz(path).toarray()
-    elif suffix == ".mtx":
-        V = scipy.io.mmread(path).toarray()
-    else:
-        V = pd.read_csv(path, index_col=0).to_numpy()
+    V = as_array(read(path))
     np.testing.assert_allclose(V, fitted_model("sleepstudy").V.dense(), rtol=1e-8)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 

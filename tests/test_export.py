@@ -8,26 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.io
-import scipy.sparse
 from numpy.testing import assert_array_equal
 
 import mixedeffects as me
+from matrix_files import as_array, read
 from mixedeffects.cli import main
 from mixedeffects.covariance.export import save_matrix
 from references import fitted_model
-
-
-def read(path: Path) -> Any:
-    if path.suffix == ".npz":
-        return scipy.sparse.load_npz(path)
-    if path.suffix == ".mtx":
-        return scipy.io.mmread(path)
-    return pd.read_csv(path, index_col=0)
-
-
-def as_array(read_back: Any) -> np.ndarray:
-    return read_back.toarray() if scipy.sparse.issparse(read_back) else read_back.to_numpy()
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".mtx", ".csv"])
