@@ -370,6 +370,10 @@ def test_a_remainder_larger_than_the_memory_is_refused() -> None:
         ("Reaction ~ Days + (Days + twice | Subject)", "`Days`, `twice`.*linear combinations"),
         ("Reaction ~ Days + (1 | Subject) + (1 | Subject)", "`Subject` and `Subject.1`.*the same"),
         ("Reaction ~ Days + (1 | Subject) + (1 | copy)", "same levels and the same column"),
+        ("Reaction ~ 1 + (Days | Subject) + (Days | Subject)", r"columns `\(Intercept\)`, `Days`"),
+        ("Reaction ~ Days + (Days | Subject) + (twice | copy)", "sum of their covariance matrices"),
+        ("Reaction ~ 1 + (Days | Subject) + cs(Days | Subject)", "Drop one of them"),
+        ("Reaction ~ 1 + diag(Days | Subject) + diag(Days | Subject)", "Drop one of them"),
         ("between ~ 1 + (1 | Subject)", "constant within the levels of Subject"),
     ],
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.engine.basis import lower_factor
+
 __all__ = ["covariance_root", "standardised"]
 
 Matrix = NDArray[np.float64]
@@ -19,10 +21,12 @@ def covariance_root(G: Matrix) -> Matrix:
     correlation, sd = standardised(G)
     values, vectors = np.linalg.eigh(correlation)
     kept = values > len(G) * np.finfo(float).eps
+    root = vectors[:, kept] * np.sqrt(values[kept])
     if kept.all():
-        # Unlike eigenvectors, this does not jump with rounding, and neither do draws made with it.
-        return np.asarray(sd[:, None] * np.linalg.cholesky(correlation))
-    return np.asarray(sd[:, None] * vectors[:, kept] * np.sqrt(values[kept]))
+        # The Cholesky factor, by a way that has no pivot to fail at where G is nearly singular.
+        # Unlike eigenvectors, it does not jump with rounding, and neither do draws made with it.
+        root = lower_factor(root)
+    return np.asarray(sd[:, None] * root)
 
 
 def standardised(G: Matrix) -> tuple[Matrix, Matrix]:

@@ -49,23 +49,38 @@ def check_random_columns(terms: Sequence[RandomTerm]) -> None:
                 "estimated. Drop one of them from the term."
             )
         for other in terms[:t]:
-            single, column = _column_within(other, term)
-            if single is not None:
+            columns = _columns_within(other, term)
+            if columns:
+                several = len(columns) > 1
+                listed = ", ".join(f"`{column}`" for column in columns)
                 raise ModelError(
                     f"The random-effects terms `{other.label}` and `{term.label}` have the same "
-                    f"levels and the same column `{column}`, so only the sum of their "
-                    "variances can be estimated. Drop one of them."
+                    f"levels and the same column{'s' if several else ''} {listed}, so only the "
+                    f"sum of their {'covariance matrices' if several else 'variances'} can be "
+                    "estimated. Drop one of them."
                 )
 
 
-def _column_within(one: RandomTerm, other: RandomTerm) -> tuple[RandomTerm | None, str]:
-    """The term whose only column is one of the other's, and that column; None if neither is."""
-    single, larger = sorted((one, other), key=lambda term: term.n_columns)
-    if single.n_columns == 1 and larger.structure == "us" and _same_levels(one, other):
-        for column, values in zip(larger.columns, larger.z.T, strict=True):
-            if _dependent_columns(np.column_stack([values, single.z[:, 0]])):
-                return single, column
-    return None, ""
+def _columns_within(one: RandomTerm, other: RandomTerm) -> list[str]:
+    """The columns of the smaller term if the larger has all of them, freely; else none."""
+    smaller, larger = sorted((one, other), key=lambda term: (term.n_columns, term.structure))
+    free = larger.structure == "us" or (
+        larger.structure == "diag"
+        and not larger.homogeneous
+        and (smaller.structure == "diag" or smaller.n_columns == 1)
+    )
+    if not free or not _same_levels(one, other):
+        return []
+    found = [_same_column(larger, values) for values in smaller.z.T]
+    return [] if None in found else [name for name in found if name is not None]
+
+
+def _same_column(term: RandomTerm, values: NDArray[np.float64]) -> str | None:
+    """Name of the term's column that is a multiple of these values."""
+    for name, own in zip(term.columns, term.z.T, strict=True):
+        if _dependent_columns(np.column_stack([own, values])):
+            return name
+    return None
 
 
 def _same_levels(one: RandomTerm, other: RandomTerm) -> bool:

@@ -30,8 +30,13 @@ __all__ = ["KenwardRoger", "kenward_roger"]
 
 Matrix = NDArray[np.float64]
 
-#: Eigenvalues of the information, scaled to unit diagonal, below which a direction is unidentified.
+#: Information along a direction of V, relative to what it would be without fixed effects, below
+#: which there is none.
 _UNIDENTIFIED = 1e-10
+#: Share of its largest direction in a term's information below which a direction is not in V.
+_ABSENT = 1e-12
+#: Relative change of a variance along a direction without information that is more than rounding.
+_DEPENDS = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +53,8 @@ class KenwardRoger:
         Derivatives of Phi along m directions of V, ``-Phi P_r Phi`` in Kenward and Roger's symbols.
     parameter_covariance : ndarray, shape (m, m)
         Inverse of the expected information of the restricted likelihood along the same directions.
+    undetermined : ndarray, shape (r, m)
+        Combinations of the directions that the restricted likelihood does not depend on at all.
 
     References
     ----------
@@ -63,6 +70,32 @@ class KenwardRoger:
     model_vcov: Matrix
     jacobian: Matrix
     parameter_covariance: Matrix
+    undetermined: Matrix
+
+    def depends(self, contrasts: Matrix) -> NDArray[np.bool_]:
+        """Whether the variance of each contrast depends on what the data do not determine.
+
+        Parameters
+        ----------
+        contrasts : ndarray, shape (r, p)
+            One contrast a row.
+
+        Returns
+        -------
+        ndarray of bool, shape (r,)
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+        >>> m.kenward_roger.depends([[1, 0], [0, 1]])
+        array([False, False])
+        """
+        L = np.atleast_2d(np.asarray(contrasts, dtype=np.float64))
+        along = np.einsum("km,mpq->kpq", self.undetermined, self.jacobian)
+        change = np.abs(np.einsum("rp,kpq,rq->rk", L, along, L))
+        variance = np.einsum("rp,pq,rq->r", L, self.model_vcov, L)
+        return np.asarray((change > _DEPENDS * variance[:, None]).any(axis=1))
 
     def df(self, contrasts: Matrix) -> Matrix:
         """Denominator degrees of freedom of each contrast, one test each.
@@ -75,6 +108,7 @@ class KenwardRoger:
         Returns
         -------
         ndarray, shape (r,)
+            NaN where the variance depends on what the data do not determine.
 
         Examples
         --------
@@ -88,7 +122,8 @@ class KenwardRoger:
         gradient = np.einsum("rp,mpq,rq->rm", L, self.jacobian, L)
         spread = np.einsum("rm,mk,rk->r", gradient, self.parameter_covariance, gradient)
         with np.errstate(divide="ignore"):
-            return np.asarray(2.0 * variance**2 / spread)
+            df = 2.0 * variance**2 / spread
+        return np.where(self.depends(L), np.nan, df)
 
     def f_test(self, contrasts: Matrix) -> tuple[float, float]:
         """Denominator degrees of freedom of a joint F test and the factor to scale it with.
@@ -102,7 +137,8 @@ class KenwardRoger:
         -------
         df : float
         scaling : float
-            ``scaling * beta'L'(L vcov L')^-1 L beta / q`` is referred to F(q, df).
+            ``scaling * beta'L'(L vcov L')^-1 L beta / q`` is referred to F(q, df). Both are NaN
+            where it depends on what the data do not determine.
 
         Examples
         --------
@@ -114,6 +150,10 @@ class KenwardRoger:
         """
         L = np.atleast_2d(np.asarray(contrasts, dtype=np.float64))
         q = len(L)
+        # Combinations of contrasts as well: a change of their covariance alone is one.
+        pairs = L[:, None, :] + L[None, :, :]
+        if self.depends(np.vstack([L, pairs.reshape(q * q, -1)])).any():
+            return np.nan, np.nan
         theta = L.T @ np.linalg.solve(L @ self.model_vcov @ L.T, L)
         u = theta @ self.jacobian
         traces = np.einsum("mpp->m", u)
@@ -254,7 +294,8 @@ def kenward_roger(
     ]
     information[m, m] = A.n - p
     information[:m, :m] = 0.5 * (information[:m, :m] + information[:m, :m].T)
-    W = _twice_inverse(information)
+    size = np.append(np.sqrt(_natural_sizes(np.diag(traces), owners)), np.sqrt(A.n - A.p))
+    W, undetermined = _twice_inverse(information, size, _UNIDENTIFIED)
     # For the last direction Q_rs - P_r Phi P_s vanishes.
     spread = np.einsum("rs,rspq->pq", W[:m, :m], Q) - np.einsum(
         "rs,rpq,sqt->pt", W[:m, :m], SES, PhiSES
@@ -271,14 +312,31 @@ def kenward_roger(
         fixed_effects_covariance(factorisation, sigma),
         scale * (fixed @ jacobian @ fixed.T),
         W,
+        undetermined,
     )
 
 
-def _twice_inverse(information: Matrix) -> Matrix:
-    """``2 I^-1``, generalised where components cannot be told apart, in a scale without units."""
-    size = np.sqrt(np.diag(information))
-    size[size == 0.0] = 1.0
+def _natural_sizes(traces: Matrix, owners: Sequence[int]) -> Matrix:
+    """``tr(V^-1K_r V^-1K_r)``, what the information along K_r is without fixed effects."""
+    own = np.asarray(owners)
+    largest = np.array([traces[own == f].max() for f in own])
+    return np.maximum(traces, np.maximum(_ABSENT * largest, np.finfo(np.float64).tiny))
+
+
+def _twice_inverse(information: Matrix, size: Matrix, none: float) -> tuple[Matrix, Matrix]:
+    """``2 I^-1``, generalised where components cannot be told apart, and the null directions.
+
+    Parameters
+    ----------
+    information : ndarray, shape (m, m)
+        I.
+    size : ndarray, shape (m,)
+        What the roots of its diagonal would be if nothing were taken away.
+    none : float
+        Eigenvalues in these sizes that are not more than rounding.
+    """
     values, vectors = np.linalg.eigh(information / np.outer(size, size))
-    keep = values > _UNIDENTIFIED
-    kept = vectors[:, keep] / size[:, None]
-    return np.asarray(2.0 * (kept / values[keep]) @ kept.T)
+    keep = values > none
+    scaled = vectors / size[:, None]
+    kept = scaled[:, keep]
+    return np.asarray(2.0 * (kept / values[keep]) @ kept.T), scaled[:, ~keep].T

@@ -44,7 +44,8 @@ def doubtful_degrees_of_freedom(
     Returns
     -------
     ndarray of bool, shape (p,), or None
-        None where finding out would take long.
+        None where finding out would take long, or cannot be done: this is advice beside a summary,
+        and must not stop it.
     """
     if "kenward_roger" in model.__dict__:
         expected = model.kenward_roger
@@ -55,6 +56,6 @@ def doubtful_degrees_of_freedom(
             expected = kenward_roger(
                 factorisation, model.sigma, _LARGEST, model.optimum.variance_directions
             )
-        except ModelError:
+        except (ModelError, ArithmeticError, np.linalg.LinAlgError):
             return None
     return np.asarray(df > _FACTOR * expected.df(np.eye(len(df))))
