@@ -451,7 +451,7 @@ def test_too_few_clusters_for_a_test() -> None:
         (lambda m: m.robust(cluster=["nothing", "sch.cl"]), "There is no column `nothing`"),
         (lambda m: m.robust(cluster=[]), "names no factor"),
         (lambda m: m.robust(cluster=np.ones(150)), "All rows lie in one cluster of 'cluster'"),
-        (lambda m: m.robust(cluster=np.ones(149)), "must be 150 values"),
+        (lambda m: m.robust(cluster=np.ones(149)), "must have 150 values"),
         (lambda m: m.robust(cluster=3), "must be the name of a grouping factor"),
         (lambda m: m.robust(cluster="region"), "'region' has 2 missing values"),
         (lambda m: m.robust(cluster=pd.Series([1.0, 2.0])), "row labels of the clusters"),

@@ -17,6 +17,7 @@ import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import number_array
 from mixedeffects.assembly import assemble, covariance_structures, engine_terms
 from mixedeffects.covariance import (
     MarginalCovariance,
@@ -43,6 +44,7 @@ from mixedeffects.engine.subsample import subsample_start
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.frame import build_model_frame
+from mixedeffects.frame.ingest import values_of_rows
 from mixedeffects.frame.model_frame import Dropped, ModelFrame
 from mixedeffects.frame.structures import one_row_each
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
@@ -2540,28 +2542,12 @@ class LinearMixedModel:
 
     def _new_response(self, y: Any) -> Matrix:
         """A response for the rows used: by label for a Series, else by position."""
-        if isinstance(y, pd.Series) and not y.index.equals(self.frame.index):
-            missing = self.frame.index.difference(y.index)
-            if len(missing) or not y.index.is_unique:
-                raise ModelError(
-                    "The row labels of the new response are not those of the data: "
-                    f"{len(missing)} of the {self.nobs} rows used are not there (or labels are not "
-                    "unique). Give an array to go by position."
-                )
-            y = y.loc[self.frame.index]
-        try:
-            response = np.asarray(y, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise ModelError(f"The new response must be numbers, not {y!r:.60}.") from None
-        dropped = len(self.frame.dropped.rows)
-        if dropped and response.shape == (self.nobs + dropped,):
-            response = response[self.frame.positions]
-        if response.shape != (self.nobs,):
-            rows = f" ({dropped} rows were dropped from the data)" if dropped else ""
-            raise ModelError(
-                f"The new response must have {self.nobs} values, one for each row used{rows}; "
-                f"its shape is {response.shape}."
-            )
+        frame, what = self.frame, "the new response"
+        n_rows = self.nobs + len(frame.dropped.rows)
+        given = values_of_rows(
+            what, y, frame.index, frame.positions, n_rows, ModelError, "numbers, "
+        )
+        response = number_array(given, what, ModelError)
         if not np.isfinite(response).all():
             count = int((~np.isfinite(response)).sum())
             raise ModelError(f"The new response has {count} values that are not finite.")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mixedeffects.covariance.groups import connected_blocks, find_factor
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.columns import describe_type
-from mixedeffects.frame.ingest import materialised, take_columns
+from mixedeffects.frame.ingest import materialised, take_columns, values_of_rows
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -242,30 +242,14 @@ def _distances(model: LinearMixedModel, distance: Any) -> tuple[Matrix, str]:
     else:
         name = str(getattr(distance, "name", None) or "distance")
         values = distance
-        if isinstance(values, pd.Series) and not values.index.equals(frame.index):
-            missing = frame.index.difference(values.index)
-            if len(missing) or not values.index.is_unique:
-                raise DataError(
-                    f"The row labels of the distance are not those of the data: {len(missing)} of "
-                    f"the {model.nobs} rows used are not there (or labels are not unique). Give an "
-                    "array to go by position."
-                )
-            values = values.loc[frame.index]
-    series = pd.Series(values)
+    n_rows = model.nobs + len(frame.dropped.rows)
+    series = values_of_rows(f"the distance {name!r}", values, frame.index, frame.positions, n_rows)
     if not pd.api.types.is_numeric_dtype(series.dtype) or series.dtype.kind == "c":
         raise DataError(
             f"The distance {name!r} holds {describe_type(series)}; numbers are needed, for example "
             "days since a start."
         )
     t = series.to_numpy(dtype=np.float64, na_value=np.nan)
-    n_all = model.nobs + len(frame.dropped.rows)
-    if len(t) == n_all != model.nobs:
-        t = t[frame.positions]
-    if len(t) != model.nobs:
-        raise DataError(
-            f"The distance {name!r} must have {model.nobs} values, one for each row used; "
-            f"it has {len(t)}."
-        )
     if not np.isfinite(t).all():
         raise DataError(
             f"The distance {name!r} has {int((~np.isfinite(t)).sum())} values that are missing or "

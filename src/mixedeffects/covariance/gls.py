@@ -13,9 +13,10 @@ import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import number_array
 from mixedeffects.covariance.conjugate_gradients import conjugate_gradients
-from mixedeffects.covariance.operator import number_array
 from mixedeffects.errors import DataError, ModelError
+from mixedeffects.frame.row_labels import by_row_labels
 
 __all__ = ["GLSResult", "gls"]
 
@@ -65,8 +66,8 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
     X : array, scipy sparse matrix or DataFrame, shape (n, p)
         Model matrix of full column rank; a DataFrame's column names name the coefficients.
     y : array or Series, shape (n,)
-        Response.
-    V : MarginalCovariance, array, scipy sparse matrix or LinearOperator, shape (n, n)
+        Response. Where V, X and y have row labels, these are matched, whatever their order.
+    V : MarginalCovariance, array, DataFrame, scipy sparse matrix or LinearOperator, shape (n, n)
         Covariance matrix of y, symmetric and positive definite. Anything with a ``solve`` method
         and a ``shape`` will do. A LinearOperator is solved with by conjugate gradients, to 1e-12.
     names : sequence of str, optional
@@ -79,7 +80,7 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
     Raises
     ------
     DataError
-        If shapes do not match or a value is not finite.
+        If shapes or row labels do not match, or a value is not finite.
     ModelError
         If V is not symmetric and positive definite, X not of full column rank, or conjugate
         gradients do not converge.
@@ -98,6 +99,7 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
     """
     if names is None:
         names = list(X.columns) if isinstance(X, pd.DataFrame) else None
+    X, y, V = _by_labels(X, y, V)
     matrix = number_array(X, "X")
     if matrix.ndim == 1:
         matrix = matrix[:, None]
@@ -136,6 +138,18 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
     )
 
 
+def _by_labels(X: Any, y: Any, V: Any) -> tuple[Any, Any, Any]:
+    """X, y and V with their rows in one order, that of the first of V, X and y with labels."""
+    if isinstance(V, pd.DataFrame):
+        V = by_row_labels("the transpose of V", V.T, V.index, "V").T
+    for whose, labelled in (("V", V), ("X", X)):
+        labels = getattr(labelled, "index", None)
+        if isinstance(labels, pd.Index):
+            X = by_row_labels("X", X, labels, whose)
+            return X, by_row_labels("y", y, labels, whose), V
+    return X, y, V
+
+
 def _as_covariance(V: Any) -> Any:
     """V as an operator with solve, a finite symmetric sparse matrix, or an array."""
     if hasattr(V, "shape") and (
@@ -147,16 +161,10 @@ def _as_covariance(V: Any) -> Any:
         matrix: Any = scipy.sparse.csc_array(given)
         values, asymmetry = matrix.data, abs(matrix - matrix.T).max() if matrix.shape[0] else 0.0
     else:
-        try:
-            matrix = np.asarray(V)
-            if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-                raise TypeError
-            if not np.iscomplexobj(matrix):
-                matrix = matrix.astype(np.float64)
-        except (TypeError, ValueError):
-            raise DataError(
-                f"V must be a square matrix of numbers or an operator such as m.V, not {V!r:.60}."
-            ) from None
+        wanted = "V must be a square matrix of numbers or an operator such as m.V"
+        matrix = number_array(V, wanted)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise DataError(f"{wanted}; its shape is {matrix.shape}.")
         values, asymmetry = matrix, np.abs(matrix - matrix.T).max(initial=0.0)
     if np.iscomplexobj(values):
         raise DataError("V holds complex numbers; a covariance matrix is real.")

@@ -20,6 +20,7 @@ import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import number_array
 from mixedeffects.covariance.components import check_sigma
 from mixedeffects.covariance.design import random_effects_matrix, z_times, z_transpose_times
 from mixedeffects.covariance.export import save_matrix
@@ -30,7 +31,7 @@ from mixedeffects.covariance.groups import (
     find_factor,
     rows_of_levels,
 )
-from mixedeffects.covariance.operator import CovarianceOperator, number_array
+from mixedeffects.covariance.operator import CovarianceOperator
 from mixedeffects.covariance.parts import CovarianceParts, split_by_source
 from mixedeffects.covariance.pictures import PictureOfV, plot_V
 from mixedeffects.covariance.random_effects import RandomEffectsCovariance

@@ -15,14 +15,16 @@ import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import number_array
 from mixedeffects.covariance.design import random_effects_matrix, z_times, z_transpose_times
 from mixedeffects.covariance.groups import find_factor, find_level, rows_of_levels
 from mixedeffects.covariance.random_effects import RandomEffectsCovariance
 from mixedeffects.covariance.sizes import refuse_above
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.frame.row_labels import by_row_labels
 
-__all__ = ["CovarianceOperator", "number_array"]
+__all__ = ["CovarianceOperator"]
 
 Matrix = NDArray[np.float64]
 
@@ -97,7 +99,12 @@ class CovarianceOperator:
 
     def __rmatmul__(self, other: Any) -> Matrix:
         """``x @ V`` for x of shape (n,) or (m, n); DataError for other shapes."""
-        x = number_array(other, f"x @ {self._name}")
+        what = f"x @ {self._name}"
+        if isinstance(other, pd.DataFrame):
+            other = by_row_labels(f"the transpose in {what}", other.T, self._index, self._name).T
+        else:
+            other = by_row_labels(f"the values in {what}", other, self._index, self._name)
+        x = number_array(other, what)
         if x.ndim not in (1, 2) or x.shape[-1] != self._n:
             raise DataError(
                 f"x @ {self._name}: {self._name} is {self._n} x {self._n}, so x needs {self._n} "
@@ -195,6 +202,8 @@ class CovarianceOperator:
         return out
 
     def _positions(self, given: Any) -> NDArray[np.intp]:
+        if isinstance(given, pd.Series) and given.dtype == bool:
+            given = by_row_labels("the rows", given, self._index, self._name)
         positions = np.atleast_1d(np.asarray(given))
         if positions.dtype == bool and positions.shape == (self._n,):
             return np.flatnonzero(positions)
@@ -363,6 +372,7 @@ class CovarianceOperator:
 
     def _rows(self, values: Any, what: str) -> tuple[Matrix, Callable[[Matrix], Matrix]]:
         """Values as an (n, m) array, and how to give the result the shape of the input."""
+        values = by_row_labels(f"the values in {what}", values, self._index, self._name)
         x = number_array(values, what)
         if x.ndim not in (1, 2) or x.shape[0] != self._n:
             raise DataError(
@@ -374,16 +384,3 @@ class CovarianceOperator:
         if x.ndim == 1:
             return np.ascontiguousarray(x[:, None]), lambda out: out[:, 0]
         return np.ascontiguousarray(x), lambda out: out
-
-
-def number_array(values: Any, what: str) -> Matrix:
-    """Values as an array of float64; DataError, starting with ``what``, for anything else."""
-    if scipy.sparse.issparse(values):
-        sparse: Any = values
-        values = sparse.toarray()
-    if np.iscomplexobj(values):
-        raise DataError(f"{what}: real numbers are needed, not complex ones.")
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise DataError(f"{what}: an array of numbers is needed, not {values!r:.60}.") from None

@@ -18,7 +18,6 @@ from mixedeffects.formula.syntax import Node, deparse
 from mixedeffects.formula.terms import TermTable, expand_terms
 from mixedeffects.formula.values import Coding, Factor, Value
 from mixedeffects.frame.checks import (
-    aligned,
     check_finite,
     check_fixed,
     check_grouping,
@@ -33,9 +32,10 @@ from mixedeffects.frame.contrasts import read_contrasts
 from mixedeffects.frame.encode import DesignEncoder, fit_encoder
 from mixedeffects.frame.grouping import GroupColumn, Grouping, combine, read_group
 from mixedeffects.frame.identifiability import check_random_columns
-from mixedeffects.frame.ingest import column_names, materialised, take_columns
+from mixedeffects.frame.ingest import as_column, column_names, materialised, take_columns
 from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
 from mixedeffects.frame.rank import independent_columns
+from mixedeffects.frame.row_labels import by_row_labels
 from mixedeffects.frame.structures import check_replication, check_structure_columns
 from mixedeffects.frame.variables import (
     Columns,
@@ -69,8 +69,8 @@ def build_model_frame(
         A pandas, polars (eager or lazy) or pyarrow table, anything else narwhals reads, or a
         mapping of names to columns. Only the columns the formula names are converted.
     weights : str or array_like, optional
-        Prior weights: a column, or one value for each row of the data. A Series with the data's
-        row labels is matched by label.
+        Prior weights: a column, or one value for each row of the data. A Series is matched by its
+        row labels, which must be the data's.
     offset : str or array_like, optional
         A known part of the linear predictor, added to any ``offset()`` in the formula.
     contrasts : mapping of str to str, array or DataFrame, optional
@@ -238,14 +238,9 @@ def _argument(role: str, given: Any, columns: Columns) -> Evaluated | None:
         value, missing = columns[given]
     else:
         name = f"({role})"
-        if isinstance(given, pd.Series):
-            check_lengths(role, given, columns.n)
-            series = aligned(role, given, columns.frame.index)
-        else:
-            if hasattr(given, "to_numpy"):
-                given = given.to_numpy()
-            check_lengths(role, given, columns.n)
-            series = pd.Series(given)
+        given = as_column(name, given)
+        check_lengths(role, given, columns.n)
+        series = pd.Series(by_row_labels(f"`{role}`", given, columns.frame.index))
         value, missing = Columns(series.rename(name).to_frame())[name]
     if isinstance(value, Factor):
         raise DataError(f"`{role}` must be numbers; `{name}` is text or categorical.")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.errors import DataError, ModelError
@@ -134,19 +133,3 @@ def check_lengths(name: str, values: Any, n: int) -> None:
     if shape != (n,):
         shown = f"{shape[0]:,} values" if len(shape) == 1 else f"shape {shape}"
         raise DataError(f"`{name}` has {shown}, but the data have {n:,} rows.")
-
-
-def aligned(name: str, series: pd.Series[Any], index: pd.Index[Any]) -> pd.Series[Any]:
-    """Return a Series in the order of the data's rows.
-
-    A Series with the data's own labels follows them; one numbered 0, 1, ... goes by position.
-    """
-    if len(series) != len(index) or series.index.equals(index):
-        return series
-    if index.is_unique and series.index.is_unique and index.isin(series.index).all():
-        return series.reindex(index)
-    if series.index.equals(pd.RangeIndex(len(series))) or index.equals(pd.RangeIndex(len(index))):
-        return series
-    raise DataError(
-        f"The row labels of `{name}` are not those of the data; give an array to go by position."
-    )

@@ -31,7 +31,12 @@ def describe_type(series: pd.Series[Any]) -> str:
         inferred = pd.api.types.infer_dtype(series, skipna=True)
         if inferred in ("date", "datetime", "datetime64", "time", "timedelta", "period"):
             return "dates or times"
-        return "text" if inferred in ("string", "empty") else f"mixed types ({inferred})"
+        if inferred in ("string", "empty"):
+            return "text"
+        kinds = sorted({type(value).__name__ for value in series.dropna()})
+        if len(kinds) == 1:
+            return f"values of type {kinds[0]}"
+        return f"mixed types ({', '.join(kinds[:4])}{', ...' if len(kinds) > 4 else ''})"
     return str(dtype)
 
 
@@ -59,36 +64,69 @@ def factor_of(series: pd.Series[Any]) -> tuple[NDArray[np.integer[Any]], pd.Inde
 
     Returns
     -------
-    codes : ndarray of int
-        -1 where missing.
+    codes : ndarray of int32 or int64
+        -1 where missing; never in the column's own type, in which arithmetic could overflow.
     values : pandas.Index
         The values: of a categorical all categories in their order, else those found, sorted.
     ordered : bool
     """
     dtype = series.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return series.cat.codes.to_numpy(), dtype.categories, bool(dtype.ordered)
+        _check_labels(series, dtype.categories)
+        return series.cat.codes.to_numpy(dtype=np.int32), dtype.categories, bool(dtype.ordered)
     if isinstance(dtype, np.dtype) and dtype.kind in "iu" and len(series):
         counted = _count_integers(series.to_numpy())
         if counted is not None:
             return *counted, False
-    codes, values = pd.factorize(series, sort=False)
-    found = pd.Index(values)
     try:
+        codes, values = pd.factorize(series, sort=False)
+        found = _index(values, dtype)
         if found.dtype.kind in "biufM":
             order = np.argsort(found.to_numpy(), kind="stable")
         else:
             items = found.tolist()
             order = np.array(sorted(range(len(items)), key=items.__getitem__), dtype=np.intp)
-    except TypeError:
+    except (TypeError, ValueError, NotImplementedError):
+        # A value that cannot be hashed, such as a list, or that has no order beside another.
+        what = describe_type(series)
+        if what.startswith("mixed"):
+            raise DataError(
+                f"Column `{series.name}` mixes types that cannot be sorted into levels; "
+                "convert it to text first."
+            ) from None
         raise DataError(
-            f"Column `{series.name}` mixes types that cannot be sorted into levels; "
-            "convert it to text first."
+            f"Column `{series.name}` holds {what}, which cannot be sorted into levels; convert it "
+            "to numbers or to text."
         ) from None
+    _check_labels(series, found)
     rank = np.empty(len(order) + 1, dtype=np.int64)
     rank[order] = np.arange(len(order))
     rank[-1] = -1
     return rank[codes], found[order], False
+
+
+def _index(values: Any, dtype: Any) -> pd.Index[Any]:
+    """Different values as an Index; short floats by their own digits, 0.1 and not 0.10000000149."""
+    kind = getattr(dtype, "numpy_dtype", dtype)
+    if kind in (np.float16, np.float32):
+        values = np.array([float(str(value)) for value in np.asarray(values, dtype=kind)])
+    index: pd.Index[Any] = pd.Index(values)
+    return index
+
+
+def _check_labels(series: pd.Series[Any], values: pd.Index[Any]) -> None:
+    """Refuse different values that are written alike, such as the number 1 and the text "1"."""
+    if values.dtype != object:
+        return
+    seen: dict[str, Any] = {}
+    for label, value in zip(labels_of(values), values, strict=True):
+        if label in seen:
+            raise DataError(
+                f"Column `{series.name}` has two levels that are both written {label!r}, of types "
+                f"{type(seen[label]).__name__} and {type(value).__name__}; convert it to one type, "
+                "for example to text."
+            )
+        seen[label] = value
 
 
 def _count_integers(
@@ -99,13 +137,16 @@ def _count_integers(
     span = high - low + 1
     if span > 4 * len(values) + 1024 or span > np.iinfo(np.int32).max:
         return None
-    place = values - values.dtype.type(low)
+    # In a small type the differences, and the sums below, would wrap round.
+    wide = np.uint64 if values.dtype.kind == "u" else np.int64
+    place = (values.astype(wide) - wide(low)).astype(np.intp)
     present = np.zeros(span, dtype=np.bool_)
     present[place] = True
     used = np.flatnonzero(present)
     lookup = np.empty(span, dtype=np.int32)
     lookup[used] = np.arange(len(used), dtype=np.int32)
-    return lookup[place], pd.Index(used.astype(values.dtype) + values.dtype.type(low))
+    found = (used.astype(wide) + wide(low)).astype(values.dtype)
+    return lookup[place], pd.Index(found)
 
 
 def _text_factor(series: pd.Series[Any]) -> tuple[Factor, Mask | None]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from mixedeffects.errors import DataError
+from mixedeffects.errors import DataError, MixedEffectsError
+from mixedeffects.frame.row_labels import by_row_labels
 
-__all__ = ["column_names", "materialised", "take_columns"]
+__all__ = ["as_column", "column_names", "materialised", "take_columns", "values_of_rows"]
 
 
 def materialised(data: Any) -> Any:
@@ -48,11 +51,20 @@ def materialised(data: Any) -> Any:
 def column_names(data: Any) -> list[str]:
     """Return the names of the columns of `materialised` data, as text."""
     if isinstance(data, pd.DataFrame):
-        return [str(name) for name in data.columns]
+        return [_name(label) for label in data.columns]
     if isinstance(data, Mapping):
         return [str(name) for name in data]
     schema = data.collect_schema()
     return list(schema.names())
+
+
+def _name(label: Any) -> str:
+    """A column's name as a formula writes it: of several levels the only one that is not empty."""
+    if isinstance(label, tuple):
+        parts = [part for part in label if str(part)]
+        if len(parts) == 1:
+            return str(parts[0])
+    return str(label)
 
 
 def _unknown(name: str, available: Sequence[str]) -> DataError:
@@ -86,59 +98,59 @@ def take_columns(data: Any, names: Iterable[str]) -> pd.DataFrame:
         If a column is missing or there twice.
     """
     names = list(names)
-    if isinstance(data, pd.DataFrame):
-        return _from_pandas(data, names)
     available = column_names(data)
+    counts = Counter(available)
     for name in names:
-        if name not in available:
-            raise _unknown(name, available)
+        if name not in counts:
+            raise _unknown(name, available) if not _is_nested(data) else _nested(name, data.columns)
+        if counts[name] > 1:
+            # A column labelled 1 is written `1` in backticks, and so is one labelled "1".
+            raise DataError(
+                f"The data have {counts[name]} columns called `{name}`; rename all but one."
+            )
+    if isinstance(data, pd.DataFrame):
+        return data.iloc[:, [available.index(name) for name in names]].set_axis(names, axis=1)
     if isinstance(data, Mapping):
         return _from_mapping(data, names)
     return _from_narwhals(data, names)
 
 
-def _from_pandas(data: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    labels = data.columns
-    wanted: list[Any] = []
-    for name in names:
-        label: Any = name
-        if name not in labels:
-            # A column labelled 1 is written `1` in backticks.
-            same = [c for c in labels if str(c) == name]
-            if not same:
-                raise _unknown(name, [str(c) for c in labels])
-            label = same[0]
-        wanted.append(label)
-    if not labels.is_unique:
-        for name, label in zip(names, wanted, strict=True):
-            count = int((labels == label).sum())
-            if count > 1:
-                raise DataError(
-                    f"The data have {count} columns called `{name}`; rename all but one."
-                )
-    taken = data[wanted]
-    return taken if wanted == names else taken.set_axis(names, axis=1)
+def _is_nested(data: Any) -> bool:
+    return isinstance(data, pd.DataFrame) and isinstance(data.columns, pd.MultiIndex)
+
+
+def _nested(name: str, labels: pd.MultiIndex) -> DataError:
+    own = [label for label in labels if name in map(str, label)]
+    shown = ", ".join(map(str, own[:3])) + (", ..." if len(own) > 3 else "")
+    return DataError(
+        f"There is no column `{name}` in the data{f', but {shown}' if own else ''}: the columns "
+        f"have names of {labels.nlevels} levels (a MultiIndex), and a formula needs single names. "
+        "Join them first, for example data.columns = ['_'.join(filter(None, map(str, c))) for c in "
+        "data.columns]."
+    )
 
 
 def _from_mapping(data: Mapping[Any, Any], names: list[str]) -> pd.DataFrame:
-    labels = {str(label): label for label in data}
-    columns = {name: data[labels[name]] for name in names}
+    keys = {str(key): key for key in data}
+    columns = {name: as_column(name, data[keys[name]]) for name in names}
     lengths = {}
     for name, values in columns.items():
-        shape = np.shape(values)
+        shape = _shape(values)
         if len(shape) != 1:
             raise DataError(f"Column `{name}` has {len(shape)} dimensions; a column has one.")
         lengths[name] = shape[0]
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DataError(f"The columns differ in length: {shown}.")
-    # Columns in a mapping go by position, whatever labels they carry.
-    return pd.DataFrame(
-        {
-            name: v.reset_index(drop=True) if isinstance(v, pd.Series) else v
-            for name, v in columns.items()
-        }
-    )
+    labels: pd.Index[Any] | None = None
+    for name, values in columns.items():
+        if isinstance(values, pd.Series):
+            labels = values.index if labels is None else labels
+            values = by_row_labels(f"column `{name}`", values, labels, "the columns before it")
+            columns[name] = values
+    # What has no row labels goes by position.
+    frame: pd.DataFrame = pd.DataFrame(columns, index=labels)
+    return frame
 
 
 def _from_narwhals(data: Any, names: list[str]) -> pd.DataFrame:
@@ -147,8 +159,24 @@ def _from_narwhals(data: Any, names: list[str]) -> pd.DataFrame:
     selected = data.select(list(names))
     if isinstance(selected, nw.LazyFrame):
         selected = selected.collect()
-    columns = {name: _series(selected[name], nw) for name in names}
+    columns = {name: _read(name, selected[name], nw) for name in names}
     return pd.DataFrame(columns, index=pd.RangeIndex(len(selected)))
+
+
+def _read(name: str, series: Any, nw: Any) -> Any:
+    """Convert one column, or raise a DataError that names it."""
+    dtype = series.dtype
+    reason = ""
+    if dtype not in (nw.List, nw.Array, nw.Struct, nw.Object):
+        try:
+            return _series(series, nw)
+        except Exception as error:
+            # Each library has errors of its own for types that it cannot convert.
+            reason = f" ({str(error).rstrip('.')})"
+    raise DataError(
+        f"Column `{name}` holds {dtype}, which cannot be read{reason}; convert it to numbers or to "
+        "text."
+    )
 
 
 def _series(series: Any, nw: Any) -> Any:
@@ -160,19 +188,22 @@ def _series(series: Any, nw: Any) -> Any:
         return pd.Categorical(text, categories=list(dtype.categories))
     if dtype in (nw.Categorical, nw.Enum):
         return _categorical(series, nw)
+    kind = str(dtype)
     if dtype == nw.Boolean:
         return _or_nullable(series, "boolean")
-    if str(dtype).startswith(("Int", "UInt")):
-        return _or_nullable(series, "Int64")
+    if kind.startswith(("Int", "UInt")):
+        return _or_nullable(series, "UInt64" if kind.startswith("U") else "Int64")
     if dtype == nw.String:
         return pd.Series(series.to_list(), dtype=object)
+    if kind.startswith("Float"):
+        return series.to_numpy()
     if dtype.is_numeric():
         return np.asarray(series.cast(nw.Float64).to_numpy(), dtype=np.float64)
     return pd.Series(series.to_list())
 
 
 def _or_nullable(series: Any, nullable: str) -> Any:
-    if series.null_count() == 0:
+    if series.null_count() == 0 and not str(series.dtype).endswith("128"):
         return series.to_numpy()
     return pd.array(series.to_list(), dtype=nullable)
 
@@ -181,10 +212,92 @@ def _categorical(series: Any, nw: Any) -> pd.Categorical:
     native = series.to_native()
     chunks = native.combine_chunks() if hasattr(native, "combine_chunks") else native
     if hasattr(chunks, "dictionary"):  # pyarrow keeps an order of its own, as R's factors do
-        categories = chunks.dictionary.to_pylist()
-        codes = np.array([-1 if i is None else i for i in chunks.indices.to_pylist()], dtype=int)
-        return pd.Categorical.from_codes(codes, categories, ordered=bool(chunks.type.ordered))
+        # A dictionary may hold a value twice, or a null.
+        same, values = pd.factorize(np.array(chunks.dictionary.to_pylist(), dtype=object))
+        indices = [-1 if i is None else i for i in chunks.indices.to_pylist()]
+        codes: Any = np.append(same, -1)[np.array(indices, dtype=np.intp)]
+        factor: pd.Categorical = pd.Categorical.from_codes(codes, pd.Index(values))
+        return factor.as_ordered() if chunks.type.ordered else factor
     # The categories of a polars Categorical are numbered across the whole process, so their
     # order says nothing about this column: sorted, like strings.
     text = pd.Series(series.cast(nw.String).to_list(), dtype=object)
     return pd.Categorical(text, categories=sorted(text.dropna().unique()))
+
+
+def values_of_rows(
+    what: str,
+    values: Any,
+    index: pd.Index[Any],
+    positions: NDArray[np.intp],
+    n_rows: int,
+    error: type[MixedEffectsError] = DataError,
+    instead: str = "",
+) -> pd.Series[Any]:
+    """One value for each row used, from values for these rows or for every row of the data.
+
+    Parameters
+    ----------
+    what : str
+        What to call them in messages.
+    values : array_like
+        A Series goes by its row labels, anything else by position.
+    index, positions
+        Labels of the rows used, and their positions in the data.
+    n_rows : int
+        Number of rows of the data, those left out included.
+    error : class
+        What to raise.
+    instead : str
+        What else the argument can be, for the message.
+
+    Returns
+    -------
+    Series, with the labels ``index``
+        In the type given; masked entries are missing.
+
+    Raises
+    ------
+    MixedEffectsError
+        If labels or lengths do not fit.
+    """
+    values = by_row_labels(what, as_column(what, values), index, error=error, more=True)
+    if len(_shape(values)) != 1:
+        raise error(
+            f"{what[:1].upper()}{what[1:]} must be {instead}one value for each row; not "
+            f"{values!r:.60}."
+        )
+    series = pd.Series(values)
+    if len(series) == n_rows != len(index):
+        series = series.iloc[positions]
+    if len(series) != len(index):
+        dropped = n_rows - len(index)
+        rows = f" ({dropped:,} rows were dropped from the data)" if dropped else ""
+        raise error(
+            f"{what[:1].upper()}{what[1:]} must have {len(index):,} values, one for each row "
+            f"used{rows}; it has {len(series):,}."
+        )
+    return series.set_axis(index)
+
+
+def as_column(name: str, values: Any) -> Any:
+    """Values as pandas can take them; columns of other libraries are read as in their tables.
+
+    Raises
+    ------
+    DataError
+        If it is a column of a type that cannot be read.
+    """
+    if isinstance(values, (np.ndarray, pd.Series, pd.DataFrame, list, tuple, str)):
+        return values
+    import narwhals as nw
+
+    series = nw.from_native(values, series_only=True, pass_through=True)
+    return _read(name, series, nw) if isinstance(series, nw.Series) else values
+
+
+def _shape(values: Any) -> tuple[int, ...]:
+    """The shape of an array; of what is none, such as rows of different lengths, ()."""
+    try:
+        return np.shape(values)
+    except ValueError:
+        return ()

@@ -12,15 +12,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import number_array
 from mixedeffects.errors import DataError
 from mixedeffects.formula.values import Factor
-from mixedeffects.frame.checks import aligned, check_finite, check_lengths, check_weights
+from mixedeffects.frame.checks import check_finite, check_lengths, check_weights
 from mixedeffects.frame.columns import labels_of
 from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.estimable import Estimability
 from mixedeffects.frame.grouping import MISSING, UNSEEN, level_codes
-from mixedeffects.frame.ingest import column_names, materialised, take_columns
+from mixedeffects.frame.ingest import as_column, column_names, materialised, take_columns
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
+from mixedeffects.frame.row_labels import by_row_labels
 from mixedeffects.frame.variables import Columns, data_columns
 
 __all__ = ["DesignRows", "NewData", "Wanted", "spans"]
@@ -307,18 +309,10 @@ def _row_values(role: str, given: Any, source: Any, n: int) -> Any:
         return given
     if isinstance(given, numbers.Real) and not isinstance(given, (bool, np.bool_)):
         return float(given)
-    if isinstance(given, pd.Series) and isinstance(source, pd.DataFrame):
-        check_lengths(role, given, n)
-        given = aligned(role, given, source.index)
-    elif hasattr(given, "to_numpy"):
-        given = given.to_numpy()
     check_lengths(role, given, n)
-    try:
-        return np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise DataError(
-            f"`{role}` must be a number, a column's name or numbers, not {given!r:.60}."
-        ) from None
+    labels = source.index if isinstance(source, pd.DataFrame) else pd.RangeIndex(n)
+    given = by_row_labels(f"`{role}`", as_column(role, given), labels, "the new data")
+    return number_array(given, f"`{role}` must be a number, a column's name or numbers")
 
 
 def _of_span(role: str, values: Any, columns: Columns, start: int, stop: int) -> Matrix | None:

@@ -14,7 +14,7 @@ from mixedeffects.covariance.groups import crossing_sentence, find_factor, outer
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.columns import factor_of
 from mixedeffects.frame.grouping import GroupColumn, combine
-from mixedeffects.frame.ingest import materialised, take_columns
+from mixedeffects.frame.ingest import materialised, take_columns, values_of_rows
 from mixedeffects.frame.model_frame import RandomTerm
 
 if TYPE_CHECKING:
@@ -134,30 +134,16 @@ def _by_name(model: LinearMixedModel, name: str, role: str) -> ClusterFactor:
 def _by_values(model: LinearMixedModel, values: Any, argument: str, role: str) -> ClusterFactor:
     frame = model.frame
     name = str(getattr(values, "name", None) or argument)
-    if isinstance(values, pd.Series) and not values.index.equals(frame.index):
-        missing = frame.index.difference(values.index)
-        if len(missing) or not values.index.is_unique:
-            raise DataError(
-                f"The row labels of the {role} are not those of the data: {len(missing)} of the "
-                f"{model.nobs} rows used are not there (or labels are not unique). Give an array "
-                "to go by position."
-            )
-        values = values.loc[frame.index]
-    if np.ndim(values) != 1:
-        raise DataError(
-            f"{argument} must be the name of a grouping factor or column, or one value for each "
-            f"row; not {values!r:.60}."
-        )
-    series = pd.Series(values)
-    n_all = model.nobs + len(frame.dropped.rows)
-    if len(series) == n_all != model.nobs:
-        series = series.iloc[frame.positions]
-    if len(series) != model.nobs:
-        raise DataError(
-            f"The {role} must be {model.nobs} values, one for each row used; there are "
-            f"{len(series)}."
-        )
-    return _coded([series], [name], role)
+    n_rows = model.nobs + len(frame.dropped.rows)
+    series = values_of_rows(
+        f"the {role}",
+        values,
+        frame.index,
+        frame.positions,
+        n_rows,
+        instead="the name of a grouping factor or column, or ",
+    )
+    return _coded([series.rename(name)], [name], role)
 
 
 def _coded(columns: Sequence[pd.Series[Any]], names: Sequence[str], role: str) -> ClusterFactor:
