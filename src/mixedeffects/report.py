@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,7 @@ __all__ = ["write_report"]
 _LARGE_CORE = 5_000
 #: Correlations of more coefficients than this are not shown.
 _CORRELATIONS = 12
+_MISSING_GLYPH = re.compile(r"Glyph (\d+) .*missing from")
 _OWN_WARNINGS = (ClusterWarning, ConvergenceWarning, CostWarning)
 
 
@@ -73,7 +75,7 @@ def write_report(
         warnings.simplefilter("always")
         html = _html(model, title, ddf, vcov, cluster, caught)
     for warning in caught:
-        if not issubclass(warning.category, _OWN_WARNINGS):
+        if not issubclass(warning.category, _OWN_WARNINGS) and not _glyph(warning):
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
@@ -112,6 +114,12 @@ def _html(
     notes = fit_notes(model, tests, satterthwaite)
     own = [str(each.message) for each in caught if issubclass(each.category, _OWN_WARNINGS)]
     notes += [text for text in dict.fromkeys(own) if text not in notes]
+    glyphs = "".join(sorted({glyph for each in caught if (glyph := _glyph(each))}))
+    if glyphs:
+        notes.append(
+            f"No font of this machine has the characters {glyphs}: in the pictures boxes stand "
+            "for them."
+        )
     first = Section("model", "Model and data", list(_model(model, notes)))
     if title is None:
         title = "Linear mixed model" + (f" of {model.data_name}" if model.data_name else "")
@@ -120,6 +128,12 @@ def _html(
     lead = [f"<p><code>{escape(model.formula)}</code></p>"]
     foot = f"Written by mixedeffects {mixedeffects.__version__}."
     return page(title, lead, [first, *sections], foot)
+
+
+def _glyph(warning: warnings.WarningMessage) -> str:
+    """The character that matplotlib found in no font, or nothing."""
+    found = _MISSING_GLYPH.match(str(warning.message))
+    return chr(int(found[1])) if found else ""
 
 
 def _model(model: LinearMixedModel, notes: list[str]) -> Iterator[str]:
