@@ -98,7 +98,8 @@ def _family_with(character: str, families: tuple[str, ...]) -> str | None:
     own = fontManager.findfont(FontProperties(family=list(families)))
     if get_font(own).get_char_index(ord(character)):
         return families[0]
-    for entry in fontManager.ttflist:
+    # The font of last resort has a box for everything.
+    for entry in (each for each in fontManager.ttflist if "Last Resort" not in each.name):
         try:
             if get_font(entry.fname).get_char_index(ord(character)):
                 return str(entry.name)
