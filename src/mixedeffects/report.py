@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.covariance.export import check_place, write_whole
 from mixedeffects.display.coefficients import coefficient_table, correlation_table
 from mixedeffects.display.comparison_table import comparison_table
 from mixedeffects.display.model_summary import fit_notes
@@ -30,6 +28,7 @@ from mixedeffects.display.report_page import (
 from mixedeffects.display.tables import Column, Table
 from mixedeffects.display.varcorr_text import varcorr_table
 from mixedeffects.errors import ClusterWarning, ConvergenceWarning, CostWarning, ModelError
+from mixedeffects.files import check_place, target_path, write_text_whole
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.variance import (
     DDF_METHODS,
@@ -65,11 +64,9 @@ def write_report(
     ModelError
         If an argument is not what it should be.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise ModelError(f"The report needs the name of a file, not {path!r:.60}.")
     if title is not None and not isinstance(title, str):
         raise ModelError(f"title must be text, not {title!r:.60}.")
-    target = Path(path)
+    target = target_path(path, "The report")
     check_place(target)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -79,7 +76,7 @@ def write_report(
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
-    write_whole(target, lambda place: place.write_text(html, encoding="utf-8"))
+    write_text_whole(target, html)
     return target
 
 
