@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 import mixedeffects as me
-from mixedeffects.covariance.export import check_place, check_target
+from mixedeffects.covariance.export import check_target
+from mixedeffects.files import check_place, ending, unreadable
 from mixedeffects.fit_document import fit_document, json_text, robust_document
 from mixedeffects.inference.cluster_robust import check_kind
 from mixedeffects.inference.variance import DDF_METHODS
 
 __all__ = ["main"]
+
+#: Bytes at the end of a csv file among which its last row is.
+_LONGEST_ROW = 1 << 16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,9 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
-    except (me.MixedEffectsError, OSError, ImportError) as error:
-        print(f"mixedeffects: {error}", file=sys.stderr)
+        status = int(options.run(options))
+        # A full disk or a reader that has gone shows when the last lines are written.
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever read the output, such as head, has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (me.MixedEffectsError, OSError, ImportError, MemoryError) as error:
+        print(f"mixedeffects: {error or type(error).__name__}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("mixedeffects: interrupted", file=sys.stderr)
@@ -99,9 +112,16 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         help="clusters of --robust (default: the outermost factor; several: multiway)",
     )
-    fit.add_argument("--save-v", type=Path, metavar="FILE", help="write V: .npz, .mtx or .csv")
+    fit.add_argument(
+        "--save-v", type=Path, metavar="FILE", help="write V: .npz, .mtx, .csv or .csv.gz"
+    )
     fit.add_argument("--save-v-level", metavar="LEVEL", help="only the block of this level")
     fit.add_argument("--save-v-by", metavar="FACTOR", help="the factor that the level belongs to")
+    fit.add_argument(
+        "--escape-formulas",
+        action="store_true",
+        help="in csv files, an apostrophe before labels that spreadsheets would run",
+    )
     fit.add_argument("--html", type=Path, metavar="FILE", help="write a report with pictures")
     fit.add_argument("--json", action="store_true", help="print the estimates as JSON")
     fit.add_argument("--progress", action="store_true", help="show iterations on standard error")
@@ -150,7 +170,12 @@ def _fit(options: argparse.Namespace) -> int:
         model.report(options.html, ddf=options.ddf, vcov=kind, cluster=options.cluster)
         print(f"{options.html} written", file=sys.stderr)
     if options.save_v is not None:
-        model.V.save(options.save_v, options.save_v_level, options.save_v_by)
+        model.V.save(
+            options.save_v,
+            options.save_v_level,
+            options.save_v_by,
+            escape_formulas=options.escape_formulas,
+        )
         print(f"{options.save_v} written", file=sys.stderr)
     return 0
 
@@ -167,24 +192,39 @@ def _read(source: str) -> pd.DataFrame:
         raise me.DataError(
             f"Reading {source!r} needs pyarrow; install it with: pip install 'mixedeffects[arrow]'"
         ) from None
-    except (ValueError, pd.errors.ParserError) as error:
-        reason = str(error).splitlines()[0]
-        raise me.DataError(f"The file {source!r} cannot be read as a table: {reason}") from None
+    except me.MixedEffectsError:
+        raise
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise unreadable(source, error) from None
     data.attrs["name"] = path.name
     return data
 
 
 def _read_file(path: Path) -> pd.DataFrame:
-    name = path.name.lower()
-    if name.endswith((".csv", ".csv.gz")):
-        return pd.read_csv(path)
-    if name.endswith(".parquet"):
-        return pd.read_parquet(path)
-    if name.endswith((".arrow", ".feather")):
-        return pd.read_feather(path)
+    match ending(path):
+        case ".csv":
+            _check_last_line(path)
+            return pd.read_csv(path, compression=None)
+        case ".csv.gz":
+            return pd.read_csv(path, compression="gzip")
+        case ".parquet":
+            return pd.read_parquet(path)
+        case ".arrow" | ".feather":
+            return pd.read_feather(path)
     raise me.DataError(
         f"The format of {path.name!r} is not known: use .csv, .csv.gz, .parquet or .arrow."
     )
+
+
+def _check_last_line(path: Path) -> None:
+    """Complain about a csv file that ends within a row: the rest would be read as missing."""
+    with path.open("rb") as file:
+        header = file.readline()
+        file.seek(0, os.SEEK_END)
+        file.seek(max(len(header), file.tell() - _LONGEST_ROW))
+        last = file.read().rpartition(b"\n")[2]
+    if last and b'"' not in header + last and last.count(b",") < header.count(b","):
+        raise ValueError("its last line is cut short")
 
 
 def _check_targets(options: argparse.Namespace) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import contextlib
 import io
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from mixedeffects.files import write_whole
 
 __all__ = ["SECTIONS", "run"]
 
@@ -143,6 +146,6 @@ def _figures(directory: Path, namespace: dict[str, Any]) -> list[Path]:
         figure = Figure(figsize=(7.0, 5.5), layout="constrained")
         namespace["_ax"] = figure.subplots()
         eval(f"{code[:-1]}{'' if code[-2] == '(' else ', '}ax=_ax)", namespace)
-        figure.savefig(directory / name, dpi=120)
+        write_whole(directory / name, partial(figure.savefig, format="png", dpi=120))
         written.append(directory / name)
     return written

@@ -7,6 +7,7 @@ __all__ = [
     "ConvergenceWarning",
     "CostWarning",
     "DataError",
+    "FileError",
     "FormulaError",
     "MixedEffectsError",
     "ModelError",
@@ -58,6 +59,23 @@ class DataError(MixedEffectsError):
     Traceback (most recent call last):
         ...
     mixedeffects.errors.DataError: There is no bundled data set called 'sleep'. ...
+    """
+
+
+class FileError(DataError, OSError):
+    """A file cannot be read or written; a DataError and an OSError.
+
+    Raised by everything that writes files, and by the command line for data that cannot be read. A
+    file that could not be written whole is not there, and what was there before is as it was.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+    >>> m.to_json("estimates" * 100 + ".json")
+    Traceback (most recent call last):
+        ...
+    mixedeffects.errors.FileError: '...' cannot be written: File name too long. ...
     """
 
 

@@ -8,16 +8,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixedeffects.covariance.export import check_place, write_whole
 from mixedeffects.display.sectioned import Row, Section, SectionedTable
 from mixedeffects.display.tables import html_document
 from mixedeffects.errors import DataError, ModelError
+from mixedeffects.files import check_place, escaped_formulas, target_path, write_text_whole
 from mixedeffects.inference.coefficients import interval_names, tests_with
 from mixedeffects.inference.natural import structure_parameters
 from mixedeffects.inference.variance import fixed_effects_variance, is_robust
@@ -124,34 +123,39 @@ class EstimatesTable:
         """
         return self.numbers.copy()
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, escape_formulas: bool = False) -> None:
         """Write the table to a file, whole or not at all.
 
         Parameters
         ----------
         path : str or path
             Ending in ``.tex``, ``.md``, ``.html`` (a page of its own), ``.txt``, or ``.csv`` (the
-            numbers of `to_frame`).
+            numbers of `to_frame`); in small or capital letters.
+        escape_formulas : bool
+            In a csv file, put an apostrophe before names that a spreadsheet would run as formulas.
 
         Raises
         ------
         DataError
             If the ending is not one of these, the path is a folder, or it is in none.
+        FileError
+            If the file cannot be written: no permission, no space.
         """
-        target = Path(path)
+        target = target_path(path)
         check_place(target)
+        numbers = escaped_formulas(self.numbers) if escape_formulas else self.numbers
         makers: dict[str, Callable[[], str]] = {
             ".tex": self.to_latex,
             ".md": self.to_markdown,
             ".html": self._page,
-            ".csv": self.numbers.to_csv,
+            ".csv": numbers.to_csv,
             ".txt": self.to_text,
         }
         maker = makers.get(target.suffix.lower())
         if maker is None:
             raise DataError(f"{target}: the name must end in {', '.join(_FORMATS)}.")
         text = maker().rstrip("\n") + "\n"
-        write_whole(target, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text_whole(target, text)
 
     def _page(self) -> str:
         return (

@@ -39,14 +39,13 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from mixedeffects.covariance.export import check_place, write_whole
 from mixedeffects.errors import ModelError
+from mixedeffects.files import check_place, target_path, write_text_whole
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.variance import fixed_effects_variance
 
@@ -172,11 +171,12 @@ def write_json(document: dict[str, Any], path: str | os.PathLike[str]) -> None:
     ------
     DataError
         If the path is a folder, or in none.
+    FileError
+        If the file cannot be written.
     """
-    target = Path(path)
+    target = target_path(path)
     check_place(target)
-    text = json_text(document) + "\n"
-    write_whole(target, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text_whole(target, json_text(document) + "\n")
 
 
 def _rows(table: pd.DataFrame) -> dict[str, dict[str, float]]:

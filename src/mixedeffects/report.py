@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.covariance.export import check_place, write_whole
 from mixedeffects.display.coefficients import coefficient_table, correlation_table
 from mixedeffects.display.comparison_table import comparison_table
 from mixedeffects.display.model_summary import fit_notes
@@ -29,6 +28,7 @@ from mixedeffects.display.report_page import (
 from mixedeffects.display.tables import Column, Table
 from mixedeffects.display.varcorr_text import varcorr_table
 from mixedeffects.errors import ClusterWarning, ConvergenceWarning, CostWarning, ModelError
+from mixedeffects.files import check_place, target_path, write_text_whole
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.variance import (
     DDF_METHODS,
@@ -48,6 +48,7 @@ __all__ = ["write_report"]
 _LARGE_CORE = 5_000
 #: Correlations of more coefficients than this are not shown.
 _CORRELATIONS = 12
+_MISSING_GLYPH = re.compile(r"Glyph (\d+) .*missing from")
 _OWN_WARNINGS = (ClusterWarning, ConvergenceWarning, CostWarning)
 
 
@@ -63,21 +64,19 @@ def write_report(
     ModelError
         If an argument is not what it should be.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise ModelError(f"The report needs the name of a file, not {path!r:.60}.")
     if title is not None and not isinstance(title, str):
         raise ModelError(f"title must be text, not {title!r:.60}.")
-    target = Path(path)
+    target = target_path(path, "The report")
     check_place(target)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         html = _html(model, title, ddf, vcov, cluster, caught)
     for warning in caught:
-        if not issubclass(warning.category, _OWN_WARNINGS):
+        if not issubclass(warning.category, _OWN_WARNINGS) and not _glyph(warning):
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
-    write_whole(target, lambda place: place.write_text(html, encoding="utf-8"))
+    write_text_whole(target, html)
     return target
 
 
@@ -112,6 +111,12 @@ def _html(
     notes = fit_notes(model, tests, satterthwaite)
     own = [str(each.message) for each in caught if issubclass(each.category, _OWN_WARNINGS)]
     notes += [text for text in dict.fromkeys(own) if text not in notes]
+    glyphs = "".join(sorted({glyph for each in caught if (glyph := _glyph(each))}))
+    if glyphs:
+        notes.append(
+            f"No font of this machine has the characters {glyphs}: in the pictures boxes stand "
+            "for them."
+        )
     first = Section("model", "Model and data", list(_model(model, notes)))
     if title is None:
         title = "Linear mixed model" + (f" of {model.data_name}" if model.data_name else "")
@@ -120,6 +125,12 @@ def _html(
     lead = [f"<p><code>{escape(model.formula)}</code></p>"]
     foot = f"Written by mixedeffects {mixedeffects.__version__}."
     return page(title, lead, [first, *sections], foot)
+
+
+def _glyph(warning: warnings.WarningMessage) -> str:
+    """The character that matplotlib found in no font, or nothing."""
+    found = _MISSING_GLYPH.match(str(warning.message))
+    return chr(int(found[1])) if found else ""
 
 
 def _model(model: LinearMixedModel, notes: list[str]) -> Iterator[str]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,15 +14,25 @@ import scipy.io
 import scipy.sparse
 
 from mixedeffects.errors import DataError, ModelError
+from mixedeffects.files import (
+    check_place,
+    ending,
+    escaped_formulas,
+    into_file,
+    target_path,
+    write_whole,
+)
 
-__all__ = ["check_place", "check_target", "save_matrix", "write_whole"]
+__all__ = ["check_target", "save_matrix"]
 
 #: Largest csv file, and the bytes a number takes in one.
 _LARGEST_CSV = 1e9
 _BYTES = 19.0
 
 
-def save_matrix(matrix: Any, path: str | os.PathLike[str]) -> None:
+def save_matrix(
+    matrix: Any, path: str | os.PathLike[str], *, escape_formulas: bool = False
+) -> None:
     """Write a matrix to a file whose name says the format.
 
     The file is there whole or not at all: it is written beside its place and moved.
@@ -35,12 +44,17 @@ def save_matrix(matrix: Any, path: str | os.PathLike[str]) -> None:
         file keeps them.
     path : str or path
         Ending in ``.npz`` (`scipy.sparse.load_npz` reads it), ``.mtx`` (Matrix Market; ``readMM``
-        in R and `scipy.io.mmread` read it) or ``.csv`` (all entries, labelled).
+        in R and `scipy.io.mmread` read it), or ``.csv`` or ``.csv.gz`` (all entries, labelled);
+        in small or capital letters.
+    escape_formulas : bool
+        In csv files, put an apostrophe before labels that a spreadsheet would run as formulas.
 
     Raises
     ------
     DataError
         If the ending is not one of these, or there is no such folder.
+    FileError
+        If the file cannot be written: no permission, no space.
     ModelError
         If the csv file would be larger than 1 GB, or the sparse matrix than its own limit.
 
@@ -57,56 +71,47 @@ def save_matrix(matrix: Any, path: str | os.PathLike[str]) -> None:
     ...     scipy.sparse.load_npz(path).shape
     (180, 36)
     """
-    target = Path(path)
-    check_target(target)
-    write: Callable[[Path], object]
-    match target.suffix.lower():
+    target = check_target(path)
+    write: Callable[[BinaryIO], object]
+    match ending(target):
         case ".npz":
             columns = scipy.sparse.csc_array(_sparse(matrix))
             write = partial(scipy.sparse.save_npz, matrix=columns)
         case ".mtx":
             entries = scipy.sparse.coo_array(_sparse(matrix))
             write = partial(scipy.io.mmwrite, a=entries, symmetry=_symmetry(entries))
-        case _:
-            write = _table(matrix, target).to_csv
-    write_whole(target, write)
+        case kind:
+            table = _table(matrix, target)
+            table = escaped_formulas(table) if escape_formulas else table
+            write = partial(table.to_csv, compression="gzip" if kind == ".csv.gz" else None)
+    # Into a file of Python's: those that the writers open get other endings, or are left cut short
+    # where the disk is full.
+    write_whole(target, into_file(write))
 
 
-def check_target(path: Path) -> None:
+def check_target(path: Any) -> Path:
     """Complain about a matrix file that cannot be written, before there is something to write.
+
+    Returns
+    -------
+    Path
+        Where to write.
 
     Raises
     ------
     DataError
         If the ending is not known, the path is a folder, or its folder does not exist.
+    FileError
+        If there is no permission to write it.
     """
-    check_place(path)
-    if path.suffix.lower() not in (".npz", ".mtx", ".csv"):
+    target = target_path(path)
+    check_place(target)
+    if ending(target) not in (".npz", ".mtx", ".csv", ".csv.gz"):
         raise DataError(
-            f"{path}: the name must end in .npz (scipy), .mtx (Matrix Market) or .csv (labelled)."
+            f"{target}: the name must end in .npz (scipy), .mtx (Matrix Market), .csv or .csv.gz "
+            "(labelled)."
         )
-
-
-def check_place(path: Path) -> None:
-    """Complain about a file that is a folder, or in none.
-
-    Raises
-    ------
-    DataError
-        If the path is a folder or its folder does not exist.
-    """
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; give the name of a file in it.")
-    if not path.parent.is_dir():
-        raise DataError(f"There is no folder {str(path.parent)!r} to write {path.name!r} into.")
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the target and move: the file is there whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mixedeffects-") as folder:
-        temporary = Path(folder) / path.name
-        write(temporary)
-        temporary.replace(path)
+    return target
 
 
 def _sparse(matrix: Any) -> Any:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mixedeffects.arrays import number_array
 from mixedeffects.covariance.components import check_sigma
 from mixedeffects.covariance.design import random_effects_matrix, z_times, z_transpose_times
-from mixedeffects.covariance.export import save_matrix
+from mixedeffects.covariance.export import check_target, save_matrix
 from mixedeffects.covariance.gls import GLSResult, gls
 from mixedeffects.covariance.groups import (
     ConnectedBlocks,
@@ -555,21 +555,34 @@ class MarginalCovariance(CovarianceOperator):
 
     # --- to look at ------------------------------------------------------------------------
 
-    def save(self, path: Any, level: Any = None, by: str | None = None) -> None:
+    def save(
+        self,
+        path: Any,
+        level: Any = None,
+        by: str | None = None,
+        *,
+        escape_formulas: bool = False,
+    ) -> None:
         """Write V, or the block of one level, to a file.
 
         Parameters
         ----------
         path : str or path
-            Ending in ``.npz`` (scipy sparse), ``.mtx`` (Matrix Market, for R among others) or
-            ``.csv`` (all entries, labelled by the data's row labels).
+            Ending in ``.npz`` (scipy sparse), ``.mtx`` (Matrix Market, for R among others), or
+            ``.csv`` or ``.csv.gz`` (all entries, labelled by the data's row labels). The file is
+            there whole or not at all.
         level, by
             As for `block`; by default all of V.
+        escape_formulas : bool
+            In csv files, put an apostrophe before row labels that begin with ``=``, ``+``, ``-``
+            or ``@``, which spreadsheets run as formulas.
 
         Raises
         ------
         DataError
             If the ending is not one of these, or there is no such folder.
+        FileError
+            If the file cannot be written: no permission, no space.
         ModelError
             As for `block` and `sparse`, or if a csv file would be larger than 1 GB.
 
@@ -585,7 +598,9 @@ class MarginalCovariance(CovarianceOperator):
         ...     pd.read_csv(path, index_col=0).shape
         (10, 10)
         """
-        save_matrix(self if level is None else self.block(level, by), path)
+        check_target(path)
+        matrix = self if level is None else self.block(level, by)
+        save_matrix(matrix, path, escape_formulas=escape_formulas)
 
     def plot(
         self, level: Any = None, by: str | None = None, *, ax: Any = None, **options: Any

@@ -132,12 +132,13 @@ def plot_V(
 ) -> Any:
     """Picture of V or of one level's block; see `MarginalCovariance.plot`."""
     from mixedeffects.display import plots
+    from mixedeffects.display.lettering import Name, short
 
     if options.get("kind") != "correlation":
         options.setdefault("units", "response units²")
     if level is not None:
         rows = V._level_rows(level, by)
-        options.setdefault("title", f"V of {_name(V, rows)}")
+        options.setdefault("title", Name(f"V of {short(_name(V, rows), 60)}"))
         if len(rows) > _LABELLED:
             return plots.covariance(V._as_picture(rows), ax=ax, **options)
         return plots.covariance(V.block(level, by), ax=ax, **options)
@@ -148,7 +149,7 @@ def plot_V(
     else:
         term = find_factor(V._terms, by)
         rows = np.argsort(term.codes, kind="stable")
-        options.setdefault("title", f"V, rows sorted by {term.group}")
+        options.setdefault("title", Name(f"V, rows sorted by {short(term.group, 60)}"))
         options.setdefault("groups", contiguous_spans(term, term.codes[rows], most=_NAMED))
     return plots.covariance(V._as_picture(rows), ax=ax, **options)
 

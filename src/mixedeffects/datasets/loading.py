@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from io import BytesIO
 
 import numpy as np
 import pandas as pd
 
 from mixedeffects.datasets.catalogue import ColumnType, catalogue, data_file, schema, source_text
+from mixedeffects.errors import FileError
 
 __all__ = ["load_dataset"]
 
@@ -37,6 +39,8 @@ def load_dataset(name: str) -> pd.DataFrame:
     ------
     DataError
         If there is no data set of this name; the message lists the names.
+    FileError
+        If the file that was installed is damaged.
 
     See Also
     --------
@@ -59,7 +63,13 @@ def load_dataset(name: str) -> pd.DataFrame:
     'Average reaction time per day of 18 people allowed three hours in bed per night, over ten days'
     """
     columns = schema(name)
-    content = gzip.decompress(data_file(f"{name}.csv.gz").read_bytes())
+    try:
+        content = gzip.decompress(data_file(f"{name}.csv.gz").read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise FileError(
+            f"The bundled data set {name!r} cannot be read ({error}): the installation is damaged. "
+            "Install mixedeffects again."
+        ) from error
     table = pd.read_csv(
         BytesIO(content),
         dtype={column: _reading_type(kind) for column, kind in columns.items()},

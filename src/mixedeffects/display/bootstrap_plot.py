@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixedeffects.display.lettering import literal, short
 from mixedeffects.display.panels import axes_for, chosen_parameters
 from mixedeffects.display.variogram_plot import EMPIRICAL, FAINT, IMPLIED
 
@@ -28,7 +29,7 @@ def draw_bootstrap(bootstrap: Bootstrap, parameters: Any, level: float, ax: Any)
         each.axvline(bootstrap.estimates[name], color=IMPLIED, linewidth=1.4)
         for bound in intervals.loc[name]:
             each.axvline(bound, color=EMPIRICAL, linewidth=1.2, linestyle="--")
-        each.set_xlabel(name)
+        literal(each.set_xlabel(short(name, 40)))
         each.set_yticks([])
         each.spines[["top", "right", "left"]].set_visible(False)
     if not given:

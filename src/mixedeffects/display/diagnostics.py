@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mixedeffects.display import ranef_plots, residual_plots
+from mixedeffects.display.lettering import literal, short
 from mixedeffects.display.panels import axes_for
 from mixedeffects.display.plots import _require_matplotlib
-from mixedeffects.display.points import short
 from mixedeffects.errors import ModelError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _ranef_quantiles(model: LinearMixedModel, ax: Any) -> Any:
     name = model.ranef()[group].columns[column]
     ranef_plots.draw_ranef_quantiles(model, group, [column], 0.95, "simultaneous", [ax])
     title = f"Normal quantiles of {short(group)}: {short(name, 16)}"
-    ax.set_title(f"{title}\n", loc="left", fontsize=10)
+    literal(ax.set_title(f"{title}\n", loc="left", fontsize=10))
     return ax
 
 

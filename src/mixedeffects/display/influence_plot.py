@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from mixedeffects.display.lettering import literal, name_ticks, short
 from mixedeffects.display.panels import one_axes
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ __all__ = ["draw_influence"]
 DOT = "#2166ac"
 FAINT = "#6b6b6b"
 LINE = "#d0d0d0"
-#: Longest label of a level, in characters.
-_LABEL = 24
 
 
 def draw_influence(
@@ -56,10 +55,10 @@ def draw_influence(
     ax.axvline(centre, color=FAINT, linewidth=0.8, zorder=1)
     ax.hlines(at, centre, numbers, color=LINE, linewidth=1.4, zorder=2)
     ax.scatter(numbers, at, s=26, color=DOT, zorder=3)
-    ax.set_yticks(at, [_shortened(str(level)) for level in values.index], fontsize=8.5)
+    name_ticks(ax.yaxis, at, [short(level) for level in values.index], fontsize=8.5)
     ax.set_ylim(len(values) - 0.4, -0.6)
-    ax.set_xlabel(label)
-    ax.set_ylabel(influence.by)
+    literal(ax.set_xlabel(short(label, 60)))
+    literal(ax.set_ylabel(short(influence.by, 40)))
     some = f"the {len(values):,} most influential of {n_levels:,}; "
     how = "refitted" if influence.refit else "variance parameters held at their estimates"
     ax.set_title("Influence of each level left out", loc="left", fontsize=10, pad=18)
@@ -75,7 +74,3 @@ def draw_influence(
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
     return ax
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LABEL else text[: _LABEL - 1] + "…"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from mixedeffects.display.lettering import literal, literal_legend, name_ticks, short
 from mixedeffects.display.panels import one_axes
 from mixedeffects.frame.columns import labels_of
 
@@ -47,9 +48,11 @@ def draw_means(means: MarginalMeans, ax: Any) -> Any:
     else:
         first = levels[names[0]] if names else pd.Series(pd.Categorical(["overall"]))
         x, gap = first.cat.codes.to_numpy().astype(float), 1.0
-        ax.set_xticks(range(len(first.cat.categories)), list(first.cat.categories))
+        categories = [short(each) for each in first.cat.categories]
+        name_ticks(ax.xaxis, range(len(categories)), categories)
     series = _series(levels[names[1:]])
     order = list(dict.fromkeys(series))
+    handles: list[Any] = []
     for i, label in enumerate(order):
         rows = np.array([own == label for own in series])
         at = x[rows] + gap * _DODGE * ((i + 0.5) / len(order) - 0.5) * (0.2 if numeric else 1.0)
@@ -57,16 +60,20 @@ def draw_means(means: MarginalMeans, ax: Any) -> Any:
         colour = SERIES[i % len(SERIES)]
         ax.vlines(at, part[low], part[high], color=colour, linewidth=1.6)
         style = "-" if numeric else ""
-        ax.plot(at, part[means.name], "o", color=colour, markersize=6, linestyle=style, label=label)
+        handles += ax.plot(at, part[means.name], "o", color=colour, markersize=6, linestyle=style)
     if not numeric:
         ax.set_xlim(-0.6, x.max() + 0.6)
-    ax.set_xlabel(names[0] if names else "")
+    literal(ax.set_xlabel(short(names[0], 40) if names else ""))
     slope = means.name.endswith(".trend")
-    ax.set_ylabel(f"slope of {means.name.removesuffix('.trend')}" if slope else "marginal mean")
+    what = f"slope of {short(means.name.removesuffix('.trend'), 40)}" if slope else "marginal mean"
+    literal(ax.set_ylabel(what))
     if len(names) > 1:
         # Beside the axes: inside it would cover intervals.
-        ax.legend(
-            title=", ".join(names[1:]),
+        literal_legend(
+            ax,
+            handles,
+            [short(label, 40) for label in order],
+            title=short(", ".join(names[1:]), 40),
             frameon=False,
             fontsize=8.5,
             title_fontsize=8.5,
@@ -101,7 +108,7 @@ def draw_comparisons(comparisons: MeanComparisons, ax: Any) -> Any:
     ax.axvline(0.0, color=FAINT, linewidth=0.8, linestyle="--")
     ax.hlines(y, table[low], table[high], colors=colours, linewidth=1.6)
     ax.scatter(table["estimate"], y, color=colours, s=30, zorder=3)
-    ax.set_yticks(y, _series(comparisons.labels))
+    name_ticks(ax.yaxis, y, [short(label, 60) for label in _series(comparisons.labels)])
     ax.set_ylim(len(table) - 0.4, -0.6)
     ax.set_xlabel("estimate")
     how = "" if comparisons.adjust == "none" else "simultaneous "

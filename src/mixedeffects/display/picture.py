@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from mixedeffects.display.binning import Binned
 from mixedeffects.display.cell_text import cell_texts
 from mixedeffects.display.colours import ZeroIsWhite, colour_map, readable_on
+from mixedeffects.display.lettering import Name, literal, name_ticks
 
 __all__ = [
     "Sheet",
@@ -189,7 +190,7 @@ def label_axis(sheet: Sheet, side: str, labels: list[str] | None) -> None:
         axis.set_major_locator(MaxNLocator(min(ticks, 8), steps=[1, 2, 5, 10], integer=True))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         return
-    axis.set_ticks(np.arange(length), labels=labels)
+    name_ticks(axis, np.arange(length), labels)
     axis.set_tick_params(length=0)
     if side == "columns":
         widest = max(sheet.extent_of(text)[0] for text in axis.get_ticklabels())
@@ -228,17 +229,19 @@ def draw_column_groups(sheet: Sheet, spans: list[tuple[str, int, int]]) -> float
     _separate(sheet, "columns", spans)
     names = _readable(sheet, "columns", spans)
     texts = [
-        sheet.ax.annotate(
-            label,
-            (centre, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=LABEL_SIZE,
-            color=INK,
-            annotation_clip=False,
+        literal(
+            sheet.ax.annotate(
+                label,
+                (centre, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize=LABEL_SIZE,
+                color=INK,
+                annotation_clip=False,
+            )
         )
         for label, centre in names
     ]
@@ -267,6 +270,7 @@ def draw_row_groups(sheet: Sheet, spans: list[tuple[str, int, int]]) -> float:
             color=INK,
             annotation_clip=False,
         )
+        literal(text)
         used = max(used, sheet.extent_of(text)[0] + 4)
     return used
 
@@ -287,9 +291,11 @@ def write_heading(sheet: Sheet, title: str | None, dimensions: str, above: float
     )
     if title is not None:
         height = sheet.extent_of(line)[1]
-        sheet.ax.set_title(
+        heading = sheet.ax.set_title(
             title, loc="left", fontsize=TITLE_SIZE, color=INK, pad=above + height + 8
         )
+        if isinstance(title, Name):
+            literal(heading)
 
 
 def draw_scale(sheet: Sheet, text: str, right: float, *, one_sided: bool) -> None:

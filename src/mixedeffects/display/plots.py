@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from mixedeffects.display.binning import Binned, bin_matrix
+from mixedeffects.display.lettering import short
 from mixedeffects.errors import ModelError
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ Groups = Sequence[Span] | dict[str, Sequence[Span]]
 # Numbers are written up to this many rows and columns; on request, into this many cells.
 LARGEST_ANNOTATED = 30
 MOST_NUMBERS = 10_000
+#: Longest label, in characters.
+_LABEL = 40
 
 
 def matrix(
@@ -61,9 +64,10 @@ def matrix(
         Where to draw. By default a new figure of a fitting size is made with pyplot; it is shown
         by notebooks, or by ``plt.show()``.
     rows, columns : sequence of length n and m, optional
-        Labels, written where there is room to read them; otherwise positions, counted from 0.
+        Labels, written as they stand where there is room to read them; otherwise positions,
+        counted from 0.
     title : str, optional
-        Title, above the line with the dimensions.
+        Title, above the line with the dimensions; may hold matplotlib's formulas, ``"$V_1$"``.
     label, units : str, optional
         What the values are and in which units; both are written beside the colour scale.
     kind : {"values", "pattern"}
@@ -284,7 +288,7 @@ def _index_labels(index: pd.Index) -> list[str] | None:
 
 
 def _text(label: Hashable) -> str:
-    return ":".join(map(str, label)) if isinstance(label, tuple) else str(label)
+    return short(":".join(map(str, label)) if isinstance(label, tuple) else label, _LABEL)
 
 
 def _labels(

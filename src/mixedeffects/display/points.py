@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.display.lettering import literal, short
 from mixedeffects.display.smooth import local_linear
 from mixedeffects.display.variogram_plot import EMPIRICAL, FAINT, IMPLIED
 
@@ -20,7 +21,6 @@ __all__ = [
     "finish",
     "name_points",
     "say_nothing_to_draw",
-    "short",
 ]
 
 Matrix = NDArray[np.float64]
@@ -64,7 +64,7 @@ def name_points(ax: Any, x: Matrix, y: Matrix, labels: Any, worst: NDArray[np.in
             if abs(u - at[0]) < 0.12 and abs(v - at[1]) < 0.05:
                 left = not side
         taken.append((*at, left))
-        ax.annotate(
+        name = ax.annotate(
             short(labels[i], 16),
             (x[i], y[i]),
             xytext=(-5 if left else 5, 0),
@@ -75,12 +75,13 @@ def name_points(ax: Any, x: Matrix, y: Matrix, labels: Any, worst: NDArray[np.in
             color="#3d3d3d",
             path_effects=[withStroke(linewidth=2.0, foreground="white")],
         )
+        literal(name)
 
 
 def finish(ax: Any, title: str, xlabel: str, ylabel: str, note: str = "") -> Any:
     """Title, a smaller line below it, labels of the axes."""
     # The empty line also keeps pictures side by side level where one of them has no note.
-    ax.set_title(f"{title}\n", loc="left", fontsize=10)
+    literal(ax.set_title(f"{title}\n", loc="left", fontsize=10))
     if note:
         text = ax.annotate(
             note,
@@ -93,8 +94,8 @@ def finish(ax: Any, title: str, xlabel: str, ylabel: str, note: str = "") -> Any
         )
         # Axes are not made narrower for it.
         text.set_in_layout(False)
-    ax.set_xlabel(xlabel, fontsize=9)
-    ax.set_ylabel(ylabel, fontsize=9)
+    literal(ax.set_xlabel(xlabel, fontsize=9))
+    literal(ax.set_ylabel(ylabel, fontsize=9))
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
@@ -108,14 +109,5 @@ def say_nothing_to_draw(ax: Any, title: str, sentence: str) -> Any:
     ax.set(xticks=[], yticks=[])
     ax.spines[["left", "bottom"]].set_visible(False)
     text = "\n".join(textwrap.wrap(sentence, 34))
-    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=FAINT)
+    literal(ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=FAINT))
     return ax
-
-
-def short(label: Any, most: int = 24) -> str:
-    """A label cut in the middle, where it would take too much room."""
-    text = str(label)
-    if len(text) <= most:
-        return text
-    head = (most - 1) // 2
-    return f"{text[:head]}…{text[head + 1 - most :]}"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixedeffects.display.lettering import literal, short
 from mixedeffects.display.panels import axes_for
 from mixedeffects.display.variogram_plot import EMPIRICAL, FAINT
 
@@ -25,8 +26,9 @@ def draw_power(power: Power, ax: Any) -> Any:
     )
     ax.axhline(0.8, color=FAINT, linewidth=0.8, linestyle=":")
     ax.set_ylim(0.0, 1.02)
-    ax.set_xlabel(power.along)
+    literal(ax.set_xlabel(short(power.along, 40)))
     ax.set_ylabel("power")
-    ax.set_title(f"{power.test}, level {power.alpha:g}", loc="left", fontsize=10)
+    title = f"{short(power.test, 60)}, level {power.alpha:g}"
+    literal(ax.set_title(title, loc="left", fontsize=10))
     ax.spines[["top", "right"]].set_visible(False)
     return ax

@@ -9,6 +9,7 @@ import scipy.interpolate
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.display.lettering import literal, short
 from mixedeffects.display.panels import axes_for, chosen_parameters
 from mixedeffects.display.variogram_plot import EMPIRICAL, FAINT, IMPLIED
 
@@ -30,7 +31,7 @@ def draw_profile(profile: Profile, parameters: Any, absolute: bool, ax: Any) -> 
     shown = [level for level in LEVELS if level <= profile.level + 1e-9]
     for name, each in zip(names, axes, strict=True):
         _draw_curve(each, *curves[name], shown, absolute)
-        each.set_xlabel(name)
+        literal(each.set_xlabel(short(name, 40)))
         each.set_ylabel("|ζ|" if absolute else "ζ")
         each.spines[["top", "right"]].set_visible(False)
     if not given and shown:

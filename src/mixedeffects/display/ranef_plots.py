@@ -12,6 +12,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from mixedeffects.covariance.groups import find_factor
+from mixedeffects.display.lettering import name_ticks, short
 from mixedeffects.display.panels import axes_for
 from mixedeffects.display.points import (
     EMPIRICAL,
@@ -21,7 +22,6 @@ from mixedeffects.display.points import (
     finish,
     name_points,
     say_nothing_to_draw,
-    short,
 )
 from mixedeffects.display.residual_plots import check_level, draw_quantiles
 from mixedeffects.errors import ModelError
@@ -137,7 +137,7 @@ def caterpillar(
             note = "no variance is estimated, so all modes are zero"
         finish(each, f"{short(group)}: {short(names[column])}", "conditional mode", "", note)
         labels = [short(modes.index[i], 18) for i in order] if named and number == 0 else []
-        each.set_yticks(range(len(labels)), labels)
+        name_ticks(each.yaxis, range(len(labels)), labels)
         each.tick_params(axis="y", labelsize=7 if len(modes) > 12 else 8)
         if not labels:
             each.spines["left"].set_visible(False)

@@ -10,6 +10,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from mixedeffects.covariance.groups import ConnectedBlocks, find_factor
+from mixedeffects.display.lettering import name_ticks, short
 from mixedeffects.display.normal_bands import normal_band, plotting_positions, shown_ranks
 from mixedeffects.display.panels import one_axes
 from mixedeffects.display.points import (
@@ -20,7 +21,6 @@ from mixedeffects.display.points import (
     draw_smooth,
     finish,
     name_points,
-    short,
 )
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.columns import describe_type
@@ -318,7 +318,7 @@ def groups(
             _draw_box(ax, values, place)
         else:
             ax.scatter(values, np.full(len(values), place), s=12, color=EMPIRICAL, linewidths=0)
-    ax.set_yticks(range(len(order)), [short(term.levels[level], 18) for level in order])
+    name_ticks(ax.yaxis, range(len(order)), [short(term.levels[level], 18) for level in order])
     ax.set_ylim(-0.7, len(order) - 0.3)
     few = term.n_levels <= most
     note = f"{'' if few else f'the {len(order)} of '}{term.n_levels:,} levels"

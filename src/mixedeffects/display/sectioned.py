@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from mixedeffects.display.latex import latex_cell, latex_escape, latex_row, latex_tabular
+from mixedeffects.display.lettering import one_line
 from mixedeffects.display.markdown import markdown_escape, markdown_row
 from mixedeffects.display.tables import html_document
 
@@ -99,13 +100,14 @@ class SectionedTable:
         """
         rows = self._rows()
         columns = [
-            _aligned([header, *(row.cells[j] for row in rows)])
+            _aligned([one_line(text) for text in (header, *(row.cells[j] for row in rows))])
             for j, header in enumerate(self.columns)
         ]
         titles = [section.title for section in self.sections]
         margin = max(map(len, [*titles, *(row.label for row in rows)]), default=0)
         width = margin + sum(2 + len(column[0]) for column in columns)
-        lines = iter(zip(["", *(row.label for row in rows)], *columns, strict=True))
+        labels = ["", *(one_line(row.label) for row in rows)]
+        lines = iter(zip(labels, *columns, strict=True))
 
         def line() -> str:
             label, *cells = next(lines)

@@ -8,6 +8,7 @@ from html import escape
 from typing import Literal
 
 from mixedeffects.display.latex import latex_cell, latex_escape, latex_row, latex_tabular
+from mixedeffects.display.lettering import one_line
 from mixedeffects.display.markdown import markdown_table
 from mixedeffects.display.numbers import pad_to_common_width
 
@@ -60,11 +61,11 @@ class Column:
     @property
     def width(self) -> int:
         """Characters the widest of header and cells takes."""
-        return max(len(self.header), *map(len, self.cells), 0)
+        return max(map(len, self.lines()))
 
     def lines(self) -> list[str]:
         """Header and cells, padded to the column's width."""
-        texts = [self.header, *self.cells]
+        texts = [one_line(text) for text in (self.header, *self.cells)]
         return pad_to_common_width(texts, left=self.align == "right")
 
 
@@ -279,7 +280,8 @@ class Table:
     def _block_lines(self, block: Sequence[Column]) -> list[str]:
         parts = [column.lines() for column in block]
         if self.labels is not None:
-            parts.insert(0, pad_to_common_width(["", *self.labels], left=False))
+            labels = ["", *map(one_line, self.labels)]
+            parts.insert(0, pad_to_common_width(labels, left=False))
         return [" ".join(cells) for cells in zip(*parts, strict=True)]
 
     def _html_row(self, row: int) -> list[str]:

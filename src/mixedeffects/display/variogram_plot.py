@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixedeffects.display.lettering import literal, one_line, short
 from mixedeffects.display.panels import one_axes
 
 if TYPE_CHECKING:
@@ -52,14 +53,14 @@ def draw_variogram(variogram: Variogram, ax: Any, units: str | None) -> Any:
     )
     ax.plot(table["distance"], table["implied"], color=IMPLIED, linewidth=1.6, label="implied by V")
     ax.set_ylim(0.0, 1.25 * max(table["empirical"].max(), table["implied"].max()))
-    name = variogram.distance
-    ax.set_xlabel(name if name == "distance" else f"difference in {name}")
+    name = short(variogram.distance, 40)
+    literal(ax.set_xlabel(name if name == "distance" else f"difference in {name}"))
     whitened = variogram.kind != "marginal"
     unit = "" if units is None or whitened else f" ({units})"
     ax.set_ylabel(f"semivariance{unit}")
     head, _, pairs = variogram.sentence().partition(": ")
-    ax.set_title(f"{head}\n", loc="left", fontsize=10)
-    ax.text(0.0, 1.02, pairs, transform=ax.transAxes, fontsize=8, color=FAINT)
+    literal(ax.set_title(f"{one_line(head)}\n", loc="left", fontsize=10))
+    literal(ax.text(0.0, 1.02, one_line(pairs), transform=ax.transAxes, fontsize=8, color=FAINT))
     ax.legend(frameon=False, fontsize=8.5, loc="upper left", ncols=2)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
