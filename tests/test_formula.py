@@ -100,11 +100,11 @@ def test_intercept(text, expected):
     assert expand_terms(read(text), text).intercept is expected
 
 
-def test_dot_leaves_out_what_the_rest_of_the_model_uses():
+def test_dot_leaves_out_response_groups_offsets_and_weights_but_no_slope():
     formula = parse_formula("log(y) ~ . - b + offset(o) + (x | g:h)")
     columns = ["y", "a", "b", "x", "g", "h", "o", "w", "c"]
     assert formula.uses_dot
-    assert formula.fixed_terms(columns, ["w"]).labels == ("a", "c")
+    assert formula.fixed_terms(columns, ["w"]).labels == ("a", "x", "c")
 
 
 # --- random-effects terms: R 4.2.2, lme4 1.1-31 ------------------------------------------

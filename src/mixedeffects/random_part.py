@@ -94,7 +94,7 @@ def _of_bar(frame: ModelFrame, bar: Bar) -> int:
 
 def _valid(frame: ModelFrame) -> str:
     labels: Sequence[str] = [term.label for term in frame.terms]
-    bars = list(dict.fromkeys(str(bar) for bar in frame.formula.random))
+    bars = list(dict.fromkeys(bar.written for bar in frame.formula.random))
     names = dict.fromkeys([*(term.group for term in frame.terms), *labels])
     return (
         f"name {', '.join(repr(name) for name in names)}, or write {', '.join(bars)} after '~'. "

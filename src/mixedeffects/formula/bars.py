@@ -14,14 +14,19 @@ from mixedeffects.formula.syntax import (
     Node,
     Number,
     Unary,
+    chain_of,
+    children,
     deparse,
+    quote_name,
     walk,
 )
 from mixedeffects.formula.terms import TermTable, expand_terms
 
-__all__ = ["Bar", "split_bars"]
+__all__ = ["Bar", "has_bar", "split_bars"]
 
 _BARS = ("|", "||")
+#: Most names and operators of a grouping, so that its name can still be read.
+_LONGEST_GROUPING = 100
 _FACTOR_CALLS = ("factor", "as.factor")
 
 
@@ -57,29 +62,38 @@ class Bar:
     homogeneous: bool = False
 
     def __str__(self) -> str:
+        return self._with(self.group)
+
+    @property
+    def written(self) -> str:
+        """The term as a formula has it: the same, with an odd name of a column in backticks."""
+        return self._with(quote_name(self.group) if self.variables == (self.group,) else self.group)
+
+    def _with(self, group: str) -> str:
         if self.structure == "us":
-            return f"({self.expression} | {self.group})"
+            return f"({self.expression} | {group})"
         hom = ""
         if self.homogeneous != STRUCTURE_DEFAULTS[self.structure]:
             hom = f", hom = {str(self.homogeneous).upper()}"
-        return f"{self.structure}({self.expression} | {self.group}{hom})"
+        return f"{self.structure}({self.expression} | {group}{hom})"
 
 
 def _top_bar(node: Node) -> Binary | None:
     return node if isinstance(node, Binary) and node.operator in _BARS else None
 
 
-def _has_bar(node: Node) -> Node | None:
+def has_bar(node: Node) -> Node | None:
     """Return the first bar below a node; inside a call ``|`` means "or" and does not count."""
-    if isinstance(node, Call):
-        return node if node.function in STRUCTURE_DEFAULTS else None
-    if _top_bar(node) is not None:
-        return node
-    match node:
-        case Unary(operand=inner) | Group(inner=inner):
-            return _has_bar(inner)
-        case Binary(left=left, right=right):
-            return _has_bar(left) or _has_bar(right)
+    waiting = [node]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, Call):
+            if current.function in STRUCTURE_DEFAULTS:
+                return current
+        elif _top_bar(current) is not None:
+            return current
+        else:
+            waiting += reversed(children(current))
     return None
 
 
@@ -151,20 +165,32 @@ def _without_bars(node: Node, text: str, bars: list[Written]) -> Node | None:
             if rest is None or rest is inner:
                 return None if rest is None else node
             return Group(rest, start=node.start, end=node.end)
-        case Binary(operator="+", left=left, right=right):
-            first = _without_bars(left, text, bars)
-            second = _without_bars(right, text, bars)
-            if first is None or second is None:
-                return first or second
-            return Binary("+", first, second, start=node.start, end=node.end)
+        case Binary(operator="+" | "-"):
+            begin, chain = chain_of(node, ("+", "-"))
+            first = _without_bars(begin, text, bars)
+            for each in chain:
+                first = _joined(first, each, text, bars)
+            return first
         case Unary(operator="+", operand=operand):
             return _without_bars(operand, text, bars)
-        case Binary(operator="-", left=left, right=right) if _has_bar(right) is None:
-            first = _without_bars(left, text, bars)
-            if first is None:
-                return Unary("-", right, start=node.start, end=node.end)
-            return Binary("-", first, right, start=node.start, end=node.end)
-    inside = _has_bar(node)
+    _refuse_bar(node, text)
+    return node
+
+
+def _joined(first: Node | None, each: Binary, text: str, bars: list[Written]) -> Node | None:
+    if each.operator == "-":
+        _refuse_bar(each.right, text)
+        if first is None:
+            return Unary("-", each.right, start=each.start, end=each.end)
+        return Binary("-", first, each.right, start=each.start, end=each.end)
+    second = _without_bars(each.right, text, bars)
+    if first is None or second is None:
+        return first or second
+    return Binary("+", first, second, start=each.start, end=each.end)
+
+
+def _refuse_bar(node: Node, text: str) -> None:
+    inside = has_bar(node)
     if inside is not None:
         fail(
             "A random-effects term can only be added with `+`; it cannot be subtracted, crossed "
@@ -173,11 +199,10 @@ def _without_bars(node: Node, text: str, bars: list[Written]) -> Node | None:
             inside.start,
             inside.end,
         )
-    return node
 
 
 def _refuse_second_bar(bar: Binary, text: str) -> None:
-    nested = _has_bar(bar.left) or _has_bar(bar.right)
+    nested = has_bar(bar.left) or has_bar(bar.right)
     if nested is not None:
         fail(
             "A random-effects term has one bar; write one pair of parentheses for each term.",
@@ -219,6 +244,13 @@ def _expand_double(bar: Binary, text: str) -> list[tuple[Node, Node, Binary]]:
 def _expand_nesting(
     expression: Node, grouping: Node, place: Binary, written: Written, text: str
 ) -> list[Bar]:
+    if sum(1 for _ in walk(grouping)) > _LONGEST_GROUPING:
+        fail(
+            f"The grouping has more than {_LONGEST_GROUPING} parts; make one column of them first.",
+            text,
+            grouping.start,
+            grouping.end,
+        )
     return [
         Bar(
             expression=deparse(expression),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mixedeffects.errors import FormulaError
 from mixedeffects.formula.bars import Bar, split_bars
@@ -66,6 +68,10 @@ class Formula:
         ]
         return "\n".join(lines)
 
+    def __reduce__(self) -> Any:
+        # As text: the trees of a long formula are deeper than a pickle can be.
+        return _stored, (self.text, not self.response)
+
     @property
     def uses_dot(self) -> bool:
         """Whether the fixed part says ``.``, all other columns."""
@@ -89,8 +95,8 @@ class Formula:
         columns : iterable of str, optional
             The data's columns, which ``.`` is made from.
         excluding : sequence of str
-            Columns that ``.`` leaves out besides those of the response and the random-effects
-            terms: weights and offset.
+            Columns that ``.`` leaves out besides those of the response, the grouping factors and
+            the offsets: weights and offset given by name.
 
         Returns
         -------
@@ -100,14 +106,27 @@ class Formula:
         if columns is not None:
             taken = {*variable_names(self.response_tree), *excluding}
             for bar in self.random:
-                taken |= {*bar.variables, *variable_names(bar.tree)}
+                taken |= {*bar.variables}
             for offset in self.offsets:
                 taken |= {*variable_names(read(offset))}
             others = [name for name in columns if name not in taken]
         return expand_terms(self.fixed_tree, self.text, others)
 
 
-_BLANKS = str.maketrans("\r\n\t", "   ")
+#: A name or text in quotes, or a blank outside of them.
+_QUOTED_OR_BLANK = re.compile(
+    r"""`(?:\\.|[^`\\])*` | "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | (?P<blank>[\r\n\t])""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def _on_one_line(text: str) -> str:
+    """The text with line ends and tabs as blanks, but for those within quotes."""
+    return _QUOTED_OR_BLANK.sub(lambda found: " " if found["blank"] else found[0], text).strip()
+
+
+def _stored(text: str, one_sided: bool) -> Formula:
+    return parse_formula(text, one_sided=one_sided)
 
 
 def _check_response(tree: Node, fixed: TermTable, text: str) -> None:
@@ -162,8 +181,7 @@ def parse_formula(text: str, *, one_sided: bool = False) -> Formula:
         raise FormulaError(
             f"A formula is text, such as 'y ~ x + (1 | group)'; got {type(text).__name__}."
         )
-    # One line, so that a caret can point; blanks inside backticked names stay as they are.
-    text = text.translate(_BLANKS).strip()
+    text = _on_one_line(text)
     if not text:
         raise FormulaError("The formula is empty; write for example 'y ~ x + (1 | group)'.")
     if "~" not in text:
@@ -172,11 +190,6 @@ def parse_formula(text: str, *, one_sided: bool = False) -> Formula:
         fail("The response is missing on the left of `~`.", text, 0)
     if text.endswith("~"):
         fail("There is nothing on the right of `~`.", text, len(text) - 1)
-    for at, character in enumerate(text[:-1]):
-        if character == "|" and text[at + 1 :].lstrip().startswith(")"):
-            fail("The grouping factor is missing after the bar.", text, at)
-        if character == "|" and text[:at].rstrip().endswith("("):
-            fail("What varies is missing before the bar; write `1` for an intercept.", text, at)
     tree = read(text)
     match tree:
         case Binary(operator="~", left=response, right=right):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from mixedeffects.errors import FormulaError
 from mixedeffects.formula.syntax import (
+    CONSTANTS,
     Argument,
     Binary,
     Call,
@@ -21,27 +23,34 @@ from mixedeffects.formula.syntax import (
     Unary,
 )
 
-__all__ = ["fail", "problem", "read"]
+__all__ = ["fail", "precedence", "problem", "read"]
 
 _TOKEN = re.compile(
     r"""
       (?P<space>\s+)
     | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?L?)
     | (?P<name>(?:[^\W\d]|\.(?!\d))[\w.]*)
-    | `(?P<quoted>[^`]*)`
+    | `(?P<quoted>(?:\\.|[^`\\])*)`
     | (?P<text>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
-    | (?P<operator>%[^%\s]*%|\*\*|\|\||&&|<=|>=|==|!=|[-+*/^:|&~!<>=()\[\],])
+    | (?P<operator>%[^%\s]*%|\*\*|\|\||&&|<=|>=|==|!=|::|[-+*/^:|&~!<>=()\[\],])
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
-_CONSTANTS = {
-    "TRUE": True,
-    "FALSE": False,
-    "True": True,
-    "False": False,
-    "NULL": None,
-    "None": None,
+#: How deep parentheses, calls, signs and exponents may stand within each other.
+_DEEPEST = 50
+#: What characters of other formula languages are written as here.
+_INSTEAD = {
+    "{": "arithmetic is written `I(...)`, as in `I(x^2)`",
+    "}": "arithmetic is written `I(...)`, as in `I(x^2)`",
+    "%": "the remainder is written `%%`, and whole division `%/%`",
+    "$": "write the column's name alone, and give the table as `data`",
 }
+#: How much of a long formula an error shows before and behind the place meant.
+_SHOWN = 200
+#: So that a caret can point, errors show one line.
+_BLANKS = str.maketrans("\r\n\t", "   ")
+#: R's packages whose functions a formula knows, where they are written ``splines::bs(x)``.
+_PACKAGES = ("base", "stats", "splines")
 # Binding powers, lowest first, as in R's ?Syntax.
 _BINARY = {
     "~": 1,
@@ -88,7 +97,11 @@ def problem(message: str, text: str, start: int, end: int | None = None) -> Form
         The stretch of the formula that the sentence is about.
     """
     width = max(1, (start + 1 if end is None else end) - start)
-    return FormulaError(f"{message}\n\n    {text}\n    {' ' * start}{'^' * width}")
+    # Of a very long formula only the surroundings.
+    first = max(0, start - _SHOWN) if len(text) > 2 * _SHOWN else 0
+    width = min(width, _SHOWN)
+    shown = text[first : start + width + _SHOWN].translate(_BLANKS)
+    return FormulaError(f"{message}\n\n    {shown}\n    {' ' * (start - first)}{'^' * width}")
 
 
 def fail(message: str, text: str, start: int, end: int | None = None) -> NoReturn:
@@ -105,6 +118,13 @@ def _tokens(text: str) -> list[_Token]:
             character = text[position]
             if character in "\"'`":
                 fail(f"This {character} is never closed.", text, position)
+            if character in _INSTEAD:
+                fail(
+                    f"The character {character!r} has no meaning in a formula: "
+                    f"{_INSTEAD[character]}.",
+                    text,
+                    position,
+                )
             fail(f"The character {character!r} has no meaning in a formula.", text, position)
         kind = str(found.lastgroup)
         if kind == "quoted" and not found["quoted"]:
@@ -123,6 +143,7 @@ class _Reader:
         self.text = text
         self.tokens = _tokens(text)
         self.position = 0
+        self.depth = 0
 
     @property
     def token(self) -> _Token:
@@ -145,6 +166,15 @@ class _Reader:
 
     def unexpected(self) -> FormulaError:
         token = self.token
+        before = self.tokens[max(self.position - 1, 0)]
+        if before.value in ("|", "||") and token.value == ")":
+            return problem("The grouping factor is missing after the bar.", self.text, before.start)
+        if before.value == "(" and token.value in ("|", "||"):
+            return problem(
+                "What varies is missing before the bar; write `1` for an intercept.",
+                self.text,
+                token.start,
+            )
         if token.kind == "end":
             return problem("The formula ends where a term is expected.", self.text, token.start)
         if token.value in ")]":
@@ -158,6 +188,19 @@ class _Reader:
         return problem(f"{token.value!r} is not expected here.", self.text, token.start, token.end)
 
     def expression(self, power: int = 0) -> Node:
+        if self.depth >= _DEEPEST:
+            fail(
+                f"This stands more than {_DEEPEST} levels deep within parentheses, calls, signs "
+                "and exponents; compute the column in the data first.",
+                self.text,
+                self.token.start,
+            )
+        self.depth += 1
+        tree = self.chain(power)
+        self.depth -= 1
+        return tree
+
+    def chain(self, power: int) -> Node:
         left = self.prefix()
         while self.token.kind == "operator":
             operator = "^" if self.token.value == "**" else self.token.value
@@ -185,19 +228,24 @@ class _Reader:
         match token.kind:
             case "number":
                 self.advance()
-                return Number(float(token.value.rstrip("L")), token.value, **place)
+                value = float(token.value.rstrip("L"))
+                if math.isinf(value):
+                    fail("This number is too large.", self.text, token.start, token.end)
+                return Number(value, token.value, **place)
             case "text":
                 self.advance()
                 return Text(re.sub(r"\\(.)", r"\1", token.value[1:-1]), **place)
             case "quoted":
                 self.advance()
-                return Name(token.value, **place)
+                return Name(re.sub(r"\\([\\`])", r"\1", token.value), **place)
             case "name":
                 self.advance()
+                if self.at("::"):
+                    token = self.qualified(token)
                 if self.at("("):
                     return self.call(token)
-                if token.value in _CONSTANTS:
-                    return Constant(_CONSTANTS[token.value], **place)
+                if token.value in CONSTANTS:
+                    return Constant(CONSTANTS[token.value], **place)
                 return Name(token.value, **place)
             case "operator" if token.value == "(":
                 self.advance()
@@ -223,6 +271,23 @@ class _Reader:
                 return Items(tuple(items), start=token.start, end=closing.end)
         raise self.unexpected()
 
+    def qualified(self, package: _Token) -> _Token:
+        """The function in ``splines::bs``, whose package says nothing new."""
+        self.advance()
+        if package.value not in _PACKAGES or self.token.kind != "name":
+            fail(
+                f"`::` takes a function of one of R's packages {', '.join(_PACKAGES)}, whose "
+                "functions are known here; for another write the function without its package, "
+                "or compute the column in the data first.",
+                self.text,
+                package.start,
+                self.token.end,
+            )
+        function = self.advance()
+        if not self.at("("):
+            raise self.unexpected()
+        return replace(function, start=package.start)
+
     def call(self, function: _Token) -> Node:
         opened = self.advance()
         arguments = []
@@ -238,6 +303,16 @@ class _Reader:
             self.advance()
         closing = self.close(")", opened)
         return Call(function.value, tuple(arguments), start=function.start, end=closing.end)
+
+
+def precedence(node: Node) -> int:
+    """How tightly an expression holds together: an operator binds looser than a name or a call."""
+    match node:
+        case Binary(operator=operator):
+            return _SPECIAL if operator.startswith("%") else _BINARY[operator]
+        case Unary(operator=operator):
+            return _UNARY[operator]
+    return _POWER + 1
 
 
 def read(text: str) -> Node:

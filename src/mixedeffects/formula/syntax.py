@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Number",
     "Text",
     "Unary",
+    "chain_of",
     "deparse",
     "quote_name",
     "variable_names",
@@ -109,14 +110,27 @@ class Items(Node):
     items: tuple[Node, ...]
 
 
+#: Words that are values and no names.
+CONSTANTS = {
+    "TRUE": True,
+    "FALSE": False,
+    "True": True,
+    "False": False,
+    "NULL": None,
+    "None": None,
+}
 _SYNTACTIC = re.compile(r"(?:[^\W\d_]|\.(?!\d))[\w.]*\Z")
+#: What a backslash has to precede for a quoted name to be read as it is.
+_ESCAPED = re.compile(r"\\(?=[\\`]|\Z)|`")
 # R spaces these; `^`, `:` and `/` it writes close.
 _SPACED = {"+", "-", "*", "|", "||", "&", "&&", "~", "<", ">", "<=", ">=", "==", "!="}
 
 
 def quote_name(name: str) -> str:
     """Write a name as R does: in backticks unless it is a syntactic name."""
-    return name if _SYNTACTIC.match(name) else f"`{name}`"
+    if _SYNTACTIC.match(name) and name not in CONSTANTS:
+        return name
+    return f"`{_ESCAPED.sub(lambda found: chr(92) + found[0], name)}`"
 
 
 def _number(node: Number) -> str:
@@ -171,10 +185,39 @@ def deparse(node: Node) -> str:
                 for a in arguments
             ]
             return f"{function}({', '.join(parts)})"
-        case Binary(operator=operator, left=left, right=right):
-            space = " " if operator in _SPACED or operator.startswith("%") else ""
-            return f"{deparse(left)}{space}{operator}{space}{deparse(right)}"
+        case Binary():
+            first, chain = chain_of(node)
+            written = [deparse(first)]
+            for each in chain:
+                spaced = each.operator in _SPACED or each.operator.startswith("%")
+                space = " " if spaced else ""
+                written.append(f"{space}{each.operator}{space}{deparse(each.right)}")
+            return "".join(written)
     raise TypeError(f"not a syntax tree: {node!r}")  # pragma: no cover
+
+
+def chain_of(node: Node, operators: Container[str] | None = None) -> tuple[Node, list[Binary]]:
+    """Take a chain such as ``a + b + c`` apart without recursion: chains may be very long.
+
+    Parameters
+    ----------
+    node : Node
+        The last operation of the chain, or anything else, which is a chain of none.
+    operators : container of str, optional
+        Operators that continue a chain; by default all.
+
+    Returns
+    -------
+    first : Node
+        The operand that the chain begins with.
+    operations : list of Binary
+        From the first to the last; the right operand of each is what is joined on.
+    """
+    operations = []
+    while isinstance(node, Binary) and (operators is None or node.operator in operators):
+        operations.append(node)
+        node = node.left
+    return node, operations[::-1]
 
 
 def children(node: Node) -> tuple[Node, ...]:
@@ -195,9 +238,11 @@ def children(node: Node) -> tuple[Node, ...]:
 
 def walk(node: Node) -> Iterator[Node]:
     """Yield a node and everything below it, left to right."""
-    yield node
-    for child in children(node):
-        yield from walk(child)
+    waiting = [node]
+    while waiting:
+        current = waiting.pop()
+        yield current
+        waiting += reversed(children(current))
 
 
 def variable_names(node: Node) -> tuple[str, ...]:
@@ -206,16 +251,12 @@ def variable_names(node: Node) -> tuple[str, ...]:
     What follows the first argument of ``C()`` names a coding, not a column.
     """
     found: dict[str, None] = {}
-
-    def visit(current: Node) -> None:
+    waiting = [node]
+    while waiting:
+        current = waiting.pop()
         if isinstance(current, Name):
             found[current.name] = None
-        elif isinstance(current, Call) and current.function == "C":
-            for argument in current.arguments[:1]:
-                visit(argument.value)
-        else:
-            for child in children(current):
-                visit(child)
-
-    visit(node)
+        below = children(current)
+        coded = isinstance(current, Call) and current.function == "C"
+        waiting += reversed(below[:1] if coded else below)
     return tuple(found)

@@ -5,13 +5,30 @@ A term is a set of variables, held as the bits of an integer; bit ``i`` stands f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from mixedeffects.formula.reader import fail
-from mixedeffects.formula.syntax import Binary, Call, Group, Name, Node, Number, Unary, deparse
+from mixedeffects.formula.syntax import (
+    Binary,
+    Call,
+    Group,
+    Name,
+    Node,
+    Number,
+    Unary,
+    chain_of,
+    deparse,
+)
 
 __all__ = ["TermTable", "expand_terms"]
+
+#: Most terms that a right-hand side may expand to.
+LARGEST = 10_000
+#: Most products that are made to find the different ones.
+_MOST_PRODUCTS = 100 * LARGEST
 
 _FORMULA_OPERATORS = {"+", "-", "*", ":", "/", "^", "%in%"}
 
@@ -48,18 +65,22 @@ class TermTable:
         return tuple(":".join(names[i] for i in term) for term in self.terms)
 
 
-def _union(*groups: Iterable[int]) -> list[int]:
-    return list(dict.fromkeys(bits for group in groups for bits in group))
+#: Terms in the order in which they appear, each once.
+_Terms = dict[int, None]
+
+
+def _terms(groups: Iterable[int]) -> _Terms:
+    return dict.fromkeys(groups)
 
 
 class _Expansion:
-    def __init__(self, text: str, others: Sequence[str] | None) -> None:
+    def __init__(self, tree: Node, text: str, others: Sequence[str] | None) -> None:
+        self.tree = tree
         self.text = text
         self.others = others
         self.variables: list[Node] = []
         self.index: dict[str, int] = {}
         self.offset_bits = 0
-        self.offsets: list[Node] = []
         self.intercept = True
         self.adding = True
 
@@ -72,10 +93,9 @@ class _Expansion:
                 if len(node.arguments) != 1:
                     fail("`offset()` takes one argument.", self.text, node.start, node.end)
                 self.offset_bits |= 1 << self.index[key]
-                self.offsets.append(node.arguments[0].value)
         return 1 << self.index[key]
 
-    def dot(self, node: Node) -> list[int]:
+    def dot(self, node: Node) -> _Terms:
         if self.others is None:
             fail(
                 "`.` stands for the other columns of the data; write the columns out here.",
@@ -83,9 +103,9 @@ class _Expansion:
                 node.start,
                 node.end,
             )
-        return [self.variable(Name(name)) for name in self.others]
+        return _terms(self.variable(Name(name)) for name in self.others)
 
-    def number(self, node: Number) -> list[int]:
+    def number(self, node: Number) -> _Terms:
         if node.value not in (0.0, 1.0):
             fail(
                 "The only numbers that are terms are 1 (intercept) and 0 (no intercept); "
@@ -95,15 +115,15 @@ class _Expansion:
                 node.end,
             )
         self.intercept = self.adding == (node.value == 1.0)
-        return []
+        return {}
 
-    def removed(self, node: Node) -> list[int]:
+    def removed(self, node: Node) -> _Terms:
         self.adding = not self.adding
         terms = self.encode(node)
         self.adding = not self.adding
         return terms
 
-    def power(self, node: Binary) -> list[int]:
+    def power(self, base: _Terms, node: Binary) -> _Terms:
         exponent = node.right
         if not isinstance(exponent, Number) or exponent.value < 1 or exponent.value % 1:
             fail(
@@ -113,13 +133,26 @@ class _Expansion:
                 exponent.start,
                 exponent.end,
             )
-        base = self.encode(node.left)
         result = base
         for _ in range(min(int(exponent.value), len(base)) - 1):
-            result = _union(a | b for a in result for b in base)
+            if len(result) * len(base) > _MOST_PRODUCTS:
+                self.refuse_size()
+            grown = _terms(a | b for a in result for b in base)
+            if len(grown) > LARGEST:
+                self.refuse_size()
+            if grown == result:
+                break
+            result = grown
         return result
 
-    def encode(self, node: Node) -> list[int]:
+    def encode(self, node: Node) -> _Terms:
+        first, chain = chain_of(node, _FORMULA_OPERATORS)
+        terms = self.operand(first)
+        for operation in chain:
+            terms = self.combine(terms, operation)
+        return terms
+
+    def operand(self, node: Node) -> _Terms:
         match node:
             case Group(inner=inner):
                 return self.encode(inner)
@@ -129,33 +162,74 @@ class _Expansion:
                 return self.dot(node)
             case Unary(operator="-", operand=operand):
                 self.removed(operand)
-                return []
+                return {}
             case Unary(operator="+", operand=operand):
                 return self.encode(operand)
-            case Binary(operator="^"):
-                return self.power(node)
-            case Binary(operator="-", left=left, right=right):
-                kept = self.encode(left)
-                removed = set(self.removed(right))
-                return [bits for bits in kept if bits not in removed]
-            case Binary(operator=operator, left=left, right=right) if (
-                operator in _FORMULA_OPERATORS
-            ):
-                return self.combine(operator, self.encode(left), self.encode(right))
-        return [self.variable(node)]
+        return {self.variable(node): None}
 
-    @staticmethod
-    def combine(operator: str, left: list[int], right: list[int]) -> list[int]:
+    def combine(self, left: _Terms, node: Binary) -> _Terms:
+        operator = node.operator
+        if operator == "^":
+            return self.power(left, node)
+        if operator == "-":
+            for bits in self.removed(node.right):
+                left.pop(bits, None)
+            return left
+        right = self.encode(node.right)
         if operator == "+":
-            return _union(left, right)
+            left |= right
+            return left
         if operator == "%in%":
             every = _all_bits(right)
-            return _union(a | every for a in left)
+            return _terms(a | every for a in left)
         if operator == "/":
             every = _all_bits(left)
-            return _union(left, (every | b for b in right))
-        crossed = _union(a | b for a in left for b in right)
-        return crossed if operator == ":" else _union(left, right, crossed)
+            return left | _terms(every | b for b in right)
+        if len(left) * len(right) > _MOST_PRODUCTS:
+            self.refuse_size()
+        crossed = _terms(a | b for a in left for b in right)
+        if len(crossed) > LARGEST:
+            self.refuse_size()
+        return crossed if operator == ":" else left | right | crossed
+
+    def refuse_size(self) -> NoReturn:
+        count = _bound(self.tree, len(self.others or ()))
+        fail(
+            f"This expands to up to {count:,} terms; a formula may have {LARGEST:,}. For the "
+            "interactions of two columns at a time write `(a + b + c)^2`.",
+            self.text,
+            max(self.tree.start, 0),
+            self.tree.end,
+        )
+
+
+def _bound(node: Node, others: int) -> int:
+    """How many terms a tree expands to if none is there twice."""
+    first, chain = chain_of(node, _FORMULA_OPERATORS)
+    match first:
+        case Group(inner=inner) | Unary(operator="+", operand=inner):
+            count = _bound(inner, others)
+        case Number() | Unary(operator="-"):
+            count = 0
+        case Name(name="."):
+            count = others
+        case _:
+            count = 1
+    for operation in chain:
+        if operation.operator == "^":
+            assert isinstance(operation.right, Number)
+            most = min(int(operation.right.value), count)
+            count = sum(math.comb(count, size) for size in range(1, most + 1))
+            continue
+        right = 0 if operation.operator == "-" else _bound(operation.right, others)
+        match operation.operator:
+            case "+" | "/":
+                count += right
+            case ":":
+                count *= right
+            case "*":
+                count += right + count * right
+    return count
 
 
 def _all_bits(terms: Iterable[int]) -> int:
@@ -165,10 +239,34 @@ def _all_bits(terms: Iterable[int]) -> int:
     return every
 
 
-def _needs_every_level(terms: list[int], position: int, bit: int) -> bool:
-    """R's TermCode: contrasts suffice where an earlier term holds the rest of this one."""
-    rest = terms[position] & ~bit
-    return rest != 0 and not any(rest & ~earlier == 0 for earlier in terms[:position])
+def _members(bits: int) -> list[int]:
+    members = []
+    while bits:
+        lowest = bits & -bits
+        members.append(lowest.bit_length() - 1)
+        bits ^= lowest
+    return members
+
+
+def _full(found: Sequence[int]) -> list[tuple[bool, ...]]:
+    """R's TermCode: contrasts suffice where an earlier term holds the rest of a term.
+
+    The terms being in order of degree, an earlier one that holds the rest is the rest itself, or
+    of the degree of the term: the rest and one variable more.
+    """
+    held: set[int] = set()
+    full = []
+    for bits in found:
+        rests = [bits & ~(1 << i) for i in _members(bits)]
+        full.append(tuple(rest != 0 and rest not in held for rest in rests))
+        held.add(bits)
+        held.update(rests)
+    return full
+
+
+def _offset_argument(call: Node) -> Node:
+    assert isinstance(call, Call)
+    return call.arguments[0].value
 
 
 def expand_terms(node: Node, text: str, others: Sequence[str] | None = None) -> TermTable:
@@ -192,21 +290,22 @@ def expand_terms(node: Node, text: str, others: Sequence[str] | None = None) -> 
     FormulaError
         If an operator is used in a way that has no meaning between terms.
     """
-    expansion = _Expansion(text, others)
-    found = [b for b in expansion.encode(node) if not b & expansion.offset_bits]
+    expansion = _Expansion(node, text, others)
+    every = expansion.encode(node)
+    found = [b for b in every if not b & expansion.offset_bits]
     found.sort(key=int.bit_count)
+    if len(found) > LARGEST:
+        expansion.refuse_size()
 
     # Offsets are variables to R too, but nothing later needs them numbered.
-    kept = [i for i in range(len(expansion.variables)) if any(b >> i & 1 for b in found)]
+    kept = _members(_all_bits(found))
     renumbered = {old: new for new, old in enumerate(kept)}
-    members = [[i for i in kept if bits >> i & 1] for bits in found]
+    # As in R: crossing takes nothing from an offset.
+    offsets = _members(_all_bits(every) & expansion.offset_bits)
     return TermTable(
         intercept=expansion.intercept,
         variables=tuple(expansion.variables[i] for i in kept),
-        terms=tuple(tuple(renumbered[i] for i in term) for term in members),
-        full=tuple(
-            tuple(_needs_every_level(found, position, 1 << i) for i in term)
-            for position, term in enumerate(members)
-        ),
-        offsets=tuple(expansion.offsets),
+        terms=tuple(tuple(renumbered[i] for i in _members(bits)) for bits in found),
+        full=tuple(_full(found)),
+        offsets=tuple(_offset_argument(expansion.variables[i]) for i in offsets),
     )
