@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import sys
 import warnings
@@ -43,6 +42,7 @@ from mixedeffects.engine.responses import replace_response
 from mixedeffects.engine.subsample import subsample_start
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
+from mixedeffects.formula.syntax import quote_name
 from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.ingest import values_of_rows
 from mixedeffects.frame.model_frame import Dropped, ModelFrame
@@ -54,6 +54,7 @@ from mixedeffects.inference.satterthwaite import Satterthwaite
 from mixedeffects.inference.variance import fixed_effects_variance
 from mixedeffects.inference.wald import anova_table, wald_test
 from mixedeffects.inference.wald_result import WaldTest
+from mixedeffects.refitting import UNCHANGED, Unchanged
 from mixedeffects.variogram import Variogram
 
 if TYPE_CHECKING:
@@ -178,15 +179,32 @@ def lmer(
     sigma          15.13
     Name: Estimate, dtype: float64
     """
+    return _fit(
+        *_prepared(formula, data, reml, weights, offset, contrasts, {}, start, control, progress)
+    )
+
+
+def _prepared(
+    formula: str,
+    data: Any,
+    reml: bool,
+    weights: Any,
+    offset: Any,
+    contrasts: dict[str, Any] | None,
+    inherited: dict[str, Any],
+    start: Sequence[float] | None,
+    control: Control | None,
+    progress: ProgressOption,
+) -> tuple[Any, ...]:
+    """The arguments of `_fit` from those of `lmer`, and codings that need not have a factor."""
     if not isinstance(reml, (bool, np.bool_)):
         raise ModelError(f"reml must be True or False, not {reml!r}.")
     if control is not None and not isinstance(control, Control):
         raise ModelError(f"control must be a mixedeffects.Control, not {control!r:.60}.")
-    settings = {"weights": weights, "offset": offset, "contrasts": contrasts}
     name = getattr(data, "attrs", {}).get("name")
     with one_blas_thread():
         frame = build_model_frame(
-            formula, data, weights=weights, offset=offset, contrasts=contrasts
+            formula, data, weights=weights, offset=offset, contrasts=contrasts, inherited=inherited
         )
         y = _less_offset(frame)
         A = assemble(y, frame.X, frame.terms, frame.weights)
@@ -196,7 +214,18 @@ def lmer(
             factors = subsample_start(A, y, frame.X, terms, frame.weights, reml, structures)
         else:
             factors = _starting_factors(A, start)
-    return _fit(frame, A, reml, factors, control, progress, data, settings, name)
+    assert frame.fixed_encoder is not None
+    factors_here = frame.fixed_encoder.factors
+    own = {n: c for n, c in inherited.items() if n in factors_here or quote_name(n) in factors_here}
+    spare = {name: coding for name, coding in inherited.items() if name not in own}
+    settings = {
+        "weights": weights,
+        "offset": offset,
+        "contrasts": (own | (contrasts or {})) or contrasts,
+        "inherited": spare,
+        "control": control,
+    }
+    return frame, A, reml, factors, control, progress, data, settings, name
 
 
 def _less_offset(frame: ModelFrame) -> Matrix:
@@ -2530,14 +2559,16 @@ class LinearMixedModel:
         >>> drawn.nobs, drawn.converged
         (180, True)
         """
+        from mixedeffects.refitting import with_response
+
         response = self._new_response(y)
-        frame = dataclasses.replace(self.frame, y=response)
+        frame, data = with_response(self, response, y)
         A = replace_response(
             self._A, _less_offset(frame), frame.X, engine_terms(frame.terms), frame.weights
         )
         start = self.optimum.restart
         return _fit(
-            frame, A, self.reml, start, None, progress, self._data, self._settings, self.data_name
+            frame, A, self.reml, start, None, progress, data, self._settings, self.data_name
         )
 
     def _new_response(self, y: Any) -> Matrix:
@@ -2554,28 +2585,48 @@ class LinearMixedModel:
         return response
 
     def update(
-        self, formula: str | None = None, data: Any = None, reml: bool | None = None
+        self,
+        formula: str | None = None,
+        data: Any = None,
+        reml: bool | None = None,
+        *,
+        weights: Any = UNCHANGED,
+        offset: Any = UNCHANGED,
+        contrasts: dict[str, Any] | Unchanged | None = UNCHANGED,
+        start: Sequence[float] | None = None,
+        control: Control | Unchanged | None = UNCHANGED,
+        progress: ProgressOption = False,
     ) -> LinearMixedModel:
-        """Fit again with a changed formula, other data, or the other criterion.
+        """Fit again with a changed formula, other data, the other criterion or other options.
 
         Parameters
         ----------
         formula : str, optional
-            A ``.`` stands for what was there: ``". ~ . + Sex"``.
+            A ``.`` stands for what was there, as a whole: ``". ~ . + Sex"``, ``". / 10 ~ ."``,
+            ``"~ . - (1 | site)"``. Without a left-hand side the response stays.
         data : DataFrame, optional
-            New data; weights and offset given as arrays must then be given again with `lmer`.
+            New data. Weights and an offset that were given as values belong to the rows they were
+            given with: a Series goes by its labels if these say which rows are meant; otherwise
+            they must be given again.
         reml : bool, optional
             REML or maximum likelihood.
+        weights, offset, contrasts, control
+            As for `lmer`; by default as they were. A coding of a factor that the changed formula
+            does not have is kept in mind and not used.
+        start, progress
+            As for `lmer`.
 
         Returns
         -------
         LinearMixedModel
-            The model fitted again; this one stays as it is.
+            The model fitted again; this one stays as it is. After `refit` the new response stays,
+            unless there are new data: those have their own.
 
         Raises
         ------
         FormulaError, DataError, ModelError
-            As for `lmer`.
+            As for `lmer`; also if weights or an offset given as values cannot be matched to the
+            rows of new data.
 
         Examples
         --------
@@ -2588,14 +2639,41 @@ class LinearMixedModel:
         23.54
         """
         from mixedeffects.formula.update import update_formula
-        from mixedeffects.without_data import refitting_settings
+        from mixedeffects.refitting import NewResponse, check_rows_given
+        from mixedeffects.without_data import LeftOut, refitting_settings
 
-        text = self.formula if formula is None else update_formula(self.formula, formula)
-        return lmer(
-            text,
-            self._data if data is None else data,
-            reml=self.reml if reml is None else reml,
-            **refitting_settings(self._settings),
+        given = self._given
+        text = self.formula
+        if data is not None and isinstance(given, NewResponse):
+            # New data have a response of their own.
+            text = given.formula
+        changed = {"weights": weights, "offset": offset, "control": control}
+        settings = self._settings | {k: v for k, v in changed.items() if v is not UNCHANGED}
+        inherited: dict[str, Any] = {}
+        if contrasts is UNCHANGED:
+            inherited = settings.get("inherited", {}) | (settings.get("contrasts") or {})
+            contrasts = None
+        for role in ("weights", "offset"):
+            kept = settings[role]
+            own = given.data if isinstance(given, NewResponse) else given
+            if changed[role] is not UNCHANGED or kept is None or isinstance(kept, (str, LeftOut)):
+                continue
+            if data is not None and data is not own:
+                check_rows_given(role, kept, data)
+        settings = refitting_settings(settings)
+        return _fit(
+            *_prepared(
+                text if formula is None else update_formula(text, formula),
+                self._data if data is None else data,
+                self.reml if reml is None else reml,
+                settings["weights"],
+                settings["offset"],
+                contrasts,
+                inherited,
+                start,
+                settings.get("control"),
+                progress,
+            )
         )
 
     # --- shared pieces, computed once ----------------------------------------------------
@@ -2606,7 +2684,9 @@ class LinearMixedModel:
 
         if isinstance(self._given, LeftOut):
             raise left_out("the data frame")
-        return self._given
+        from mixedeffects.refitting import NewResponse
+
+        return self._given.table if isinstance(self._given, NewResponse) else self._given
 
     @property
     def _solution(self) -> Any:

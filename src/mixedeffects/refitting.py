@@ -4,23 +4,160 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.assembly import assemble, engine_terms
 from mixedeffects.engine.subsample import subsample_start
 from mixedeffects.engine.threads import one_blas_thread
+from mixedeffects.errors import ModelError
+from mixedeffects.formula.syntax import Name, variable_names
+from mixedeffects.frame.ingest import column_names, materialised
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
+from mixedeffects.frame.one_column import with_column
 
 if TYPE_CHECKING:
     from mixedeffects.engine import CrossProducts
     from mixedeffects.model import LinearMixedModel
 
-__all__ = ["by_maximum_likelihood", "fit_again", "least_squares_criterion", "with_random_terms"]
+__all__ = [
+    "UNCHANGED",
+    "NewResponse",
+    "Unchanged",
+    "by_maximum_likelihood",
+    "check_rows_given",
+    "fit_again",
+    "least_squares_criterion",
+    "with_random_terms",
+    "with_response",
+]
 
 Matrix = NDArray[np.float64]
+
+
+class Unchanged(Enum):
+    """The default of an argument that stays as it was in the fit."""
+
+    UNCHANGED = "as it was"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+UNCHANGED = Unchanged.UNCHANGED
+
+
+@dataclass(frozen=True, eq=False)
+class NewResponse:
+    """The data of a fit to another response than theirs.
+
+    Attributes
+    ----------
+    data : dataframe
+        The data as given.
+    name : str
+        The column that the new response is.
+    values : ndarray
+        One for each row of the data; NaN in rows that were not used and have none.
+    formula : str
+        The formula with the data's own response.
+    """
+
+    data: Any
+    name: str
+    values: Matrix
+    formula: str
+
+    @cached_property
+    def table(self) -> Any:
+        """The data with the new response in its column; the data given stay as they are."""
+        return with_column(self.data, self.name, self.values)
+
+
+def with_response(
+    model: LinearMixedModel, response: Matrix, given: Any
+) -> tuple[ModelFrame, NewResponse]:
+    """The frame and the data of a fit with another response for the rows used.
+
+    A response that is a column stays the column of that name. Of an expression such as
+    ``log(y)`` the new values are what it would have been: a column called `log(y)`, in which the
+    columns it was made of have no part. So does a column that the formula needs elsewhere too.
+
+    Parameters
+    ----------
+    model : LinearMixedModel
+        The fit.
+    response : ndarray, shape (n,)
+        New response of the rows used.
+    given : Series or array
+        What the user gave, where the rows that were not used may have a value too.
+    """
+    frame, formula = model.frame, model.frame.formula
+    own = model._given
+    source = own.data if isinstance(own, NewResponse) else own
+    original = own.formula if isinstance(own, NewResponse) else formula.text
+    by_name = [each for each in map(model._settings.get, ("weights", "offset")) if each is not None]
+    kept = {name for name in by_name if isinstance(name, str)} | set(formula.right_variables)
+    tree = formula.response_tree
+    name = formula.response
+    if isinstance(tree, Name):
+        name = tree.name
+    while name in kept:
+        name = f"new {name}"
+    values = _all_rows(frame, response, given)
+    data = frame.data.copy(deep=False)
+    if not (isinstance(tree, Name) and tree.name == name):
+        columns = column_names(materialised(model._data))
+        formula = formula.with_response(name, columns, [n for n in by_name if isinstance(n, str)])
+        gone = [c for c in variable_names(tree) if c in data.columns and c not in kept]
+        data = data.drop(columns=[c for c in gone if c in data.columns])
+        data.insert(0, name, response)
+    else:
+        data[name] = response
+    frame = dataclasses.replace(frame, y=response, data=data, formula=formula)
+    return frame, NewResponse(source, name, values, original)
+
+
+def _all_rows(frame: ModelFrame, response: Matrix, given: Any) -> Matrix:
+    """A response for every row of the data, NaN where none is known."""
+    n = frame.nobs + len(frame.dropped.rows)
+    values = np.full(n, np.nan)
+    unused = np.setdiff1d(np.arange(n), frame.positions)
+    if isinstance(given, pd.Series) and not given.index.equals(frame.index):
+        values[unused] = given.reindex(frame.dropped.rows).to_numpy(np.float64, na_value=np.nan)
+    elif np.shape(given) == (n,):
+        values[unused] = np.asarray(given, dtype=np.float64)[unused]
+    values[~np.isfinite(values)] = np.nan
+    values[frame.positions] = response
+    return values
+
+
+def check_rows_given(role: str, values: Any, data: Any) -> None:
+    """Refuse values of the fit's own rows for the rows of other data.
+
+    Labels tell which rows are which only where they are more than a count from 0.
+
+    Raises
+    ------
+    ModelError
+        If the values cannot be matched to the rows.
+    """
+    if isinstance(values, pd.Series) and isinstance(data, pd.DataFrame):
+        rows, labels = data.index, values.index
+        counted = rows.equals(pd.RangeIndex(len(rows)))
+        if not counted and labels.is_unique and rows.is_unique and rows.isin(labels).all():
+            return
+    raise ModelError(
+        f"The fit's {role} were given as values for the rows of its own data, which say nothing "
+        f"about rows of other data: give update() {role}= for these, as values or as a column's "
+        "name, or None for none."
+    )
 
 
 def fit_again(
@@ -49,7 +186,7 @@ def fit_again(
 
     criterion = model.reml if reml is None else reml
     return _fit(
-        frame, A, criterion, start, None, False, model._data, model._settings, model.data_name
+        frame, A, criterion, start, None, False, model._given, model._settings, model.data_name
     )
 
 

@@ -10,7 +10,16 @@ from typing import Any
 from mixedeffects.errors import FormulaError
 from mixedeffects.formula.bars import Bar, split_bars
 from mixedeffects.formula.reader import fail, read
-from mixedeffects.formula.syntax import Binary, Name, Node, Number, Unary, deparse, variable_names
+from mixedeffects.formula.syntax import (
+    Binary,
+    Name,
+    Node,
+    Number,
+    Unary,
+    deparse,
+    quote_name,
+    variable_names,
+)
 from mixedeffects.formula.terms import TermTable, expand_terms
 
 __all__ = ["Formula", "parse_formula"]
@@ -80,10 +89,40 @@ class Formula:
     @property
     def variables(self) -> tuple[str, ...]:
         """Names of the columns the formula names, response first, each once."""
-        names = [*variable_names(self.response_tree), *variable_names(self.fixed_tree)]
+        return tuple(dict.fromkeys((*variable_names(self.response_tree), *self.right_variables)))
+
+    @property
+    def right_variables(self) -> tuple[str, ...]:
+        """Names of the columns that the right-hand side names, each once."""
+        names = [*variable_names(self.fixed_tree)]
         for bar in self.random:
             names += [*variable_names(bar.tree), *bar.variables]
         return tuple(dict.fromkeys(name for name in names if name != "."))
+
+    def with_response(
+        self, name: str, columns: Iterable[str], excluding: Sequence[str] = ()
+    ) -> Formula:
+        """The formula of another response with the same right-hand side.
+
+        Parameters
+        ----------
+        name : str
+            The column that is the response.
+        columns, excluding
+            As for `fixed_terms`. What ``.`` stands for is written out, since it was all columns
+            but those of the old response.
+
+        Returns
+        -------
+        Formula
+        """
+        from mixedeffects.formula.update import update_formula
+
+        text = update_formula(self.text, f"{quote_name(name)} ~ .")
+        if self.uses_dot:
+            others = " + ".join(map(quote_name, self._others(columns, excluding))) or "1"
+            text = update_formula(f"{quote_name(name)} ~ {others}", text)
+        return parse_formula(text)
 
     def fixed_terms(
         self, columns: Iterable[str] | None = None, excluding: Sequence[str] = ()
@@ -102,15 +141,17 @@ class Formula:
         -------
         TermTable
         """
-        others = None
-        if columns is not None:
-            taken = {*variable_names(self.response_tree), *excluding}
-            for bar in self.random:
-                taken |= {*bar.variables}
-            for offset in self.offsets:
-                taken |= {*variable_names(read(offset))}
-            others = [name for name in columns if name not in taken]
+        others = None if columns is None else self._others(columns, excluding)
         return expand_terms(self.fixed_tree, self.text, others)
+
+    def _others(self, columns: Iterable[str], excluding: Sequence[str]) -> list[str]:
+        """The columns that ``.`` stands for."""
+        taken = {*variable_names(self.response_tree), *excluding}
+        for bar in self.random:
+            taken |= {*bar.variables}
+        for offset in self.offsets:
+            taken |= {*variable_names(read(offset))}
+        return [name for name in columns if name not in taken]
 
 
 #: A name or text in quotes, or a blank outside of them.

@@ -106,8 +106,7 @@ def _sides(text: str) -> tuple[Node | None, Node]:
         case Unary(operator="~", operand=right):
             return None, right
     raise FormulaError(
-        f"The formula {text!r} has no '~': write the response on its left, for example "
-        "'. ~ . + x'."
+        f"The formula {text!r} has no '~': write the response on its left, for example '. ~ . + x'."
     )
 
 
@@ -126,10 +125,10 @@ def _summands(node: Node, text: str, sign: str = "+") -> list[_Summand]:
     for own, part in signed:
         if isinstance(part, Unary) and part.operator in _SIGNS:
             own, part = ("+" if own == part.operator else "-"), part.operand
-        if isinstance(part, Group) and isinstance(part.inner, Binary) and has_bar(part):
-            if part.inner.operator in _SIGNS:
-                parts += _summands(part.inner, text, own if sign == "+" else "-")
-                continue
+        inner = part.inner if isinstance(part, Group) else part
+        if isinstance(inner, Binary) and inner.operator in _SIGNS and has_bar(inner):
+            parts += _summands(inner, text, own if sign == "+" else "-")
+            continue
         if sign == "+":
             parts.append(_Summand(own, part, _written(part, text)))
         elif own == "+":
@@ -170,9 +169,7 @@ def _put_in(node: Node, old: Node, under: tuple[int, bool] = (0, False)) -> Node
     return node
 
 
-def _right(
-    before: list[_Summand], old_right: Node, new_right: Node, old: str, new: str
-) -> str:
+def _right(before: list[_Summand], old_right: Node, new_right: Node, old: str, new: str) -> str:
     random = [part for part in before if part.is_random]
     fixed = [part for part in before if not part.is_random]
     whole = read(_joined(fixed))
@@ -184,10 +181,10 @@ def _right(
         elif _is_dot(part.node) and part.sign == "+":
             # What begins the sum needs no parentheses; elsewhere a minus in it would reach back.
             plain = position == 0 or all(each.sign == "+" for each in fixed)
-            parts += before if plain else [_summand("+", Group(whole)), *random]
+            parts += before if plain else [_summand("+", _grouped(whole)), *random]
             kept = True
         elif _is_dot(part.node):
-            parts.append(_summand("-", Group(whole)))
+            parts.append(_summand("-", _grouped(whole)))
             parts += [replace(each, sign="-", named=False) for each in random]
         else:
             _refuse_in_call(part.node, new)
@@ -196,6 +193,10 @@ def _right(
                 parts += random
             kept = True
     return _without_cancelled(parts, new)
+
+
+def _grouped(node: Node) -> Node:
+    return Group(node) if isinstance(node, (Binary, Unary)) else node
 
 
 def _summand(sign: str, node: Node) -> _Summand:
@@ -278,8 +279,8 @@ def _random_texts(parts: list[_Summand], new: str) -> list[str]:
 def _not_there(bar: Bar, there: list[Bar], text: str) -> FormulaError:
     shown = ", ".join(f"`{each.written}`" for each in there) or "none"
     return FormulaError(
-        f"The random-effects term `{bar.written}` cannot be taken away, because it is not there; the "
-        f"formula has {shown}.\n\n    {text.strip()}"
+        f"The random-effects term `{bar.written}` cannot be taken away, because it is not "
+        f"there; the formula has {shown}.\n\n    {text.strip()}"
     )
 
 

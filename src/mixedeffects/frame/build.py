@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.formula import Bar, Formula, parse_formula
 from mixedeffects.formula.evaluate import State
-from mixedeffects.formula.syntax import Node, deparse
+from mixedeffects.formula.syntax import Node, deparse, quote_name
 from mixedeffects.formula.terms import TermTable, expand_terms
 from mixedeffects.formula.values import Coding, Factor, Value
 from mixedeffects.frame.checks import (
@@ -57,6 +57,7 @@ def build_model_frame(
     weights: Any = None,
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
+    inherited: Mapping[str, Any] | None = None,
     design_only: bool = False,
 ) -> ModelFrame:
     """Make the arrays of a linear mixed model from a formula and a dataframe.
@@ -77,6 +78,8 @@ def build_model_frame(
         Codings of factors in the fixed effects: ``"treatment"``, ``"sum"``, ``"helmert"``,
         ``"poly"``, the label of the reference level, or a matrix with one row per level. By
         default as in R: treatment, and polynomials for ordered categoricals.
+    inherited : mapping of str to str, array or DataFrame, optional
+        The same for factors that need not be in the formula.
     design_only : bool
         Leave the response unread, zero in every row; the formula need not have one. Then nothing
         is to be estimated, and what could not be is no error.
@@ -109,7 +112,7 @@ def build_model_frame(
     if not isinstance(formula, Formula):
         formula = parse_formula(formula, one_sided=design_only)
     response = None if design_only else formula.response_tree
-    codings = read_contrasts(contrasts)
+    codings, spare = read_contrasts(contrasts), read_contrasts(inherited)
     source = materialised(data)
     available = column_names(source)
     by_name = [name for name in (weights, offset) if isinstance(name, str)]
@@ -138,7 +141,7 @@ def build_model_frame(
     if w is not None and extra["weights"] is not None:
         check_weights(extra["weights"].name, w)
 
-    X, encoder = _fixed_matrix(fixed, values, evaluation.states, codings, n, design_only)
+    X, encoder = _fixed_matrix(fixed, values, evaluation.states, codings, spare, n, design_only)
     terms, encoders, unused = _random_terms(
         formula, random, values, evaluation.states, groups, rows, n, design_only
     )
@@ -350,11 +353,17 @@ def _fixed_matrix(
     values: Mapping[str, Value],
     states: Mapping[str, State],
     codings: Mapping[str, Coding],
+    spare: Mapping[str, Coding],
     n: int,
     design_only: bool,
 ) -> tuple[NDArray[np.float64], DesignEncoder]:
-    encoder, settled = fit_encoder(fixed, values, states, codings)
-    factors = [coder.name for coder in encoder.coders if coder.kind != "numeric"]
+    named = {deparse(tree) for tree in fixed.variables}
+    codings, spare = (
+        {name if name in named else quote_name(name): coding for name, coding in each.items()}
+        for each in (codings, spare)
+    )
+    encoder, settled = fit_encoder(fixed, values, states, {**spare, **codings})
+    factors = encoder.factors
     for name in codings:
         if name not in factors:
             raise ModelError(

@@ -93,6 +93,11 @@ class DesignEncoder:
         return tuple(self._all_assign[i] for i in self.kept)
 
     @property
+    def factors(self) -> tuple[str, ...]:
+        """Names of the variables that are coded by levels."""
+        return tuple(coder.name for coder in self.coders if coder.kind != "numeric")
+
+    @property
     def term_labels(self) -> tuple[str, ...]:
         """Text of each term."""
         return self.table.labels

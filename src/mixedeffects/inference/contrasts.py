@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +10,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.errors import ModelError
+from mixedeffects.formula.syntax import quote_name
 from mixedeffects.inference.hypotheses import term_columns
 
 if TYPE_CHECKING:
     from mixedeffects.frame.model_frame import ModelFrame
 
-__all__ = ["contrast_matrix", "labelled_contrasts", "listed_names", "unknown_coefficient"]
+__all__ = [
+    "as_written",
+    "contrast_matrix",
+    "labelled_contrasts",
+    "listed_names",
+    "unknown_coefficient",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -77,6 +84,7 @@ def labelled_contrasts(frame: ModelFrame, hypothesis: Any) -> pd.DataFrame:
         return pd.DataFrame(np.eye(len(names))[rows], [names[row] for row in rows], names)
     labels = None
     if isinstance(hypothesis, pd.DataFrame):
+        hypothesis = hypothesis.rename(columns=lambda column: as_written(column, names))
         unknown = [str(column) for column in hypothesis.columns if column not in names]
         if unknown:
             raise unknown_coefficient(unknown[0], names)
@@ -105,9 +113,16 @@ def labelled_contrasts(frame: ModelFrame, hypothesis: Any) -> pd.DataFrame:
     return pd.DataFrame(L, labels or [str(i + 1) for i in range(len(L))], names)
 
 
+def as_written(name: Any, names: Container[str]) -> Any:
+    """The name as it stands among others: that of a column may be given without its backticks."""
+    quoted = quote_name(name) if isinstance(name, str) and name not in names else name
+    return quoted if quoted in names else name
+
+
 def _rows_of(frame: ModelFrame, name: str) -> list[int]:
     names = list(frame.fixef_names)
     terms = {} if frame.fixed_encoder is None else term_columns(frame.fixed_encoder)
+    name = as_written(name, [*names, *terms])
     if name in names:
         return [names.index(name)]
     if terms.get(name):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.contrasts import (
+    as_written,
     labelled_contrasts,
     listed_names,
     unknown_coefficient,
@@ -137,6 +138,7 @@ def _one_contrast(label: str, given: Any, names: list[str]) -> Matrix:
         given = given.to_dict()
     try:
         if isinstance(given, Mapping):
+            given = {as_written(name, names): value for name, value in given.items()}
             for name in given:
                 if name not in names:
                     raise unknown_coefficient(str(name), names)
