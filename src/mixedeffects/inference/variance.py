@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +56,14 @@ class FixedEffectsVariance:
     df: Callable[[Matrix], Matrix]
     f_test: Callable[[Matrix], tuple[float, float]]
     method: str
+
+    @cached_property
+    def root(self) -> Matrix:
+        """Factor of the covariance matrix, ``root root'``, shape (p, p)."""
+        size = np.sqrt(np.diag(self.vcov))
+        size = np.where(size > 0.0, size, 1.0)
+        values, vectors = np.linalg.eigh(self.vcov / np.outer(size, size))
+        return np.asarray(size[:, None] * vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
 def fixed_effects_variance(
