@@ -971,7 +971,7 @@ class LinearMixedModel:
         0  356.1  16.0  322.3  389.9
         >>> m.predict({"Days": [10]}, re=None, interval="prediction").round(1)
              fit    se  lower  upper
-        0  356.1  72.3  214.4  497.7
+        0  356.1  72.3  205.1  507.1
         """
         from mixedeffects.prediction import PredictionOptions, predict
 
