@@ -1345,7 +1345,9 @@ class LinearMixedModel:
         Warns
         -----
         ClusterWarning
-            With ``crossed=True``, if V is not zero between clusters.
+            If single clusters determine a coefficient or a part of it, such as the mean of a
+            treatment that one cluster had: its variance is NaN, that of others is not. With
+            ``crossed=True``, if V is not zero between clusters.
 
         References
         ----------

@@ -205,7 +205,7 @@ class _Predictor:
             with one_blas_thread(model._A.remainder.core_size):
                 variance = self.variance(rows)
         else:
-            variance = np.maximum(np.einsum("ip,pq,iq->i", rows.X, fixed.vcov, rows.X), 0.0)
+            variance = fixed.variances(rows.X)
         for t in self.terms:
             unseen = rows.codes[t] == UNSEEN
             variance[unseen] += self._new_effects(t, rows.z[t][unseen])
