@@ -216,7 +216,8 @@ def test_a_cluster_that_determines_a_coefficient_alone() -> None:
     sleep["slope"] = sleep["one"] * sleep["Days"]
     model = me.lmer("Reaction ~ Days + one + slope + (Days | Subject)", sleep)
     dense = dense_of(model, read_cluster(model, None).codes, "CR2")
-    robust = model.robust("CR2")
+    with pytest.warns(me.ClusterWarning, match="determine 'one', 'slope' one by one"):
+        robust = model.robust("CR2")
     np.testing.assert_allclose(robust.vcov.iloc[:2, :2], dense.vcov[:2, :2], rtol=1e-6)
     for i in range(2):
         assert robust.df.iloc[i] == pytest.approx(dense.df(np.eye(4)[i]), rel=1e-6)
@@ -432,9 +433,15 @@ def test_too_few_clusters_for_a_test() -> None:
     model = generated()
     robust = model.robust("CR0")
     assert robust.test(np.eye(3), "Naive-Fp").den_df == 3.0
-    two = model.robust("CR0", cluster=np.asarray(model.frame.data["outer"] == "o1"))
-    with pytest.raises(me.ModelError, match="its rank is at most the number of clusters"):
+    with pytest.warns(me.ClusterWarning, match="'w' one by one"):
+        two = model.robust("CR0", cluster=np.asarray(model.frame.data["outer"] == "o1"))
+    with pytest.raises(me.ModelError, match="the clusters determine them"):
         two.test(np.eye(3))
+    three = model.robust(
+        "CR0", cluster=np.asarray(model.frame.data["outer"].str[1].astype(int) // 2)
+    )
+    with pytest.raises(me.ModelError, match="its rank is at most the number of clusters"):
+        three.test(np.eye(3))
     assert two.coef_table("naive-tp")["Pr(>|t|)"].isna().all()
 
 

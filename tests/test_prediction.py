@@ -162,7 +162,9 @@ def test_fit_and_intervals_from_the_definition(
     # inv(V) loses as many digits as its condition number has.
     lost = 1e-14 * np.linalg.cond(dense.V)
     tolerance = {"rtol": 1e-8 + lost, "atol": lost * float(variance.max())}
-    ours = m.predict(new, re=form, new_levels="population", interval="confidence", level=0.9)
+    ours = m.predict(
+        new, re=form, new_levels="population", interval="confidence", level=0.9, ddf="inf"
+    )
     assert_allclose(ours["fit"], fit, rtol=1e-9 + lost)
     assert_allclose(ours["se"] ** 2, variance, **tolerance)
     half = scipy.stats.norm.ppf(0.95) * ours["se"]
@@ -263,6 +265,132 @@ def test_intervals_of_the_intercept_are_those_of_the_table(options: dict[str, An
     assert ours.iloc[2, 0] == pytest.approx(float(m.fixef @ [1, 5]))
     at_row = m.predict(re=None, interval="confidence", **options)
     assert_allclose(at_row.iloc[0], ours.iloc[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"ddf": "KR"}, {"ddf": "inf"}, {"vcov": "CR2"}])
+def test_a_mean_has_one_interval(options: dict[str, Any]) -> None:
+    """predict, emmeans and contrast of the same mean, by default and with the same options."""
+    m = fitted_model("sleepstudy")
+    days = [0.0, 2.5, 10.0]
+    ours = m.predict({"Days": days}, re=None, interval="confidence", level=0.9, **options)
+    means = m.emmeans("Days", at={"Days": days}, level=0.9, **options).to_frame()
+    assert_allclose(ours, means[["emmean", "SE", "5 %", "95 %"]], rtol=1e-12)
+    rows = np.column_stack([np.ones(3), days])
+    contrasts = m.contrast(rows, level=0.9, **options)
+    assert_allclose(ours, contrasts[["Estimate", "Std. Error", "5 %", "95 %"]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cake", "star_sample", "threelevel"])
+def test_every_cell_has_the_interval_of_emmeans(name: str) -> None:
+    m = fitted_model(name)
+    axes = {"cake": ["recipe", "temperature"], "star_sample": ["cltype", "sx"], "threelevel": "x1"}
+    means = m.emmeans(axes[name]).to_frame()
+    ours = m.predict(means, re=None, interval="confidence")
+    assert_allclose(ours, means[["emmean", "SE", "2.5 %", "97.5 %"]], rtol=1e-10)
+    polars = m.predict(pl.from_pandas(means), re=None, interval="confidence", chunk_size=2)
+    assert_allclose(polars.to_numpy(), ours, rtol=1e-10)
+
+
+def test_a_new_observation_of_a_balanced_design() -> None:
+    """From the two mean squares, each a multiple of a chi-squared variable."""
+    data = me.load_dataset("dyestuff")
+    groups = data.groupby("Batch", observed=True)["Yield"]
+    a, n, between, within = 6, 5, 5 * groups.mean().var(), groups.var().mean()
+    parts = np.array([between * (1 / (a * n) + 1 / n), within * (1 - 1 / n)])
+    df = parts.sum() ** 2 / (parts**2 / [a - 1, a * (n - 1)]).sum()
+    se = np.sqrt(parts.sum())
+    m = me.lmer("Yield ~ 1 + (1 | Batch)", data)
+    ours = m.predict({"none": [0]}, re=None, interval="prediction", level=0.9)
+    upper = data["Yield"].mean() + scipy.stats.t.ppf(0.95, df) * se
+    assert_allclose(ours[["se", "upper"]], [[se, upper]], rtol=1e-6)
+    few = m.predict({"none": [0]}, re=None, interval="prediction", ddf="residual")
+    half = scipy.stats.t.ppf(0.975, 29) * se
+    assert_allclose(few["upper"] - few["fit"], half, rtol=1e-6)
+
+
+def hessian(function: Any, at: np.ndarray, step: np.ndarray) -> np.ndarray:
+    m = len(at)
+    H, eye = np.empty((m, m)), np.diag(step)
+    for i in range(m):
+        for j in range(m):
+            corners = [
+                s * t * function(at + s * eye[i] + t * eye[j]) for s in (1, -1) for t in (1, -1)
+            ]
+            H[i, j] = sum(corners) / (4.0 * step[i] * step[j])
+    return H
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "Reaction ~ Days + (Days | Subject)",
+        "Reaction ~ Days + (1 | Subject) + (0 + Days | Subject)",
+        "Reaction ~ 0 + (Days | Subject)",
+        "Reaction ~ Days + cs(0 + f | Subject, hom = TRUE)",
+    ],
+)
+def test_a_new_observation_from_the_definition(formula: str) -> None:
+    """Variance, gradient and curvature by dense algebra and differences of parameters."""
+    data = me.load_dataset("sleepstudy")
+    data["f"] = np.where(data["Days"] < 5, "a", "b")
+    m = me.lmer(formula, data)
+    structured = "cs" in formula
+    Z, k = m.Z.toarray(), [term.z.shape[1] for term in m.frame.terms]
+    x = m.X[3:4]
+    z = np.zeros((1, Z.shape[1]))
+    z[:, :] = Z[3:4]
+
+    def parts(at: np.ndarray) -> tuple[np.ndarray, float]:
+        blocks, i = [], 0
+        if structured:
+            sd, rho = at[:2]
+            blocks = [sd**2 * np.array([[1.0, rho], [rho, 1.0]])]
+        for size in () if structured else k:
+            T = np.zeros((size, size))
+            rows, columns = np.tril_indices(size)
+            order = np.lexsort((rows, columns))
+            T[rows[order], columns[order]] = at[i : i + len(order)]
+            i += len(order)
+            blocks.append(at[-1] ** 2 * T @ T.T)
+        G = scipy.linalg.block_diag(*[b for b in blocks for _ in range(18)])
+        return G, at[-1] ** 2
+
+    def deviance(at: np.ndarray) -> float:
+        G, s2 = parts(at)
+        V = Z @ G @ Z.T + s2 * np.eye(len(Z))
+        A = m.X.T @ np.linalg.solve(V, m.X)
+        beta = np.linalg.solve(A, m.X.T @ np.linalg.solve(V, m.y)) if len(A) else np.zeros(0)
+        e = m.y - m.X @ beta
+        D = np.linalg.slogdet(V)[1] + e @ np.linalg.solve(V, e)
+        return float(D + (np.linalg.slogdet(A)[1] if len(A) else 0.0))
+
+    def variance(at: np.ndarray) -> float:
+        G, s2 = parts(at)
+        V = Z @ G @ Z.T + s2 * np.eye(len(Z))
+        C = np.linalg.inv(m.X.T @ np.linalg.solve(V, m.X)) if x.size else np.zeros((0, 0))
+        return float((x @ C @ x.T + z @ G @ z.T)[0, 0] + s2)
+
+    natural = m.covariance_parameters.to_numpy()
+    at = natural if structured else np.append(m.theta, m.sigma)
+    step = 1e-3 * np.maximum(np.abs(at), 0.02)
+    gradient = np.array(
+        [(variance(at + e) - variance(at - e)) / (2 * e.sum()) for e in np.diag(step)]
+    )
+    spread = 2.0 * gradient @ np.linalg.solve(hessian(deviance, at, step), gradient)
+    df = 2.0 * variance(at) ** 2 / spread
+    ours = m.predict(data.iloc[3:4], re=None, interval="prediction").iloc[0]
+    assert ours["se"] ** 2 == pytest.approx(variance(at), rel=1e-7)
+    quantile = scipy.stats.t.ppf(0.975, df)
+    assert (ours["upper"] - ours["fit"]) / ours["se"] == pytest.approx(quantile, rel=1e-4)
+
+
+def test_predictions_with_random_effects_use_the_normal_distribution() -> None:
+    m = fitted_model("sleepstudy")
+    for interval in ("confidence", "prediction"):
+        ours = m.predict(interval=interval)
+        half = scipy.stats.norm.ppf(0.975) * ours["se"]
+        assert_allclose(ours["upper"] - ours["fit"], half)
+        assert_allclose(m.predict(interval=interval, ddf="inf"), ours)
 
 
 def test_a_row_of_zeros_has_no_width() -> None:
@@ -495,7 +623,9 @@ def test_rows_that_cannot_be_estimated() -> None:
         ({"se": 1}, "se must be True or False"),
         ({"chunk_size": 0}, "chunk_size must be a positive number"),
         ({"ddf": "kr", "se": True}, "normal distribution"),
-        ({"re": None, "interval": "prediction", "vcov": "CR2"}, "normal distribution"),
+        ({"ddf": "satterthwaite", "interval": "prediction"}, "normal distribution"),
+        ({"re": None, "interval": "prediction", "vcov": "CR2"}, "of means|for means"),
+        ({"re": None, "interval": "prediction", "ddf": "KR"}, "for means"),
         ({"re": None, "ddf": "kr"}, "ask for them with"),
         ({"re": None, "ddf": "x", "se": True}, "ddf 'x' is not known"),
         ({"re": None, "vcov": "CR9", "se": True}, "CR9"),

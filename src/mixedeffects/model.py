@@ -916,7 +916,7 @@ class LinearMixedModel:
         new_levels: str = "error",
         se: bool = False,
         *,
-        ddf: str = "inf",
+        ddf: str | None = None,
         vcov: str = "model",
         cluster: Any = None,
         weights: Any = None,
@@ -949,13 +949,15 @@ class LinearMixedModel:
         se : bool
             Add the standard error of ``x'beta + z'b``; an interval comes with that of its own
             (for ``"prediction"``, residual included).
-        ddf : {"inf", "satterthwaite", "kr", "residual"}
-            Degrees of freedom of confidence intervals of population predictions; ``"inf"`` is the
-            normal distribution, which all other intervals use. ``"kr"`` brings its covariance
-            matrix.
+        ddf : {"satterthwaite", "kr", "residual", "inf"}, optional
+            Degrees of freedom of the intervals of population predictions, by default
+            Satterthwaite's: a mean has the interval that `emmeans` gives it, a new observation that
+            of its whole variance (there ``"kr"`` is not defined). ``"inf"`` is the normal
+            distribution, which intervals of predictions with random effects always use. ``"kr"``
+            brings its covariance matrix.
         vcov, cluster
-            Covariance matrix of the fixed effects for population predictions, as for
-            `coef_table`; a robust one has its own degrees of freedom.
+            Covariance matrix of the fixed effects for population means, as for `coef_table`; a
+            robust one has its own degrees of freedom.
         weights : float, str or array, optional
             Prior weights of the new rows, for ``interval="prediction"``: a number, a column, or
             one value for each row. By default one; for the rows of the fit those of the fit.
@@ -987,7 +989,10 @@ class LinearMixedModel:
         The variance takes the estimated variance parameters as known and the fixed effects and the
         random effects as jointly estimated: it is ``[x; z]'`` times ``sigma^2`` times the inverse
         of the coefficient matrix of Henderson's equations times ``[x; z]``. Effects of terms left
-        out count in it as the unknowns they are.
+        out count in it as the unknowns they are. That the variance parameters are estimated is in
+        the degrees of freedom, ``2 v^2 / Var(v)`` for an error with variance v, and for
+        predictions with random effects left out: with few groups their intervals are somewhat
+        short.
 
         References
         ----------
@@ -1007,12 +1012,12 @@ class LinearMixedModel:
 
         The mean of all subjects, and where a new observation of a new subject will lie:
 
-        >>> m.predict({"Days": [10]}, re=None, interval="confidence", ddf="kr").round(1)
+        >>> m.predict({"Days": [10]}, re=None, interval="confidence").round(1)
              fit    se  lower  upper
         0  356.1  16.0  322.3  389.9
         >>> m.predict({"Days": [10]}, re=None, interval="prediction").round(1)
              fit    se  lower  upper
-        0  356.1  72.3  214.4  497.7
+        0  356.1  72.3  205.1  507.1
         """
         from mixedeffects.prediction import PredictionOptions, predict
 
@@ -1386,7 +1391,9 @@ class LinearMixedModel:
         Warns
         -----
         ClusterWarning
-            With ``crossed=True``, if V is not zero between clusters.
+            If single clusters determine a coefficient or a part of it, such as the mean of a
+            treatment that one cluster had: its variance is NaN, that of others is not. With
+            ``crossed=True``, if V is not zero between clusters.
 
         References
         ----------

@@ -13,6 +13,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from mixedeffects.covariance.design import z_times
+from mixedeffects.engine.curvature import new_effects_jacobian
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.estimable import Estimability
@@ -37,6 +38,7 @@ Codes = NDArray[np.int32]
 
 INTERVALS = ("confidence", "prediction")
 NEW_LEVELS = ("error", "population")
+_FOR_NEW_OBSERVATIONS = ("satterthwaite", "residual", "inf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ class PredictionOptions:
     level: Any = 0.95
     new_levels: Any = "error"
     se: Any = False
-    ddf: Any = "inf"
+    ddf: Any = None
     vcov: Any = "model"
     cluster: Any = None
     weights: Any = None
@@ -80,6 +82,8 @@ class _Predictor:
         self.model, self.options = model, options
         self.terms = select_terms(model.frame, options.re)
         _check(options, population=not self.terms)
+        #: Method for the degrees of freedom of the intervals.
+        self.ddf = _method(options) or ("inf" if self.terms else "satterthwaite")
         self.errors_wanted = bool(options.se) or options.interval is not None
         every = range(len(model.frame.terms))
         #: Terms left out whose effects are drawn anew in the interval.
@@ -87,11 +91,12 @@ class _Predictor:
             t for t in every if options.interval == "prediction" and t not in self.terms
         )
         self.beta = model.fixef.to_numpy()
-        #: Covariance matrix of the fixed effects and degrees of freedom, if not the default.
+        #: Covariance matrix of the fixed effects and degrees of freedom of their functions.
         self.fixed_variance: FixedEffectsVariance | None = None
-        if _asks_for_variance(options):
+        of_means = not self.terms and options.interval != "prediction"
+        if of_means and (options.interval or _asks_for_variance(options)):
             self.fixed_variance = fixed_effects_variance(
-                model, options.vcov, options.ddf, options.cluster
+                model, options.vcov, self.ddf, options.cluster
             )
 
     # --- what is computed once -----------------------------------------------------------
@@ -200,7 +205,7 @@ class _Predictor:
             with one_blas_thread(model._A.remainder.core_size):
                 variance = self.variance(rows)
         else:
-            variance = np.maximum(np.einsum("ip,pq,iq->i", rows.X, fixed.vcov, rows.X), 0.0)
+            variance = fixed.variances(rows.X)
         for t in self.terms:
             unseen = rows.codes[t] == UNSEEN
             variance[unseen] += self._new_effects(t, rows.z[t][unseen])
@@ -210,7 +215,7 @@ class _Predictor:
             variance += model.sigma**2 / (1.0 if rows.weights is None else rows.weights)
         out["se"][:] = np.sqrt(variance)
         if interval is not None:
-            half = self._quantile(rows.X, variance) * out["se"]
+            half = self._quantile(rows, variance) * out["se"]
             out["lower"][:] = out["fit"] - half
             out["upper"][:] = out["fit"] + half
 
@@ -219,19 +224,38 @@ class _Predictor:
         root = self.model.sigma * (z @ self.model._T[t])
         return np.asarray(np.einsum("ia,ia->i", root, root))
 
-    def _quantile(self, X: Matrix, variance: Matrix) -> Any:
+    def _quantile(self, rows: DesignRows, variance: Matrix) -> Any:
         tail = 0.5 + self.options.level / 2.0
+        if self.options.interval == "prediction":
+            return scipy.stats.t.ppf(tail, self._new_observation_df(rows, variance))
         fixed = self.fixed_variance if len(self.beta) else None
         if fixed is None:
             return scipy.stats.norm.ppf(tail)
         # A row of zeros, or one that is missing, has no degrees of freedom.
         some = np.flatnonzero(variance > 0.0)
-        quantile = np.zeros(len(X))
+        quantile = np.zeros(len(rows.X))
         if len(some):
-            different, which = np.unique(X[some], axis=0, return_inverse=True)
+            different, which = np.unique(rows.X[some], axis=0, return_inverse=True)
             df = fixed.df(different)
             quantile[some] = np.asarray(scipy.stats.t.ppf(tail, df))[which.reshape(-1)]
         return quantile
+
+    def _new_observation_df(self, rows: DesignRows, variance: Matrix) -> Any:
+        """Degrees of freedom of the variance of a new observation's error.
+
+        Satterthwaite's are ``2 v^2 / Var(v)``, v with all its parts: the mean, the effects drawn
+        anew, the residual.
+        """
+        model = self.model
+        if self.ddf != "satterthwaite":
+            return np.inf if self.ddf == "inf" else float(model.nobs - len(self.beta))
+        satterthwaite = model.satterthwaite
+        gradient = np.einsum("ip,mpq,iq->im", rows.X, satterthwaite.jacobian, rows.X, optimize=True)
+        for t in self.redrawn:
+            gradient += new_effects_jacobian(model.optimum, t, rows.z[t])
+        gradient[:, -1] += 2.0 * model.sigma / (1.0 if rows.weights is None else rows.weights)
+        spread = np.einsum("im,mk,ik->i", gradient, satterthwaite.parameter_covariance, gradient)
+        return 2.0 * variance**2 / spread
 
     # --- refusals ------------------------------------------------------------------------
 
@@ -270,24 +294,38 @@ def _check(options: PredictionOptions, population: bool) -> None:
             "weights= is for interval='prediction': prior weights of new rows change only their "
             "residual variance."
         )
-    asked = _asks_for_variance(options)
-    if asked and not (population and options.interval != "prediction"):
+    if not population and (_method(options) not in (None, "inf") or _asks_for_covariance(options)):
         raise ModelError(
-            "ddf=, vcov= and cluster= are for standard errors and confidence intervals of "
-            "population predictions (re=None). The variances of predictions with random effects, "
-            "and of new observations, take the estimated V as known and use the normal "
-            "distribution."
+            "ddf=, vcov= and cluster= are for standard errors and intervals of population "
+            "predictions (re=None). The variances of predictions with random effects take the "
+            "estimated V as known, and their intervals the normal distribution."
         )
-    if asked and options.interval is None and not options.se:
+    if options.interval == "prediction" and (
+        _method(options) not in (None, *_FOR_NEW_OBSERVATIONS) or _asks_for_covariance(options)
+    ):
+        raise ModelError(
+            "Intervals for new observations have the model's variances, with ddf= "
+            f"{_listed(_FOR_NEW_OBSERVATIONS)}; other ddf=, vcov= and cluster= are for means, with "
+            "interval='confidence'."
+        )
+    if _asks_for_variance(options) and options.interval is None and not options.se:
         raise ModelError(
             "ddf=, vcov= and cluster= change standard errors and intervals only; ask for them with "
             "interval='confidence' or se=True."
         )
 
 
+def _method(options: PredictionOptions) -> Any:
+    return options.ddf.lower() if isinstance(options.ddf, str) else options.ddf
+
+
 def _asks_for_variance(options: PredictionOptions) -> bool:
-    names = options.ddf == "inf" and isinstance(options.vcov, str) and options.vcov == "model"
-    return not names or options.cluster is not None
+    return options.ddf is not None or _asks_for_covariance(options)
+
+
+def _asks_for_covariance(options: PredictionOptions) -> bool:
+    named = not isinstance(options.vcov, str) or options.vcov != "model"
+    return named or options.cluster is not None
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -59,7 +59,8 @@ def with_degrees_of_freedom(result: Any, variance: Any, level: float) -> pd.Data
         raise ModelError("These results have no standard errors, and so no degrees of freedom.")
     J = np.asarray(jacobian, dtype=np.float64)
     se = np.sqrt(np.maximum(np.einsum("ip,pq,iq->i", J, variance.vcov, J), 0.0))
-    if len(J) != len(frame) or not np.allclose(se, frame["std_error"], rtol=1e-4, atol=1e-10):
+    given = frame["std_error"].to_numpy(dtype=np.float64)
+    if len(J) != len(frame) or not np.allclose(se, given, rtol=1e-4, atol=1e-10, equal_nan=True):
         raise ModelError(
             "The standard errors of these results are not those of this adapter: they come from "
             "another covariance matrix or model."

@@ -25,6 +25,7 @@ from mixedeffects.engine.triangular import inverse_upper, solve_lower
 __all__ = [
     "Curvature",
     "fixed_effects_covariance",
+    "new_effects_jacobian",
     "observed_curvature",
     "structured_curvature",
     "vcov_jacobian",
@@ -204,6 +205,45 @@ def vcov_jacobian(optimum: Optimum, user: bool | None = None) -> Matrix:
                 jacobians[t].append(sigma**2 / basis.weight_scale * (half + half.T))
     derivatives = [J for per_term in jacobians for J in per_term]
     return np.array([*derivatives, 2.0 * C / sigma])
+
+
+def new_effects_jacobian(optimum: Optimum, t: int, z: Matrix, user: bool | None = None) -> Matrix:
+    """Derivatives of ``z'G_t z`` in (theta, sigma), for each row of z; shape (n, m + 1).
+
+    In the same coordinates as `observed_curvature`.
+
+    Parameters
+    ----------
+    optimum : Optimum
+        The fit.
+    t : int
+        Number of the term.
+    z : ndarray, shape (n, k)
+        Rows in the user's columns.
+    user : bool, optional
+        As for `observed_curvature`.
+    """
+    A = optimum.evaluation.factorisation.A
+    sigma = A.basis.sigma(float(np.sqrt(optimum.evaluation.sigma2)))
+    scale = sigma**2 / A.basis.weight_scale
+    rows = z @ A.basis.terms[t]
+    variance = scale * ((rows @ optimum.T[t]) ** 2).sum(axis=1)
+    p, eta = optimum.parameterisation, optimum.eta
+    parts: list[Matrix]
+    if p is not None and eta is not None:
+        parts = [np.zeros((len(z), len(own))) for own in p.split(eta)]
+        derivatives = p.terms[t].derivatives(p.split(eta)[t])
+        parts[t] = scale * np.einsum("ia,rab,ib->ir", rows, derivatives, rows, optimize=True)
+        found = np.hstack(parts)[:, ~p.fixed(eta)]
+    else:
+        user = optimum.singular if user is None else user
+        theta = theta_to_T(_theta(A, optimum, user), A.term_columns)
+        parts = [np.zeros((len(z), k * (k + 1) // 2)) for k in A.term_columns]
+        own = rows @ _coordinates(A, user)[t]
+        row, column = lower_entries(A.term_columns[t])
+        parts[t] = 2.0 * scale * own[:, row] * (own @ theta[t])[:, column]
+        found = np.hstack(parts)
+    return np.column_stack([found, 2.0 * variance / sigma])
 
 
 def _weighted_effects(factorisation: Factorisation) -> list[Matrix]:

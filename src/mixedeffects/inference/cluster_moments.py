@@ -21,6 +21,7 @@ from mixedeffects.covariance.marginal import MarginalCovariance
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.bias_reduction import bias_reduced
 from mixedeffects.inference.cluster_factor import ClusterFactor
+from mixedeffects.inference.unseen import unseen_functions
 
 __all__ = ["KINDS", "ClusterMoments", "cluster_moments", "gls_coordinates", "group_sums"]
 
@@ -46,6 +47,8 @@ class ClusterMoments:
         ``X_i'F_i`` and ``F_i'V_i F_i``.
     scale : float
         Factor of the covariance matrix (CR1, CR1p, CR1S).
+    unseen : ndarray, shape (p, b)
+        Functions of the coefficients that single clusters determine; see `unseen_functions`.
     """
 
     N: Matrix
@@ -53,6 +56,7 @@ class ClusterMoments:
     U: Matrix
     T: Matrix
     scale: float
+    unseen: Matrix
 
     @property
     def n_clusters(self) -> int:
@@ -175,27 +179,29 @@ def cluster_moments(
     N, S = gls_coordinates(V, X, np.eye(p) if basis is None else basis)
     coordinates = X @ N
     J, codes = cluster.n_levels, cluster.codes
+    M = np.stack([group_sums(coordinates[:, a : a + 1] * S, codes, J) for a in range(p)], axis=1)
+    M = 0.5 * (M + M.transpose(0, 2, 1))
+    # CR2 would show what it makes of these functions with a pseudo-inverse.
+    unseen = unseen_functions(N, np.eye(p) - np.einsum("jpq,jqr->pr", M, M, optimize=True))
     if kind == "CR2":
         parts = bias_reduced(
             V._terms, V._blocks, V._diagonal, coordinates, residuals, codes, cluster.levels
         )
-        return ClusterMoments(N, *parts, 1.0)
+        return ClusterMoments(N, *parts, 1.0, unseen)
     scores = group_sums(S * residuals[:, None], codes, J)
-    M = np.stack([group_sums(coordinates[:, a : a + 1] * S, codes, J) for a in range(p)], axis=1)
-    M = 0.5 * (M + M.transpose(0, 2, 1))
     if kind == "CR3":
         rest = np.eye(p) - M
         smallest = np.linalg.eigvalsh(rest)[:, 0]
         if smallest.min() < _DETERMINED:
             alone = cluster.levels[int(smallest.argmin())]
             raise ModelError(
-                f"CR3 is not defined here: without cluster {alone!r} "
-                f"of {cluster.name!r} some coefficient cannot be estimated. CR2 is defined."
+                f"CR3 is not defined here: without cluster {alone!r} of {cluster.name!r} some "
+                "coefficient cannot be estimated. CR2 is defined for the others."
             )
         K = np.linalg.inv(rest)
         scores = np.einsum("jpq,jq->jp", K, scores)
-        return ClusterMoments(N, scores, M @ K, K @ M @ K, 1.0)
-    return ClusterMoments(N, scores, M, M, small_sample_factor(kind, J, n, p))
+        return ClusterMoments(N, scores, M @ K, K @ M @ K, 1.0, unseen)
+    return ClusterMoments(N, scores, M, M, small_sample_factor(kind, J, n, p), unseen)
 
 
 def small_sample_factor(kind: str, J: int, n: int, p: int) -> float:

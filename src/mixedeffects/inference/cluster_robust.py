@@ -22,6 +22,7 @@ from mixedeffects.inference.cluster_wald import quadratic_form, robust_wald
 from mixedeffects.inference.contrasts import contrast_matrix
 from mixedeffects.inference.multiway import MULTIWAY_KINDS, multiway_covariance
 from mixedeffects.inference.saddlepoint import saddlepoint_p_value
+from mixedeffects.inference.unseen import Unseen
 from mixedeffects.inference.variance import FixedEffectsVariance
 from mixedeffects.inference.wald_result import WaldTest
 
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["COEFFICIENT_TESTS", "RobustCovariance", "check_kind", "robust_covariance"]
 
 Matrix = NDArray[np.float64]
-
-#: Variances this small beside those of the model are rounding errors.
-_NOTHING = 1e-18
 
 COEFFICIENT_TESTS = ("Satterthwaite", "saddlepoint", "z", "naive-t", "naive-tp")
 
@@ -54,7 +52,8 @@ class RobustCovariance:
     estimate : Series, length p
         Fixed effects.
     vcov : DataFrame, p x p
-        Their covariance matrix, in products of their units.
+        Their covariance matrix, in products of their units; NaN where single clusters determine a
+        coefficient, so that they say nothing about its variance.
     df : Series, length p
         Degrees of freedom: Satterthwaite's; for multiway or crossed clusters the smallest number
         of clusters less one.
@@ -88,6 +87,7 @@ class RobustCovariance:
     level: float | None
     _frame: ModelFrame
     _moments: ClusterMoments | None
+    _unseen: Unseen
 
     @cached_property
     def se(self) -> pd.Series:
@@ -141,7 +141,10 @@ class RobustCovariance:
         columns: dict[str, Matrix] = {"Estimate": estimate, "Std. Error": se}
         if test == "saddlepoint":
             own, u = self._nested(test).variances(np.eye(len(t)))
-            found = [saddlepoint_p_value(float(t[i]), own[i], u[i]) for i in range(len(t))]
+            found = [
+                (np.nan, np.nan) if np.isnan(t[i]) else saddlepoint_p_value(t[i], own[i], u[i])
+                for i in range(len(t))
+            ]
             columns |= {
                 "saddlepoint": np.array([s for s, _ in found]),
                 "t value": t,
@@ -202,7 +205,13 @@ class RobustCovariance:
         HTZ: F(2, 67.6) = 2.245, p = 0.1138
         """
         L = contrast_matrix(self._frame, hypothesis)
-        beta, vcov = self.estimate.to_numpy(), self.vcov.to_numpy()
+        if self._unseen.hides(L).any():
+            raise ModelError(
+                "The variance of these contrasts is not known (NaN): the clusters determine them, "
+                "or a part of them, one by one. See m.robust(...).vcov; use clusters that the "
+                "fixed effects do not single out, or the model's standard errors."
+            )
+        beta, vcov = self.estimate.to_numpy(), self._unseen.seen
         labelled = pd.DataFrame(L, columns=self.estimate.index)
         if self._moments is not None:
             return robust_wald(self._moments, beta, vcov, labelled, test)
@@ -234,6 +243,7 @@ class RobustCovariance:
                 lambda L: np.full(len(L), few),
                 lambda L: (few, 1.0),
                 f"t-tests use {self.kind} standard errors, smallest number of clusters less one",
+                self._unseen,
             )
 
         def f_test(L: Matrix) -> tuple[float, float]:
@@ -245,6 +255,7 @@ class RobustCovariance:
             moments.df,
             f_test,
             f"t-tests use {self.kind} standard errors and Satterthwaite's method by cluster",
+            self._unseen,
         )
 
     def _nested(self, what: str) -> ClusterMoments:
@@ -333,12 +344,19 @@ def robust_covariance(
                 f"{factors[0].name!r} all the same (kinds {', '.join(MULTIWAY_KINDS)})."
             )
     if moments is not None:
-        vcov, df = moments.vcov, moments.df(np.eye(len(names)))
+        seen, df = moments.vcov, moments.df(np.eye(len(names)))
+        unseen = Unseen(moments.unseen, model._vcov, seen)
     else:
         result = multiway_covariance(model.V, model.X, residuals, factors, kind, basis)
-        vcov, repaired, smallest = result.vcov, result.repaired, result.smallest
+        seen, repaired, smallest = result.vcov, result.repaired, result.smallest
         df = np.full(len(names), min(factor.n_levels for factor in factors) - 1.0)
-    vcov, df = _without_unknown(model, vcov, df, factors)
+        unseen = Unseen(result.unseen, model._vcov, seen)
+    unknown = unseen.hides(np.eye(len(names)))
+    if unknown.any():
+        _tell_of_unknown(model, unknown, unseen, factors)
+    vcov, df = seen.copy(), np.where(unknown, np.nan, df)
+    vcov[unknown] = np.nan
+    vcov[:, unknown] = np.nan
     return RobustCovariance(
         kind=kind,
         cluster=tuple(factor.name for factor in factors),
@@ -351,39 +369,33 @@ def robust_covariance(
         level=level,
         _frame=model.frame,
         _moments=moments,
+        _unseen=unseen,
     )
 
 
-def _without_unknown(
-    model: LinearMixedModel, vcov: Matrix, df: Matrix, factors: Sequence[ClusterFactor]
-) -> tuple[Matrix, Matrix]:
-    """NaN for coefficients that clusters reproduce one by one, so that no variation is left.
-
-    Such as the difference of two groups that are themselves the clusters: the residuals of each
-    then add up to zero, which is not evidence of a variance of zero.
-    """
-    unknown = np.diag(vcov) <= _NOTHING * np.diag(model._vcov)
-    if not unknown.any():
-        return vcov, df
+def _tell_of_unknown(
+    model: LinearMixedModel,
+    unknown: NDArray[np.bool_],
+    unseen: Unseen,
+    factors: Sequence[ClusterFactor],
+) -> None:
+    """Say which coefficients the clusters determine; ModelError if there is nothing else."""
     names = [name for name, none in zip(model.frame.fixef_names, unknown, strict=True) if none]
     counts = ", ".join(f"{factor.n_levels:,} of {factor.name}" for factor in factors)
     listed = ", ".join(repr(name) for name in names)
-    if unknown.all():
+    if np.linalg.matrix_rank(unseen.directions) == len(unknown):
         raise ModelError(
             f"The clusters ({counts}) determine every coefficient one by one, so they say nothing "
             "about variances. Use clusters that the fixed effects do not single out."
         )
     warnings.warn(
-        f"The clusters ({counts}) determine {listed} one by one, so they say nothing about the "
-        "variance there: it is NaN. Use clusters that the fixed effects do not single out, or the "
-        "model's standard errors.",
+        f"The clusters ({counts}) determine {listed} one by one, wholly or in part: without some "
+        "cluster that part cannot be estimated, and its residuals add up to zero whatever the "
+        "errors are. So they say nothing about the variance there: it is NaN. Use clusters that "
+        "the fixed effects do not single out, or the model's standard errors.",
         ClusterWarning,
-        stacklevel=5,
+        stacklevel=4,
     )
-    vcov, df = vcov.copy(), np.where(unknown, np.nan, df)
-    vcov[unknown] = np.nan
-    vcov[:, unknown] = np.nan
-    return vcov, df
 
 
 def _warn_crossed(crossing: str) -> None:

@@ -18,7 +18,7 @@ from mixedeffects.errors import ModelError
 from mixedeffects.inference.cluster_moments import ClusterMoments
 from mixedeffects.inference.wald_result import WaldTest
 
-__all__ = ["WALD_TESTS", "robust_wald"]
+__all__ = ["WALD_TESTS", "quadratic_form", "robust_wald", "singular_contrasts"]
 
 Matrix = NDArray[np.float64]
 
@@ -101,13 +101,18 @@ def quadratic_form(estimate: Matrix, covariance: Matrix) -> float:
         scaled = covariance / np.outer(size, size)
     singular = not np.isfinite(scaled).all()
     if singular or np.linalg.eigvalsh(scaled)[0] < 1e-12 * len(size):
-        raise ModelError(
-            "The robust covariance matrix of these contrasts is singular: its rank is at most the "
-            f"number of clusters. Test fewer contrasts at once than the {len(size)} given."
-        )
+        raise singular_contrasts(len(size))
     factor = scipy.linalg.cho_factor(scaled, lower=True)
     x = estimate / size
     return float(x @ scipy.linalg.cho_solve(factor, x))
+
+
+def singular_contrasts(count: int) -> ModelError:
+    """Make the error for more contrasts than clusters can test together."""
+    return ModelError(
+        "The robust covariance matrix of these contrasts is singular: its rank is at most the "
+        f"number of clusters. Test fewer contrasts at once than the {count} given."
+    )
 
 
 def _p_value(statistic: float, r: int, df: float) -> float:

@@ -80,9 +80,8 @@ def linear_estimates(
     known = np.isfinite(L).all(axis=1)
     rows = L[known]
     estimate[known] = rows @ beta + np.broadcast_to(constant, r)[known]
-    square = np.einsum("ij,jk,ik->i", rows, variance.vcov, rows)
-    se[known] = np.sqrt(np.maximum(square, 0.0))
-    moving = known & (np.abs(L).sum(axis=1) > 0.0)
+    se[known] = np.sqrt(variance.variances(rows))
+    moving = np.isfinite(se) & (np.abs(L).sum(axis=1) > 0.0)
     if moving.any():
         df[moving] = variance.df(L[moving])
     return Estimates(estimate, se, df)

@@ -138,7 +138,7 @@ class MarginalMeans:
         found = self.estimates
         L = self.L.to_numpy()[rows]
         return Family(
-            found.t[rows], found.df[rows], found.p[rows], L @ self._variance.vcov @ L.T, len(rows)
+            found.t[rows], found.df[rows], found.p[rows], L @ self._variance.root, len(rows)
         )
 
     def contrasts(

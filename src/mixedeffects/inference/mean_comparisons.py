@@ -131,10 +131,10 @@ def compare_means(
     p, half = np.empty(len(L)), np.empty(len(L))
     for start in range(0, len(L), len(C)):
         own = slice(start, start + len(C))
-        covariance = L[own] @ means._variance.vcov @ L[own].T
+        root = L[own] @ means._variance.root
         # Means that nothing can be compared with are not part of the family.
         compared = int((C[np.isfinite(found.p[own])] != 0.0).any(axis=0).sum())
-        family = Family(found.t[own], found.df[own], found.p[own], covariance, compared)
+        family = Family(found.t[own], found.df[own], found.p[own], root, compared)
         p[own] = adjusted_p(adjust, family)
         half[own] = critical_values(adjust, family, means.level) * found.se[own]
 

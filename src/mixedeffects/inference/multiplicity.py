@@ -8,7 +8,9 @@ from functools import cached_property
 
 import numpy as np
 import scipy.interpolate
+import scipy.linalg
 import scipy.optimize
+import scipy.special
 import scipy.stats
 from numpy.typing import NDArray
 
@@ -31,6 +33,8 @@ ADJUSTMENTS = {
 }
 
 _DIRECTIONS = 2**14
+#: Values that stand for the largest statistics of all directions.
+_GAUSS = 48
 #: More different degrees of freedom than this and critical values are interpolated.
 _NODES = 12
 
@@ -43,8 +47,9 @@ class Family:
     ----------
     t, df, p : ndarray, shape (m,)
         Statistics, degrees of freedom and probabilities each by itself; NaN where not estimable.
-    covariance : ndarray, shape (m, m)
-        Of the estimates; rows and columns that are not estimable are not used.
+    root : ndarray, shape (m, r)
+        The covariance matrix of the estimates is ``root root'``; rows that are not estimable are
+        not used. Of many comparisons of few means the matrix itself would be far larger.
     n_means : int
         How many means are compared, for Tukey's method.
     """
@@ -52,7 +57,7 @@ class Family:
     t: Matrix
     df: Matrix
     p: Matrix
-    covariance: Matrix
+    root: Matrix
     n_means: int
 
     @cached_property
@@ -66,48 +71,88 @@ class Family:
         return len(self.made)
 
     @cached_property
-    def _root(self) -> Matrix:
+    def _directions(self) -> Matrix:
         """Directions of the standardised estimates, shape (size, rank)."""
-        V = self.covariance[np.ix_(self.made, self.made)]
-        sd = np.sqrt(np.diag(V))
-        values, vectors = np.linalg.eigh(V / np.outer(sd, sd))
-        keep = values > 1e-10 * values[-1]
-        return np.asarray(vectors[:, keep] * np.sqrt(values[keep]))
+        unit = self.root[self.made]
+        unit = unit / np.linalg.norm(unit, axis=1)[:, None]
+        values, vectors = np.linalg.eigh(unit.T @ unit)
+        return np.asarray(unit @ vectors[:, values > 1e-10 * values[-1]])
 
     @property
     def rank(self) -> int:
         """Number of linearly independent comparisons."""
-        return int(self._root.shape[1]) if self.size else 0
+        return int(self._directions.shape[1]) if self.size else 0
 
     @cached_property
-    def _reach(self) -> Matrix:
-        """Largest absolute statistic per unit length of the standardised effect, by direction."""
-        root = self._root
-        if root.shape[1] == 1:
-            return np.asarray(np.abs(root).max(axis=0))
+    def _reach(self) -> tuple[Matrix, Matrix]:
+        """Largest absolute statistic per unit length of the effect: values and their shares.
+
+        Averages over directions become a Gauss rule, so that each needs few values.
+        """
+        directions = self._directions
+        if self.rank == 1:
+            return np.abs(directions).max(axis=0), np.ones(1)
         # The same points for every call: a table printed twice shows the same numbers.
-        points = scipy.stats.qmc.Sobol(root.shape[1], seed=1).random(_DIRECTIONS)
-        normal = scipy.stats.norm.ppf(np.clip(points, 1e-12, 1.0 - 1e-12))
+        points = scipy.stats.qmc.Sobol(self.rank, seed=1).random(_DIRECTIONS)
+        normal = scipy.special.ndtri(np.clip(points, 1e-12, 1.0 - 1e-12))
         normal /= np.linalg.norm(normal, axis=1)[:, None]
-        step = max(1, 2**22 // len(root))
+        step = max(1, 2**22 // len(directions))
         parts = [
-            np.abs(normal[start : start + step] @ root.T).max(axis=1)
+            np.abs(normal[start : start + step] @ directions.T).max(axis=1)
             for start in range(0, _DIRECTIONS, step)
         ]
-        return np.concatenate(parts)
+        return _gauss_rule(np.concatenate(parts))
 
-    def exceeds(self, t: float, df: float) -> float:
-        """Probability that the largest of the absolute statistics exceeds t.
+    def exceeds(self, t: Matrix, df: Matrix) -> Matrix:
+        """Probability that the largest of the absolute statistics exceeds t, for each t and df.
 
         Given its direction, the squared length of a spherical t vector of dimension r is r times
         an F variable, so that only the direction is left to average over.
         """
-        r = self.rank
-        with np.errstate(divide="ignore"):
-            scaled = (t / self._reach) ** 2 / r
-        if np.isinf(df):
-            return float(scipy.stats.chi2.sf(r * scaled, r).mean())
-        return float(scipy.stats.f.sf(scaled, r, df).mean())
+        r, (reach, share) = self.rank, self._reach
+        out = np.empty(len(t))
+        step = max(1, 2**20 // len(reach))
+        for start in range(0, len(t), step):
+            part = slice(start, start + step)
+            square = (t[part, None] / reach) ** 2
+            out[part] = _f_sf(square / r, r, df[part, None]) @ share
+        return out
+
+
+def _f_sf(F: Matrix, r: int, df: Matrix) -> Matrix:
+    """Upper tail of the F distribution; df may be infinite."""
+    known = np.isinf(df)
+    estimated = scipy.special.fdtrc(r, np.where(known, 1.0, df), F)
+    if not known.any():
+        return np.asarray(estimated)
+    return np.where(known, scipy.special.chdtrc(r, r * F), estimated)
+
+
+def _gauss_rule(values: Matrix) -> tuple[Matrix, Matrix]:
+    """Nodes and weights that average polynomials as the values do, by Lanczos's method.
+
+    References
+    ----------
+    Golub, G. H. and Welsch, J. H. (1969). Calculation of Gauss quadrature rules. Mathematics of
+    Computation 23, 221-230.
+    """
+    basis = np.empty((_GAUSS, len(values)))
+    diagonal, beside = np.empty(_GAUSS), np.empty(_GAUSS)
+    column = np.full(len(values), 1.0 / np.sqrt(len(values)))
+    for j in range(_GAUSS):
+        basis[j] = column
+        column = values * column
+        diagonal[j] = basis[j] @ column
+        # Twice, for the columns to be orthogonal in spite of rounding.
+        for _ in range(2):
+            column = column - (basis[: j + 1] @ column) @ basis[: j + 1]
+        beside[j] = np.linalg.norm(column)
+        if beside[j] < 1e-10 * values.max():
+            break
+        column = column / beside[j]
+    n = j + 1
+    nodes, vectors = scipy.linalg.eigh_tridiagonal(diagonal[:n], beside[: n - 1])
+    return np.asarray(nodes, dtype=np.float64), np.asarray(vectors[0] ** 2)
 
 
 def adjusted_p(method: str, family: Family) -> Matrix:
@@ -143,16 +188,12 @@ def _tukey_p(family: Family, t: Matrix, df: Matrix) -> Matrix:
     p = family.p[family.made]
     if family.n_means == 2:
         return p
-    k = family.n_means
-    raw = np.array(
-        [studentized_range_sf(np.sqrt(2.0) * a, k, b) for a, b in zip(t, df, strict=True)]
-    )
+    raw = studentized_range_sf(np.sqrt(2.0) * t, family.n_means, df)
     return _within_bounds(raw, p, family.n_means * (family.n_means - 1) // 2)
 
 
 def _mvt_p(family: Family, t: Matrix, df: Matrix) -> Matrix:
-    raw = np.array([family.exceeds(a, b) for a, b in zip(t, df, strict=True)])
-    return _within_bounds(raw, family.p[family.made], family.size)
+    return _within_bounds(family.exceeds(t, df), family.p[family.made], family.size)
 
 
 def _within_bounds(raw: Matrix, p: Matrix, size: int) -> Matrix:
@@ -161,10 +202,7 @@ def _within_bounds(raw: Matrix, p: Matrix, size: int) -> Matrix:
 
 
 def _scheffe_p(family: Family, t: Matrix, df: Matrix) -> Matrix:
-    r = family.rank
-    finite = np.where(np.isinf(df), 1.0, df)
-    F = scipy.stats.f.sf(t**2 / r, r, finite)
-    return np.where(np.isinf(df), scipy.stats.chi2.sf(t**2, r), F)
+    return _f_sf(t**2 / family.rank, family.rank, df)
 
 
 def _bonferroni_p(family: Family, t: Matrix, df: Matrix) -> Matrix:
@@ -266,12 +304,16 @@ def _critical_value(method: str, family: Family, level: float, df: float) -> flo
         upper = float(t.isf(alpha / (2.0 * pairs), df))
         k = family.n_means
         return _root_between(
-            lambda x: studentized_range_sf(np.sqrt(2.0) * x, k, df) - alpha,
+            lambda x: float(studentized_range_sf(np.sqrt(2.0) * x, k, df)) - alpha,
             simple,
             upper,
         )
     if method == "mvt":
-        return _root_between(lambda x: family.exceeds(x, df) - alpha, simple, bonferroni)
+        return _root_between(
+            lambda x: float(family.exceeds(np.array([x]), np.array([df]))[0]) - alpha,
+            simple,
+            bonferroni,
+        )
     return bonferroni
 
 

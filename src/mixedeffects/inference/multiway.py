@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.covariance.marginal import MarginalCovariance
@@ -24,6 +25,7 @@ from mixedeffects.inference.cluster_moments import (
     group_sums,
     small_sample_factor,
 )
+from mixedeffects.inference.unseen import unseen_functions
 
 __all__ = ["MULTIWAY_KINDS", "MultiwayCovariance", "multiway_covariance"]
 
@@ -49,11 +51,14 @@ class MultiwayCovariance:
         coordinates in which the model's is I.
     repaired : bool
         Whether negative eigenvalues were put to zero.
+    unseen : ndarray, shape (p, b)
+        Functions of the coefficients that single clusters of one of the factors determine.
     """
 
     vcov: Matrix
     smallest: float
     repaired: bool
+    unseen: Matrix
 
 
 def multiway_covariance(
@@ -116,4 +121,31 @@ def multiway_covariance(
         )
     if values[0] < 0.0:
         meat = (vectors * np.maximum(values, 0.0)) @ vectors.T
-    return MultiwayCovariance(N @ meat @ N.T, smallest, repaired)
+    unseen = [
+        unseen_functions(N, _expected_meat(V, X @ N, S, factor.codes, factor.n_levels))
+        for factor in factors
+    ]
+    return MultiwayCovariance(N @ meat @ N.T, smallest, repaired, np.hstack(unseen))
+
+
+def _expected_meat(
+    V: MarginalCovariance,
+    coordinates: Matrix,
+    S: Matrix,
+    codes: NDArray[np.int64],
+    n_clusters: int,
+) -> Matrix:
+    """Sum of the scores' covariance matrices if V is right: ``sum_j S_j'V_jj S_j - M_j'M_j``."""
+    p = S.shape[1]
+    total = S.T @ (V._diagonal[:, None] * S)
+    for term, block in zip(V._terms, V._blocks, strict=True):
+        # V within a cluster adds up over the levels of each term there.
+        pair, levels = pd.factorize(codes * term.n_levels + term.codes)
+        sums = np.stack(
+            [group_sums(z[:, None] * S, pair.astype(np.int64), len(levels)) for z in term.z.T]
+        )
+        total += np.einsum("alp,ab,blq->pq", sums, block, sums, optimize=True)
+    M = np.stack(
+        [group_sums(coordinates[:, a : a + 1] * S, codes, n_clusters) for a in range(p)], axis=1
+    )
+    return np.asarray(total - np.einsum("jap,jaq->pq", M, M, optimize=True))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.errors import ModelError
+from mixedeffects.inference.unseen import Unseen
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -49,12 +51,41 @@ class FixedEffectsVariance:
         joint F test and the factor that scales the statistic.
     method : str
         For the heading of a summary.
+    unseen : Unseen, optional
+        Of a robust covariance matrix, the functions whose variance the clusters cannot show; in
+        ``vcov`` the coefficients among them are NaN.
     """
 
     vcov: Matrix
     df: Callable[[Matrix], Matrix]
     f_test: Callable[[Matrix], tuple[float, float]]
     method: str
+    unseen: Unseen | None = None
+
+    def hides(self, L: Matrix) -> NDArray[np.bool_]:
+        """Which of the contrasts (r, p) have no known variance, shape (r,)."""
+        return np.zeros(len(L), dtype=np.bool_) if self.unseen is None else self.unseen.hides(L)
+
+    def variances(self, L: Matrix) -> Matrix:
+        """Variance of each contrast (r, p), NaN where it is not known; shape (r,)."""
+        square = np.einsum("rp,pq,rq->r", L, self._seen, L, optimize=True)
+        return np.where(self.hides(L), np.nan, np.maximum(square, 0.0))
+
+    def covariance(self, L: Matrix) -> Matrix:
+        """Covariance matrix (r, r) of contrasts (r, p), none of them hidden."""
+        return np.asarray(L @ self._seen @ L.T)
+
+    @property
+    def _seen(self) -> Matrix:
+        return self.vcov if self.unseen is None else self.unseen.seen
+
+    @cached_property
+    def root(self) -> Matrix:
+        """Factor of the covariance matrix of what is seen, ``root root'``, shape (p, p)."""
+        size = np.sqrt(np.diag(self._seen))
+        size = np.where(size > 0.0, size, 1.0)
+        values, vectors = np.linalg.eigh(self._seen / np.outer(size, size))
+        return np.asarray(size[:, None] * vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
 def fixed_effects_variance(

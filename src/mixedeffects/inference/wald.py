@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +10,8 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.errors import ModelError
-from mixedeffects.inference.cluster_wald import WALD_TESTS
+from mixedeffects.errors import ClusterWarning, ModelError
+from mixedeffects.inference.cluster_wald import WALD_TESTS, singular_contrasts
 from mixedeffects.inference.contrasts import contrast_matrix
 from mixedeffects.inference.hypotheses import term_contrasts
 from mixedeffects.inference.variance import (
@@ -57,16 +58,19 @@ def _f_statistic(
     model: LinearMixedModel, L: Matrix, variance: FixedEffectsVariance
 ) -> tuple[float, int, float, float]:
     """Unscaled F, number of independent contrasts, denominator df and scaling."""
-    covariance = L @ variance.vcov @ L.T
-    if not np.isfinite(covariance).all():
+    if variance.hides(L).any():
         raise ModelError(
-            "The variance of these contrasts is not known (NaN), so they cannot be tested; see "
-            "the covariance matrix."
+            "The variance of these contrasts is not known (NaN), so they cannot be tested: the "
+            "clusters determine them, or a part of them, one by one. Use clusters that the fixed "
+            "effects do not single out, or the model's covariance matrix."
         )
+    covariance = variance.covariance(L)
     values, vectors = np.linalg.eigh(covariance)
     keep = values > max(_RANK * values[-1], 0.0)
     independent = vectors[:, keep].T @ L
     q = len(independent)
+    if q < len(L) and variance.unseen is not None:
+        raise singular_contrasts(len(L))
     if q == 0:
         return np.nan, 0, np.nan, 1.0
     estimate = independent @ model.fixef.to_numpy()
@@ -95,7 +99,14 @@ def anova_table(
     for label, L in _hypotheses(model, names[kind]).items():
         row = (np.nan,) * 6
         if len(L):
-            F, q, df, scaling = _f_statistic(model, L, variance)
+            try:
+                F, q, df, scaling = _f_statistic(model, L, variance)
+            except ModelError as error:
+                if variance.unseen is None:
+                    raise
+                # Of a robust table the other terms remain.
+                warnings.warn(f"Not tested: term {label}. {error}", ClusterWarning, stacklevel=3)
+                F, q, df, scaling = np.nan, len(L), np.nan, 1.0
             mean_square = F * model.sigma**2
             p = _p_value(scaling * F, q, df)
             row = (mean_square * q, mean_square, q, df, scaling * F, p)
