@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import warnings
@@ -38,6 +37,7 @@ from mixedeffects.engine.curvature import (
     vcov_jacobian,
 )
 from mixedeffects.engine.parameters import T_to_theta, n_parameters, theta_to_T
+from mixedeffects.engine.refinement import find_refined_optimum, residual_share
 from mixedeffects.engine.responses import replace_response
 from mixedeffects.engine.subsample import subsample_start
 from mixedeffects.engine.threads import one_blas_thread
@@ -73,8 +73,11 @@ __all__ = ["LinearMixedModel", "lmer"]
 Matrix = NDArray[np.float64]
 ProgressOption = bool | Callable[[Progress], None]
 
-#: Residual variance, relative to that of least squares, below which there is none.
-_NO_RESIDUAL = 1e-12
+#: Standard deviation, relative to the largest response, that is rounding.
+_PRECISION = 1e-13
+#: Residual variance, relative to that of least squares, below which there may be none, and there is
+#: none if the residuals' share of the penalised sum of squares is as little.
+_NO_RESIDUAL, _LITTLE_SHARE = 1e-12, 1e-6
 #: Residual standard deviation that is next to nothing, relative to that of effects of one row each.
 _LITTLE_RESIDUAL = 0.01
 
@@ -244,16 +247,17 @@ def _fit(
     data_name: str | None,
 ) -> LinearMixedModel:
     y = _less_offset(frame)
-    exact = A.remainder.response_square == 0.0 or A.basis.response_scale <= 1e-13 * np.abs(y).max()
-    if exact:
+    precision = _PRECISION * float(np.abs(y).max())
+    fixed_only = A.provisional is None and A.remainder.response_square == 0.0
+    if fixed_only or A.basis.response_scale <= precision:
         raise ModelError(
             "The fixed effects reproduce the response exactly (it may be constant), so there is no "
             "variance left to divide among random effects and residual."
         )
     report = _print_progress if progress is True else progress or None
-    optimum = None
-    with contextlib.suppress(ArithmeticError), one_blas_thread(A.remainder.core_size):
-        optimum = find_optimum(
+
+    def search(A: CrossProducts, start: Sequence[Matrix] | None) -> Optimum:
+        return find_optimum(
             A,
             reml,
             start=start,
@@ -261,7 +265,12 @@ def _fit(
             progress=report,
             structures=covariance_structures(frame.terms),
         )
-    if optimum is None or optimum.evaluation.sigma2 < _NO_RESIDUAL:
+
+    with one_blas_thread(A.remainder.core_size):
+        A, optimum = find_refined_optimum(
+            A, y, frame.X, engine_terms(frame.terms), frame.weights, start, search
+        )
+    if optimum is None or _has_no_residual(optimum, A, precision):
         raise ModelError(
             "Fixed and random effects together reproduce the response exactly, so there is no "
             "residual variance to estimate. Is the response constant within the levels of "
@@ -289,6 +298,14 @@ def _fit(
                     stacklevel=3,
                 )
     return model
+
+
+def _has_no_residual(optimum: Optimum, A: CrossProducts, precision: float) -> bool:
+    """Whether what is left beside fixed and random effects is nothing, or rounding of y."""
+    sigma2 = optimum.evaluation.sigma2
+    if A.basis.response_scale * np.sqrt(sigma2) <= precision:
+        return True
+    return sigma2 < _NO_RESIDUAL and residual_share(optimum) < _LITTLE_SHARE
 
 
 def _starting_factors(A: CrossProducts, start: Sequence[float]) -> list[Matrix]:

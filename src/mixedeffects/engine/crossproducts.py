@@ -9,7 +9,7 @@ when the ones before it are eliminated. All other factors, and the border ``[X y
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,7 @@ from mixedeffects.engine import fronts
 from mixedeffects.engine.basis import Basis, make_basis
 from mixedeffects.engine.fronts import Layout, dense_layout, plan_layout
 from mixedeffects.engine.memory import RemainderTooLargeError
+from mixedeffects.engine.provisional import Provisional
 from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
 
 __all__ = [
@@ -86,6 +87,26 @@ class ChainFactor:
     head: int
     links: tuple[Link, ...]
 
+    def with_response(self, products: Matrix) -> ChainFactor:
+        """The same with another y, given its products, shape (l, k)."""
+        panel = self.panel.copy()
+        panel.reshape(-1, self.k)[self._response_columns] = products
+        return replace(self, panel=panel)
+
+    def with_border(self, B: Matrix) -> ChainFactor:
+        """The same with its products with ``[X y]``, the last of every level, multiplied by B."""
+        panel = self.panel.copy()
+        ends = self._response_columns + 1
+        at = ends[:, None] + np.arange(-len(B), 0)
+        columns = panel.reshape(-1, self.k)
+        columns[at] = np.einsum("lbk,bc->lck", columns[at], B)
+        return replace(self, panel=panel)
+
+    @property
+    def _response_columns(self) -> NDArray[np.int64]:
+        """Which column of all panels, one after the other, is the last of each level."""
+        return np.asarray(self.head * np.arange(1, self.n_levels + 1) + self.ptr[1:] - 1)
+
 
 @dataclass(frozen=True, eq=False)
 class RestFactor:
@@ -131,6 +152,9 @@ class CrossProducts:
         The way back to the user's columns.
     term_columns : tuple of int
         Number of columns k of each term, in the user's order.
+    provisional : Provisional, optional
+        The columns ``[X y]`` less provisional random effects, where A's own products of them would
+        lose digits; see `provisional`.
     """
 
     chain: tuple[ChainFactor, ...]
@@ -142,6 +166,7 @@ class CrossProducts:
     sum_log_weights: float
     basis: Basis
     term_columns: tuple[int, ...]
+    provisional: Provisional | None = None
 
     @property
     def factors(self) -> tuple[ChainFactor | RestFactor, ...]:
@@ -198,6 +223,38 @@ class CrossProducts:
             )
         out += self.split_remainder(out_remainder)
         return out, out_remainder[self.r :]
+
+    def with_response(self, products: Sequence[Matrix], border: Matrix) -> CrossProducts:
+        """The same with another y: its products with each factor, (l, k), and with ``[X y]``."""
+        n_chain = len(self.chain)
+        rest = [block[:, :, None] for block in products[n_chain:]]
+        column = self.stack_remainder(rest, border[:, None])[:, 0]
+        return replace(
+            self,
+            chain=tuple(
+                factor.with_response(own) for factor, own in zip(self.chain, products, strict=False)
+            ),
+            remainder=self.remainder.with_response(column),
+        )
+
+    def with_border(self, B: Matrix, added: Matrix) -> CrossProducts:
+        """The same with ``[X y] B`` for ``[X y]``, and something added to its own products."""
+        provisional = self.provisional
+        if provisional is not None:
+            provisional = replace(provisional, border=provisional.border.combined(B, added))
+        return replace(
+            self,
+            chain=tuple(factor.with_border(B) for factor in self.chain),
+            remainder=self.remainder.with_border(B, added),
+            provisional=provisional,
+        )
+
+    def without_border(self) -> CrossProducts:
+        """The random effects alone: columns of zeros in place of ``[X y]``, orthogonal to all."""
+        if self.provisional is not None:
+            return self.provisional.random
+        size = self.p + 1
+        return self.with_border(np.zeros((size, size)), self.n * np.eye(size))
 
     def stack_remainder(self, blocks: Sequence[Matrix], border: Matrix) -> Matrix:
         """One row per column of the remainder: values of the rest factors, then of the border."""

@@ -19,6 +19,8 @@ from mixedeffects import _kernels
 from mixedeffects.engine.core import Core, CoreFactor, NotPositiveDefiniteError
 from mixedeffects.engine.crossproducts import ChainFactor, CrossProducts, RestFactor
 from mixedeffects.engine.fronts import Fronts
+from mixedeffects.engine.provisional import Projection, project, residual_effects
+from mixedeffects.engine.triangular import solve_lower
 
 __all__ = [
     "Factorisation",
@@ -114,13 +116,25 @@ class Factorisation:
         self.A = A
         self.T = tuple(factor_T(f, T) for f in A.factors)
         self.eliminated: list[_Eliminated] = []
+        #: ``[X y]`` where they are less provisional effects, and the root of ``X'V0^-1X`` then
+        self.border: Projection | None = None
+        self._border_root: Matrix | None = None
         self._remainder: _Remainder | None = self._eliminate()
         core = self._remainder.core
+        #: log det M_q
+        self.logdet_random = self._logdet + core.logdet_random
+        #: sum of squares that rho2 is left of
+        self.response_square = A.remainder.response_square
         #: penalised residual sum of squares
         self.rho2 = core.rho2
-        #: log det M_q and log det M_{q+p}
-        self.logdet_random = self._logdet + core.logdet_random
-        self.logdet_with_fixed = self.logdet_random + core.logdet_fixed
+        logdet_fixed = core.logdet_fixed
+        if A.provisional is not None:
+            self.border = project(self, A.provisional.border)
+            self._border_root, self.rho2 = _root_and_rest(self.border.square)
+            self.response_square = float(self.border.size[-1])
+            logdet_fixed = 2.0 * float(np.log(np.diag(self._border_root)).sum())
+        #: log det M_{q+p}
+        self.logdet_with_fixed = self.logdet_random + logdet_fixed
 
     @property
     def _fronts(self) -> Fronts | None:
@@ -136,6 +150,8 @@ class Factorisation:
 
     def _eliminate(self) -> _Remainder:
         A, fronts = self.A, self._fronts
+        if A.provisional is not None:
+            A = A.provisional.random
         K, values = A.remainder.begin()
         diags = [f.diag if e == 0 else f.diag.copy() for e, f in enumerate(A.chain)]
         panels = [f.panel if e == 0 else f.panel.copy() for e, f in enumerate(A.chain)]
@@ -196,11 +212,13 @@ class Factorisation:
     @property
     def fixed_root(self) -> Matrix:
         """Lower Cholesky factor of ``X'V0^-1 X`` in the engine's columns, p x p."""
-        return self.core.fixed_root
+        return self.core.fixed_root if self._border_root is None else self._border_root
 
     @cached_property
     def solution(self) -> Solution:
         """Fixed and random effects, and ``c = Z'Py``, at this theta."""
+        if self.border is not None:
+            return self._solution_of(self.border)
         A, done_remainder = self.A, self._eliminated_remainder
         start = A.layout.core
         # The y column of a panel is the level's right-hand side: passing -b for what is known
@@ -254,6 +272,26 @@ class Factorisation:
             c.append(score[f.columns].reshape(f.n_levels, f.k))
         return Solution(-border[A.r : -1], tuple(b), tuple(c))
 
+    def _solution_of(self, border: Projection) -> Solution:
+        """The same from ``[X y]`` seen through V."""
+        p = self.A.p
+        half = solve_lower(self.fixed_root, border.square[:p, p:])
+        beta = solve_lower(self.fixed_root, half, transposed=True)
+        modes, scores = residual_effects(border, beta)
+        return Solution(
+            beta[:, 0],
+            tuple(np.ascontiguousarray(own[:, :, 0]) for own in modes),
+            tuple(np.ascontiguousarray(own[:, :, 0]) for own in scores),
+        )
+
+    def _less_modes(self, border: Projection, blocks: Sequence[Matrix], values: Matrix) -> Matrix:
+        """``values - X'V0^-1 Z Sigma blocks``, shape (p, m)."""
+        p = self.A.p
+        for own, block in zip(border.modes, blocks, strict=True):
+            flat = own[:, :, :p].reshape(-1, p)
+            values = values - flat.T @ block.reshape(-1, values.shape[1])
+        return values
+
     def forward(self, blocks: Sequence[Matrix], border: Matrix) -> tuple[list[Matrix], Matrix]:
         """``C^-1 L~' rhs`` on the random effects and the fixed effects given.
 
@@ -264,6 +302,10 @@ class Factorisation:
         border : ndarray (p, m) or (0, m)
             Right-hand sides of the fixed effects; no rows to leave the fixed effects out.
         """
+        if self.border is not None and len(border):
+            random, remainder = self.forward(blocks, border[:0])
+            fixed = solve_lower(self.fixed_root, self._less_modes(self.border, blocks, border))
+            return random, np.vstack([remainder, fixed])
         A = self.A
         n_chain = len(A.chain)
         remainder = A.stack_remainder(blocks[n_chain:], border)
@@ -297,6 +339,12 @@ class Factorisation:
     def solve(self, blocks: Sequence[Matrix], border: Matrix) -> tuple[list[Matrix], Matrix]:
         """``P rhs``: random effects per factor, arrays (l, k, m), and fixed effects."""
         A, start = self.A, self.A.layout.core
+        if self.border is not None and len(border):
+            random, _ = self.solve(blocks, border[:0])
+            half = solve_lower(self.fixed_root, self._less_modes(self.border, blocks, border))
+            beta = solve_lower(self.fixed_root, half, transposed=True)
+            modes = [own[:, :, : A.p] @ beta for own in self.border.modes]
+            return [own - of_x for own, of_x in zip(random, modes, strict=True)], beta
         solved, remainder = self.forward(blocks, border)
         done_remainder = self._eliminated_remainder
         if self._fronts is None:
@@ -333,7 +381,8 @@ class Factorisation:
         ----------
         with_fixed : bool
             P of ``M_{q+p}`` (REML, and the variance of predictions) or of ``M_q`` (ML, and the
-            conditional variances given the fixed effects).
+            conditional variances given the fixed effects). Where A has provisional effects there is
+            only the latter.
         keep : bool
             Keep the blocks of the innermost factor too; the gradient does not need them.
         """
@@ -425,3 +474,12 @@ def factor_T(factor: ChainFactor | RestFactor, T: Sequence[Matrix]) -> Matrix:
     for member in factor.members:
         out[member.columns, member.columns] = T[member.term]
     return out
+
+
+def _root_and_rest(square: Matrix) -> tuple[Matrix, float]:
+    """Lower Cholesky factor of all but the last row, and the square of what it leaves there."""
+    try:
+        root = np.linalg.cholesky(square)
+    except np.linalg.LinAlgError:
+        raise NotPositiveDefiniteError("nothing is left of the response") from None
+    return np.asarray(root[:-1, :-1]), float(root[-1, -1] ** 2)

@@ -8,12 +8,10 @@ neither ``logdet M_q`` nor rho^2. Maximum likelihood only; n rows are not needed
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.engine.crossproducts import ChainFactor, CrossProducts
+from mixedeffects.engine.crossproducts import CrossProducts
 
 __all__ = ["KnownCoefficient"]
 
@@ -45,32 +43,17 @@ class KnownCoefficient:
 
     def blocks(self, value: float) -> CrossProducts:
         """Blocks of the model given the value."""
-        A, p = self._A, self._A.p
+        p = self._A.p
         B = np.zeros((p + 1, p + 1))
         B[:p, 1:p] = self._H[:, 1:]
         B[:p, p] = -self._particular(value)
         B[p, p] = 1.0
         added = np.zeros((p + 1, p + 1))
-        added[0, 0] = A.n
-        return replace(
-            A,
-            chain=tuple(_with_border(factor, B) for factor in A.chain),
-            remainder=A.remainder.with_border(B, added),
-        )
+        added[0, 0] = self._A.n
+        return self._A.with_border(B, added)
 
     def beta(self, value: float, solved: Matrix) -> Matrix:
         """``beta*`` of the model from the solution in these blocks."""
         rest = solved.copy()
         rest[0] = 0.0
         return np.asarray(self._particular(value) + self._H @ rest)
-
-
-def _with_border(factor: ChainFactor, B: Matrix) -> ChainFactor:
-    """The factor with its products with ``[X y]``, the last of every level, multiplied by B."""
-    panel = factor.panel.copy()
-    width = len(B)
-    ends = factor.head * np.arange(1, factor.n_levels + 1) + factor.ptr[1:]
-    at = ends[:, None] + np.arange(-width, 0)
-    columns = panel.reshape(-1, factor.k)
-    columns[at] = np.einsum("lbk,bc->lck", columns[at], B)
-    return replace(factor, panel=panel)

@@ -35,7 +35,9 @@ from mixedeffects.engine.parameters import (
     lower_entries,
     symmetric_directions,
 )
+from mixedeffects.engine.provisional import shrunken
 from mixedeffects.engine.remainder import DenseRemainder
+from mixedeffects.engine.triangular import solve_lower
 
 __all__ = ["Evaluation", "LocalModel", "deviance", "evaluate"]
 
@@ -51,6 +53,8 @@ def deviance(factorisation: Factorisation, reml: bool) -> float:
 
 
 def _profiled(logdet: float, df: int, rho2: float) -> float:
+    if not rho2 > 0.0:
+        return math.inf
     return float(logdet + df * (1.0 + np.log(2.0 * np.pi * rho2 / df)))
 
 
@@ -168,6 +172,23 @@ class LocalModel:
     score: Matrix
     information: Matrix
 
+    def in_units_of(self, rows: Sequence[Matrix]) -> LocalModel:
+        """The same model of factors whose rows are divided by these sizes, (k,) per term."""
+        if all((size == 1.0).all() for size in rows):
+            return self
+        of_theta, of_sigma = [], []
+        for size in rows:
+            row, column = lower_entries(len(size))
+            of_theta.append(size[row])
+            of_sigma.append(size[row] * size[column])
+        unit = _joined(of_sigma)
+        return LocalModel(
+            self.theta / _joined(of_theta),
+            self.sizes,
+            self.score * unit,
+            self.information * np.outer(unit, unit),
+        )
+
     def at(self, step: Matrix, correction: Matrix) -> tuple[float, Matrix, Matrix]:
         """Change of d, gradient and Hessian of the model after a step in theta."""
         return _kernels.sigma_model_at(
@@ -189,13 +210,38 @@ def evaluate(
     With ``few_directions`` the information in all entries of Sigma, of which there are very many
     for terms with many columns, is not computed along the way.
     """
-    if len(A.chain) == 1 and not A.rest and not few_directions:
+    single = len(A.chain) == 1 and not A.rest
+    if single and A.provisional is None and not few_directions:
         return _evaluate_single_factor(A, T, reml)
     factorisation = Factorisation(A, T)
-    inverse = factorisation.selected_inverse(with_fixed=reml)
+    border = factorisation.border
+    inverse = factorisation.selected_inverse(with_fixed=reml and border is None)
+    N, B = list(inverse.N), list(inverse.B)
+    for f, T_f in enumerate(factorisation.T):
+        B[f] = _traces(T_f, N[f], B[f])
+        if border is not None and reml:
+            half = solve_lower(factorisation.fixed_root, _rows_of(border.scores[f][:, :, : A.p]))
+            half = half.reshape(A.p, -1, len(T_f))
+            taken = np.einsum("pla,plb->ab", half, half)
+            B[f], N[f] = B[f] - taken, N[f] - taken @ T_f
     cc = [c.T @ c for c in factorisation.solution.c]
     d = deviance(factorisation, reml)
-    return _evaluation(A, T, reml, d, factorisation.rho2, inverse.N, inverse.B, cc, factorisation)
+    return _evaluation(A, T, reml, d, factorisation.rho2, N, B, cc, factorisation)
+
+
+def _rows_of(scores: Matrix) -> Matrix:
+    """Arrays (l, k, p) as p rows."""
+    return scores.reshape(-1, scores.shape[2]).T
+
+
+def _traces(T: Matrix, N: Matrix, B: Matrix) -> Matrix:
+    """``B = sum [Z'PZ]_ii`` with the digits that it lost where T is large, from ``N = B T``.
+
+    ``B (Sigma + I) = N T' + B``.
+    """
+    left, size, right = np.linalg.svd(T)
+    B = ((N @ right.T * size + B @ left) / (1.0 + size**2)) @ left.T
+    return np.asarray(0.5 * (B + B.T))
 
 
 def _evaluate_single_factor(A: CrossProducts, T: Sequence[Matrix], reml: bool) -> Evaluation:
@@ -222,7 +268,7 @@ def _evaluate_single_factor(A: CrossProducts, T: Sequence[Matrix], reml: bool) -
         raise NotPositiveDefiniteError(str(error)) from None
     df = A.n - A.p if reml else A.n
     logdet = logdet_with_fixed if reml else logdet_random
-    d = _profiled(logdet, df, rho2) - A.sum_log_weights if rho2 > 0.0 else math.inf
+    d = _profiled(logdet, df, rho2) - A.sum_log_weights
     if len(factor.members) > 1:
         own = _own_directions(k, tuple((s.term, s.columns) for s in factor.members))
         quadratic = quadratic[np.ix_(own, own)]
@@ -314,18 +360,32 @@ def _quadratic_form(evaluation: Evaluation, directions: Sequence[Matrix] | None 
                 factor.n_levels, directions[t].shape[1], len(directions[t])
             )
         blocks.append(v)
-    zero = np.zeros((A.p + 1, total))
-    Av, Av_border = A.multiply(blocks, zero)
+    # Products of responses Z v less the effects v, which are of one size with the answer whatever
+    # the size of T; see `provisional`.
+    w = [shrunken(T, v) for T, v in zip(factorisation.T, blocks, strict=True)]
+    Aw, Aw_border = A.multiply(w, np.zeros((A.p + 1, total)))
     # Only under REML are the fixed effects part of the projection.
-    border = Av_border[: A.p] if evaluation.reml else Av_border[:0]
-    solved, remainder = factorisation.forward(Av, border)
+    seen = factorisation.border
+    border = Aw_border[: A.p] if evaluation.reml and seen is None else Aw_border[:0]
+    solved, remainder = factorisation.forward(
+        [product - own for product, own in zip(Aw, w, strict=True)], border
+    )
     form = -(remainder.T @ remainder)
-    for v, product, half in zip(blocks, Av, solved + [_EMPTY] * len(A.rest), strict=True):
-        flat = v.reshape(-1, total)
-        form += flat.T @ product.reshape(-1, total)
+    solved += [_EMPTY] * len(A.rest)
+    for T, own, product, half in zip(factorisation.T, w, Aw, solved, strict=True):
+        form += own.reshape(-1, total).T @ product.reshape(-1, total)
+        ridge = np.einsum("ab,lam->lbm", T, own).reshape(-1, total)
+        form += ridge.T @ ridge
         if half.size:
             half = half.reshape(-1, total)
             form -= half.T @ half
+    if seen is not None and evaluation.reml:
+        along = sum(
+            _rows_of(scores[:, :, : A.p]) @ v.reshape(-1, total)
+            for scores, v in zip(seen.scores, blocks, strict=True)
+        )
+        half = solve_lower(factorisation.fixed_root, np.asarray(along))
+        form -= half.T @ half
     return np.asarray(form)
 
 

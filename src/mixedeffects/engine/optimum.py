@@ -264,17 +264,34 @@ class Optimum:
 LARGE_CORE = 5_000
 
 
-class _Point:
-    """One evaluation, as the trust region wants it."""
+#: Relative standard deviations from which they are the unit of a search.
+_LARGE = 10.0
 
-    def __init__(self, A: CrossProducts, theta: Matrix, reml: bool) -> None:
+
+def _row_sizes(T: Matrix) -> Matrix:
+    """Units for the rows of a factor: one, or the standard deviation where it is large."""
+    size = np.linalg.norm(T, axis=1)
+    return np.where(size > _LARGE, size, 1.0)
+
+
+def _theta_sizes(sizes: Sequence[Matrix]) -> Matrix:
+    return T_to_theta([np.repeat(size[:, None], len(size), axis=1) for size in sizes])
+
+
+class _Point:
+    """One evaluation, as the trust region wants it: in units that make its factors small."""
+
+    def __init__(
+        self, A: CrossProducts, theta: Matrix, reml: bool, sizes: Sequence[Matrix]
+    ) -> None:
         self.T = theta_to_T(theta, A.term_columns)
         self.evaluation = evaluate(A, self.T, reml)
         self.value = self.evaluation.deviance
-        self.gradient = self.evaluation.gradient
+        self._sizes = sizes
+        self.gradient = self.evaluation.gradient * _theta_sizes(sizes)
 
     def model(self) -> LocalModel:
-        return self.evaluation.local_model(self.T)
+        return self.evaluation.local_model(self.T).in_units_of(self._sizes)
 
     def make_room(self) -> None:
         """Give back a large factorisation before the next one is made; its model is known."""
@@ -322,16 +339,20 @@ def find_optimum(
     path: list[float] = []
     evaluations = 0
     last: list[_Point] = []
+    sizes = [np.ones(k) for k in A.term_columns]
 
-    def point_at(x: Matrix) -> _Point | None:
+    def point_at(theta: Matrix) -> _Point | None:
         if last:
             last.pop().make_room()
         try:
-            point = _Point(A, x, reml)
+            point = _Point(A, theta, reml, sizes)
         except NotPositiveDefiniteError:
             return None
         last.append(point)
         return point if np.isfinite(point.value) else None
+
+    def point_in_units(x: Matrix) -> _Point | None:
+        return point_at(x * _theta_sizes(sizes))
 
     if start is None:
         start = starting_factors(A, reml)
@@ -364,12 +385,13 @@ def find_optimum(
         evaluations += tried
         path.extend(values)
     for _restart in range(_MAX_RESTARTS + 1):
+        sizes = [_row_sizes(T) for T in theta_to_T(theta, A.term_columns)]
         result = minimise(
-            point_at,
-            theta,
+            point_in_units,
+            theta / _theta_sizes(sizes),
             tolerance=control.tolerance,
             max_evaluations=control.max_evaluations - evaluations,
-            radius=float(np.sqrt(len(theta))),
+            radius=math.sqrt(len(theta)),
             report=report,
         )
         evaluations += result.evaluations
@@ -419,7 +441,8 @@ def optimal_factors(
 
 
 def _is_single_term(A: CrossProducts) -> bool:
-    return len(A.chain) == 1 and not A.rest and len(A.term_columns) == 1
+    single = len(A.chain) == 1 and not A.rest and len(A.term_columns) == 1
+    return single and A.provisional is None
 
 
 def descend_single_term(

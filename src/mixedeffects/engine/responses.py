@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
-from mixedeffects.engine.basis import standard_responses
+from mixedeffects.engine.basis import standard_responses, times
 from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
+from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.engine.provisional import Columns, Provisional, project, residual_effects
 
 __all__ = ["Responses", "replace_response"]
 
@@ -32,6 +34,9 @@ class Responses:
         Random-effects terms that A was made of.
     weights : ndarray, shape (n,), or None
         Prior weights that A was made of.
+    less_effects_at : sequence of ndarray (k, k), optional
+        Factors of the terms, in the basis of A, at which provisional random effects are found and
+        taken off; see `provisional`.
     """
 
     def __init__(
@@ -41,48 +46,96 @@ class Responses:
         X: Matrix,
         terms: Sequence[EngineTerm],
         weights: Matrix | None,
+        less_effects_at: Sequence[Matrix] | None = None,
     ) -> None:
-        self.A = A
+        self.A, self._terms = A, terms
         basis = A.basis
-        w = None if weights is None else weights / basis.weight_scale
-        X_star = X @ basis.fixed
-        Y_star, self._beta0, self._scale = standard_responses(Y, X_star, basis.fixed, w)
-        weighted = np.ascontiguousarray(Y_star if w is None else Y_star * w[:, None])
-        m = Y.shape[1]
-        self._products = []
+        self._w = None if weights is None else weights / basis.weight_scale
+        self._X_star = X @ basis.fixed
+        self._Y, self._beta0, self._scale = standard_responses(
+            Y, self._X_star, basis.fixed, self._w
+        )
+        self._products, self._border = self._multiply(self._Y)
+        self._provisional: Columns | None = None
+        if less_effects_at is not None:
+            self._take_off_effects(less_effects_at)
+
+    def _multiply(self, columns: Matrix) -> tuple[list[Matrix], Matrix]:
+        """Products of columns with each factor, (l, k, m), and with ``[X*]``."""
+        A, w = self.A, self._w
+        weighted = np.ascontiguousarray(columns if w is None else columns * w[:, None])
+        m = columns.shape[1]
+        products = []
         for factor in A.factors:
-            out = np.empty((m, factor.n_levels, factor.k))
+            out = np.empty((factor.n_levels, factor.k, m))
             for member in factor.members:
-                term = terms[member.term]
+                term = self._terms[member.term]
                 sums = np.zeros((term.n_levels, term.z.shape[1], m))
                 _kernels.group_sums(term.codes, term.z, weighted, sums)
-                out[:, :, member.columns] = sums.transpose(2, 0, 1) @ basis.terms[member.term]
-            self._products.append(out)
-        self._border = np.vstack(
-            [X_star.T @ weighted, np.einsum("ij,ij->j", Y_star, weighted)[None, :]]
-        )
-        self._ends = [
-            factor.head * np.arange(1, factor.n_levels + 1) + factor.ptr[1:] - 1
-            for factor in A.chain
+                out[:, member.columns] = A.basis.terms[member.term].T @ sums
+            products.append(out)
+        return products, self._X_star.T @ weighted
+
+    def _times_columns(self, effects: Sequence[Matrix]) -> Matrix:
+        """``Z b`` for effects per factor, arrays (l, k, m)."""
+        out = np.zeros((len(self._Y), effects[0].shape[2]))
+        for factor, b in zip(self.A.factors, effects, strict=True):
+            for member in factor.members:
+                term = self._terms[member.term]
+                z = times(term.z, self.A.basis.terms[member.term])
+                for column, own in zip(z.T, b[:, member.columns].transpose(1, 0, 2), strict=True):
+                    out += column[:, None] * own[term.codes]
+        return out
+
+    def _less(self, columns: Matrix, effects: Sequence[Matrix]) -> Columns:
+        """Columns less their effects."""
+        left = columns - self._times_columns(effects)
+        square = left.T @ (left if self._w is None else left * self._w[:, None])
+        return Columns(tuple(effects), tuple(self._multiply(left)[0]), square)
+
+    def _take_off_effects(self, T: Sequence[Matrix]) -> None:
+        """Find provisional effects at T, and the fixed effects that go with them."""
+        A, p = self.A, self.A.p
+        random = Factorisation(A.without_border(), T)
+        both = np.hstack([self._X_star, self._Y])
+        products = [
+            np.concatenate([own, of_y], axis=2)
+            for own, of_y in zip(self._multiply(self._X_star)[0], self._products, strict=True)
         ]
+        effects, _ = random.solve(products, np.zeros((0, both.shape[1])))
+        projection = project(random, self._less(both, effects))
+        square = projection.square
+        beta = np.asarray(np.linalg.solve(square[:p, :p], square[:p, p:]))
+        modes, _ = residual_effects(projection, beta)
+        self._beta0 = self._beta0 + self._scale * (A.basis.fixed @ beta)
+        self._Y = self._Y - self._X_star @ beta
+        self._products, self._border = self._multiply(self._Y)
+        self._provisional = self._less(
+            np.hstack([self._X_star, self._Y]),
+            [
+                np.concatenate([own[:, :, :p], of_y], axis=2)
+                for own, of_y in zip(projection.modes, modes, strict=True)
+            ],
+        )
 
     def crossproducts(self, j: int) -> CrossProducts:
         """Blocks with response j in place of A's."""
-        A = self.A
-        chain = []
-        for factor, ends, products in zip(A.chain, self._ends, self._products, strict=False):
-            panel = factor.panel.copy()
-            panel.reshape(-1, factor.k)[ends] = products[j]
-            chain.append(replace(factor, panel=panel))
-        rest = [products[j][:, :, None] for products in self._products[len(A.chain) :]]
-        column = A.stack_remainder(rest, self._border[:, j, None])[:, 0]
+        A, p = self.A, self.A.p
+        y = self._Y[:, j]
+        square = float(y @ (y if self._w is None else y * self._w))
+        changed = A.with_response(
+            [own[:, :, j] for own in self._products], np.append(self._border[:, j], square)
+        )
+        provisional = None
+        if self._provisional is not None:
+            own = np.append(np.arange(p), p + j)
+            provisional = Provisional(A.without_border(), self._provisional.chosen(own))
         return replace(
-            A,
-            chain=tuple(chain),
-            remainder=A.remainder.with_response(column),
+            changed,
             basis=replace(
                 A.basis, beta0=self._beta0[:, j].copy(), response_scale=float(self._scale[j])
             ),
+            provisional=provisional,
         )
 
 
@@ -92,6 +145,7 @@ def replace_response(
     X: Matrix,
     terms: Sequence[EngineTerm],
     weights: Matrix | None,
+    less_effects_at: Sequence[Matrix] | None = None,
 ) -> CrossProducts:
     """The same blocks with another response, shape (n,); the others as for `Responses`."""
-    return Responses(A, y[:, None], X, terms, weights).crossproducts(0)
+    return Responses(A, y[:, None], X, terms, weights, less_effects_at).crossproducts(0)

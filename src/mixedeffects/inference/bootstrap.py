@@ -191,7 +191,14 @@ class Bootstrap:
         start = len(self._draws) // size * size
         Y = self._sampler.draw(start, start + size)
         own = Y if frame.offset is None else Y - frame.offset[:, None]
-        responses = Responses(model._A, own, frame.X, engine_terms(frame.terms), frame.weights)
+        responses = Responses(
+            model._A,
+            own,
+            frame.X,
+            engine_terms(frame.terms),
+            frame.weights,
+            None if model._A.provisional is None else model.optimum.T,
+        )
         end = min(start + size, self.wanted)
         chunk = workers
         while (first := len(self._draws)) < end:
