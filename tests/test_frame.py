@@ -749,7 +749,7 @@ ERRORS = [
     ('y ~ relevel(f, "q") + (1 | g)', big(), DataError, "'q' is not one of the levels"),
     ('y ~ I(f == "q") + (1 | g)', big(), DataError, "'q' is not one of the levels"),
     ('y ~ I(f < "b") + (1 | g)', big(), FormulaError, "no order"),
-    ("y ~ sqrt(x, 1, 2, 3) + (1 | g)", big(), DataError, "cannot be evaluated"),
+    ("y ~ sqrt(x, 1, 2, 3) + (1 | g)", big(), FormulaError, "takes one argument"),
 ]
 
 

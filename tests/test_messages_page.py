@@ -25,10 +25,11 @@ _PASSED_ON = {
     ("engine/factorisation.py", "str(error)"),
     ("engine/memory.py", "members"),
     ("engine/objective.py", "str(error)"),
-    ("formula/evaluate.py", "_unknown_function(function)"),
     ("formula/reader.py", "message"),
     # Taken by Profile, which makes a warning or an error of it.
     ("inference/profile_curve.py", "minimum"),
+    # Worded where rows are selected, given at the fit.
+    ("model.py", "sentence"),
     # AttributeError, for Python's own use.
     ("without_data.py", "name"),
 }

@@ -7,6 +7,7 @@ __all__ = [
     "ConvergenceWarning",
     "CostWarning",
     "DataError",
+    "DataWarning",
     "FileError",
     "FormulaError",
     "MixedEffectsError",
@@ -114,6 +115,26 @@ class ConvergenceWarning(UserWarning):
     ...     )
     >>> caught[0].category.__name__, m.converged
     ('ConvergenceWarning', False)
+    """
+
+
+class DataWarning(UserWarning):
+    """Rows are left out of a fit because a function in the formula has no value for them.
+
+    Given by `lmer` and `LinearMixedModel.update`; values that are missing in the data bring no
+    warning, see `LinearMixedModel.dropped`.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import mixedeffects as me
+    >>> sleep = me.load_dataset("sleepstudy")
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     m = me.lmer("Reaction ~ sqrt(Days - 1) + (1 | Subject)", sleep)
+    >>> print(caught[0].message)
+    `sqrt(Days - 1)` has no value in 18 of 180 rows, where `Days - 1` is -1; these rows were left
+    out of the fit. Mend the column, or mark the values as missing.
     """
 
 

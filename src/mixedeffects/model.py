@@ -41,7 +41,7 @@ from mixedeffects.engine.refinement import find_refined_optimum, residual_share
 from mixedeffects.engine.responses import replace_response
 from mixedeffects.engine.subsample import subsample_start
 from mixedeffects.engine.threads import one_blas_thread
-from mixedeffects.errors import ConvergenceWarning, ModelError
+from mixedeffects.errors import ConvergenceWarning, DataWarning, ModelError
 from mixedeffects.formula.syntax import quote_name
 from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.ingest import values_of_rows
@@ -138,6 +138,9 @@ def lmer(
     ConvergenceWarning
         If the optimiser stopped before the gradient vanished, or a structured term has taken the
         residual variance.
+    DataWarning
+        If a function in the formula has no value in some rows, as the root of a negative number,
+        so that they are left out.
 
     Notes
     -----
@@ -209,6 +212,8 @@ def _prepared(
         frame = build_model_frame(
             formula, data, weights=weights, offset=offset, contrasts=contrasts, inherited=inherited
         )
+        for sentence in frame.dropped.lost:
+            warnings.warn(sentence, DataWarning, stacklevel=3)
         y = _less_offset(frame)
         A = assemble(y, frame.X, frame.terms, frame.weights)
         if start is None:

@@ -65,9 +65,11 @@ def read_structure(call: Call, text: str) -> Written | None:
             call.start + len(call.function),
         )
     if bar is None:
+        is_spline = call.function == "cs"
         fail(
             f"`{call.function}` is a covariance structure and needs a random-effects term with one "
-            f"bar, such as `{call.function}({'0 + ' if call.function == 'ar1' else ''}x | g)`.",
+            f"bar, such as `{call.function}({'0 + ' if call.function == 'ar1' else ''}x | g)`."
+            f"{' For a cubic spline write `ns(x, df = 4)` or `cr(x, df = 4)`.' * is_spline}",
             text,
             call.start,
             call.end,

@@ -252,13 +252,15 @@ def _random_texts(parts: list[_Summand], new: str) -> list[str]:
     there: list[list[tuple[_Meaning, Bar]]] = []
     whole: list[int] = []
     for part in parts:
-        bars: list[tuple[_Meaning, Bar]] = []
-        if part.is_random:
-            read_again = split_bars(read(part.written), part.written)[1]
-            bars = [(_meaning(bar), bar) for bar in read_again]
+        if not part.is_random:
+            there.append([])
+            whole.append(0)
+            continue
+        read_again = split_bars(read(part.written), part.written)[1]
+        bars = [(_meaning(bar), bar) for bar in read_again]
         known = {meaning for each in there for meaning, _ in each}
         whole.append(len(bars))
-        if part.sign == "-" and bars:
+        if part.sign == "-":
             for meaning, bar in bars:
                 if part.named and meaning not in known:
                     raise _not_there(bar, [b for each in there for _, b in each], new)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Coding", "Factor", "Value"]
+__all__ = ["Coding", "Evaluation", "Factor", "Lost", "Value"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,3 +59,44 @@ class Factor:
 
 
 Value = NDArray[Any] | Factor
+
+
+@dataclass(frozen=True, eq=False)
+class Lost:
+    """Rows in which a part of an expression has no value, though its columns have.
+
+    Attributes
+    ----------
+    text : str
+        The part, such as ``sqrt(x)``.
+    argument : str
+        What it is made of; of a factor the levels that it does not list.
+    low, high : float
+        Range of the argument in these rows; NaN for a factor.
+    rows : ndarray of bool, shape (n,)
+    """
+
+    text: str
+    argument: str
+    low: float
+    high: float
+    rows: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """An expression on rows whose columns have no missing values.
+
+    Attributes
+    ----------
+    value : ndarray or Factor
+        One value for each row.
+    missing : ndarray of bool, shape (n,), or None
+        Where there is none all the same.
+    lost : tuple of Lost
+        Why.
+    """
+
+    value: Value
+    missing: NDArray[np.bool_] | None
+    lost: tuple[Lost, ...] = ()

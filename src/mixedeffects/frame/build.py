@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.formula import Bar, Formula, parse_formula
-from mixedeffects.formula.evaluate import State
+from mixedeffects.formula.evaluate import State, check_functions
 from mixedeffects.formula.syntax import Node, deparse, quote_name
 from mixedeffects.formula.terms import TermTable, expand_terms
-from mixedeffects.formula.values import Coding, Factor, Value
+from mixedeffects.formula.values import Coding, Factor, Lost, Value
 from mixedeffects.frame.checks import (
     check_finite,
     check_fixed,
@@ -165,6 +165,7 @@ def build_model_frame(
             columns=tuple(n for n in encoder.all_names if n not in set(encoder.names)),
             unused_levels=unused,
             n_rows=len(table),
+            lost=selection.lost,
         ),
         data=used.copy(),
         fixed_encoder=encoder,
@@ -199,6 +200,8 @@ def _take(
         trees.insert(0, response)
     for table in random:
         trees += table.variables
+    for tree in trees:
+        check_functions(tree)
     names = dict.fromkeys(data_columns(trees, available))
     for bar in formula.random:
         names |= dict.fromkeys(bar.variables)
@@ -266,6 +269,7 @@ def _taken(given: Evaluated | None, rows: NDArray[np.intp] | None, what: str) ->
 class _Selection:
     rows: NDArray[np.intp] | None  # None: all
     missing: dict[str, int]
+    lost: tuple[str, ...]  # sentences about rows in which a function has no value
 
 
 def _select_rows(
@@ -302,11 +306,38 @@ def _select_rows(
             counts[given.name] = int(given.missing.sum())
             add(given.missing)
 
+    lost = tuple(
+        dict.fromkeys(
+            _lost_rows(each, columns.n)
+            for variable in evaluation.variables.values()
+            for each in variable.lost
+        )
+    )
     if absent is None:
-        return _Selection(None, counts)
+        return _Selection(None, counts, lost)
     rows = np.flatnonzero(~absent)
     check_rows(columns.n, len(rows), counts)
-    return _Selection(rows, counts)
+    return _Selection(rows, counts, lost)
+
+
+def _lost_rows(lost: Lost, n: int) -> str:
+    """What to say of the rows in which a part of the formula has no value."""
+    count = int(lost.rows.sum())
+    rows = f"{count:,} of {n:,} rows"
+    if np.isnan(lost.low):
+        return (
+            f"`{lost.text}` leaves {rows} out: it does not list {lost.argument}. To leave them out "
+            "without this warning, filter the data."
+        )
+    between = (
+        f"is {lost.low:g}"
+        if lost.low == lost.high
+        else (f"lies between {lost.low:g} and {lost.high:g}")
+    )
+    return (
+        f"`{lost.text}` has no value in {rows}, where `{lost.argument}` {between}; these rows were "
+        "left out of the fit. Mend the column, or mark the values as missing."
+    )
 
 
 # --- values ----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mixedeffects.errors import ModelError
 from mixedeffects.formula.compat import coding_matrix
 from mixedeffects.formula.values import Coding
+from mixedeffects.frame.columns import labels_of
 
 __all__ = ["contrast_columns", "read_contrasts"]
 
@@ -54,6 +55,9 @@ def _read_one(name: str, spec: Any) -> Coding:
     if isinstance(spec, str):
         kind = spec.removeprefix("contr.").lower()
         return Coding(kind) if kind in _KINDS else Coding("treatment", base=spec)
+    if isinstance(spec, (bool, int, float, np.number, np.bool_)):
+        # Of a column of numbers the label of the reference level is a number.
+        return Coding("treatment", base=labels_of([getattr(spec, "item", lambda: spec)()])[0])
     names = rows = None
     if isinstance(spec, pd.DataFrame):
         names = tuple(str(c) for c in spec.columns)

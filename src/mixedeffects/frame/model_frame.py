@@ -84,6 +84,8 @@ class Dropped:
         For each grouping factor, how many declared levels occur in no row used.
     n_rows : int or None
         Number of rows of the data, used or not.
+    lost : tuple of str
+        What was warned of: functions of the formula that have no value in some rows.
     """
 
     rows: pd.Index
@@ -91,6 +93,7 @@ class Dropped:
     columns: tuple[str, ...] = ()
     unused_levels: dict[str, int] = field(default_factory=dict)
     n_rows: int | None = None
+    lost: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(len(self.rows) or self.columns or self.unused_levels)

@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.errors import DataError
-from mixedeffects.formula.evaluate import CONSTANTS, State, evaluate
+from mixedeffects.formula.evaluate import CONSTANTS, State, evaluate_rows
 from mixedeffects.formula.syntax import Name, Node, deparse, variable_names
-from mixedeffects.formula.values import Factor, Value
+from mixedeffects.formula.values import Factor, Lost, Value
 from mixedeffects.frame.columns import Mask, read_column
 
 __all__ = ["Columns", "Evaluated", "data_columns", "evaluate_variable", "take_rows"]
@@ -40,7 +40,12 @@ class Columns:
 
     def __getitem__(self, name: str) -> tuple[Value, Mask | None]:
         if name not in self._read:
-            self._read[name] = read_column(self.frame[name])
+            value, missing = read_column(self.frame[name])
+            if not isinstance(value, Factor):
+                # A formula only reads.
+                value = value.view()
+                value.flags.writeable = False
+            self._read[name] = value, missing
         return self._read[name]
 
 
@@ -58,12 +63,15 @@ class Evaluated:
         Where it is missing.
     made_missing : int
         In how many rows it is missing although the columns it is made of are not.
+    lost : tuple of Lost
+        Why, with the rows that have the columns it is made of.
     """
 
     name: str
     value: Value
     missing: Mask | None
     made_missing: int = 0
+    lost: tuple[Lost, ...] = ()
 
 
 def take_rows(value: Value, rows: NDArray[np.intp] | Mask | None) -> Value:
@@ -89,17 +97,6 @@ def _spread(value: Value, present: Mask) -> Value:
     numbers = np.full((n, *value.shape[1:]), np.nan)
     numbers[present] = value
     return numbers
-
-
-def _missing(value: Value) -> Mask | None:
-    if isinstance(value, Factor):
-        missing: Mask = value.codes < 0
-    elif value.dtype == np.bool_:
-        return None
-    else:
-        absent: Mask = np.isnan(value)
-        missing = absent if absent.ndim == 1 else np.logical_or.reduce(absent, axis=1)
-    return missing if missing.any() else None
 
 
 def evaluate_variable(tree: Node, columns: Columns, state: State) -> Evaluated:
@@ -131,17 +128,18 @@ def evaluate_variable(tree: Node, columns: Columns, state: State) -> Evaluated:
     absent: Mask | None = None
     for _, missing in read.values():
         if missing is not None:
-            absent = missing if absent is None else absent | missing
+            absent = missing.copy() if absent is None else absent | missing
     if absent is None:
-        value = evaluate(tree, {c: v for c, (v, _) in read.items()}, columns.n, state)
-        made = _missing(value)
-        return Evaluated(name, value, made, 0 if made is None else int(made.sum()))
+        found = evaluate_rows(tree, {c: v for c, (v, _) in read.items()}, columns.n, state)
+        made = 0 if found.missing is None else int(found.missing.sum())
+        return Evaluated(name, found.value, found.missing, made, found.lost)
     present = ~absent
     count = int(present.sum())
     if count == 0:
         return Evaluated(name, np.full(columns.n, np.nan), absent)
     parts = {column: take_rows(value, present) for column, (value, _) in read.items()}
-    value = _spread(evaluate(tree, parts, count, state), present)
-    missing = _missing(value)
-    missing = absent if missing is None else missing | absent
-    return Evaluated(name, value, missing, int(missing.sum()) - int(absent.sum()))
+    found = evaluate_rows(tree, parts, count, state)
+    made = 0 if found.missing is None else int(found.missing.sum())
+    if found.missing is not None:
+        absent[present] = found.missing
+    return Evaluated(name, _spread(found.value, present), absent, made, found.lost)
