@@ -57,7 +57,7 @@ def _read_one(name: str, spec: Any) -> Coding:
         return Coding(kind) if kind in _KINDS else Coding("treatment", base=spec)
     if isinstance(spec, (bool, int, float, np.number, np.bool_)):
         # Of a column of numbers the label of the reference level is a number.
-        return Coding("treatment", base=labels_of([getattr(spec, "item", lambda: spec)()])[0])
+        return Coding("level", base=labels_of([getattr(spec, "item", lambda: spec)()])[0])
     names = rows = None
     if isinstance(spec, pd.DataFrame):
         names = tuple(str(c) for c in spec.columns)
@@ -70,12 +70,15 @@ def _read_one(name: str, spec: Any) -> Coding:
     if matrix.ndim == 1 and matrix.size:
         matrix = matrix[:, None]
     if matrix.ndim != 2 or not np.isfinite(matrix).all():
-        raise ModelError(
-            f"The coding of `{name}` in `contrasts` is {spec!r}; give one of "
-            f"{', '.join(_KINDS)}, the label of the reference level, or a matrix of numbers with "
-            "one row per level."
-        )
+        raise _unreadable(name, repr(spec))
     return Coding("matrix", matrix=matrix, names=names, rows=rows)
+
+
+def _unreadable(name: str, given: str) -> ModelError:
+    return ModelError(
+        f"The coding of `{name}` in `contrasts` is {given}; give one of {', '.join(_KINDS)}, the "
+        "label of the reference level, or a matrix of numbers with one row per level."
+    )
 
 
 @lru_cache(maxsize=256)
@@ -125,7 +128,9 @@ def contrast_columns(
     coding = coding or Coding("poly" if ordered else "treatment")
     if coding.kind == "matrix":
         return _matrix_columns(name, levels, coding)
-    if coding.kind == "treatment":
+    if coding.kind == "level" and coding.base not in levels:
+        raise _unreadable(name, str(coding.base))
+    if coding.kind in ("treatment", "level"):
         base = _base(name, levels, coding.base)
         keep = [i for i in range(count) if i != base]
         return np.array(keep, dtype=np.intp), tuple(levels[i] for i in keep)
