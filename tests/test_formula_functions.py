@@ -350,7 +350,7 @@ def test_reference_levels(data: pd.DataFrame, call: str, columns: Any) -> None:
 def test_reference_level_by_number_in_the_argument(data: pd.DataFrame) -> None:
     m = me.lmer("y ~ factor(k) + (1 | g)", data, contrasts={"factor(k)": 1})
     assert list(m.fixef.index)[1:] == ["factor(k)0", "factor(k)2"]
-    with pytest.raises(me.ModelError, match="`contrasts` is 7; .* the label of the reference"):
+    with pytest.raises(me.ModelError, match=r"`contrasts` is 7; .* the label of the reference"):
         me.lmer("y ~ factor(k) + (1 | g)", data, contrasts={"factor(k)": 7})
 
 
