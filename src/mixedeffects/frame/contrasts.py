@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import number_array
 from mixedeffects.errors import ModelError
 from mixedeffects.formula.compat import coding_matrix
 from mixedeffects.formula.values import Coding
+from mixedeffects.frame.columns import labels_of
 
 __all__ = ["contrast_columns", "read_contrasts"]
 
@@ -57,20 +59,16 @@ def _read_one(name: str, spec: Any) -> Coding:
     names = rows = None
     if isinstance(spec, pd.DataFrame):
         names = tuple(str(c) for c in spec.columns)
-        if not isinstance(spec.index, pd.RangeIndex):
-            rows = tuple(str(i) for i in spec.index)
-    try:
-        matrix = np.asarray(spec, dtype=np.float64)
-    except (TypeError, ValueError):
-        matrix = np.empty(0)
+        rows = tuple(labels_of(spec.index))
+    wanted = (
+        f"The coding of `{name}` in `contrasts` is one of {', '.join(_KINDS)}, the label of the "
+        "reference level, or a matrix of numbers with one row per level"
+    )
+    matrix = number_array(spec, wanted, ModelError)
     if matrix.ndim == 1 and matrix.size:
         matrix = matrix[:, None]
     if matrix.ndim != 2 or not np.isfinite(matrix).all():
-        raise ModelError(
-            f"The coding of `{name}` in `contrasts` is {spec!r}; give one of "
-            f"{', '.join(_KINDS)}, the label of the reference level, or a matrix of numbers with "
-            "one row per level."
-        )
+        raise ModelError(f"{wanted}; not {spec!r}.")
     return Coding("matrix", matrix=matrix, names=names, rows=rows)
 
 
@@ -151,13 +149,17 @@ def _matrix_columns(
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     matrix = coding.matrix
     assert matrix is not None
-    if coding.rows is not None:
-        missing = [level for level in levels if level not in coding.rows]
+    rows = coding.rows
+    # A DataFrame made without labels has 0, 1, ...: these count only where they are levels.
+    numbered = rows == tuple(map(str, range(len(matrix)))) and not set(levels) <= set(rows)
+    if rows is not None and not numbered:
+        missing = [level for level in levels if rows.count(level) != 1]
         if missing:
             raise ModelError(
-                f"The contrast matrix of `{name}` has no row for level {missing[0]!r}."
+                f"The contrast matrix of `{name}` has {rows.count(missing[0]) or 'no'} "
+                f"{'rows' if missing[0] in rows else 'row'} for level {missing[0]!r}."
             )
-        matrix = matrix[[coding.rows.index(level) for level in levels]]
+        matrix = matrix[[rows.index(level) for level in levels]]
     if matrix.shape[0] != len(levels) or not 0 < matrix.shape[1] < len(levels):
         raise ModelError(
             f"The contrast matrix of `{name}` is {matrix.shape[0]} x {matrix.shape[1]}, but the "
