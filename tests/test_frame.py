@@ -773,7 +773,7 @@ def test_errors(text, data, error, message):
         ({"contrasts": "sum"}, ModelError, "maps the names of factors"),
         ({"contrasts": {"x": "sum"}}, ModelError, "`x`, which is not a factor.*those are f"),
         ({"contrasts": {"f": "q"}}, ModelError, "'q', which is neither.*levels .a, b, c"),
-        ({"contrasts": {"f": 3}}, ModelError, "`f` in `contrasts` is 3"),
+        ({"contrasts": {"f": 3}}, ModelError, "`f` in `contrasts` is one of .*; not 3"),
         ({"contrasts": {"f": np.eye(2)}}, ModelError, "2 x 2, but the factor has 3 levels"),
         (
             {"contrasts": {"f": pd.DataFrame({"one": [1.0, 2]}, index=["a", "b"])}},

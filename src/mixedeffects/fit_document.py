@@ -17,7 +17,8 @@ optimum                      ``evaluations``, ``iterations``, ``gradient_norm``,
                              ``certificate``: its numbers and whether it ``holds``
 tests                        how ``vcov`` and the degrees of freedom were computed, in words
 coefficients                 by name: ``Estimate``, ``Std. Error``, ``df``, ``t value``,
-                             ``Pr(>|t|)`` and the bounds of the interval
+                             ``Pr(>|t|)`` and the bounds of the interval; if two have the name
+                             ``x``, they are ``x (1)`` and ``x (2)``
 vcov                         covariance matrix of the fixed effects, rows in their order
 varcorr                      by term: covariance matrix of its effects
 random_effects               one object a term: ``term``, ``group``, ``levels`` (their number),
@@ -47,6 +48,7 @@ import pandas as pd
 from mixedeffects.errors import ModelError
 from mixedeffects.files import check_place, target_path, write_text_whole
 from mixedeffects.inference.coefficients import tests_with
+from mixedeffects.inference.parameter_keys import distinct
 from mixedeffects.inference.variance import fixed_effects_variance
 
 if TYPE_CHECKING:
@@ -180,9 +182,10 @@ def write_json(document: dict[str, Any], path: str | os.PathLike[str]) -> None:
 
 
 def _rows(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    named = table.set_axis(distinct([str(name) for name in table.index]))
     return {
         str(name): {str(column): value for column, value in row.items()}
-        for name, row in table.iterrows()
+        for name, row in named.iterrows()
     }
 
 

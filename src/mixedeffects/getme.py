@@ -11,6 +11,7 @@ import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects.covariance.components import read_theta, theta_names
 from mixedeffects.covariance.design import z_transpose_times
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.objective import deviance
@@ -174,20 +175,12 @@ def _devfun(model: LinearMixedModel) -> Callable[[Matrix], float]:
     A = model.optimum.evaluation.factorisation.A
 
     def profiled(theta: Matrix) -> float:
-        T = theta_to_T(np.asarray(theta, dtype=np.float64), A.term_columns)
+        T = theta_to_T(read_theta(model.frame.terms, theta), A.term_columns)
         factors = [A.basis.engine_factor(t, factor) for t, factor in enumerate(T)]
         offset = A.basis.deviance_offset(A.n, A.p, model.reml)
         return deviance(Factorisation(A, factors), model.reml) + offset
 
     return profiled
-
-
-def _theta_names(model: LinearMixedModel) -> list[str]:
-    return [
-        f"{term.group}.{term.columns[r]}" + ("" if r == c else f".{term.columns[c]}")
-        for term in model.frame.terms
-        for r, c in zip(*lower_entries(term.n_columns), strict=True)
-    ]
 
 
 def _pointers(sizes: list[int]) -> NDArray[np.intp]:
@@ -247,7 +240,7 @@ COMPONENTS: dict[str, Callable[[LinearMixedModel], Any]] = {
     ),
     "fixef": lambda m: m.fixef,
     "beta": lambda m: m.fixef.to_numpy(),
-    "theta": lambda m: pd.Series(m.theta, index=_theta_names(m)),
+    "theta": lambda m: pd.Series(m.theta, index=theta_names(m.frame.terms)),
     "ST": _st,
     "REML": lambda m: len(m.frame.fixef_names) if m.reml else 0,
     "is_REML": lambda m: m.reml,

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixedeffects.covariance.components import read_theta
 from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefiniteError
 from mixedeffects.engine.objective import deviance
-from mixedeffects.engine.parameters import n_parameters, theta_to_T
+from mixedeffects.engine.parameters import theta_to_T
 from mixedeffects.errors import ModelError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def loglik_at(
     A = model._A
     factors = [
         A.basis.engine_factor(t, T)
-        for t, T in enumerate(theta_to_T(_checked_theta(model, theta), A.term_columns))
+        for t, T in enumerate(theta_to_T(read_theta(model.frame.terms, theta), A.term_columns))
     ]
     try:
         factorisation = Factorisation(A, factors)
@@ -68,24 +69,9 @@ def loglik_at(
     return -0.5 * (d + A.basis.deviance_offset(A.n, A.p, bool(reml)))
 
 
-def _checked_theta(model: LinearMixedModel, theta: Any) -> Any:
-    try:
-        values = np.asarray(theta, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
-        raise ModelError(f"theta must be numbers, not {theta!r:.60}.") from None
-    expected = n_parameters(model._A.term_columns)
-    if len(values) != expected or not np.isfinite(values).all():
-        numbers = "number" if expected == 1 else "numbers"
-        raise ModelError(
-            f"theta must be {expected} finite {numbers}, in the order of m.theta; "
-            f"got {len(values)}: {values.tolist()}."
-        )
-    return values
-
-
 def _checked_sigma(sigma: Any) -> float:
     try:
-        value = float(sigma)
+        value = float("nan") if np.iscomplexobj(sigma) else float(sigma)
     except (TypeError, ValueError):
         value = float("nan")
     if not (np.isfinite(value) and value > 0.0):

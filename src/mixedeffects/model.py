@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import warnings
@@ -23,6 +24,7 @@ from mixedeffects.covariance import (
     ResidualCovariance,
     VarCorr,
 )
+from mixedeffects.covariance.components import read_theta
 from mixedeffects.covariance.design import random_effects_matrix
 from mixedeffects.engine import (
     Control,
@@ -36,7 +38,7 @@ from mixedeffects.engine.curvature import (
     fixed_effects_covariance,
     vcov_jacobian,
 )
-from mixedeffects.engine.parameters import T_to_theta, n_parameters, theta_to_T
+from mixedeffects.engine.parameters import T_to_theta, theta_to_T
 from mixedeffects.engine.refinement import find_refined_optimum, residual_share
 from mixedeffects.engine.responses import replace_response
 from mixedeffects.engine.subsample import subsample_start
@@ -221,7 +223,7 @@ def _prepared(
             structures = covariance_structures(frame.terms)
             factors = subsample_start(A, y, frame.X, terms, frame.weights, reml, structures)
         else:
-            factors = _starting_factors(A, start)
+            factors = _starting_factors(A, read_theta(frame.terms, start, "start").tolist())
     assert frame.fixed_encoder is not None
     factors_here = frame.fixed_encoder.factors
     own = {n: c for n, c in inherited.items() if n in factors_here or quote_name(n) in factors_here}
@@ -314,19 +316,7 @@ def _has_no_residual(optimum: Optimum, A: CrossProducts, precision: float) -> bo
 
 
 def _starting_factors(A: CrossProducts, start: Sequence[float]) -> list[Matrix]:
-    try:
-        theta = np.asarray(start, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
-        raise ModelError(
-            f"start must be numbers, one for each entry of theta, not {start!r:.60}."
-        ) from None
-    expected = n_parameters(A.term_columns)
-    if len(theta) != expected or not np.isfinite(theta).all():
-        raise ModelError(
-            f"start must be {expected} finite numbers, one for each entry of theta; "
-            f"got {len(theta)}: {theta.tolist()}."
-        )
-    factors = theta_to_T(theta, A.term_columns)
+    factors = theta_to_T(np.asarray(start), A.term_columns)
     return [lower_factor(A.basis.engine_factor(t, T)) for t, T in enumerate(factors)]
 
 
@@ -1875,7 +1865,10 @@ class LinearMixedModel:
         array([17.])
         """
         return Satterthwaite(
-            self._vcov, vcov_jacobian(self.optimum), self.optimum.curvature.hessian
+            self._vcov,
+            vcov_jacobian(self.optimum),
+            self.optimum.curvature.hessian,
+            self.frame.fixef_names,
         )
 
     @cached_property
@@ -1910,11 +1903,12 @@ class LinearMixedModel:
                 "likelihood; fit it again with m.update(reml=True)."
             )
         with one_blas_thread(self._A.remainder.core_size):
-            return kenward_roger(
+            found = kenward_roger(
                 self.optimum.evaluation.factorisation,
                 self.sigma,
                 directions=self.optimum.variance_directions,
             )
+        return dataclasses.replace(found, names=self.frame.fixef_names)
 
     def profile(
         self, parameters: Any = None, level: float = 0.99, *, progress: Any = False

@@ -20,7 +20,7 @@ from mixedeffects.designs import (
 )
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.formula.update import update_formula
-from mixedeffects.inference.contrasts import contrast_matrix
+from mixedeffects.inference.contrasts import coefficient_position, contrast_matrix
 from mixedeffects.inference.variance import fixed_effects_variance
 from mixedeffects.model import LinearMixedModel, lmer
 from mixedeffects.planned import PlannedCovariance, marginal_covariance
@@ -243,8 +243,9 @@ def _effects(model: LinearMixedModel, effects: dict[str, float] | None) -> Matri
         if name not in beta.index:
             listed = ", ".join(repr(each) for each in beta.index)
             raise ModelError(f"effects names {name!r}, which is not one of {listed}.")
+        position = coefficient_position(name, list(beta.index))
         try:
-            beta[name] = float(value)
+            beta.iloc[position] = np.nan if np.iscomplexobj(value) else float(value)
         except (TypeError, ValueError):
             raise ModelError(f"effects[{name!r}] must be a number, not {value!r:.60}.") from None
     if not np.isfinite(beta).all():

@@ -20,8 +20,7 @@ import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import number_array
-from mixedeffects.covariance.components import check_sigma
+from mixedeffects.covariance.components import check_sigma, read_theta
 from mixedeffects.covariance.design import random_effects_matrix, z_times, z_transpose_times
 from mixedeffects.covariance.export import check_target, save_matrix
 from mixedeffects.covariance.gls import GLSResult, gls
@@ -41,8 +40,8 @@ from mixedeffects.covariance.sizes import range_text, size_text
 from mixedeffects.covariance.whitening import cholesky_root, symmetric_root
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefiniteError
-from mixedeffects.engine.parameters import n_parameters, theta_to_T
-from mixedeffects.errors import ModelError
+from mixedeffects.engine.parameters import theta_to_T
+from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
 __all__ = ["MarginalCovariance", "factorise"]
@@ -314,13 +313,7 @@ class MarginalCovariance(CovarianceOperator):
                [  0., 900.]])
         """
         columns = [term.n_columns for term in self._terms]
-        values = number_array(theta, "V.at(theta)").reshape(-1)
-        expected = n_parameters(columns)
-        if len(values) != expected or not np.isfinite(values).all():
-            raise ModelError(
-                f"theta must be {expected} finite numbers for terms with {columns} columns; got "
-                f"{len(values)}: {values.tolist()}."
-            )
+        values = read_theta(self._terms, theta, no_numbers=DataError)
         scale = self.sigma if sigma is None else check_sigma(sigma)
         A = self._factorisation.A
         T = theta_to_T(values, columns)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import number_array
 from mixedeffects.errors import ModelError
 from mixedeffects.formula.compat import coding_matrix
 from mixedeffects.formula.values import Coding
@@ -61,23 +62,19 @@ def _read_one(name: str, spec: Any) -> Coding:
     names = rows = None
     if isinstance(spec, pd.DataFrame):
         names = tuple(str(c) for c in spec.columns)
-        if not isinstance(spec.index, pd.RangeIndex):
-            rows = tuple(str(i) for i in spec.index)
-    try:
-        matrix = np.asarray(spec, dtype=np.float64)
-    except (TypeError, ValueError):
-        matrix = np.empty(0)
+        rows = tuple(labels_of(spec.index))
+    matrix = number_array(spec, _wanted(name), ModelError)
     if matrix.ndim == 1 and matrix.size:
         matrix = matrix[:, None]
     if matrix.ndim != 2 or not np.isfinite(matrix).all():
-        raise _unreadable(name, repr(spec))
+        raise ModelError(f"{_wanted(name)}; not {spec!r}.")
     return Coding("matrix", matrix=matrix, names=names, rows=rows)
 
 
-def _unreadable(name: str, given: str) -> ModelError:
-    return ModelError(
-        f"The coding of `{name}` in `contrasts` is {given}; give one of {', '.join(_KINDS)}, the "
-        "label of the reference level, or a matrix of numbers with one row per level."
+def _wanted(name: str) -> str:
+    return (
+        f"The coding of `{name}` in `contrasts` is one of {', '.join(_KINDS)}, the label of the "
+        "reference level, or a matrix of numbers with one row per level"
     )
 
 
@@ -129,7 +126,7 @@ def contrast_columns(
     if coding.kind == "matrix":
         return _matrix_columns(name, levels, coding)
     if coding.kind == "level" and coding.base not in levels:
-        raise _unreadable(name, str(coding.base))
+        raise ModelError(f"{_wanted(name)}; not {coding.base}.")
     if coding.kind in ("treatment", "level"):
         base = _base(name, levels, coding.base)
         keep = [i for i in range(count) if i != base]
@@ -160,13 +157,17 @@ def _matrix_columns(
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     matrix = coding.matrix
     assert matrix is not None
-    if coding.rows is not None:
-        missing = [level for level in levels if level not in coding.rows]
+    rows = coding.rows
+    # A DataFrame made without labels has 0, 1, ...: these count only where they are levels.
+    numbered = rows == tuple(map(str, range(len(matrix)))) and not set(levels) <= set(rows)
+    if rows is not None and not numbered:
+        missing = [level for level in levels if rows.count(level) != 1]
         if missing:
             raise ModelError(
-                f"The contrast matrix of `{name}` has no row for level {missing[0]!r}."
+                f"The contrast matrix of `{name}` has {rows.count(missing[0]) or 'no'} "
+                f"{'rows' if missing[0] in rows else 'row'} for level {missing[0]!r}."
             )
-        matrix = matrix[[coding.rows.index(level) for level in levels]]
+        matrix = matrix[[rows.index(level) for level in levels]]
     if matrix.shape[0] != len(levels) or not 0 < matrix.shape[1] < len(levels):
         raise ModelError(
             f"The contrast matrix of `{name}` is {matrix.shape[0]} x {matrix.shape[1]}, but the "

@@ -20,6 +20,7 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import number_array
 from mixedeffects.assembly import covariance_structures, engine_terms
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.objective import deviance
@@ -28,6 +29,7 @@ from mixedeffects.engine.responses import Responses
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.inference.natural import covariance_parameters, natural_parameters
+from mixedeffects.inference.parameter_keys import distinct, parameter_keys
 from mixedeffects.progress import RepeatedWork
 from mixedeffects.refitting import fit_again
 from mixedeffects.simulation import ResponseSampler, checked_count, entropy_of
@@ -109,7 +111,7 @@ class Bootstrap:
         self._sampler = ResponseSampler(model, seed, re)
         if statistic is None:
             own = model.covariance_parameters
-            names = [*own.index, *model.frame.fixef_names]
+            names = parameter_keys(list(own.index), model.frame.fixef_names)
             values = np.append(own.to_numpy(), model.fixef)
         else:
             names, values = _named_numbers(statistic(model))
@@ -356,11 +358,11 @@ class Bootstrap:
             listed = ", ".join(repr(each) for each in INTERVAL_KINDS)
             raise ModelError(f"Interval kind {kind!r} is not known; there are {listed}.")
         names = interval_names(level)
-        rows = {
-            name: _interval(self._draws[:, i], float(self._estimates.iloc[i]), level, kind)
-            for i, name in enumerate(self._estimates.index)
-        }
-        return pd.DataFrame.from_dict(rows, orient="index", columns=names)
+        rows = [
+            _interval(self._draws[:, i], estimate, level, kind)
+            for i, estimate in enumerate(self._estimates.tolist())
+        ]
+        return pd.DataFrame(rows, index=self._estimates.index, columns=names)
 
     def plot(self, parameters: Any = None, level: float = 0.95, ax: Any = None) -> Any:
         """Histogram of the draws of each parameter, with estimate and percentile interval.
@@ -478,14 +480,9 @@ def _named_numbers(value: Any) -> tuple[list[str], Matrix]:
         value = pd.Series(value)
     names = None
     if isinstance(value, pd.Series):
-        names = [str(label) for label in value.index]
-    try:
-        numbers = np.asarray(value, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
-        raise ModelError(
-            "statistic must return a number, an array, a Series or a dict of numbers, not "
-            f"{value!r:.60}."
-        ) from None
+        names = distinct([str(label) for label in value.index])
+    wanted = "statistic must return a number, an array, a Series or a dict of numbers"
+    numbers = number_array(value, wanted, ModelError).reshape(-1)
     if names is None:
         one = len(numbers) == 1
         names = ["statistic"] if one else [f"statistic_{i + 1}" for i in range(len(numbers))]

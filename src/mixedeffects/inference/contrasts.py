@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import number_array
 from mixedeffects.errors import ModelError
 from mixedeffects.formula.syntax import quote_name
 from mixedeffects.inference.hypotheses import term_columns
@@ -18,13 +19,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "as_written",
+    "coefficient_position",
     "contrast_matrix",
+    "contrast_rows",
     "labelled_contrasts",
     "listed_names",
     "unknown_coefficient",
 ]
 
 Matrix = NDArray[np.float64]
+
+_HYPOTHESIS = (
+    "A hypothesis is the name of a term or coefficient, several of them, or a matrix with one "
+    "column for each coefficient"
+)
 
 
 def contrast_matrix(frame: ModelFrame, hypothesis: Any) -> Matrix:
@@ -34,9 +42,9 @@ def contrast_matrix(frame: ModelFrame, hypothesis: Any) -> Matrix:
     ----------
     frame : ModelFrame
         Names of coefficients and terms.
-    hypothesis : str, sequence of str, array of shape (p,) or (r, p), or DataFrame
+    hypothesis : str, sequence of str, array of shape (p,) or (r, p), Series or DataFrame
         Terms (all their columns) or coefficients by name, or the matrix; a DataFrame by the names
-        of its columns, those it lacks being zero.
+        of its columns, those it lacks being zero, and a Series by its labels.
 
     Raises
     ------
@@ -82,29 +90,10 @@ def labelled_contrasts(frame: ModelFrame, hypothesis: Any) -> pd.DataFrame:
     if isinstance(listed, (list, tuple)) and listed and all(isinstance(x, str) for x in listed):
         rows = list(dict.fromkeys(row for name in listed for row in _rows_of(frame, name)))
         return pd.DataFrame(np.eye(len(names))[rows], [names[row] for row in rows], names)
-    labels = None
-    if isinstance(hypothesis, pd.DataFrame):
-        hypothesis = hypothesis.rename(columns=lambda column: as_written(column, names))
-        unknown = [str(column) for column in hypothesis.columns if column not in names]
-        if unknown:
-            raise unknown_coefficient(unknown[0], names)
-        labels = list(hypothesis.index)
-        hypothesis = hypothesis.reindex(columns=names, fill_value=0.0)
-    try:
-        L = np.atleast_2d(np.asarray(hypothesis, dtype=np.float64))
-    except (TypeError, ValueError):
-        raise ModelError(
-            "A hypothesis is the name of a term or coefficient, several of them, or a matrix with "
-            f"one column for each coefficient; not {hypothesis!r:.60}."
-        ) from None
-    if L.ndim != 2 or L.shape[1] != len(names) or len(L) == 0:
-        shape = " x ".join(str(s) for s in L.shape)
-        raise ModelError(
-            f"The hypothesis matrix must have {len(names)} columns, one for each coefficient "
-            f"({listed_names(names)}); it is {shape}."
-        )
-    if not np.isfinite(L).all():
-        raise ModelError(f"The hypothesis matrix has {(~np.isfinite(L)).sum()} values not finite.")
+    labels = list(hypothesis.index) if isinstance(hypothesis, pd.DataFrame) else None
+    L = contrast_rows(hypothesis, names)
+    if len(L) == 0:
+        raise ModelError("The hypothesis matrix has no row.")
     length = np.linalg.norm(L, axis=1)
     if (length == 0.0).any():
         raise ModelError(
@@ -119,12 +108,77 @@ def as_written(name: Any, names: Container[str]) -> Any:
     return quoted if quoted in names else name
 
 
+def contrast_rows(contrasts: Any, names: Sequence[str]) -> Matrix:
+    """Contrasts as an array with one column for each coefficient.
+
+    Parameters
+    ----------
+    contrasts : array of shape (p,) or (r, p), Series or DataFrame
+        A Series goes by its labels and a DataFrame by its columns, which are names of
+        coefficients; those they lack are zero. Anything else goes by position.
+    names : sequence of str
+        The p coefficients.
+
+    Returns
+    -------
+    ndarray, shape (r, p)
+
+    Raises
+    ------
+    ModelError
+        If a name is not known or means several coefficients, there are not p columns, or a value
+        is not finite.
+    """
+    if isinstance(contrasts, pd.Series):
+        contrasts = contrasts.to_frame().T
+    if isinstance(contrasts, pd.DataFrame):
+        columns = [coefficient_position(name, names) for name in contrasts.columns]
+        if len(set(columns)) < len(columns):
+            raise ModelError(
+                f"A contrast names a coefficient twice: {listed_names(list(contrasts.columns))}."
+            )
+        given = number_array(contrasts, _HYPOTHESIS, ModelError)
+        L = np.zeros((len(given), len(names)))
+        L[:, columns] = given
+    else:
+        L = np.atleast_2d(number_array(contrasts, _HYPOTHESIS, ModelError))
+    if L.ndim != 2 or L.shape[1] != len(names):
+        shape = " x ".join(str(s) for s in L.shape)
+        raise ModelError(
+            f"The hypothesis matrix must have {len(names)} columns, one for each coefficient "
+            f"({listed_names(names)}); it is {shape}."
+        )
+    if not np.isfinite(L).all():
+        raise ModelError(f"The hypothesis matrix has {(~np.isfinite(L)).sum()} values not finite.")
+    return L
+
+
+def coefficient_position(name: Any, names: Sequence[str]) -> int:
+    """Position of a coefficient, or a ModelError if there is none or several of that name."""
+    name = as_written(name, names)
+    count = sum(own == name for own in names)
+    if count == 0:
+        raise unknown_coefficient(str(name), names)
+    if count > 1:
+        raise ModelError(
+            f"{count} coefficients are called {name!r}; give the contrast as a vector of "
+            f"{len(names)} numbers, in the order of m.fixef."
+        )
+    return list(names).index(name)
+
+
 def _rows_of(frame: ModelFrame, name: str) -> list[int]:
     names = list(frame.fixef_names)
     terms = {} if frame.fixed_encoder is None else term_columns(frame.fixed_encoder)
     name = as_written(name, [*names, *terms])
     if name in names:
-        return [names.index(name)]
+        row = coefficient_position(name, names)
+        if terms.get(name, [row]) != [row]:
+            raise ModelError(
+                f"{name!r} is a coefficient and also a term with other columns; give the contrasts "
+                f"as a matrix with {len(names)} columns, in the order of m.fixef."
+            )
+        return [row]
     if terms.get(name):
         return terms[name]
     if name in terms:

@@ -16,7 +16,7 @@ from mixedeffects.engine.parameters import n_parameters, theta_to_T
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.coefficients import coefficient_tests, interval_names
 from mixedeffects.inference.natural import natural_parameters
-from mixedeffects.inference.profile import chosen_positions
+from mixedeffects.inference.parameter_keys import chosen_positions, parameter_keys
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -61,12 +61,12 @@ def confidence_intervals(
     columns = interval_names(level)
     frame = model.frame
     variances = list(model.covariance_parameters.index)
-    names = [*variances, *frame.fixef_names]
-    chosen = chosen_positions(parameters, names, len(frame.fixef_names))
+    names = parameter_keys(variances, frame.fixef_names)
+    chosen = chosen_positions(parameters, names, frame.fixef_names)
     if method == "profile":
         selected = None if len(chosen) == len(names) else [names[i] for i in chosen]
         profile = model.profile(selected, max(0.95, float(level)), progress=progress)
-        return profile.confint(level)
+        return profile.confint(level).loc[[names[i] for i in chosen]]
     if method == "boot":
         draws = model.bootstrap(options["n"], seed=options["seed"], progress=progress)
         return draws.confint(level, options["kind"]).iloc[chosen]

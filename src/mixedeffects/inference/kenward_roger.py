@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.engine.curvature import fixed_effects_covariance
 from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.inference.contrasts import contrast_rows
 from mixedeffects.inference.pair_sums import pair_sums
 
 __all__ = ["KenwardRoger", "kenward_roger"]
@@ -55,6 +57,8 @@ class KenwardRoger:
         Inverse of the expected information of the restricted likelihood along the same directions.
     undetermined : ndarray, shape (r, m)
         Combinations of the directions that the restricted likelihood does not depend on at all.
+    names : sequence of str, length p
+        Names of the fixed effects, where they are known.
 
     References
     ----------
@@ -71,6 +75,11 @@ class KenwardRoger:
     jacobian: Matrix
     parameter_covariance: Matrix
     undetermined: Matrix
+    names: Sequence[str] = ()
+
+    def _rows(self, contrasts: Any) -> Matrix:
+        names = self.names or [str(i + 1) for i in range(len(self.vcov))]
+        return contrast_rows(contrasts, names)
 
     def depends(self, contrasts: Matrix) -> NDArray[np.bool_]:
         """Whether the variance of each contrast depends on what the data do not determine.
@@ -91,7 +100,7 @@ class KenwardRoger:
         >>> m.kenward_roger.depends([[1, 0], [0, 1]])
         array([False, False])
         """
-        L = np.atleast_2d(np.asarray(contrasts, dtype=np.float64))
+        L = self._rows(contrasts)
         along = np.einsum("km,mpq->kpq", self.undetermined, self.jacobian)
         change = np.abs(np.einsum("rp,kpq,rq->rk", L, along, L))
         variance = np.einsum("rp,pq,rq->r", L, self.model_vcov, L)
@@ -102,13 +111,18 @@ class KenwardRoger:
 
         Parameters
         ----------
-        contrasts : ndarray, shape (r, p)
-            One contrast a row.
+        contrasts : array or DataFrame, shape (r, p)
+            One contrast a row; a DataFrame goes by the names of its columns.
 
         Returns
         -------
         ndarray, shape (r,)
             NaN where the variance depends on what the data do not determine.
+
+        Raises
+        ------
+        ModelError
+            If there are not p columns, or a column is no fixed effect.
 
         Examples
         --------
@@ -117,7 +131,7 @@ class KenwardRoger:
         >>> m.kenward_roger.df([[1, 0], [0, 1]]).round(1)
         array([  9. , 124.7])
         """
-        L = np.atleast_2d(np.asarray(contrasts, dtype=np.float64))
+        L = self._rows(contrasts)
         variance = np.einsum("rp,pq,rq->r", L, self.model_vcov, L)
         gradient = np.einsum("rp,mpq,rq->rm", L, self.jacobian, L)
         spread = np.einsum("rm,mk,rk->r", gradient, self.parameter_covariance, gradient)
@@ -130,7 +144,7 @@ class KenwardRoger:
 
         Parameters
         ----------
-        contrasts : ndarray, shape (q, p)
+        contrasts : array or DataFrame, shape (q, p)
             Linearly independent contrasts, tested together.
 
         Returns
@@ -140,6 +154,11 @@ class KenwardRoger:
             ``scaling * beta'L'(L vcov L')^-1 L beta / q`` is referred to F(q, df). Both are NaN
             where it depends on what the data do not determine.
 
+        Raises
+        ------
+        ModelError
+            As for `df`.
+
         Examples
         --------
         >>> import mixedeffects as me
@@ -148,7 +167,7 @@ class KenwardRoger:
         >>> round(df, 2), round(scaling, 4)
         (16.0, 0.9412)
         """
-        L = np.atleast_2d(np.asarray(contrasts, dtype=np.float64))
+        L = self._rows(contrasts)
         q = len(L)
         # Combinations of contrasts as well: a change of their covariance alone is one.
         pairs = L[:, None, :] + L[None, :, :]

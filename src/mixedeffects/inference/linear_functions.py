@@ -11,13 +11,9 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import number_array
 from mixedeffects.errors import ModelError
-from mixedeffects.inference.contrasts import (
-    as_written,
-    labelled_contrasts,
-    listed_names,
-    unknown_coefficient,
-)
+from mixedeffects.inference.contrasts import contrast_rows, labelled_contrasts, listed_names
 from mixedeffects.inference.variance import FixedEffectsVariance, fixed_effects_variance
 
 if TYPE_CHECKING:
@@ -133,26 +129,20 @@ def _from_mapping(given: Mapping[Any, Any], names: list[str]) -> pd.DataFrame:
 
 
 def _one_contrast(label: str, given: Any, names: list[str]) -> Matrix:
-    if isinstance(given, pd.Series):
-        given = given.to_dict()
-    try:
-        if isinstance(given, Mapping):
-            given = {as_written(name, names): value for name, value in given.items()}
-            for name in given:
-                if name not in names:
-                    raise unknown_coefficient(str(name), names)
-            return np.array([float(given.get(name, 0.0)) for name in names])
-        row = np.asarray(given, dtype=np.float64)
-    except ModelError:
-        raise
-    except (TypeError, ValueError):
-        raise ModelError(
-            f"Contrast {label!r} maps names of coefficients to numbers, or is a vector of "
-            f"{len(names)} numbers; not {given!r:.60}."
-        ) from None
-    if row.shape != (len(names),):
-        raise ModelError(
-            f"Contrast {label!r} has shape {row.shape}; it needs {len(names)} numbers, one for "
-            f"each coefficient ({listed_names(names)})."
-        )
+    wanted = (
+        f"Contrast {label!r} maps names of coefficients to numbers, or is a vector of "
+        f"{len(names)} numbers"
+    )
+    if isinstance(given, (pd.Series, Mapping)):
+        values = given.tolist() if isinstance(given, pd.Series) else list(given.values())
+        numbers = number_array(values, wanted, ModelError)
+        given = pd.DataFrame(numbers.reshape(1, -1), columns=list(given.keys()))
+    else:
+        given = number_array(given, wanted, ModelError)
+        if given.shape != (len(names),):
+            raise ModelError(
+                f"Contrast {label!r} has shape {given.shape}; it needs {len(names)} numbers, one "
+                f"for each coefficient ({listed_names(names)})."
+            )
+    row: Matrix = contrast_rows(given, names)[0]
     return row

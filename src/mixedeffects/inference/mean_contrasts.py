@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import number_array
 from mixedeffects.errors import ModelError
+from mixedeffects.frame.columns import labels_of
 from mixedeffects.inference.contrasts import listed_names
 
 __all__ = ["METHODS", "contrast_coefficients"]
@@ -102,8 +104,16 @@ def _in_parentheses(label: str) -> str:
 
 
 def _position(label: Any, labels: Sequence[str]) -> int:
-    if str(label) in labels:
-        return list(labels).index(str(label))
+    """Position of a mean by its label; booleans are TRUE and FALSE, and written otherwise too."""
+    spellings = {str(label), *labels_of([label])}
+    found = [i for i, own in enumerate(labels) if own in spellings]
+    if len(found) > 1:
+        raise ModelError(
+            f"{len(found)} means are labelled {label!r}; give the coefficients as a vector of "
+            f"{len(labels)} numbers."
+        )
+    if found:
+        return found[0]
     raise ModelError(f"There is no mean {label!r}; there are {listed_names(labels)}.")
 
 
@@ -135,22 +145,18 @@ def _from_mapping(given: Mapping[Any, Any], labels: Sequence[str]) -> tuple[list
 
 
 def _custom(name: str, value: Any, labels: Sequence[str]) -> Matrix:
-    if isinstance(value, pd.Series) and not isinstance(value.index, pd.RangeIndex):
-        value = value.to_dict()
-    row = np.zeros(len(labels))
-    try:
-        if isinstance(value, Mapping):
-            for label, number in value.items():
-                row[_position(label, labels)] = float(number)
-        else:
-            row = np.asarray(value, dtype=np.float64)
-    except ModelError:
-        raise
-    except (TypeError, ValueError):
-        raise ModelError(
-            f"The coefficients of contrast {name!r} must be {len(labels)} numbers, one for each "
-            f"mean; not {value!r:.60}."
-        ) from None
+    wanted = (
+        f"The coefficients of contrast {name!r} must be {len(labels)} numbers, one for each mean"
+    )
+    if isinstance(value, (pd.Series, Mapping)):
+        positions = [_position(label, labels) for label in value.keys()]  # noqa: SIM118 - a Series
+        if len(set(positions)) < len(positions):
+            raise ModelError(f"Contrast {name!r} names a mean twice.")
+        row = np.zeros(len(labels))
+        numbers = pd.Series(value, dtype=object).to_numpy()
+        row[positions] = number_array(numbers, wanted, ModelError)
+    else:
+        row = number_array(value, wanted, ModelError)
     if row.shape != (len(labels),):
         raise ModelError(
             f"Contrast {name!r} has shape {row.shape}; it needs {len(labels)} numbers, one for "

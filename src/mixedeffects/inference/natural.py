@@ -12,6 +12,7 @@ from mixedeffects.engine.optimum import Optimum
 from mixedeffects.engine.parameterisation import StructuredTerm
 from mixedeffects.engine.parameters import lower_entries
 from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.inference.parameter_keys import distinct
 
 __all__ = [
     "covariance_parameters",
@@ -36,7 +37,7 @@ def parameter_names(terms: Sequence[RandomTerm]) -> list[str]:
                 names.append(f"sd_{columns[row]}|{term.label}")
             else:
                 names.append(f"cor_{columns[row]}.{columns[column]}|{term.label}")
-    return [*names, "sigma"]
+    return [*distinct(names), "sigma"]
 
 
 def natural_parameters(T: Sequence[Matrix], sigma: Matrix | float) -> Matrix:
@@ -111,7 +112,7 @@ def covariance_parameters(
         if structure.has_correlation:
             names.append(f"cor|{term.label}")
         values += natural.tolist()
-    return pd.Series([*values, sigma], index=[*names, "sigma"], name="Estimate")
+    return pd.Series([*values, sigma], index=[*distinct(names), "sigma"], name="Estimate")
 
 
 def structure_parameters(parameters: pd.Series, label: str) -> list[tuple[str, str, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +31,13 @@ from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.inference.coefficients import interval_names
 from mixedeffects.inference.natural import natural_parameters, parameter_names
+from mixedeffects.inference.parameter_keys import chosen_positions, parameter_keys
 from mixedeffects.inference.profile_curve import LowerDevianceError, ProfileCurve, ProfilePoint
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
 
-__all__ = ["Profile", "chosen_positions", "profile"]
+__all__ = ["Profile", "profile"]
 
 Matrix = NDArray[np.float64]
 
@@ -56,9 +57,9 @@ def profile(model: LinearMixedModel, parameters: Any, level: float, progress: An
             f"{', '.join(model.frame.structured_terms)}; confint(method='wald') and "
             "confint(method='boot') are."
         )
-    names = [*parameter_names(model.frame.terms), *model.frame.fixef_names]
-    n_fixed = len(model.frame.fixef_names)
-    chosen = chosen_positions(parameters, names, n_fixed)
+    coefficients = model.frame.fixef_names
+    names = parameter_keys(parameter_names(model.frame.terms), coefficients)
+    chosen = chosen_positions(parameters, names, coefficients)
     report: Callable[[str], None] | None
     if callable(progress):
         report = progress
@@ -103,50 +104,6 @@ class _BetterFitError(Exception):
         super().__init__(sentence)
         self.sentence = sentence
         self.found = found
-
-
-def chosen_positions(parameters: Any, names: Sequence[str], n_fixed: int) -> list[int]:
-    """Positions of the parameters asked for; the fixed effects are the last of the names.
-
-    Parameters
-    ----------
-    parameters : None, str or list of str
-        All; ``"fixed"`` (``"beta_"``), ``"random"`` (``"theta_"``); or names.
-    names : sequence of str
-        All parameters.
-    n_fixed : int
-        How many of them are fixed effects.
-
-    Raises
-    ------
-    ModelError
-        If a name is not known.
-    """
-    positions = list(range(len(names)))
-    split = len(names) - n_fixed
-    if parameters is None:
-        return positions
-    wanted = [parameters] if isinstance(parameters, str) else parameters
-    groups = {"fixed": positions[split:], "beta_": positions[split:]}
-    groups |= {"random": positions[:split], "theta_": positions[:split]}
-    chosen: list[int] = []
-    try:
-        listed = list(wanted)
-    except TypeError:
-        listed = [wanted]
-    for name in listed:
-        own = [i for i in positions if names[i] == name]
-        if not own and isinstance(name, str):
-            own = groups.get(name, [])
-        if not own and name not in ("fixed", "beta_"):
-            raise ModelError(
-                f"There is no parameter {name!r}; there are "
-                f"{', '.join(repr(each) for each in names)}, and the groups 'fixed' and 'random'."
-            )
-        chosen += own
-    if not chosen:
-        raise ModelError("parameters names no parameter; leave it out for all of them.")
-    return sorted(set(chosen))
 
 
 class Profile:
@@ -399,7 +356,8 @@ class Profile:
                 others.append(values)
         table = pd.DataFrame(np.reshape(rows, (-1, 3)), columns=["value", "zeta", "deviance"])
         table.insert(0, "parameter", labels)
-        rest = pd.DataFrame(np.reshape(others, (-1, len(self._names))), columns=self._names)
+        own = parameter_keys(list(table.columns), self._names)[table.shape[1] :]
+        rest = pd.DataFrame(np.reshape(others, (-1, len(own))), columns=own)
         return pd.concat([table, rest], axis=1)
 
     def zeta(self, parameter: str, value: float) -> float:

@@ -6,10 +6,13 @@ eigenvalues of H, the Hessian of the unprofiled deviance:  ``df = 2 f^2 / (g' Av
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mixedeffects.inference.contrasts import contrast_rows
 
 __all__ = ["Satterthwaite"]
 
@@ -31,6 +34,8 @@ class Satterthwaite:
         Its derivatives in (theta, sigma).
     hessian : ndarray, shape (m + 1, m + 1)
         Hessian of the unprofiled deviance.
+    names : sequence of str, length p
+        Names of the fixed effects.
 
     References
     ----------
@@ -41,6 +46,7 @@ class Satterthwaite:
     vcov: Matrix
     jacobian: Matrix
     hessian: Matrix
+    names: Sequence[str]
 
     @property
     def parameter_covariance(self) -> Matrix:
@@ -61,12 +67,17 @@ class Satterthwaite:
 
         Parameters
         ----------
-        contrasts : ndarray, shape (r, p)
-            One contrast a row.
+        contrasts : array or DataFrame, shape (r, p)
+            One contrast a row; a DataFrame goes by the names of its columns.
 
         Returns
         -------
         ndarray, shape (r,)
+
+        Raises
+        ------
+        ModelError
+            If there are not p columns, or a column is no fixed effect.
 
         Examples
         --------
@@ -75,7 +86,7 @@ class Satterthwaite:
         >>> m.satterthwaite.df([[1, 0], [0, 1]]).round(1)
         array([  9. , 124.7])
         """
-        L = np.atleast_2d(contrasts)
+        L = contrast_rows(contrasts, self.names)
         variance = np.einsum("rp,pq,rq->r", L, self.vcov, L)
         gradient = np.einsum("rp,mpq,rq->rm", L, self.jacobian, L)
         spread = np.einsum("rm,mk,rk->r", gradient, self.parameter_covariance, gradient)
@@ -90,12 +101,17 @@ class Satterthwaite:
 
         Parameters
         ----------
-        contrasts : ndarray, shape (q, p)
+        contrasts : array or DataFrame, shape (q, p)
             Linearly independent contrasts, tested together.
 
         Returns
         -------
         float
+
+        Raises
+        ------
+        ModelError
+            As for `df`.
 
         References
         ----------
@@ -110,7 +126,7 @@ class Satterthwaite:
         >>> round(m.satterthwaite.f_df([[1, 0], [0, 1]]), 1)
         17.0
         """
-        L = np.atleast_2d(np.asarray(contrasts, dtype=np.float64))
+        L = contrast_rows(contrasts, self.names)
         _, vectors = np.linalg.eigh(L @ self.vcov @ L.T)
         nu = self.df(vectors.T @ L)
         if len(nu) == 1 or np.ptp(nu) < 1e-8:
