@@ -170,6 +170,8 @@ class Optimum:
     eta : ndarray or None
         Its parameters: standard deviations relative to sigma in the size of their columns, and
         correlations.
+    residual_vanishes : bool
+        Whether the deviance falls, by next to nothing, as long as the residual variance does.
     """
 
     evaluations: int
@@ -187,6 +189,7 @@ class Optimum:
     term_names: tuple[str, ...] = ()
     parameterisation: Parameterisation | None = None
     eta: Matrix | None = None
+    residual_vanishes: bool = False
 
     @property
     def restart(self) -> tuple[Matrix, ...] | None:
@@ -552,6 +555,8 @@ def record(
     null_score: float | None,
     path: tuple[float, ...],
     parameterisation: Parameterisation | None = None,
+    scale: Matrix | None = None,
+    residual_vanishes: bool = False,
 ) -> Optimum:
     """Judge where the search stopped.
 
@@ -573,10 +578,14 @@ def record(
         Criterion at each accepted point.
     parameterisation : Parameterisation, optional
         What the parameters are where some term has a structure.
+    scale : ndarray, shape (m,), optional
+        Natural size of what the gradient is a derivative in; by default that of the parameters.
+    residual_vanishes : bool
+        Whether the deviance has its infimum where the residual variance goes to zero.
     """
     value = evaluation.deviance
-    scale = np.maximum(np.abs(parameters), 1.0)
-    relative = float((np.abs(gradient) * scale).max() / max(abs(value), 1.0))
+    scale = np.maximum(np.abs(parameters), 1.0) if scale is None else scale
+    relative = float((np.abs(gradient) * scale).max(initial=0.0) / max(abs(value), 1.0))
     singular = has_null_directions(T)
     at_rest = result.stopped != "evaluations" and relative < 1e-5
     interior = null_score is None or null_score > -1e-6
@@ -589,10 +598,11 @@ def record(
     else:
         message = f"converged in {evaluations} evaluations"
         message += ", at a singular covariance" if singular else ""
+        message += ", where the residual variance goes to zero" if residual_vanishes else ""
     return Optimum(
         evaluations=evaluations,
         iterations=iterations,
-        gradient_norm=float(np.abs(gradient).max()),
+        gradient_norm=float(np.abs(gradient).max(initial=0.0)),
         relative_gradient=relative,
         predicted_decrease=result.predicted,
         null_score=null_score,
@@ -604,4 +614,5 @@ def record(
         evaluation=evaluation,
         parameterisation=parameterisation,
         eta=None if parameterisation is None else parameters,
+        residual_vanishes=residual_vanishes,
     )

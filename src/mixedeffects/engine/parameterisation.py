@@ -14,6 +14,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
+import scipy.special
 from numpy.typing import NDArray
 
 from mixedeffects.engine.basis import Basis, lower_factor
@@ -31,6 +32,12 @@ _SMALLEST_START, _LARGEST_START = 0.1, 30.0
 _SECOND_START = 0.3
 #: Share of the range of a correlation to start within.
 _WITHIN = 0.95
+#: Shares of their range within which parameters are close to a bound.
+_CLOSE = 0.03
+#: Standard deviation, in an orthonormal basis, that is next to none.
+_NO_VARIANCE = 1e-4
+#: Logarithm of the largest and of the smallest standard deviation.
+_FAR = 100.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,13 +126,55 @@ class StructuredTerm:
         """The same Sigma with standard deviations that are not negative."""
         return self.structure.canonical(eta)
 
-    def snapped(self, eta: Matrix, tolerance: float) -> Matrix:
-        """Standard deviations that are next to nothing made zero.
+    def on_bounds(self, eta: Matrix) -> list[Matrix]:
+        """Other parameters, each with one that is close to a bound put on it; the closest first."""
+        found = []
+        bounds = [(j, 0.0, abs(eta[j])) for j in range(self.structure.n_sd)]
+        if self.structure.has_correlation:
+            low, high = self.structure.correlation_range
+            ends = [(bound, abs(eta[-1] - bound) / (high - low)) for bound in (low, high)]
+            bounds += [(self.n_parameters - 1, *end) for end in ends]
+        for place, bound, distance in sorted(bounds, key=lambda each: each[2]):
+            if 0.0 < distance < _CLOSE:
+                moved = eta.copy()
+                moved[place] = bound
+                found.append(moved)
+        return found
 
-        Not where zero is a bound: the search stops at it exactly, or has a reason not to.
+    def scaled(self, eta: Matrix, factor: float) -> Matrix:
+        """The same with all standard deviations multiplied."""
+        out = eta.copy()
+        out[: self.structure.n_sd] *= factor
+        return out
+
+    def unbounded(self, eta: Matrix) -> Matrix:
+        """Logarithms of standard deviations; of a correlation's odds of being at its upper end.
+
+        Minus infinity, or either infinity, for what is at a bound.
         """
-        small = np.isinf(self.lower) & (np.abs(eta) < tolerance)
-        return np.where(small, 0.0, eta)
+        out = np.empty(len(eta))
+        with np.errstate(divide="ignore"):
+            out[: self.structure.n_sd] = np.log(np.abs(eta[: self.structure.n_sd]))
+            if self.structure.has_correlation:
+                low, high = self.structure.correlation_range
+                out[-1] = np.log(eta[-1] - low) - np.log(high - eta[-1])
+        return out
+
+    def bounded(self, z: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+        """The parameters for what `unbounded` gives, and their first and second derivatives."""
+        eta = np.exp(np.clip(z, -_FAR, _FAR))
+        first, second = eta.copy(), eta.copy()
+        if self.structure.has_correlation:
+            low, high = self.structure.correlation_range
+            share = scipy.special.expit(z[-1])
+            eta[-1] = low + (high - low) * share
+            first[-1] = (high - low) * share * (1.0 - share)
+            second[-1] = first[-1] * (1.0 - 2.0 * share)
+        return eta, first, second
+
+    def held(self, eta: Matrix) -> NDArray[np.bool_]:
+        """Parameters that a search without bounds cannot move."""
+        return np.asarray(self.fixed(eta) | self.null(eta))
 
     def fixed(self, eta: Matrix) -> NDArray[np.bool_]:
         """Parameters at a bound, or without effect."""
@@ -138,9 +187,17 @@ class StructuredTerm:
         out[: self.structure.n_sd] = eta[: self.structure.n_sd] == 0.0
         return out
 
-    def more_variance(self, eta: Matrix, sd: float) -> list[Matrix]:
-        """Other parameters, each with variance where there is none."""
-        return self.structure.with_more_variance(eta, sd)
+    def off_bounds(self, eta: Matrix, step: float) -> list[Matrix]:
+        """Other parameters, each a step away from one of the bounds that eta is on."""
+        found = self.structure.with_more_variance(eta, step)
+        if self.structure.has_correlation and not self.structure.unidentified(eta)[-1]:
+            low, high = self.structure.correlation_range
+            for bound, inward in ((low, 1.0), (high, -1.0)):
+                if eta[-1] == bound:
+                    moved = eta.copy()
+                    moved[-1] += inward * step * (high - low)
+                    found.append(moved)
+        return found
 
     def variance_directions(self, eta: Matrix) -> Matrix:
         """Directions of Sigma in the engine's basis, shape (r, k, k)."""
@@ -214,12 +271,28 @@ class UnstructuredTerm:
         """The same with a diagonal that is not negative."""
         return self.nearest(self.factor(eta))
 
-    def snapped(self, eta: Matrix, tolerance: float) -> Matrix:
-        """Directions with next to no variance given none."""
+    def on_bounds(self, eta: Matrix) -> list[Matrix]:
+        """The same with directions that have next to no variance given none, if there are any."""
         left, values, right = np.linalg.svd(self.factor(eta))
-        if values[-1] >= tolerance or values[-1] == 0.0:
-            return eta
-        return self.nearest((left * np.where(values < tolerance, 0.0, values)) @ right)
+        if values[-1] >= _NO_VARIANCE or values[-1] == 0.0:
+            return []
+        return [self.nearest((left * np.where(values < _NO_VARIANCE, 0.0, values)) @ right)]
+
+    def scaled(self, eta: Matrix, factor: float) -> Matrix:
+        """The same with all standard deviations multiplied."""
+        return factor * eta
+
+    def unbounded(self, eta: Matrix) -> Matrix:
+        """The entries themselves."""
+        return eta
+
+    def bounded(self, z: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+        """The entries themselves, and their derivatives."""
+        return z, np.ones(len(z)), np.zeros(len(z))
+
+    def held(self, eta: Matrix) -> NDArray[np.bool_]:
+        """None."""
+        return self.fixed(eta)
 
     def fixed(self, eta: Matrix) -> NDArray[np.bool_]:
         """No parameter is at a bound."""
@@ -230,13 +303,13 @@ class UnstructuredTerm:
         size = np.linalg.norm(self.factor(eta), axis=0)
         return np.asarray((size <= 1e-4)[lower_entries(self.k)[1]])
 
-    def more_variance(self, eta: Matrix, sd: float) -> list[Matrix]:
+    def off_bounds(self, eta: Matrix, step: float) -> list[Matrix]:
         """Other parameters, each with variance in a direction that has none."""
         T = self.factor(eta)
         left, values, _ = np.linalg.svd(T)
         out = []
         for direction in left[:, values <= 1e-10].T:
-            grown = T @ T.T + sd**2 * np.outer(direction, direction)
+            grown = T @ T.T + step**2 * np.outer(direction, direction)
             w, vectors = np.linalg.eigh(grown)
             out.append(self.nearest(vectors * np.sqrt(np.maximum(w, 0.0))))
         return out
@@ -280,6 +353,15 @@ class Parameterisation:
         """Each term's parameters."""
         return [eta[at] for at in self.places]
 
+    @cached_property
+    def is_deviation(self) -> NDArray[np.bool_]:
+        """Which parameters are standard deviations of structures."""
+        out = np.zeros(self.n_parameters, dtype=np.bool_)
+        for term, at in zip(self.terms, self.places, strict=True):
+            if isinstance(term, StructuredTerm):
+                out[at][: term.structure.n_sd] = True
+        return out
+
     def factors(self, eta: Matrix) -> list[Matrix]:
         """Square relative factors in the engine's basis."""
         return [term.factor(own) for term, own in zip(self.terms, self.split(eta), strict=True)]
@@ -302,10 +384,35 @@ class Parameterisation:
         parts = zip(self.terms, self.split(eta), strict=True)
         return np.concatenate([term.canonical(own) for term, own in parts])
 
-    def snapped(self, eta: Matrix, tolerance: float) -> Matrix:
-        """Variances that are next to nothing made zero."""
+    def on_bounds(self, eta: Matrix) -> list[Matrix]:
+        """Each term's `on_bounds`, the other terms as they are."""
+        parts = self.split(eta)
+        return [
+            np.concatenate([*parts[:t], moved, *parts[t + 1 :]])
+            for t, term in enumerate(self.terms)
+            for moved in term.on_bounds(parts[t])
+        ]
+
+    def scaled(self, eta: Matrix, factor: float) -> Matrix:
+        """The same with all standard deviations multiplied."""
         parts = zip(self.terms, self.split(eta), strict=True)
-        return np.concatenate([term.snapped(own, tolerance) for term, own in parts])
+        return np.concatenate([term.scaled(own, factor) for term, own in parts])
+
+    def unbounded(self, eta: Matrix) -> Matrix:
+        """Each term's `unbounded`."""
+        parts = zip(self.terms, self.split(eta), strict=True)
+        return np.concatenate([term.unbounded(own) for term, own in parts])
+
+    def bounded(self, z: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+        """Each term's `bounded`."""
+        parts = [term.bounded(own) for term, own in zip(self.terms, self.split(z), strict=True)]
+        eta, first, second = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return eta, first, second
+
+    def held(self, eta: Matrix) -> NDArray[np.bool_]:
+        """Each term's `held`."""
+        parts = zip(self.terms, self.split(eta), strict=True)
+        return np.concatenate([term.held(own) for term, own in parts])
 
     def fixed(self, eta: Matrix) -> NDArray[np.bool_]:
         """Parameters at a bound or without effect: no derivative says how well they are known."""

@@ -14,6 +14,7 @@ their own standard deviations it cannot, and zero is a bound.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,16 @@ STRUCTURES: dict[str, bool] = {"diag": False, "cs": False, "ar1": True}
 
 #: Correlations tried where there is no variance yet.
 _GRID = 9
+
+
+@cache
+def _power_rule(k: int, derivative: int) -> tuple[Matrix, NDArray[np.intp]]:
+    """Coefficients and exponents of a derivative of ``rho^|i - j|``."""
+    lag = np.abs(np.subtract.outer(np.arange(k), np.arange(k)))
+    coefficient = np.ones((k, k))
+    for order in range(derivative):
+        coefficient *= lag - order
+    return coefficient, np.maximum(lag - derivative, 0)
 
 
 @dataclass(frozen=True)
@@ -107,11 +118,8 @@ class CovarianceStructure:
             if derivative == 0:
                 return np.full((k, k), rho) + (1.0 - rho) * np.eye(k)
             return (1.0 - np.eye(k)) if derivative == 1 else np.zeros((k, k))
-        lag = np.abs(np.subtract.outer(np.arange(k), np.arange(k))).astype(np.float64)
-        coefficient = np.ones_like(lag)
-        for order in range(derivative):
-            coefficient = coefficient * (lag - order)
-        return np.asarray(coefficient * rho ** np.maximum(lag - derivative, 0.0))
+        coefficient, exponent = _power_rule(k, derivative)
+        return np.asarray(coefficient * (rho ** np.arange(k, dtype=np.float64))[exponent])
 
     def covariance(self, parameters: Matrix) -> Matrix:
         """Sigma, k x k."""
@@ -138,33 +146,39 @@ class CovarianceStructure:
         root[:, 1:] *= np.sqrt(max(1.0 - rho * rho, 0.0))
         return np.asarray(root)
 
-    def _columns(self) -> Matrix:
-        """Derivative of the k standard deviations in the parameters they come from."""
-        return np.ones((self.k, 1)) if self.homogeneous else np.eye(self.k)
-
     def derivatives(self, parameters: Matrix) -> Matrix:
         """First derivatives of Sigma, shape (m, k, k)."""
         sd, R = self.standard_deviations(parameters), self.correlation(parameters)
-        half = np.einsum("ir,j,ij->rij", self._columns(), sd, R)
-        out = half + half.transpose(0, 2, 1)
-        if self.has_correlation:
-            last = np.outer(sd, sd) * self.correlation(parameters, 1)
-            out = np.concatenate([out, last[None]])
-        return np.asarray(out)
+        if self.homogeneous:
+            of_sd = (2.0 * sd[0] * R)[None]
+        else:
+            columns = np.arange(self.k)
+            of_sd = np.zeros((self.k, self.k, self.k))
+            of_sd[columns, columns] = R * sd
+            of_sd = of_sd + of_sd.transpose(0, 2, 1)
+        if not self.has_correlation:
+            return of_sd
+        of_correlation = np.outer(sd, sd) * self.correlation(parameters, 1)
+        return np.concatenate([of_sd, of_correlation[None]])
 
     def contract(self, parameters: Matrix, F: Matrix) -> tuple[Matrix, Matrix]:
         """Gradient (m,) and Hessian (m, m) of ``<F, Sigma>`` for a symmetric F."""
-        sd, E = self.standard_deviations(parameters), self._columns()
+        sd, n_sd, m = self.standard_deviations(parameters), self.n_sd, self.n_parameters
         FR = F * self.correlation(parameters)
-        gradient, hessian = 2.0 * (E.T @ (FR @ sd)), 2.0 * (E.T @ FR @ E)
-        if not self.has_correlation:
-            return gradient, hessian
-        FR1 = F * self.correlation(parameters, 1)
-        FR2 = F * self.correlation(parameters, 2)
-        cross = 2.0 * (E.T @ (FR1 @ sd))
-        gradient = np.append(gradient, sd @ FR1 @ sd)
-        hessian = np.block([[hessian, cross[:, None]], [cross[None], np.atleast_2d(sd @ FR2 @ sd)]])
+        gradient, hessian = np.empty(m), np.empty((m, m))
+        gradient[:n_sd] = self._summed(2.0 * (FR @ sd))
+        hessian[:n_sd, :n_sd] = 2.0 * (FR.sum() if self.homogeneous else FR)
+        if self.has_correlation:
+            FR1 = F * self.correlation(parameters, 1)
+            of_first = FR1 @ sd
+            gradient[-1] = sd @ of_first
+            hessian[-1, :-1] = hessian[:-1, -1] = self._summed(2.0 * of_first)
+            hessian[-1, -1] = sd @ (F * self.correlation(parameters, 2)) @ sd
         return gradient, hessian
+
+    def _summed(self, of_columns: Matrix) -> Matrix:
+        """Derivatives in the standard deviations from those in each column's."""
+        return of_columns.sum(keepdims=True) if self.homogeneous else of_columns
 
     def nearest(self, covariance: Matrix) -> Matrix:
         """Parameters by matching moments; exact for a matrix of this family."""
@@ -210,17 +224,23 @@ class CovarianceStructure:
         return out
 
     def with_more_variance(self, parameters: Matrix, sd: float) -> list[Matrix]:
-        """Ways to give variance to columns that have none: other parameters, one set for each."""
+        """Ways to give variance to columns that have none: other parameters, one set for each.
+
+        A correlation that had no effect before gets several values.
+        """
         zero = parameters[: self.n_sd] == 0.0
         out = []
-        for j in np.flatnonzero(zero):
-            grown = parameters.copy()
-            grown[j] = sd
-            out.append(grown)
-        if self.has_correlation and zero.all():
-            for rho in np.linspace(*self.correlation_range, _GRID):
-                grown = np.full(self.n_parameters, sd)
-                grown[-1] = rho
+        free_correlation = self.has_correlation and bool(self.unidentified(parameters)[-1])
+        correlations = np.linspace(*self.correlation_range, _GRID) if free_correlation else [None]
+        columns = [np.arange(self.n_sd) == j for j in np.flatnonzero(zero)]
+        if self.has_correlation and zero.all() and not self.homogeneous:
+            columns.append(zero)
+        for which in columns:
+            for rho in correlations:
+                grown = parameters.copy()
+                grown[: self.n_sd][which] = sd
+                if rho is not None:
+                    grown[-1] = rho
                 out.append(grown)
         return out
 

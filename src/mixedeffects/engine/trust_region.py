@@ -50,6 +50,8 @@ class Point(Protocol):
 
 #: Predicted decrease below which gradients are near enough to linear to learn from.
 _LOCAL = 1e-3
+#: The same where a step of one is a natural one.
+_NEARLY_LOCAL = 0.1
 
 #: Rounding of the objective, relative to its size.
 _ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
@@ -81,6 +83,17 @@ def secant_update(correction: Matrix, missing: Vector, step: Vector) -> Matrix:
     )
 
 
+def symmetric_rank_one_update(correction: Matrix, missing: Vector, step: Vector) -> Matrix:
+    """The symmetric change of rank one after which the correction maps step to what was missing.
+
+    None where the step hardly has a part along what was missing.
+    """
+    along = float(missing @ step)
+    if abs(along) <= 1e-8 * float(np.linalg.norm(missing) * np.linalg.norm(step)):
+        return correction
+    return np.asarray(correction + np.outer(missing, missing) / along)
+
+
 def minimise(
     evaluate: Callable[[Vector], P | None],
     x: Vector,
@@ -89,6 +102,8 @@ def minimise(
     max_evaluations: int,
     radius: float,
     report: Callable[[Iterate[P]], None] | None = None,
+    correction: Matrix | None = None,
+    natural: bool = False,
 ) -> Iterate[P]:
     """Minimise from x until the predicted decrease is below the tolerance.
 
@@ -106,12 +121,17 @@ def minimise(
         First radius.
     report : callable, optional
         Called after every accepted step.
+    correction : ndarray, optional
+        Of the model's Hessian, to begin with.
+    natural : bool
+        Whether a step of one is a natural one in every coordinate. Then the correction is learnt
+        wherever the model was wrong within such a step, from rejected steps too.
     """
     point = evaluate(x)
     if point is None:
         raise ArithmeticError("The objective cannot be evaluated at the starting value.")
     evaluations, iterations = 1, 0
-    correction = np.zeros((len(x), len(x)))
+    correction = np.zeros((len(x), len(x))) if correction is None else correction
     model = point.model()
     while True:
         step, predicted = model.minimise(correction, radius)
@@ -139,11 +159,17 @@ def minimise(
             radius = 0.25 * length
         elif agreement > 0.75 and length > 0.99 * radius:
             radius *= 3.0
-        if actual > -noise:
-            change = trial.gradient - point.gradient
+        change = trial.gradient - point.gradient
+        accepted = actual > -noise
+        if accepted:
             x, point = x + step, trial
             model = point.model()
-            if predicted < _LOCAL:
-                hessian = model.at(np.zeros(len(x)), correction)[2]
-                correction = secant_update(correction, change - hessian @ step, step)
             iterations += 1
+        if natural:
+            learning = predicted < _NEARLY_LOCAL or (length < 1.0 and abs(agreement - 1.0) > 0.5)
+        else:
+            learning = accepted and predicted < _LOCAL
+        if learning:
+            missing = change - model.at(np.zeros(len(x)), correction)[2] @ step
+            update = symmetric_rank_one_update if natural else secant_update
+            correction = update(correction, missing, step)

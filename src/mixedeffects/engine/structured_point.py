@@ -1,0 +1,132 @@
+"""The deviance where random effects have a covariance structure, and a model of it, at one point.
+
+The parameters eta are those of `Parameterisation`. With F the matrix score of d in Sigma, the
+gradient is ``<F, dSigma/deta>``; around a point the deviance is modelled by
+
+    ``<F, Delta> + a'H a / 2``,   ``Delta = Sigma(eta + step) - Sigma(eta)``,
+
+with a the coordinates of Delta in an orthonormal basis of the tangent space at eta and H the
+average information there. Delta is exact, so the model knows how the structure bends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.engine.crossproducts import CrossProducts
+from mixedeffects.engine.objective import evaluate
+from mixedeffects.engine.parameterisation import Parameterisation
+
+__all__ = ["StructuredModel", "StructuredPoint", "has_many_columns"]
+
+Matrix = NDArray[np.float64]
+
+#: Directions of the tangent space below this, relative to the largest, are none.
+_FLAT = 1e-10
+#: Columns on one factor from which information is only computed along the structure.
+_MANY_COLUMNS = 8
+
+
+def has_many_columns(A: CrossProducts) -> bool:
+    """Whether a structure has far fewer directions than its covariance has entries."""
+    return max(factor.k for factor in A.factors) > _MANY_COLUMNS
+
+
+class StructuredPoint:
+    """One evaluation."""
+
+    def __init__(
+        self, A: CrossProducts, parameterisation: Parameterisation, eta: Matrix, reml: bool
+    ) -> None:
+        self.parameterisation = parameterisation
+        self.eta = eta
+        self.T = parameterisation.factors(eta)
+        self.evaluation = evaluate(A, self.T, reml, has_many_columns(A))
+        self.value = self.evaluation.deviance
+        self.gradient = parameterisation.gradient(eta, self.evaluation.score)
+
+    def model(self) -> StructuredModel:
+        """Model of the deviance around this point."""
+        parts = self.parameterisation.split(self.eta)
+        bases: list[Matrix] = []
+        for term, own in zip(self.parameterisation.terms, parts, strict=True):
+            flat = term.derivatives(own).reshape(len(own), -1)
+            _, values, right = np.linalg.svd(flat, full_matrices=False)
+            kept = right[values > _FLAT * max(float(values[0]), 1.0)]
+            k = self.evaluation.score[len(bases)].shape[0]
+            bases.append(np.ascontiguousarray(kept.reshape(-1, k, k)))
+        return StructuredModel(
+            self.parameterisation,
+            self.eta,
+            tuple(self.evaluation.score),
+            tuple(bases),
+            self.evaluation.information_along(bases),
+        )
+
+    def projected_gradient(self) -> Matrix:
+        """The gradient without what points out of the bounds."""
+        p, g = self.parameterisation, self.gradient
+        outward = ((self.eta <= p.lower) & (g > 0.0)) | ((self.eta >= p.upper) & (g < 0.0))
+        return np.where(outward, 0.0, g)
+
+
+@dataclass(frozen=True, eq=False)
+class StructuredModel:
+    """Model of the deviance around eta; see the module.
+
+    Attributes
+    ----------
+    parameterisation : Parameterisation
+        The parameters.
+    eta : ndarray, shape (m,)
+        Where.
+    score : tuple of ndarray (k, k)
+        F per term.
+    bases : tuple of ndarray (r, k, k)
+        Orthonormal bases of the tangent spaces.
+    information : ndarray
+        Average information along all of them.
+    """
+
+    parameterisation: Parameterisation
+    eta: Matrix
+    score: tuple[Matrix, ...]
+    bases: tuple[Matrix, ...]
+    information: Matrix
+
+    @cached_property
+    def _rows(self) -> tuple[slice, ...]:
+        """Which coordinates of the tangent space are each term's."""
+        ends = np.cumsum([0, *[len(U) for U in self.bases]]).tolist()
+        return tuple(slice(a, b) for a, b in pairwise(ends))
+
+    @cached_property
+    def _here(self) -> list[Matrix]:
+        p = self.parameterisation
+        return [term.covariance(own) for term, own in zip(p.terms, p.split(self.eta), strict=True)]
+
+    def at(self, step: Matrix) -> tuple[float, Matrix, Matrix]:
+        """Change of d, gradient and Hessian of the model after a step in eta."""
+        p, r, m = self.parameterisation, len(self.information), len(self.eta)
+        there = p.split(self.eta + step)
+        a, J = np.zeros(r), np.zeros((r, m))
+        value = 0.0
+        flat = [U.reshape(len(U), U.shape[1] * U.shape[2]) for U in self.bases]
+        for t, (term, own) in enumerate(zip(p.terms, there, strict=True)):
+            change = term.covariance(own) - self._here[t]
+            value += float(np.vdot(self.score[t], change))
+            a[self._rows[t]] = flat[t] @ change.ravel()
+            J[self._rows[t], p.places[t]] = flat[t] @ term.derivatives(own).reshape(len(own), -1).T
+        Ha = self.information @ a
+        gradient, hessian = np.empty(m), J.T @ self.information @ J
+        for t, (term, own) in enumerate(zip(p.terms, there, strict=True)):
+            at, F = p.places[t], self.score[t]
+            pull = F + (Ha[self._rows[t]] @ flat[t]).reshape(F.shape)
+            gradient[at], bent = term.contract(own, pull)
+            hessian[at, at] += bent
+        return value + 0.5 * float(a @ Ha), gradient, hessian
