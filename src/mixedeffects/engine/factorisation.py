@@ -481,5 +481,5 @@ def _root_and_rest(square: Matrix) -> tuple[Matrix, float]:
     try:
         root = np.linalg.cholesky(square)
     except np.linalg.LinAlgError:
-        raise NotPositiveDefiniteError("nothing is left of the response") from None
+        raise NotPositiveDefiniteError("the residual sum of squares is zero") from None
     return np.asarray(root[:-1, :-1]), float(root[-1, -1] ** 2)

@@ -84,6 +84,9 @@ class Dropped:
         For each grouping factor, how many declared levels occur in no row used.
     n_rows : int or None
         Number of rows of the data, used or not.
+    far_from_zero : tuple of str
+        Those of ``columns`` whose values vary so little beside their size that rounding has taken
+        what tells them from others. Centred, they may well be kept.
     """
 
     rows: pd.Index
@@ -91,6 +94,7 @@ class Dropped:
     columns: tuple[str, ...] = ()
     unused_levels: dict[str, int] = field(default_factory=dict)
     n_rows: int | None = None
+    far_from_zero: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(len(self.rows) or self.columns or self.unused_levels)
@@ -112,10 +116,19 @@ class Dropped:
                 if one
                 else f"columns {names} removed: linear combinations of earlier columns"
             )
+        if self.far_from_zero:
+            said.append(self.advice())
         for group, count in self.unused_levels.items():
             levels = "level" if count == 1 else "levels"
             said.append(f"{count:,} declared {levels} of `{group}` without rows")
         return said
+
+    def advice(self) -> str:
+        """What to do about columns far from zero; empty where there are none."""
+        if not self.far_from_zero:
+            return ""
+        names = ", ".join(f"`{name}`" for name in self.far_from_zero)
+        return f"the values of {names} are so far from zero that they look constant: centre them"
 
     def _worst_first(self) -> list[tuple[str, int]]:
         return sorted(self.missing_by_column.items(), key=lambda item: -item[1])
