@@ -11,10 +11,10 @@ from hypothesis import settings
 matplotlib.use("Agg")
 
 # Other designs on every developer's run; the same ones in continuous integration, so that a failure
-# there is the change's.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# there is the change's. How long an example takes says more about the machine than about the code.
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -313,7 +313,8 @@ def test_gls_with_a_linear_operator(design: Design) -> None:
     V, dense = operator(design)
     expected = me.gls(design.X, design.y, dense)
     result = me.gls(design.X, design.y, V.aslinearoperator())
-    assert_allclose(result.coef, expected.coef, rtol=1e-6)
+    # Conjugate gradients stop at 1e-12 of a right-hand side, and coefficients may be near zero.
+    assert_allclose((result.coef - expected.coef) / expected.se, 0.0, atol=1e-6)
     assert_allclose(result.vcov, expected.vcov, rtol=1e-5, atol=1e-9)
 
 

@@ -12,6 +12,7 @@ from mixedeffects.engine.memory import RemainderTooLargeError
 from mixedeffects.engine.structures import CovarianceStructure
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.memory import usable_memory
 
 __all__ = ["assemble", "covariance_structures", "engine_terms"]
 
@@ -57,8 +58,9 @@ def assemble(
     Raises
     ------
     ModelError
-        If they would not fit into memory.
+        If they, or the information about the variance parameters, would not fit into memory.
     """
+    _check_parameters(terms)
     try:
         return make_crossproducts(y, X, engine_terms(terms), weights)
     except RemainderTooLargeError as error:
@@ -69,3 +71,19 @@ def assemble(
             f"{error.gigabytes:,.0f} GB in all, more than this machine has. Use fewer levels, or a "
             "factor that contains the others."
         ) from None
+
+
+def _check_parameters(terms: Sequence[RandomTerm]) -> None:
+    """Refuse covariances with more parameters than a matrix between all pairs can have."""
+    free = [term for term in terms if term.structure == "us"]
+    count = sum(term.n_columns * (term.n_columns + 1) // 2 for term in free)
+    # Their information, what is subtracted from it, and a factor.
+    n_bytes = 3 * 8.0 * float(count) ** 2
+    if n_bytes > usable_memory():
+        widest = max(free, key=lambda term: term.n_columns)
+        raise ModelError(
+            f"The random effects have {count:,} variance parameters, most of them of the "
+            f"{widest.n_columns:,} columns on `{widest.group}` ({', '.join(widest.columns[:3])}, "
+            f"...); a fit takes {n_bytes / 1e9:,.3g} GB. Give them a structure, such as "
+            f"diag(... | {widest.group}) or cs(... | {widest.group}), or use fewer columns."
+        )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
@@ -35,6 +36,7 @@ def with_levels(
         Says which variables group rows.
     """
     codes, levels = pd.factorize(data[along], use_na_sentinel=False)
+    _refuse_beyond_memory(data, n / max(len(levels), 1), f"{n:,} levels of {along}")
     variables = dict.fromkeys(v for term in terms for v in term.variables if v != along)
     nested = [v for v in variables if _is_nested(data[v], codes)]
     order = np.argsort(codes, kind="stable")
@@ -67,12 +69,24 @@ def with_rows_within(data: pd.DataFrame, within: Sequence[str], n: int) -> pd.Da
         Number of rows wanted in each combination that occurs.
     """
     codes = data.groupby(list(within), sort=False, observed=True).ngroup().to_numpy()
+    combinations = int(codes.max(initial=-1)) + 1
+    _refuse_beyond_memory(
+        data, n * combinations / max(len(data), 1), f"{n:,} rows in each {' x '.join(within)}"
+    )
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(codes.max() + 2))
     rows = [
         order[start + np.arange(n) % (stop - start)] for start, stop in itertools.pairwise(starts)
     ]
     return data.iloc[np.concatenate(rows)].reset_index(drop=True)
+
+
+def _refuse_beyond_memory(data: pd.DataFrame, times: float, what: str) -> None:
+    """Refuse a design that is so many times these data."""
+    rows = times * len(data)
+    # Labels are objects of some 60 bytes; a chunk of 64 responses is drawn at once, twice over.
+    per_row = 70.0 * data.shape[1] + 8.0 * 2 * 64
+    refuse_beyond_memory(rows * per_row, f"A design with {what}", "Use a smaller n.")
 
 
 def grouping_variables(terms: Sequence[RandomTerm]) -> list[str]:

@@ -57,7 +57,7 @@ def leverage(model: LinearMixedModel, kind: str) -> Matrix:
             f"{', '.join(repr(known) for known in LEVERAGE_KINDS)}."
         )
     # In the basis that the model was fitted in, because the user's columns may be nearly collinear.
-    X = model.X @ model._A.basis.fixed
+    X = model._A.basis.fixed_columns(model.X)
     S = model.V.solve(X)
     root = scipy.linalg.cholesky(X.T @ S, lower=True)
     half_S = scipy.linalg.solve_triangular(root, S.T, lower=True)
@@ -102,7 +102,7 @@ def rows_by_factor(model: LinearMixedModel) -> tuple[list[NDArray[np.int32]], li
         columns = np.empty((model.nobs, factor.k))
         for member in factor.members:
             term = model.frame.terms[member.term]
-            columns[:, member.columns] = term.z @ A.basis.terms[member.term]
+            columns[:, member.columns] = A.basis.term_columns(member.term, term.z)
         codes.append(model.frame.terms[factor.members[0].term].codes)
         z.append(columns)
     return codes, z

@@ -25,6 +25,7 @@ from mixedeffects.covariance import (
     VarCorr,
 )
 from mixedeffects.covariance.components import read_theta
+from mixedeffects.covariance.conditioned import conditioned_terms
 from mixedeffects.covariance.design import random_effects_matrix
 from mixedeffects.engine import (
     Control,
@@ -46,8 +47,9 @@ from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, DataWarning, ModelError
 from mixedeffects.formula.syntax import quote_name
 from mixedeffects.frame import build_model_frame
+from mixedeffects.frame.estimable import Estimability
 from mixedeffects.frame.ingest import values_of_rows
-from mixedeffects.frame.model_frame import Dropped, ModelFrame
+from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
 from mixedeffects.frame.structures import one_row_each
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
 from mixedeffects.inference.kenward_roger import KenwardRoger, kenward_roger
@@ -2718,6 +2720,21 @@ class LinearMixedModel:
     @cached_property
     def _T(self) -> list[Matrix]:
         return [self._A.basis.relative_factor(t, T) for t, T in enumerate(self.optimum.T)]
+
+    @cached_property
+    def _estimability(self) -> Estimability:
+        """How columns dropped for rank follow from those kept."""
+        remembered = self._remembered
+        return Estimability(self.frame) if remembered is None else remembered.estimability
+
+    @property
+    def _conditioned_terms(self) -> tuple[list[RandomTerm], list[Matrix]]:
+        """Terms and covariance matrices for products of the two; see `conditioned_terms`."""
+        factorisation = self.optimum.evaluation.factorisation
+        terms, blocks, _ = conditioned_terms(
+            self.frame.terms, self._G_blocks, factorisation, self.sigma
+        )
+        return terms, blocks
 
     @cached_property
     def _G_blocks(self) -> list[Matrix]:

@@ -78,7 +78,7 @@ def _root_weights(model: LinearMixedModel) -> Matrix:
 
 
 def _orthonormal(model: LinearMixedModel) -> Matrix:
-    columns = model.X @ model._A.basis.fixed
+    columns = model._A.basis.fixed_columns(model.X)
     return np.asarray(columns * (_root_weights(model) / np.sqrt(model.nobs))[:, None])
 
 

@@ -107,7 +107,7 @@ class _Predictor:
 
     @cached_property
     def estimability(self) -> Estimability:
-        return Estimability(self.model.frame)
+        return self.model._estimability
 
     @cached_property
     def variance(self) -> PredictionVariance:

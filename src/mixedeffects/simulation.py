@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.roots import covariance_root
+from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.conditional import term_modes
 from mixedeffects.random_part import select_terms
@@ -30,6 +31,12 @@ Matrix = NDArray[np.float64]
 def simulate(model: LinearMixedModel, n: int, seed: Any, re: Any) -> pd.DataFrame:
     """See `LinearMixedModel.simulate`."""
     count = checked_count(n, "n, the number of draws,")
+    effects = sum(term.n_levels * term.n_columns for term in model.frame.terms)
+    refuse_beyond_memory(
+        8.0 * count * (3.0 * model.nobs + 3.0 * effects),
+        f"{count:,} draws of {model.nobs:,} rows",
+        "Make them in several calls, each with its seed.",
+    )
     Y = ResponseSampler(model, entropy_of(seed), re).draw(0, count)
     names = [f"sim_{i + 1}" for i in range(count)]
     return pd.DataFrame(Y, index=model.frame.index, columns=names)
@@ -55,19 +62,17 @@ class ResponseSampler:
 
     def __init__(self, model: LinearMixedModel, entropy: int, re: Any = None) -> None:
         self._entropy = entropy
-        terms = model.frame.terms
+        terms, blocks = model._conditioned_terms
         kept = select_terms(model.frame, re)
         mean = fixed_part(model)[:, None].copy()
         if kept:
             modes = term_modes(model.frame, model.optimum.evaluation.factorisation)
             for t in kept:
-                z_times(terms[t], np.ascontiguousarray(modes[t])[:, :, None], mean)
+                z_times(model.frame.terms[t], np.ascontiguousarray(modes[t])[:, :, None], mean)
         self._mean = mean
         self._sd = np.sqrt(model.R.diag())
         self._drawn = [
-            (term, covariance_root(model._G_blocks[t]))
-            for t, term in enumerate(terms)
-            if t not in kept
+            (term, covariance_root(blocks[t])) for t, term in enumerate(terms) if t not in kept
         ]
 
     def draw(self, first: int, last: int) -> Matrix:

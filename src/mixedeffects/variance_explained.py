@@ -176,7 +176,7 @@ def variances(model: LinearMixedModel) -> Variances:
         return model._remembered.variances
     linear = model.X @ model.fixef.to_numpy()
     random: dict[str, float] = {}
-    for term, G in zip(model.frame.terms, model._G_blocks, strict=True):
+    for term, G in zip(*model._conditioned_terms, strict=True):
         mean = float(np.sum(G * (term.z.T @ term.z))) / model.nobs
         random[term.group] = random.get(term.group, 0.0) + mean
     weights = model.frame.weights

@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.covariance.groups import connected_blocks, find_factor
+from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.columns import describe_type
 from mixedeffects.frame.ingest import materialised, take_columns, values_of_rows
@@ -325,6 +326,9 @@ def _edges(t: Matrix, pairs: _Pairs, bins: Bins) -> Matrix:
         return np.concatenate([[low - tolerance], middle, [high + tolerance]])
     if high == low:
         return np.array([low - tolerance, high + tolerance])
+    if bins is not None:
+        # Edges, and four sums with as many again in the making.
+        refuse_beyond_memory(72.0 * float(bins), f"{bins:,} bins", "Use fewer.")
     return np.linspace(low, high, (_EQUAL_BINS if bins is None else int(bins)) + 1)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.errors import ModelError
+from mixedeffects.frame.estimable import Estimability
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 from mixedeffects.inference.hypotheses import term_contrasts
 from mixedeffects.residuals import residual_quantiles
@@ -75,11 +76,14 @@ class Remembered:
         Behind ICC and R2.
     term_contrasts : dict of int to dict of str to ndarray, shape (rows, p)
         Hypotheses of types 1, 2 and 3 about each term.
+    estimability : Estimability
+        How columns dropped for rank follow from those kept.
     """
 
     residual_quantiles: Matrix
     variances: Variances
     term_contrasts: dict[int, dict[str, Matrix]]
+    estimability: Estimability
 
 
 def left_out(what: str) -> ModelError:
@@ -148,7 +152,7 @@ def without_data(model: LinearMixedModel) -> LinearMixedModel:
 
 def _remembered(model: LinearMixedModel) -> Remembered:
     hypotheses = {kind: term_contrasts(model.frame, kind) for kind in (1, 2, 3)}
-    return Remembered(residual_quantiles(model), variances(model), hypotheses)
+    return Remembered(residual_quantiles(model), variances(model), hypotheses, model._estimability)
 
 
 def refitting_settings(settings: dict[str, Any]) -> dict[str, Any]:

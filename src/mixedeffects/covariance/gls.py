@@ -14,6 +14,7 @@ import scipy.sparse.linalg
 from numpy.typing import NDArray
 
 from mixedeffects.arrays import number_array
+from mixedeffects.centring import centring_transform
 from mixedeffects.covariance.conjugate_gradients import conjugate_gradients
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.row_labels import by_row_labels
@@ -115,6 +116,10 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
         )
     if not (np.isfinite(matrix).all() and np.isfinite(response).all()):
         raise DataError("X or y contains values that are not finite.")
+    # Columns far from zero beside an intercept keep their digits if they are centred.
+    transform = centring_transform(matrix)
+    if transform is not None:
+        matrix = matrix @ transform
     solved = _solver(V)(np.column_stack([matrix, response]))
     information = matrix.T @ solved[:, :p]
     information = 0.5 * (information + information.T)
@@ -132,6 +137,8 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
     # One step of refinement takes out what the normal equations lost.
     residual = response - matrix @ coef
     coef = coef + inverse @ (solved[:, :p].T @ residual)
+    if transform is not None:
+        coef, inverse = transform @ coef, transform @ inverse @ transform.T
     return GLSResult(
         pd.Series(coef, index=index, name="Estimate"),
         pd.DataFrame(inverse, index=index, columns=index),

@@ -21,6 +21,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects.covariance.components import check_sigma, read_theta
+from mixedeffects.covariance.conditioned import conditioned_terms
 from mixedeffects.covariance.design import random_effects_matrix, z_times, z_transpose_times
 from mixedeffects.covariance.export import check_target, save_matrix
 from mixedeffects.covariance.gls import GLSResult, gls
@@ -100,7 +101,9 @@ class MarginalCovariance(CovarianceOperator):
         index: pd.Index,
     ) -> None:
         residual = ResidualCovariance(sigma, weights, len(index))
-        super().__init__(terms, blocks, residual.diag(), terms, index, "V")
+        computed, G, self._transforms = conditioned_terms(terms, blocks, factorisation, sigma)
+        super().__init__(computed, G, residual.diag(), computed, index, "V")
+        self._user_terms, self._user_blocks = tuple(terms), tuple(blocks)
         #: Residual standard deviation at unit prior weight, in units of the response.
         self.sigma = sigma
         self._weights = weights
@@ -116,7 +119,7 @@ class MarginalCovariance(CovarianceOperator):
     @property
     def G(self) -> RandomEffectsCovariance:
         """Covariance matrix of the random effects, q x q."""
-        return RandomEffectsCovariance(self._terms, self._blocks)
+        return RandomEffectsCovariance(self._user_terms, self._user_blocks)
 
     @property
     def R(self) -> ResidualCovariance:
@@ -126,7 +129,7 @@ class MarginalCovariance(CovarianceOperator):
     @property
     def Z(self) -> scipy.sparse.csc_array:
         """Random-effects model matrix, n x q, in the column order of G."""
-        return random_effects_matrix(self._terms)
+        return random_effects_matrix(self._user_terms)
 
     @cached_property
     def parts(self) -> CovarianceParts:
@@ -194,7 +197,7 @@ class MarginalCovariance(CovarianceOperator):
     def _add_z_P_z(self, x: Matrix, out: Matrix) -> None:
         """Add ``Z P Z' x`` to out, P in the user's columns, relative to sigma^2."""
         A = self._factorisation.A
-        C, scale = A.basis.terms, A.basis.weight_scale
+        C, scale = self._transforms, A.basis.weight_scale
         rhs = []
         for factor in A.factors:
             parts = [
@@ -327,7 +330,7 @@ class MarginalCovariance(CovarianceOperator):
     ) -> MarginalCovariance:
         """The same rows with other covariances."""
         return MarginalCovariance(
-            self._terms, blocks, sigma, self._weights, factorisation, self._index
+            self._user_terms, blocks, sigma, self._weights, factorisation, self._index
         )
 
     # --- block by block ------------------------------------------------------------------

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.roots import covariance_root
+from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
@@ -49,10 +50,18 @@ def draw(
         raise ModelError(
             f"size, the number of draws, must be a positive whole number, not {size!r}."
         )
+    m = int(m)
+    # The draws, and beside them the effects of the largest term and what is made of them.
+    effects = max((term.n_levels * term.n_columns for term in terms), default=0)
+    refuse_beyond_memory(
+        8.0 * m * (2.0 * len(residual) + 3.0 * effects),
+        f"{m:,} draws of {len(residual):,} rows",
+        "Make them in several calls, each with its seed.",
+    )
     rng = np.random.default_rng(seed)
-    out = np.sqrt(residual)[:, None] * rng.standard_normal((len(residual), int(m)))
+    out = np.sqrt(residual)[:, None] * rng.standard_normal((len(residual), m))
     for term, G in zip(terms, blocks, strict=True):
         root = covariance_root(G)
-        standard = rng.standard_normal((term.n_levels, root.shape[1], int(m)))
+        standard = rng.standard_normal((term.n_levels, root.shape[1], m))
         z_times(term, np.matmul(root, standard), out)
     return out

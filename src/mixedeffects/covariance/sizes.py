@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from mixedeffects.errors import ModelError
+from mixedeffects.memory import usable_memory
 
-__all__ = ["range_text", "refuse_above", "size_text"]
+__all__ = ["range_text", "refuse_above", "refuse_beyond_memory", "size_text"]
 
 
 def refuse_above(n_bytes: float, max_gb: float, what: str, instead: str) -> None:
@@ -23,6 +24,25 @@ def refuse_above(n_bytes: float, max_gb: float, what: str, instead: str) -> None
         raise ModelError(
             f"{what} would take {size_text(n_bytes)}, more than the limit of {max_gb:g} GB. "
             f"{instead}"
+        )
+    refuse_beyond_memory(n_bytes, what, instead)
+
+
+def refuse_beyond_memory(n_bytes: float, what: str, instead: str) -> None:
+    """Raise ModelError if something would take more memory than this machine has.
+
+    Parameters
+    ----------
+    n_bytes : float
+        What it would take.
+    what, instead : str
+        Subject of the sentence, and the advice that follows it.
+    """
+    memory = usable_memory()
+    if n_bytes > memory:
+        raise ModelError(
+            f"{what} would take {size_text(n_bytes)}, more than the {size_text(memory)} that this "
+            f"machine has for it. {instead}"
         )
 
 

@@ -66,6 +66,8 @@ def _notes(model: LinearMixedModel, coefficients: pd.DataFrame, satterthwaite: b
             f"fixed-effect model matrix is rank deficient, so {len(dropped.columns)} {several} "
             f"dropped: {', '.join(dropped.columns)}"
         )
+        if dropped.far_from_zero:
+            notes.append(dropped.advice())
     return notes + fit_notes(model, coefficients, satterthwaite)
 
 

@@ -22,10 +22,12 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.centring import centring_transform
 from mixedeffects.engine.triangular import inverse_upper
 
 __all__ = [
     "Basis",
+    "in_steps",
     "lower_factor",
     "make_basis",
     "orthonormal_columns",
@@ -39,6 +41,8 @@ Matrix = NDArray[np.float64]
 _NEARLY_SINGULAR = 1e-9
 #: The same, below which cross-products lose digits that matter.
 _WELL_CONDITIONED = 1e-2
+#: The same, below which it is worth seeing whether a column is far from zero.
+_FAR_FROM_ZERO = 1e-4
 #: Columns up to which our own products of tall matrices are faster than a BLAS library's.
 _THIN = 8
 _NONE = np.empty(0)
@@ -60,6 +64,9 @@ class Basis:
         s and mean(w).
     log_det_fixed : float
         log |det Q|, for the REML criterion.
+    fixed_steps, term_steps : tuples of ndarray, of tuples
+        Matrices whose product is Q, or C: columns that are far from zero keep their digits if they
+        are multiplied by one after the other.
     """
 
     terms: tuple[Matrix, ...]
@@ -68,6 +75,16 @@ class Basis:
     response_scale: float
     weight_scale: float
     log_det_fixed: float
+    fixed_steps: tuple[Matrix, ...] = ()
+    term_steps: tuple[tuple[Matrix, ...], ...] = ()
+
+    def fixed_columns(self, X: Matrix) -> Matrix:
+        """``X Q`` for rows of the user's X."""
+        return in_steps(X, self.fixed_steps or (self.fixed,))
+
+    def term_columns(self, t: int, z: Matrix) -> Matrix:
+        """``z C`` for rows of the user's columns of term t."""
+        return in_steps(z, self.term_steps[t] if self.term_steps else (self.terms[t],))
 
     def deviance_offset(self, n: int, p: int, reml: bool) -> float:
         """What to add to the engine's deviance to get the user's."""
@@ -128,35 +145,66 @@ def _c_order(matrix: Matrix) -> Matrix:
     return np.ascontiguousarray(matrix, dtype=np.float64)
 
 
-def orthonormal_columns(z: Matrix, weights: Matrix | None) -> tuple[Matrix, Matrix]:
-    """``(z C, C)`` with ``(z C)'W(z C) = n I`` and C upper triangular.
+def in_steps(X: Matrix, steps: Sequence[Matrix]) -> Matrix:
+    """X times one matrix after the other."""
+    for step in steps:
+        X = times(X, step)
+    return X
+
+
+def _product(steps: Sequence[Matrix]) -> Matrix:
+    product = steps[0]
+    for step in steps[1:]:
+        product = product @ step
+    return product
+
+
+def orthonormal_columns(z: Matrix, weights: Matrix | None) -> tuple[Matrix, tuple[Matrix, ...]]:
+    """``z C`` with ``(z C)'W(z C) = n I``, and the factors of C, all upper triangular.
 
     Where the columns are nearly collinear over the whole data, C only scales them.
     """
     k = z.shape[1]
     if k == 1 and weights is None and (z == 1.0).all():
-        return z, np.ones((1, 1))
+        return z, (np.ones((1, 1)),)
+    steps: tuple[Matrix, ...] = ()
     size, R = _root(z, weights)
+    if k > 1 and np.diag(R).min() < _FAR_FROM_ZERO:
+        centring = centring_transform(z)
+        if centring is not None:
+            steps, z = (centring,), times(z, centring)
+            size, R = _root(z, weights)
     C = np.diag(1.0 / size)
     if k > 1 and np.diag(R).min() > _NEARLY_SINGULAR:
         C = C @ inverse_upper(R)
-    return times(z, C), C
+    return times(z, C), (*steps, C)
 
 
-def orthonormal_fixed(X: Matrix, weights: Matrix | None) -> tuple[Matrix, Matrix, float]:
-    """``(X Q, Q, log |det Q|)`` with ``(X Q)'W(X Q) = n I``; X has full column rank."""
+def orthonormal_fixed(
+    X: Matrix, weights: Matrix | None
+) -> tuple[Matrix, tuple[Matrix, ...], float]:
+    """``X Q`` with ``(X Q)'W(X Q) = n I``, the factors of Q, and log |det Q|.
+
+    X has full column rank.
+    """
     if X.shape[1] == 0:
-        return X, np.zeros((0, 0)), 0.0
+        return X, (np.zeros((0, 0)),), 0.0
+    steps: tuple[Matrix, ...] = ()
     size, R = _root(X, weights)
+    if np.diag(R).min() < _FAR_FROM_ZERO:
+        centring = centring_transform(X)
+        if centring is not None:
+            steps, X = (centring,), times(X, centring)
+            size, R = _root(X, weights)
     Q = inverse_upper(R) / size[:, None]
-    X_star = times(X, Q)
+    steps, X = (*steps, Q), times(X, Q)
     if np.diag(R).min() < _WELL_CONDITIONED:
         # Once more: the first basis is orthonormal only up to the condition of X.
-        size, R = _root(X_star, weights)
-        again = inverse_upper(R) / size[:, None]
-        Q = Q @ again
-        X_star = times(X_star, again)
-    return X_star, Q, float(np.log(np.abs(np.diag(Q))).sum())
+        size, R = _root(X, weights)
+        Q = inverse_upper(R) / size[:, None]
+        steps, X = (*steps, Q), times(X, Q)
+    log_det = sum(float(np.log(np.abs(np.diag(step))).sum()) for step in steps)
+    return X, steps, log_det
 
 
 def _root(X: Matrix, weights: Matrix | None) -> tuple[Matrix, Matrix]:
@@ -195,14 +243,24 @@ def make_basis(
         weight_scale = float(weights.mean())
         weights = weights / weight_scale
     X = _c_order(X)
-    X_star, Q, log_det = orthonormal_fixed(X, weights)
+    X_star, fixed_steps, log_det = orthonormal_fixed(X, weights)
+    Q = _product(fixed_steps)
     y_star, beta0, scale = standard_responses(y[:, None], X_star, Q, weights)
     z_star, C = [], []
     for columns in z:
-        star, c = orthonormal_columns(columns, weights)
+        star, steps = orthonormal_columns(columns, weights)
         z_star.append(star)
-        C.append(c)
-    basis = Basis(tuple(C), Q, beta0[:, 0], float(scale[0]), weight_scale, log_det)
+        C.append(steps)
+    basis = Basis(
+        tuple(_product(steps) for steps in C),
+        Q,
+        beta0[:, 0],
+        float(scale[0]),
+        weight_scale,
+        log_det,
+        fixed_steps,
+        tuple(C),
+    )
     return basis, y_star[:, 0], X_star, z_star, weights
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+
+from mixedeffects.memory import usable_memory
 
 __all__ = ["RemainderTooLargeError", "check_memory", "entries_that_fit"]
 
@@ -31,11 +32,7 @@ class RemainderTooLargeError(MemoryError):
 
 def entries_that_fit() -> float:
     """Floating-point numbers a matrix may have, its factor and inverse beside it."""
-    try:
-        memory = float(os.sysconf("SC_PAGE_SIZE")) * float(os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # not every system tells
-        return float("inf")
-    return 0.9 * memory / (8.0 * _COPIES)
+    return usable_memory() / (8.0 * _COPIES)
 
 
 def check_memory(core_rows: int, front_entries: float, members: Sequence[int]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
-from mixedeffects.engine.basis import standard_responses, times
+from mixedeffects.engine.basis import in_steps, standard_responses
 from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.provisional import Columns, Provisional, project, residual_effects
@@ -51,7 +51,7 @@ class Responses:
         self.A, self._terms = A, terms
         basis = A.basis
         self._w = None if weights is None else weights / basis.weight_scale
-        self._X_star = X @ basis.fixed
+        self._X_star = basis.fixed_columns(X)
         self._Y, self._beta0, self._scale = standard_responses(
             Y, self._X_star, basis.fixed, self._w
         )
@@ -70,9 +70,13 @@ class Responses:
             out = np.empty((factor.n_levels, factor.k, m))
             for member in factor.members:
                 term = self._terms[member.term]
-                sums = np.zeros((term.n_levels, term.z.shape[1], m))
-                _kernels.group_sums(term.codes, term.z, weighted, sums)
-                out[:, member.columns] = A.basis.terms[member.term].T @ sums
+                steps = A.basis.term_steps[member.term] if A.basis.term_steps else ()
+                # Columns far from zero lose their digits in sums over rows.
+                z = in_steps(term.z, steps[:-1])
+                sums = np.zeros((term.n_levels, z.shape[1], m))
+                _kernels.group_sums(term.codes, z, weighted, sums)
+                last = steps[-1] if steps else A.basis.terms[member.term]
+                out[:, member.columns] = last.T @ sums
             products.append(out)
         return products, self._X_star.T @ weighted
 
@@ -82,7 +86,7 @@ class Responses:
         for factor, b in zip(self.A.factors, effects, strict=True):
             for member in factor.members:
                 term = self._terms[member.term]
-                z = times(term.z, self.A.basis.terms[member.term])
+                z = self.A.basis.term_columns(member.term, term.z)
                 for column, own in zip(z.T, b[:, member.columns].transpose(1, 0, 2), strict=True):
                     out += column[:, None] * own[term.codes]
         return out

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.centring import is_far_from_zero
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.formula import Bar, Formula, parse_formula
 from mixedeffects.formula.evaluate import State, check_functions
@@ -141,7 +142,9 @@ def build_model_frame(
     if w is not None and extra["weights"] is not None:
         check_weights(extra["weights"].name, w)
 
-    X, encoder = _fixed_matrix(fixed, values, evaluation.states, codings, spare, n, design_only)
+    X, encoder, far = _fixed_matrix(
+        fixed, values, evaluation.states, codings, spare, n, design_only
+    )
     terms, encoders, unused = _random_terms(
         formula, random, values, evaluation.states, groups, rows, n, design_only
     )
@@ -164,6 +167,7 @@ def build_model_frame(
             missing_by_column=selection.missing,
             columns=tuple(n for n in encoder.all_names if n not in set(encoder.names)),
             unused_levels=unused,
+            far_from_zero=far,
             n_rows=len(table),
             lost=selection.lost,
         ),
@@ -387,7 +391,7 @@ def _fixed_matrix(
     spare: Mapping[str, Coding],
     n: int,
     design_only: bool,
-) -> tuple[NDArray[np.float64], DesignEncoder]:
+) -> tuple[Vector, DesignEncoder, tuple[str, ...]]:
     named = {deparse(tree) for tree in fixed.variables}
     codings, spare = (
         {name if name in named else quote_name(name): coding for name, coding in each.items()}
@@ -408,9 +412,12 @@ def _fixed_matrix(
     kept = independent_columns(X)
     if not design_only:
         check_fixed(encoder.all_names, kept, n)
+    far: tuple[str, ...] = ()
     if len(kept) < X.shape[1]:
+        dropped = sorted(set(range(X.shape[1])) - set(kept.tolist()))
+        far = tuple(encoder.all_names[j] for j in dropped if is_far_from_zero(X[:, j]))
         X = np.asfortranarray(X[:, kept])
-    return X, encoder.keeping(kept)
+    return X, encoder.keeping(kept), far
 
 
 # --- random-effects terms --------------------------------------------------------------

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.formula.values import Factor, Value
+from mixedeffects.memory import usable_memory
 
 __all__ = [
     "check_finite",
@@ -93,11 +94,12 @@ def check_random_effects(k: int, n_levels: int, text: str, n: int) -> None:
 
 def check_size(n: int, p: int, largest: str) -> None:
     """Refuse columns that could only exhaust the memory."""
-    hopeless = p >= n and n * p > 2**27
-    if hopeless or n * p > 2**34:
+    # The matrix, the same in a basis to compute in, with weights, and in one piece with y.
+    n_bytes = 4 * 8.0 * n * p
+    if (p >= n and n * p > 2**27) or n_bytes > usable_memory():
         raise ModelError(
-            f"`{largest}` would make {p:,} columns for {n:,} rows, a matrix of "
-            f"{n * p * 8 / 1e9:,.0f} GB. If it is a grouping factor, write `(1 | {largest})`."
+            f"`{largest}` would make {p:,} columns for {n:,} rows; a fit with such a matrix takes "
+            f"{n_bytes / 1e9:,.0f} GB. If it is a grouping factor, write `(1 | {largest})`."
         )
 
 

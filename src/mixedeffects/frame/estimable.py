@@ -44,6 +44,9 @@ class Estimability:
             found = np.linalg.lstsq(X[:, kept], X[:, self._dropped], rcond=None)[0]
             found[np.abs(found) < _ROUNDING] = 0.0
             self._combination = found / size[kept, None] * size[self._dropped]
+            # The fit's own rows are near enough to a combination, however far that is.
+            away = np.abs(X[:, self._dropped] - X[:, kept] @ found).max(axis=0, initial=0.0)
+            self._allowed = (1.0 + _ROUNDING) * away * size[self._dropped]
 
     def check(self, X: Matrix) -> None:
         """Refuse rows that are no linear combination of rows of the fit.
@@ -62,7 +65,7 @@ class Estimability:
             return
         kept, dropped = X[:, self._kept], X[:, self._dropped]
         size = np.abs(kept) @ np.abs(self._combination) + np.abs(dropped)
-        away = np.abs(dropped - kept @ self._combination) > _ROUNDING * size
+        away = np.abs(dropped - kept @ self._combination) > _ROUNDING * size + self._allowed
         if not away.any():
             return
         columns = [self._names[j] for j in np.flatnonzero(away.any(axis=0))[:5]]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.centring import INDISTINCT, centring_transform, is_far_from_zero
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
@@ -43,10 +44,11 @@ def check_random_columns(terms: Sequence[RandomTerm]) -> None:
         dependent = _dependent_columns(term.z)
         if dependent:
             names = ", ".join(f"`{term.columns[j]}`" for j in dependent)
+            cure = _centre(term) or "Drop one of them from the term."
             raise ModelError(
                 f"The columns {names} of the random-effects term on `{term.group}` are linear "
                 "combinations of each other in these data, so their covariance cannot be "
-                "estimated. Drop one of them from the term."
+                f"estimated. {cure}"
             )
         for other in terms[:t]:
             columns = _columns_within(other, term)
@@ -57,8 +59,19 @@ def check_random_columns(terms: Sequence[RandomTerm]) -> None:
                     f"The random-effects terms `{other.label}` and `{term.label}` have the same "
                     f"levels and the same column{'s' if several else ''} {listed}, so only the "
                     f"sum of their {'covariance matrices' if several else 'variances'} can be "
-                    "estimated. Drop one of them."
+                    f"estimated. {_centre(other) or _centre(term) or 'Drop one of them.'}"
                 )
+
+
+def _centre(term: RandomTerm) -> str:
+    """What to do where a column is far from zero; empty where none is."""
+    for name, values in zip(term.columns, term.z.T, strict=True):
+        if is_far_from_zero(values):
+            return (
+                f"All values of `{name}` are so far from zero that it looks constant: centre it, "
+                f"for example with I({name} - {values.min():.17g})."
+            )
+    return ""
 
 
 def _columns_within(one: RandomTerm, other: RandomTerm) -> list[str]:
@@ -96,6 +109,13 @@ def _dependent_columns(z: NDArray[np.float64]) -> list[int]:
     """Columns that take part in a linear dependency; none if they are independent."""
     if z.shape[1] < 2:
         return []
+    transform = centring_transform(z)
+    if transform is not None:
+        whole = np.linalg.norm(z, axis=0)
+        z = z @ transform
+        lost = np.linalg.norm(z, axis=0) < INDISTINCT * whole
+        if lost.any():
+            return np.flatnonzero(transform[:, lost].any(axis=1)).tolist()
     gram = z.T @ z
     size = np.sqrt(np.diag(gram))
     values, vectors = np.linalg.eigh(gram / np.outer(size, size))

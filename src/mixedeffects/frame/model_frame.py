@@ -86,6 +86,9 @@ class Dropped:
         Number of rows of the data, used or not.
     lost : tuple of str
         What was warned of: functions of the formula that have no value in some rows.
+    far_from_zero : tuple of str
+        Those of ``columns`` whose values vary so little beside their size that rounding has taken
+        what tells them from others. Centred, they may well be kept.
     """
 
     rows: pd.Index
@@ -94,6 +97,7 @@ class Dropped:
     unused_levels: dict[str, int] = field(default_factory=dict)
     n_rows: int | None = None
     lost: tuple[str, ...] = ()
+    far_from_zero: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(len(self.rows) or self.columns or self.unused_levels)
@@ -115,10 +119,19 @@ class Dropped:
                 if one
                 else f"columns {names} removed: linear combinations of earlier columns"
             )
+        if self.far_from_zero:
+            said.append(self.advice())
         for group, count in self.unused_levels.items():
             levels = "level" if count == 1 else "levels"
             said.append(f"{count:,} declared {levels} of `{group}` without rows")
         return said
+
+    def advice(self) -> str:
+        """What to do about columns far from zero; empty where there are none."""
+        if not self.far_from_zero:
+            return ""
+        names = ", ".join(f"`{name}`" for name in self.far_from_zero)
+        return f"the values of {names} are so far from zero that they look constant: centre them"
 
     def _worst_first(self) -> list[tuple[str, int]]:
         return sorted(self.missing_by_column.items(), key=lambda item: -item[1])

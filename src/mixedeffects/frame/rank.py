@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from mixedeffects.centring import INDISTINCT, centring_transform
+
 __all__ = ["independent_columns"]
 
 Matrix = NDArray[np.float64]
@@ -20,7 +22,9 @@ def independent_columns(X: Matrix, tolerance: float = 1e-7) -> NDArray[np.intp]:
 
     A column is left out when, after projecting out the earlier kept columns, less than
     ``tolerance`` of its own length remains: the rule of R's ``qr`` with LINPACK, which lme4 uses.
-    The rule compares a column with itself, so the units of the columns do not matter.
+    The rule compares a column with itself, so the units of the columns do not matter; nor does its
+    distance from zero where there is an intercept or a factor before it: it is compared with what
+    varies within the levels, as long as that is more than rounding.
 
     Parameters
     ----------
@@ -55,6 +59,10 @@ def independent_columns(X: Matrix, tolerance: float = 1e-7) -> NDArray[np.intp]:
 
 
 def _carefully(X: Matrix, tolerance: float) -> NDArray[np.intp]:
+    whole = np.linalg.norm(X, axis=0)
+    transform = centring_transform(X)
+    if transform is not None:
+        X = X @ transform
     # Householder reduction changes no angle between columns; after it p rows remain.
     if X.shape[0] > X.shape[1]:
         reduced = linalg.qr(X, mode="r", overwrite_a=True, check_finite=False)[0]
@@ -70,7 +78,7 @@ def _carefully(X: Matrix, tolerance: float) -> NDArray[np.intp]:
         for _ in range(2):  # once more: the first projection leaves rounding behind
             column = column - basis @ (basis.T @ column)
         rest = float(np.linalg.norm(column))
-        if rest >= tolerance:
+        if rest >= tolerance and rest * norms[j] > INDISTINCT * whole[j]:
             directions[:, len(kept)] = column / rest
             kept.append(j)
     return np.array(kept, dtype=np.intp)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.arrays import number_array
 from mixedeffects.assembly import covariance_structures, engine_terms
+from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.objective import deviance
 from mixedeffects.engine.optimum import find_optimum, has_null_directions, optimal_factors
@@ -53,6 +54,8 @@ _BATCH_BYTES = 32e6
 _CHUNK_SECONDS = 0.5
 #: Random effects up to which a refit is too short for threads to gain anything.
 _SMALL = 500
+#: Threads, however many are asked for.
+_MOST_WORKERS = 256
 #: Rows of the dense core from which refits beside each other would take too much memory.
 _LARGE_CORE = 1_000
 
@@ -168,10 +171,15 @@ class Bootstrap:
             beside = self._model._A.q > _SMALL and core <= _LARGE_CORE and not self._statistic
             workers = _processors() if beside else 1
         workers = checked_count(workers, "workers, the number of refits at a time,")
+        refuse_beyond_memory(
+            24.0 * self.wanted * (self._draws.shape[1] + 3),
+            f"The estimates of {self.wanted:,} refits",
+            "Ask for fewer.",
+        )
         report = RepeatedWork("refit", self.wanted, progress)
         with (
             one_blas_thread(),
-            ThreadPoolExecutor(workers) as pool,
+            ThreadPoolExecutor(min(workers, _MOST_WORKERS)) as pool,
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -202,7 +210,7 @@ class Bootstrap:
             None if model._A.provisional is None else model.optimum.T,
         )
         end = min(start + size, self.wanted)
-        chunk = workers
+        chunk = min(workers, size)
         while (first := len(self._draws)) < end:
             began = time.perf_counter()
             numbers = range(first - start, min(first + chunk, end) - start)
@@ -221,14 +229,15 @@ class Bootstrap:
             if workers == 1:
                 refit(range(len(numbers)))
             else:
-                list(pool.map(refit, [range(w, len(numbers), workers) for w in range(workers)]))
+                beside = min(workers, len(numbers))
+                list(pool.map(refit, [range(w, len(numbers), beside) for w in range(beside)]))
             if self._statistic is None and not self._structured:
                 draws = _parameters(draws, model._A.term_columns)
             self._draws = np.vstack([self._draws, draws])
             self._fits = np.vstack([self._fits, fits])
             report.at(len(self._draws))
             share = _CHUNK_SECONDS / max(time.perf_counter() - began, 1e-9)
-            chunk = max(workers, int(chunk * min(share, 8.0)))
+            chunk = max(min(workers, size), int(chunk * min(share, 8.0)))
 
     def _refit(self, A: CrossProducts, y: Matrix) -> tuple[Matrix, Matrix] | None:
         """Numbers wanted and facts about one refit; None if there is no optimum."""

@@ -48,10 +48,14 @@ class Estimability:
 
     @cached_property
     def _combinations(self) -> tuple[Matrix, Matrix]:
-        """Dropped columns as combinations of those kept, and their largest entries."""
+        """Dropped columns as combinations of those kept, and what counts as rounding of them."""
         every, _ = self.encoder.encode(self.frame.data)
         targets = every[:, self.dropped]
-        return column_coefficients(self.frame.X, targets), np.abs(targets).max(axis=0, initial=0.0)
+        M = column_coefficients(self.frame.X, targets)
+        # In the fit's own rows the columns are near enough to a combination, however far that is.
+        away = np.abs(targets - self.frame.X @ M).max(axis=0, initial=0.0)
+        size = np.abs(targets).max(axis=0, initial=0.0)
+        return M, np.maximum(_OF_COLUMN * size, (1.0 + _RELATIVE) * away)
 
     def reduce(self, rows: Matrix) -> Matrix:
         """Keep the columns of the fit.
@@ -69,8 +73,8 @@ class Estimability:
         L = rows[:, self.kept]
         if not len(self.dropped) or not len(L):
             return L
-        M, size = self._combinations
+        M, rounding = self._combinations
         given = rows[:, self.dropped]
-        slack = _RELATIVE * (np.abs(given) + np.abs(L) @ np.abs(M)) + _OF_COLUMN * size
+        slack = _RELATIVE * (np.abs(given) + np.abs(L) @ np.abs(M)) + rounding
         estimable = (np.abs(given - L @ M) <= slack).all(axis=1)
         return np.where(estimable[:, None], L, np.nan)
