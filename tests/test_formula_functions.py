@@ -358,7 +358,7 @@ def test_reference_levels(data: pd.DataFrame, call: str, columns: Any) -> None:
 def test_reference_level_by_number_in_the_argument(data: pd.DataFrame) -> None:
     m = me.lmer("y ~ factor(k) + (1 | g)", data, contrasts={"factor(k)": 1})
     assert list(m.fixef.index)[1:] == ["factor(k)0", "factor(k)2"]
-    with pytest.raises(me.ModelError, match=r"`contrasts` is 7; .* the label of the reference"):
+    with pytest.raises(me.ModelError, match=r"the label of the .* not 7"):
         me.lmer("y ~ factor(k) + (1 | g)", data, contrasts={"factor(k)": 7})
 
 
@@ -493,7 +493,7 @@ def test_interactions_of_many_levels_are_refused_before_their_columns_are_named(
     wide = wide.assign(y=rng.normal(size=3000), g=np.arange(3000) % 6)
     with pytest.raises(me.ModelError, match="27,000,000,000 columns for 3,000 rows"):
         me.lmer("y ~ 0 + factor(a):factor(b):factor(c) + (1 | g)", wide)
-    with pytest.raises(me.ModelError, match="= 27,000,000,000"):
+    with pytest.raises(me.ModelError, match="162,000,000,000"):
         me.lmer("y ~ 1 + (0 + factor(a):factor(b):factor(c) | g)", wide)
 
 
