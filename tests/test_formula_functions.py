@@ -289,6 +289,14 @@ def test_rows_that_are_not_lost_bring_no_warning(data: pd.DataFrame) -> None:
     fitted("sqrt(z)", data.assign(z=data["z"].where(data["z"] > 0)))
 
 
+def test_rows_lost_by_a_planned_design_are_warned_of(data: pd.DataFrame) -> None:
+    design = data.assign(x=data["x"] - 1.5)
+    with pytest.warns(me.DataWarning, match="`sqrt.x.` has no value") as caught:
+        V = me.marginal_covariance("~ sqrt(x) + (1 | g)", design, G={"g": 1.0}, sigma=1.0)
+    assert V.shape[0] == (design["x"] >= 0).sum()
+    assert caught[0].filename == __file__
+
+
 def test_infinite_values_are_an_error_by_name(data: pd.DataFrame) -> None:
     zero = data.assign(x=np.where(np.arange(N) == 7, 0.0, data.x))
     for formula in (
@@ -350,7 +358,7 @@ def test_reference_levels(data: pd.DataFrame, call: str, columns: Any) -> None:
 def test_reference_level_by_number_in_the_argument(data: pd.DataFrame) -> None:
     m = me.lmer("y ~ factor(k) + (1 | g)", data, contrasts={"factor(k)": 1})
     assert list(m.fixef.index)[1:] == ["factor(k)0", "factor(k)2"]
-    with pytest.raises(me.ModelError, match=r"`contrasts` is 7; .* the label of the reference"):
+    with pytest.raises(me.ModelError, match=r"the label of the .* not 7"):
         me.lmer("y ~ factor(k) + (1 | g)", data, contrasts={"factor(k)": 7})
 
 
@@ -477,6 +485,16 @@ def test_endless_expansions_are_refused_with_their_number(text: str, count: str)
     if "." not in text:
         with pytest.raises(me.FormulaError, match=f"up to {count} terms"):
             me.lmer(f"y ~ 1 + ({text} | g)", wide)
+
+
+def test_interactions_of_many_levels_are_refused_before_their_columns_are_named() -> None:
+    rng = np.random.default_rng(1)
+    wide = pd.DataFrame({name: rng.permutation(3000) for name in ("a", "b", "c")})
+    wide = wide.assign(y=rng.normal(size=3000), g=np.arange(3000) % 6)
+    with pytest.raises(me.ModelError, match="27,000,000,000 columns for 3,000 rows"):
+        me.lmer("y ~ 0 + factor(a):factor(b):factor(c) + (1 | g)", wide)
+    with pytest.raises(me.ModelError, match="162,000,000,000"):
+        me.lmer("y ~ 1 + (0 + factor(a):factor(b):factor(c) | g)", wide)
 
 
 def test_many_crossings_that_mean_few_terms_are_read() -> None:

@@ -30,6 +30,7 @@ _PASSED_ON = {
     ("inference/profile_curve.py", "minimum"),
     # Worded where rows are selected, given at the fit.
     ("model.py", "sentence"),
+    ("planned.py", "sentence"),
     # AttributeError, for Python's own use.
     ("without_data.py", "name"),
 }

@@ -274,6 +274,8 @@ def test_values_of_rows_are_not_used_for_other_rows(two: pd.DataFrame, role: str
     for data in (mixed.reset_index(drop=True), pl.from_pandas(mixed), mixed.set_axis(range(1, 97))):
         with pytest.raises(me.ModelError, match=f"give update\\(\\) {role}="):
             labelled.update(data=data)
+    part = mixed.iloc[:60]
+    assert same(labelled.update(data=part), me.lmer("y ~ x + (1 | g)", part, **{role: "w"}))
     assert same(array.update(data=mixed, **{role: "w"}), right)
     assert same(array.update(data=mixed, **{role: mixed["w"].to_numpy()}), right)
     assert same(array.update(data=two.copy(), **{role: None}), me.lmer("y ~ x + (1 | g)", two))
@@ -289,6 +291,7 @@ def test_update_changes_every_argument_of_a_fit(two: pd.DataFrame) -> None:
     assert same(weighted.update(weights=None, offset="x"), me.lmer(
         "y ~ f + (1 | g)", data, offset="x", contrasts={"f": "sum"}))  # fmt: skip
     assert same(m.update(start=[0.3]), m)
+    assert same(m.update(reml=np.bool_(False)), me.lmer("y ~ f + (1 | g)", data, reml=False))
     with pytest.warns(me.ConvergenceWarning):
         few = m.update(control=me.Control(max_evaluations=1), start=[5.0])
     with pytest.warns(me.ConvergenceWarning):

@@ -121,8 +121,8 @@ class ConvergenceWarning(UserWarning):
 class DataWarning(UserWarning):
     """Rows are left out of a fit because a function in the formula has no value for them.
 
-    Given by `lmer` and `LinearMixedModel.update`; values that are missing in the data bring no
-    warning, see `LinearMixedModel.dropped`.
+    Given by `lmer`, `LinearMixedModel.update` and `marginal_covariance`; values that are missing in
+    the data bring no warning, see `LinearMixedModel.dropped`.
 
     Examples
     --------
@@ -134,7 +134,7 @@ class DataWarning(UserWarning):
     ...     m = me.lmer("Reaction ~ sqrt(Days - 1) + (1 | Subject)", sleep)
     >>> print(caught[0].message)
     `sqrt(Days - 1)` has no value in 18 of 180 rows, where `Days - 1` is -1; these rows were left
-    out of the fit. Mend the column, or mark the values as missing.
+    out. Mend the column, or mark the values as missing.
     """
 
 

@@ -223,7 +223,7 @@ def _prepared(
         if start is None:
             terms = engine_terms(frame.terms)
             structures = covariance_structures(frame.terms)
-            factors = subsample_start(A, y, frame.X, terms, frame.weights, reml, structures)
+            factors = subsample_start(A, y, frame.X, terms, frame.weights, bool(reml), structures)
         else:
             factors = _starting_factors(A, read_theta(frame.terms, start, "start").tolist())
     assert frame.fixed_encoder is not None
@@ -237,7 +237,7 @@ def _prepared(
         "inherited": spare,
         "control": control,
     }
-    return frame, A, reml, factors, control, progress, data, settings, name
+    return frame, A, bool(reml), factors, control, progress, data, settings, name
 
 
 def _less_offset(frame: ModelFrame) -> Matrix:
@@ -2664,7 +2664,7 @@ class LinearMixedModel:
         23.54
         """
         from mixedeffects.formula.update import update_formula
-        from mixedeffects.refitting import NewResponse, check_rows_given
+        from mixedeffects.refitting import NewResponse, values_for_rows
         from mixedeffects.without_data import LeftOut, refitting_settings
 
         given = self._given
@@ -2684,7 +2684,7 @@ class LinearMixedModel:
             if changed[role] is not UNCHANGED or kept is None or isinstance(kept, (str, LeftOut)):
                 continue
             if data is not None and data is not own:
-                check_rows_given(role, kept, data)
+                settings[role] = values_for_rows(role, kept, data)
         settings = refitting_settings(settings)
         return _fit(
             *_prepared(

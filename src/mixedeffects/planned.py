@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from mixedeffects.covariance.gls import gls
 from mixedeffects.covariance.marginal import MarginalCovariance, factorise
 from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.engine.factorisation import Factorisation
-from mixedeffects.errors import ModelError
+from mixedeffects.errors import DataWarning, ModelError
 from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
 
@@ -94,6 +95,8 @@ def marginal_covariance(
     which is the textbook's ``sqrt(4 (0.05 / 20 + 0.95 / 300))`` for the treatment.
     """
     frame = build_model_frame(formula, data, weights=weights, contrasts=contrasts, design_only=True)
+    for sentence in frame.dropped.lost:
+        warnings.warn(sentence, DataWarning, stacklevel=2)
     blocks = read_components(frame.terms, G)
     if sigma is None:
         sigma = getattr(G, "sigma", None)

@@ -31,9 +31,9 @@ __all__ = [
     "NewResponse",
     "Unchanged",
     "by_maximum_likelihood",
-    "check_rows_given",
     "fit_again",
     "least_squares_criterion",
+    "values_for_rows",
     "with_random_terms",
     "with_response",
 ]
@@ -138,8 +138,8 @@ def _all_rows(frame: ModelFrame, response: Matrix, given: Any) -> Matrix:
     return values
 
 
-def check_rows_given(role: str, values: Any, data: Any) -> None:
-    """Refuse values of the fit's own rows for the rows of other data.
+def values_for_rows(role: str, values: Any, data: Any) -> Any:
+    """Values of the fit's own rows for the rows of other data, which go by their labels.
 
     Labels tell which rows are which only where they are more than a count from 0.
 
@@ -152,7 +152,7 @@ def check_rows_given(role: str, values: Any, data: Any) -> None:
         rows, labels = data.index, values.index
         counted = rows.equals(pd.RangeIndex(len(rows)))
         if not counted and labels.is_unique and rows.is_unique and rows.isin(labels).all():
-            return
+            return values.take(labels.get_indexer(rows))
     raise ModelError(
         f"The fit's {role} were given as values for the rows of its own data, which say nothing "
         f"about rows of other data: give update() {role}= for these, as values or as a column's "

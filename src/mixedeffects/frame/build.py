@@ -165,7 +165,7 @@ def build_model_frame(
         dropped=Dropped(
             rows=table.index[:0] if rows is None else table.index.delete(rows),
             missing_by_column=selection.missing,
-            columns=tuple(n for n in encoder.all_names if n not in set(encoder.names)),
+            columns=tuple(encoder.all_names[i] for i in encoder.dropped),
             unused_levels=unused,
             far_from_zero=far,
             n_rows=len(table),
@@ -340,7 +340,7 @@ def _lost_rows(lost: Lost, n: int) -> str:
     )
     return (
         f"`{lost.text}` has no value in {rows}, where `{lost.argument}` {between}; these rows were "
-        "left out of the fit. Mend the column, or mark the values as missing."
+        "left out. Mend the column, or mark the values as missing."
     )
 
 
@@ -407,7 +407,7 @@ def _fixed_matrix(
             )
     if encoder.coders:
         largest = max(encoder.coders, key=lambda coder: len(coder.suffixes)).name
-        check_size(n, len(encoder.all_names), largest)
+        check_size(n, encoder.n_columns, largest)
     X = encoder.assemble(settled, n)
     kept = independent_columns(X)
     if not design_only:
@@ -460,9 +460,9 @@ def _random_terms(
         seen.add(label)
         # Before the columns are built: there may be very many.
         if design_only:
-            check_size(n, len(encoder.all_names), bar.group)
+            check_size(n, encoder.n_columns, bar.group)
         elif bar.structure == "us":
-            check_random_effects(len(encoder.all_names), len(levels[bar.group]), str(bar), n)
+            check_random_effects(encoder.n_columns, len(levels[bar.group]), str(bar), n)
         if bar.structure != "us":
             check_structure_columns(bar, encoder)
         terms.append(

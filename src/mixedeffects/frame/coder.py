@@ -52,6 +52,10 @@ class VariableCoder:
         """R's text of the expression."""
         return deparse(self.tree)
 
+    def width(self, full: bool) -> int:
+        """Number of its columns, one per level if ``full``."""
+        return len(self.levels if full and self.kind != "numeric" else self.suffixes)
+
     def column_names(self, full: bool) -> list[str]:
         """Return the names of its columns, one per level if ``full``."""
         suffixes = self.levels if full and self.kind != "numeric" else self.suffixes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -59,6 +60,14 @@ class DesignEncoder:
             blocks.append(combinations)
         return blocks
 
+    @property
+    def n_columns(self) -> int:
+        """Number of all columns, known before any is named."""
+        return int(self.table.intercept) + sum(
+            math.prod(self.coders[i].width(e) for i, e in zip(term, full, strict=True))
+            for term, full in zip(self.table.terms, self.table.full, strict=True)
+        )
+
     @cached_property
     def all_names(self) -> tuple[str, ...]:
         """Names of all columns, those dropped for rank included."""
@@ -84,6 +93,12 @@ class DesignEncoder:
         if self.kept is None:
             return self.all_names
         return tuple(self.all_names[i] for i in self.kept)
+
+    @property
+    def dropped(self) -> NDArray[np.intp]:
+        """The columns that were dropped for rank."""
+        every = np.arange(len(self.all_names))
+        return every[:0] if self.kept is None else np.setdiff1d(every, self.kept)
 
     @property
     def assign(self) -> tuple[int, ...]:
