@@ -283,7 +283,9 @@ def test_a_factor_whose_coding_depends_on_the_one_taken_out() -> None:
 def test_what_is_left_is_not_put_there_twice() -> None:
     """``(0 + f | g)`` less f is an intercept, which the model has already."""
     d = data("comparison")
-    m = me.lmer("y ~ x + (1 | g) + (0 + f | g)", d)
+    with pytest.warns(me.IdentifiabilityWarning, match="can stand in for each other"):
+        m = me.lmer("y ~ x + (1 | g) + (0 + f | g)", d)
+    assert "count too many" in str(m.ranova())
     table = m.ranova().to_frame()
     assert list(table.index) == ["<none>", "(1 | g)", "(0 + f | g)"]
     alone = me.lmer("y ~ x + (1 | g)", d)

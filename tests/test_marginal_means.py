@@ -552,7 +552,7 @@ def test_errors_about_columns_of_other_models() -> None:
     with pytest.raises(me.ModelError, match="'df' is called like a column of the table"):
         me.lmer("y ~ df + x + (1 | g)", data.rename(columns={"b": "df"})).emmeans("df")
     wide = pd.DataFrame({f"f{i}": np.arange(240) % (31 + i) for i in range(6)}).astype(str)
-    wide["y"], wide["g"] = np.sin(np.arange(240.0)), np.arange(240) % 8
+    wide["y"], wide["g"] = np.sin(np.arange(240.0)), np.arange(240) ** 2 % 241 % 8
     many = me.lmer("y ~ f0 + f1 + f2 + f3 + f4 + (1 | g)", wide)
     with pytest.raises(me.ModelError, match=r"has [0-9,]* cells \(f0 31, .*too many to hold"):
         many.emmeans("f0")

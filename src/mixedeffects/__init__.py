@@ -29,6 +29,7 @@ from mixedeffects.errors import (
     DataWarning,
     FileError,
     FormulaError,
+    IdentifiabilityWarning,
     MixedEffectsError,
     ModelError,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "FileError",
     "FormulaError",
     "GLSResult",
+    "IdentifiabilityWarning",
     "InformationCriteria",
     "LinearMixedModel",
     "MarginalCovariance",

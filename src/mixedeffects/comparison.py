@@ -436,9 +436,15 @@ def _prepare(function: str, given: Sequence[Any], refit: bool) -> _Prepared:
         notes.append(f"Refitted by maximum likelihood, because {why}: {', '.join(by_reml)}.")
         models = [by_maximum_likelihood(model) for model in models]
         reml = False
-    stopped = [name for name, model in zip(names, models, strict=True) if not model.converged]
-    if stopped:
-        notes.append(f"Not converged, so not at its maximum: {', '.join(stopped)}.")
+    for name, model in zip(names, models, strict=True):
+        undetermined = model.optimum.undetermined
+        if undetermined:
+            notes.append(
+                f"The data do not determine {', '.join(undetermined)} of {name}: its likelihood "
+                "is the largest, but its parameters and AIC count too many."
+            )
+        elif not model.converged:
+            notes.append(f"Not converged, so not at its maximum: {name}.")
     return _Prepared(models, names, _criteria(models, reml), reml, bool(by_reml), tuple(notes))
 
 

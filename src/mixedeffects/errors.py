@@ -10,6 +10,7 @@ __all__ = [
     "DataWarning",
     "FileError",
     "FormulaError",
+    "IdentifiabilityWarning",
     "MixedEffectsError",
     "ModelError",
 ]
@@ -135,6 +136,25 @@ class DataWarning(UserWarning):
     >>> print(caught[0].message)
     `sqrt(Days - 1)` has no value in 18 of 180 rows, where `Days - 1` is -1; these rows were left
     out. Mend the column, or mark the values as missing.
+    """
+
+
+class IdentifiabilityWarning(ConvergenceWarning):
+    """Some variance or correlation is not determined by the data; a ConvergenceWarning.
+
+    Given by `lmer` and `LinearMixedModel.refit` where the likelihood is the same for any value, or
+    along some combination of values; with the names of the parameters, the reason, and what to do.
+    The fit is one of many that fit equally well.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import mixedeffects as me
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     m = me.lmer("Reaction ~ Subject + (1 | Subject)", me.load_dataset("sleepstudy"))
+    >>> caught[0].category.__name__, m.converged, m.optimum.undetermined
+    ('IdentifiabilityWarning', False, ('sd_(Intercept)|Subject',))
     """
 
 

@@ -641,7 +641,10 @@ def _footnotes(
     if marks:
         notes.append(", ".join(f"{mark} p < {bound:g}" for mark, bound in marks))
     for fit, column in zip(fits, columns, strict=True):
-        if not fit.converged:
+        if fit.optimum.undetermined:
+            names = ", ".join(fit.optimum.undetermined)
+            notes.append(f"{column}: NOT DETERMINED by the data: {names}.")
+        elif not fit.converged:
             notes.append(f"{column}: NOT CONVERGED, {fit.optimum.message}.")
         elif fit.is_singular:
             notes.append(

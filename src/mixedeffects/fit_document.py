@@ -11,10 +11,12 @@ nobs, ngroups                rows used; levels of each grouping factor
 criterion, loglik, aic, bic  REML criterion or -2 log-likelihood, as lme4 defines them
 n_parameters, df_residual    fixed effects, entries of theta and sigma; rows less these
 sigma, theta, theta_names    residual standard deviation; relative covariance parameters
-singular, converged          true or false
+singular, converged          true or false; not converged also where parameters are undetermined
+undetermined                 names of the variance parameters that the data do not determine
 evaluations                  of the objective with its gradient
 optimum                      ``evaluations``, ``iterations``, ``gradient_norm``, ``message`` and
-                             ``certificate``: its numbers and whether it ``holds``
+                             ``certificate``: its numbers and whether it ``holds``; ``reasons``,
+                             in sentences, why parameters are undetermined
 tests                        how ``vcov`` and the degrees of freedom were computed, in words
 coefficients                 by name: ``Estimate``, ``Std. Error``, ``df``, ``t value``,
                              ``Pr(>|t|)`` and the bounds of the interval; if two have the name
@@ -95,17 +97,20 @@ def fit_document(
         "theta_names": list(model.getme("theta").index),
         "singular": bool(model.is_singular),
         "converged": bool(model.converged),
+        "undetermined": list(optimum.undetermined),
         "evaluations": optimum.evaluations,
         "optimum": {
             "evaluations": optimum.evaluations,
             "iterations": optimum.iterations,
             "gradient_norm": optimum.gradient_norm,
             "message": optimum.message,
+            "reasons": list(optimum.reasons),
             "certificate": {
                 "relative_gradient": optimum.certificate.relative_gradient,
                 "predicted_decrease": optimum.certificate.predicted_decrease,
                 "null_score": optimum.certificate.null_score,
                 "smallest_curvature": optimum.certificate.smallest_curvature,
+                "curvature_rounding": optimum.certificate.curvature_rounding,
                 "holds": optimum.certificate.holds,
             },
         },

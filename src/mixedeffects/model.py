@@ -36,7 +36,9 @@ from mixedeffects.engine import (
 )
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.curvature import (
+    changes_of_sigma,
     fixed_effects_covariance,
+    vcov_along_null_directions,
     vcov_jacobian,
 )
 from mixedeffects.engine.parameters import T_to_theta, theta_to_T
@@ -44,7 +46,12 @@ from mixedeffects.engine.refinement import find_refined_optimum, residual_share
 from mixedeffects.engine.responses import replace_response
 from mixedeffects.engine.subsample import subsample_start
 from mixedeffects.engine.threads import one_blas_thread
-from mixedeffects.errors import ConvergenceWarning, DataWarning, ModelError
+from mixedeffects.errors import (
+    ConvergenceWarning,
+    DataWarning,
+    IdentifiabilityWarning,
+    ModelError,
+)
 from mixedeffects.formula.syntax import quote_name
 from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.estimable import Estimability
@@ -59,6 +66,7 @@ from mixedeffects.inference.variance import fixed_effects_variance
 from mixedeffects.inference.wald import anova_table, wald_test
 from mixedeffects.inference.wald_result import WaldTest
 from mixedeffects.refitting import UNCHANGED, Unchanged
+from mixedeffects.undetermined import hardly_determined, with_identification
 from mixedeffects.variogram import Variogram
 
 if TYPE_CHECKING:
@@ -292,7 +300,27 @@ def _fit(
             ConvergenceWarning,
             stacklevel=3,
         )
+    with one_blas_thread(A.remainder.core_size):
+        optimum = with_identification(frame, A, optimum)
+    if optimum.undetermined:
+        warnings.warn(
+            f"The data do not determine all parameters: {' '.join(optimum.reasons)}",
+            IdentifiabilityWarning,
+            stacklevel=3,
+        )
     model = LinearMixedModel(frame, A, optimum, reml, data, settings, data_name)
+    if optimum.converged:
+        weak = model.covariance_parameters.index[hardly_determined(A, optimum)]
+        if len(weak):
+            certificate = optimum.certificate
+            warnings.warn(
+                f"The likelihood is as good as flat along {', '.join(f'`{name}`' for name in weak)}"
+                f": its smallest curvature is {certificate.smallest_curvature:.1e} of what it "
+                f"could be, less than {certificate.least_curvature:.0e}. The data hardly "
+                "determine these; leave out a term or an effect that they belong to.",
+                IdentifiabilityWarning,
+                stacklevel=3,
+            )
     if optimum.parameterisation is not None:
         taken = [term for term in frame.terms if one_row_each(term)]
         for term in taken:
@@ -409,7 +437,11 @@ class LinearMixedModel:
 
     @property
     def converged(self) -> bool:
-        """Whether gradient and null-space conditions hold at the optimum; see `Certificate`."""
+        """Whether gradient and null-space conditions hold at the optimum; see `Certificate`.
+
+        False as well where the data do not determine all variance parameters:
+        ``m.optimum.undetermined`` names them and ``m.optimum.reasons`` says why.
+        """
         return self.optimum.converged
 
     @property
@@ -1869,7 +1901,8 @@ class LinearMixedModel:
         return Satterthwaite(
             self._vcov,
             vcov_jacobian(self.optimum),
-            self.optimum.curvature.hessian,
+            self.optimum.curvature,
+            vcov_along_null_directions(self.optimum),
             self.frame.fixef_names,
         )
 
@@ -1884,8 +1917,8 @@ class LinearMixedModel:
         Raises
         ------
         ModelError
-            If the fit is by maximum likelihood, or so much is crossed that it would not fit into
-            memory.
+            If the fit is by maximum likelihood, if so much is crossed that it would not fit into
+            memory, or if standard errors depend on what the data do not determine.
 
         References
         ----------
@@ -1904,13 +1937,24 @@ class LinearMixedModel:
                 "Kenward-Roger's method is defined for REML fits and this one is by maximum "
                 "likelihood; fit it again with m.update(reml=True)."
             )
+        null = self.optimum.null_directions
         with one_blas_thread(self._A.remainder.core_size):
             found = kenward_roger(
                 self.optimum.evaluation.factorisation,
                 self.sigma,
                 directions=self.optimum.variance_directions,
+                null=None if null is None else (changes_of_sigma(self.optimum), null[:, -1]),
             )
-        return dataclasses.replace(found, names=self.frame.fixef_names)
+        found = dataclasses.replace(found, names=self.frame.fixef_names)
+        depends = found.depends(np.eye(len(found.vcov)))
+        if depends.any():
+            names = [name for name, own in zip(self.fixef.index, depends, strict=True) if own]
+            raise ModelError(
+                "Kenward-Roger's adjustment does not exist for this fit: the standard errors of "
+                f"{', '.join(f'`{name}`' for name in names)} depend on variances that the data "
+                f"do not determine. {' '.join(self.optimum.reasons)}"
+            )
+        return found
 
     def profile(
         self, parameters: Any = None, level: float = 0.99, *, progress: Any = False

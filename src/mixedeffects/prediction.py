@@ -254,8 +254,7 @@ class _Predictor:
         for t in self.redrawn:
             gradient += new_effects_jacobian(model.optimum, t, rows.z[t])
         gradient[:, -1] += 2.0 * model.sigma / (1.0 if rows.weights is None else rows.weights)
-        spread = np.einsum("im,mk,ik->i", gradient, satterthwaite.parameter_covariance, gradient)
-        return 2.0 * variance**2 / spread
+        return satterthwaite.df_of(variance, gradient)
 
     # --- refusals ------------------------------------------------------------------------
 

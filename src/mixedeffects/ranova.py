@@ -93,7 +93,12 @@ def random_effects_tests(
         if not isinstance(value, (bool, np.bool_)):
             raise ModelError(f"{name} must be True or False, not {value!r:.60}.")
     notes = []
-    if not model.converged:
+    if model.optimum.undetermined:
+        notes.append(
+            f"The data do not determine {', '.join(model.optimum.undetermined)}, so the degrees of "
+            "freedom of terms they belong to count too many."
+        )
+    elif not model.converged:
         notes.append("The model has not converged, so its likelihood is not at its maximum.")
     index = ["<none>"]
     rows = [(model.n_parameters, model.criterion, np.nan, np.nan, np.nan)]

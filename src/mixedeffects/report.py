@@ -251,7 +251,7 @@ def _optimum(model: LinearMixedModel) -> Iterator[str]:
     optimum = model.optimum
     message = optimum.message[:1].upper() + optimum.message[1:]
     yield paragraph(f"{message}; {optimum.iterations:,} accepted steps.")
-    known = "smallest_curvature" in vars(optimum) or "curvature" in vars(optimum)
+    known = "curvature" in vars(optimum)
     core = model._A.remainder.core_size
     if not known and core > _LARGE_CORE:
         yield note(
@@ -273,7 +273,11 @@ def _optimum(model: LinearMixedModel) -> Iterator[str]:
             "not singular" if certificate.null_score is None else f"{certificate.null_score:.1e}",
             "above -1e-06",
         ),
-        ("Smallest curvature", f"{certificate.smallest_curvature:.2g}", "above 1e-04"),
+        (
+            "Smallest curvature",
+            f"{certificate.smallest_curvature:.2g}",
+            f"above {certificate.least_curvature:.0e}",
+        ),
     ]
     labels, values, bounds = zip(*rows, strict=True)
     table = Table((Column("Value", values), Column("Condition", bounds, numeric=False)), labels)

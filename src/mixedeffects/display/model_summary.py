@@ -83,11 +83,13 @@ def fit_notes(
         )
         if satterthwaite:
             notes += _doubtful_degrees_of_freedom(model, coefficients["df"])
-    if not model.converged:
-        notes.append(f"NOT CONVERGED: {model.optimum.message}")
-    elif satterthwaite and not model.optimum.certificate.holds:
+    optimum = model.optimum
+    notes += [f"NOT DETERMINED BY THE DATA: {reason}" for reason in optimum.reasons]
+    if not model.converged and not optimum.undetermined:
+        notes.append(f"NOT CONVERGED: {optimum.message}")
+    elif satterthwaite and not optimum.certificate.holds:
         # The second derivatives are there anyway, so the whole certificate is known.
-        notes.append(f"{model.optimum.certificate}")
+        notes.append(f"{optimum.certificate}")
     return notes
 
 

@@ -121,6 +121,7 @@ def glance(model: LinearMixedModel) -> pd.DataFrame:
             "BIC": [model.bic],
             name: [model.criterion],
             "df_residual": [model.df_resid],
+            "converged": [bool(model.converged)],
         }
     )
 

@@ -6,37 +6,61 @@ The deviance as a function of (theta, sigma), *not* profiled over sigma, is
 
 and ``C(theta, sigma) = sigma^2 (X'V0^-1X)^-1`` is the covariance matrix of the fixed effects.
 Derivatives in theta of the analytic gradient are central differences; everything else is analytic.
+
+The differences are taken along *natural* directions. For a term with l levels they are the columns
+of ``dT = S E``, E the unit matrices of the lower triangle, where
+
+    S S' = T T' + (l/n) I      (columns orthonormal over the data, so that z'z = n).
+
+A step of one in such a direction changes what the data can see by about as much as there is: where
+groups differ by far more than rows do, that is relative to T, in every direction of a random
+effect; where they hardly differ, relative to what n/l rows say about a group. The sizes of steps,
+and what counts as rounding, are in these directions, so that neither units nor the ratio of the
+standard deviations matter.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
-from mixedeffects.engine.objective import evaluate
-from mixedeffects.engine.optimum import SINGULAR, Optimum
+from mixedeffects.engine.objective import Evaluation, evaluate
+from mixedeffects.engine.optimum import FLAT, SINGULAR, Optimum
+from mixedeffects.engine.parameterisation import StructuredTerm, UnstructuredTerm
 from mixedeffects.engine.parameters import T_to_theta, lower_entries, theta_to_T
 from mixedeffects.engine.triangular import inverse_upper, solve_lower
 
 __all__ = [
     "Curvature",
+    "changes_of_sigma",
     "fixed_effects_covariance",
     "new_effects_jacobian",
     "observed_curvature",
     "structured_curvature",
+    "surely_curved",
+    "vcov_along_null_directions",
     "vcov_jacobian",
 ]
 
 Matrix = NDArray[np.float64]
 
-#: Step of the central differences, relative to the size of a column in an orthonormal basis.
-_STEP = 1e-4
-#: What a difference of gradients over such a step can get wrong, relative to the deviance.
-_ROUNDING = 1e-5
+_EPS = float(np.finfo(np.float64).eps)
+#: Steps of the central differences in natural directions: two points, or four points where the
+#: gradient bends within such a step or is known to few digits.
+_STEP, _LONGEST_STEP = 1e-4, 0.05
+#: Natural standard deviations next to a singular covariance, where the gradient bends.
+_NEARLY_SINGULAR = 0.05
+#: Rounding errors of the size of eps that a gradient is made of.
+_ERRORS = 8.0
+#: Share of a direction that is more than rounding.
+_PART = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,52 +73,69 @@ class Curvature:
         Entries of T, in lme4's order, in the coordinates differentiated in.
     sigma : float
         The user's residual standard deviation.
-    hessian : ndarray, shape (m + 1, m + 1)
-        Second derivatives of D; sigma comes last.
-    scale : ndarray, shape (m,)
-        Natural size of each entry of theta.
-    rounding : float
-        Second derivatives per squared natural size that cannot be told from zero.
-    regular : ndarray of bool, shape (m,), optional
-        Which parameters are not those of a variance of zero, where theta are the free parameters
-        of covariance structures; else found from T.
+    directions : ndarray, shape (m + 1, m + 1)
+        Natural directions in (theta, sigma), one a column; the last is sigma's own.
+    natural : ndarray, shape (m + 1, m + 1)
+        Second derivatives of D along them.
+    noise : ndarray, shape (m,)
+        What rounding can make of the second derivative along each.
+    regular : ndarray of bool, shape (m,)
+        Which parameters are not those of a variance of zero.
+    undetermined : ndarray, shape (r, m + 1)
+        Orthonormal combinations of the natural directions along which D is constant, whatever the
+        response: those of `Optimum.null_directions`.
     """
 
     theta: Matrix
     sigma: float
-    hessian: Matrix
-    scale: Matrix
-    rounding: float
-    regular: NDArray[np.bool_] | None = None
+    directions: Matrix
+    natural: Matrix
+    noise: Matrix
+    regular: NDArray[np.bool_]
+    undetermined: Matrix
+
+    @cached_property
+    def hessian(self) -> Matrix:
+        """Second derivatives of D in (theta, sigma), shape (m + 1, m + 1); sigma comes last."""
+        half = np.linalg.solve(self.directions.T, self.natural)
+        H = np.linalg.solve(self.directions.T, half.T)
+        return np.asarray(0.5 * (H + H.T))
 
     @property
     def profiled(self) -> Matrix:
         """Hessian of the profiled deviance in theta."""
-        cross = self.hessian[:-1, -1]
-        return np.asarray(self.hessian[:-1, :-1] - np.outer(cross, cross) / self.hessian[-1, -1])
+        return _profiled(self.hessian)
 
     def interior(self, A: CrossProducts) -> NDArray[np.bool_]:
         """Which entries of theta lie in columns of T that are not null."""
-        if self.regular is not None:
-            return self.regular
-        keep = []
-        for k, T in zip(
-            A.term_columns, theta_to_T(self.theta / self.scale, A.term_columns), strict=True
-        ):
-            keep.append((np.linalg.norm(T, axis=0) > SINGULAR)[lower_entries(k)[1]])
-        return np.concatenate(keep)
+        return self.regular
 
-    def smallest_eigenvalue(self, keep: NDArray[np.bool_]) -> float:
-        """Smallest eigenvalue of the profiled Hessian, scaled to unit diagonal, on some entries.
+    def flattest(self, keep: NDArray[np.bool_]) -> Matrix:
+        """The entries of theta along the eigenvector of `smallest_eigenvalue`, in natural sizes."""
+        H = _profiled(self.natural)[np.ix_(keep, keep)]
+        size = np.sqrt(np.maximum(np.abs(np.diag(H)), self.noise[keep]))
+        out = np.zeros(len(keep))
+        out[keep] = np.linalg.eigh(H / np.outer(size, size))[1][:, 0]
+        return out
 
-        Where the deviance is flat, its second derivative is left as small as it is.
+    def smallest_eigenvalue(self, keep: NDArray[np.bool_]) -> tuple[float, float]:
+        """Smallest eigenvalue of the profiled Hessian, and what rounding can make of it.
+
+        Along natural directions scaled to unit diagonal, for some entries of theta. Where the
+        deviance is flat, its second derivative is left as small as it is.
         """
         if not keep.any():
-            return float("inf")
-        H = self.profiled[np.ix_(keep, keep)]
-        flat = self.rounding / self.scale[keep] ** 2
-        size = np.sqrt(np.maximum(np.abs(np.diag(H)), flat))
-        return float(np.linalg.eigvalsh(H / np.outer(size, size))[0])
+            return float("inf"), 0.0
+        H = _profiled(self.natural)[np.ix_(keep, keep)]
+        noise = self.noise[keep]
+        size = np.sqrt(np.maximum(np.abs(np.diag(H)), noise))
+        values = np.linalg.eigvalsh(H / np.outer(size, size))
+        return float(values[0]), float((noise / size**2).sum())
+
+
+def _profiled(hessian: Matrix) -> Matrix:
+    cross = hessian[:-1, -1]
+    return np.asarray(hessian[:-1, :-1] - np.outer(cross, cross) / hessian[-1, -1])
 
 
 def _coordinates(A: CrossProducts, user: bool) -> list[Matrix]:
@@ -111,10 +152,76 @@ def _theta(A: CrossProducts, optimum: Optimum, user: bool) -> Matrix:
     return T_to_theta([A.basis.relative_factor(t, T) for t, T in enumerate(optimum.T)])
 
 
+def _visible(A: CrossProducts) -> list[float]:
+    """``l/n`` per term: the variance that the rows of a level can tell from none."""
+    levels = [0] * len(A.term_columns)
+    for factor in A.factors:
+        for member in factor.members:
+            levels[member.term] = factor.n_levels
+    return [count / A.n for count in levels]
+
+
+def _natural_root(T: Matrix, D: Matrix, visible: float) -> Matrix:
+    """S of the module, for T in coordinates in which the engine's factor is ``D T``."""
+    wide = np.hstack([T, np.sqrt(visible) * np.linalg.inv(D)])
+    S = np.tril(np.asarray(np.linalg.qr(wide.T, mode="r")).T)
+    return np.asarray(S * np.where(np.diag(S) < 0.0, -1.0, 1.0))
+
+
+def _along(S: Matrix) -> Matrix:
+    """The directions ``S E`` in the entries of a lower triangle, one a column."""
+    rows, columns = lower_entries(len(S))
+    return np.where(columns[:, None] == columns, S[rows][:, rows], 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Digits:
+    """How a second derivative is to be had from gradients, and how well.
+
+    Attributes
+    ----------
+    step : float
+        In natural directions.
+    four : bool
+        With two points on either side.
+    """
+
+    step: float
+    four: bool
+
+    @staticmethod
+    def of(amplification: float, bends: bool) -> _Digits:
+        """For a gradient with relative errors of ``eps * amplification``."""
+        error = _EPS * amplification
+        if error ** (1.0 / 3.0) <= _STEP and not bends:
+            return _Digits(_STEP, False)
+        return _Digits(float(np.clip(error**0.2, 10.0 * _STEP, _LONGEST_STEP)), True)
+
+    def derivative(self, gradient: Callable[[float], Matrix]) -> Matrix:
+        """Of a gradient along a line, at zero."""
+        h = self.step
+        inner = gradient(h) - gradient(-h)
+        if not self.four:
+            return inner / (2.0 * h)
+        outer = gradient(2.0 * h) - gradient(-2.0 * h)
+        return (8.0 * inner - outer) / (12.0 * h)
+
+    def noise(self, size: float, amplification: float) -> float:
+        """Of the derivative, where the parts of the gradient have this size."""
+        return _ERRORS * _EPS * amplification * size / self.step
+
+
+def _amplifications(A: CrossProducts, T: Sequence[Matrix]) -> list[float]:
+    """By how much the shrinkage of each term's effects magnifies rounding in the score."""
+    return [
+        1.0 + float(np.vdot(own, own)) / share for own, share in zip(T, _visible(A), strict=True)
+    ]
+
+
 def observed_curvature(
     A: CrossProducts, optimum: Optimum, reml: bool, user: bool | None = None
 ) -> Curvature:
-    """Hessian of the unprofiled deviance at the optimum; two evaluations per entry of theta.
+    """Hessian of the unprofiled deviance at the optimum; two or four evaluations per direction.
 
     Parameters
     ----------
@@ -122,52 +229,181 @@ def observed_curvature(
         The fit.
     user : bool, optional
         Differentiate in the user's theta instead of the fitting basis. Degrees of freedom do not
-        depend on it as long as the Hessian is regular, and the fitting basis is better
-        conditioned; at a singular optimum lmerTest's definition is tied to the user's theta, so
-        there that is the default. Without meaning where some term has a covariance structure: see
-        `structured_curvature`.
+        depend on it as long as the Hessian is regular; at a singular optimum lmerTest's definition
+        is tied to the user's theta, so there that is the default. Without meaning where some term
+        has a covariance structure: see `structured_curvature`.
     """
     if optimum.parameterisation is not None:
         return structured_curvature(A, optimum, reml)
     user = optimum.singular if user is None else user
     k, D = A.term_columns, _coordinates(A, user)
     theta = _theta(A, optimum, user)
-    sigma2_star = optimum.evaluation.sigma2
+    at = theta_to_T(theta, k)
+    here = optimum.evaluation
+    sigma2_star = here.sigma2
     sigma = A.basis.sigma(float(np.sqrt(sigma2_star)))
-    scale = np.concatenate(
-        [np.linalg.norm(np.linalg.inv(d), axis=1)[lower_entries(len(d))[0]] for d in D]
-    )
+    visible = _visible(A)
+    S = [_natural_root(T, d, share) for T, d, share in zip(at, D, visible, strict=True)]
 
-    def in_theta(gradient_T: tuple[Matrix, ...]) -> Matrix:
-        return np.concatenate(
-            [(d.T @ g)[lower_entries(len(d))] for d, g in zip(D, gradient_T, strict=True)]
-        )
+    def along(gradient_T: Sequence[Matrix]) -> Matrix:
+        """Derivatives along natural directions from those in the engine's T."""
+        parts = [
+            (s.T @ d.T @ g)[lower_entries(len(d))] for s, d, g in zip(S, D, gradient_T, strict=True)
+        ]
+        return np.concatenate(parts)
 
     def gradient_at(value: Matrix) -> Matrix:
-        here = evaluate(A, [d @ T for d, T in zip(D, theta_to_T(value, k), strict=True)], reml)
-        return in_theta(
-            tuple(
-                logdet + rho2 / sigma2_star
-                for logdet, rho2 in zip(here.logdet_gradient, here.rho2_gradient, strict=True)
-            )
-        )
+        T = [d @ own for d, own in zip(D, theta_to_T(value, k), strict=True)]
+        there = evaluate(A, T, reml)
+        return along([a + b / sigma2_star for a, b in _gradients(there)])
 
     m = len(theta)
-    H = np.zeros((m + 1, m + 1))
-    for j in range(m):
-        step = np.zeros(m)
-        step[j] = _STEP * scale[j]
-        H[:m, j] = (gradient_at(theta + step) - gradient_at(theta - step)) / (2.0 * step[j])
-    H[:m, :m] = 0.5 * (H[:m, :m] + H[:m, :m].T)
+    L = scipy.linalg.block_diag(*(_along(s) for s in S))
+    natural = np.zeros((m + 1, m + 1))
+    parts = [np.abs(along(each)) for each in zip(*_gradients(here), strict=True)]
+    sizes = parts[0] + parts[1] / sigma2_star
+    noise = np.empty(m)
+    amplification = _amplifications(A, optimum.T)
+    largest = max(amplification)
+    j = 0
+    left_over = []
+    for t, T in enumerate(at):
+        values = np.linalg.svd(np.linalg.solve(S[t], T), compute_uv=False)
+        bends = bool(values[-1] < _NEARLY_SINGULAR)
+        digits = _Digits.of(largest, bends)
+        regular = np.linalg.svd(optimum.T[t], compute_uv=False)[-1] >= SINGULAR
+        left_over.append(_score_term(D[t] @ S[t], here.score[t], bends and bool(regular)))
+        # What a term's levels could add to the gradient is at least one each.
+        least = visible[t] * A.n
+        for _ in range(k[t] * (k[t] + 1) // 2):
+            natural[:m, j] = digits.derivative(
+                lambda h, move=L[:, j]: gradient_at(theta + h * move)  # type: ignore[misc]
+            )
+            noise[j] = digits.noise(float(sizes[j]) + least, largest)
+            j += 1
+    natural[:m, :m] = 0.5 * (natural[:m, :m] + natural[:m, :m].T)
+    natural[:m, :m] -= scipy.linalg.block_diag(*left_over)
     # d rho^2/dT = -2 sigma^2 CC T, with CC known at the optimum whatever the coordinates.
-    CC_T = tuple(
-        CC @ d @ T
-        for CC, d, T in zip(optimum.evaluation.outer_products, D, theta_to_T(theta, k), strict=True)
+    CC_T = [CC @ d @ T for CC, d, T in zip(here.outer_products, D, at, strict=True)]
+    natural[:m, m] = natural[m, :m] = 4.0 * along(CC_T)
+    natural[m, m] = 4.0 * here.df
+    interior = [
+        (np.linalg.norm(d @ T, axis=0) > SINGULAR)[lower_entries(len(T))[1]]
+        for d, T in zip(D, at, strict=True)
+    ]
+    directions = scipy.linalg.block_diag(L, np.array([[sigma]]))
+    undetermined = np.empty((0, m + 1))
+    if optimum.null_directions is not None:
+        changes, curved = [], []
+        for t, (T, d, s) in enumerate(zip(at, D, S, strict=True)):
+            changes.append(_relative_changes(np.asarray(np.linalg.solve(s, T))))
+            singular = np.linalg.svd(optimum.T[t], compute_uv=False)[-1] < SINGULAR
+            curved.append(_score_term(d @ s, here.score[t] / (visible[t] * A.n), bool(singular)))
+        roots = [d @ s for d, s in zip(D, S, strict=True)]
+        undetermined = _undetermined(optimum, roots, changes, scipy.linalg.block_diag(*curved))
+    return Curvature(
+        theta, sigma, directions, natural, noise, np.concatenate(interior), undetermined
     )
-    H[:m, m] = H[m, :m] = 4.0 * in_theta(CC_T) / sigma
-    H[m, m] = 4.0 * optimum.evaluation.df / sigma**2
-    rounding = _ROUNDING * max(1.0, abs(optimum.evaluation.deviance))
-    return Curvature(theta, sigma, H, scale, rounding)
+
+
+def surely_curved(A: CrossProducts, optimum: Optimum) -> bool:
+    """Whether the average information alone shows that the optimum is not flat.
+
+    It is known where the search stopped, and differs from the observed Hessian by chance only.
+    """
+    at, visible = optimum.evaluation, _visible(A)
+    p, eta = optimum.parameterisation, optimum.eta
+    changes, regular = [], []
+    for t, (T, share) in enumerate(zip(optimum.T, visible, strict=True)):
+        S = _natural_root(T, np.eye(len(T)), share)
+        if p is None or eta is None:
+            L, own = _along(S), T_to_theta([T])
+            half = np.zeros((len(own), len(T), len(T)))
+            rows, columns = lower_entries(len(T))
+            half[np.arange(len(own)), rows] = T[:, columns].T
+            derivatives = half + half.transpose(0, 2, 1)
+            regular.append((np.linalg.norm(T, axis=0) > SINGULAR)[columns])
+        else:
+            own = p.split(eta)[t]
+            derivatives = p.terms[t].derivatives(own)
+            L = _natural_scales(p.terms[t], own, share)
+            regular.append(~(p.terms[t].null(own) | p.terms[t].fixed(own)))
+        changes.append(np.einsum("ji,jab->iab", L, derivatives))
+    keep = np.concatenate(regular)
+    H = at.information_along(changes)[np.ix_(keep, keep)]
+    if not keep.any():
+        return True
+    noise = _ERRORS * _EPS * max(_amplifications(A, optimum.T)) * A.n / _STEP
+    size = np.sqrt(np.maximum(np.diag(H), noise))
+    return bool(np.linalg.eigvalsh(H / np.outer(size, size))[0] > 100.0 * FLAT)
+
+
+def _relative_changes(M: Matrix) -> Matrix:
+    """``E M' + M E'`` for the unit matrices E of the lower triangle, entries by E.
+
+    With ``M = S^-1 T`` that is how Sigma changes along ``S E``, relative to ``S S'``.
+    """
+    rows, columns = lower_entries(len(M))
+    half = np.zeros((len(rows), len(M), len(M)))
+    half[np.arange(len(rows)), rows] = M[:, columns].T
+    return np.asarray(_entries(half + half.transpose(0, 2, 1)).T)
+
+
+def _entries(matrices: Matrix) -> Matrix:
+    """Lower entries of symmetric matrices (r, k, k), with the norm of the matrices."""
+    rows, columns = lower_entries(matrices.shape[-1])
+    return np.asarray(matrices[:, rows, columns] * np.where(rows == columns, 1.0, np.sqrt(2.0)))
+
+
+def _undetermined(
+    optimum: Optimum, roots: Sequence[Matrix], changes: Sequence[Matrix], curved: Matrix
+) -> Matrix:
+    """Combinations of natural directions that follow the null directions of V.
+
+    Parameters
+    ----------
+    optimum : Optimum
+        With null directions.
+    roots : sequence of ndarray (k, k)
+        S of each term, in the engine's columns.
+    changes : sequence of ndarray (entries, directions)
+        How each Sigma changes along the natural directions, relative to ``S S'``.
+    curved : ndarray (directions, directions)
+        Second derivatives from the score at a singular Sigma, which the null directions have not.
+    """
+    null = optimum.null_directions
+    assert null is not None
+    by_V = []
+    for root, change in zip(roots, changes_of_sigma(optimum), strict=True):
+        inverse = np.linalg.inv(root)
+        by_V.append(_entries(inverse @ change @ inverse.T))
+    target = np.hstack([*by_V, 0.5 * null[:, -1:]]).T
+    J = scipy.linalg.block_diag(*changes, np.ones((1, 1)))
+    Q = scipy.linalg.orth(target)
+    rest = J - Q @ (Q.T @ J)
+    form = rest.T @ rest + scipy.linalg.block_diag(curved, np.zeros((1, 1)))
+    size = np.sqrt(np.maximum((J**2).sum(axis=0) + np.append(np.diag(curved), 0.0), 1e-20))
+    values, vectors = np.linalg.eigh(form / np.outer(size, size))
+    found = vectors[:, values < _PART**1.5] / size[:, None]
+    return np.asarray(scipy.linalg.orth(found).T)
+
+
+def _score_term(S: Matrix, F: Matrix, matters: bool) -> Matrix:
+    """What a score that is not quite zero adds to the Hessian along ``S E``.
+
+    At a regular optimum there is none. But next to a singular covariance the search stops while
+    what is left of it is still large beside the other second derivatives, which vanish with T.
+    """
+    rows, columns = lower_entries(len(S))
+    if not matters:
+        return np.zeros((len(rows), len(rows)))
+    inner = 2.0 * S.T @ F @ S
+    return np.where(columns[:, None] == columns, inner[np.ix_(rows, rows)], 0.0)
+
+
+def _gradients(evaluation: Evaluation) -> list[tuple[Matrix, Matrix]]:
+    """Per term, the derivatives in T of the log determinant and of rho^2."""
+    return list(zip(evaluation.logdet_gradient, evaluation.rho2_gradient, strict=True))
 
 
 def fixed_effects_covariance(factorisation: Factorisation, sigma: float) -> Matrix:
@@ -246,6 +482,44 @@ def new_effects_jacobian(optimum: Optimum, t: int, z: Matrix, user: bool | None 
     return np.column_stack([found, 2.0 * variance / sigma])
 
 
+def vcov_along_null_directions(optimum: Optimum) -> Matrix:
+    """Change of the fixed effects' covariance along `Optimum.null_directions`, shape (r, p, p)."""
+    factorisation = optimum.evaluation.factorisation
+    A, null = factorisation.A, optimum.null_directions
+    if null is None:
+        return np.zeros((0, A.p, A.p))
+    sigma = A.basis.sigma(float(np.sqrt(optimum.evaluation.sigma2)))
+    # The residual part of V is V less that of the random effects.
+    out = null[:, -1, None, None] * fixed_effects_covariance(factorisation, sigma)
+    changes = changes_of_sigma(optimum)
+    for factor, h in zip(A.factors, _weighted_effects(factorisation), strict=True):
+        for member in factor.members:
+            own = h[:, member.columns, :]
+            for r, change in enumerate(changes[member.term]):
+                moved = np.einsum("iap,ab,ibq->pq", own, change, own, optimize=True)
+                out[r] += sigma**2 / A.basis.weight_scale * moved
+    return np.asarray(out)
+
+
+def changes_of_sigma(optimum: Optimum) -> list[Matrix]:
+    """How each Sigma changes along `Optimum.null_directions`, arrays (r, k, k).
+
+    Relative to the residual variance; with V itself in place of the residual part of V.
+    """
+    null = optimum.null_directions
+    assert null is not None
+    out, start = [], 0
+    for T in optimum.T:
+        k = len(T)
+        rows, columns = lower_entries(k)
+        change = np.zeros((len(null), k, k))
+        change[:, rows, columns] = null[:, start : start + len(rows)]
+        change[:, columns, rows] = change[:, rows, columns]
+        start += len(rows)
+        out.append(change - null[:, -1, None, None] * (T @ T.T))
+    return out
+
+
 def _weighted_effects(factorisation: Factorisation) -> list[Matrix]:
     """``Z'V0^-1 X C0 l`` per factor for the user's unit contrasts l, in the engine's scale."""
     A = factorisation.A
@@ -263,13 +537,33 @@ def _weighted_effects(factorisation: Factorisation) -> list[Matrix]:
 def structured_curvature(A: CrossProducts, optimum: Optimum, reml: bool) -> Curvature:
     """The same in the parameters of covariance structures.
 
-    Parameters at a bound (a correlation at the end of its range, a variance of zero beside a
-    correlation) have no two-sided derivative; they are left out, as if they were known.
+    Natural directions are there the parameters themselves: standard deviations in the size of
+    ``(eta^2 + l/n)^(1/2)``, correlations in that of their distance from a bound. Parameters at a
+    bound (a correlation at the end of its range, a variance of zero beside a correlation) have no
+    two-sided derivative; they are left out, as if they were known.
     """
     p, eta = optimum.parameterisation, optimum.eta
     assert p is not None and eta is not None
     here = optimum.evaluation
     free = np.flatnonzero(~p.fixed(eta))
+    visible = _visible(A)
+    amplification = max(_amplifications(A, optimum.T))
+    blocks: list[Matrix] = []
+    near = []
+    for term, own, share in zip(p.terms, p.split(eta), visible, strict=True):
+        blocks.append(_natural_scales(term, own, share))
+        if isinstance(term, StructuredTerm):
+            n_sd = term.structure.n_sd
+            bends = np.abs(own) < _NEARLY_SINGULAR * np.diag(blocks[-1])
+            bends[n_sd:] = False
+            near.append(bends)
+        else:
+            T = term.factor(own)
+            S = _natural_root(T, np.eye(len(T)), share)
+            values = np.linalg.svd(np.linalg.solve(S, T), compute_uv=False)
+            near.append(np.full(len(own), values[-1] < _NEARLY_SINGULAR))
+    L = scipy.linalg.block_diag(*blocks)[:, free]
+    bends = np.concatenate(near)[free]
 
     def gradient_at(value: Matrix) -> Matrix:
         there = evaluate(A, p.factors(value), reml, few_directions=True)
@@ -278,30 +572,66 @@ def structured_curvature(A: CrossProducts, optimum: Optimum, reml: bool) -> Curv
             score + (1.0 - there.sigma2 / here.sigma2) * CC
             for score, CC in zip(there.score, there.outer_products, strict=True)
         ]
-        return p.gradient(value, F)[free]
+        return np.asarray(L.T @ p.gradient(value, F))
 
     m = len(free)
-    H = np.zeros((m + 1, m + 1))
-    for column, j in enumerate(free):
-        step = np.zeros(len(eta))
-        below, above = eta[j] - p.lower[j], p.upper[j] - eta[j]
-        if min(below, above) > _STEP:
-            step[j] = _STEP
-            difference = (gradient_at(eta + step) - gradient_at(eta - step)) / (2.0 * _STEP)
+    natural = np.zeros((m + 1, m + 1))
+    noise = np.empty(m)
+    sums = [F + CC for F, CC in zip(here.score, here.outer_products, strict=True)]
+    sizes = np.abs(L.T @ p.gradient(eta, sums)) + np.abs(L.T @ p.gradient(eta, here.outer_products))
+    for column in range(m):
+        move = L[:, column]
+        digits = _Digits.of(amplification, bool(bends[column]))
+        reach = (2.0 if digits.four else 1.0) * digits.step * move
+        inside = ((eta - np.abs(reach) >= p.lower) & (eta + np.abs(reach) <= p.upper)).all()
+        if inside:
+            natural[:m, column] = digits.derivative(
+                lambda h, move=move: gradient_at(eta + h * move)  # type: ignore[misc]
+            )
         else:
             # Too close to a bound for both sides: three points on the other side of it.
-            size = 0.25 * _STEP if above > below else -0.25 * _STEP
-            step[j] = size
-            at = [gradient_at(eta + i * step) for i in range(3)]
-            difference = (-3.0 * at[0] + 4.0 * at[1] - at[2]) / (2.0 * size)
-        H[:m, column] = difference
-    H[:m, :m] = 0.5 * (H[:m, :m] + H[:m, :m].T)
+            short = 0.25 * _STEP
+            far = eta + 2.0 * short * move
+            if not ((far >= p.lower) & (far <= p.upper)).all():
+                short = -short
+            at = [gradient_at(eta + i * short * move) for i in range(3)]
+            natural[:m, column] = (-3.0 * at[0] + 4.0 * at[1] - at[2]) / (2.0 * short)
+        noise[column] = digits.noise(float(sizes[column]) + 1.0, amplification)
+    natural[:m, :m] = 0.5 * (natural[:m, :m] + natural[:m, :m].T)
     sigma = A.basis.sigma(float(np.sqrt(here.sigma2)))
     # d rho^2/dSigma = -sigma^2 CC.
-    H[:m, m] = H[m, :m] = 2.0 * p.gradient(eta, here.outer_products)[free] / sigma
-    H[m, m] = 4.0 * here.df / sigma**2
-    rounding = _ROUNDING * max(1.0, abs(here.deviance))
-    return Curvature(eta[free], sigma, H, np.ones(m), rounding, ~p.null(eta)[free])
+    natural[:m, m] = natural[m, :m] = 2.0 * L.T @ p.gradient(eta, here.outer_products)
+    natural[m, m] = 4.0 * here.df
+    directions = scipy.linalg.block_diag(L[free], np.array([[sigma]]))
+    undetermined = np.empty((0, m + 1))
+    if optimum.null_directions is not None:
+        roots, changes, curved = [], [], []
+        parts = zip(p.terms, p.split(eta), optimum.T, here.score, visible, strict=True)
+        for term, own, T, F, share in parts:
+            root = _natural_root(T, np.eye(len(T)), share)
+            inverse = np.linalg.inv(root)
+            changes.append(_entries(inverse @ term.derivatives(own) @ inverse.T).T)
+            roots.append(root)
+            none = term.null(own)
+            second = np.where(np.outer(none, none), term.contract(own, F)[1], 0.0)
+            curved.append(second / (share * A.n))
+        moved = scipy.linalg.block_diag(*changes) @ L
+        undetermined = _undetermined(
+            optimum, roots, [moved], L.T @ scipy.linalg.block_diag(*curved) @ L
+        )
+    regular = ~p.null(eta)[free]
+    return Curvature(eta[free], sigma, directions, natural, noise, regular, undetermined)
+
+
+def _natural_scales(term: StructuredTerm | UnstructuredTerm, own: Matrix, visible: float) -> Matrix:
+    """Natural directions of one term's parameters, one a column."""
+    if not isinstance(term, StructuredTerm):
+        T = term.factor(own)
+        return _along(_natural_root(T, np.eye(len(T)), visible))
+    size = np.sqrt(own**2 + visible)
+    n_sd = term.structure.n_sd
+    size[n_sd:] = np.minimum(own - term.lower, term.upper - own)[n_sd:]
+    return np.diag(size)
 
 
 def _structured_vcov_jacobian(optimum: Optimum) -> Matrix:

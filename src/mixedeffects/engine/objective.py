@@ -105,27 +105,39 @@ class Evaluation:
         return self.computed or Factorisation(self.A, self.T)
 
     @cached_property
+    def _quadratic(self) -> Matrix:
+        return _quadratic_form(self) if self.quadratic is None else self.quadratic
+
+    @cached_property
     def information(self) -> Matrix:
         """Average information of d in the entries of Sigma, sigma profiled out."""
-        quadratic = _quadratic_form(self) if self.quadratic is None else self.quadratic
+        quadratic = self._quadratic
         s = _joined([along_directions(CC) for CC in self.outer_products])
         return np.asarray(quadratic / self.sigma2 - s[:, None] * s / self.df)
 
     def information_along(self, directions: Sequence[Matrix]) -> Matrix:
         """The same in fewer coordinates: along symmetric matrices (r, k, k) for each term."""
-        if self.quadratic is None:
+        form = self.unprofiled_information(directions)
+        return np.asarray(form[:-1, :-1] - form[:-1, -1:] * form[-1, :-1] / self.df)
+
+    def unprofiled_information(self, directions: Sequence[Matrix]) -> Matrix:
+        """The same and along V itself, which is last, with sigma held: ``y'P K_r P K_s P y``."""
+        if self.quadratic is None and "_quadratic" not in self.__dict__:
             quadratic = _quadratic_form(self, directions)
         else:
             # A symmetric matrix is its lower entries times `symmetric_directions`.
             L = scipy.linalg.block_diag(*(D[:, *lower_entries(D.shape[1])] for D in directions))
-            quadratic = L @ self.quadratic @ L.T
+            quadratic = L @ self._quadratic @ L.T
         s = np.concatenate(
             [
                 np.einsum("rab,ab->r", D, CC)
                 for D, CC in zip(directions, self.outer_products, strict=True)
             ]
         )
-        return np.asarray(quadratic / self.sigma2 - s[:, None] * s / self.df)
+        form = np.empty((len(s) + 1, len(s) + 1))
+        form[:-1, :-1], form[-1, -1] = quadratic / self.sigma2, self.df
+        form[:-1, -1] = form[-1, :-1] = s
+        return form
 
     @property
     def df(self) -> int:

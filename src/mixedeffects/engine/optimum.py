@@ -50,6 +50,10 @@ Matrix = NDArray[np.float64]
 
 #: Relative standard deviation (in an orthonormal basis) below which a direction counts as singular.
 SINGULAR = 1e-4
+#: Smallest curvature, on a scale on which one is as good as it gets, that is not flat.
+FLAT = 1e-4
+#: By how much a curvature must exceed what rounding can make of it.
+_WELL_ABOVE = 10.0
 
 
 @dataclass(frozen=True)
@@ -108,12 +112,15 @@ class Certificate:
     smallest_curvature : float
         Smallest eigenvalue of the observed Hessian, scaled to unit diagonal, on the directions that
         are not null. Below 1e-4 the deviance is flat there.
+    curvature_rounding : float
+        What rounding can make of the smallest curvature; it is to be well above that too.
     """
 
     relative_gradient: float
     predicted_decrease: float
     null_score: float | None
     smallest_curvature: float
+    curvature_rounding: float = 0.0
 
     @property
     def holds(self) -> bool:
@@ -121,8 +128,13 @@ class Certificate:
         return (
             self.relative_gradient < 1e-5
             and (self.null_score is None or self.null_score > -1e-6)
-            and self.smallest_curvature > 1e-4
+            and self.smallest_curvature > self.least_curvature
         )
+
+    @property
+    def least_curvature(self) -> float:
+        """What the smallest curvature must exceed."""
+        return max(FLAT, _WELL_ABOVE * self.curvature_rounding)
 
     def __str__(self) -> str:
         null = (
@@ -158,7 +170,7 @@ class Optimum:
     singular : bool
         Whether some direction of random effects has no variance.
     converged : bool
-        Whether the gradient and null-space conditions hold.
+        Whether the gradient and null-space conditions hold, and all parameters are determined.
     message : str
         The same in words.
     path : tuple of float
@@ -172,6 +184,13 @@ class Optimum:
         correlations.
     residual_vanishes : bool
         Whether the deviance falls, by next to nothing, as long as the residual variance does.
+    null_directions : ndarray, shape (r, M + 1), or None
+        Directions that the likelihood does not depend on at all, in the lower entries of every
+        Sigma in the engine's basis and the residual variance, relative to it.
+    undetermined : tuple of str
+        Names of the variance parameters that these directions change.
+    reasons : tuple of str
+        Why they are not determined and what to do, in sentences.
     """
 
     evaluations: int
@@ -190,6 +209,9 @@ class Optimum:
     parameterisation: Parameterisation | None = None
     eta: Matrix | None = None
     residual_vanishes: bool = False
+    null_directions: Matrix | None = None
+    undetermined: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
     @property
     def restart(self) -> tuple[Matrix, ...] | None:
@@ -224,7 +246,7 @@ class Optimum:
     def curvature(self) -> Curvature:
         """Observed Hessian of the deviance in (theta, sigma).
 
-        Computed when asked for: it takes two more evaluations for each variance parameter.
+        Computed when asked for: it takes two or four more evaluations for each variance parameter.
         """
         from mixedeffects.engine.curvature import observed_curvature
 
@@ -233,9 +255,19 @@ class Optimum:
             return observed_curvature(A, self, self.evaluation.reml)
 
     @cached_property
+    def _smallest_curvature(self) -> tuple[float, float]:
+        if self.undetermined:
+            return 0.0, 0.0
+        curvature = self.curvature
+        return curvature.smallest_eigenvalue(curvature.interior(self.evaluation.A))
+
+    @property
     def smallest_curvature(self) -> float:
-        """Smallest scaled eigenvalue of the observed Hessian where directions are not null."""
-        return self.curvature.smallest_eigenvalue(self.curvature.interior(self.evaluation.A))
+        """Smallest scaled eigenvalue of the observed Hessian where directions are not null.
+
+        Zero where some parameters are undetermined, whatever rounding makes of it.
+        """
+        return self._smallest_curvature[0]
 
     @cached_property
     def certificate(self) -> Certificate:
@@ -244,7 +276,7 @@ class Optimum:
             self.relative_gradient,
             self.predicted_decrease,
             self.null_score,
-            self.smallest_curvature,
+            *self._smallest_curvature,
         )
 
     def __repr__(self) -> str:
@@ -258,6 +290,8 @@ class Optimum:
         ]
         if self.null_score is not None:
             lines.append(f"  boundary     score on the null space {self.null_score:.1e}")
+        if self.undetermined:
+            lines.append(f"  undetermined {', '.join(self.undetermined)}")
         heads = ["  elimination  ", *[" " * 15] * len(self.structure)]
         lines += [head + line for head, line in zip(heads, self.structure, strict=False)]
         return "\n".join(lines)

@@ -22,8 +22,10 @@ Matrix = NDArray[np.float64]
 
 #: Smallest relative variance to start from: a start at zero would be a stationary point.
 _FLOOR = 0.01
-#: Largest one: where fixed effects take all there is to know, the moment estimate has no bound.
+#: Largest one: the moment estimate has no bound.
 _CEILING = 1e4
+#: Information on a variance, per level, that is nothing but rounding.
+_NOTHING = 1e-10
 
 
 def starting_factors(A: CrossProducts, reml: bool, few_directions: bool = False) -> list[Matrix]:
@@ -36,18 +38,32 @@ def starting_factors(A: CrossProducts, reml: bool, few_directions: bool = False)
     else:
         on_diagonal = [np.equal(*lower_entries(k)) for k in A.term_columns]
         of_variances = np.diag(at_identity.information)[np.concatenate(on_diagonal)]
+    levels = {m.term: factor.n_levels for factor in A.factors for m in factor.members}
     factors, start = [], 0
-    for k, F, CC in zip(A.term_columns, at_identity.score, at_identity.outer_products, strict=True):
+    for t, k in enumerate(A.term_columns):
+        CC = at_identity.outer_products[t]
+        B = at_identity.score[t] + CC
         own = of_variances[start : start + k]
         start += k
         try:
-            factors.append(_moment_factor(F + CC, CC, own))
+            known, directions = np.linalg.eigh(B)
+            seen = directions[:, known > _NOTHING * levels[t]]
+            if seen.shape[1] == k:
+                sigma = _moments(B, CC, own)
+            else:
+                # Fixed effects take all there is to know of the rest: any start is as good there.
+                sigma = np.eye(k) - seen @ seen.T
+                if seen.shape[1]:
+                    within = _moments(seen.T @ B @ seen, seen.T @ CC @ seen, own @ seen**2)
+                    sigma = sigma + seen @ within @ seen.T
+            factors.append(np.asarray(np.linalg.cholesky(sigma), dtype=np.float64))
         except np.linalg.LinAlgError:
             factors.append(np.eye(k))
     return factors
 
 
-def _moment_factor(B: Matrix, CC: Matrix, information: Matrix) -> Matrix:
+def _moments(B: Matrix, CC: Matrix, information: Matrix) -> Matrix:
+    """Moment estimate of Sigma, within bounds."""
     with np.errstate(divide="ignore", invalid="ignore"):
         levels = float(np.mean(np.diag(B) * np.diag(CC) / information))
         H = levels * np.linalg.inv(B)
@@ -55,4 +71,4 @@ def _moment_factor(B: Matrix, CC: Matrix, information: Matrix) -> Matrix:
     if not np.isfinite(sigma).all():
         raise np.linalg.LinAlgError
     values, vectors = np.linalg.eigh(0.5 * (sigma + sigma.T))
-    return np.linalg.cholesky((vectors * np.clip(values, _FLOOR, _CEILING)) @ vectors.T)
+    return np.asarray((vectors * np.clip(values, _FLOOR, _CEILING)) @ vectors.T)

@@ -45,6 +45,8 @@ def tests_with(
         },
         index=model.fixef.index,
     )
+    if model.optimum.undetermined:
+        table.attrs["undetermined"] = model.optimum.undetermined
     if level is not None:
         names = interval_names(level)
         half = scipy.stats.t.ppf(0.5 + level / 2.0, df) * error

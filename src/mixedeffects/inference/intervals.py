@@ -38,6 +38,8 @@ _DEFAULTS = {
 }
 #: Step of the differences that give the derivatives of standard deviations and correlations.
 _STEP = 1e-6
+#: Share of a parameter's derivative along a flat direction that is more than rounding.
+_MOVED = 1e-5
 
 
 def confidence_intervals(
@@ -89,7 +91,7 @@ def wald_variance_intervals(model: LinearMixedModel, level: float) -> Matrix:
 
     The covariance is twice the inverse of the observed Hessian of the deviance, or of the REML
     criterion. Rows of a term whose covariance is singular are NaN: there the criterion is not
-    quadratic on any scale.
+    quadratic on any scale. So are those of parameters that the data do not determine.
     """
     curvature = model.optimum.curvature
     natural, defined = (_of_structures if model.frame.structured_terms else _of_factors)(model)
@@ -102,15 +104,16 @@ def wald_variance_intervals(model: LinearMixedModel, level: float) -> Matrix:
             return np.where(is_deviation, np.log(np.abs(own)), np.arctanh(own))
 
     here = np.append(curvature.theta, curvature.sigma)
-    size = np.append(curvature.scale, curvature.sigma)
     J = np.empty((len(names), len(here)))
-    for j, step in enumerate(_STEP * size):
-        move = np.zeros(len(here))
-        move[j] = step
+    for j, move in enumerate(_STEP * curvature.directions.T):
         with np.errstate(invalid="ignore"):
-            J[:, j] = (transformed(here + move) - transformed(here - move)) / (2.0 * step)
-    covariance = model.satterthwaite.parameter_covariance
+            J[:, j] = (transformed(here + move) - transformed(here - move)) / (2.0 * _STEP)
+    satterthwaite = model.satterthwaite
+    covariance = satterthwaite.natural_covariance
     bounds = np.full((len(names), 2), np.nan)
+    moved = np.abs(J @ satterthwaite.flat.T).max(axis=1, initial=0.0)
+    defined = defined & [name not in model.optimum.undetermined for name in names]
+    defined = defined & ~(moved > _MOVED * np.linalg.norm(J, axis=1))
     J, centre = J[defined], transformed(here)[defined]
     error = np.sqrt(np.einsum("ij,jk,ik->i", J, covariance, J))
     half = scipy.stats.norm.ppf(0.5 + level / 2.0) * error

@@ -35,6 +35,8 @@ Matrix = NDArray[np.float64]
 #: Information along a direction of V, relative to what it would be without fixed effects, below
 #: which there is none.
 _UNIDENTIFIED = 1e-10
+#: Rounding in the information, relative to the shrinkage of the effects.
+_ROUNDING = 1e-15
 #: Share of its largest direction in a term's information below which a direction is not in V.
 _ABSENT = 1e-12
 #: Relative change of a variance along a direction without information that is more than rounding.
@@ -219,6 +221,7 @@ def kenward_roger(
     sigma: float,
     largest: int | None = None,
     directions: Sequence[Matrix | None] | None = None,
+    null: tuple[Sequence[Matrix], Matrix] | None = None,
 ) -> KenwardRoger:
     """Kenward and Roger's adjustment at the parameters of a factorisation.
 
@@ -233,6 +236,9 @@ def kenward_roger(
     directions : sequence of ndarray (r, k, k) or None, optional
         For each term the directions that its covariance can take, in the engine's basis; by default
         and for None all.
+    null : tuple, optional
+        Directions that are known to be without information: for each term the changes of Sigma,
+        arrays (r, k, k), and the multiples of V, shape (r,), that add up to them. Others are found.
 
     Returns
     -------
@@ -271,6 +277,7 @@ def kenward_roger(
     inverse = factorisation.selected_inverse(with_fixed=False)
     owners: list[int] = []
     E: list[Matrix] = []
+    members: list[tuple[int, Matrix]] = []
     for f, factor in enumerate(A.factors):
         for member in factor.members:
             width = member.columns.stop - member.columns.start
@@ -280,6 +287,7 @@ def kenward_roger(
             if own is None:
                 M = _inverse_root(inverse.B[f][member.columns, member.columns])
                 own = np.array([M.T @ direction @ M for direction in _directions(width)])
+            members.append((member.term, own))
             for direction in own:
                 embedded = np.zeros((factor.k, factor.k))
                 embedded[member.columns, member.columns] = direction
@@ -314,7 +322,18 @@ def kenward_roger(
     information[m, m] = A.n - p
     information[:m, :m] = 0.5 * (information[:m, :m] + information[:m, :m].T)
     size = np.append(np.sqrt(_natural_sizes(np.diag(traces), owners)), np.sqrt(A.n - A.p))
-    W, undetermined = _twice_inverse(information, size, _UNIDENTIFIED)
+    known = np.zeros((0, m + 1))
+    if null is not None:
+        changes, last = null
+        parts = [_coordinates(own, changes[term]) for term, own in members]
+        known = np.column_stack([*parts, last])
+    # What a difference of H leaves of its digits, where the effects explain most.
+    shrinkage = max(
+        float(np.vdot(T, T)) * A.n / factor.n_levels
+        for T, factor in zip(factorisation.T, A.factors, strict=True)
+    )
+    none = max(_UNIDENTIFIED, _ROUNDING * (1.0 + shrinkage))
+    W, undetermined = _twice_inverse(information, size, known, none)
     # For the last direction Q_rs - P_r Phi P_s vanishes.
     spread = np.einsum("rs,rspq->pq", W[:m, :m], Q) - np.einsum(
         "rs,rpq,sqt->pt", W[:m, :m], SES, PhiSES
@@ -342,7 +361,16 @@ def _natural_sizes(traces: Matrix, owners: Sequence[int]) -> Matrix:
     return np.maximum(traces, np.maximum(_ABSENT * largest, np.finfo(np.float64).tiny))
 
 
-def _twice_inverse(information: Matrix, size: Matrix, none: float) -> tuple[Matrix, Matrix]:
+def _coordinates(directions: Matrix, changes: Matrix) -> Matrix:
+    """Changes (r, k, k) as combinations of directions (m, k, k), shape (r, m)."""
+    flat = directions.reshape(len(directions), -1)
+    found = np.linalg.lstsq(flat.T, changes.reshape(len(changes), -1).T, rcond=None)[0]
+    return np.asarray(found.T)
+
+
+def _twice_inverse(
+    information: Matrix, size: Matrix, known: Matrix, none: float
+) -> tuple[Matrix, Matrix]:
     """``2 I^-1``, generalised where components cannot be told apart, and the null directions.
 
     Parameters
@@ -351,11 +379,21 @@ def _twice_inverse(information: Matrix, size: Matrix, none: float) -> tuple[Matr
         I.
     size : ndarray, shape (m,)
         What the roots of its diagonal would be if nothing were taken away.
+    known : ndarray, shape (r, m)
+        Null directions that are known.
     none : float
         Eigenvalues in these sizes that are not more than rounding.
     """
-    values, vectors = np.linalg.eigh(information / np.outer(size, size))
+    rest = np.eye(len(size))
+    nothing = known * size
+    if len(known):
+        nothing = scipy.linalg.orth(nothing.T).T
+        rest = scipy.linalg.null_space(nothing)
+    values, vectors = np.linalg.eigh(rest.T @ (information / np.outer(size, size)) @ rest)
+    vectors = rest @ vectors
     keep = values > none
-    scaled = vectors / size[:, None]
-    kept = scaled[:, keep]
-    return np.asarray(2.0 * (kept / values[keep]) @ kept.T), scaled[:, ~keep].T
+    kept = vectors[:, keep] / size[:, None]
+    return (
+        np.asarray(2.0 * (kept / values[keep]) @ kept.T),
+        np.vstack([nothing, vectors[:, ~keep].T]) / size,
+    )

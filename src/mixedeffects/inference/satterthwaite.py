@@ -8,18 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects.inference.contrasts import contrast_rows
+
+if TYPE_CHECKING:
+    from mixedeffects.engine.curvature import Curvature
 
 __all__ = ["Satterthwaite"]
 
 Matrix = NDArray[np.float64]
 
-#: Eigenvalues of H not above this are left out, as lmerTest does.
+#: Eigenvalues of H, scaled to unit diagonal along its natural directions, that are not above this
+#: are left out; lmerTest leaves out those of H itself that are not above the same number, which
+#: depends on the units of theta.
 _POSITIVE = 1e-8
+#: Relative change of a variance along a flat direction that is more than rounding.
+_DEPENDS = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +42,11 @@ class Satterthwaite:
         Covariance matrix of the fixed effects.
     jacobian : ndarray, shape (m + 1, p, p)
         Its derivatives in (theta, sigma).
-    hessian : ndarray, shape (m + 1, m + 1)
-        Hessian of the unprofiled deviance.
+    curvature : Curvature
+        Of the unprofiled deviance in the same parameters.
+    along_null : ndarray, shape (r, p, p)
+        Change of the covariance matrix along directions of V that the likelihood does not depend
+        on.
     names : sequence of str, length p
         Names of the fixed effects.
 
@@ -45,22 +58,77 @@ class Satterthwaite:
 
     vcov: Matrix
     jacobian: Matrix
-    hessian: Matrix
+    curvature: Curvature
+    along_null: Matrix
     names: Sequence[str]
 
     @property
+    def hessian(self) -> Matrix:
+        """Hessian of the unprofiled deviance in (theta, sigma), shape (m + 1, m + 1)."""
+        return self.curvature.hessian
+
+    @cached_property
+    def natural_covariance(self) -> Matrix:
+        """``2 H^-1`` over the positive eigenvalues of H along its natural directions.
+
+        On what is left of them without those that the deviance does not depend on.
+        """
+        return self._spectrum[0]
+
+    @cached_property
+    def flat(self) -> Matrix:
+        """Natural directions along which D is constant, or for all that rounding shows, (r, m + 1).
+
+        Nothing is known about the parameters along them.
+        """
+        return self._spectrum[1]
+
+    @cached_property
+    def _spectrum(self) -> tuple[Matrix, Matrix]:
+        curvature = self.curvature
+        H, noise = curvature.natural, np.append(curvature.noise, 0.0)
+        known = (
+            scipy.linalg.null_space(curvature.undetermined)
+            if len(curvature.undetermined)
+            else np.eye(len(H))
+        )
+        H, noise = known.T @ H @ known, known.T**2 @ noise
+        size = np.sqrt(np.maximum(np.abs(np.diag(H)), noise))
+        values, vectors = np.linalg.eigh(H / np.outer(size, size))
+        rounding = np.maximum(_POSITIVE, vectors.T**2 @ (noise / size**2))
+        scaled = known @ (vectors / size[:, None])
+        keep, flat = values > rounding, np.abs(values) <= rounding
+        kept = scaled[:, keep]
+        covariance = 2.0 * (kept / values[keep]) @ kept.T
+        lengths = np.linalg.norm(scaled[:, flat], axis=0)
+        return covariance, np.vstack([curvature.undetermined, (scaled[:, flat] / lengths).T])
+
+    def depends(self, contrasts: Matrix) -> NDArray[np.bool_]:
+        """Whether the variance of each contrast depends on what the data do not determine.
+
+        Parameters
+        ----------
+        contrasts : ndarray, shape (r, p)
+            One contrast a row.
+
+        Returns
+        -------
+        ndarray of bool, shape (r,)
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+        >>> m.satterthwaite.depends([[1, 0], [0, 1]])
+        array([False, False])
+        """
+        return np.isnan(self.df(contrasts))
+
+    @property
     def parameter_covariance(self) -> Matrix:
-        """``2 H^-1`` over the positive eigenvalues of H, shape (m + 1, m + 1)."""
-        size = np.sqrt(np.abs(np.diag(self.hessian)))
-        if (size > 0.0).all():
-            scaled = self.hessian / np.outer(size, size)
-            if np.linalg.eigvalsh(scaled)[0] > _POSITIVE:
-                # Nothing to leave out: invert in a scale that does not depend on units.
-                return np.asarray(2.0 * np.linalg.inv(scaled) / np.outer(size, size))
-        values, vectors = np.linalg.eigh(self.hessian)
-        keep = values > _POSITIVE
-        kept = vectors[:, keep]
-        return np.asarray(2.0 * (kept / values[keep]) @ kept.T)
+        """The same in (theta, sigma), shape (m + 1, m + 1)."""
+        L = self.curvature.directions
+        return np.asarray(L @ self.natural_covariance @ L.T)
 
     def df(self, contrasts: Matrix) -> Matrix:
         """Degrees of freedom of each contrast.
@@ -73,6 +141,7 @@ class Satterthwaite:
         Returns
         -------
         ndarray, shape (r,)
+            NaN where the variance depends on what the data do not determine.
 
         Raises
         ------
@@ -89,9 +158,30 @@ class Satterthwaite:
         L = contrast_rows(contrasts, self.names)
         variance = np.einsum("rp,pq,rq->r", L, self.vcov, L)
         gradient = np.einsum("rp,mpq,rq->rm", L, self.jacobian, L)
-        spread = np.einsum("rm,mk,rk->r", gradient, self.parameter_covariance, gradient)
+        df = self.df_of(variance, gradient)
+        along = np.einsum("rp,kpq,rq->rk", L, self.along_null, L)
+        return np.where(_moved(along, variance), np.nan, df)
+
+    def df_of(self, variance: Matrix, gradient: Matrix) -> Matrix:
+        """Degrees of freedom of any estimated variance, ``2 v^2 / Var(v)``.
+
+        Parameters
+        ----------
+        variance : ndarray, shape (r,)
+            The variances v.
+        gradient : ndarray, shape (r, m + 1)
+            Their derivatives in (theta, sigma).
+
+        Returns
+        -------
+        ndarray, shape (r,)
+            NaN where the variance depends on what the data do not determine.
+        """
+        natural = gradient @ self.curvature.directions
+        spread = np.einsum("rm,mk,rk->r", natural, self.natural_covariance, natural)
         with np.errstate(divide="ignore"):
-            return np.asarray(2.0 * variance**2 / spread)
+            df = 2.0 * variance**2 / spread
+        return np.where(_moved(natural @ self.flat.T, variance), np.nan, df)
 
     def f_df(self, contrasts: Matrix) -> float:
         """Denominator degrees of freedom of a joint F test, after Fai and Cornelius.
@@ -107,6 +197,7 @@ class Satterthwaite:
         Returns
         -------
         float
+            NaN where the variance of one depends on what the data do not determine.
 
         Raises
         ------
@@ -129,9 +220,16 @@ class Satterthwaite:
         L = contrast_rows(contrasts, self.names)
         _, vectors = np.linalg.eigh(L @ self.vcov @ L.T)
         nu = self.df(vectors.T @ L)
+        if np.isnan(nu).any():
+            return np.nan
         if len(nu) == 1 or np.ptp(nu) < 1e-8:
             return float(nu.mean())
         if (nu <= 2.0).any():
             return 2.0
         E = float(np.sum(nu / (nu - 2.0)))
         return 2.0 * E / (E - len(nu))
+
+
+def _moved(change: Matrix, variance: Matrix) -> NDArray[np.bool_]:
+    """Whether any change, one a column, is more than rounding beside the variance."""
+    return np.asarray((np.abs(change) > _DEPENDS * variance[:, None]).any(axis=1))

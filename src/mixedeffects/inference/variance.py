@@ -131,11 +131,15 @@ def fixed_effects_variance(
             DDF_METHODS[method],
         )
     fixed = np.inf if method == "inf" else float(model.nobs - len(covariance))
+
+    def df(L: Matrix) -> Matrix:
+        """NaN where the variance is any number, because the data do not determine it."""
+        if not model.optimum.undetermined:
+            return np.full(len(L), fixed)
+        return np.where(model.satterthwaite.depends(L), np.nan, fixed)
+
     return FixedEffectsVariance(
-        covariance,
-        lambda L: np.full(len(L), fixed),
-        lambda L: (fixed, 1.0),
-        DDF_METHODS[method],
+        covariance, df, lambda L: (float(df(L).min()), 1.0), DDF_METHODS[method]
     )
 
 

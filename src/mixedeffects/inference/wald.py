@@ -112,7 +112,10 @@ def anova_table(
             row = (mean_square * q, mean_square, q, df, scaling * F, p)
         rows[label] = row
     columns = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    if model.optimum.undetermined:
+        table.attrs["undetermined"] = model.optimum.undetermined
+    return table
 
 
 def _hypotheses(model: LinearMixedModel, kind: int) -> dict[str, Matrix]:
