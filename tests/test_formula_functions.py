@@ -526,6 +526,8 @@ def test_columns_of_any_name(data: pd.DataFrame, name: str) -> None:
     if name != "(Intercept)":
         assert m.wald([name]).to_frame().equals(m.wald([m.fixef.index[1]]).to_frame())
         assert m.contrast({"slope": {name: 1.0}}).iloc[0, 0] == m.fixef.iloc[1]
+        assert m.confint("wald", [name]).index[0] == m.fixef.index[1]
+        assert me.power(m, name, effects={name: 0.5}, draws=1, seed=1).to_frame().shape[0] == 1
     grouped = data.rename(columns={"g": name})
     m = me.lmer(f"y ~ x + (1 | {quoted})", grouped)
     assert list(m.ngroups) == [name]
