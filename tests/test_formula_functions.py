@@ -226,7 +226,8 @@ def _fuzz(data: pd.DataFrame, seed: int, count: int) -> int:
             raise AssertionError(text) from error
         built += 1
         assert frame.fixed_encoder is not None
-        assert frame.fixed_encoder.encode(data)[0].shape[0] == N
+        again, _ = frame.fixed_encoder.encode(frame.data)
+        np.testing.assert_allclose(again, frame.X, rtol=1e-6, atol=1e-9, err_msg=text)
     pd.testing.assert_frame_equal(data, before)
     return built
 
@@ -526,6 +527,8 @@ def test_columns_of_any_name(data: pd.DataFrame, name: str) -> None:
     if name != "(Intercept)":
         assert m.wald([name]).to_frame().equals(m.wald([m.fixef.index[1]]).to_frame())
         assert m.contrast({"slope": {name: 1.0}}).iloc[0, 0] == m.fixef.iloc[1]
+        assert m.confint("wald", [name]).index[0] == m.fixef.index[1]
+        assert me.power(m, name, effects={name: 0.5}, draws=1, seed=1).to_frame().shape[0] == 1
     grouped = data.rename(columns={"g": name})
     m = me.lmer(f"y ~ x + (1 | {quoted})", grouped)
     assert list(m.ngroups) == [name]

@@ -2615,6 +2615,13 @@ class LinearMixedModel:
         ModelError
             If the response has another length, is not finite, or leaves no variance to divide.
 
+        Notes
+        -----
+        In whatever is done with the fit returned (`update`, `augment`, pickles) the new response
+        takes the place of the column that was the response: ``update("y ~ x + (1 | g)")`` means the
+        new ``y``, and another name means that column of the data. Of an expression such as
+        ``log(y)`` the new values are a column of that name, as the formula of the fit then shows.
+
         Examples
         --------
         Half a parametric bootstrap: a response drawn from the model, and its fit.

@@ -20,7 +20,11 @@ from mixedeffects.designs import (
 )
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.formula.update import update_formula
-from mixedeffects.inference.contrasts import coefficient_position, contrast_matrix
+from mixedeffects.inference.contrasts import (
+    as_written,
+    coefficient_position,
+    contrast_matrix,
+)
 from mixedeffects.inference.variance import fixed_effects_variance
 from mixedeffects.model import LinearMixedModel, lmer
 from mixedeffects.planned import PlannedCovariance, marginal_covariance
@@ -240,6 +244,7 @@ def power(
 def _effects(model: LinearMixedModel, effects: dict[str, float] | None) -> Matrix:
     beta = model.fixef.copy()
     for name, value in (effects or {}).items():
+        name = as_written(name, list(beta.index))
         if name not in beta.index:
             listed = ", ".join(repr(each) for each in beta.index)
             raise ModelError(f"effects names {name!r}, which is not one of {listed}.")

@@ -127,6 +127,8 @@ def with_response(
 def _all_rows(frame: ModelFrame, response: Matrix, given: Any) -> Matrix:
     """A response for every row of the data, NaN where none is known."""
     n = frame.nobs + len(frame.dropped.rows)
+    if n == frame.nobs:
+        return response
     values = np.full(n, np.nan)
     unused = np.setdiff1d(np.arange(n), frame.positions)
     if isinstance(given, pd.Series) and not given.index.equals(frame.index):

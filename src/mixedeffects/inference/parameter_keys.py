@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mixedeffects.errors import ModelError
+from mixedeffects.inference.contrasts import as_written
 
 __all__ = ["chosen_positions", "distinct", "parameter_keys"]
 
@@ -92,6 +93,8 @@ def chosen_positions(
         parameters = [parameters]
     chosen: set[int] = set()
     for name in parameters:
+        if name not in keys:
+            name = as_written(name, coefficients)
         own = {
             i
             for i in positions
