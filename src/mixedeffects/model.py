@@ -1571,8 +1571,8 @@ class LinearMixedModel:
 
         Nested factors are found as emmeans finds them: a factor each of whose levels occurs with
         one level of another only, such as strains of genotypes, or one without an effect of its
-        own, such as b of ``a / b``. A note says so. Averages over a nested factor go over the levels
-        that occur in each of those that contain it, and its own means come with these.
+        own, such as b of ``a / b``. A note says so. Averages over a nested factor go over the
+        levels that occur in each of those that contain it, and its own means come with these.
 
         References
         ----------
