@@ -96,6 +96,111 @@ def test_copies_of_levels_are_other_levels():
     assert set(smaller["sch.cl"]) <= set(data["sch.cl"].astype(str))
 
 
+def split_plots(blocks: int = 6) -> pd.DataFrame:
+    """A on whole plots and B on their parts, each block having all six combinations twice."""
+    cells = [(b, a, c) for b in range(blocks) for a in "uv" for c in "xyz" for _ in range(2)]
+    data = pd.DataFrame(cells, columns=["block", "A", "B"])
+    rng = np.random.default_rng(8)
+    plot = data.groupby(["block", "A"]).ngroup().to_numpy()
+    data["y"] = rng.normal(size=blocks)[data["block"]] + rng.normal(size=2 * blocks)[plot]
+    data["y"] += rng.normal(size=len(data))
+    return data
+
+
+SPLIT = [
+    "y ~ A + B + (1 | block) + (1 | block:A)",
+    "y ~ A + B + (1 | block/A)",
+    "y ~ A + B + (1 | A:block)",
+    "y ~ A + B + (1 | block:A)",
+]
+
+
+@pytest.mark.parametrize("formula", SPLIT)
+def test_a_treatment_in_a_grouping_factor_is_never_multiplied(formula):
+    m = me.lmer(formula, split_plots())
+    found = me.power(m, "A", n=[4, 15], draws=2, seed=1)
+    assert found.along == "levels of block"
+    assert found.table["rows"].tolist() == [4 * 12, 15 * 12]
+    larger = with_levels(m.frame.data, "block", 15, m.frame.terms, ["A", "B"])
+    again = me.lmer(formula, larger.assign(y=np.random.default_rng(1).normal(size=180)))
+    assert set(larger["A"]) == {"u", "v"} and set(larger["B"]) == {"x", "y", "z"}
+    for term in again.frame.terms:
+        assert term.n_levels == (30 if len(term.variables) == 2 else 15)
+    assert (larger.groupby(["block", "A", "B"]).size() == 2).all()
+    with pytest.raises(me.ModelError, match=r"'A', which is in the fixed part too.*'block'"):
+        me.power(m, "A", n=[3], along="A", draws=2)
+
+
+def split_plot_power(blocks: int, effect: float) -> float:
+    """Of the F test with the error of whole plots: the difference within blocks, averaged."""
+    se = np.sqrt(2.0 * (1.0 + 1.0 / 6.0) / blocks)
+    critical = stats.f.isf(0.05, 1, blocks - 1)
+    return float(stats.ncf.sf(critical, 1, blocks - 1, (effect / se) ** 2))
+
+
+@pytest.mark.slow
+def test_power_of_a_split_plot_is_that_of_its_f_test():
+    m = me.lmer(SPLIT[0], split_plots())
+    found = me.power(
+        m, "A", n=[5, 16], effects={"Av": 1.1}, draws=600, seed=2,
+        varcorr={"block:A": 1.0, "block": 0.7}, sigma=1.0,
+    ).table  # fmt: skip
+    for size, share in zip(found["n"], found["power"], strict=True):
+        truth = split_plot_power(size, 1.1)
+        assert abs(share - truth) < 4.0 * np.sqrt(truth * (1 - truth) / 600) + 0.02
+
+
+def test_treatments_keep_their_shares():
+    """Schools in the order of their arms: neither few nor some more are of one arm."""
+    school = np.repeat(np.arange(12), 3)
+    data = pd.DataFrame({"school": school, "arm": np.where(school < 4, "a", "b")})
+    data["dose"] = np.where(school < 4, 10.0, 20.0)
+    data["age"] = np.random.default_rng(1).normal(size=36)
+    data["y"] = np.random.default_rng(2).normal(size=36)
+    m = me.lmer("y ~ arm + age + (1 | school)", data)
+    for fixed in (["arm", "age"], ["dose", "age"]):
+        for n, of_a in ((3, 1), (6, 2), (12, 4), (18, 6), (30, 10)):
+            larger = with_levels(data, "school", n, m.frame.terms, fixed)
+            arms = larger.groupby("school")["arm"].first()
+            assert len(arms) == n and (arms == "a").sum() == of_a
+    assert me.power(m, "arm", n=[6], draws=4, seed=1).table["failed"].tolist() == [0]
+
+
+def test_names_of_copies_are_new():
+    data = pd.DataFrame({"g": ["1", "1", "1_2", "1_2", "3", "3"], "x": 0.0})
+    data["y"] = np.random.default_rng(1).normal(size=6)
+    m = me.lmer("y ~ 1 + (1 | g)", data)
+    assert with_levels(data, "g", 9, m.frame.terms)["g"].nunique() == 9
+
+
+def test_which_variable_counts_has_to_be_said_where_two_could():
+    data = split_plots().assign(rep=lambda d: np.arange(len(d)) % 3)
+    m = me.lmer("y ~ A + (1 | block:rep)", data)
+    with pytest.raises(me.ModelError, match="levels of 'block' or of 'rep'; say which with along="):
+        me.power(m, "A", n=[12], draws=2)
+    assert me.power(m, "A", n=[12], along="block", draws=2, seed=1).along == "levels of block"
+    as_it_is = me.power(m, "A", draws=2, seed=1)
+    assert (as_it_is.along, as_it_is.table["n"][0]) == ("levels of block:rep", 18)
+    nested = data.assign(rep=data["block"] * 10 + data["rep"])
+    m = me.lmer("y ~ A + (1 | block:rep)", nested)
+    assert me.power(m, "A", n=[12], draws=2, seed=1).along == "levels of block"
+    only = me.lmer("y ~ A + (1 | A:B)", data.assign(B=data["B"] + data["A"]))
+    both = me.lmer("y ~ A + (1 | A:B)", data)
+    assert me.power(only, "A", n=[12], draws=2, seed=1).along == "levels of B"
+    assert me.power(both, "A", n=[12], draws=2, seed=1).along == "levels of B"
+
+
+def test_an_outer_level_is_not_copied_with_its_only_inner_one():
+    """One teacher in each school; more teachers are in the same schools."""
+    data = pd.DataFrame({"s": np.repeat(list("abcd"), 4), "t": np.repeat(list("ABCD"), 4)})
+    data["y"] = np.random.default_rng(0).normal(size=16)
+    terms = me.lmer("y ~ 1 + (1 | s/t)", pd.concat([data, data.assign(t="Z")])).frame.terms
+    larger = with_levels(data, "t", 8, terms)
+    assert (larger["s"].nunique(), larger["t"].nunique()) == (4, 8)
+    larger = with_levels(data, "s", 8, terms)
+    assert (larger["s"].nunique(), larger["t"].nunique()) == (8, 8)
+
+
 def test_teachers_with_names_of_their_own_are_copied_too():
     school = np.repeat(np.arange(4), 6)
     teacher = np.repeat(np.arange(8), 3)

@@ -1598,8 +1598,13 @@ class LinearMixedModel:
         differences.
 
         A mean which the data do not determine, as in an empty cell of an interaction, is NaN, and
-        a note says how many; differences are checked by themselves. Nested factors are not
-        recognised: averages go over all combinations of levels.
+        a note says how many; differences are checked by themselves. ``weights="cells"`` averages
+        over the cells that have rows.
+
+        Nested factors are found as emmeans finds them: a factor each of whose levels occurs with
+        one level of another only, such as strains of genotypes, or one without an effect of its
+        own, such as b of ``a / b``. A note says so. Averages over a nested factor go over the
+        levels that occur in each of those that contain it, and its own means come with these.
 
         References
         ----------

@@ -15,15 +15,18 @@ from numpy.typing import NDArray
 from mixedeffects.designs import (
     checked_variables,
     grouping_variables,
+    is_nested,
     with_levels,
     with_rows_within,
 )
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.formula.update import update_formula
+from mixedeffects.frame.variables import data_columns
 from mixedeffects.inference.contrasts import (
     as_written,
     coefficient_position,
     contrast_matrix,
+    listed_names,
 )
 from mixedeffects.inference.variance import fixed_effects_variance
 from mixedeffects.model import LinearMixedModel, lmer
@@ -144,9 +147,12 @@ def power(
     n : int or sequence of int, optional
         Sizes of the design; by default the one it has.
     along : str, optional
-        n counts the levels of this grouping variable. They are taken in order of appearance, and
-        used again under new names when they run out; so are levels nested in them. By default the
-        variable of the outermost grouping factor, unless ``within`` is given.
+        n counts the levels of this grouping variable. The design is repeated along it: the rows of
+        its levels are used in order of appearance, treatments in turn so that their shares stay,
+        and again under new names when they run out. Levels nested in them get new names too;
+        what is crossed with them, and every variable of the fixed part, stays as it is. By default
+        the variable of the outermost grouping factor that is not in the fixed part, such as g of
+        ``(1 | g:f)`` with a fixed factor f, unless ``within`` is given.
     within : str or list of str, optional
         n counts the rows in every combination of these variables instead; rows are used again in
         turn.
@@ -276,13 +282,58 @@ def _designs(
         if n is None:
             raise ModelError("within= needs n, the number of rows in each combination.")
         return [(size, with_rows_within(data, names, size)) for size in _sizes(n)], counted
+    fixed = _fixed_variables(model)
+    if along is None and n is None:
+        outermost = frame.terms[-1]
+        return [(outermost.n_levels, data)], f"levels of {outermost.group}"
     if along is None:
-        along = frame.terms[-1].variables[-1]
+        along = _outermost_variable(model, fixed)
     checked_variables([along], groups, "along")
+    if along in fixed:
+        others = [name for name in groups if name not in fixed]
+        listed = f"another grouping variable ({listed_names(others)}), or " if others else ""
+        raise ModelError(
+            f"along names {along!r}, which is in the fixed part too: more levels of it would be "
+            f"other fixed effects. Name {listed}count rows with within=."
+        )
     counted = f"levels of {along}"
     if n is None:
         return [(int(data[along].nunique()), data)], counted
-    return [(size, with_levels(data, along, size, frame.terms)) for size in _sizes(n)], counted
+    designs = [(size, with_levels(data, along, size, frame.terms, fixed)) for size in _sizes(n)]
+    return designs, counted
+
+
+def _fixed_variables(model: LinearMixedModel) -> list[str]:
+    """Columns of the data in the fixed part."""
+    encoder = model.frame.fixed_encoder
+    if encoder is None:
+        return []
+    trees = [coder.tree for coder in encoder.coders]
+    return data_columns(trees, list(model.frame.data.columns))
+
+
+def _outermost_variable(model: LinearMixedModel, fixed: Sequence[str]) -> str:
+    """The variable whose levels are the groups, by the last factor that has one."""
+    data = model.frame.data
+    for term in reversed(model.frame.terms):
+        # Parts that are treatments are crossed with the groups, and never multiplied.
+        parts = [name for name in term.variables if name not in fixed]
+        containing = [
+            name
+            for name in parts
+            if all(is_nested(data[other], pd.factorize(data[name])[0]) for other in parts)
+        ]
+        if len(parts) == 1 or len(containing) == 1:
+            return (containing or parts)[0]
+        if parts:
+            raise ModelError(
+                f"The groups of {term.group!r} can be made more by more levels of "
+                f"{' or of '.join(map(repr, parts))}; say which with along=."
+            )
+    raise ModelError(
+        "Every grouping variable is in the fixed part too, where more levels would be other fixed "
+        "effects; count rows with within=."
+    )
 
 
 def _sizes(n: Any) -> list[int]:

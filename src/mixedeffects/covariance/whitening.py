@@ -227,9 +227,11 @@ def _low_rank_root(
             at = slice(start + first * q, start + (first + count) * q)
             d, Q = np.linalg.eigh(_diagonal_blocks(products, at, q))
             root = np.sqrt(1.0 + np.maximum(d, 0.0))
-            coefficients = np.matmul(Q.transpose(0, 2, 1), inner[at].reshape(count, q, -1))
+            coefficients = np.matmul(
+                Q.transpose(0, 2, 1), inner[at].reshape(count, q, inner.shape[1])
+            )
             coefficients *= (-1.0 / (root * (1.0 + root)))[:, :, None]
-            weighted[at] = np.matmul(Q, coefficients).reshape(count * q, -1)
+            weighted[at] = np.matmul(Q, coefficients).reshape(count * q, inner.shape[1])
         start += n_blocks * q
     return np.asarray((x + S @ weighted) / tau)
 

@@ -260,13 +260,13 @@ class CrossProducts:
         """One row per column of the remainder: values of the rest factors, then of the border."""
         out = np.empty((self.r + len(border), border.shape[1]))
         for f, block in zip(self.rest, blocks, strict=True):
-            out[f.columns] = block.reshape(-1, border.shape[1])
+            out[f.columns] = block.reshape(f.n_levels * f.k, border.shape[1])
         out[self.r :] = border
         return out
 
     def split_remainder(self, values: Matrix) -> list[Matrix]:
         """The rest factors' part of such rows: arrays (l, k, m)."""
-        return [values[f.columns].reshape(f.n_levels, f.k, -1) for f in self.rest]
+        return [values[f.columns].reshape(f.n_levels, f.k, values.shape[1]) for f in self.rest]
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,14 @@ from mixedeffects.inference.bias_reduction import bias_reduced
 from mixedeffects.inference.cluster_factor import ClusterFactor
 from mixedeffects.inference.unseen import unseen_functions
 
-__all__ = ["KINDS", "ClusterMoments", "cluster_moments", "gls_coordinates", "group_sums"]
+__all__ = [
+    "KINDS",
+    "ClusterMoments",
+    "cluster_moments",
+    "gls_coordinates",
+    "group_sums",
+    "product_sums",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -131,8 +138,18 @@ def gls_coordinates(V: MarginalCovariance, X: Matrix, basis: Matrix) -> tuple[Ma
 
 def group_sums(values: Matrix, codes: NDArray[np.int64], n_groups: int) -> Matrix:
     """Sums of the rows of values (n, m) within groups, shape (n_groups, m)."""
-    columns = [np.bincount(codes, column, n_groups) for column in values.T]
-    return np.asarray(np.column_stack(columns))
+    out = np.empty((n_groups, values.shape[1]))
+    for a, column in enumerate(values.T):
+        out[:, a] = np.bincount(codes, column, n_groups)
+    return out
+
+
+def product_sums(a: Matrix, b: Matrix, codes: NDArray[np.int64], n_groups: int) -> Matrix:
+    """``a_j'b_j`` of the rows of each group, shape (n_groups, columns of a, columns of b)."""
+    out = np.empty((n_groups, a.shape[1], b.shape[1]))
+    for i, column in enumerate(a.T):
+        out[:, i] = group_sums(column[:, None] * b, codes, n_groups)
+    return out
 
 
 def cluster_moments(
@@ -179,7 +196,7 @@ def cluster_moments(
     N, S = gls_coordinates(V, X, np.eye(p) if basis is None else basis)
     coordinates = X @ N
     J, codes = cluster.n_levels, cluster.codes
-    M = np.stack([group_sums(coordinates[:, a : a + 1] * S, codes, J) for a in range(p)], axis=1)
+    M = product_sums(coordinates, S, codes, J)
     M = 0.5 * (M + M.transpose(0, 2, 1))
     # CR2 would show what it makes of these functions with a pseudo-inverse.
     unseen = unseen_functions(N, np.eye(p) - np.einsum("jpq,jqr->pr", M, M, optimize=True))
@@ -191,7 +208,7 @@ def cluster_moments(
     scores = group_sums(S * residuals[:, None], codes, J)
     if kind == "CR3":
         rest = np.eye(p) - M
-        smallest = np.linalg.eigvalsh(rest)[:, 0]
+        smallest = np.linalg.eigvalsh(rest).min(axis=1, initial=1.0)
         if smallest.min() < _DETERMINED:
             alone = cluster.levels[int(smallest.argmin())]
             raise ModelError(

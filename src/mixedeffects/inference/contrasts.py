@@ -86,6 +86,8 @@ def labelled_contrasts(frame: ModelFrame, hypothesis: Any) -> pd.DataFrame:
         of zeros.
     """
     names = list(frame.fixef_names)
+    if not names:
+        raise _nothing_to_contrast()
     listed = [hypothesis] if isinstance(hypothesis, str) else hypothesis
     if isinstance(listed, (list, tuple)) and listed and all(isinstance(x, str) for x in listed):
         rows = list(dict.fromkeys(row for name in listed for row in _rows_of(frame, name)))
@@ -198,4 +200,10 @@ def listed_names(names: Sequence[str]) -> str:
 
 def unknown_coefficient(name: str, names: Sequence[str]) -> ModelError:
     """Make the error for the name of a coefficient that is not there."""
+    if not names:
+        return _nothing_to_contrast()
     return ModelError(f"There is no coefficient {name!r}; there are {listed_names(names)}.")
+
+
+def _nothing_to_contrast() -> ModelError:
+    return ModelError("The model has no fixed effects, so there are no contrasts of them.")

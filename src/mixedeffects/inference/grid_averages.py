@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mixedeffects.errors import ModelError
 from mixedeffects.formula.evaluate import CONSTANTS
 from mixedeffects.formula.syntax import variable_names
+from mixedeffects.inference.nested_factors import Nesting
 from mixedeffects.inference.reference_grid import ReferenceGrid, no_such_variable
 
 if TYPE_CHECKING:
@@ -33,16 +34,20 @@ WEIGHTS = {
 
 
 def cell_shares(
-    counts: Matrix, axes: Sequence[int], weights: str
+    counts: Matrix, axes: Sequence[int], weights: str, nested: Matrix
 ) -> tuple[Matrix, NDArray[np.bool_]]:
-    """Weights of the cells averaged for each mean, (means, cells); means whose cells are empty."""
+    """Weights of the cells averaged for each mean, (means, cells); means whose cells are empty.
+
+    ``nested`` has the equal weights of the cells, zero for those that cannot exist.
+    """
     others = [axis for axis in range(counts.ndim) if axis not in axes]
     means = int(np.prod([counts.shape[axis] for axis in axes], dtype=np.int64))
     found = counts.transpose([*axes, *others]).reshape(means, -1)
+    equal = nested.transpose([*axes, *others]).reshape(means, -1)
     if weights == "equal":
-        found = np.ones_like(found)
+        found = equal
     elif weights == "proportional":
-        found = np.broadcast_to(found.sum(axis=0), found.shape)
+        found = np.where(equal > 0.0, found.sum(axis=0), 0.0)
     total = found.sum(axis=1)
     empty = total == 0.0
     found = np.where(empty[:, None], 1.0, found)
@@ -97,6 +102,7 @@ def grid_notes(
     trend: str | None,
     empty: NDArray[np.bool_],
     lost: NDArray[np.bool_],
+    nesting: Nesting,
 ) -> list[str]:
     """What was averaged over or held fixed, and what to beware of, one text each.
 
@@ -114,11 +120,16 @@ def grid_notes(
         Means whose cells have no rows.
     lost : ndarray of bool, shape (means,)
         Means that are not estimable.
+    nesting : dict
+        Which factors are nested in which.
     """
     others = [v for v in grid.variables if v.name not in kept]
     averaged = [v.name for v in others if len(v.points) > 1]
     held = [v for v in others if len(v.points) == 1]
     notes = []
+    if nesting:
+        each = ", ".join(f"{name} in {' and '.join(outer)}" for name, outer in nesting.items())
+        notes.append(f"nested factors: {each}; combinations that do not occur are left out")
     if averaged:
         notes.append(f"averaged over {', '.join(averaged)}, {WEIGHTS[weights]}")
     if held:
@@ -139,6 +150,7 @@ def grid_notes(
         notes.append(
             f"{lost.sum()} of {len(lost)} are not estimable: the data do not determine them, for "
             "want of rows in some cells or because columns are combinations of others"
+            + ("; weights='cells' averages over the cells that have rows" if averaged else "")
         )
     return notes
 

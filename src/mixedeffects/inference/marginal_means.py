@@ -28,6 +28,11 @@ from mixedeffects.inference.linear_functions import (
     linear_estimates,
 )
 from mixedeffects.inference.multiplicity import ADJUSTMENTS, Family, critical_values
+from mixedeffects.inference.nested_factors import (
+    find_nesting,
+    nested_weights,
+    with_containing,
+)
 from mixedeffects.inference.reference_grid import ReferenceGrid, no_such_variable, reference_grid
 from mixedeffects.inference.variance import FixedEffectsVariance, fixed_effects_variance
 
@@ -256,6 +261,9 @@ def marginal_means(
     both = [name for name in own if name in groups]
     if both:
         raise ModelError(f"{both[0]!r} is in both specs and by; leave it out of one of them.")
+    nesting = find_nesting(grid)
+    groups = with_containing(groups, nesting, [])
+    own = with_containing([name for name in own if name not in groups], nesting, groups)
     _check_column_names([*own, *groups])
     variance = fixed_effects_variance(model, vcov, ddf, cluster)
 
@@ -265,22 +273,26 @@ def marginal_means(
     else:
         rows, constant = slope_rows(grid, model, trend, data)
     axes = [grid.names.index(name) for name in (*groups[::-1], *own[::-1])]
-    share, empty = cell_shares(grid.counts(), axes, weights)
+    counts = grid.counts()
+    equal, exists = nested_weights(counts, grid.names, [*own, *groups], nesting)
+    share, empty = cell_shares(counts, axes, weights, equal)
     averaged = average_cells(rows.reshape(*grid.shape, -1), axes, share)
     constant = average_cells(constant.reshape(*grid.shape, 1), axes, share)[:, 0]
 
     shape = tuple(grid.shape[axis] for axis in axes)
     positions = np.unravel_index(np.arange(len(averaged)), shape) if axes else ()
     by_name = dict(zip((grid.names[axis] for axis in axes), positions, strict=True))
+    some = cell_shares(exists.astype(np.float64), axes, "cells", equal)[1] == 0
+    averaged, constant, empty = averaged[some], constant[some], empty[some]
     levels = pd.DataFrame(
-        {name: grid[name].shown(by_name[name]) for name in (*own, *groups)},
+        {name: grid[name].shown(by_name[name][some]) for name in (*own, *groups)},
         index=pd.RangeIndex(len(averaged)),
     )
     L = estimability.reduce(averaged)
     beta = model.fixef.to_numpy()
     estimates = linear_estimates(beta, variance, L, constant)
     lost = np.asarray(np.isnan(L).any(axis=1))
-    notes = grid_notes(grid, (*own, *groups), weights, trend, empty, lost)
+    notes = grid_notes(grid, (*own, *groups), weights, trend, empty, lost, nesting)
     return MarginalMeans(
         name="emmean" if trend is None else f"{trend}.trend",
         levels=levels,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -123,14 +123,21 @@ def compare_means(
     """See `MarginalMeans.contrasts`."""
     adjust = _adjustment(method, adjust)
     groups, labels = means.groups(), means.labels()
-    names, C = contrast_coefficients(method, [labels[i] for i in groups[0]], reference)
-    L = np.vstack([_compared(means, C, rows) for rows in groups])
-    constant = np.concatenate([C @ means.constant[rows] for rows in groups])
+    # Where factors are nested, some groups have other means than others, or one only.
+    several = [rows for rows in groups if len(rows) > 1] or groups[:1]
+    made = [
+        (rows, *contrast_coefficients(method, [labels[i] for i in rows], reference))
+        for rows in (groups if isinstance(method, Mapping) else several)
+    ]
+    L = np.vstack([_compared(means, C, rows) for rows, _, C in made])
+    constant = np.concatenate([C @ means.constant[rows] for rows, _, C in made])
     found = linear_estimates(means._beta, means._variance, L, constant)
 
     p, half = np.empty(len(L)), np.empty(len(L))
-    for start in range(0, len(L), len(C)):
+    start = 0
+    for _, _, C in made:
         own = slice(start, start + len(C))
+        start += len(C)
         root = L[own] @ means._variance.root
         # Means that nothing can be compared with are not part of the family.
         compared = int((C[np.isfinite(found.p[own])] != 0.0).any(axis=0).sum())
@@ -138,8 +145,8 @@ def compare_means(
         p[own] = adjusted_p(adjust, family)
         half[own] = critical_values(adjust, family, means.level) * found.se[own]
 
-    table = pd.DataFrame({"contrast": names * len(groups)})
-    first = np.repeat([rows[0] for rows in groups], len(C))
+    table = pd.DataFrame({"contrast": [name for _, names, _ in made for name in names]})
+    first = np.repeat([rows[0] for rows, _, _ in made], [len(C) for _, _, C in made])
     for name in means.by:
         table[name] = means.levels[name].take(first).array
     within = [" ".join(map(str, row)) for row in table.itertuples(index=False)]
@@ -152,7 +159,7 @@ def compare_means(
         half=half,
         level=means.level,
         adjust=adjust,
-        notes=_notes(means, adjust, C.shape, lost),
+        notes=_notes(means, adjust, [C.shape for _, _, C in made], lost),
     )
 
 
@@ -180,14 +187,16 @@ def _compared(means: MarginalMeans, C: Matrix, rows: NDArray[np.intp]) -> Matrix
     return means._estimability.reduce(C @ means._all_columns[rows])
 
 
-def _notes(means: MarginalMeans, adjust: str, shape: tuple[int, ...], lost: int) -> tuple[str, ...]:
-    count, k = shape
+def _notes(
+    means: MarginalMeans, adjust: str, shapes: Sequence[tuple[int, ...]], lost: int
+) -> tuple[str, ...]:
+    count, k = max(shapes)
     notes = list(means.notes[:-1])
     notes = [note for note in notes if "not estimable" not in note]
     if lost:
         notes.append(f"{lost} comparisons are not estimable")
     within = f" within each {' '.join(means.by)}" if means.by else ""
-    most = "at most " if lost else ""
+    most = "at most " if lost or len(set(shapes)) > 1 else ""
     family = f"{most}{k} means" if adjust == "tukey" else f"{most}{count} comparisons"
     if adjust == "none":
         notes.append("p-values and intervals are not adjusted")

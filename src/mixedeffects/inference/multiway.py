@@ -23,6 +23,7 @@ from mixedeffects.inference.cluster_factor import ClusterFactor, intersection
 from mixedeffects.inference.cluster_moments import (
     gls_coordinates,
     group_sums,
+    product_sums,
     small_sample_factor,
 )
 from mixedeffects.inference.unseen import unseen_functions
@@ -112,14 +113,15 @@ def multiway_covariance(
             factor = small_sample_factor(kind, clusters.n_levels, n, p)
             meat += (-1.0) ** (size + 1) * factor * (sums.T @ sums)
     values, vectors = np.linalg.eigh(meat)
-    smallest = float(values[0] / values[-1])
+    largest = values.max(initial=0.0)
+    smallest = float(values[0] / largest) if largest > 0.0 else np.nan
     repaired = smallest < -_ROUNDING
-    if values[-1] <= 0.0:
+    if p and largest <= 0.0:
         raise ModelError(
             "The multiway covariance matrix has no positive eigenvalue: the clusters are too few "
             "or overlap too much for inclusion and exclusion. Cluster by one factor."
         )
-    if values[0] < 0.0:
+    if smallest < 0.0:
         meat = (vectors * np.maximum(values, 0.0)) @ vectors.T
     unseen = [
         unseen_functions(N, _expected_meat(V, X @ N, S, factor.codes, factor.n_levels))
@@ -136,16 +138,11 @@ def _expected_meat(
     n_clusters: int,
 ) -> Matrix:
     """Sum of the scores' covariance matrices if V is right: ``sum_j S_j'V_jj S_j - M_j'M_j``."""
-    p = S.shape[1]
     total = S.T @ (V._diagonal[:, None] * S)
     for term, block in zip(V._terms, V._blocks, strict=True):
         # V within a cluster adds up over the levels of each term there.
         pair, levels = pd.factorize(codes * term.n_levels + term.codes)
-        sums = np.stack(
-            [group_sums(z[:, None] * S, pair.astype(np.int64), len(levels)) for z in term.z.T]
-        )
-        total += np.einsum("alp,ab,blq->pq", sums, block, sums, optimize=True)
-    M = np.stack(
-        [group_sums(coordinates[:, a : a + 1] * S, codes, n_clusters) for a in range(p)], axis=1
-    )
+        sums = product_sums(term.z, S, pair.astype(np.int64), len(levels))
+        total += np.einsum("lap,ab,lbq->pq", sums, block, sums, optimize=True)
+    M = product_sums(coordinates, S, codes, n_clusters)
     return np.asarray(total - np.einsum("jap,jaq->pq", M, M, optimize=True))

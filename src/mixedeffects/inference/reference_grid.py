@@ -214,7 +214,8 @@ def reference_grid(
 
 def no_such_variable(name: Any, model: LinearMixedModel, names: Sequence[str]) -> ModelError:
     """Make the error for a name that is not a variable of the fixed part."""
-    valid = f"those are {listed_names(names)}" if names else "it has none but the intercept"
+    none = "it has none but the intercept" if model.frame.fixef_names else "the model has none"
+    valid = f"those are {listed_names(names)}" if names else none
     if name in {variable for term in model.frame.terms for variable in term.variables}:
         return ModelError(
             f"{name!r} is a grouping factor of the random effects and not a variable of the fixed "

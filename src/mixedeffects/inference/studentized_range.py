@@ -66,7 +66,7 @@ def studentized_range_sf(q: ArrayLike, k: int, df: ArrayLike) -> Matrix:
     Examples
     --------
     >>> studentized_range_sf([3.5, 4.5], 3, 20.0).round(5)
-    array([0.05589, 0.01226])
+    array([0.05589, 0.01245])
     """
     ranges, degrees = np.broadcast_arrays(
         np.asarray(q, dtype=np.float64), np.asarray(df, dtype=np.float64)
