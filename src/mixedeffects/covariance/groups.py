@@ -14,6 +14,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
+from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
@@ -51,7 +52,7 @@ def connected_blocks(terms: Sequence[RandomTerm]) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, eq=False)
-class ConnectedBlocks:
+class ConnectedBlocks(ReadOnlyArrays):
     """The connected blocks of V: V is zero between rows of different ones.
 
     Attributes

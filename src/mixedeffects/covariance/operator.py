@@ -15,7 +15,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import number_array
+from mixedeffects.arrays import number_array, read_only
 from mixedeffects.covariance.design import random_effects_matrix, z_times, z_transpose_times
 from mixedeffects.covariance.groups import find_factor, find_level, rows_of_levels
 from mixedeffects.covariance.random_effects import RandomEffectsCovariance
@@ -63,7 +63,7 @@ class CovarianceOperator:
         name: str,
     ) -> None:
         self._terms = tuple(terms)
-        self._blocks = tuple(np.asarray(block, dtype=np.float64) for block in blocks)
+        self._blocks = tuple(read_only(np.array(block, dtype=np.float64)) for block in blocks)
         self._diagonal = diagonal
         self._factors = tuple(factors)
         self._index = index

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.objective import evaluate
@@ -40,7 +41,7 @@ _ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
-class Curvature:
+class Curvature(ReadOnlyArrays):
     """Observed Hessian of the unprofiled deviance in (theta, sigma).
 
     Attributes

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.inference.contrasts import contrast_rows
 
 __all__ = ["Satterthwaite"]
@@ -23,7 +24,7 @@ _POSITIVE = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
-class Satterthwaite:
+class Satterthwaite(ReadOnlyArrays):
     """Degrees of freedom from the curvature of the deviance.
 
     Parameters

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.unseen import Unseen
 
@@ -37,7 +38,7 @@ VCOV_KINDS = ("model", "kr")
 
 
 @dataclass(frozen=True, eq=False)
-class FixedEffectsVariance:
+class FixedEffectsVariance(ReadOnlyArrays):
     """What a test of fixed effects needs besides the estimates.
 
     Attributes
