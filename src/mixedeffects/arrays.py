@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects.errors import DataError, MixedEffectsError
 
-__all__ = ["ReadOnlyArrays", "number_array", "read_only"]
+__all__ = ["DetachedTable", "ReadOnlyArrays", "number_array", "read_only"]
 
 _T = TypeVar("_T")
+
+_COPIED_AT_ONCE = int(pd.__version__.split(".")[0]) < 3
 
 
 def number_array(
@@ -98,3 +101,21 @@ class ReadOnlyArrays:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         read_only(list(state.values()))
+
+
+class DetachedTable:
+    """Field of a dataclass for a DataFrame: whoever asks for it gets one of their own."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> pd.DataFrame:
+        # The class has no default, and an object without its rows no table.
+        if instance is None or self.name not in instance.__dict__:
+            raise AttributeError(self.name)
+        table = instance.__dict__[self.name]
+        # Since pandas 3 a shallow copy is one as soon as it is written to.
+        return table.copy(deep=_COPIED_AT_ONCE) if isinstance(table, pd.DataFrame) else table
+
+    def __set__(self, instance: Any, table: pd.DataFrame) -> None:
+        instance.__dict__[self.name] = table

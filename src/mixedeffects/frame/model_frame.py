@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import ReadOnlyArrays
+from mixedeffects.arrays import DetachedTable, ReadOnlyArrays
 
 if TYPE_CHECKING:
     from mixedeffects.formula import Formula
@@ -190,7 +190,7 @@ class ModelFrame(ReadOnlyArrays):
     index: pd.Index
     positions: NDArray[np.intp]
     dropped: Dropped
-    data: pd.DataFrame
+    data: DetachedTable = DetachedTable()  # noqa: RUF009 - a descriptor
     fixed_encoder: DesignEncoder | None = None
     random_encoders: tuple[DesignEncoder, ...] = ()
 
