@@ -1647,6 +1647,8 @@ class LinearMixedModel:
     ) -> pd.DataFrame:
         """F tests of the terms of the fixed part, in lmerTest's layout.
 
+        For one fit; to compare several, `mixedeffects.anova`.
+
         Parameters
         ----------
         type : {3, 2, 1}

@@ -149,4 +149,4 @@ def _known(name: Any, what: str, known: tuple[str, ...], more: str = "") -> str:
     if isinstance(name, str) and name.lower() in known:
         return name.lower()
     listed = ", ".join(repr(each) for each in known)
-    raise ModelError(f"{what} {name!r} is not known; there are {listed}{more}.")
+    raise ModelError(f"{what} {name!r:.60} is not known; there are {listed}{more}.")
