@@ -112,7 +112,7 @@ class DetachedTable:
     def __get__(self, instance: Any, owner: type) -> pd.DataFrame:
         # The class has no default, and an object without its rows no table.
         if instance is None or self.name not in instance.__dict__:
-            raise AttributeError(self.name)
+            raise AttributeError
         table = instance.__dict__[self.name]
         # Since pandas 3 a shallow copy is one as soon as it is written to.
         return table.copy(deep=_COPIED_AT_ONCE) if isinstance(table, pd.DataFrame) else table

@@ -94,9 +94,7 @@ def _ways_out(point: StructuredPoint) -> Iterator[tuple[float, list[Matrix]]]:
             tried = [own_way[way] for own_way in candidates]
             if score >= _NEGATIVE:
                 tried = [
-                    far
-                    for far in tried
-                    if _relative(F, term.covariance(far) - here, size) < _NEGATIVE
+                    far for far in tried if _relative(F, term.covariance(far) - here, size) < _NEGATIVE
                 ][:1]
             yield score, [np.concatenate([*parts[:t], far, *parts[t + 1 :]]) for far in tried]
 
