@@ -449,7 +449,7 @@ def test_errors() -> None:
     m = fitted_model("sleepstudy")
     with pytest.raises(me.DataError, match="Subj"):
         m.influence("Subj")
-    with pytest.raises(me.DataError, match="The levels must be 180 values"):
+    with pytest.raises(me.DataError, match="The levels must have 180 values"):
         m.influence(np.arange(17))
     with pytest.raises(me.DataError, match="by must be the name"):
         m.influence(3)

@@ -80,7 +80,8 @@ def test_a_copy_is_the_same_fit(name: str, copied: Any) -> None:
 def test_a_copy_shares_nothing_and_its_parts_belong_together() -> None:
     m = fitted_model("sleepstudy")
     n = copy.deepcopy(m)
-    n.frame.data.loc[0, "Days"] = 99.0
+    data = n.frame.data
+    data.loc[0, "Days"] = 99.0
     assert m.frame.data.loc[0, "Days"] == 0.0
     assert n._A is n.optimum.evaluation.A
     assert copy.copy(m).frame is m.frame

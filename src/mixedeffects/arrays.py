@@ -1,16 +1,21 @@
-"""Arrays of real numbers from whatever a user gives: nothing in it is dropped unseen."""
+"""Arrays as they come in and go out: nothing is dropped unseen, nothing is shared to be written."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects.errors import DataError, MixedEffectsError
 
-__all__ = ["number_array"]
+__all__ = ["DetachedTable", "ReadOnlyArrays", "number_array", "read_only"]
+
+_T = TypeVar("_T")
+
+_COPIED_AT_ONCE = int(pd.__version__.split(".")[0]) < 3
 
 
 def number_array(
@@ -66,3 +71,51 @@ def _holds_complex(values: Any) -> bool:
     return array.dtype == object and any(
         isinstance(value, (complex, np.complexfloating)) for value in array.flat
     )
+
+
+def read_only(value: _T) -> _T:
+    """Refuse writing into an array, or the arrays in a list or tuple; return it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> read_only(np.zeros(2))[0] = 1.0
+    Traceback (most recent call last):
+        ...
+    ValueError: assignment destination is read-only
+    """
+    if isinstance(value, np.ndarray):
+        value.flags.writeable = False
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            read_only(each)
+    return value
+
+
+class ReadOnlyArrays:
+    """Base of dataclasses whose arrays are not to be written into, also after unpickling."""
+
+    def __post_init__(self) -> None:
+        read_only(list(vars(self).values()))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        read_only(list(state.values()))
+
+
+class DetachedTable:
+    """Field of a dataclass for a DataFrame: whoever asks for it gets one of their own."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> pd.DataFrame:
+        # The class has no default, and an object without its rows no table.
+        if instance is None or self.name not in instance.__dict__:
+            raise AttributeError
+        table = instance.__dict__[self.name]
+        # Since pandas 3 a shallow copy is one as soon as it is written to.
+        return table.copy(deep=_COPIED_AT_ONCE) if isinstance(table, pd.DataFrame) else table
+
+    def __set__(self, instance: Any, table: pd.DataFrame) -> None:
+        instance.__dict__[self.name] = table

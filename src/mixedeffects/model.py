@@ -16,7 +16,7 @@ import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import number_array
+from mixedeffects.arrays import number_array, read_only
 from mixedeffects.assembly import assemble, covariance_structures, engine_terms
 from mixedeffects.covariance import (
     MarginalCovariance,
@@ -55,7 +55,7 @@ from mixedeffects.errors import (
 from mixedeffects.formula.syntax import quote_name
 from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.estimable import Estimability
-from mixedeffects.frame.ingest import values_of_rows
+from mixedeffects.frame.ingest import detached, values_of_rows
 from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
 from mixedeffects.frame.structures import one_row_each
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
@@ -239,13 +239,13 @@ def _prepared(
     own = {n: c for n, c in inherited.items() if n in factors_here or quote_name(n) in factors_here}
     spare = {name: coding for name, coding in inherited.items() if name not in own}
     settings = {
-        "weights": weights,
-        "offset": offset,
+        "weights": detached(weights),
+        "offset": detached(offset),
         "contrasts": (own | (contrasts or {})) or contrasts,
         "inherited": spare,
         "control": control,
     }
-    return frame, A, bool(reml), factors, control, progress, data, settings, name
+    return frame, A, bool(reml), factors, control, progress, detached(data), settings, name
 
 
 def _less_offset(frame: ModelFrame) -> Matrix:
@@ -741,7 +741,7 @@ class LinearMixedModel:
         """Response, ndarray of shape (n,), without the rows in `dropped`."""
         return self.frame.y
 
-    @cached_property
+    @property
     def Z(self) -> scipy.sparse.csc_array:
         """Random-effects model matrix, sparse n x q, laid out as lme4 does.
 
@@ -759,7 +759,7 @@ class LinearMixedModel:
                [1., 1., 0., 0.],
                [1., 2., 0., 0.]])
         """
-        return random_effects_matrix(self.frame.terms)
+        return self._Z.copy()
 
     @cached_property
     def G(self) -> RandomEffectsCovariance:
@@ -871,7 +871,7 @@ class LinearMixedModel:
 
     # --- fitted values and residuals -----------------------------------------------------
 
-    @cached_property
+    @property
     def fitted(self) -> pd.Series:
         """Fitted values ``X beta + Z b``, offset included: a Series of length n, in units of y.
 
@@ -884,9 +884,7 @@ class LinearMixedModel:
         1    273.3
         Name: fitted, dtype: float64
         """
-        from mixedeffects.residuals import fitted_values
-
-        return pd.Series(fitted_values(self), index=self.frame.index, name="fitted")
+        return pd.Series(self._fitted.copy(), index=self.frame.index, name="fitted")
 
     def resid(self, kind: str = "response") -> pd.Series:
         """Residuals.
@@ -1685,6 +1683,8 @@ class LinearMixedModel:
         cluster: Any = None,
     ) -> pd.DataFrame:
         """F tests of the terms of the fixed part, in lmerTest's layout.
+
+        For one fit; to compare several, `mixedeffects.anova`.
 
         Parameters
         ----------
@@ -2775,7 +2775,8 @@ class LinearMixedModel:
 
     @cached_property
     def _T(self) -> list[Matrix]:
-        return [self._A.basis.relative_factor(t, T) for t, T in enumerate(self.optimum.T)]
+        basis = self._A.basis
+        return read_only([basis.relative_factor(t, T) for t, T in enumerate(self.optimum.T)])
 
     @cached_property
     def _estimability(self) -> Estimability:
@@ -2794,11 +2795,22 @@ class LinearMixedModel:
 
     @cached_property
     def _G_blocks(self) -> list[Matrix]:
-        return [self.sigma**2 * (T @ T.T) for T in self._T]
+        return read_only([self.sigma**2 * (T @ T.T) for T in self._T])
+
+    @cached_property
+    def _Z(self) -> scipy.sparse.csc_array:
+        return random_effects_matrix(self.frame.terms)
+
+    @cached_property
+    def _fitted(self) -> Matrix:
+        from mixedeffects.residuals import fitted_values
+
+        return read_only(fitted_values(self))
 
     @cached_property
     def _vcov(self) -> Matrix:
-        return fixed_effects_covariance(self.optimum.evaluation.factorisation, self.sigma)
+        factorisation = self.optimum.evaluation.factorisation
+        return read_only(fixed_effects_covariance(factorisation, self.sigma))
 
     @cached_property
     def _default_summary(self) -> Any:

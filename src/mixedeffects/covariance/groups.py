@@ -14,7 +14,9 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
+from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.errors import ModelError
+from mixedeffects.frame.columns import labels_of
 from mixedeffects.frame.model_frame import RandomTerm
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "crossing_sentence",
     "find_factor",
     "find_level",
+    "matching_levels",
     "outermost_factors",
     "rows_of_levels",
 ]
@@ -51,7 +54,7 @@ def connected_blocks(terms: Sequence[RandomTerm]) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, eq=False)
-class ConnectedBlocks:
+class ConnectedBlocks(ReadOnlyArrays):
     """The connected blocks of V: V is zero between rows of different ones.
 
     Attributes
@@ -186,37 +189,73 @@ def find_factor(terms: Sequence[RandomTerm], by: str) -> RandomTerm:
 def find_level(term: RandomTerm, level: Any) -> int:
     """Position of a level given by its label, its value, or its values as a tuple.
 
-    The values of an interaction may come in the order of the name (``"tch:sch"``) or of the
-    nesting (``sch/tch``).
+    Raises
+    ------
+    ModelError
+        If there is none, or several are written so.
     """
-    labels = term.levels
-    candidates: list[str] = []
-    if isinstance(level, tuple):
-        parts = [_label(part) for part in level]
-        candidates = [":".join(parts), ":".join(reversed(parts))]
-    else:
-        candidates = [_label(level)]
-    found = {candidate for candidate in candidates if candidate in labels}
+    found = matching_levels(term, level)
     if len(found) == 1:
-        return int(np.flatnonzero(labels == found.pop())[0])
-    if len(found) > 1:
+        return found[0]
+    if found:
+        spellings = term.levels if isinstance(level, tuple) else term.level_values
+        how = "as one string" if isinstance(level, tuple) else "as such a tuple"
         raise ModelError(
-            f"The level {level!r} of {term.group!r} is ambiguous: both {_quoted(sorted(found))} "
-            "exist. Give the label as one string."
+            f"The level {level!r} of {term.group!r} is ambiguous: "
+            f"{', '.join(repr(spellings[i]) for i in found[:4])} exist. Give it {how}."
         )
-    near = difflib.get_close_matches(candidates[0], [str(x) for x in labels], n=3, cutoff=0.5)
-    hint = (
-        f"the nearest are {_quoted(near)}" if near else f"for example {_quoted(list(labels[:3]))}"
-    )
+    labels = [str(label) for label in term.levels]
+    written = ":".join(map(str, level)) if isinstance(level, tuple) else str(level)
+    near = difflib.get_close_matches(written, labels, n=3, cutoff=0.5)
+    hint = f"the nearest are {_quoted(near)}" if near else f"for example {_quoted(labels[:3])}"
     raise ModelError(
         f"There is no level {level!r} among the {len(labels)} levels of {term.group!r}; {hint}."
     )
 
 
-def _label(value: Any) -> str:
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
+def matching_levels(term: RandomTerm, level: Any) -> list[int]:
+    """Positions of all levels that a label, a value, or a tuple of values can mean.
+
+    The values of an interaction may come in the order of the name (``"tch:sch"``) or of the
+    nesting (``sch/tch``).
+    """
+    if isinstance(level, str):
+        exact = np.flatnonzero(np.asarray(term.levels == level))
+        if len(exact):
+            return [int(i) for i in exact]
+    values = term.level_values
+    if not isinstance(values, pd.MultiIndex):
+        alone = isinstance(level, tuple) and len(level) == 1
+        return _written(_spellings(values), level[0] if alone else level)
+    parts = [_spellings(values.get_level_values(j)) for j in range(values.nlevels)]
+    if isinstance(level, tuple):
+        if len(level) != len(parts):
+            return []
+        found: set[int] = set()
+        for order in (level, level[::-1]):
+            own = [set(_written(part, value)) for part, value in zip(parts, order, strict=True)]
+            found |= set.intersection(*own)
+        return sorted(found)
+    if not isinstance(level, str):
+        return []
+    joined = [
+        {":".join(way) for way in zip(*each, strict=True)} for each in zip(*parts, strict=True)
+    ]
+    return [i for i, ways in enumerate(joined) if level in ways]
+
+
+def _spellings(values: pd.Index[Any]) -> list[tuple[str, str]]:
+    """The label of each value, and the value as Python writes it: ``TRUE`` and ``True``."""
+    return list(zip(labels_of(values), map(str, values.tolist()), strict=True))
+
+
+def _written(spellings: list[tuple[str, str]], value: Any) -> list[int]:
+    """Where a value stands: text as it is labelled, or else written; others in either way."""
+    (label,) = labels_of([value])
+    found = [i for i, (own, _) in enumerate(spellings) if own == label]
+    if found and isinstance(value, str):
+        return found
+    return sorted({*found, *(i for i, (_, text) in enumerate(spellings) if text == str(value))})
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -15,9 +15,14 @@ import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import number_array
+from mixedeffects.arrays import number_array, read_only
 from mixedeffects.covariance.design import random_effects_matrix, z_times, z_transpose_times
-from mixedeffects.covariance.groups import find_factor, find_level, rows_of_levels
+from mixedeffects.covariance.groups import (
+    find_factor,
+    find_level,
+    matching_levels,
+    rows_of_levels,
+)
 from mixedeffects.covariance.random_effects import RandomEffectsCovariance
 from mixedeffects.covariance.sizes import refuse_above
 from mixedeffects.errors import DataError, ModelError
@@ -63,7 +68,7 @@ class CovarianceOperator:
         name: str,
     ) -> None:
         self._terms = tuple(terms)
-        self._blocks = tuple(np.asarray(block, dtype=np.float64) for block in blocks)
+        self._blocks = tuple(read_only(np.array(block, dtype=np.float64)) for block in blocks)
         self._diagonal = diagonal
         self._factors = tuple(factors)
         self._index = index
@@ -263,23 +268,17 @@ class CovarianceOperator:
             term = find_factor(self._factors, by)
             return np.flatnonzero(term.codes == find_level(term, level))
         groups = list({term.group: term for term in self._factors}.values())
-        hits = []
-        for term in groups:
-            try:
-                hits.append((term, find_level(term, level)))
-            except ModelError:
-                if len(groups) == 1:
-                    raise
-        if len(hits) == 1:
-            term, position = hits[0]
-            return np.flatnonzero(term.codes == position)
+        hits = [term for term in groups if matching_levels(term, level)]
+        if len(hits) == 1 or len(groups) == 1:
+            term = hits[0] if hits else groups[0]
+            return np.flatnonzero(term.codes == find_level(term, level))
         names = ", ".join(repr(term.group) for term in groups)
         if not hits:
             raise ModelError(
                 f"No grouping factor has a level {level!r}; the factors are {names}. "
                 "Name the factor with by= to see its nearest levels."
             )
-        several = ", ".join(repr(term.group) for term, _ in hits)
+        several = ", ".join(repr(term.group) for term in hits)
         raise ModelError(
             f"The level {level!r} exists in several factors: {several}. Say which with by=."
         )

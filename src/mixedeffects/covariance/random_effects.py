@@ -11,6 +11,7 @@ import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import read_only
 from mixedeffects.covariance.design import z_labels
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
@@ -44,7 +45,7 @@ class RandomEffectsCovariance:
 
     def __init__(self, terms: Sequence[RandomTerm], blocks: Sequence[Matrix]) -> None:
         self._terms = tuple(terms)
-        self._blocks = tuple(blocks)
+        self._blocks = tuple(read_only(np.array(block, dtype=np.float64)) for block in blocks)
 
     @property
     def shape(self) -> tuple[int, int]:

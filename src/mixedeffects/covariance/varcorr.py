@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import read_only
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
@@ -46,7 +47,10 @@ class VarCorr:
 
     def __init__(self, terms: Sequence[RandomTerm], blocks: Sequence[Matrix], sigma: float) -> None:
         self._columns = {term.label: term.columns for term in terms}
-        self._blocks = {term.label: block for term, block in zip(terms, blocks, strict=True)}
+        self._blocks = {
+            term.label: read_only(np.array(block))
+            for term, block in zip(terms, blocks, strict=True)
+        }
         self._structures = {term.label: (term.structure, term.homogeneous) for term in terms}
         #: Residual standard deviation.
         self.sigma = sigma

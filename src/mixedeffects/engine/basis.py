@@ -22,6 +22,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.centring import centring_transform
 from mixedeffects.engine.triangular import inverse_upper
 
@@ -49,7 +50,7 @@ _NONE = np.empty(0)
 
 
 @dataclass(frozen=True, eq=False)
-class Basis:
+class Basis(ReadOnlyArrays):
     """How the engine's quantities map to the user's.
 
     Attributes

@@ -17,6 +17,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.engine import fronts
 from mixedeffects.engine.basis import Basis, make_basis
 from mixedeffects.engine.fronts import Layout, dense_layout, plan_layout
@@ -38,7 +39,7 @@ Offsets = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class EngineTerm:
+class EngineTerm(ReadOnlyArrays):
     """One random-effects term as arrays: level of each row, number of levels, columns (n x k).
 
     Terms with the same ``grouping`` number share their codes.
@@ -59,7 +60,7 @@ class Member:
 
 
 @dataclass(frozen=True, eq=False)
-class Link:
+class Link(ReadOnlyArrays):
     """From a chain factor to one further out: parent levels, and where its pattern lies there."""
 
     outer: int
@@ -69,7 +70,7 @@ class Link:
 
 
 @dataclass(frozen=True, eq=False)
-class ChainFactor:
+class ChainFactor(ReadOnlyArrays):
     """A factor whose levels are eliminated one by one.
 
     ``diag`` has shape (l, k, k). The panel of level i, k x (head + pattern) with contiguous
@@ -109,7 +110,7 @@ class ChainFactor:
 
 
 @dataclass(frozen=True, eq=False)
-class RestFactor:
+class RestFactor(ReadOnlyArrays):
     """A factor of the remainder.
 
     The columns of level i are ``first[i]`` and the k - 1 that follow; those of its levels in the

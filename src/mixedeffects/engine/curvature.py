@@ -29,6 +29,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.objective import Evaluation, evaluate
@@ -64,7 +65,7 @@ _PART = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
-class Curvature:
+class Curvature(ReadOnlyArrays):
     """Observed Hessian of the unprofiled deviance in (theta, sigma).
 
     Attributes

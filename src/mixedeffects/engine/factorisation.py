@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.engine.core import Core, CoreFactor, NotPositiveDefiniteError
 from mixedeffects.engine.crossproducts import ChainFactor, CrossProducts, RestFactor
 from mixedeffects.engine.fronts import Fronts
@@ -37,7 +38,7 @@ _NONE = np.empty(0)
 
 
 @dataclass(frozen=True, eq=False)
-class Solution:
+class Solution(ReadOnlyArrays):
     """Penalised least-squares solution at one theta, in the engine's scale.
 
     ``b`` and ``c`` hold one array (l, k) per factor: the random effects ``b = Lambda u`` and

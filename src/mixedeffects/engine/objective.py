@@ -23,6 +23,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import (
     Factorisation,
@@ -59,7 +60,7 @@ def _profiled(logdet: float, df: int, rho2: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(ReadOnlyArrays):
     """Objective and derivatives at one set of relative covariance factors.
 
     Attributes

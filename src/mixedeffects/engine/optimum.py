@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
@@ -152,7 +153,7 @@ class Certificate:
 
 
 @dataclass(eq=False, repr=False)
-class Optimum:
+class Optimum(ReadOnlyArrays):
     """Where the optimiser stopped, and why.
 
     Attributes

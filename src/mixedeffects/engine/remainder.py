@@ -13,6 +13,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.engine.fronts import Fronts
 
 __all__ = ["DenseRemainder", "SparseRemainder"]
@@ -21,7 +22,7 @@ Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class DenseRemainder:
+class DenseRemainder(ReadOnlyArrays):
     """One dense symmetric block, (r + p + 1) square, Fortran order."""
 
     matrix: Matrix
@@ -64,7 +65,7 @@ class DenseRemainder:
 
 
 @dataclass(frozen=True, eq=False)
-class SparseRemainder:
+class SparseRemainder(ReadOnlyArrays):
     """Sparse products of ``Z_rest`` with itself and a dense border.
 
     Attributes

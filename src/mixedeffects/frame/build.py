@@ -438,7 +438,13 @@ def _random_terms(
         for name, group in groups.items()
     }
     groupings: dict[str, Grouping] = {}
+    made_of: dict[str, tuple[str, ...]] = {}
     for bar in formula.random:
+        if made_of.setdefault(bar.group, bar.variables) != bar.variables:
+            raise ModelError(
+                f"Two grouping factors are called `{bar.group}`: a column and a combination of "
+                "columns. Rename the column."
+            )
         if bar.group not in groupings:
             grouping = combine([columns[v] for v in bar.variables], bar.variables)
             if not design_only:

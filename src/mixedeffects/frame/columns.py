@@ -52,7 +52,7 @@ def labels_of(values: Iterable[Any]) -> list[str]:
             labels.append(value)
         elif isinstance(value, (bool, np.bool_)):
             labels.append("TRUE" if value else "FALSE")
-        elif isinstance(value, float) and value.is_integer():
+        elif isinstance(value, (float, np.floating)) and float(value).is_integer():
             labels.append(str(int(value)))
         else:
             labels.append(str(value))

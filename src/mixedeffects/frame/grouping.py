@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = [
     "GroupColumn",
     "Grouping",
     "combine",
+    "joined_labels",
     "level_codes",
     "read_group",
 ]
@@ -112,15 +114,35 @@ def combine(columns: Sequence[GroupColumn], names: Sequence[str]) -> Grouping:
     row[codes] = np.arange(codes.size)
     parts = [column.codes[row] for column in columns]
     texts = [labels_of(column.uniques.tolist()) for column in columns]
-    labels = [
-        ":".join(text[i] for text, i in zip(texts, level, strict=True))
-        for level in zip(*(part.tolist() for part in parts), strict=True)
-    ]
+    labels = joined_labels(
+        [
+            tuple(text[i] for text, i in zip(texts, level, strict=True))
+            for level in zip(*(part.tolist() for part in parts), strict=True)
+        ]
+    )
     values = pd.MultiIndex.from_arrays(
         [column.uniques[part] for column, part in zip(columns, parts, strict=True)],
         names=list(names),
     )
     return Grouping(codes, labels, values, 0)
+
+
+def joined_labels(levels: Sequence[tuple[str, ...]]) -> list[str]:
+    """Labels of combinations, ``a:b``; where two of them would be alike, written as tuples.
+
+    Examples
+    --------
+    >>> joined_labels([("x:y", "z"), ("x", "y:z"), ("p", "q")])
+    ["('x:y', 'z')", "('x', 'y:z')", 'p:q']
+    """
+    labels = [":".join(level) for level in levels]
+    if len(set(labels)) == len(labels):
+        return labels
+    counts = Counter(labels)
+    return [
+        repr(level) if counts[label] > 1 else label
+        for level, label in zip(levels, labels, strict=True)
+    ]
 
 
 def level_codes(term: RandomTerm, data: Any) -> NDArray[np.int32]:
@@ -154,7 +176,8 @@ def level_codes(term: RandomTerm, data: Any) -> NDArray[np.int32]:
     for j, name in enumerate(term.variables):
         fitted = values.get_level_values(j) if isinstance(values, pd.MultiIndex) else values
         part_codes, parts = pd.factorize(fitted)
-        known = {label: i for i, label in enumerate(labels_of(parts))}
+        known = {spelling: i for i, spelling in enumerate(map(str, parts.tolist()))}
+        known |= {label: i for i, label in enumerate(labels_of(parts))}
         codes, found, _ = factor_of(frame[name])
         missing |= codes < 0
         lookup = [known.get(label, -1) for label in labels_of(found)]

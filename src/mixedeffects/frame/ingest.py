@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from mixedeffects.errors import DataError, MixedEffectsError
 from mixedeffects.frame.row_labels import by_row_labels
 
-__all__ = ["as_column", "column_names", "materialised", "take_columns", "values_of_rows"]
+__all__ = [
+    "as_column",
+    "column_names",
+    "detached",
+    "materialised",
+    "take_columns",
+    "values_of_rows",
+]
 
 
 def materialised(data: Any) -> Any:
@@ -46,6 +53,18 @@ def materialised(data: Any) -> Any:
             f"`data` is a {type(data).__name__}; give a pandas, polars or pyarrow table, or a dict "
             "of columns."
         ) from None
+
+
+def detached(given: Any) -> Any:
+    """What was given, in an object of its own: the user may go on to change theirs.
+
+    Of a table only the frame is new; since pandas 3 the columns are so too, once written to.
+    """
+    if isinstance(given, pd.DataFrame):
+        return given.copy(deep=False)
+    if isinstance(given, (np.ndarray, pd.Series, list)):
+        return given.copy()
+    return dict(given) if isinstance(given, Mapping) else given
 
 
 def column_names(data: Any) -> list[str]:

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import DetachedTable, ReadOnlyArrays
+
 if TYPE_CHECKING:
     from mixedeffects.formula import Formula
     from mixedeffects.frame.encode import DesignEncoder
@@ -18,7 +20,7 @@ __all__ = ["Dropped", "ModelFrame", "RandomTerm"]
 
 
 @dataclass(frozen=True, eq=False)
-class RandomTerm:
+class RandomTerm(ReadOnlyArrays):
     """One random-effects term: a grouping factor as codes, and a small dense matrix of columns.
 
     Attributes
@@ -145,7 +147,7 @@ class Dropped:
 
 
 @dataclass(frozen=True, eq=False)
-class ModelFrame:
+class ModelFrame(ReadOnlyArrays):
     """Response, fixed-effects matrix and random-effects terms of the rows used.
 
     Attributes
@@ -188,7 +190,7 @@ class ModelFrame:
     index: pd.Index
     positions: NDArray[np.intp]
     dropped: Dropped
-    data: pd.DataFrame
+    data: DetachedTable = DetachedTable()  # noqa: RUF009 - a descriptor
     fixed_encoder: DesignEncoder | None = None
     random_encoders: tuple[DesignEncoder, ...] = ()
 

@@ -19,7 +19,7 @@ from mixedeffects.frame.checks import check_finite, check_lengths, check_weights
 from mixedeffects.frame.columns import labels_of
 from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.estimable import Estimability
-from mixedeffects.frame.grouping import MISSING, UNSEEN, level_codes
+from mixedeffects.frame.grouping import MISSING, UNSEEN, joined_labels, level_codes
 from mixedeffects.frame.ingest import as_column, column_names, materialised, take_columns
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 from mixedeffects.frame.row_labels import by_row_labels
@@ -175,15 +175,15 @@ class NewData:
         """How many levels of a term the fit did not see, some of them, and in how many rows."""
         term = self.frame.terms[t]
         rows = np.flatnonzero(codes == UNSEEN)
-        found: dict[str, None] = {}
+        found: dict[tuple[str, ...], None] = {}
         for start, stop in spans(len(rows), self.chunk_size):
             part = rows[start:stop]
             low, high = int(part[0]), int(part[-1]) + 1
             frame = self._take(low, high, dict.fromkeys(term.variables)).iloc[part - low]
             different = frame.astype(object).drop_duplicates()
             columns = [labels_of(different[name].tolist()) for name in term.variables]
-            found |= dict.fromkeys(":".join(parts) for parts in zip(*columns, strict=True))
-        return len(found), list(found)[:most], len(rows)
+            found |= dict.fromkeys(zip(*columns, strict=True))
+        return len(found), joined_labels(list(found)[:most]), len(rows)
 
     def rows(self, start: int, stop: int, codes: Mapping[int, Codes]) -> tuple[DesignRows, Mask]:
         """The design of the rows of a span that have nothing missing.

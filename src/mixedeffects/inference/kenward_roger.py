@@ -23,6 +23,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.engine.curvature import fixed_effects_covariance
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.inference.contrasts import contrast_rows
@@ -44,7 +45,7 @@ _DEPENDS = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class KenwardRoger:
+class KenwardRoger(ReadOnlyArrays):
     """Kenward and Roger's covariance matrix of the fixed effects, and its degrees of freedom.
 
     Attributes

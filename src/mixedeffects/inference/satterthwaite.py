@@ -15,6 +15,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.inference.contrasts import contrast_rows
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _DEPENDS = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
-class Satterthwaite:
+class Satterthwaite(ReadOnlyArrays):
     """Degrees of freedom from the curvature of the deviance.
 
     Parameters

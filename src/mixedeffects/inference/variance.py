@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.unseen import Unseen
 
@@ -37,7 +38,7 @@ VCOV_KINDS = ("model", "kr")
 
 
 @dataclass(frozen=True, eq=False)
-class FixedEffectsVariance:
+class FixedEffectsVariance(ReadOnlyArrays):
     """What a test of fixed effects needs besides the estimates.
 
     Attributes
@@ -152,4 +153,4 @@ def _known(name: Any, what: str, known: tuple[str, ...], more: str = "") -> str:
     if isinstance(name, str) and name.lower() in known:
         return name.lower()
     listed = ", ".join(repr(each) for each in known)
-    raise ModelError(f"{what} {name!r} is not known; there are {listed}{more}.")
+    raise ModelError(f"{what} {name!r:.60} is not known; there are {listed}{more}.")

@@ -92,8 +92,15 @@ def anova_table(
 ) -> pd.DataFrame:
     """See `LinearMixedModel.anova`."""
     names = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
+    if any(isinstance(given, type(model)) for given in (kind, ddf, vcov, cluster)):
+        raise ModelError(
+            "m.anova() tests the terms of one fit. To compare fits, give them all to "
+            "mixedeffects.anova: me.anova(m1, m2)."
+        )
     if isinstance(kind, bool) or not isinstance(kind, (int, str)) or kind not in names:
-        raise ModelError(f"type {kind!r} is not known; there are 1, 2, 3 (or 'I', 'II', 'III').")
+        raise ModelError(
+            f"type {kind!r:.60} is not known; there are 1, 2, 3 (or 'I', 'II', 'III')."
+        )
     variance = fixed_effects_variance(model, vcov, ddf, cluster)
     rows = {}
     for label, L in _hypotheses(model, names[kind]).items():
