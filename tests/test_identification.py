@@ -336,6 +336,14 @@ def test_intervals_along_it_have_no_ends(formula: str, data: pd.DataFrame) -> No
     assert bounds.loc["sigma"].notna().all()
 
 
+def test_refits_say_nothing_about_it_either(data: pd.DataFrame) -> None:
+    """Each of them starts from the same value of it, and stays there."""
+    m = flat_fit("y ~ site + x + (1 | site/plot)", data)
+    bounds = m.bootstrap(12, seed=1).confint()
+    known = bounds.notna().all(axis=1)
+    assert list(known.index[known]) == ["sd_(Intercept)|plot:site", "sigma", "x"]
+
+
 def test_every_table_carries_the_sign(data: pd.DataFrame) -> None:
     m = flat_fit("y ~ site + x + (1 | site/plot)", data)
     assert not m.glance()["converged"].iloc[0]

@@ -342,7 +342,8 @@ class Bootstrap:
         Returns
         -------
         DataFrame, one row per parameter
-            Columns named after the percentiles, such as ``2.5 %`` and ``97.5 %``.
+            Columns named after the percentiles, such as ``2.5 %`` and ``97.5 %``; NaN for
+            parameters that the data do not determine, and coefficients that are relative to them.
 
         Raises
         ------
@@ -371,7 +372,15 @@ class Bootstrap:
             _interval(self._draws[:, i], estimate, level, kind)
             for i, estimate in enumerate(self._estimates.tolist())
         ]
-        return pd.DataFrame(rows, index=self._estimates.index, columns=names)
+        table = pd.DataFrame(rows, index=self._estimates.index, columns=names)
+        undetermined = self._model.optimum.undetermined
+        if undetermined and self._statistic is None:
+            # Every refit starts from the same values there and stays.
+            own = [name in undetermined for name in self._model.covariance_parameters.index]
+            fixed = len(self._model.frame.fixef_names)
+            depends = self._model.satterthwaite.depends(np.eye(fixed))
+            table[np.append(own, depends).astype(np.bool_)] = np.nan
+        return table
 
     def plot(self, parameters: Any = None, level: float = 0.95, ax: Any = None) -> Any:
         """Histogram of the draws of each parameter, with estimate and percentile interval.
