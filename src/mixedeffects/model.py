@@ -309,22 +309,12 @@ def _fit(
             stacklevel=3,
         )
     model = LinearMixedModel(frame, A, optimum, reml, data, settings, data_name)
-    if optimum.converged:
-        weak = model.covariance_parameters.index[hardly_determined(A, optimum)]
-        if len(weak):
-            certificate = optimum.certificate
-            warnings.warn(
-                f"The likelihood is as good as flat along {', '.join(f'`{name}`' for name in weak)}"
-                f": its smallest curvature is {certificate.smallest_curvature:.1e} of what it "
-                f"could be, less than {certificate.least_curvature:.0e}. The data hardly "
-                "determine these; leave out a term or an effect that they belong to.",
-                IdentifiabilityWarning,
-                stacklevel=3,
-            )
+    without_residual = optimum.residual_vanishes
     if optimum.parameterisation is not None:
         taken = [term for term in frame.terms if one_row_each(term)]
         for term in taken:
             if model.sigma < _LITTLE_RESIDUAL * float(model.varcorr.sd(term.label).max()):
+                without_residual = True
                 warnings.warn(
                     f"The residual standard deviation is estimated at {model.sigma:.2g}, next to "
                     f"nothing: every row has its own effect of `{term.structure}` on "
@@ -334,6 +324,18 @@ def _fit(
                     ConvergenceWarning,
                     stacklevel=3,
                 )
+    if optimum.converged and not without_residual:
+        weak = model.covariance_parameters.index[hardly_determined(A, optimum)]
+        if len(weak):
+            certificate = optimum.certificate
+            warnings.warn(
+                f"The likelihood is as good as flat along {', '.join(f'`{name}`' for name in weak)}"
+                f": its smallest curvature, {certificate.smallest_curvature:.1e} where one is full, "
+                f"is not above {certificate.least_curvature:.0e}. The data hardly determine "
+                "these; leave out a term or an effect that they belong to.",
+                IdentifiabilityWarning,
+                stacklevel=3,
+            )
     return model
 
 
