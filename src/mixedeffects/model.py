@@ -330,8 +330,8 @@ def _fit(
             certificate = optimum.certificate
             warnings.warn(
                 f"The likelihood is as good as flat along {', '.join(f'`{name}`' for name in weak)}"
-                f": its smallest curvature, {certificate.smallest_curvature:.1e} where one is full, "
-                f"is not above {certificate.least_curvature:.0e}. The data hardly determine "
+                f": its smallest curvature, {certificate.smallest_curvature:.1e} where one is "
+                f"full, is not above {certificate.least_curvature:.0e}. The data hardly determine "
                 "these; leave out a term or an effect that they belong to.",
                 IdentifiabilityWarning,
                 stacklevel=3,
