@@ -244,7 +244,8 @@ def evaluate(
 
 def _rows_of(scores: Matrix) -> Matrix:
     """Arrays (l, k, p) as p rows."""
-    return scores.reshape(-1, scores.shape[2]).T
+    levels, k, p = scores.shape
+    return scores.reshape(levels * k, p).T
 
 
 def _traces(T: Matrix, N: Matrix, B: Matrix) -> Matrix:
