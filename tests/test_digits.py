@@ -166,3 +166,19 @@ def test_provisional_effects_change_nothing_but_rounding(formula: str, reml: boo
             assert sum((v**2).sum() for v in a) + (b**2).sum() == pytest.approx(
                 sum((v**2).sum() for v in c) + (e**2).sum()
             )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_inverse_of_V_for_what_large_effects_span(size: float) -> None:
+    m = me.lmer("y ~ x + (1 | g)", design(size))
+    t2, codes = Fraction(float(m.theta[0])) ** 2, m.frame.terms[0].codes
+    counts = np.bincount(codes)
+    # V0^-1 of a column constant within groups divides it by 1 + n_i theta^2.
+    constant = np.arange(1.0, 9.0)[codes]
+    expected = np.array([float(1 / (1 + t2 * int(k))) for k in counts])[codes] * constant
+    solved = m.V.solve(np.column_stack([constant, np.ones(48)])) * m.sigma**2
+    assert np.allclose(solved[:, 0], expected, rtol=1e-9, atol=0.0)
+    assert m.leverage("fixed").sum() == pytest.approx(2.0, rel=1e-6)
+    assert (m.coef_table(vcov="CR2")["Std. Error"] > 0.0).all()
+    gls = m.V.gls(m.X, m.y).coef.to_numpy()
+    assert np.abs((gls - m.fixef) / m.se).max() < 1e-6

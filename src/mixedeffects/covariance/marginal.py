@@ -42,12 +42,17 @@ from mixedeffects.covariance.whitening import cholesky_root, symmetric_root
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefiniteError
 from mixedeffects.engine.parameters import theta_to_T
+from mixedeffects.engine.provisional import remaining_effects
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
 __all__ = ["MarginalCovariance", "factorise"]
 
 Matrix = NDArray[np.float64]
+
+
+#: Share of a vector beside its modes below which those are computed again from what is left.
+_LOST = 1e-3
 
 
 class MarginalCovariance(CovarianceOperator):
@@ -187,28 +192,49 @@ class MarginalCovariance(CovarianceOperator):
         True
         """
         x, restore = self._rows(B, "V.solve(B)")
-        weighted = x if self._weights is None else x * self._weights[:, None]
-        correction = np.zeros_like(x)
-        self._add_z_P_z(weighted, correction)
+        left = self._less_effects(x)
         if self._weights is not None:
-            correction *= self._weights[:, None]
-        return restore((weighted - correction) / self.sigma**2)
+            left *= self._weights[:, None]
+        return restore(left / self.sigma**2)
 
-    def _add_z_P_z(self, x: Matrix, out: Matrix) -> None:
-        """Add ``Z P Z' x`` to out, P in the user's columns, relative to sigma^2."""
+    def _less_effects(self, x: Matrix) -> Matrix:
+        """``V0^-1 x`` but for the weights: x less its modes, times the columns of Z."""
+        factorisation = self._factorisation
+        nothing = np.zeros((0, x.shape[1]))
+        effects, _ = factorisation.solve(self._z_transpose_times(x), nothing)
+        left = x.copy()
+        self._subtract_z_times(effects, left)
+        lost = np.linalg.norm(left, axis=0) < _LOST * np.linalg.norm(x, axis=0)
+        if lost.any():
+            effects = [np.ascontiguousarray(own[:, :, lost]) for own in effects]
+            rest = np.ascontiguousarray(left[:, lost])
+            more = remaining_effects(factorisation, effects, self._z_transpose_times(rest))
+            self._subtract_z_times(more, rest)
+            left[:, lost] = rest
+        return left
+
+    def _z_transpose_times(self, x: Matrix) -> list[Matrix]:
+        """``Z'Wx`` per factor, in the engine's columns and weights."""
         A = self._factorisation.A
-        C, scale = self._transforms, A.basis.weight_scale
-        rhs = []
+        weighted = x
+        if self._weights is not None:
+            weighted = x * (self._weights / A.basis.weight_scale)[:, None]
+        products = []
         for factor in A.factors:
             parts = [
-                np.matmul(C[m.term].T, z_transpose_times(self._terms[m.term], x))
+                np.matmul(
+                    self._transforms[m.term].T, z_transpose_times(self._terms[m.term], weighted)
+                )
                 for m in factor.members
             ]
-            rhs.append(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
-        effects, _ = self._factorisation.solve(rhs, np.zeros((0, x.shape[1])))
-        for factor, b in zip(A.factors, effects, strict=True):
+            products.append(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
+        return products
+
+    def _subtract_z_times(self, effects: Sequence[Matrix], out: Matrix) -> None:
+        """Subtract Z times effects in the engine's columns from out."""
+        for factor, b in zip(self._factorisation.A.factors, effects, strict=True):
             for m in factor.members:
-                own = np.matmul(C[m.term], b[:, m.columns]) / scale
+                own = np.matmul(-self._transforms[m.term], b[:, m.columns])
                 z_times(self._terms[m.term], own, out)
 
     def logdet(self) -> float:

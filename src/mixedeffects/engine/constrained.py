@@ -58,6 +58,8 @@ _MAX_EVALUATIONS = 200
 #: A deviance predicted to fall by no more than this is a minimum for the purpose.
 _ENOUGH = 1e-7
 _MAX_RESTARTS = 3
+#: Logarithm of a residual standard deviation beyond any data.
+_BEYOND = 300.0
 #: Standard deviations to start from where they would be zero, in units of sigma.
 _INSIDE = 0.02
 
@@ -237,7 +239,7 @@ class _LocalModel:
         self._S, self._tau = self._relative(point.L, point.log_sigma), 2.0 * point.log_sigma
 
     def _relative(self, L: Matrix, log_sigma: float) -> Vector:
-        S = (L @ L.T) * np.exp(-2.0 * log_sigma)
+        S = (L @ L.T) * np.exp(-2.0 * max(log_sigma, -_BEYOND))
         return np.asarray(S[self._rows, self._columns])
 
     def at(self, step: Vector, correction: Matrix) -> tuple[float, Vector, Matrix]:
@@ -252,7 +254,7 @@ class _LocalModel:
         score = self._score + added + turn * self._cross
         slope = self._slope + float(self._cross @ change) + self._ratio * turn
 
-        directions, scale = family.directions, np.exp(-2.0 * log_sigma)
+        directions, scale = family.directions, np.exp(-2.0 * max(log_sigma, -_BEYOND))
         half = directions @ L.T
         J = scale * (half + half.transpose(0, 2, 1))[:, self._rows, self._columns]
         full = np.zeros(L.shape)
@@ -277,7 +279,9 @@ class _LocalModel:
 
     def minimise(self, correction: Matrix, radius: float) -> tuple[Vector, float]:
         """Step within the radius that makes the model small, and the decrease it predicts."""
-        return minimise_model(lambda step: self.at(step, correction), len(correction), radius)
+        # A step far too long has no finite value: it is shortened.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return minimise_model(lambda step: self.at(step, correction), len(correction), radius)
 
 
 class ConstrainedVariance:
@@ -384,7 +388,7 @@ class ConstrainedVariance:
             if last and self._A.remainder.core_size > LARGE_CORE:
                 last.pop().evaluation.factorisation.release()
             # Beyond any data: a step that far is shortened, not evaluated.
-            if family.log_sigma is None and abs(x[-1]) > 300.0:
+            if family.log_sigma is None and abs(x[-1]) > _BEYOND:
                 return None
             if allowed is not None and not allowed(x):
                 return None

@@ -214,9 +214,12 @@ class _Digits:
 
 def _amplifications(A: CrossProducts, T: Sequence[Matrix]) -> list[float]:
     """By how much the shrinkage of each term's effects magnifies rounding in the score."""
-    return [
-        1.0 + float(np.vdot(own, own)) / share for own, share in zip(T, _visible(A), strict=True)
-    ]
+    ratios = [float(np.vdot(own, own)) / share for own, share in zip(T, _visible(A), strict=True)]
+    if A.provisional is not None:
+        # Provisional effects keep half of the digits, but where two large effects share directions.
+        shared = sorted([0.0, *ratios])[-2]
+        ratios = [max(float(np.sqrt(ratio)), min(ratio, shared)) for ratio in ratios]
+    return [1.0 + ratio for ratio in ratios]
 
 
 def observed_curvature(

@@ -289,7 +289,7 @@ class Factorisation:
         """``values - X'V0^-1 Z Sigma blocks``, shape (p, m)."""
         p = self.A.p
         for own, block in zip(border.modes, blocks, strict=True):
-            flat = own[:, :, :p].reshape(-1, p)
+            flat = own[:, :, :p].reshape(own.shape[0] * own.shape[1], p)
             values = values - flat.T @ block.reshape(-1, values.shape[1])
         return values
 

@@ -69,11 +69,12 @@ def minimise_model(
         expected = -float(gradient @ move + 0.5 * move @ hessian @ move)
         at_target = model_at(target)
         gained = value - at_target[0]
-        if gained <= 0.0 or gained < 0.1 * expected:
+        # Not a number where the model overflows: no gain either.
+        if not gained > 0.0 or gained < 0.1 * expected:
             inner = 0.25 * float(np.linalg.norm(move))
             if inner <= 1e-12 * radius:
                 break
-        if gained <= 0.0:
+        if not gained > 0.0:
             continue
         step, (value, gradient, hessian) = target, at_target
         if abs(expected - gained) < 0.02 * gained or gained < 0.01 * -value:

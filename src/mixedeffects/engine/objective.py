@@ -234,7 +234,7 @@ def evaluate(
         B[f] = _traces(T_f, N[f], B[f])
         if border is not None and reml:
             half = solve_lower(factorisation.fixed_root, _rows_of(border.scores[f][:, :, : A.p]))
-            half = half.reshape(A.p, -1, len(T_f))
+            half = half.reshape(A.p, len(border.scores[f]), len(T_f))
             taken = np.einsum("pla,plb->ab", half, half)
             B[f], N[f] = B[f] - taken, N[f] - taken @ T_f
     cc = [c.T @ c for c in factorisation.solution.c]
@@ -244,7 +244,8 @@ def evaluate(
 
 def _rows_of(scores: Matrix) -> Matrix:
     """Arrays (l, k, p) as p rows."""
-    return scores.reshape(-1, scores.shape[2]).T
+    levels, k, p = scores.shape
+    return scores.reshape(levels * k, p).T
 
 
 def _traces(T: Matrix, N: Matrix, B: Matrix) -> Matrix:

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from mixedeffects.engine.crossproducts import CrossProducts
     from mixedeffects.engine.factorisation import Factorisation
 
-__all__ = ["Columns", "Projection", "Provisional", "project", "residual_effects", "shrunken"]
+__all__ = [
+    "Columns",
+    "Projection",
+    "Provisional",
+    "project",
+    "remaining_effects",
+    "residual_effects",
+    "shrunken",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -99,15 +107,10 @@ class Projection:
 
 def project(random: Factorisation, columns: Columns) -> Projection:
     """Columns through a factorisation of the random effects alone."""
-    A, T = random.A, random.T
+    T = random.T
     m = columns.square.shape[1]
-    nothing = np.zeros((0, m))
-
-    def times_Z(effects: Sequence[Matrix]) -> list[Matrix]:
-        return A.multiply(effects, np.zeros((A.p + 1, m)))[0]
-
     w = [shrunken(t, b0) for t, b0 in zip(T, columns.effects, strict=True)]
-    Zw = times_Z(w)
+    Zw = _times_ZZ(random, w)
     square = columns.square.copy()
     for t, own, product, Zx in zip(T, w, Zw, columns.products, strict=True):
         flat = own.reshape(-1, m)
@@ -116,19 +119,56 @@ def project(random: Factorisation, columns: Columns) -> Projection:
         square += cross + cross.T + flat.T @ product.reshape(-1, m) + ridge.T @ ridge
     size = np.diag(square).copy()
     rhs = [Zx + product - own for Zx, product, own in zip(columns.products, Zw, w, strict=True)]
-    solved, remainder = random.forward(rhs, nothing)
+    solved, remainder = random.forward(rhs, np.zeros((0, m)))
     for half in [*solved, remainder]:
         flat = half.reshape(-1, m)
         square -= flat.T @ flat
-    modes, _ = random.solve(rhs, nothing)
-    # As modes = Sigma scores, also scores = (Sigma + I)^-1 (modes + scores), which keeps the digits
-    # of scores that are far smaller than what they are a difference of.
     b, c = [], []
-    for t, b0, own, right, Zb in zip(T, columns.effects, modes, rhs, times_Z(modes), strict=True):
-        both = b0 + own + right - Zb
-        b.append(shrunken(t, both, of_sigma=True))
-        c.append(shrunken(t, both))
+    for t, b0, own in zip(T, columns.effects, _both(random, rhs), strict=True):
+        b.append(shrunken(t, b0 + own, of_sigma=True))
+        c.append(shrunken(t, b0 + own))
     return Projection(0.5 * (square + square.T), size, tuple(b), tuple(c))
+
+
+def remaining_effects(
+    random: Factorisation, effects: Sequence[Matrix], products: Sequence[Matrix]
+) -> list[Matrix]:
+    """What is missing from provisional effects to the modes, with the digits of what is left.
+
+    Parameters
+    ----------
+    random : Factorisation
+        Of the random effects.
+    effects : sequence of ndarray (l, k, m)
+        The provisional effects b0 of columns x, per factor.
+    products : sequence of ndarray (l, k, m)
+        ``Z'W(x - Z b0)``.
+    """
+    w = [shrunken(t, b0) for t, b0 in zip(random.T, effects, strict=True)]
+    rhs = [
+        own + product - v for own, product, v in zip(products, _times_ZZ(random, w), w, strict=True)
+    ]
+    return [
+        both - shrunken(t, b0 + both)
+        for t, b0, both in zip(random.T, effects, _both(random, rhs), strict=True)
+    ]
+
+
+def _both(random: Factorisation, rhs: Sequence[Matrix]) -> list[Matrix]:
+    """Modes and scores together.
+
+    As modes are ``Sigma scores``, scores are also ``(Sigma + I)^-1 (modes + scores)``, which keeps
+    the digits of scores that are far smaller than what they are a difference of.
+    """
+    modes, _ = random.solve(rhs, np.zeros((0, rhs[0].shape[2])))
+    Zb = _times_ZZ(random, modes)
+    return [own + right - taken for own, right, taken in zip(modes, rhs, Zb, strict=True)]
+
+
+def _times_ZZ(random: Factorisation, effects: Sequence[Matrix]) -> list[Matrix]:
+    """``Z'WZ b`` for effects (l, k, m) per factor."""
+    A = random.A
+    return A.multiply(effects, np.zeros((A.p + 1, effects[0].shape[2])))[0]
 
 
 def shrunken(T: Matrix, values: Matrix, of_sigma: bool = False) -> Matrix:

@@ -24,6 +24,7 @@ from mixedeffects.frame.checks import (
     check_grouping,
     check_lengths,
     check_random_effects,
+    check_ranges,
     check_rows,
     check_size,
     check_weights,
@@ -148,7 +149,15 @@ def build_model_frame(
     terms, encoders, unused = _random_terms(
         formula, random, values, evaluation.states, groups, rows, n, design_only
     )
+    total_offset = _offset(evaluation.offsets, values, _taken(extra["offset"], rows, "Column "))
     if not design_only:
+        with np.errstate(over="ignore"):
+            known = y if total_offset is None else y - total_offset
+        check_ranges(
+            (str(evaluation.response), known),
+            [(encoder.names, X), *((term.columns, term.z) for term in terms)],
+            None if w is None or extra["weights"] is None else (extra["weights"].name, w),
+        )
         check_random_columns(terms)
         check_replication(terms)
     used = table if rows is None else table.iloc[rows]
@@ -159,7 +168,7 @@ def build_model_frame(
         fixef_names=encoder.names,
         terms=terms,
         weights=w,
-        offset=_offset(evaluation.offsets, values, _taken(extra["offset"], rows, "Column ")),
+        offset=total_offset,
         index=used.index,
         positions=np.arange(len(table)) if rows is None else rows,
         dropped=Dropped(

@@ -12,11 +12,15 @@ from mixedeffects.errors import DataError, ModelError
 from mixedeffects.formula.values import Factor, Value
 from mixedeffects.memory import usable_memory
 
+#: Size of numbers up to which sums of their squares are numbers, and of their inverses too.
+_LARGEST = 1e120
+
 __all__ = [
     "check_finite",
     "check_fixed",
     "check_grouping",
     "check_random_effects",
+    "check_ranges",
     "check_size",
     "check_weights",
     "numeric_response",
@@ -64,6 +68,55 @@ def check_weights(name: str, weights: NDArray[np.float64]) -> None:
         raise DataError(
             f"Weights must be positive: `{name}` has {' and '.join(counts)}. To leave rows out, "
             "filter the data or set their weight to missing."
+        )
+
+
+def check_ranges(
+    response: tuple[str, NDArray[np.float64]],
+    columns: Sequence[tuple[Sequence[str], NDArray[np.float64]]],
+    weights: tuple[str, NDArray[np.float64]] | None,
+) -> None:
+    """Refuse units in which squares of the data, or of what is estimated, are no numbers.
+
+    Parameters
+    ----------
+    response : (str, ndarray of shape (n,))
+        Its name, and its values less the offset.
+    columns : sequence of (names, ndarray of shape (n, k))
+        Model matrices.
+    weights : (str, ndarray of shape (n,)) or None
+        Prior weights, positive.
+    """
+    name, y = response
+    size = _largest(y[:, None])[0]
+    _check_range(f"The response `{name}` has values of size", size)
+    for names, matrix in columns:
+        for column, largest in zip(names, _largest(matrix), strict=True):
+            _check_range(f"`{column}` has values of size", largest)
+            if size > 0.0 and largest > 0.0:
+                what = f"Coefficients of `{column}`, in units of `{name}`, are of size"
+                _check_range(what, size / largest)
+    if weights is not None:
+        of_weights = f"The weights `{weights[0]}` have values of size"
+        smallest, largest = float(weights[1].min()), float(weights[1].max())
+        _check_range(of_weights, smallest)
+        _check_range(of_weights, largest)
+        if size > 0.0:
+            what = f"Variances of `{name}` at unit weight are, as standard deviations, of size"
+            _check_range(what, size * float(np.sqrt(largest)))
+
+
+def _largest(matrix: NDArray[np.float64]) -> list[float]:
+    if not matrix.size:
+        return [0.0] * matrix.shape[1]
+    return list(np.maximum(matrix.max(axis=0), -matrix.min(axis=0)))
+
+
+def _check_range(what: str, size: float) -> None:
+    if size != 0.0 and not 1.0 / _LARGEST < size < _LARGEST:
+        raise DataError(
+            f"{what} {size:.2g}; its square is beyond what numbers of 64 bits can hold with all "
+            "their digits. Use other units."
         )
 
 

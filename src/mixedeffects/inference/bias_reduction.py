@@ -301,6 +301,12 @@ def _adjusted(X: Matrix, e: Matrix, Phi: Matrix) -> tuple[Matrix, Matrix, Matrix
     """
     values, vectors = np.linalg.eigh(Phi)
     values, vectors = values[:, ::-1], vectors[:, :, ::-1]
+    if not (values[:, -1] > 0.0).all():
+        raise ModelError(
+            "The covariance matrix of a cluster is singular to rounding: variances or weights "
+            "within it differ by more than numbers of 64 bits can tell. Use CR0 or CR1, or leave "
+            "rows of next to no weight out."
+        )
     root = np.sqrt(values)[:, :, None]
     x = vectors.transpose(0, 2, 1) @ X
     h = x / root

@@ -84,7 +84,9 @@ class ClusterMoments:
 
     def df(self, L: Matrix) -> Matrix:
         """Satterthwaite's degrees of freedom ``tr(P)^2 / tr(P^2)`` of each contrast, shape (r,)."""
-        own, u = self.variances(L)
+        # In contrasts of one size, because squares of variances may be no numbers.
+        size = np.sqrt(self.variances(L)[0].sum(axis=1))
+        own, u = self.variances(L / np.where(size > 0.0, size, 1.0)[:, None])
         squares = np.einsum("rjp,rjp->rj", u, u)
         gram = np.einsum("rjp,rjq->rpq", u, u, optimize=True)
         trace = (own - squares).sum(axis=1)

@@ -32,7 +32,9 @@ def tests_with(
 ) -> pd.DataFrame:
     """The table from any covariance matrix with its degrees of freedom."""
     estimate = model.fixef.to_numpy()
-    error = np.sqrt(np.diag(variance.vcov))
+    with np.errstate(invalid="ignore"):
+        # An adjustment can make of next to nothing a negative variance: no standard error then.
+        error = np.sqrt(np.diag(variance.vcov))
     df = np.where(np.isnan(error), np.nan, variance.df(np.eye(len(estimate))))
     t = estimate / error
     table = pd.DataFrame(

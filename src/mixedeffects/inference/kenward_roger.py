@@ -28,6 +28,7 @@ from mixedeffects.engine.curvature import fixed_effects_covariance
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.inference.contrasts import contrast_rows
 from mixedeffects.inference.pair_sums import pair_sums
+from mixedeffects.inference.satterthwaite import in_standard_errors
 
 __all__ = ["KenwardRoger", "kenward_roger"]
 
@@ -135,11 +136,11 @@ class KenwardRoger(ReadOnlyArrays):
         array([  9. , 124.7])
         """
         L = self._rows(contrasts)
-        variance = np.einsum("rp,pq,rq->r", L, self.model_vcov, L)
-        gradient = np.einsum("rp,mpq,rq->rm", L, self.jacobian, L)
+        unit = in_standard_errors(L, self.model_vcov)
+        gradient = np.einsum("rp,mpq,rq->rm", unit, self.jacobian, unit)
         spread = np.einsum("rm,mk,rk->r", gradient, self.parameter_covariance, gradient)
         with np.errstate(divide="ignore"):
-            df = 2.0 * variance**2 / spread
+            df = 2.0 / spread
         return np.where(self.depends(L), np.nan, df)
 
     def f_test(self, contrasts: Matrix) -> tuple[float, float]:

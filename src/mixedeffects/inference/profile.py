@@ -83,6 +83,12 @@ def profile(model: LinearMixedModel, parameters: Any, level: float, progress: An
                 )
                 start = [lower_factor(T) for T in better.found.T]
                 optimum = find_optimum(A, False, start=start)
+            except ArithmeticError:
+                raise ModelError(
+                    "The likelihood cannot be computed at values that the profile needs: there "
+                    "effects and residual error differ too much in size. Use "
+                    "confint(method='wald') or confint(method='boot')."
+                ) from None
             else:
                 return result
     raise ModelError(

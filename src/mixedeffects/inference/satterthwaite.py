@@ -21,7 +21,7 @@ from mixedeffects.inference.contrasts import contrast_rows
 if TYPE_CHECKING:
     from mixedeffects.engine.curvature import Curvature
 
-__all__ = ["Satterthwaite"]
+__all__ = ["Satterthwaite", "in_standard_errors"]
 
 Matrix = NDArray[np.float64]
 
@@ -156,8 +156,9 @@ class Satterthwaite(ReadOnlyArrays):
         >>> m.satterthwaite.df([[1, 0], [0, 1]]).round(1)
         array([  9. , 124.7])
         """
-        L = contrast_rows(contrasts, self.names)
-        variance = np.einsum("rp,pq,rq->r", L, self.vcov, L)
+        # In units of their standard errors, because squares of variances may be no numbers.
+        L = in_standard_errors(contrast_rows(contrasts, self.names), self.vcov)
+        variance = np.ones(len(L))
         gradient = np.einsum("rp,mpq,rq->rm", L, self.jacobian, L)
         df = self.df_of(variance, gradient)
         along = np.einsum("rp,kpq,rq->rk", L, self.along_null, L)
@@ -178,11 +179,12 @@ class Satterthwaite(ReadOnlyArrays):
         ndarray, shape (r,)
             NaN where the variance depends on what the data do not determine.
         """
-        natural = gradient @ self.curvature.directions
+        # Relative to the variances, whose squares may be no numbers.
+        natural = gradient / variance[:, None] @ self.curvature.directions
         spread = np.einsum("rm,mk,rk->r", natural, self.natural_covariance, natural)
         with np.errstate(divide="ignore"):
-            df = 2.0 * variance**2 / spread
-        return np.where(_moved(natural @ self.flat.T, variance), np.nan, df)
+            df = 2.0 / spread
+        return np.where(_moved(natural @ self.flat.T, np.ones(len(natural))), np.nan, df)
 
     def f_df(self, contrasts: Matrix) -> float:
         """Denominator degrees of freedom of a joint F test, after Fai and Cornelius.
@@ -219,7 +221,11 @@ class Satterthwaite(ReadOnlyArrays):
         17.0
         """
         L = contrast_rows(contrasts, self.names)
-        _, vectors = np.linalg.eigh(L @ self.vcov @ L.T)
+        values, vectors = np.linalg.eigh(L @ self.vcov @ L.T)
+        if values[0] <= _POSITIVE * values[-1]:
+            # Units of the contrasts may differ too much for their own eigenvectors.
+            L = in_standard_errors(L, self.vcov)
+            _, vectors = np.linalg.eigh(L @ self.vcov @ L.T)
         nu = self.df(vectors.T @ L)
         if np.isnan(nu).any():
             return np.nan
@@ -234,3 +240,9 @@ class Satterthwaite(ReadOnlyArrays):
 def _moved(change: Matrix, variance: Matrix) -> NDArray[np.bool_]:
     """Whether any change, one a column, is more than rounding beside the variance."""
     return np.asarray((np.abs(change) > _DEPENDS * variance[:, None]).any(axis=1))
+
+
+def in_standard_errors(L: Matrix, vcov: Matrix) -> Matrix:
+    """Contrasts divided by their standard errors; NaN where there is no variance."""
+    variance = np.einsum("rp,pq,rq->r", L, vcov, L)
+    return np.asarray(L / np.sqrt(np.where(variance > 0.0, variance, np.nan))[:, None])

@@ -67,6 +67,13 @@ def _f_statistic(
     covariance = variance.covariance(L)
     values, vectors = np.linalg.eigh(covariance)
     keep = values > max(_RANK * values[-1], 0.0)
+    if not keep.all():
+        # Units of the contrasts may differ: only a correlation matrix can tell what is singular.
+        size = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+        size = np.where(size > 0.0, size, 1.0)
+        L = L / size[:, None]
+        values, vectors = np.linalg.eigh(covariance / np.outer(size, size))
+        keep = values > max(_RANK * values[-1], 0.0)
     independent = vectors[:, keep].T @ L
     q = len(independent)
     if q < len(L) and variance.unseen is not None:
