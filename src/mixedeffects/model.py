@@ -2573,6 +2573,9 @@ class LinearMixedModel:
     def without_data(self) -> LinearMixedModel:
         """The fit without its data, for storing: its size does not grow with the rows.
 
+        Loading a pickle can run code of whoever wrote it: load those you trust, and exchange
+        `to_json` with strangers.
+
         Kept is all that needs no rows: estimates, `vcov`, tests and tables with their degrees of
         freedom, `anova`, `ranef`, `varcorr`, `summary`, `icc`, `r2`, `predict` for new data, and
         ``update(data=...)``. What needs rows, such as `fitted`, `V` or `robust`, raises an error
@@ -2606,6 +2609,12 @@ class LinearMixedModel:
         from mixedeffects.pickling import restore
 
         restore(self, state)
+
+    def __copy__(self) -> LinearMixedModel:
+        """Another object with the same parts."""
+        out = object.__new__(type(self))
+        out.__dict__.update(self.__dict__)
+        return out
 
     def __repr__(self) -> str:
         return str(self._default_summary)
@@ -2797,8 +2806,8 @@ class LinearMixedModel:
     @cached_property
     def _estimability(self) -> Estimability:
         """How columns dropped for rank follow from those kept."""
-        remembered = self._remembered
-        return Estimability(self.frame) if remembered is None else remembered.estimability
+        known = None if self._remembered is None else self._remembered.estimability
+        return Estimability(self.frame) if known is None else known
 
     @property
     def _conditioned_terms(self) -> tuple[list[RandomTerm], list[Matrix]]:

@@ -44,13 +44,14 @@ from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefinite
 from mixedeffects.engine.parameters import theta_to_T
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.pickling import Sealed
 
 __all__ = ["MarginalCovariance", "factorise"]
 
 Matrix = NDArray[np.float64]
 
 
-class MarginalCovariance(CovarianceOperator):
+class MarginalCovariance(CovarianceOperator, Sealed):
     """V as an n x n operator: solve, multiply, cut by cluster, turn into a matrix.
 
     Made by ``m.V`` for a fitted model, and by `mixedeffects.marginal_covariance` for a planned one.

@@ -31,6 +31,7 @@ from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.inference.natural import covariance_parameters, natural_parameters
 from mixedeffects.inference.parameter_keys import distinct, parameter_keys
+from mixedeffects.pickling import Sealed
 from mixedeffects.progress import Listener, ProgressOption, Repetitions, interrupted
 from mixedeffects.refitting import fit_again
 from mixedeffects.simulation import ResponseSampler, checked_count, entropy_of
@@ -79,7 +80,7 @@ def bootstrap(
     return Bootstrap(model, entropy_of(seed), re, statistic).resume(count, workers, progress)
 
 
-class Bootstrap:
+class Bootstrap(Sealed):
     """Estimates from refits to responses drawn from the model.
 
     Made by `LinearMixedModel.bootstrap`.

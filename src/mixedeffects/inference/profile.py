@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -32,6 +32,7 @@ from mixedeffects.inference.coefficients import interval_names
 from mixedeffects.inference.natural import natural_parameters, parameter_names
 from mixedeffects.inference.parameter_keys import chosen_positions, parameter_keys
 from mixedeffects.inference.profile_curve import LowerDevianceError, ProfileCurve, ProfilePoint
+from mixedeffects.pickling import Sealed
 from mixedeffects.progress import ProgressOption, StartAgain, Unfinished
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class _BetterFitError(Exception):
         self.found = found
 
 
-class Profile:
+class Profile(Sealed):
     """Profile likelihood of the parameters of a model, made by `LinearMixedModel.profile`.
 
     For a parameter psi, ``zeta(psi) = sign(psi - psihat) sqrt(d(psi) - d(psihat))``, with d the
