@@ -64,8 +64,8 @@ from mixedeffects.inference.wald import anova_table, wald_test
 from mixedeffects.inference.wald_result import WaldTest
 from mixedeffects.progress import ProgressOption
 from mixedeffects.refitting import UNCHANGED, Unchanged
-from mixedeffects.undetermined import hardly_determined, with_identification
 from mixedeffects.searching import Searching
+from mixedeffects.undetermined import hardly_determined, with_identification
 from mixedeffects.variogram import Variogram
 
 if TYPE_CHECKING:
