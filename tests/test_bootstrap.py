@@ -162,10 +162,11 @@ def test_an_interrupted_bootstrap_keeps_what_is_done(sleep):
     original = progress._INTERVAL
     progress._INTERVAL = 0.0
     try:
-        with pytest.warns(UserWarning, match="Interrupted after .* of 500 refits.*resume"):
-            boot = sleep.bootstrap(500, seed=1, progress=stop)
+        with pytest.raises(me.Interrupted, match="of 500") as caught:
+            sleep.bootstrap(500, seed=1, progress=stop)
     finally:
         progress._INTERVAL = original
+    boot = caught.value.partial
     assert 0 < len(boot.draws) < 500
     assert "of 500 refits" in repr(boot)
     pd.testing.assert_frame_equal(boot.resume().draws, sleep.bootstrap(500, seed=1).draws)
@@ -252,7 +253,7 @@ def test_missing_correlations_do_not_spoil_the_others():
         ({"n": 2, "re": 3}, "re must be 'all', None, or names"),
         ({"n": 2, "workers": 0}, "workers, the number of refits at a time"),
         ({"n": 2, "statistic": 3}, "statistic must be a function"),
-        ({"n": 2, "progress": "yes"}, "progress must be True, False or a function"),
+        ({"n": 2, "progress": "yes"}, "progress must be True, False, None or a function"),
     ],
 )
 def test_bad_arguments(sleep, arguments, message):

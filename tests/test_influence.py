@@ -349,8 +349,7 @@ def test_progress_and_interruption(
     m = fitted_model("dyestuff")
     m.influence("Batch", refit=True, progress=True)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "refit 1 of 6, without 'A'"
-    assert lines[-1] == "refit 6 of 6, without 'F'"
+    assert lines[-1].startswith("refit 6 of 6, without 'F' ")
     refit_rows = mixedeffects.deletion_refit.refit_rows
 
     def interrupted(model: Any, rows: np.ndarray) -> Any:
@@ -359,7 +358,9 @@ def test_progress_and_interruption(
         return refit_rows(model, rows)
 
     monkeypatch.setattr(mixedeffects.deletion_refit, "refit_rows", interrupted)
-    ours = m.influence("Batch", refit=True)
+    with pytest.raises(me.Interrupted, match="after refit 2 of 6") as caught:
+        m.influence("Batch", refit=True)
+    ours = caught.value.partial.so_far
     assert ours.cooks_distance.notna().tolist() == [True, True, False, False, False, False]
     assert list(ours.notes) == ["C", "D", "E", "F"]
     assert "interrupted" in ours.notes["C"]

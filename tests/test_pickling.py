@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import copy
+import functools
 import gzip
+import hashlib
 import multiprocessing
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -263,3 +266,220 @@ def test_a_later_format_is_refused_in_a_sentence() -> None:
     for wrong in ({}, None, {"format": "1"}, {"format": 0}):
         with pytest.raises(me.ModelError, match="not a fit that mixedeffects has written"):
             empty.__setstate__(wrong)
+
+
+def test_a_fit_with_dropped_columns_predicts_without_its_data() -> None:
+    data = me.load_dataset("orthodont")
+    m = me.lmer("distance ~ age + I(2 * age) + Sex + C(Sex) + (age | Subject)", data)
+    assert len(m.dropped.columns) == 2
+    s = sent(m.without_data())
+    assert str(s.summary()) == str(m.summary())
+    for options in (
+        {},
+        {"re": None, "se": True},
+        {"re": None, "interval": "confidence"},
+        {"interval": "prediction"},
+    ):
+        expected = m.predict(data.head(9), **options)
+        np.testing.assert_allclose(s.predict(data.head(9), **options), expected, rtol=1e-10)
+    # What the fit says nothing about is refused as before.
+    four = {"y": np.arange(40.0) % 7, "a": np.tile(["p", "q"], 20), "g": np.repeat(range(8), 5)}
+    table = pd.DataFrame(four).assign(b=lambda t: t["a"])
+    n = me.lmer("y ~ a * b + (1 | g)", table)
+    wrong = table.head(2).assign(b=["q", "p"])
+    for fit in (n, sent(n.without_data())):
+        with pytest.raises(me.DataError, match="The fit says nothing about 2 of these rows"):
+            fit.predict(wrong, re=None)
+
+
+# --- damaged and foreign states --------------------------------------------------------------
+
+
+def damaged(whole: bytes, content: bytes, rng: np.random.Generator) -> bytes:
+    """A pickle in which some of what is stored is not what it was."""
+    first = whole.index(content)
+    out = bytearray(whole)
+    at = first + int(rng.integers(len(content)))
+    if rng.random() < 0.3:
+        end = min(at + 64, first + len(content))
+        out[at:end] = bytes(end - at)
+    else:
+        out[at] ^= 1 << int(rng.integers(8))
+    return bytes(out)
+
+
+@pytest.mark.parametrize("what", ["fit", "without_data", "V", "G", "R", "bootstrap", "profile"])
+def test_damage_is_found_before_anything_is_built(what: str) -> None:
+    m = fitted_model("dyestuff")
+    stored: Any = {
+        "fit": lambda: m,
+        "without_data": lambda: m.without_data(),
+        "V": lambda: m.V,
+        "G": lambda: m.G,
+        "R": lambda: m.R,
+        "bootstrap": lambda: m.bootstrap(4, seed=1),
+        "profile": lambda: m.profile("sigma"),
+    }[what]()
+    whole = pickle.dumps(stored)
+    state = stored.__reduce_ex__(4)
+    content = (state[2] if what in ("fit", "without_data") else state[1][1])["content"]
+    rng = np.random.default_rng(3)
+    for _ in range(40):
+        with pytest.raises(me.ModelError, match="is damaged: its checksum is not that"):
+            changed = damaged(whole, content, rng)
+            if changed == whole:
+                # Zeros that were there already.
+                changed = whole.replace(content, content[:-1] + b"\0")
+            pickle.loads(changed)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that may die")
+def test_no_damage_gives_other_numbers_or_ends_the_process() -> None:
+    m = fitted_model("sleepstudy")
+    whole, beta, V = pickle.dumps(m), m.fixef.to_numpy(), m.V.dense()
+    rng = np.random.default_rng(8)
+    outcomes: dict[str, int] = {}
+    for _ in range(800):
+        out = bytearray(whole)
+        kind = int(rng.integers(3))
+        if kind == 0:
+            out[int(rng.integers(len(out)))] ^= 1 << int(rng.integers(8))
+        elif kind == 1:
+            out = out[: int(rng.integers(len(out)))]
+        else:
+            for at in rng.integers(len(out), size=20):
+                out[at] = int(rng.integers(256))
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            said = "error"
+            try:
+                n = pickle.loads(bytes(out))
+                same = np.array_equal(n.fixef, beta) and np.array_equal(n.V.dense(), V)
+                said = "same" if same else "other"
+            except BaseException:
+                pass
+            finally:
+                os.write(writing, said.encode())
+                os._exit(0)
+        os.close(writing)
+        heard = os.read(reading, 20).decode() or "died"
+        os.close(reading)
+        os.waitpid(child, 0)
+        outcomes[heard] = outcomes.get(heard, 0) + 1
+    assert set(outcomes) <= {"error", "same"}, outcomes
+    assert outcomes["error"] > 780
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"format": 1},
+        {"format": 1, "attributes": {}},
+        {"format": 1, "attributes": {"frame": 1}},
+        {"format": 1, "attributes": None},
+        {"format": 2},
+        {"format": 2, "content": b"", "checksum": b""},
+        {"format": 2, "content": "text", "checksum": "text"},
+        {"format": True, "attributes": {}},
+        {"format": -1},
+        {"format": 1.0},
+        [],
+        b"",
+        3,
+    ],
+)
+def test_foreign_states_end_in_the_error_made_for_them(state: Any) -> None:
+    empty = object.__new__(me.LinearMixedModel)
+    with pytest.raises(me.ModelError, match=r"not a fit that mixedeffects has written|is damaged"):
+        empty.__setstate__(state)
+
+
+def test_a_whole_state_of_something_else_is_foreign() -> None:
+    from mixedeffects.pickling import _sealed, unsealed
+
+    empty = object.__new__(me.LinearMixedModel)
+    with pytest.raises(me.ModelError, match="not a fit that mixedeffects has written"):
+        empty.__setstate__({"format": 2, **_sealed({"frame": 1})})
+    with pytest.raises(me.ModelError, match="cannot be read with the packages installed here"):
+        content = b"cnot_a_module\nname\n."
+        checksum = hashlib.blake2b(content, digest_size=16).digest()
+        empty.__setstate__({"format": 2, "content": content, "checksum": checksum})
+    for wrong in (None, {}, _sealed({})):
+        with pytest.raises(me.ModelError, match="not a fit that mixedeffects has written"):
+            unsealed(dict, wrong)
+
+
+# --- everything that a fit returns -----------------------------------------------------------
+
+RESULTS: dict[str, Any] = {
+    "summary": lambda m: m.summary(),
+    "V": lambda m: m.V,
+    "V.parts": lambda m: m.V.parts,
+    "G": lambda m: m.G,
+    "R": lambda m: m.R,
+    "varcorr": lambda m: m.varcorr,
+    "ranef": lambda m: m.ranef(cond_var=True),
+    "frame": lambda m: m.frame,
+    "optimum": lambda m: m.optimum,
+    "certificate": lambda m: m.optimum.certificate,
+    "satterthwaite": lambda m: m.satterthwaite,
+    "kenward_roger": lambda m: m.kenward_roger,
+    "robust": lambda m: m.robust("CR2", "Subject"),
+    "wald": lambda m: m.wald("age"),
+    "contrast": lambda m: m.contrast([[0, 1, 0, 0]]),
+    "anova": lambda m: m.anova(),
+    "ranova": lambda m: m.ranova(),
+    "icc": lambda m: m.icc(),
+    "r2": lambda m: m.r2(),
+    "caic": lambda m: m.caic(),
+    **{
+        f"emmeans {ddf}": lambda m, ddf=ddf: m.emmeans("Sex", ddf=ddf)
+        for ddf in ("satterthwaite", "kr", "residual", "inf")
+    },
+    "emmeans CR0": lambda m: m.emmeans("Sex", vcov="CR0", cluster="Subject"),
+    "emmeans CR2": lambda m: m.emmeans("Sex", vcov="CR2", cluster="Subject"),
+    "emtrends": lambda m: m.emtrends("Sex", "age"),
+    "contrasts": lambda m: m.emmeans("Sex").contrasts(),
+    "influence": lambda m: m.influence("Subject"),
+    "variogram": lambda m: m.variogram("age"),
+    "profile": lambda m: m.profile("sigma", level=0.8),
+    "bootstrap": lambda m: m.bootstrap(3, seed=1),
+    "etable": lambda m: me.etable(m),
+    "compare": lambda m: me.compare(m),
+    "anova of fits": lambda m: me.anova(m, m.update(". ~ . - age:Sex")),
+    "cross_validate": lambda m: me.cross_validate(m, folds=2, seed=1),
+    "power": lambda m: me.power(m, "age", draws=2, seed=1),
+    "gls": lambda m: me.gls(m.X, m.y, m.V),
+}
+
+
+@pytest.mark.parametrize("copied", [sent, copy.deepcopy, copy.copy])
+@pytest.mark.parametrize("name", RESULTS)
+def test_every_result_can_be_sent_and_copied(name: str, copied: Any) -> None:
+    m = orthodont()
+    result = RESULTS[name](m)
+    again = copied(result)
+    assert type(again) is type(result)
+    assert repr(again) == repr(result)
+    # The same once caches are filled, which may lead back to the object.
+    assert repr(copied(result)) == repr(result)
+
+
+def test_a_result_that_was_sent_goes_on_working() -> None:
+    m = orthodont()
+    means, trends = sent(m.emmeans("Sex")), sent(m.emtrends("Sex", "age"))
+    assert repr(means.contrasts()) == repr(m.emmeans("Sex").contrasts())
+    assert repr(trends.contrasts()) == repr(m.emtrends("Sex", "age").contrasts())
+    boot = sent(m.bootstrap(3, seed=1)).resume(5)
+    pd.testing.assert_frame_equal(boot.draws, m.bootstrap(5, seed=1).draws)
+    pd.testing.assert_frame_equal(
+        sent(m.profile("sigma")).confint(0.8), m.confint("profile", "sigma", 0.8), rtol=1e-5
+    )
+    np.testing.assert_allclose(sent(m.V).solve(m.y), m.V.solve(m.y))
+
+
+@functools.cache
+def orthodont() -> me.LinearMixedModel:
+    return me.lmer("distance ~ age * Sex + (age | Subject)", me.load_dataset("orthodont"))

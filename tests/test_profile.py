@@ -392,9 +392,9 @@ def test_selection_and_texts() -> None:
     assert "2 parameters" in repr(p)
     assert "90 %" in repr(p)
     assert "<table>" in p._repr_html_()
-    lines: list[str] = []
+    lines: list[me.Repetitions] = []
     m.profile(["sigma"], level=0.5, progress=lines.append)
-    assert lines[0].startswith("profile of sigma: ")
+    assert str(lines[-1]).startswith("side of a profile 2 of 2, sigma ")
     with pytest.raises(me.ModelError, match=r"no parameter 'Day'.*'Days'"):
         m.profile("Day")
     with pytest.raises(me.ModelError, match="names no parameter"):

@@ -5,6 +5,7 @@
 
 #include "arrays.hpp"
 #include "blas.hpp"
+#include "interrupt.hpp"
 #include "parallel.hpp"
 
 #include <algorithm>
@@ -16,11 +17,9 @@ namespace kernels {
 // Columns handled at once: more of them feed BLAS better, fewer leave more to share out.
 inline std::int64_t block_columns(std::int64_t n) { return n < 3000 ? 128 : 256; }
 
-// Lets Ctrl-C stop work that takes long; called between steps, without the GIL.
+// Rows from which a step takes so long that Ctrl-C is asked for between steps.
 inline void check_interrupt(std::int64_t n) {
-    if (n < 4000) return;
-    nb::gil_scoped_acquire acquire;
-    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+    if (n >= 4000) check_interrupt();
 }
 
 // Runs task(0), ..., task(n - 1), handed out one by one to the threads.

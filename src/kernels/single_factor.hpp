@@ -5,6 +5,7 @@
 #pragma once
 
 #include "arrays.hpp"
+#include "interrupt.hpp"
 #include "parallel.hpp"
 #include "trust_region.hpp"
 
@@ -245,8 +246,10 @@ inline auto descend_single_factor(ConstDoubles theta, ConstDoubles diag, ConstDo
         const std::int64_t m = stopped.size();
         Matrix correction = Matrix::Zero(m, m);
         const std::vector<std::int64_t> sizes{A.k};
+        InterruptCheck interrupt;
         if (point.exists) path.push_back(point.value);
         while (point.exists && evaluations < most) {
+            interrupt.now_and_then();
             const SigmaModel model(point.theta, sizes, point.score, point.information, correction);
             const auto [step, predicted] = minimise_model(model, radius);
             if (predicted < std::max(tolerance, 4.0 * 2.220446049250313e-16 * std::abs(point.value)))

@@ -30,6 +30,7 @@ from mixedeffects.errors import (
     FileError,
     FormulaError,
     IdentifiabilityWarning,
+    Interrupted,
     MixedEffectsError,
     ModelError,
 )
@@ -38,7 +39,7 @@ from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.model import LinearMixedModel, lmer
 from mixedeffects.planned import PlannedCovariance, marginal_covariance
 from mixedeffects.power import Power, power
-from mixedeffects.progress import Repetitions
+from mixedeffects.progress import Repetitions, Unfinished
 
 __version__ = _version("mixedeffects")
 
@@ -58,6 +59,7 @@ __all__ = [
     "GLSResult",
     "IdentifiabilityWarning",
     "InformationCriteria",
+    "Interrupted",
     "LinearMixedModel",
     "MarginalCovariance",
     "MixedEffectsError",
@@ -70,6 +72,7 @@ __all__ = [
     "RandomEffectsCovariance",
     "Repetitions",
     "ResidualCovariance",
+    "Unfinished",
     "VarCorr",
     "anova",
     "compare",

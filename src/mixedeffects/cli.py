@@ -149,7 +149,7 @@ def _fit(options: argparse.Namespace) -> int:
         reml=not options.ml,
         weights=options.weights,
         offset=options.offset,
-        progress=options.progress,
+        progress=options.progress or None,
     )
     robust = None
     if options.robust is not None:

@@ -28,6 +28,7 @@ from mixedeffects.engine.optimum import SINGULAR
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.inference.conditional import term_modes
 from mixedeffects.leverage import leverage
+from mixedeffects.progress import ProgressOption, Unfinished
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -103,8 +104,18 @@ class ConditionalAIC:
         return values_html("Conditional AIC", self.to_frame().set_axis([""]))
 
 
-def conditional_aic(model: LinearMixedModel) -> ConditionalAIC:
+def conditional_aic(model: LinearMixedModel, progress: ProgressOption = None) -> ConditionalAIC:
     """See `LinearMixedModel.caic`."""
+    factors, free = _coordinates(model)
+    return Unfinished(
+        "derivative",
+        len(free),
+        lambda j: _derivatives(model, factors, free, j),
+        lambda columns: _conditional_aic(model, _correction(columns)),
+    ).resume(progress)
+
+
+def _conditional_aic(model: LinearMixedModel, correction: float) -> ConditionalAIC:
     weights = model.frame.weights
     residual = model.resid().to_numpy()
     squares = residual**2 if weights is None else weights * residual**2
@@ -114,32 +125,34 @@ def conditional_aic(model: LinearMixedModel) -> ConditionalAIC:
         + float(squares.sum()) / model.sigma**2
     )
     total = float(leverage(model, "total").sum())
-    correction = _correction(model)
     df = total + correction + 1.0
     return ConditionalAIC(-2.0 * loglik + 2.0 * df, loglik, df, total, correction)
 
 
-def _correction(model: LinearMixedModel) -> float:
-    """``-tr(B^-1 [g_k'u_j])``."""
-    factors, free = _coordinates(model)
-    if not free:
-        return 0.0
-    m = len(free)
-    u, g = np.empty((m, model.nobs)), np.empty((m, model.nobs))
-    B = np.empty((m, m))
+def _derivatives(
+    model: LinearMixedModel, factors: list[Matrix], free: list[tuple[int, int, int]], j: int
+) -> tuple[Matrix, Matrix, Matrix]:
+    """In the j-th free entry: of the gradient, the fitted values, and the score of the response."""
+    t, row, column = free[j]
+    sides = []
     with one_blas_thread(model._A.remainder.core_size):
-        for j, (t, row, column) in enumerate(free):
-            sides = []
-            for sign in (1.0, -1.0):
-                moved = [T.copy() for T in factors]
-                moved[t][row, column] += sign * _STEP
-                here = evaluate(model._A, moved, model.reml)
-                gradient = np.array([here.gradient_T[s][a, b] for s, a, b in free])
-                fitted = _fitted(model, here)
-                sides.append((gradient, fitted, _score(model, here, fitted)))
-            B[:, j], u[j], g[j] = (
-                (above - below) / (2.0 * _STEP) for above, below in zip(*sides, strict=True)
-            )
+        for sign in (1.0, -1.0):
+            moved = [T.copy() for T in factors]
+            moved[t][row, column] += sign * _STEP
+            here = evaluate(model._A, moved, model.reml)
+            gradient = np.array([here.gradient_T[s][a, b] for s, a, b in free])
+            fitted = _fitted(model, here)
+            sides.append((gradient, fitted, _score(model, here, fitted)))
+    b, u, g = ((above - below) / (2.0 * _STEP) for above, below in zip(*sides, strict=True))
+    return b, u, g
+
+
+def _correction(columns: list[tuple[Matrix, Matrix, Matrix]]) -> float:
+    """``-tr(B^-1 [g_k'u_j])``."""
+    if not columns:
+        return 0.0
+    B = np.column_stack([b for b, _, _ in columns])
+    u, g = (np.stack(each) for each in list(zip(*columns, strict=True))[1:])
     # Flat directions, which the data say nothing about, must not divide by zero.
     return -float(np.trace(np.linalg.pinv(0.5 * (B + B.T), rcond=1e-8, hermitian=True) @ (g @ u.T)))
 

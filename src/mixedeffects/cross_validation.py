@@ -23,7 +23,7 @@ from mixedeffects.errors import ModelError
 from mixedeffects.inference.cluster_factor import read_levels
 from mixedeffects.inference.conditional import term_modes
 from mixedeffects.model import LinearMixedModel
-from mixedeffects.progress import RepeatedWork
+from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.residuals import fixed_part
 from mixedeffects.simulation import checked_count, entropy_of
 from mixedeffects.subset import covariance_of
@@ -138,7 +138,7 @@ def cross_validate(
     by: Any = None,
     folds: int | None = None,
     seed: Any = None,
-    progress: Any = False,
+    progress: ProgressOption = None,
 ) -> CrossValidation:
     """Predict each part of the data from the model fitted to the rest.
 
@@ -153,8 +153,9 @@ def cross_validate(
         Number of parts, made at random. By default each level is a part with ``by``; 10 without.
     seed : int, Generator or None
         The same seed gives the same folds.
-    progress : bool or callable
-        True prints a line a second on standard error; a callable gets each `Repetitions`.
+    progress : bool, callable or None
+        True shows count, rate and time left on standard error; a callable gets each `Repetitions`;
+        None shows them after some seconds on a terminal or in a notebook.
 
     Returns
     -------
@@ -168,6 +169,8 @@ def cross_validate(
         levels than folds.
     DataError
         If ``by`` cannot be read.
+    Interrupted
+        On Ctrl-C, with the folds that are done.
 
     References
     ----------
@@ -192,38 +195,42 @@ def cross_validate(
     codes, described = _folds(first, by, folds, entropy)
     count = int(codes.max()) + 1
     names = [f"m{i + 1}" for i in range(len(models))]
-    report = RepeatedWork("fold", count * len(models), progress)
-    predictions = pd.DataFrame(np.nan, index=first.frame.index, columns=names)
-    rows = []
-    for m, (name, model) in enumerate(zip(names, models, strict=True)):
-        values = np.full(first.nobs, np.nan)
-        for fold in range(count):
-            out = codes == fold
-            rmse = mae = density = np.nan
-            note = ""
-            try:
-                fit, said = refit_rows(model, np.flatnonzero(~out))
-                note = said or ""
-                mean, density = _predict(model, fit, out)
-                values[out] = mean[out]
-                error = model.y[out] - mean[out]
-                rmse, mae = float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error)))
-            except ModelError as problem:
-                note = str(problem)
-            rows.append((name, fold, int(out.sum()), rmse, mae, density, note))
-            report.at(m * count + fold + 1)
-        predictions[name] = values
     columns = ["model", "fold", "n", "rmse", "mae", "elpd", "note"]
-    by_fold = pd.DataFrame(rows, columns=columns)
-    return CrossValidation(
-        [model.formula for model in models],
-        described,
-        entropy,
-        codes,
-        predictions,
-        first.y,
-        by_fold,
-    )
+
+    def step(number: int) -> tuple[tuple[Any, ...], NDArray[np.bool_], Matrix]:
+        m, fold = divmod(number, count)
+        model, out = models[m], codes == fold
+        rmse = mae = density = np.nan
+        note = ""
+        values = np.full(int(out.sum()), np.nan)
+        try:
+            fit, said = refit_rows(model, np.flatnonzero(~out))
+            note = said or ""
+            mean, density = _predict(model, fit, out)
+            values = mean[out]
+            error = model.y[out] - values
+            rmse, mae = float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error)))
+        except ModelError as problem:
+            note = str(problem)
+        return (names[m], fold, len(values), rmse, mae, density, note), out, values
+
+    def finish(
+        folds: list[tuple[tuple[Any, ...], NDArray[np.bool_], Matrix]],
+    ) -> CrossValidation:
+        predictions = pd.DataFrame(np.nan, index=first.frame.index, columns=names)
+        for row, out, values in folds:
+            predictions.loc[out, row[0]] = values
+        return CrossValidation(
+            [model.formula for model in models],
+            described,
+            entropy,
+            codes,
+            predictions,
+            first.y,
+            pd.DataFrame([row for row, _, _ in folds], columns=columns),
+        )
+
+    return Unfinished("fold", count * len(models), step, finish).resume(progress)
 
 
 def _check_models(models: Sequence[Any]) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-import time
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,23 +18,26 @@ from mixedeffects.frame.checks import check_fixed, check_grouping, check_random_
 from mixedeffects.frame.identifiability import check_random_columns
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.frame.rank import independent_columns
+from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.refitting import fit_again
 from mixedeffects.subset import terms_of_rows
 
 if TYPE_CHECKING:
+    from mixedeffects.influence import Influence
     from mixedeffects.model import LinearMixedModel
 
 __all__ = ["refit_levels", "refit_rows"]
 
 Matrix = NDArray[np.float64]
 
-#: Seconds between two lines of progress.
-_PATIENCE = 1.0
-
 
 def refit_levels(
-    model: LinearMixedModel, codes: NDArray[np.int64], levels: list[str], progress: bool
-) -> tuple[Deleted, Matrix]:
+    model: LinearMixedModel,
+    codes: NDArray[np.int64],
+    levels: list[str],
+    progress: ProgressOption,
+    labelled: Callable[[Deleted, Matrix], Influence],
+) -> Influence:
     """Leave out each level in turn and fit again.
 
     Parameters
@@ -46,15 +48,16 @@ def refit_levels(
         Level of each row.
     levels : list of str
         Names of the levels.
-    progress : bool
-        Report on standard error.
+    progress : bool, callable or None
+        As for `LinearMixedModel.influence`.
+    labelled : callable
+        Makes the result of what changed, with ``vcov(-j)`` at the variances of the new fit, and of
+        its variance parameters, (J, m) in the order of `covariance_parameters`.
 
-    Returns
-    -------
-    Deleted
-        With ``vcov(-j)`` at the variances of the new fit.
-    ndarray, shape (J, m)
-        Its variance parameters, in the order of `covariance_parameters`.
+    Raises
+    ------
+    Interrupted
+        On Ctrl-C, with the levels that are done.
     """
     p, vcov = model.X.shape[1], model._vcov
     out = Deleted.empty(len(levels), p)
@@ -63,24 +66,13 @@ def refit_levels(
     # Correlations rather than covariances, because the units of coefficients may be very different.
     size = np.sqrt(np.diag(vcov))
     information = np.linalg.inv(vcov / np.outer(size, size))
-    last = time.monotonic()
-    for j in range(len(levels)):
-        if progress and (time.monotonic() - last > _PATIENCE or j in (0, len(levels) - 1)):
-            last = time.monotonic()
-            print(
-                f"refit {j + 1:,} of {len(levels):,}, without {levels[j]!r}",
-                file=sys.stderr,
-                flush=True,
-            )
+
+    def step(j: int) -> None:
         try:
             fit, note = refit_rows(model, np.flatnonzero(codes != j))
-        except KeyboardInterrupt:
-            for rest in range(j, len(levels)):
-                out.notes[rest] = "interrupted before this level was left out"
-            break
         except ModelError as error:
             out.notes[j] = str(error)
-            continue
+            return
         if note:
             out.notes[j] = note
         natural[j] = fit.covariance_parameters
@@ -88,7 +80,7 @@ def refit_levels(
         out.change[j] = change
         out.variance[j] = np.diag(fit._vcov)
         if not p:
-            continue
+            return
         scaled = change / size
         relative = fit._vcov / np.outer(size, size)
         out.cooks_distance[j] = scaled @ information @ scaled / p
@@ -96,7 +88,20 @@ def refit_levels(
         ratio = information @ relative
         out.covtrace[j] = abs(np.trace(ratio) - p)
         out.covratio[j] = np.linalg.det(ratio)
-    return out, natural
+
+    def so_far(done: list[None]) -> Influence:
+        rest = dict.fromkeys(range(len(done), len(levels)), "interrupted before it was left out")
+        return labelled(dataclasses.replace(out, notes=out.notes | rest), natural)
+
+    work: Unfinished[None, Influence] = Unfinished(
+        "refit",
+        len(levels),
+        step,
+        lambda done: labelled(out, natural),
+        so_far=so_far,
+        detail=lambda j: f"without {levels[j]!r}",
+    )
+    return work.resume(progress)
 
 
 def refit_rows(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "ClusterWarning",
     "ConvergenceWarning",
@@ -11,9 +13,41 @@ __all__ = [
     "FileError",
     "FormulaError",
     "IdentifiabilityWarning",
+    "Interrupted",
     "MixedEffectsError",
     "ModelError",
 ]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with what was done until then; a KeyboardInterrupt.
+
+    Raised by everything that takes long and has something to keep: fits, `bootstrap`, `profile`,
+    ``influence(refit=True)``, `ranova`, `confint`, `cross_validate` and `power`.
+
+    Attributes
+    ----------
+    partial : object
+        Its method ``resume(progress=...)`` goes on from there and returns what the function that
+        was interrupted would have returned.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+    >>> def stop(line):
+    ...     raise KeyboardInterrupt  # as Ctrl-C does
+    >>> try:
+    ...     boot = m.bootstrap(100, seed=1, progress=stop)
+    ... except me.Interrupted as stopped:
+    ...     boot = stopped.partial.resume()
+    >>> boot.draws.equals(m.bootstrap(100, seed=1).draws)
+    True
+    """
+
+    def __init__(self, message: str = "", partial: Any = None) -> None:
+        super().__init__(message)
+        self.partial = partial
 
 
 class MixedEffectsError(ValueError):

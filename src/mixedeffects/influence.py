@@ -15,6 +15,7 @@ from mixedeffects.display.numbers import format_numbers
 from mixedeffects.display.tables import Column, Table
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.cluster_factor import ClusterFactor, read_levels
+from mixedeffects.progress import Listener, ProgressOption
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -250,7 +251,7 @@ class Influence:
 
 
 def influence(
-    model: LinearMixedModel, by: Any = None, refit: bool = False, progress: bool = False
+    model: LinearMixedModel, by: Any = None, refit: bool = False, progress: ProgressOption = None
 ) -> Influence:
     """Deletion diagnostics of a fitted model; see `LinearMixedModel.influence`.
 
@@ -261,9 +262,9 @@ def influence(
     ModelError
         If there is one level only, nothing to diagnose, or an option is not True or False.
     """
-    for name, option in (("refit", refit), ("progress", progress)):
-        if not isinstance(option, (bool, np.bool_)):
-            raise ModelError(f"{name} must be True or False, not {option!r:.60}.")
+    if not isinstance(refit, (bool, np.bool_)):
+        raise ModelError(f"refit must be True or False, not {refit!r:.60}.")
+    Listener(progress)
     names = list(model.frame.fixef_names)
     if not names and not refit:
         raise ModelError(
@@ -280,16 +281,18 @@ def influence(
         raise ModelError(
             f"All rows have the same level of {factor.name!r}, so nothing would be left without it."
         )
-    natural = None
-    if refit:
-        from mixedeffects.deletion_refit import refit_levels
-
-        deleted, natural = refit_levels(
-            model, factor.codes, [str(level) for level in factor.levels], bool(progress)
-        )
-    else:
+    if not refit:
         deleted = delete_levels(model, factor.codes, factor.n_levels)
-    return _labelled(model, factor, labels, bool(refit), deleted, natural)
+        return _labelled(model, factor, labels, False, deleted, None)
+    from mixedeffects.deletion_refit import refit_levels
+
+    return refit_levels(
+        model,
+        factor.codes,
+        [str(level) for level in factor.levels],
+        progress,
+        lambda deleted, natural: _labelled(model, factor, labels, True, deleted, natural),
+    )
 
 
 def _labelled(

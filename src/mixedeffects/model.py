@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -31,8 +30,6 @@ from mixedeffects.engine import (
     Control,
     CrossProducts,
     Optimum,
-    Progress,
-    find_optimum,
 )
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.curvature import (
@@ -65,7 +62,9 @@ from mixedeffects.inference.satterthwaite import Satterthwaite
 from mixedeffects.inference.variance import fixed_effects_variance
 from mixedeffects.inference.wald import anova_table, wald_test
 from mixedeffects.inference.wald_result import WaldTest
+from mixedeffects.progress import ProgressOption
 from mixedeffects.refitting import UNCHANGED, Unchanged
+from mixedeffects.searching import Searching
 from mixedeffects.undetermined import hardly_determined, with_identification
 from mixedeffects.variogram import Variogram
 
@@ -83,7 +82,6 @@ if TYPE_CHECKING:
 __all__ = ["LinearMixedModel", "lmer"]
 
 Matrix = NDArray[np.float64]
-ProgressOption = bool | Callable[[Progress], None]
 
 #: Standard deviation, relative to the largest response, that is rounding.
 _PRECISION = 1e-13
@@ -104,7 +102,7 @@ def lmer(
     contrasts: dict[str, Any] | None = None,
     start: Sequence[float] | None = None,
     control: Control | None = None,
-    progress: ProgressOption = False,
+    progress: ProgressOption = None,
 ) -> LinearMixedModel:
     """Fit a linear mixed model, ``y = X beta + Z b + e``.
 
@@ -128,8 +126,9 @@ def lmer(
         covariance structure is brought into the structure.
     control : Control, optional
         Tolerance and limit of evaluations.
-    progress : bool or callable
-        True prints one line per iteration on standard error; a callable gets each `Progress`.
+    progress : bool, callable or None
+        True prints one line per iteration on standard error; a callable gets each `Progress`; None
+        shows the last one after some seconds on a terminal or in a notebook; False is silent.
 
     Returns
     -------
@@ -271,22 +270,22 @@ def _fit(
             "The fixed effects reproduce the response exactly (it may be constant), so there is no "
             "variance left to divide among random effects and residual."
         )
-    report = _print_progress if progress is True else progress or None
-
-    def search(A: CrossProducts, start: Sequence[Matrix] | None) -> Optimum:
-        return find_optimum(
-            A,
-            reml,
-            start=start,
-            control=control,
-            progress=report,
-            structures=covariance_structures(frame.terms),
-        )
-
-    with one_blas_thread(A.remainder.core_size):
-        A, optimum = find_refined_optimum(
-            A, y, frame.X, engine_terms(frame.terms), frame.weights, start, search
-        )
+    search = Searching(reml, control, covariance_structures(frame.terms), progress)
+    blocks = A
+    try:
+        with one_blas_thread(A.remainder.core_size):
+            A, optimum = find_refined_optimum(
+                A, y, frame.X, engine_terms(frame.terms), frame.weights, start, search.find
+            )
+    except KeyboardInterrupt:
+        raise search.interrupted(
+            start,
+            lambda start, progress: _fit(
+                frame, blocks, reml, start, control, progress, data, settings, data_name
+            ),
+        ) from None
+    finally:
+        search.close()
     if optimum is None or _has_no_residual(optimum, A, precision):
         raise ModelError(
             "Fixed and random effects together reproduce the response exactly, so there is no "
@@ -350,10 +349,6 @@ def _has_no_residual(optimum: Optimum, A: CrossProducts, precision: float) -> bo
 def _starting_factors(A: CrossProducts, start: Sequence[float]) -> list[Matrix]:
     factors = theta_to_T(np.asarray(start), A.term_columns)
     return [lower_factor(A.basis.engine_factor(t, T)) for t, T in enumerate(factors)]
-
-
-def _print_progress(line: Progress) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 class LinearMixedModel:
@@ -1096,7 +1091,9 @@ class LinearMixedModel:
 
         return pd.Series(leverage(self, kind), index=self.frame.index, name=f"{kind} leverage")
 
-    def influence(self, by: Any = None, refit: bool = False, progress: bool = False) -> Influence:
+    def influence(
+        self, by: Any = None, refit: bool = False, progress: ProgressOption = None
+    ) -> Influence:
         """Deletion diagnostics: what changes when a level of a factor, or a row, is left out.
 
         With d the change ``beta - beta(-j)`` and C, C(-j) the covariance matrices ``vcov`` with and
@@ -1117,9 +1114,10 @@ class LinearMixedModel:
             least squares on the other rows with their part of V, computed exactly without fitting
             again. True: the model is fitted to the other rows, starting from these estimates, and
             the change of the variance parameters is given too. Columns of X and Z stay what they
-            are. Ctrl-C ends it with the levels done so far.
-        progress : bool
-            Report the refits on standard error.
+            are.
+        progress : bool, callable or None
+            True shows count, rate and time left on standard error; a callable gets each
+            `Repetitions`; None shows them after some seconds on a terminal or in a notebook.
 
         Returns
         -------
@@ -1726,7 +1724,13 @@ class LinearMixedModel:
         """
         return anova_table(self, type, ddf, vcov, cluster)
 
-    def ranova(self, boundary: bool = False, reduce_terms: bool = True) -> RandomEffectsTests:
+    def ranova(
+        self,
+        boundary: bool = False,
+        reduce_terms: bool = True,
+        *,
+        progress: ProgressOption = None,
+    ) -> RandomEffectsTests:
         """Likelihood-ratio tests of the random effects, each taken out in turn, as lmerTest's.
 
         The smaller models are fitted by the criterion of this one, to the same rows. Where the last
@@ -1743,6 +1747,9 @@ class LinearMixedModel:
             Take out the variables of a random term one by one, ``(Days | Subject)`` to
             ``(1 | Subject)``, but none that is part of an interaction there. False takes out
             whole terms.
+        progress : bool, callable or None
+            True shows count, rate and time left on standard error; a callable gets each
+            `Repetitions`; None shows them after some seconds on a terminal or in a notebook.
 
         Returns
         -------
@@ -1778,7 +1785,7 @@ class LinearMixedModel:
         """
         from mixedeffects.ranova import random_effects_tests
 
-        return random_effects_tests(self, boundary, reduce_terms)
+        return random_effects_tests(self, boundary, reduce_terms, progress)
 
     def icc(self, by_group: bool = False) -> ICC:
         """Intraclass correlation: the random effects' share of the variance.
@@ -1859,12 +1866,18 @@ class LinearMixedModel:
 
         return r_squared(self)
 
-    def caic(self) -> ConditionalAIC:
+    def caic(self, *, progress: ProgressOption = None) -> ConditionalAIC:
         """Conditional AIC, for comparing models by how they predict for the same levels.
 
         The likelihood is that of the response given the random effects, and the degrees of freedom
         are Greven and Kneib's: the derivatives of the fitted values in their own responses, theta
         estimated anew, and one for sigma. `aic` is about new levels and counts parameters.
+
+        Parameters
+        ----------
+        progress : bool, callable or None
+            True shows count, rate and time left on standard error; a callable gets each
+            `Repetitions`; None shows them after some seconds on a terminal or in a notebook.
 
         Returns
         -------
@@ -1890,7 +1903,7 @@ class LinearMixedModel:
         """
         from mixedeffects.conditional_aic import conditional_aic
 
-        return conditional_aic(self)
+        return conditional_aic(self, progress)
 
     @cached_property
     def satterthwaite(self) -> Satterthwaite:
@@ -1964,7 +1977,7 @@ class LinearMixedModel:
         return found
 
     def profile(
-        self, parameters: Any = None, level: float = 0.99, *, progress: Any = False
+        self, parameters: Any = None, level: float = 0.99, *, progress: ProgressOption = None
     ) -> Profile:
         """Profile likelihood of standard deviations, correlations, sigma and fixed effects.
 
@@ -1978,8 +1991,9 @@ class LinearMixedModel:
             Names as in ``profile.parameters``, or ``"fixed"`` or ``"random"``; by default all.
         level : float
             Each profile goes as far as the ends of intervals of this level.
-        progress : bool or callable
-            True prints a line per parameter on standard error; a callable gets the lines.
+        progress : bool, callable or None
+            True shows count, rate and time left on standard error; a callable gets each
+            `Repetitions`; None shows them after some seconds on a terminal or in a notebook.
 
         Returns
         -------
@@ -2030,7 +2044,7 @@ class LinearMixedModel:
         n: int = 1000,
         seed: Any = None,
         kind: str = "percentile",
-        progress: Any = False,
+        progress: ProgressOption = None,
     ) -> pd.DataFrame:
         """Confidence intervals for fixed effects, standard deviations, correlations and sigma.
 
@@ -2049,7 +2063,7 @@ class LinearMixedModel:
             For ``wald``, as for `coef_table`.
         n, seed, kind
             For ``boot``: number of refits, seed, and kind of interval as for its ``confint``.
-        progress : bool or callable
+        progress : bool, callable or None
             For ``profile`` and ``boot``, as there.
 
         Returns
@@ -2143,11 +2157,12 @@ class LinearMixedModel:
         re: Any = None,
         statistic: Callable[[LinearMixedModel], Any] | None = None,
         workers: int | None = None,
-        progress: Any = False,
+        progress: ProgressOption = None,
     ) -> Bootstrap:
         """Parametric bootstrap: fit the model again to responses drawn from it.
 
-        Ctrl-C stops it and keeps what is done; ``resume()`` of the result goes on from there.
+        Ctrl-C raises `Interrupted`, which keeps what is done; ``partial.resume()`` goes on from
+        there.
 
         Parameters
         ----------
@@ -2164,8 +2179,9 @@ class LinearMixedModel:
         workers : int, optional
             Refits at a time, in threads; by default the number of processors, or one if a refit
             needs much memory or there is a ``statistic``.
-        progress : bool or callable
-            True prints a line a second on standard error; a callable gets each `Repetitions`.
+        progress : bool, callable or None
+            True shows count, rate and time left on standard error; a callable gets each
+            `Repetitions`; None shows them after some seconds on a terminal or in a notebook.
 
         Returns
         -------
@@ -2559,6 +2575,9 @@ class LinearMixedModel:
     def without_data(self) -> LinearMixedModel:
         """The fit without its data, for storing: its size does not grow with the rows.
 
+        Loading a pickle can run code of whoever wrote it: load those you trust, and exchange
+        `to_json` with strangers.
+
         Kept is all that needs no rows: estimates, `vcov`, tests and tables with their degrees of
         freedom, `anova`, `ranef`, `varcorr`, `summary`, `icc`, `r2`, `predict` for new data, and
         ``update(data=...)``. What needs rows, such as `fitted`, `V` or `robust`, raises an error
@@ -2593,6 +2612,12 @@ class LinearMixedModel:
 
         restore(self, state)
 
+    def __copy__(self) -> LinearMixedModel:
+        """Another object with the same parts."""
+        out = object.__new__(type(self))
+        out.__dict__.update(self.__dict__)
+        return out
+
     def __repr__(self) -> str:
         return str(self._default_summary)
 
@@ -2601,7 +2626,7 @@ class LinearMixedModel:
 
     # --- fitting again -------------------------------------------------------------------
 
-    def refit(self, y: Any, *, progress: ProgressOption = False) -> LinearMixedModel:
+    def refit(self, y: Any, *, progress: ProgressOption = None) -> LinearMixedModel:
         """Fit the same model to another response.
 
         Parameters
@@ -2609,7 +2634,7 @@ class LinearMixedModel:
         y : array or Series, shape (n,)
             New response for the rows used. A Series goes by its row labels; an array may also have
             a value for every row of the data, those dropped included.
-        progress : bool or callable
+        progress : bool, callable or None
             As for `lmer`.
 
         Returns
@@ -2678,7 +2703,7 @@ class LinearMixedModel:
         contrasts: dict[str, Any] | Unchanged | None = UNCHANGED,
         start: Sequence[float] | None = None,
         control: Control | Unchanged | None = UNCHANGED,
-        progress: ProgressOption = False,
+        progress: ProgressOption = None,
     ) -> LinearMixedModel:
         """Fit again with a changed formula, other data, the other criterion or other options.
 
@@ -2783,8 +2808,8 @@ class LinearMixedModel:
     @cached_property
     def _estimability(self) -> Estimability:
         """How columns dropped for rank follow from those kept."""
-        remembered = self._remembered
-        return Estimability(self.frame) if remembered is None else remembered.estimability
+        known = None if self._remembered is None else self._remembered.estimability
+        return Estimability(self.frame) if known is None else known
 
     @property
     def _conditioned_terms(self) -> tuple[list[RandomTerm], list[Matrix]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ from mixedeffects.inference.contrasts import (
 from mixedeffects.inference.variance import fixed_effects_variance
 from mixedeffects.model import LinearMixedModel, lmer
 from mixedeffects.planned import PlannedCovariance, marginal_covariance
-from mixedeffects.progress import RepeatedWork
+from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.simulation import checked_count, entropy_of
 
 __all__ = ["Power", "power"]
@@ -131,7 +131,7 @@ def power(
     vcov: str = "model",
     cluster: Any = None,
     seed: Any = None,
-    progress: Any = False,
+    progress: ProgressOption = None,
 ) -> Power:
     """Power of a test of fixed effects by simulation, in this design or in larger ones.
 
@@ -169,8 +169,9 @@ def power(
         As for `LinearMixedModel.wald`.
     seed : int, Generator or None
         The same seed gives the same draws.
-    progress : bool or callable
-        True prints a line a second on standard error.
+    progress : bool, callable or None
+        True shows count, rate and time left on standard error; a callable gets each `Repetitions`;
+        None shows them after some seconds on a terminal or in a notebook.
 
     Returns
     -------
@@ -181,6 +182,8 @@ def power(
     ------
     ModelError
         If an argument is not what it should be.
+    Interrupted
+        On Ctrl-C, with the draws that are tested.
 
     References
     ----------
@@ -210,41 +213,88 @@ def power(
     G = model.varcorr if varcorr is None else varcorr
     scale = model.sigma if varcorr is None and sigma is None else sigma
     designs, counted = _designs(model, n, along, within)
-    report = RepeatedWork("simulated test", draws * len(designs), progress)
-    rows = []
-    for number, (size, data) in enumerate(designs):
-        significant = failed = 0
-        error: Exception | None = None
-        planned = _planned(model, data, G, scale)
-        mean = _mean(model, data, beta)
-        fit: LinearMixedModel | None = None
-        for first in range(0, draws, _CHUNK):
-            rng = np.random.default_rng(
-                np.random.SeedSequence(entropy, spawn_key=(number, first // _CHUNK))
-            )
-            Y = planned.sample(_CHUNK, seed=rng, mean=mean)
-            for j in range(min(_CHUNK, draws - first)):
-                try:
-                    fit = _fitted(model, data, Y[:, j], fit)
-                    p = fit.wald(test, ddf=ddf, vcov=vcov, cluster=cluster).p
-                except (ModelError, ArithmeticError, np.linalg.LinAlgError) as problem:
-                    p, error = np.nan, problem
-                failed += bool(np.isnan(p))
-                significant += bool(p < alpha)
-                report.at(number * draws + first + j + 1)
-        if failed == draws:
+    simulated = [
+        _SimulatedTests(model, data, _planned(model, data, G, scale), beta, (entropy, number))
+        for number, (_, data) in enumerate(designs)
+    ]
+
+    def step(number: int) -> float:
+        design, draw = divmod(number, draws)
+        p = simulated[design].p_value(
+            draw, lambda fit: fit.wald(test, ddf=ddf, vcov=vcov, cluster=cluster).p
+        )
+        if draw == draws - 1 and simulated[design].failed == draws:
+            error = simulated[design].error
             raise ModelError(
-                f"With {size} {counted} not one of {draws} draws could be fitted and tested. "
-                f"{error}"
+                f"With {designs[design][0]} {counted} not one of {draws} draws could be fitted "
+                f"and tested. {error}"
             ) from error
-        share = significant / draws
-        low, high = _clopper_pearson(significant, draws)
-        rows.append((size, len(data), draws, significant, failed, share, low, high))
-    columns = ["n", "rows", "draws", "significant", "failed", "power", "lower", "upper"]
-    what = test if isinstance(test, str) else "the hypothesis"
-    how = f"{vcov}" if vcov != "model" else ddf
-    table = pd.DataFrame(rows, columns=columns)
-    return Power(f"{what} ({how})", counted, float(alpha), entropy, table)
+        return p
+
+    def finish(p_values: list[float]) -> Power:
+        rows = []
+        for (size, data), p in zip(designs, np.reshape(p_values, (-1, draws)), strict=True):
+            significant, failed = int((p < alpha).sum()), int(np.isnan(p).sum())
+            low, high = _clopper_pearson(significant, draws)
+            share = significant / draws
+            rows.append((size, len(data), draws, significant, failed, share, low, high))
+        columns = ["n", "rows", "draws", "significant", "failed", "power", "lower", "upper"]
+        what = test if isinstance(test, str) else "the hypothesis"
+        how = f"{vcov}" if vcov != "model" else ddf
+        table = pd.DataFrame(rows, columns=columns)
+        return Power(f"{what} ({how})", counted, float(alpha), entropy, table)
+
+    return Unfinished("simulated test", draws * len(designs), step, finish).resume(progress)
+
+
+class _SimulatedTests:
+    """Responses drawn in one design, each fitted and tested.
+
+    Parameters
+    ----------
+    model : LinearMixedModel
+        The fit.
+    data : DataFrame
+        Rows of the design.
+    planned : PlannedCovariance
+        V in the design.
+    beta : ndarray, shape (p,)
+        Fixed effects.
+    seed : tuple of int
+        Entropy, and number of the design.
+    """
+
+    def __init__(
+        self,
+        model: LinearMixedModel,
+        data: pd.DataFrame,
+        planned: PlannedCovariance,
+        beta: Matrix,
+        seed: tuple[int, int],
+    ) -> None:
+        self.failed = 0
+        self.error: Exception | None = None
+        self._model, self._data, self._planned, self._seed = model, data, planned, seed
+        self._mean = _mean(model, data, beta)
+        self._fit: LinearMixedModel | None = None
+        self._chunk, self._responses = -1, np.empty((0, 0))
+
+    def p_value(self, draw: int, test: Callable[[LinearMixedModel], float]) -> float:
+        """Of the test in one draw; NaN if it could not be fitted and tested."""
+        chunk, j = divmod(draw, _CHUNK)
+        if chunk != self._chunk:
+            entropy, number = self._seed
+            sequence = np.random.SeedSequence(entropy, spawn_key=(number, chunk))
+            rng = np.random.default_rng(sequence)
+            self._responses = self._planned.sample(_CHUNK, seed=rng, mean=self._mean)
+            self._chunk = chunk
+        try:
+            self._fit = _fitted(self._model, self._data, self._responses[:, j], self._fit)
+            p = float(test(self._fit))
+        except (ModelError, ArithmeticError, np.linalg.LinAlgError) as problem:
+            p, self.error = np.nan, problem
+        self.failed += bool(np.isnan(p))
+        return p
 
 
 def _effects(model: LinearMixedModel, effects: dict[str, float] | None) -> Matrix:
@@ -373,15 +423,17 @@ def _fitted(
         warnings.simplefilter("ignore", ConvergenceWarning)
         if fit is not None:
             offset = fit.frame.offset
-            return fit.refit(y if offset is None else y + offset)
+            return fit.refit(y if offset is None else y + offset, progress=False)
         first = lmer(
             update_formula(model.formula, f"{_RESPONSE} ~ ."),
             data.assign(**{_RESPONSE: y}),
             reml=model.reml,
             weights=_WEIGHTS if model.frame.weights is not None else None,
             contrasts=model._settings.get("contrasts"),
+            progress=False,
         )
-        return first if first.frame.offset is None else first.refit(y + first.frame.offset)
+        offset = first.frame.offset
+        return first if offset is None else first.refit(y + offset, progress=False)
 
 
 def _clopper_pearson(successes: int, trials: int) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from mixedeffects.frame.encode import DesignEncoder, intercept_coded
 from mixedeffects.frame.model_frame import RandomTerm
 from mixedeffects.inference.chi_bar import NO_DIFFERENCE, chi_squared_p, mixture_p
 from mixedeffects.nesting import added_variance, contains_constant, same_span
+from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.refitting import least_squares_criterion, with_random_terms
 
 if TYPE_CHECKING:
@@ -86,7 +87,10 @@ class RandomEffectsTests:
 
 
 def random_effects_tests(
-    model: LinearMixedModel, boundary: bool, reduce_terms: bool
+    model: LinearMixedModel,
+    boundary: bool,
+    reduce_terms: bool,
+    progress: ProgressOption = None,
 ) -> RandomEffectsTests:
     """See `LinearMixedModel.ranova`."""
     for name, value in (("boundary", boundary), ("reduce_terms", reduce_terms)):
@@ -100,10 +104,29 @@ def random_effects_tests(
         )
     elif not model.converged:
         notes.append("The model has not converged, so its likelihood is not at its maximum.")
+    smaller = list(_reductions(model, reduce_terms))
+    fits = Unfinished(
+        "smaller model",
+        len(smaller),
+        lambda i: _criterion_without(model, smaller[i][1]),
+        lambda criteria: _compared(model, smaller, criteria, boundary, notes),
+        detail=lambda i: f"without {smaller[i][0]}",
+    )
+    return fits.resume(progress)
+
+
+def _compared(
+    model: LinearMixedModel,
+    smaller: list[tuple[str, Terms]],
+    criteria: list[tuple[float, int]],
+    boundary: bool,
+    notes: list[str],
+) -> RandomEffectsTests:
+    """The tests of the smaller models, given their criteria and numbers of parameters."""
+    notes = list(notes)
     index = ["<none>"]
     rows = [(model.n_parameters, model.criterion, np.nan, np.nan, np.nan)]
-    for label, terms in _reductions(model, reduce_terms):
-        criterion, npar = _criterion_without(model, terms)
+    for (label, terms), (criterion, npar) in zip(smaller, criteria, strict=True):
         statistic = criterion - model.criterion
         if statistic < -NO_DIFFERENCE:
             notes.append(f"Without {label} the model fits better: see m.optimum.")
@@ -121,12 +144,12 @@ def random_effects_tests(
         index.append(label)
         rows.append((npar, criterion, statistic, float(df), p))
     npars = np.array([row[0] for row in rows])
-    criteria = np.array([row[1] for row in rows])
+    values = np.array([row[1] for row in rows])
     table = pd.DataFrame(
         {
             "npar": npars,
-            "logLik": -0.5 * criteria,
-            "AIC": criteria + 2.0 * npars,
+            "logLik": -0.5 * values,
+            "AIC": values + 2.0 * npars,
             "LRT": [row[2] for row in rows],
             "Df": [row[3] for row in rows],
             "Pr(>Chisq)": [row[4] for row in rows],

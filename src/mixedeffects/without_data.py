@@ -76,14 +76,15 @@ class Remembered:
         Behind ICC and R2.
     term_contrasts : dict of int to dict of str to ndarray, shape (rows, p)
         Hypotheses of types 1, 2 and 3 about each term.
-    estimability : Estimability
-        How columns dropped for rank follow from those kept.
+    estimability : Estimability or None
+        How columns dropped for rank follow from those kept; None in fits that an earlier version
+        stored.
     """
 
     residual_quantiles: Matrix
     variances: Variances
     term_contrasts: dict[int, dict[str, Matrix]]
-    estimability: Estimability
+    estimability: Estimability | None = None
 
 
 def left_out(what: str) -> ModelError:

@@ -45,6 +45,7 @@ from mixedeffects.engine.parameters import theta_to_T
 from mixedeffects.engine.provisional import remaining_effects
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.pickling import Sealed
 
 __all__ = ["MarginalCovariance", "factorise"]
 
@@ -55,7 +56,7 @@ Matrix = NDArray[np.float64]
 _LOST = 1e-3
 
 
-class MarginalCovariance(CovarianceOperator):
+class MarginalCovariance(CovarianceOperator, Sealed):
     """V as an n x n operator: solve, multiply, cut by cluster, turn into a matrix.
 
     Made by ``m.V`` for a fitted model, and by `mixedeffects.marginal_covariance` for a planned one.

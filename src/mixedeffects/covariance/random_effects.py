@@ -15,13 +15,14 @@ from mixedeffects.arrays import read_only
 from mixedeffects.covariance.design import z_labels
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.pickling import Sealed
 
 __all__ = ["RandomEffectsCovariance"]
 
 Matrix = NDArray[np.float64]
 
 
-class RandomEffectsCovariance:
+class RandomEffectsCovariance(Sealed):
     """G = Var(b): one k x k covariance per term, repeated for each of its levels.
 
     Parameters

@@ -8,12 +8,14 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects.pickling import Sealed
+
 __all__ = ["ResidualCovariance"]
 
 Matrix = NDArray[np.float64]
 
 
-class ResidualCovariance:
+class ResidualCovariance(Sealed):
     """R = sigma^2 W^-1, diagonal; prior weights included.
 
     Parameters

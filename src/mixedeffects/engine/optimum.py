@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,8 @@ class Progress:
     criterion: float
     gradient_norm: float
     seconds: float
+    #: Relative covariance factors there, in the basis of the fit: where another search may start.
+    factors: tuple[Matrix, ...] = field(default=(), repr=False, compare=False)
 
     def __str__(self) -> str:
         return (
@@ -410,6 +412,7 @@ def find_optimum(
                     iterate.point.value + offset,
                     gradient,
                     time.perf_counter() - began,
+                    tuple(lower_factor(T) for T in iterate.point.T),
                 )
             )
 

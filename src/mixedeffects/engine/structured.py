@@ -258,6 +258,7 @@ class _Search:
                     value + self.offset,
                     float(np.abs(iterate.point.gradient).max(initial=0.0)),
                     time.perf_counter() - self.began,
+                    tuple(lower_factor(T) for T in iterate.point.inner.T),
                 )
             )
 

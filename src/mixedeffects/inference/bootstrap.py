@@ -31,7 +31,8 @@ from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.inference.natural import covariance_parameters, natural_parameters
 from mixedeffects.inference.parameter_keys import distinct, parameter_keys
-from mixedeffects.progress import RepeatedWork
+from mixedeffects.pickling import Sealed
+from mixedeffects.progress import Listener, ProgressOption, Repetitions, interrupted
 from mixedeffects.refitting import fit_again
 from mixedeffects.simulation import ResponseSampler, checked_count, entropy_of
 
@@ -75,11 +76,11 @@ def bootstrap(
             "statistic must be a function of a fitted model that returns numbers, not "
             f"{statistic!r:.60}."
         )
-    result = Bootstrap(model, entropy_of(seed), re, statistic)
-    return result.resume(checked_count(n, "n, the number of refits,"), workers, progress)
+    count = checked_count(n, "n, the number of refits,")
+    return Bootstrap(model, entropy_of(seed), re, statistic).resume(count, workers, progress)
 
 
-class Bootstrap:
+class Bootstrap(Sealed):
     """Estimates from refits to responses drawn from the model.
 
     Made by `LinearMixedModel.bootstrap`.
@@ -89,7 +90,8 @@ class Bootstrap:
     seed : int
         Draw i depends on it and on i alone: the same seed gives the same draws.
     wanted : int
-        Number of refits asked for; fewer are done if it was interrupted.
+        Number of refits asked for. Fewer are done if it was interrupted: then there are no
+        intervals until ``resume()`` has done the rest, or ``resume(n)`` settles for n.
 
     Examples
     --------
@@ -131,11 +133,11 @@ class Bootstrap:
     # --- doing the work ------------------------------------------------------------------
 
     def resume(
-        self, n: int | None = None, workers: int | None = None, progress: Any = False
+        self, n: int | None = None, workers: int | None = None, progress: ProgressOption = None
     ) -> Bootstrap:
         """Go on until there are n refits; nothing is done twice.
 
-        Ctrl-C stops it and keeps what is done.
+        Ctrl-C raises `Interrupted`, whose ``partial`` is this object with what is done.
 
         Parameters
         ----------
@@ -144,8 +146,9 @@ class Bootstrap:
         workers : int, optional
             Refits at a time, in threads; by default the number of processors, or one if a refit
             needs much memory.
-        progress : bool or callable
-            True prints a line a second on standard error; a callable gets `Repetitions`.
+        progress : bool, callable or None
+            True shows count, rate and time left on standard error; a callable gets `Repetitions`;
+            None shows them after some seconds on a terminal or in a notebook.
 
         Returns
         -------
@@ -156,6 +159,8 @@ class Bootstrap:
         ------
         ModelError
             If an argument is not what it should be.
+        Interrupted
+            On Ctrl-C.
 
         Examples
         --------
@@ -176,25 +181,32 @@ class Bootstrap:
             f"The estimates of {self.wanted:,} refits",
             "Ask for fewer.",
         )
-        report = RepeatedWork("refit", self.wanted, progress)
-        with (
-            one_blas_thread(),
-            ThreadPoolExecutor(min(workers, _MOST_WORKERS)) as pool,
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            try:
+        listener = Listener(progress)
+        began, before = time.perf_counter(), len(self._draws)
+
+        def report() -> None:
+            done, seconds = len(self._draws), time.perf_counter() - began
+            line = Repetitions("refit", done, self.wanted, seconds, before)
+            listener.tell(line, last=done == self.wanted)
+
+        try:
+            with (
+                one_blas_thread(),
+                ThreadPoolExecutor(min(workers, _MOST_WORKERS)) as pool,
+                warnings.catch_warnings(),
+            ):
+                warnings.simplefilter("ignore", ConvergenceWarning)
                 while len(self._draws) < self.wanted:
                     self._work_on_batch(pool, workers, report)
-            except KeyboardInterrupt:
-                warnings.warn(
-                    f"Interrupted after {len(self._draws):,} of {self.wanted:,} refits; they are "
-                    "kept, and resume() goes on from there.",
-                    stacklevel=2,
-                )
+        except KeyboardInterrupt:
+            raise interrupted("refit", len(self._draws), self.wanted, self) from None
+        finally:
+            listener.close()
         return self
 
-    def _work_on_batch(self, pool: ThreadPoolExecutor, workers: int, report: RepeatedWork) -> None:
+    def _work_on_batch(
+        self, pool: ThreadPoolExecutor, workers: int, report: Callable[[], None]
+    ) -> None:
         """Do the next refits, up to the end of their batch, a chunk at a time."""
         model, frame = self._model, self._model.frame
         size = max(1, min(_BATCH, int(_BATCH_BYTES / (8.0 * model.nobs))))
@@ -235,7 +247,7 @@ class Bootstrap:
                 draws = _parameters(draws, model._A.term_columns)
             self._draws = np.vstack([self._draws, draws])
             self._fits = np.vstack([self._fits, fits])
-            report.at(len(self._draws))
+            report()
             share = _CHUNK_SECONDS / max(time.perf_counter() - began, 1e-9)
             chunk = max(min(workers, size), int(chunk * min(share, 8.0)))
 
@@ -348,7 +360,8 @@ class Bootstrap:
         Raises
         ------
         ModelError
-            If the level or the kind is not what it should be, or there are too few draws.
+            If the level or the kind is not what it should be, or refits that were asked for are
+            not done.
 
         References
         ----------
@@ -368,6 +381,12 @@ class Bootstrap:
             listed = ", ".join(repr(each) for each in INTERVAL_KINDS)
             raise ModelError(f"Interval kind {kind!r} is not known; there are {listed}.")
         names = interval_names(level)
+        done = len(self._draws)
+        if done < self.wanted:
+            raise ModelError(
+                f"{done:,} of {self.wanted:,} refits are done, and half the draws are not the "
+                f"whole: resume() does the others, resume({done}) settles for these."
+            )
         rows = [
             _interval(self._draws[:, i], estimate, level, kind)
             for i, estimate in enumerate(self._estimates.tolist())
@@ -419,7 +438,7 @@ class Bootstrap:
 
     def _lines(self) -> list[str]:
         done, of = len(self._draws), self.wanted
-        refits = f"{done:,}" if done == of else f"{done:,} of {of:,}"
+        refits = f"{done:,}" if done >= of else f"{done:,} of {of:,}"
         what = {None: "all random effects drawn anew", "all": "random effects held"}.get(
             self._re if self._re is None or isinstance(self._re, str) else "",
             f"random effects of {self._re} held",
@@ -437,7 +456,7 @@ class Bootstrap:
         from mixedeffects.display.parameter_table import parameter_table
 
         table = self.to_frame().drop(columns="n")
-        if len(self._draws) > 1:
+        if 1 < len(self._draws) >= self.wanted:
             table = table.join(self.confint())
         return parameter_table(table, digits=3, scale="Std. Error")
 

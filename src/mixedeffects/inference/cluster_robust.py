@@ -23,7 +23,7 @@ from mixedeffects.inference.contrasts import contrast_matrix
 from mixedeffects.inference.multiway import MULTIWAY_KINDS, multiway_covariance
 from mixedeffects.inference.saddlepoint import saddlepoint_p_value
 from mixedeffects.inference.unseen import Unseen
-from mixedeffects.inference.variance import FixedEffectsVariance
+from mixedeffects.inference.variance import FixedDf, FixedEffectsVariance
 from mixedeffects.inference.wald_result import WaldTest
 
 if TYPE_CHECKING:
@@ -233,27 +233,27 @@ class RobustCovariance:
             p = scipy.stats.chi2.sf(r * statistic, r)
         return WaldTest(test, statistic, r, df[test], float(p), 1.0, labelled)
 
+    def _f_test(self, L: Matrix) -> tuple[float, float]:
+        """See `FixedEffectsVariance`."""
+        joint = self.test(L, "HTZ")
+        return joint.den_df, joint.scaling
+
     def variance(self) -> FixedEffectsVariance:
         """The covariance matrix with its degrees of freedom, as other tests take it."""
-        few = min(self.n_clusters) - 1.0
         moments = self._moments
         if moments is None:
+            few = FixedDf(min(self.n_clusters) - 1.0)
             return FixedEffectsVariance(
                 self.vcov.to_numpy(),
-                lambda L: np.full(len(L), few),
-                lambda L: (few, 1.0),
+                few.df,
+                few.f_test,
                 f"t-tests use {self.kind} standard errors, smallest number of clusters less one",
                 self._unseen,
             )
-
-        def f_test(L: Matrix) -> tuple[float, float]:
-            joint = self.test(L, "HTZ")
-            return joint.den_df, joint.scaling
-
         return FixedEffectsVariance(
             self.vcov.to_numpy(),
             moments.df,
-            f_test,
+            self._f_test,
             f"t-tests use {self.kind} standard errors and Satterthwaite's method by cluster",
             self._unseen,
         )

@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from mixedeffects.engine.optimum import SINGULAR
 from mixedeffects.engine.parameterisation import StructuredTerm
 from mixedeffects.engine.parameters import n_parameters, theta_to_T
-from mixedeffects.errors import ModelError
+from mixedeffects.errors import Interrupted, ModelError
 from mixedeffects.inference.coefficients import coefficient_tests, interval_names
 from mixedeffects.inference.natural import natural_parameters
 from mixedeffects.inference.parameter_keys import chosen_positions, parameter_keys
+from mixedeffects.progress import Then
 
 if TYPE_CHECKING:
+    from mixedeffects.inference.bootstrap import Bootstrap
+    from mixedeffects.inference.profile import Profile
     from mixedeffects.model import LinearMixedModel
 
 __all__ = ["confidence_intervals", "wald_variance_intervals"]
@@ -67,11 +70,25 @@ def confidence_intervals(
     chosen = chosen_positions(parameters, names, frame.fixef_names)
     if method == "profile":
         selected = None if len(chosen) == len(names) else [names[i] for i in chosen]
-        profile = model.profile(selected, max(0.95, float(level)), progress=progress)
-        return profile.confint(level).loc[[names[i] for i in chosen]]
+
+        def of_profile(profile: Profile) -> pd.DataFrame:
+            return profile.confint(level).loc[[names[i] for i in chosen]]
+
+        try:
+            return of_profile(model.profile(selected, max(0.95, float(level)), progress=progress))
+        except Interrupted as stopped:
+            stopped.partial = Then(stopped.partial, of_profile)
+            raise
     if method == "boot":
-        draws = model.bootstrap(options["n"], seed=options["seed"], progress=progress)
-        return draws.confint(level, options["kind"]).iloc[chosen]
+
+        def of_draws(draws: Bootstrap) -> pd.DataFrame:
+            return draws.confint(level, options["kind"]).iloc[chosen]
+
+        try:
+            return of_draws(model.bootstrap(options["n"], seed=options["seed"], progress=progress))
+        except Interrupted as stopped:
+            stopped.partial = Then(stopped.partial, of_draws)
+            raise
     bounds = np.full((len(names), 2), np.nan)
     if any(i < len(variances) for i in chosen):
         bounds[: len(variances)] = wald_variance_intervals(model, float(level))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -33,6 +32,8 @@ from mixedeffects.inference.coefficients import interval_names
 from mixedeffects.inference.natural import natural_parameters, parameter_names
 from mixedeffects.inference.parameter_keys import chosen_positions, parameter_keys
 from mixedeffects.inference.profile_curve import LowerDevianceError, ProfileCurve, ProfilePoint
+from mixedeffects.pickling import Sealed
+from mixedeffects.progress import ProgressOption, StartAgain, Unfinished
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -48,7 +49,9 @@ _BEYOND = 1.0
 _MAX_RESTARTS = 3
 
 
-def profile(model: LinearMixedModel, parameters: Any, level: float, progress: Any) -> Profile:
+def profile(
+    model: LinearMixedModel, parameters: Any, level: float, progress: ProgressOption
+) -> Profile:
     """See `LinearMixedModel.profile`."""
     interval_names(level)
     if model.frame.structured_terms:
@@ -60,47 +63,79 @@ def profile(model: LinearMixedModel, parameters: Any, level: float, progress: An
     coefficients = model.frame.fixef_names
     names = parameter_keys(parameter_names(model.frame.terms), coefficients)
     chosen = chosen_positions(parameters, names, coefficients)
-    report: Callable[[str], None] | None
-    if callable(progress):
-        report = progress
-    else:
-        report = (lambda line: print(line, file=sys.stderr, flush=True)) if progress else None
-    A = model._A
-    with one_blas_thread(A.remainder.core_size):
-        optimum = model.optimum
-        if model.reml:
-            optimum = find_optimum(A, False, start=optimum.restart)
-        for _ in range(_MAX_RESTARTS):
-            result = Profile(model, optimum, names, chosen, float(level))
-            try:
-                result._compute(report)
-            except _BetterFitError as better:
-                warnings.warn(
-                    f"{better.sentence} The profile starts again from the better fit; fit the "
-                    "model again with another start=.",
-                    ConvergenceWarning,
-                    stacklevel=3,
+    return _Profiling(model, names, chosen, float(level)).work().resume(progress)
+
+
+class _Profiling:
+    """The work on a profile: one side of one parameter after the other.
+
+    It starts again where it finds a better fit than the one it started from.
+    """
+
+    def __init__(
+        self, model: LinearMixedModel, names: list[str], chosen: list[int], level: float
+    ) -> None:
+        self._model, self._names, self._chosen, self._level = model, names, chosen, level
+        self._profile: Profile | None = None
+        self._optimum: Optimum | None = None if model.reml else model.optimum
+        self._start: Sequence[Matrix] | None = model.optimum.restart
+        self._restarts = _MAX_RESTARTS
+
+    def work(self) -> Unfinished[None, Profile]:
+        """The steps, for each parameter below and above its estimate."""
+        return Unfinished(
+            "side of a profile",
+            2 * len(self._chosen),
+            self._walk,
+            self._finish,
+            detail=lambda step: self._names[self._chosen[step // 2]],
+        )
+
+    def _walk(self, step: int) -> None:
+        with one_blas_thread(self._model._A.remainder.core_size):
+            if self._profile is None:
+                if self._optimum is None:
+                    self._optimum = find_optimum(self._model._A, False, start=self._start)
+                self._profile = Profile(
+                    self._model, self._optimum, self._names, self._chosen, self._level
                 )
-                start = [lower_factor(T) for T in better.found.T]
-                optimum = find_optimum(A, False, start=start)
+            try:
+                self._profile._walk(step // 2, 2 * (step % 2) - 1)
+            except _BetterFitError as better:
+                self._again(better)
             except ArithmeticError:
                 raise ModelError(
                     "The likelihood cannot be computed at values that the profile needs: there "
                     "effects and residual error differ too much in size. Use "
                     "confint(method='wald') or confint(method='boot')."
                 ) from None
-            else:
-                return result
-    raise ModelError(
-        f"Profiling went on finding better fits ({_criterion_text(optimum)}): the likelihood has "
-        "several maxima. Simplify the random effects, or fit again with another start=."
-    )
 
+    def _finish(self, steps: list[None]) -> Profile:
+        assert self._profile is not None
+        try:
+            self._profile._finish()
+        except _BetterFitError as better:
+            self._again(better)
+        return self._profile
 
-def _criterion_text(optimum: Optimum) -> str:
-    """The deviance reached, for a message."""
-    A = optimum.evaluation.A
-    return f"-2 log L {optimum.evaluation.deviance + A.basis.deviance_offset(A.n, A.p, False):.4f}"
+    def _again(self, better: _BetterFitError) -> NoReturn:
+        warnings.warn(
+            f"{better.sentence} The profile starts again from the better fit; fit the model "
+            "again with another start=.",
+            ConvergenceWarning,
+            stacklevel=6,
+        )
+        self._start = [lower_factor(T) for T in better.found.T]
+        self._profile = self._optimum = None
+        self._restarts -= 1
+        if not self._restarts:
+            A, found = self._model._A, better.found.deviance
+            criterion = found + A.basis.deviance_offset(A.n, A.p, False)
+            raise ModelError(
+                f"Profiling went on finding better fits (-2 log L {criterion:.4f}): the likelihood "
+                "has several maxima. Simplify the random effects, or fit again with another start=."
+            )
+        raise StartAgain
 
 
 class _BetterFitError(Exception):
@@ -112,7 +147,7 @@ class _BetterFitError(Exception):
         self.found = found
 
 
-class Profile:
+class Profile(Sealed):
     """Profile likelihood of the parameters of a model, made by `LinearMixedModel.profile`.
 
     For a parameter psi, ``zeta(psi) = sign(psi - psihat) sqrt(d(psi) - d(psihat))``, with d the
@@ -188,18 +223,13 @@ class Profile:
 
     # --- doing the work ------------------------------------------------------------------
 
-    def _compute(self, report: Callable[[str], None] | None) -> None:
-        z = _quantile(self.level)
-        for i, curve in zip(self._chosen, self._curves, strict=True):
-            if curve is None:
-                continue
-            for side in (-1, 1):
-                self._tracked(i, curve.walk, side, z)
-            if report is not None:
-                report(
-                    f"profile of {self._names[i]}: {len(curve.points)} points, "
-                    f"{curve.evaluations} evaluations"
-                )
+    def _walk(self, j: int, side: int) -> None:
+        """Go to one end of the profile of a parameter, given by its place among those chosen."""
+        curve = self._curves[j]
+        if curve is not None:
+            self._tracked(self._chosen[j], curve.walk, side, _quantile(self.level))
+
+    def _finish(self) -> None:
         self._shown = [[] if c is None else list(c.points) for c in self._curves]
         self.confint(min(0.95, self.level), _report=False)
         unfinished = [
@@ -214,7 +244,7 @@ class Profile:
                 "The deviance was not minimised to the end while profiling, so zeta may be too "
                 f"large in size, at {len(unfinished)} points: {listed}.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=6,
             )
 
     def _tracked(self, i: int, task: Callable[..., Any], *arguments: Any) -> Any:

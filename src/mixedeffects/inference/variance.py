@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DDF_METHODS",
     "VCOV_KINDS",
+    "FixedDf",
     "FixedEffectsVariance",
     "fixed_effects_variance",
     "is_robust",
@@ -128,20 +129,43 @@ def fixed_effects_variance(
         return FixedEffectsVariance(
             covariance,
             satterthwaite.df,
-            lambda L: (satterthwaite.f_df(L), 1.0),
+            partial(_unscaled, satterthwaite.f_df),
             DDF_METHODS[method],
         )
-    fixed = np.inf if method == "inf" else float(model.nobs - len(covariance))
+    depends = model.satterthwaite.depends if model.optimum.undetermined else None
+    fixed = FixedDf(np.inf if method == "inf" else float(model.nobs - len(covariance)), depends)
+    return FixedEffectsVariance(covariance, fixed.df, fixed.f_test, DDF_METHODS[method])
 
-    def df(L: Matrix) -> Matrix:
-        """NaN where the variance is any number, because the data do not determine it."""
-        if not model.optimum.undetermined:
-            return np.full(len(L), fixed)
-        return np.where(model.satterthwaite.depends(L), np.nan, fixed)
 
-    return FixedEffectsVariance(
-        covariance, df, lambda L: (float(df(L).min()), 1.0), DDF_METHODS[method]
-    )
+@dataclass(frozen=True)
+class FixedDf:
+    """The same degrees of freedom for all contrasts.
+
+    Attributes
+    ----------
+    value : float
+        The number; may be infinite.
+    depends : callable or None
+        From contrasts (r, p) to whether the variance of each depends on parameters that the data
+        do not determine, and is any number; None if no variance does.
+    """
+
+    value: float
+    depends: Callable[[Matrix], Any] | None = None
+
+    def df(self, L: Matrix) -> Matrix:
+        """See `FixedEffectsVariance`."""
+        out = np.full(len(L), self.value)
+        return out if self.depends is None else np.where(self.depends(L), np.nan, out)
+
+    def f_test(self, L: Matrix) -> tuple[float, float]:
+        """See `FixedEffectsVariance`."""
+        return float(self.df(L).min()), 1.0
+
+
+def _unscaled(f_df: Callable[[Matrix], float], L: Matrix) -> tuple[float, float]:
+    """An F statistic that is taken as it is."""
+    return f_df(L), 1.0
 
 
 def is_robust(vcov: Any) -> bool:

@@ -1,6 +1,6 @@
 """Store fits as this version writes them; later versions must go on reading these files.
 
-Run it for a new format only, under another name: the files that are there stay as they are.
+Run it for a new format only: the files of earlier formats stay as they are.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import pickle
 from pathlib import Path
 
 import mixedeffects as me
+from mixedeffects.pickling import FORMAT
 
 HERE = Path(__file__).parent
 
@@ -18,9 +19,9 @@ def main() -> None:
     sleep = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
     crossed = me.lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", me.load_dataset("penicillin"))
     for name, fit in {
-        "sleepstudy_format1": sleep,
-        "sleepstudy_without_data_format1": sleep.without_data(),
-        "penicillin_without_data_format1": crossed.without_data(),
+        f"sleepstudy_format{FORMAT}": sleep,
+        f"sleepstudy_without_data_format{FORMAT}": sleep.without_data(),
+        f"penicillin_without_data_format{FORMAT}": crossed.without_data(),
     }.items():
         path = HERE / f"{name}.pkl.gz"
         path.write_bytes(gzip.compress(pickle.dumps(fit, protocol=4), mtime=0))
