@@ -733,7 +733,7 @@ class LinearMixedModel:
 
     @property
     def X(self) -> Matrix:
-        """Fixed-effects model matrix, ndarray n x p, read-only; ``fixef.index`` names its columns."""
+        """Fixed-effects model matrix, n x p and read-only; ``fixef.index`` names its columns."""
         return self.frame.X
 
     @property
