@@ -452,7 +452,7 @@ def test_errors() -> None:
         m.influence("Subj")
     with pytest.raises(me.DataError, match="The levels must have 180 values"):
         m.influence(np.arange(17))
-    with pytest.raises(me.DataError, match="by must be the name"):
+    with pytest.raises(me.DataError, match="The levels must be the name"):
         m.influence(3)
     with pytest.raises(me.ModelError, match="same level of 'by'"):
         m.influence(np.zeros(180))

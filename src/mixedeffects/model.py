@@ -730,12 +730,12 @@ class LinearMixedModel:
 
     @property
     def X(self) -> Matrix:
-        """Fixed-effects model matrix, ndarray n x p; its columns are named in ``fixef.index``."""
+        """Fixed-effects model matrix, n x p and read-only; ``fixef.index`` names its columns."""
         return self.frame.X
 
     @property
     def y(self) -> Matrix:
-        """Response, ndarray of shape (n,), without the rows in `dropped`."""
+        """Response, ndarray of shape (n,), read-only, without the rows in `dropped`."""
         return self.frame.y
 
     @property
@@ -1455,9 +1455,10 @@ class LinearMixedModel:
 
         Parameters
         ----------
-        hypothesis : str, list of str, array or DataFrame, shape (r, p)
+        hypothesis : str, list of str, array, Series or DataFrame, shape (r, p)
             Name of a term, names of coefficients, or contrasts: one row each, one column per fixed
-            effect (a DataFrame goes by the names of its columns).
+            effect. A DataFrame goes by the names of its columns and a Series by its labels, those
+            they lack being zero.
         ddf, vcov
             As for `coef_table`. Satterthwaite's joint test is Fai and Cornelius's, Kenward-Roger's
             scales the statistic, and so does that of a robust covariance matrix, HTZ.
@@ -2070,7 +2071,8 @@ class LinearMixedModel:
         -------
         DataFrame, one row per parameter
             Columns named after the percentiles, such as ``2.5 %`` and ``97.5 %``; in the units of
-            the parameters.
+            the parameters. A fixed effect called like a variance parameter, such as ``sigma``, is
+            ``beta_sigma`` here, and two of one name are ``x (1)`` and ``x (2)``.
 
         Raises
         ------

@@ -29,7 +29,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import ReadOnlyArrays
+from mixedeffects.arrays import ReadOnlyArrays, read_only
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.objective import Evaluation, evaluate
@@ -100,7 +100,7 @@ class Curvature(ReadOnlyArrays):
         """Second derivatives of D in (theta, sigma), shape (m + 1, m + 1); sigma comes last."""
         half = np.linalg.solve(self.directions.T, self.natural)
         H = np.linalg.solve(self.directions.T, half.T)
-        return np.asarray(0.5 * (H + H.T))
+        return read_only(np.asarray(0.5 * (H + H.T)))
 
     @property
     def profiled(self) -> Matrix:

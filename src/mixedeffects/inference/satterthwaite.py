@@ -15,7 +15,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import ReadOnlyArrays
+from mixedeffects.arrays import ReadOnlyArrays, read_only
 from mixedeffects.inference.contrasts import contrast_rows
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ class Satterthwaite(ReadOnlyArrays):
         kept = scaled[:, keep]
         covariance = 2.0 * (kept / values[keep]) @ kept.T
         lengths = np.linalg.norm(scaled[:, flat], axis=0)
-        return covariance, np.vstack([curvature.undetermined, (scaled[:, flat] / lengths).T])
+        undetermined = np.vstack([curvature.undetermined, (scaled[:, flat] / lengths).T])
+        return read_only((covariance, undetermined))
 
     def depends(self, contrasts: Matrix) -> NDArray[np.bool_]:
         """Whether the variance of each contrast depends on what the data do not determine.
