@@ -23,6 +23,9 @@ __all__ = ["GLSResult", "gls"]
 
 Matrix = NDArray[np.float64]
 
+#: Smallest eigenvalue of the scaled information below which columns may be far from zero.
+_NEARLY_COLLINEAR = 1e-8
+
 
 @dataclass(frozen=True, eq=False)
 class GLSResult:
@@ -116,18 +119,15 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
         )
     if not (np.isfinite(matrix).all() and np.isfinite(response).all()):
         raise DataError("X or y contains values that are not finite.")
-    # Columns far from zero beside an intercept keep their digits if they are centred.
-    transform = centring_transform(matrix)
+    solve = _solver(V)
+    solved, information, smallest = _information(solve, matrix, response)
+    transform = centring_transform(matrix) if smallest < _NEARLY_COLLINEAR else None
     if transform is not None:
+        # Columns far from zero beside an intercept keep their digits if they are centred.
         matrix = matrix @ transform
-    solved = _solver(V)(np.column_stack([matrix, response]))
-    information = matrix.T @ solved[:, :p]
-    information = 0.5 * (information + information.T)
-    if not (np.diag(information) > 0.0).all():
-        raise ModelError("X has a column of zeros, or V is not positive definite.")
+        solved, information, smallest = _information(solve, matrix, response)
     size = np.sqrt(np.diag(information))
-    values = np.linalg.eigvalsh(information / np.outer(size, size)) if p else np.ones(1)
-    if values[0] < 1e-14:
+    if smallest < 1e-14:
         raise ModelError("X does not have full column rank: drop the collinear columns.")
     inverse = np.linalg.inv(information / np.outer(size, size)) / np.outer(size, size)
     index = pd.RangeIndex(p) if names is None else pd.Index(list(names))
@@ -143,6 +143,21 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
         pd.Series(coef, index=index, name="Estimate"),
         pd.DataFrame(inverse, index=index, columns=index),
     )
+
+
+def _information(
+    solve: Callable[[Matrix], Matrix], X: Matrix, y: Matrix
+) -> tuple[Matrix, Matrix, float]:
+    """``V^-1 [X y]``, ``X'V^-1X`` and its smallest eigenvalue once scaled to unit diagonal."""
+    solved = solve(np.column_stack([X, y]))
+    information = X.T @ solved[:, :-1]
+    information = 0.5 * (information + information.T)
+    if not (np.diag(information) > 0.0).all():
+        raise ModelError("X has a column of zeros, or V is not positive definite.")
+    size = np.sqrt(np.diag(information))
+    if not len(size):
+        return solved, information, 1.0
+    return solved, information, float(np.linalg.eigvalsh(information / np.outer(size, size))[0])
 
 
 def _by_labels(X: Any, y: Any, V: Any) -> tuple[Any, Any, Any]:

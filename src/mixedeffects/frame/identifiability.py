@@ -16,6 +16,8 @@ __all__ = ["check_random_columns"]
 
 #: Smallest eigenvalue of the columns' scaled cross-products that counts as more than rounding.
 _DEPENDENT = 1e-13
+#: The same from which there is no need to look at centred columns.
+_SURELY_INDEPENDENT = 1e-6
 
 
 def check_random_columns(terms: Sequence[RandomTerm]) -> None:
@@ -109,6 +111,8 @@ def _dependent_columns(z: NDArray[np.float64]) -> list[int]:
     """Columns that take part in a linear dependency; none if they are independent."""
     if z.shape[1] < 2:
         return []
+    if _smallest(z)[0] > _SURELY_INDEPENDENT:
+        return []
     transform = centring_transform(z)
     if transform is not None:
         whole = np.linalg.norm(z, axis=0)
@@ -116,9 +120,13 @@ def _dependent_columns(z: NDArray[np.float64]) -> list[int]:
         lost = np.linalg.norm(z, axis=0) < INDISTINCT * whole
         if lost.any():
             return np.flatnonzero(transform[:, lost].any(axis=1)).tolist()
+    value, vector = _smallest(z)
+    return [] if value > _DEPENDENT else np.flatnonzero(np.abs(vector) > 1e-6).tolist()
+
+
+def _smallest(z: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    """Smallest eigenvalue of the columns' cross-products, scaled to unit diagonal; its vector."""
     gram = z.T @ z
     size = np.sqrt(np.diag(gram))
     values, vectors = np.linalg.eigh(gram / np.outer(size, size))
-    if values[0] > _DEPENDENT:
-        return []
-    return np.flatnonzero(np.abs(vectors[:, 0]) > 1e-6).tolist()
+    return float(values[0]), vectors[:, 0]
