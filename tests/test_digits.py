@@ -178,6 +178,13 @@ def test_inverse_of_V_for_what_large_effects_span(size: float) -> None:
     expected = np.array([float(1 / (1 + t2 * int(k))) for k in counts])[codes] * constant
     solved = m.V.solve(np.column_stack([constant, np.ones(48)])) * m.sigma**2
     assert np.allclose(solved[:, 0], expected, rtol=1e-9, atol=0.0)
+    rounding = 1e-10 + 1e-15 * size
+    for weights in (None, "w"):
+        V = me.lmer("y ~ x + (1 | g)", design(size), weights=weights).V
+        expected_square = float(constant @ V.solve(constant))
+        for kind in ("cholesky", "symmetric"):
+            root = V.whiten(constant, kind=kind)
+            assert root @ root == pytest.approx(expected_square, rel=rounding)
     assert m.leverage("fixed").sum() == pytest.approx(2.0, rel=1e-6)
     assert (m.coef_table(vcov="CR2")["Std. Error"] > 0.0).all()
     gls = m.V.gls(m.X, m.y).coef.to_numpy()

@@ -35,6 +35,8 @@ __all__ = ["cholesky_root", "symmetric_root"]
 Matrix = NDArray[np.float64]
 Positions = NDArray[np.intp]
 
+#: Variance beside the smallest residual variance from which V has lost too many digits of that.
+_EXTREME = 1e6
 #: Rows of a block up to which blocks of one size are handled together.
 _SMALL = 64
 #: Entries of the arrays made for blocks handled together.
@@ -75,6 +77,26 @@ class _Pieces:
                 out[np.ix_(own, own)] += z @ G @ z.T
         np.einsum("ii->i", out)[...] += self.residual[rows]
         return out
+
+    def contrast(self, rows: Positions) -> Matrix:
+        """Largest variance of each block over its smallest residual variance, for rows (b, s)."""
+        variances = self.residual[rows].copy()
+        for term, G in zip(self.terms, self.blocks, strict=True):
+            z = term.z[rows]
+            variances += np.einsum("bsk,kl,bsl->bs", z, G, z)
+        return np.asarray(variances.max(axis=1) / self.residual[rows].min(axis=1))
+
+    def stacked(self, rows: Positions) -> Matrix:
+        """B with ``V = B'B`` of the rows of one block: those of Gamma'Z' above R's root."""
+        s = len(rows)
+        parts = []
+        for term, G in zip(self.terms, self.blocks, strict=True):
+            scaled = term.z[rows] @ covariance_root(G)
+            levels, code = np.unique(term.codes[rows], return_inverse=True)
+            part = np.zeros((len(levels), scaled.shape[1], s))
+            part[code, :, np.arange(s)] = scaled
+            parts.append(part.reshape(-1, s))
+        return np.vstack([*parts, np.diag(np.sqrt(self.residual[rows]))])
 
 
 def cholesky_root(
@@ -125,6 +147,15 @@ def cholesky_root(
     )
     out = np.empty_like(x)
     for rows in _together(connected):
+        # V itself has lost digits of R where its random effects are far larger: see the root.
+        extreme = V.contrast(np.atleast_2d(rows)) > _EXTREME
+        for own in np.atleast_2d(rows)[extreme]:
+            upper = np.asarray(np.linalg.qr(V.stacked(own), mode="r"))
+            upper = upper * np.where(np.diag(upper) < 0.0, -1.0, 1.0)[:, None]
+            out[own] = scipy.linalg.solve_triangular(upper, x[own], trans="T")
+        rows = rows if not extreme.any() else np.atleast_2d(rows)[~extreme]
+        if not rows.size:
+            continue
         try:
             if rows.ndim == 1:
                 root = scipy.linalg.cholesky(V.block(rows), lower=True, overwrite_a=True)
@@ -174,6 +205,13 @@ def symmetric_root(
             "and V.logdet need no block; max_gb= raises the limit.",
         )
         for rows in _together(connected, ~low_rank):
+            extreme = V.contrast(np.atleast_2d(rows)) > _EXTREME
+            for own in np.atleast_2d(rows)[extreme]:
+                _, size, right = np.linalg.svd(V.stacked(own), full_matrices=False)
+                out[own] = right.T @ ((right @ x[own]) / size[:, None])
+            rows = rows if not extreme.any() else np.atleast_2d(rows)[~extreme]
+            if not rows.size:
+                continue
             if rows.ndim == 1:
                 values, vectors = scipy.linalg.eigh(V.block(rows), overwrite_a=True)
                 out[rows] = (vectors / np.sqrt(values)) @ (vectors.T @ x[rows])
