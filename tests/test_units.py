@@ -135,3 +135,16 @@ def test_numpy_says_nothing(seed: int) -> None:
                 ask()
             except me.MixedEffectsError:
                 continue
+
+
+@pytest.mark.parametrize(
+    "start",
+    [[1e8, 1e8, 1e8], [-1e5, 1e5, -1e5], [1e100, 0.0, 1.0], [1e308] * 3, [1e-300, 0.0, 1e-300]],
+)
+@pytest.mark.parametrize("formula", [FORMULA, "Reaction ~ Days + cs(Days | Subject)"])
+def test_a_start_far_out_ends_in_the_fit(
+    formula: str, start: list[float], sleep: pd.DataFrame
+) -> None:
+    m = me.lmer(formula, sleep, start=start)
+    assert m.converged
+    assert m.criterion == pytest.approx(me.lmer(formula, sleep).criterion, abs=1e-7)

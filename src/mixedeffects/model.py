@@ -83,6 +83,8 @@ __all__ = ["LinearMixedModel", "lmer"]
 
 Matrix = NDArray[np.float64]
 
+#: Relative standard deviation, in an orthonormal basis, to start from at most.
+_FARTHEST = 1e3
 #: Standard deviation, relative to the largest response, that is rounding.
 _PRECISION = 1e-13
 #: Residual variance, relative to that of least squares, below which there may be none, and there is
@@ -347,8 +349,20 @@ def _has_no_residual(optimum: Optimum, A: CrossProducts, precision: float) -> bo
 
 
 def _starting_factors(A: CrossProducts, start: Sequence[float]) -> list[Matrix]:
-    factors = theta_to_T(np.asarray(start), A.term_columns)
-    return [lower_factor(A.basis.engine_factor(t, T)) for t, T in enumerate(factors)]
+    """The user's start in the fitting basis, no farther out than a search finds its way back."""
+    factors = []
+    for t, T in enumerate(theta_to_T(np.asarray(start), A.term_columns)):
+        # Scaled, because products of numbers of any size may be no numbers.
+        size = float(np.abs(T).max(initial=0.0)) or 1.0
+        left, values, right = np.linalg.svd(A.basis.engine_factor(t, T / size))
+        with np.errstate(over="ignore"):
+            values = values * size
+        if values[0] > _FARTHEST:
+            T_star = (left * np.minimum(values, _FARTHEST)) @ right
+        else:
+            T_star = A.basis.engine_factor(t, T)
+        factors.append(lower_factor(T_star))
+    return factors
 
 
 class LinearMixedModel:
