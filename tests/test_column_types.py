@@ -155,6 +155,24 @@ def test_products_of_level_counts_beyond_int64() -> None:
     assert_allclose(m.predict(data), m.fitted)
 
 
+def test_long_numbers_are_levels_of_fixed_factors() -> None:
+    # float64 rounds them to one number.
+    ids = np.array([2**60, 2**60 + 1, 2**60 + 2])[np.arange(36) % 3]
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"id": ids, "g": np.repeat(np.arange(6), 6)})
+    data["y"] = data.index % 3 + rng.normal(size=36) + rng.normal(size=6)[data["g"]]
+    right = me.lmer("y ~ t + (1 | g)", data.assign(t=ids.astype(str)))
+    tables = [data, data.astype({"id": "uint64"}), data.astype({"id": "Int64"})]
+    for table in (*tables, data.astype({"id": object}), pl.from_pandas(data)):
+        m = me.lmer("y ~ factor(id) + (1 | g)", table)
+        assert list(m.fixef.index[1:]) == [f"factor(id){2**60 + i}" for i in (1, 2)]
+        assert m.criterion == pytest.approx(right.criterion, abs=1e-9)
+        assert_allclose(np.asarray(m.predict(table)), m.fitted)
+    missing = data.astype({"id": "Int64"})
+    missing.loc[3, "id"] = pd.NA
+    assert me.lmer("y ~ factor(id) + (1 | g)", missing).nobs == 35
+
+
 def test_short_floats_are_levels_by_their_own_digits() -> None:
     values = np.repeat([0.1, 0.7, 1.0, 2.5], 3)
     for kind in (np.float16, np.float32, np.float64):

@@ -46,6 +46,7 @@ from mixedeffects.formula.values import Coding, Evaluation, Factor, Lost, Value
 
 __all__ = [
     "CONSTANTS",
+    "TO_FACTOR",
     "State",
     "check_functions",
     "evaluate",
@@ -80,7 +81,8 @@ _LOGIC: dict[str, Callable[[Any, Any], Any]] = {
     "|": np.logical_or,
     "||": np.logical_or,
 }
-_TO_FACTOR = ("factor", "as.factor", "ordered", "as.ordered", "C", "relevel")
+#: Functions that make a factor of their first argument.
+TO_FACTOR = ("factor", "as.factor", "ordered", "as.ordered", "C", "relevel")
 _AS_IS = ("I", "identity", "offset")
 _CODINGS = {
     "treatment": "treatment",
@@ -103,7 +105,7 @@ _CODINGS = {
 def known_functions() -> tuple[str, ...]:
     """Return the names of the functions a formula may call."""
     others = ("c", "cbind", "ifelse")
-    return tuple(sorted({*ELEMENTWISE, *SUMMARIES, *TRANSFORMS, *_TO_FACTOR, *_AS_IS, *others}))
+    return tuple(sorted({*ELEMENTWISE, *SUMMARIES, *TRANSFORMS, *TO_FACTOR, *_AS_IS, *others}))
 
 
 def check_functions(tree: Node) -> None:
@@ -376,7 +378,7 @@ class _Evaluation:
             return self.stateful(node)
         if function in SUMMARIES:
             return self.summary(node)
-        if function in _TO_FACTOR:
+        if function in TO_FACTOR:
             return self.factor(node)
         if function == "c":
             return [self.value(a.value) for a in node.arguments]

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from mixedeffects.errors import DataError
 from mixedeffects.formula.values import Factor, Value
 
-__all__ = ["describe_type", "factor_of", "labels_of", "read_column"]
+__all__ = ["describe_type", "exact_levels", "factor_of", "labels_of", "read_column"]
 
 Mask = NDArray[np.bool_]
+
+#: Up to here float64 holds every whole number.
+_LARGEST_EXACT = 2**53
 
 
 def describe_type(series: pd.Series[Any]) -> str:
@@ -154,6 +157,17 @@ def _text_factor(series: pd.Series[Any]) -> tuple[Factor, Mask | None]:
     factor = Factor(codes, tuple(labels_of(values.tolist())), ordered)
     missing = codes < 0
     return factor, missing if missing.any() else None
+
+
+def exact_levels(series: pd.Series[Any]) -> tuple[Factor, Mask | None] | None:
+    """Whole numbers as levels, where float64 cannot hold them all apart; else None."""
+    whole = series.dtype.kind in "iu" or (
+        series.dtype == object and pd.api.types.infer_dtype(series, skipna=True) == "integer"
+    )
+    present = series.dropna() if whole else series.iloc[:0]
+    if not len(present) or max(abs(int(present.min())), abs(int(present.max()))) <= _LARGEST_EXACT:
+        return None
+    return _text_factor(series)
 
 
 def read_column(series: pd.Series[Any]) -> tuple[Value, Mask | None]:

@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.errors import DataError
-from mixedeffects.formula.evaluate import CONSTANTS, State, evaluate_rows
-from mixedeffects.formula.syntax import Name, Node, deparse, variable_names
+from mixedeffects.formula.evaluate import CONSTANTS, TO_FACTOR, State, evaluate_rows
+from mixedeffects.formula.syntax import Call, Name, Node, deparse, variable_names
 from mixedeffects.formula.values import Factor, Lost, Value
-from mixedeffects.frame.columns import Mask, read_column
+from mixedeffects.frame.columns import Mask, exact_levels, read_column
 
 __all__ = ["Columns", "Evaluated", "data_columns", "evaluate_variable", "take_rows"]
 
@@ -99,6 +99,15 @@ def _spread(value: Value, present: Mask) -> Value:
     return numbers
 
 
+def _made_a_factor(tree: Node) -> str:
+    """The column that an expression makes a factor of and has no other use for, or ""."""
+    if isinstance(tree, Call) and tree.function in TO_FACTOR and tree.arguments:
+        first = tree.arguments[0].value
+        if isinstance(first, Name):
+            return first.name
+    return ""
+
+
 def evaluate_variable(tree: Node, columns: Columns, state: State) -> Evaluated:
     """Evaluate one variable of a formula.
 
@@ -123,6 +132,10 @@ def evaluate_variable(tree: Node, columns: Columns, state: State) -> Evaluated:
         value, missing = columns[tree.name]
         return Evaluated(name, value, missing)
     read = {column: columns[column] for column in variable_names(tree) if column in columns}
+    counted = _made_a_factor(tree)
+    if counted in read:
+        # Numbers that are names of levels must not be rounded.
+        read[counted] = exact_levels(columns.frame[counted]) or read[counted]
     if not read:
         raise DataError(f"`{name}` names no column of the data.")
     absent: Mask | None = None
