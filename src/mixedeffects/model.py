@@ -263,6 +263,7 @@ def _fit(
     data: Any,
     settings: dict[str, Any],
     data_name: str | None,
+    identified: bool = False,
 ) -> LinearMixedModel:
     y = _less_offset(frame)
     precision = _PRECISION * float(np.abs(y).max())
@@ -283,7 +284,7 @@ def _fit(
         raise search.interrupted(
             start,
             lambda start, progress: _fit(
-                frame, blocks, reml, start, control, progress, data, settings, data_name
+                frame, blocks, reml, start, control, progress, data, settings, data_name, identified
             ),
         ) from None
     finally:
@@ -301,8 +302,9 @@ def _fit(
             ConvergenceWarning,
             stacklevel=3,
         )
-    with one_blas_thread(A.remainder.core_size):
-        optimum = with_identification(frame, A, optimum)
+    if not identified:
+        with one_blas_thread(A.remainder.core_size):
+            optimum = with_identification(frame, A, optimum)
     if optimum.undetermined:
         warnings.warn(
             f"The data do not determine all parameters: {' '.join(optimum.reasons)}",
@@ -326,14 +328,16 @@ def _fit(
                     stacklevel=3,
                 )
     if optimum.converged and not without_residual:
-        weak = model.covariance_parameters.index[hardly_determined(A, optimum)]
+        weak = hardly_determined(A, optimum)
         if len(weak):
+            parameters = model.covariance_parameters.index[weak]
+            listed = ", ".join(f"`{name}`" for name in parameters)
             certificate = optimum.certificate
             warnings.warn(
-                f"The likelihood is as good as flat along {', '.join(f'`{name}`' for name in weak)}"
-                f": its smallest curvature, {certificate.smallest_curvature:.1e} where one is "
-                f"full, is not above {certificate.least_curvature:.0e}. The data hardly determine "
-                "these; leave out a term or an effect that they belong to.",
+                f"The likelihood is as good as flat along {listed}: its smallest curvature, "
+                f"{certificate.smallest_curvature:.1e} where one is full, is not above "
+                f"{certificate.least_curvature:.0e}. The data hardly determine these; leave out a "
+                "term or an effect that they belong to.",
                 IdentifiabilityWarning,
                 stacklevel=3,
             )
@@ -2690,9 +2694,20 @@ class LinearMixedModel:
         A = replace_response(
             self._A, _less_offset(frame), frame.X, engine_terms(frame.terms), frame.weights
         )
-        start = self.optimum.restart
+        # Whether V determines its parameters is not up to the response, nor, where V is linear in
+        # them, to the estimates.
+        identified = not self.optimum.undetermined and self.optimum.parameterisation is None
         return _fit(
-            frame, A, self.reml, start, None, progress, data, self._settings, self.data_name
+            frame,
+            A,
+            self.reml,
+            self.optimum.restart,
+            None,
+            progress,
+            data,
+            self._settings,
+            self.data_name,
+            identified,
         )
 
     def _new_response(self, y: Any) -> Matrix:

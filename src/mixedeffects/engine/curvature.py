@@ -322,17 +322,15 @@ def surely_curved(A: CrossProducts, optimum: Optimum) -> bool:
         S = _natural_root(T, np.eye(len(T)), share)
         if p is None or eta is None:
             L, own = _along(S), T_to_theta([T])
-            half = np.zeros((len(own), len(T), len(T)))
-            rows, columns = lower_entries(len(T))
-            half[np.arange(len(own)), rows] = T[:, columns].T
-            derivatives = half + half.transpose(0, 2, 1)
-            regular.append((np.linalg.norm(T, axis=0) > SINGULAR)[columns])
+            columns = lower_entries(len(T))[1]
+            derivatives = _changes(T)
+            regular.append(((T * T).sum(axis=0) > SINGULAR**2)[columns])
         else:
             own = p.split(eta)[t]
             derivatives = p.terms[t].derivatives(own)
             L = _natural_scales(p.terms[t], own, share)
             regular.append(~(p.terms[t].null(own) | p.terms[t].fixed(own)))
-        changes.append(np.einsum("ji,jab->iab", L, derivatives))
+        changes.append((L.T @ derivatives.reshape(len(L), -1)).reshape(-1, *T.shape))
     keep = np.concatenate(regular)
     H = at.information_along(changes)[np.ix_(keep, keep)]
     if not keep.any():
@@ -347,10 +345,15 @@ def _relative_changes(M: Matrix) -> Matrix:
 
     With ``M = S^-1 T`` that is how Sigma changes along ``S E``, relative to ``S S'``.
     """
+    return np.asarray(_entries(_changes(M)).T)
+
+
+def _changes(M: Matrix) -> Matrix:
+    """``E M' + M E'`` for the unit matrices E of the lower triangle, (m, k, k)."""
     rows, columns = lower_entries(len(M))
     half = np.zeros((len(rows), len(M), len(M)))
     half[np.arange(len(rows)), rows] = M[:, columns].T
-    return np.asarray(_entries(half + half.transpose(0, 2, 1)).T)
+    return np.asarray(half + half.transpose(0, 2, 1))
 
 
 def _entries(matrices: Matrix) -> Matrix:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
@@ -33,6 +32,7 @@ from mixedeffects.engine.factorisation import (
 from mixedeffects.engine.parameters import (
     T_to_theta,
     along_directions,
+    block_diagonal,
     lower_entries,
     symmetric_directions,
 )
@@ -127,7 +127,7 @@ class Evaluation(ReadOnlyArrays):
             quadratic = _quadratic_form(self, directions)
         else:
             # A symmetric matrix is its lower entries times `symmetric_directions`.
-            L = scipy.linalg.block_diag(*(D[:, *lower_entries(D.shape[1])] for D in directions))
+            L = block_diagonal([D[:, *lower_entries(D.shape[1])] for D in directions])
             quadratic = L @ self._quadratic @ L.T
         s = np.concatenate(
             [

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 __all__ = [
     "T_to_theta",
     "along_directions",
+    "block_diagonal",
     "lower_entries",
     "n_parameters",
     "symmetric_directions",
@@ -54,6 +55,17 @@ def T_to_theta(T: Sequence[Matrix]) -> Matrix:
         return np.zeros(0)
     parts = [factor[lower_entries(factor.shape[0])] for factor in T]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def block_diagonal(blocks: Sequence[Matrix]) -> Matrix:
+    """Matrices along the diagonal of one; SciPy's own takes a tenth of a small fit."""
+    if len(blocks) == 1:
+        return blocks[0]
+    shapes = np.array([block.shape for block in blocks])
+    out = np.zeros(shapes.sum(axis=0))
+    for block, (row, column) in zip(blocks, np.cumsum(shapes, axis=0) - shapes, strict=True):
+        out[row : row + block.shape[0], column : column + block.shape[1]] = block
+    return out
 
 
 @cache
