@@ -266,10 +266,16 @@ def test_values_of_rows_are_not_used_for_other_rows(two: pd.DataFrame, role: str
     right = me.lmer("y ~ x + (1 | g)", mixed, **{role: "w"})
     array = me.lmer("y ~ x + (1 | g)", two, **{role: two["w"].to_numpy()})
     labelled = me.lmer("y ~ x + (1 | g)", two, **{role: two["w"]})
-    for data in (mixed, two.iloc[::-1], two.copy(), mixed.reset_index(drop=True)):
+    for data in (mixed, two.iloc[::-1], two.assign(x=0.5 * two["x"]), mixed.reset_index(drop=True)):
         with pytest.raises(me.ModelError, match=f"give update\\(\\) {role}="):
             array.update(data=data)
     assert same(array.update(data=two), array)
+    assert same(array.update(data=two.copy()), array)
+    columns = {name: two[name].to_numpy() for name in two}
+    given = me.lmer("y ~ x + (1 | g)", columns, **{role: columns["w"]})
+    assert same(given.update(data=columns), array)
+    with pytest.raises(me.ModelError, match=f"give update\\(\\) {role}="):
+        given.update(data=columns | {"y": columns["y"][::-1]})
     assert same(labelled.update(data=mixed), right)
     for data in (mixed.reset_index(drop=True), pl.from_pandas(mixed), mixed.set_axis(range(1, 97))):
         with pytest.raises(me.ModelError, match=f"give update\\(\\) {role}="):

@@ -2778,7 +2778,7 @@ class LinearMixedModel:
         23.54
         """
         from mixedeffects.formula.update import update_formula
-        from mixedeffects.refitting import NewResponse, values_for_rows
+        from mixedeffects.refitting import NewResponse, are_the_same_rows, values_for_rows
         from mixedeffects.without_data import LeftOut, refitting_settings
 
         given = self._given
@@ -2797,7 +2797,7 @@ class LinearMixedModel:
             own = given.data if isinstance(given, NewResponse) else given
             if changed[role] is not UNCHANGED or kept is None or isinstance(kept, (str, LeftOut)):
                 continue
-            if data is not None and data is not own:
+            if data is not None and not are_the_same_rows(data, own):
                 settings[role] = values_for_rows(role, kept, data)
         settings = refitting_settings(settings)
         return _fit(

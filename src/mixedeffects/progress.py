@@ -270,7 +270,7 @@ class Unfinished(Generic[Result, Whole]):
     ... except me.Interrupted as stopped:
     ...     found = stopped.partial.resume()
     >>> found.cooks_distance.idxmax()
-    'F'
+    'E'
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -138,6 +138,15 @@ def _all_rows(frame: ModelFrame, response: Matrix, given: Any) -> Matrix:
     values[~np.isfinite(values)] = np.nan
     values[frame.positions] = response
     return values
+
+
+def are_the_same_rows(data: Any, own: Any) -> bool:
+    """Whether data are a fit's own, row by row; a fit keeps a frame or mapping of its own."""
+    if isinstance(data, pd.DataFrame) and isinstance(own, pd.DataFrame):
+        return data.equals(own)
+    if isinstance(data, Mapping) and isinstance(own, Mapping):
+        return data.keys() == own.keys() and all(data[name] is own[name] for name in own)
+    return data is own
 
 
 def values_for_rows(role: str, values: Any, data: Any) -> Any:
