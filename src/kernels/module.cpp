@@ -4,6 +4,7 @@
 NB_MODULE(_kernels, module) {
     module.doc() = "Small-block linear algebra over the levels of grouping factors.";
     kernels::bind_assembly(module);
+    kernels::bind_dense_model(module);
     kernels::bind_elimination(module);
     kernels::bind_selected_inverse(module);
     kernels::bind_fronts(module);

@@ -5,9 +5,8 @@
 #pragma once
 
 #include "arrays.hpp"
-#include "interrupt.hpp"
+#include "descent.hpp"
 #include "parallel.hpp"
-#include "trust_region.hpp"
 
 #include <Eigen/Cholesky>
 #include <cmath>
@@ -227,71 +226,36 @@ struct SingleFactorPoint {
     }
 };
 
-// The trust-region method of engine/trust_region.py, step by step the same, for one term on one
-// grouping factor: returns where it stops, evaluations, accepted steps, and their values.
+// Searches for one term on one grouping factor: returns where it stops, evaluations, accepted
+// steps, and their values.
 inline auto descend_single_factor(ConstDoubles theta, ConstDoubles diag, ConstDoubles panel,
                                   ConstFortranDoubles border, bool reml, double df,
                                   double sum_log_weights, double tolerance, std::int64_t most,
                                   double radius) {
     const SingleFactor A(diag, panel, border);
-    std::int64_t evaluations = 1, iterations = 0;
-    std::vector<double> path;
-    Vector stopped = as_vector(theta);
-    {
+    const std::vector<std::int64_t> sizes{A.k};
+    const Vector start = as_vector(theta);
+    auto search = [&] {
         nb::gil_scoped_release release;
-        auto point_at = [&](const Vector &x) {
-            return SingleFactorPoint(x, A, reml, df, sum_log_weights);
-        };
-        SingleFactorPoint point = point_at(stopped);
-        const std::int64_t m = stopped.size();
-        Matrix correction = Matrix::Zero(m, m);
-        const std::vector<std::int64_t> sizes{A.k};
-        InterruptCheck interrupt;
-        if (point.exists) path.push_back(point.value);
-        while (point.exists && evaluations < most) {
-            interrupt.now_and_then();
-            const SigmaModel model(point.theta, sizes, point.score, point.information, correction);
-            const auto [step, predicted] = minimise_model(model, radius);
-            if (predicted < std::max(tolerance, 4.0 * 2.220446049250313e-16 * std::abs(point.value)))
-                break;
-            const double length = step.norm();
-            if (length <= 1e-14 * std::max(1.0, point.theta.norm())) break;
-            SingleFactorPoint trial = point_at(point.theta + step);
-            ++evaluations;
-            if (!trial.exists) {
-                radius = 0.25 * length;
-                continue;
-            }
-            const double actual = point.value - trial.value;
-            const double noise = 1e-13 * std::max(1.0, std::abs(point.value));
-            const double agreement = (actual + noise) / (predicted + noise);
-            if (agreement < 0.25)
-                radius = 0.25 * length;
-            else if (agreement > 0.75 && length > 0.99 * radius)
-                radius *= 3.0;
-            if (!(actual > -noise)) continue;
-            const Vector change = trial.gradient - point.gradient;
-            point = trial;
-            path.push_back(point.value);
-            ++iterations;
-            if (predicted < 1e-3) {
-                const SigmaModel here(point.theta, sizes, point.score, point.information,
-                                      correction);
-                Vector unused;
-                Matrix hessian;
-                here.at(Vector::Zero(m), unused, hessian);
-                const Vector missing = change - hessian * step;
-                const double length2 = step.squaredNorm();
-                const Matrix cross = missing * step.transpose();
-                correction += (cross + cross.transpose()) / length2 -
-                              missing.dot(step) / (length2 * length2) * step * step.transpose();
-            }
-        }
-        stopped = point.theta;
-    }
-    const auto size = static_cast<std::size_t>(stopped.size());
-    return nb::make_tuple(as_array(stopped, {size}), evaluations, iterations,
-                          owned_array(std::move(path)));
+        return descend(
+            [&](const Vector &x) { return SingleFactorPoint(x, A, reml, df, sum_log_weights); },
+            start, sizes, tolerance, most, radius);
+    };
+    auto end = search();
+    const auto size = static_cast<std::size_t>(start.size());
+    return nb::make_tuple(as_array(end.point.theta, {size}), end.evaluations, end.iterations,
+                          owned_array(std::move(end.path)));
+}
+
+// The same from each row of `starts`; see descend_from_each.
+inline auto descend_single_factor_from_each(ConstDoubles starts, ConstDoubles diag,
+                                            ConstDoubles panel, ConstFortranDoubles border,
+                                            bool reml, double df, double sum_log_weights,
+                                            double tolerance, std::int64_t most) {
+    const SingleFactor A(diag, panel, border);
+    return descend_from_each(
+        [&](const Vector &x) { return SingleFactorPoint(x, A, reml, df, sum_log_weights); },
+        starts, {A.k}, tolerance, most);
 }
 
 // --- what Python sees -------------------------------------------------------------------------

@@ -251,3 +251,31 @@ def descend_single_factor(
     radius: float,
     /,
 ) -> tuple[_Doubles, int, int, _Doubles]: ...
+def descend_single_factor_from_each(
+    starts: _Doubles,
+    diag: _Doubles,
+    panel: _Doubles,
+    border: _Doubles,
+    reml: bool,
+    df: float,
+    sum_log_weights: float,
+    tolerance: float,
+    most: int,
+    /,
+) -> tuple[_Doubles, _Doubles, _Doubles, int]: ...
+def descend_dense_from_each(
+    starts: _Doubles,
+    G: _Doubles,
+    levels: Sequence[int],
+    columns: Sequence[int],
+    entry_factor: Sequence[int],
+    entry_row: Sequence[int],
+    entry_column: Sequence[int],
+    sizes: Sequence[int],
+    reml: bool,
+    df: float,
+    sum_log_weights: float,
+    tolerance: float,
+    most: int,
+    /,
+) -> tuple[_Doubles, _Doubles, _Doubles, int]: ...

@@ -246,7 +246,10 @@ def _prepared(
         "inherited": spare,
         "control": control,
     }
-    return frame, A, bool(reml), factors, control, progress, detached(data), settings, name
+    # A start that the user chose is where the search is wanted.
+    further = start is None
+    data = detached(data)
+    return frame, A, bool(reml), factors, control, progress, data, settings, name, further
 
 
 def _less_offset(frame: ModelFrame) -> Matrix:
@@ -263,6 +266,7 @@ def _fit(
     data: Any,
     settings: dict[str, Any],
     data_name: str | None,
+    further: bool = True,
     identified: bool = False,
 ) -> LinearMixedModel:
     y = _less_offset(frame)
@@ -273,7 +277,8 @@ def _fit(
             "The fixed effects reproduce the response exactly (it may be constant), so there is no "
             "variance left to divide among random effects and residual."
         )
-    search = Searching(reml, control, covariance_structures(frame.terms), progress)
+    structures = covariance_structures(frame.terms)
+    search = Searching(reml, control, structures, progress, further)
     blocks = A
     try:
         with one_blas_thread(A.remainder.core_size):
@@ -284,7 +289,17 @@ def _fit(
         raise search.interrupted(
             start,
             lambda start, progress: _fit(
-                frame, blocks, reml, start, control, progress, data, settings, data_name, identified
+                frame,
+                blocks,
+                reml,
+                start,
+                control,
+                progress,
+                data,
+                settings,
+                data_name,
+                further,
+                identified,
             ),
         ) from None
     finally:
@@ -309,6 +324,14 @@ def _fit(
         warnings.warn(
             f"The data do not determine all parameters: {' '.join(optimum.reasons)}",
             IdentifiabilityWarning,
+            stacklevel=3,
+        )
+    if optimum.unbounded:
+        warnings.warn(
+            "The likelihood has no maximum: fixed and random effects together can reproduce the "
+            "response, and it grows without bound as the residual variance goes to zero. The fit "
+            "is the best local optimum found beside that. Fit fewer random or fixed effects.",
+            ConvergenceWarning,
             stacklevel=3,
         )
     model = LinearMixedModel(frame, A, optimum, reml, data, settings, data_name)

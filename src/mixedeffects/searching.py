@@ -36,6 +36,8 @@ class Searching:
         One per term.
     progress : bool, callable or None
         As for `lmer`.
+    further : bool
+        As for `find_optimum`.
 
     Raises
     ------
@@ -49,8 +51,10 @@ class Searching:
         control: Control | None,
         structures: Sequence[CovarianceStructure | None] | None,
         progress: ProgressOption,
+        further: bool = True,
     ) -> None:
         self._reml, self._control, self._structures = reml, control, structures
+        self._further = further
         self._listener = Listener(progress, every=0.0)
         self._silent = progress is None or not self._listener.hears
         self._last: Progress | None = None
@@ -66,6 +70,7 @@ class Searching:
             control=self._control,
             progress=None if quick else self._hear,
             structures=self._structures,
+            further=self._further,
         )
 
     def close(self) -> None:

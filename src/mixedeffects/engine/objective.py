@@ -164,11 +164,16 @@ class Evaluation(ReadOnlyArrays):
         """Derivative of d with respect to theta (lower triangles, column by column)."""
         return T_to_theta(self.gradient_T)
 
-    def local_model(self, T: Sequence[Matrix]) -> LocalModel:
-        """Model of d around this point, from the average information."""
-        score = _joined([along_directions(F) for F in self.score])
+    @cached_property
+    def joint_score(self) -> Matrix:
+        """Derivative of d in the entries of Sigma (lower triangles, column by column)."""
+        return _joined([along_directions(F) for F in self.score])
+
+    def local_model(self, T: Sequence[Matrix], information: Matrix | None = None) -> LocalModel:
+        """Model of d around this point, by default from the average information."""
         sizes = tuple(F.shape[0] for F in self.score)
-        return LocalModel(T_to_theta(T), sizes, score, self.information)
+        information = self.information if information is None else information
+        return LocalModel(T_to_theta(T), sizes, self.joint_score, information)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,17 +18,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects import _kernels
 from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.crossproducts import CrossProducts
-from mixedeffects.engine.factorisation import NotPositiveDefiniteError
-from mixedeffects.engine.objective import Evaluation, LocalModel, evaluate
+from mixedeffects.engine.further_starts import LITTLE_RESIDUAL, look_elsewhere
+from mixedeffects.engine.objective import Evaluation
 from mixedeffects.engine.parameters import T_to_theta, n_parameters, theta_to_T
-from mixedeffects.engine.remainder import DenseRemainder
+from mixedeffects.engine.search import (
+    LARGE_CORE,
+    SINGULAR,
+    Search,
+    descend_single_term,
+    has_null_directions,
+    is_single_term,
+    search,
+    surely_regular,
+)
 from mixedeffects.engine.start import starting_factors
 from mixedeffects.engine.threads import one_blas_thread
-from mixedeffects.engine.trust_region import Iterate, minimise
+from mixedeffects.engine.trust_region import Iterate
 from mixedeffects.errors import ModelError
 
 if TYPE_CHECKING:
@@ -37,6 +45,8 @@ if TYPE_CHECKING:
     from mixedeffects.engine.structures import CovarianceStructure
 
 __all__ = [
+    "LARGE_CORE",
+    "SINGULAR",
     "Certificate",
     "Control",
     "Optimum",
@@ -49,8 +59,6 @@ __all__ = [
 
 Matrix = NDArray[np.float64]
 
-#: Relative standard deviation (in an orthonormal basis) below which a direction counts as singular.
-SINGULAR = 1e-4
 #: Smallest curvature, on a scale on which one is as good as it gets, that is not flat.
 FLAT = 1e-4
 #: By how much a curvature must exceed what rounding can make of it.
@@ -161,9 +169,9 @@ class Optimum(ReadOnlyArrays):
     Attributes
     ----------
     evaluations : int
-        Evaluations of objective and gradient, the starting value included.
+        Evaluations of objective and gradient, in all searches, the starting value included.
     iterations : int
-        Accepted steps.
+        Accepted steps of the search that ended here.
     gradient_norm : float
         Largest absolute entry of the gradient in the fitting basis.
     predicted_decrease : float
@@ -194,6 +202,13 @@ class Optimum(ReadOnlyArrays):
         Names of the variance parameters that these directions change.
     reasons : tuple of str
         Why they are not determined and what to do, in sentences.
+    search_evaluations : int
+        Evaluations in the search that ended here; the others went into further starts.
+    starts, agreed : int
+        Starts from which the optimum was searched for, and how many of them led here. There is one
+        start where evaluations are not cheap, or ``start=`` was given.
+    unbounded : bool
+        Whether another search ran off to a residual variance of zero, below this optimum.
     """
 
     evaluations: int
@@ -215,6 +230,17 @@ class Optimum(ReadOnlyArrays):
     null_directions: Matrix | None = None
     undetermined: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    search_evaluations: int = 0
+    starts: int = 1
+    agreed: int = 1
+    unbounded: bool = False
+
+    def continues(self, earlier: Optimum) -> None:
+        """Say what an earlier search, which led to where this one began, has done."""
+        self.evaluations += earlier.evaluations
+        self.search_evaluations += earlier.search_evaluations
+        self.starts, self.agreed = earlier.starts, earlier.agreed
+        self.unbounded = self.unbounded or earlier.unbounded
 
     @property
     def restart(self) -> tuple[Matrix, ...] | None:
@@ -300,45 +326,6 @@ class Optimum(ReadOnlyArrays):
         return "\n".join(lines)
 
 
-#: Rows of the dense core from which two factorisations are not kept beside each other.
-LARGE_CORE = 5_000
-
-
-#: Relative standard deviations from which they are the unit of a search.
-_LARGE = 10.0
-
-
-def _row_sizes(T: Matrix) -> Matrix:
-    """Units for the rows of a factor: one, or the standard deviation where it is large."""
-    size = np.linalg.norm(T, axis=1)
-    return np.where(size > _LARGE, size, 1.0)
-
-
-def _theta_sizes(sizes: Sequence[Matrix]) -> Matrix:
-    return T_to_theta([np.repeat(size[:, None], len(size), axis=1) for size in sizes])
-
-
-class _Point:
-    """One evaluation, as the trust region wants it: in units that make its factors small."""
-
-    def __init__(
-        self, A: CrossProducts, theta: Matrix, reml: bool, sizes: Sequence[Matrix]
-    ) -> None:
-        self.T = theta_to_T(theta, A.term_columns)
-        self.evaluation = evaluate(A, self.T, reml)
-        self.value = self.evaluation.deviance
-        self._sizes = sizes
-        self.gradient = self.evaluation.gradient * _theta_sizes(sizes)
-
-    def model(self) -> LocalModel:
-        return self.evaluation.local_model(self.T).in_units_of(self._sizes)
-
-    def make_room(self) -> None:
-        """Give back a large factorisation before the next one is made; its model is known."""
-        if self.evaluation.A.remainder.core_size > LARGE_CORE:
-            self.evaluation.factorisation.release()
-
-
 def find_optimum(
     A: CrossProducts,
     reml: bool,
@@ -347,6 +334,7 @@ def find_optimum(
     control: Control | None = None,
     progress: Callable[[Progress], None] | None = None,
     structures: Sequence[CovarianceStructure | None] | None = None,
+    further: bool = True,
 ) -> Optimum:
     """Minimise the profiled deviance over the relative covariance factors.
 
@@ -364,6 +352,8 @@ def find_optimum(
         Called after every accepted step.
     structures : sequence of CovarianceStructure or None, optional
         One per term; None for a term whose covariance is free.
+    further : bool
+        Whether to search from further starts too, where these are cheap.
     """
     if structures is not None and any(structure is not None for structure in structures):
         from mixedeffects.engine.parameterisation import parameterise
@@ -376,89 +366,62 @@ def find_optimum(
     control = control or Control()
     offset = A.basis.deviance_offset(A.n, A.p, reml)
     began = time.perf_counter()
-    path: list[float] = []
-    evaluations = 0
-    last: list[_Point] = []
-    sizes = [np.ones(k) for k in A.term_columns]
+    lowest, steps, spent = math.inf, 0, 0
 
-    def point_at(theta: Matrix) -> _Point | None:
-        if last:
-            last.pop().make_room()
-        try:
-            point = _Point(A, theta, reml, sizes)
-        except NotPositiveDefiniteError:
-            return None
-        last.append(point)
-        return point if np.isfinite(point.value) else None
-
-    def point_in_units(x: Matrix) -> _Point | None:
-        return point_at(x * _theta_sizes(sizes))
+    def report(here: Evaluation, evaluations: int) -> None:
+        nonlocal lowest, steps
+        if progress is None or here.deviance >= lowest:
+            return
+        lowest = here.deviance
+        gradient = float(np.abs(T_to_theta(here.gradient_T)).max())
+        seconds = time.perf_counter() - began
+        T = tuple(lower_factor(factor) for factor in here.T)
+        progress(Progress(steps, spent + evaluations, lowest + offset, gradient, seconds, T))
+        steps += 1
 
     if start is None:
         start = starting_factors(A, reml)
-        evaluations += 1
-    theta = T_to_theta(list(start))
-
-    def report(iterate: Iterate[_Point]) -> None:
-        if path and abs(iterate.point.value - path[-1]) <= 1e-14 * abs(path[-1]):
-            return
-        path.append(iterate.point.value)
-        if progress is not None:
-            gradient = float(np.abs(iterate.point.evaluation.gradient).max())
-            progress(
-                Progress(
-                    len(path) - 1,
-                    evaluations + iterate.evaluations,
-                    iterate.point.value + offset,
-                    gradient,
-                    time.perf_counter() - began,
-                    tuple(lower_factor(T) for T in iterate.point.T),
-                )
-            )
-
-    iterations = 0
-    most = control.max_evaluations - evaluations - 1
-    if progress is None and most > 1 and _is_single_term(A):
-        # All the way down without coming back for each step; the loop below finds it converged.
-        theta, tried, iterations, values = descend_single_term(
-            A, reml, theta, control.tolerance, most
-        )
-        evaluations += tried
-        path.extend(values)
-    for _restart in range(_MAX_RESTARTS + 1):
-        sizes = [_row_sizes(T) for T in theta_to_T(theta, A.term_columns)]
-        result = minimise(
-            point_in_units,
-            theta / _theta_sizes(sizes),
-            tolerance=control.tolerance,
-            max_evaluations=control.max_evaluations - evaluations,
-            radius=math.sqrt(len(theta)),
-            report=report,
-        )
-        evaluations += result.evaluations
-        iterations += result.iterations
-        point, extra = _snap_to_singular(point_at, result.point)
-        evaluations += extra
-        null_score, escape = _null_space_score(point)
-        if escape is None or evaluations >= control.max_evaluations:
-            break
-        theta = escape
-    T = tuple(lower_factor(t) for t in point.T)
-    criteria = tuple(value + offset for value in path)
-    return record(
-        point.evaluation,
-        T,
-        gradient=point.evaluation.gradient,
-        parameters=T_to_theta(list(point.T)),
-        result=result,
-        evaluations=evaluations,
-        iterations=iterations,
-        null_score=null_score,
-        path=criteria,
+        spent += 1
+    best = search(
+        A,
+        reml,
+        start,
+        tolerance=control.tolerance,
+        max_evaluations=control.max_evaluations - spent,
+        report=None if progress is None else report,
     )
-
-
-_MAX_RESTARTS = 3
+    spent += best.evaluations
+    own, starts, agreed, unbounded = spent, 1, 1, False
+    if further and (best.stopped != "evaluations" or best.evaluation.sigma2 < LITTLE_RESIDUAL):
+        elsewhere = look_elsewhere(
+            A,
+            reml,
+            best,
+            tolerance=control.tolerance,
+            max_evaluations=control.max_evaluations,
+            report=None if progress is None else report,
+        )
+        if elsewhere.best is not best:
+            best, own, agreed = elsewhere.best, elsewhere.best.evaluations, 0
+        spent += elsewhere.evaluations
+        starts, agreed = starts + elsewhere.starts, agreed + elsewhere.agreed
+        unbounded = elsewhere.unbounded
+    return record(
+        best.evaluation,
+        best.T,
+        gradient=best.evaluation.gradient,
+        parameters=T_to_theta(best.evaluation.T),
+        result=best,
+        observed=best.observed,
+        evaluations=spent,
+        iterations=best.iterations,
+        null_score=best.null_score,
+        path=tuple(value + offset for value in best.path),
+        search_evaluations=own,
+        starts=starts,
+        agreed=agreed,
+        unbounded=unbounded,
+    )
 
 
 def optimal_factors(
@@ -470,115 +433,15 @@ def optimal_factors(
     and is not looked at again unless it ends near a singular covariance.
     """
     control = Control()
-    if start is not None and _is_single_term(A):
+    if start is not None and is_single_term(A):
         theta, tried, _, _ = descend_single_term(
             A, reml, T_to_theta(list(start)), control.tolerance, control.max_evaluations
         )
         T = theta_to_T(theta, A.term_columns)
-        if tried < control.max_evaluations and _surely_regular(T[0]):
+        if tried < control.max_evaluations and surely_regular(T[0]):
             return T, True
     optimum = find_optimum(A, reml, start=start, control=control)
     return list(optimum.T), optimum.converged
-
-
-def _is_single_term(A: CrossProducts) -> bool:
-    single = len(A.chain) == 1 and not A.rest and len(A.term_columns) == 1
-    return single and A.provisional is None
-
-
-def descend_single_term(
-    A: CrossProducts, reml: bool, theta: Matrix, tolerance: float, most: int
-) -> tuple[Matrix, int, int, list[float]]:
-    """`minimise` for one term on one factor, in the kernels: theta, evaluations, steps, values."""
-    (factor,) = A.chain
-    assert isinstance(A.remainder, DenseRemainder)
-    df = A.n - A.p if reml else A.n
-    stopped, evaluations, iterations, path = _kernels.descend_single_factor(
-        theta,
-        factor.diag,
-        factor.panel,
-        A.remainder.matrix,
-        reml,
-        df,
-        A.sum_log_weights,
-        tolerance,
-        most,
-        math.sqrt(len(theta)),
-    )
-    return stopped, evaluations, iterations, path.tolist()
-
-
-def _surely_regular(T: Matrix) -> bool:
-    """Whether a bound on the smallest singular value of a triangular T shows it is not singular."""
-    size = math.sqrt(float(np.vdot(T, T)))
-    determinant = math.prod(np.diag(T).tolist())
-    # The product of the other singular values is at most size^(k - 1).
-    return size > 0.0 and abs(determinant) > SINGULAR * size ** (len(T) - 1)
-
-
-def _null_directions(T: Matrix) -> Matrix:
-    """Orthonormal basis of the directions in which T T' has no variance, k x (number of them)."""
-    if _surely_regular(T):
-        return np.empty((len(T), 0))
-    left, values, _ = np.linalg.svd(T)
-    return left[:, values < SINGULAR]
-
-
-def has_null_directions(T: Sequence[Matrix]) -> bool:
-    """Whether some combination of a term's effects has no variance; T in the engine's basis."""
-    return any(_null_directions(factor).shape[1] > 0 for factor in T)
-
-
-def _snap_to_singular(
-    point_at: Callable[[Matrix], _Point | None], point: _Point
-) -> tuple[_Point, int]:
-    """Put a nearly singular covariance exactly on the boundary, if the deviance agrees."""
-    if all(_surely_regular(T) for T in point.T):
-        return point, 0
-    snapped = []
-    for T in point.T:
-        left, values, right = np.linalg.svd(T)
-        values = np.where(values < SINGULAR, 0.0, values)
-        snapped.append(lower_factor((left * values) @ right))
-    changed = any(
-        np.linalg.matrix_rank(s) < len(s) and np.linalg.svd(T, compute_uv=False)[-1] > 0.0
-        for s, T in zip(snapped, point.T, strict=True)
-    )
-    if not changed:
-        return point, 0
-    trial = point_at(T_to_theta(snapped))
-    slack = 1e-12 * max(1.0, abs(point.value)) + 1e-9
-    if trial is not None and trial.value <= point.value + slack:
-        return trial, 1
-    return point, 1
-
-
-def _null_space_score(point: _Point) -> tuple[float | None, Matrix | None]:
-    """Smallest relative eigenvalue of the score on the null space, and a way out if negative."""
-    worst: float | None = None
-    escape: list[Matrix] | None = None
-    for t, (T, F, CC) in enumerate(
-        zip(point.T, point.evaluation.score, point.evaluation.outer_products, strict=True)
-    ):
-        null = _null_directions(T)
-        if null.shape[1] == 0:
-            continue
-        values, vectors = np.linalg.eigh(null.T @ F @ null)
-        size = float(np.linalg.norm(F + CC))
-        relative = float(values[0]) / size if size > 0 else 0.0
-        if worst is None or relative < worst:
-            worst = relative
-            if relative < -1e-6:
-                direction = null @ vectors[:, 0]
-                grown = T @ T.T + 0.01 * np.outer(direction, direction)
-                escape = list(point.T)
-                escape[t] = lower_factor(_symmetric_root(grown))
-    return worst, None if escape is None else T_to_theta(escape)
-
-
-def _symmetric_root(matrix: Matrix) -> Matrix:
-    values, vectors = np.linalg.eigh(matrix)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
 def record(
@@ -587,7 +450,7 @@ def record(
     *,
     gradient: Matrix,
     parameters: Matrix,
-    result: Iterate[Any],
+    result: Iterate[Any] | Search,
     evaluations: int,
     iterations: int,
     null_score: float | None,
@@ -595,6 +458,11 @@ def record(
     parameterisation: Parameterisation | None = None,
     scale: Matrix | None = None,
     residual_vanishes: bool = False,
+    observed: bool = False,
+    search_evaluations: int | None = None,
+    starts: int = 1,
+    agreed: int = 1,
+    unbounded: bool = False,
 ) -> Optimum:
     """Judge where the search stopped.
 
@@ -606,7 +474,7 @@ def record(
         Lower-triangular factors.
     gradient, parameters : ndarray, shape (m,)
         What was optimised, and the derivative that must vanish.
-    result : Iterate
+    result : Iterate or Search
         How the last search ended.
     evaluations, iterations : int
         In all searches.
@@ -620,12 +488,18 @@ def record(
         Natural size of what the gradient is a derivative in; by default that of the parameters.
     residual_vanishes : bool
         Whether the deviance has its infimum where the residual variance goes to zero.
+    observed : bool
+        Whether what is left to gain is predicted from the observed curvature.
+    search_evaluations : int, optional
+        In the best search alone; by default all.
+    starts, agreed, unbounded
+        See `Optimum`.
     """
     value = evaluation.deviance
     scale = np.maximum(np.abs(parameters), 1.0) if scale is None else scale
     relative = float((np.abs(gradient) * scale).max(initial=0.0) / max(abs(value), 1.0))
     singular = has_null_directions(T)
-    at_rest = result.stopped != "evaluations" and relative < 1e-5
+    at_rest = result.stopped != "evaluations" and (observed or relative < 1e-5)
     interior = null_score is None or null_score > -1e-6
     if result.stopped == "evaluations":
         message = f"stopped after {evaluations} evaluations without converging"
@@ -653,4 +527,8 @@ def record(
         parameterisation=parameterisation,
         eta=None if parameterisation is None else parameters,
         residual_vanishes=residual_vanishes,
+        search_evaluations=evaluations if search_evaluations is None else search_evaluations,
+        starts=starts,
+        agreed=agreed,
+        unbounded=unbounded,
     )

@@ -63,8 +63,8 @@ def find_refined_optimum(
             if _lost(optimum) < _LOST:
                 break
             T = optimum.T
-            # A singular optimum is a stationary point: a search would not leave it.
-            start = optimum.restart
+            # Within a structure a singular optimum is a stationary point that no search leaves.
+            start = T if optimum.parameterisation is None else optimum.restart
         else:
             T = tuple(_LARGE * np.eye(k) for k in A.term_columns)
             start = None
@@ -72,7 +72,9 @@ def find_refined_optimum(
             A = replace_response(A, y, X, terms, weights, T)
         except NotPositiveDefiniteError:
             return A, None
-        optimum = _found(search, A, start)
+        earlier, optimum = optimum, _found(search, A, start)
+        if earlier is not None and optimum is not None:
+            optimum.continues(earlier)
     return A, optimum
 
 
