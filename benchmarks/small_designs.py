@@ -1,16 +1,30 @@
 """Small designs of many kinds, each drawn from its number: where likelihoods have several optima.
 
 Few rows, few and unbalanced levels, up to four correlated columns, responses whose true covariance
-is singular, or nothing but noise.
+is singular, or nothing but noise. Every fit is compared with the best of many descents of another
+optimiser from random starts, whose criterion is computed again by dense algebra.
+
+    python benchmarks/small_designs.py --count 10000
 """
 
 from __future__ import annotations
 
+import argparse
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import scipy.optimize
 from numpy.typing import NDArray
+
+import mixedeffects as me
+from mixedeffects.engine.factorisation import NotPositiveDefiniteError
+from mixedeffects.engine.objective import evaluate
+from mixedeffects.engine.parameters import T_to_theta, theta_to_T
 
 Vector = NDArray[np.float64]
 
@@ -116,3 +130,122 @@ def small_design(number: int, seed: int = 2026) -> SmallDesign:
     )
     formula = f"y ~ {fixed} + " + " + ".join(terms)
     return SmallDesign(number, formula, data, bool(random.integers(2)), truth)
+
+
+# --- the best of many descents --------------------------------------------------------------------
+
+#: Residual variance, relative to the response's, below which a descent has run off: no optimum.
+NO_RESIDUAL = 1e-9
+#: Standard deviations of the random starts, in turn.
+SCALES = (0.05, 0.3, 1.0, 3.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The lowest criterion of many descents, the same by dense algebra, and which ran off."""
+
+    criterion: float
+    checked: float
+    ran_off: int
+
+
+def dense_criterion(m: me.LinearMixedModel, T: list[Vector]) -> float:
+    """The criterion at relative factors in the user's columns, from V of the rows."""
+    n, X, y = m.nobs, np.asarray(m.X), np.asarray(m.y)
+    V = np.eye(n)
+    for term, factor in zip(m.frame.terms, T, strict=True):
+        same = term.codes[:, None] == term.codes
+        V = V + (term.z @ factor @ factor.T @ term.z.T) * same
+    inverse = np.linalg.inv(V)
+    C = X.T @ inverse @ X
+    residual = y - X @ np.linalg.solve(C, X.T @ inverse @ y)
+    df = n - m.reml * X.shape[1]
+    value = np.linalg.slogdet(V)[1] + m.reml * np.linalg.slogdet(C)[1]
+    return float(value + df * (1.0 + np.log(2.0 * np.pi * residual @ inverse @ residual / df)))
+
+
+def best_of_many(m: me.LinearMixedModel, starts: int) -> Best:
+    """Descend with SciPy's L-BFGS-B from random lower-triangular factors of several sizes."""
+    A, columns = m._A, m._A.term_columns
+    offset = A.basis.deviance_offset(A.n, A.p, m.reml)
+    random = np.random.default_rng(1)
+
+    def objective(theta: Vector) -> tuple[float, Vector]:
+        try:
+            here = evaluate(A, theta_to_T(theta, columns), m.reml)
+        except NotPositiveDefiniteError:
+            return 1e10, np.zeros(len(theta))
+        if not np.isfinite(here.deviance):
+            return 1e10, np.zeros(len(theta))
+        return here.deviance, here.gradient
+
+    best, where, ran_off = np.inf, None, 0
+    options = {"maxiter": 300, "ftol": 1e-14, "gtol": 1e-8}
+    for i in range(starts):
+        size = SCALES[i % len(SCALES)]
+        start = T_to_theta([np.tril(size * random.normal(size=(k, k))) for k in columns])
+        end = scipy.optimize.minimize(
+            objective, start, jac=True, method="L-BFGS-B", options=options
+        )
+        if end.fun >= 1e9:
+            continue
+        if evaluate(A, theta_to_T(end.x, columns), m.reml).sigma2 < NO_RESIDUAL:
+            ran_off += 1
+        elif end.fun + offset < best:
+            best, where = float(end.fun + offset), theta_to_T(end.x, columns)
+    if where is None:
+        return Best(np.inf, np.inf, ran_off)
+    user = [A.basis.relative_factor(t, T) for t, T in enumerate(where)]
+    return Best(best, dense_criterion(m, user), ran_off)
+
+
+def survey(numbers: Iterable[int], starts: int = 12, verbose: bool = False) -> Counter[str]:
+    """Counts over designs."""
+    counts: Counter[str] = Counter()
+    for number in numbers:
+        design = small_design(number)
+        counts["designs"] += 1
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                m = me.lmer(design.formula, design.data, reml=design.reml)
+            except me.ModelError:
+                counts["refused"] += 1
+                continue
+        counts["fitted"] += 1
+        counts["singular"] += m.is_singular
+        counts["with several optima"] += m.optimum.agreed < m.optimum.starts
+        alarms = [w for w in caught if issubclass(w.category, me.ConvergenceWarning)]
+        best = best_of_many(m, starts)
+        counts["no maximum"] += m.optimum.unbounded
+        above = m.criterion - best.criterion
+        if abs(best.checked - best.criterion) > 1e-4:
+            counts["reference not confirmed by dense algebra"] += 1
+        elif above > 1e-4:
+            counts["above the best, warned" if alarms else "above the best"] += 1
+            if verbose:
+                print(f"design {number}, {design.formula}: {above:.4f} above", flush=True)
+        elif above < -1e-4:
+            counts["below the best of the references"] += 1
+        if alarms and above <= 1e-4 and not m.optimum.unbounded:
+            counts["warned at an optimum"] += 1
+            if verbose:
+                print(f"design {number}, {design.formula}: {alarms[0].message}", flush=True)
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=10_000, help="designs to fit")
+    parser.add_argument("--first", type=int, default=0, help="number of the first")
+    parser.add_argument("--starts", type=int, default=12, help="random starts of the reference")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    numbers = range(options.first, options.first + options.count)
+    for what, count in survey(numbers, options.starts, verbose=True).items():
+        print(f"{count:8,}  {what}")
+    print(f"{time.perf_counter() - began:8.0f}  seconds")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,4 +39,87 @@ def test_no_search_creeps_along_a_singular_covariance(seed: int, start: list[flo
     """The average information is wrong by orders of magnitude there: 200 evaluations were used."""
     m = me.lmer("y ~ x + z + f + (x | a)", one_row_levels(seed), reml=False, start=start)
     assert m.converged and m.is_singular
-    assert m.optimum.evaluations < 150
+    assert m.optimum.search_evaluations < 150
+
+
+# --- the best of several optima -------------------------------------------------------------------
+
+
+def small_designs() -> ModuleType:
+    """The generator of the benchmark."""
+    path = Path(__file__).parents[1] / "benchmarks" / "small_designs.py"
+    spec = importlib.util.spec_from_file_location("small_designs", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["small_designs"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+#: Designs on which a single search from a moment estimate misses the best optimum.
+SEVERAL_OPTIMA = [145, 248, 278, 300, 437, 440, 579, 918, 989, 1047, 1210, 1524]
+
+
+@pytest.mark.parametrize("number", SEVERAL_OPTIMA)
+def test_the_best_of_several_optima_is_found(number: int) -> None:
+    designs = small_designs()
+    design = designs.small_design(number)
+    m = me.lmer(design.formula, design.data, reml=design.reml)
+    best = designs.best_of_many(m, starts=12)
+    assert best.checked == pytest.approx(best.criterion, abs=1e-6)
+    assert m.criterion < best.criterion + 1e-4
+    assert m.converged and m.optimum.starts > 1
+    assert 1 <= m.optimum.agreed <= m.optimum.starts
+    assert m.optimum.search_evaluations < m.optimum.evaluations
+
+
+@pytest.mark.slow
+def test_generated_designs_end_at_their_best_optimum() -> None:
+    """A few hundred; `benchmarks/small_designs.py` does ten thousand."""
+    designs = small_designs()
+    counts = designs.survey(range(20_000, 20_400))
+    assert counts["fitted"] > 300
+    assert counts["above the best"] <= 1
+    assert counts["warned at an optimum"] == 0
+
+
+def test_a_start_that_is_given_is_the_only_one() -> None:
+    design = small_designs().small_design(440)
+    m = me.lmer(design.formula, design.data, reml=design.reml, start=[0.01, 0.01])
+    assert m.optimum.starts == m.optimum.agreed == 1
+    assert m.optimum.search_evaluations == m.optimum.evaluations
+
+
+def test_large_models_are_searched_once() -> None:
+    m = me.lmer("y ~ service + (1 | s) + (1 | d)", me.load_dataset("insteval").iloc[::20])
+    assert m.optimum.starts == 1
+
+
+def test_the_optimum_says_what_was_tried_and_what_is_certified() -> None:
+    m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    tried = f"{m.optimum.agreed} of {m.optimum.starts} led here"
+    assert m.optimum.agreed == m.optimum.starts > 1 and tried in repr(m.optimum)
+    assert f"converged in {m.optimum.search_evaluations} evaluations" in repr(m.optimum)
+    assert "local optimum holds" in str(m.optimum.certificate)
+
+
+def test_an_endless_likelihood_is_said() -> None:
+    """Ten rows that eight random effects and four fixed ones can reproduce."""
+    design = small_designs().small_design(24)
+    with pytest.warns(me.ConvergenceWarning, match="likelihood has no maximum"):
+        m = me.lmer(design.formula, design.data, reml=design.reml)
+    assert m.optimum.unbounded
+
+
+# --- no false alarms ------------------------------------------------------------------------------
+
+#: Designs at whose optimum rounding keeps the relative gradient above 1e-5.
+STEEP = [575, 645, 740, 877, 916, 1039, 1456]
+
+
+@pytest.mark.parametrize("number", STEEP)
+def test_an_optimum_with_a_gradient_of_rounding_is_one(number: int) -> None:
+    design = small_designs().small_design(number)
+    m = me.lmer(design.formula, design.data, reml=design.reml)
+    assert m.converged
+    assert m.optimum.predicted_decrease < 1e-6

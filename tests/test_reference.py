@@ -31,7 +31,7 @@ def test_criterion_is_reached_or_bettered(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_few_evaluations(name: str) -> None:
-    assert fitted_model(name).optimum.evaluations <= 15
+    assert fitted_model(name).optimum.search_evaluations <= 15
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -233,7 +233,7 @@ def test_insteval_with_a_slope_by_department() -> None:
     assert m.criterion <= 237657.0945
     assert not m.is_singular
     assert m.converged
-    assert m.optimum.evaluations <= 15
+    assert m.optimum.search_evaluations <= 15
 
 
 def test_whole_kindergarten_year() -> None:
@@ -244,4 +244,4 @@ def test_whole_kindergarten_year() -> None:
     assert_allclose(m.theta, [0.350298, 0.018050, 0.236255, 0.486928, 0.010471, 0.0], atol=1e-4)
     assert m.is_singular
     assert m.optimum.certificate.holds
-    assert m.optimum.evaluations <= 15
+    assert m.optimum.search_evaluations <= 15

@@ -261,7 +261,7 @@ def _optimum(model: LinearMixedModel) -> Iterator[str]:
         return
     certificate = optimum.certificate
     yield paragraph(
-        "The certificate holds: this is the optimum."
+        "The certificate holds: this is a local optimum."
         if certificate.holds
         else "The certificate does not hold: see the conditions below."
     )

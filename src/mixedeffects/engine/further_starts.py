@@ -111,7 +111,7 @@ def look_elsewhere(
         done: list[float] = []
         endless = 0
         # What has settled first: of what has not, some runs off without end.
-        for s in np.lexsort((ended, ~settled)):
+        for s in np.lexsort((ended, np.logical_not(settled))):
             value = float(ended[s])
             above = value - lowest
             near = _SAME if settled[s] else _NEAR
@@ -228,7 +228,7 @@ def _pushed_out(T: Sequence[Matrix], least: float) -> list[Matrix]:
 
 def _descend(
     A: CrossProducts, reml: bool, starts: Matrix, tolerance: float, most: int
-) -> tuple[Matrix, Matrix, Matrix, int]:
+) -> tuple[Matrix, Matrix, NDArray[np.bool_], int]:
     df = A.n - A.p if reml else A.n
     options = (reml, df, A.sum_log_weights, tolerance, most)
     if is_single_term(A):
@@ -259,7 +259,7 @@ def _descend(
             list(A.term_columns),
             *options,
         )
-    return np.reshape(ends, starts.shape), values, settled > 0.0, evaluations
+    return np.asarray(ends).reshape(starts.shape), values, settled > 0.0, evaluations
 
 
 def _all_products(A: CrossProducts) -> Matrix:

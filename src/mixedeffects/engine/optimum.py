@@ -1,9 +1,10 @@
 """The optimum of the profiled deviance, with the evidence that it is one.
 
-The entries of T are optimised without bounds: a zero variance or a correlation of +-1 is an
-ordinary smooth minimum there. A fit is accepted on three conditions, the *certificate*: the
-gradient vanishes; where a covariance is singular, no direction of added variance lowers the
-deviance; and the observed Hessian is positive on the rest.
+A search (`search`) goes down from a moment estimate; where evaluations are cheap others go down
+from further starts (`further_starts`), and the best is taken. It is accepted as a local optimum on
+three conditions, the *certificate*: the gradient vanishes, or nothing is left to gain; where a
+covariance is singular, no direction of added variance lowers the deviance; and the observed Hessian
+is positive on the rest.
 """
 
 from __future__ import annotations
@@ -109,14 +110,17 @@ class Progress:
 
 @dataclass(frozen=True, repr=False)
 class Certificate:
-    """Evidence that a fit is the optimum.
+    """Evidence that a fit is a local optimum, and to what accuracy.
+
+    That no other optimum is better is not certified: no computation on the likelihood near a point
+    can tell. Small designs are searched from several starts; see `Optimum.starts`.
 
     Attributes
     ----------
     relative_gradient : float
         Largest ``|g_j| max(|theta_j|, 1)`` over ``max(|d|, 1)``.
     predicted_decrease : float
-        How far the deviance is still predicted to fall.
+        How far the deviance is still predicted to fall: the accuracy of the optimum.
     null_score : float or None
         Where a covariance is singular: the smallest eigenvalue of the matrix score on its null
         space, relative to its size. Negative: adding variance there would lower the deviance.
@@ -125,6 +129,9 @@ class Certificate:
         are not null. Below 1e-4 the deviance is flat there.
     curvature_rounding : float
         What rounding can make of the smallest curvature; it is to be well above that too.
+    observed : bool
+        Whether the predicted decrease rests on the observed curvature. Then it decides, where the
+        gradient is small but cannot be made any smaller.
     """
 
     relative_gradient: float
@@ -132,12 +139,13 @@ class Certificate:
     null_score: float | None
     smallest_curvature: float
     curvature_rounding: float = 0.0
+    observed: bool = False
 
     @property
     def holds(self) -> bool:
         """Whether all three conditions are met."""
         return (
-            self.relative_gradient < 1e-5
+            _is_at_rest(self.relative_gradient, self.predicted_decrease, self.observed)
             and (self.null_score is None or self.null_score > -1e-6)
             and self.smallest_curvature > self.least_curvature
         )
@@ -155,7 +163,8 @@ class Certificate:
         )
         verdict = "holds" if self.holds else "DOES NOT HOLD"
         return (
-            f"certificate {verdict}: relative gradient {self.relative_gradient:.1e}, {null}, "
+            f"certificate of a local optimum {verdict}: {self.predicted_decrease:.1e} still to go, "
+            f"relative gradient {self.relative_gradient:.1e}, {null}, "
             f"smallest curvature {self.smallest_curvature:.2g}"
         )
 
@@ -202,6 +211,8 @@ class Optimum(ReadOnlyArrays):
         Names of the variance parameters that these directions change.
     reasons : tuple of str
         Why they are not determined and what to do, in sentences.
+    observed : bool
+        Whether the predicted decrease rests on the observed curvature.
     search_evaluations : int
         Evaluations in the search that ended here; the others went into further starts.
     starts, agreed : int
@@ -230,6 +241,7 @@ class Optimum(ReadOnlyArrays):
     null_directions: Matrix | None = None
     undetermined: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    observed: bool = False
     search_evaluations: int = 0
     starts: int = 1
     agreed: int = 1
@@ -306,6 +318,7 @@ class Optimum(ReadOnlyArrays):
             self.predicted_decrease,
             self.null_score,
             *self._smallest_curvature,
+            self.observed,
         )
 
     def __repr__(self) -> str:
@@ -317,6 +330,11 @@ class Optimum(ReadOnlyArrays):
             f"  gradient     largest entry {gradient:.1e}, relative {relative:.1e}",
             f"  still to go  {self.predicted_decrease:.1e} predicted",
         ]
+        if self.starts > 1:
+            lines.append(
+                f"  starts       {self.agreed} of {self.starts} led here, "
+                f"{self.evaluations:,} evaluations in all"
+            )
         if self.null_score is not None:
             lines.append(f"  boundary     score on the null space {self.null_score:.1e}")
         if self.undetermined:
@@ -444,6 +462,15 @@ def optimal_factors(
     return list(optimum.T), optimum.converged
 
 
+#: Relative gradient of an optimum; decrease that may be left where it cannot be made smaller.
+_SMALL_GRADIENT, _SMALL_DECREASE = 1e-5, 1e-6
+
+
+def _is_at_rest(relative_gradient: float, predicted: float, observed: bool) -> bool:
+    """Whether nothing is left to gain."""
+    return relative_gradient < _SMALL_GRADIENT or (observed and predicted < _SMALL_DECREASE)
+
+
 def record(
     evaluation: Evaluation,
     T: tuple[Matrix, ...],
@@ -495,11 +522,12 @@ def record(
     starts, agreed, unbounded
         See `Optimum`.
     """
+    own = evaluations if search_evaluations is None else search_evaluations
     value = evaluation.deviance
     scale = np.maximum(np.abs(parameters), 1.0) if scale is None else scale
     relative = float((np.abs(gradient) * scale).max(initial=0.0) / max(abs(value), 1.0))
     singular = has_null_directions(T)
-    at_rest = result.stopped != "evaluations" and (observed or relative < 1e-5)
+    at_rest = result.stopped != "evaluations" and _is_at_rest(relative, result.predicted, observed)
     interior = null_score is None or null_score > -1e-6
     if result.stopped == "evaluations":
         message = f"stopped after {evaluations} evaluations without converging"
@@ -508,7 +536,7 @@ def record(
     elif not interior:
         message = "stopped at a singular covariance although adding variance lowers the deviance"
     else:
-        message = f"converged in {evaluations} evaluations"
+        message = f"converged in {own} evaluations"
         message += ", at a singular covariance" if singular else ""
         message += ", where the residual variance goes to zero" if residual_vanishes else ""
     return Optimum(
@@ -527,7 +555,8 @@ def record(
         parameterisation=parameterisation,
         eta=None if parameterisation is None else parameters,
         residual_vanishes=residual_vanishes,
-        search_evaluations=evaluations if search_evaluations is None else search_evaluations,
+        search_evaluations=own,
+        observed=observed,
         starts=starts,
         agreed=agreed,
         unbounded=unbounded,
