@@ -304,7 +304,8 @@ def _fit(
         ) from None
     finally:
         search.close()
-    if optimum is None or _has_no_residual(optimum, A, precision):
+    endless = optimum is not None and optimum.unbounded and not optimum.converged
+    if optimum is None or endless or _has_no_residual(optimum, A, precision):
         raise ModelError(
             "Fixed and random effects together reproduce the response exactly, so there is no "
             "residual variance to estimate. Is the response constant within the levels of "

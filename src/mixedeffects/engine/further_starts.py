@@ -3,9 +3,9 @@
 The deviance of a small design can have several minima: variance that one term or another can take,
 or residual and random effects between them. Where evaluations are cheap enough for the kernels to
 do many, they go down from starts of many kinds, in a fixed order; whatever may end lower than the
-best so far is searched to the end, and the best wins. If the first few starts all lead to one
-optimum, and no covariance of several columns is singular there, nothing speaks for another, and the
-rest are left.
+best so far is searched to the end, and the best wins. If there are many rows, the first few starts
+all lead to one optimum, and no covariance of several columns is singular there, nothing speaks for
+another, and the rest are left.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _USUAL, _MOST = 10, 40
 _FEW = 100
 #: Starts that must agree, and starts in all where they do not.
 _FEWEST, _MOST_STARTS = 8, 40
+#: Rows from which the first starts can be trusted to see a second optimum.
+_MANY_ROWS = 100
 #: Deviances this close are one optimum.
 _SAME = 1e-6
 #: A search that has not settled no further above the best may still end below it.
@@ -106,7 +108,6 @@ def look_elsewhere(
             break
         most = min(_MOST, max_evaluations)
         ends, ended, settled, used = _descend(A, reml, stage, tolerance, most)
-        values = np.append(values, ended)
         evaluations += used
         done: list[float] = []
         endless = 0
@@ -127,13 +128,15 @@ def look_elsewhere(
                 A, reml, T, tolerance=tolerance, max_evaluations=max_evaluations, report=report
             )
             evaluations += found.evaluations
+            ended[s] = found.deviance
             if _ran_away(found, first):
                 endless += 1
                 unbounded |= found.deviance < lowest - _SAME
             elif found.stopped != "evaluations" and found.deviance < lowest:
                 best, lowest = found, found.deviance
+        values = np.append(values, ended)
         agree = settled.all() and (np.abs(values - lowest) < _SAME).all()
-        if agree and not _may_turn(best):
+        if agree and A.n >= _MANY_ROWS and not _may_turn(best):
             break
     agreed = int((np.abs(values - best.deviance) < _SAME).sum())
     return Elsewhere(best, evaluations, len(values), agreed, unbounded)

@@ -219,7 +219,8 @@ class Optimum(ReadOnlyArrays):
         Starts from which the optimum was searched for, and how many of them led here. There is one
         start where evaluations are not cheap, or ``start=`` was given.
     unbounded : bool
-        Whether another search ran off to a residual variance of zero, below this optimum.
+        Whether a search ran off to a residual variance of zero: this one if it did not converge,
+        else another, to below this optimum.
     """
 
     evaluations: int
@@ -462,6 +463,8 @@ def optimal_factors(
     return list(optimum.T), optimum.converged
 
 
+#: Evaluations after which a search towards no residual variance is taken to have no end.
+_LONG = 100
 #: Relative gradient of an optimum; decrease that may be left where it cannot be made smaller.
 _SMALL_GRADIENT, _SMALL_DECREASE = 1e-5, 1e-6
 
@@ -523,6 +526,8 @@ def record(
         See `Optimum`.
     """
     own = evaluations if search_evaluations is None else search_evaluations
+    endless = result.stopped == "evaluations" and own >= _LONG
+    unbounded |= endless and evaluation.sigma2 < LITTLE_RESIDUAL
     value = evaluation.deviance
     scale = np.maximum(np.abs(parameters), 1.0) if scale is None else scale
     relative = float((np.abs(gradient) * scale).max(initial=0.0) / max(abs(value), 1.0))
