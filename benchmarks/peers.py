@@ -25,7 +25,7 @@ def _ours(data: pd.DataFrame, formula: str) -> Fit:
     def fit() -> tuple[float, int]:
         model = me.lmer(formula, data)
         fit.core_rows = model.optimum.evaluation.A.remainder.core_size  # type: ignore[attr-defined]
-        return model.criterion, model.optimum.evaluations
+        return model.criterion, model.optimum.search_evaluations
 
     return fit
 

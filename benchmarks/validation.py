@@ -185,7 +185,7 @@ def compare(name: str) -> dict[str, Any]:
             "criterion": ours.criterion,
             "excess_default": r["criterion_lme4_default"] - ours.criterion,
             "excess_stored": r["criterion"] - ours.criterion,
-            "evaluations": ours.optimum.evaluations,
+            "evaluations": ours.optimum.search_evaluations,
             "evaluations_default": int(r["lme4_evals"]),
             "certificate": bool(ours.optimum.certificate.holds),
             "theta": float(np.abs(ours.theta - theta).max()),

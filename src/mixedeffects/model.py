@@ -124,7 +124,8 @@ def lmer(
     contrasts : dict, optional
         Coding of categorical columns, for example ``{"group": "sum"}``.
     start : sequence of float, optional
-        Starting value of theta; by default a moment estimate. The factor of a term with a
+        Starting value of theta, the only one then; by default a moment estimate, and further ones
+        where evaluations are cheap. The factor of a term with a
         covariance structure is brought into the structure.
     control : Control, optional
         Tolerance and limit of evaluations.
@@ -2731,7 +2732,7 @@ class LinearMixedModel:
             data,
             self._settings,
             self.data_name,
-            identified,
+            identified=identified,
         )
 
     def _new_response(self, y: Any) -> Matrix:

@@ -75,7 +75,8 @@ class Control:
     tolerance : float
         Stop when the deviance is predicted to fall by less than this.
     max_evaluations : int
-        Evaluations of objective and gradient before giving up.
+        Evaluations of objective and gradient before a search gives up. Where evaluations are cheap
+        there are several searches, from further starts.
     """
 
     tolerance: float = 1e-10
