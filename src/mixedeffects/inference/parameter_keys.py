@@ -68,7 +68,7 @@ def parameter_keys(parameters: Sequence[str], coefficients: Sequence[str]) -> li
 
 
 def chosen_positions(
-    parameters: object, keys: Sequence[str], coefficients: Sequence[str]
+    parameters: Any, keys: Sequence[str], coefficients: Sequence[str]
 ) -> list[int]:
     """Positions of the parameters asked for; the fixed effects are the last of the keys.
 
@@ -91,9 +91,9 @@ def chosen_positions(
     if parameters is None:
         return list(positions)
     split = len(keys) - len(coefficients)
-    parameters = parameters if is_listed(parameters) else [parameters]
+    listed: list[Any] = list(parameters) if is_listed(parameters) else [parameters]
     chosen: set[int] = set()
-    for name in parameters:
+    for name in listed:
         if not isinstance(name, str):
             raise unknown_parameter(name, keys)
         if name not in keys:
