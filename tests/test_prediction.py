@@ -619,7 +619,7 @@ def test_rows_that_cannot_be_estimated() -> None:
         ({"interval": ["confidence"]}, "is not known"),
         ({"new_levels": "zero"}, "it is 'error', 'population'"),
         ({"level": 95}, "between 0 and 1, for example 0.95; got 95"),
-        ({"level": "0.95"}, "level must be a number"),
+        ({"level": "0.95"}, "level must lie between 0 and 1"),
         ({"se": 1}, "se must be True or False"),
         ({"chunk_size": 0}, "chunk_size must be a positive number"),
         ({"ddf": "kr", "se": True}, "normal distribution"),

@@ -15,6 +15,7 @@ from mixedeffects.errors import ModelError
 from mixedeffects.inference.chi_bar import NO_DIFFERENCE, chi_squared_p, mixture_p
 from mixedeffects.model import LinearMixedModel
 from mixedeffects.nesting import added_variance, contains_mean, contains_variance, same_mean
+from mixedeffects.options import checked_choice, checked_flag
 from mixedeffects.refitting import by_maximum_likelihood
 
 __all__ = ["InformationCriteria", "ModelComparison", "anova", "compare"]
@@ -222,8 +223,7 @@ def anova(*models: LinearMixedModel, refit: bool = True, boundary: bool = False)
             "me.anova compares two or more models. Tests within one model are m.anova() for its "
             "fixed effects and m.ranova() for its random effects."
         )
-    if not isinstance(boundary, (bool, np.bool_)):
-        raise ModelError(f"boundary must be True or False, not {boundary!r:.60}.")
+    boundary = checked_flag(boundary, "boundary")
     fits = _prepare("me.anova", models, refit)
     order = sorted(range(len(fits.models)), key=lambda i: fits.n_parameters[i])
     names = [fits.names[i] for i in order]
@@ -328,11 +328,7 @@ def compare(
     m1    6 -875.97 1763.9 1764.4 1783.1 1.9361 0.1707
     Refitted by maximum likelihood, because the fixed effects differ: m1, m2, m3.
     """
-    known = ("AIC", "AICc", "BIC")
-    if criterion not in known:
-        raise ModelError(
-            f"criterion {criterion!r:.60} is not known; there are {', '.join(map(repr, known))}."
-        )
+    criterion = checked_choice(criterion, "criterion", ("AIC", "AICc", "BIC"))
     fits = _prepare("me.compare", models, refit)
     k, n = fits.n_parameters, fits.models[0].nobs
     aic = fits.criteria + 2.0 * k
@@ -409,8 +405,7 @@ class _Prepared:
 
 def _prepare(function: str, given: Sequence[Any], refit: bool) -> _Prepared:
     """Check that the models are of the same data, and fit them again where necessary."""
-    if not isinstance(refit, (bool, np.bool_)):
-        raise ModelError(f"refit must be True or False, not {refit!r:.60}.")
+    refit = checked_flag(refit, "refit")
     models = _fitted_models(function, given)
     names = [f"m{i}" for i in range(1, len(models) + 1)]
     for name, model in zip(names[1:], models[1:], strict=True):

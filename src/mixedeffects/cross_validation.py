@@ -23,9 +23,10 @@ from mixedeffects.errors import ModelError
 from mixedeffects.inference.cluster_factor import read_levels
 from mixedeffects.inference.conditional import term_modes
 from mixedeffects.model import LinearMixedModel
+from mixedeffects.options import entropy_of
 from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.residuals import fixed_part
-from mixedeffects.simulation import checked_count, entropy_of
+from mixedeffects.simulation import checked_count
 from mixedeffects.subset import covariance_of
 
 if TYPE_CHECKING:

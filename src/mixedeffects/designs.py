@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.options import member
 
 __all__ = [
     "checked_variables",
@@ -168,9 +169,9 @@ def grouping_variables(terms: Sequence[RandomTerm]) -> list[str]:
 def checked_variables(names: Sequence[str], known: Sequence[str], argument: str) -> list[str]:
     """Names of columns, or an error that lists those there are."""
     for name in names:
-        if name not in known:
+        if not member(name, known):
             listed = ", ".join(repr(each) for each in known)
-            raise ModelError(f"{argument} names {name!r}, which is not one of {listed}.")
+            raise ModelError(f"{argument} names {name!r:.60}, which is not one of {listed}.")
     return list(names)
 
 

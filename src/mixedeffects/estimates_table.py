@@ -21,6 +21,14 @@ from mixedeffects.inference.coefficients import interval_names, tests_with
 from mixedeffects.inference.natural import structure_parameters
 from mixedeffects.inference.variance import fixed_effects_variance, is_robust
 from mixedeffects.model import LinearMixedModel
+from mixedeffects.options import (
+    checked_choice,
+    checked_flag,
+    checked_names,
+    is_listed,
+    is_whole_number,
+    plain,
+)
 
 __all__ = ["RESIDUAL", "EstimatesTable", "etable", "random_parameters"]
 
@@ -143,7 +151,8 @@ class EstimatesTable:
         """
         target = target_path(path)
         check_place(target)
-        numbers = escaped_formulas(self.numbers) if escape_formulas else self.numbers
+        escape = checked_flag(escape_formulas, "escape_formulas")
+        numbers = escaped_formulas(self.numbers) if escape else self.numbers
         makers: dict[str, Callable[[], str]] = {
             ".tex": self.to_latex,
             ".md": self.to_markdown,
@@ -326,9 +335,9 @@ def _fits(models: Any, names: Any) -> tuple[list[LinearMixedModel], tuple[str, .
         fits, given = list(models.values()), [str(key) for key in models]
     else:
         fits = [models] if isinstance(models, LinearMixedModel) else _listed(models)
-        if isinstance(names, str):
-            names = [names]
-        given = [f"({i})" for i in range(1, len(fits) + 1)] if names is None else list(names)
+        given = [f"({i})" for i in range(1, len(fits) + 1)]
+        if names is not None:
+            given = checked_names(names, "names")
     if not fits:
         raise ModelError("There are no models to put into a table.")
     for position, fit in enumerate(fits, start=1):
@@ -345,7 +354,7 @@ def _fits(models: Any, names: Any) -> tuple[list[LinearMixedModel], tuple[str, .
 
 
 def _listed(models: Any) -> list[Any]:
-    if isinstance(models, str) or not isinstance(models, Iterable):
+    if not is_listed(models):
         raise ModelError(
             f"models must be a fitted model, a list or a dict of them, not {models!r:.60}."
         )
@@ -353,21 +362,18 @@ def _listed(models: Any) -> list[Any]:
 
 
 def _one_of(value: Any, what: str, known: Sequence[str]) -> None:
-    if not isinstance(value, str) or value not in known:
-        raise ModelError(
-            f"{what} {value!r:.60} is not known; there are {', '.join(map(repr, known))}."
-        )
+    checked_choice(value, what, known)
 
 
 def _check_digits(digits: Any) -> None:
-    whole = isinstance(digits, (int, np.integer)) and not isinstance(digits, bool)
-    if not whole or not 0 <= digits <= 15:
+    if not is_whole_number(digits, least=0) or digits > 15:
         raise ModelError(f"digits must be a whole number from 0 to 15, not {digits!r:.60}.")
 
 
 def _marks(stars: Any) -> list[tuple[str, float]]:
     """Marks with the bounds that p must be below, the smallest bound first."""
-    if isinstance(stars, (bool, np.bool_)):
+    stars = plain(stars)
+    if isinstance(stars, bool):
         stars = _STARS if stars else {}
     if not isinstance(stars, Mapping):
         raise ModelError(f"stars must be True, False or a dict of marks, not {stars!r:.60}.")

@@ -47,11 +47,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.errors import ModelError
 from mixedeffects.files import check_place, target_path, write_text_whole
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.parameter_keys import distinct
 from mixedeffects.inference.variance import fixed_effects_variance
+from mixedeffects.options import checked_flag
 
 if TYPE_CHECKING:
     from mixedeffects.inference.cluster_robust import RobustCovariance
@@ -73,8 +73,7 @@ def fit_document(
     """The document of a fit; see `LinearMixedModel.to_dict`."""
     import mixedeffects
 
-    if not isinstance(ranef, (bool, np.bool_)):
-        raise ModelError(f"ranef must be True or False, not {ranef!r:.60}.")
+    ranef = checked_flag(ranef, "ranef")
     variance = fixed_effects_variance(model, vcov, ddf, cluster)
     optimum, dropped = model.optimum, model.dropped
     document = {

@@ -18,6 +18,7 @@ from mixedeffects.engine.objective import deviance
 from mixedeffects.engine.parameters import lower_entries, n_parameters, theta_to_T
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.conditional import term_modes
+from mixedeffects.options import member
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -38,9 +39,9 @@ def component(model: LinearMixedModel, name: str) -> Any:
     ModelError
         If the name is not known.
     """
-    if name not in COMPONENTS:
+    if not member(name, COMPONENTS):
         raise ModelError(
-            f"There is no component {name!r}; there are {', '.join(sorted(COMPONENTS))}."
+            f"There is no component {name!r:.60}; there are {', '.join(sorted(COMPONENTS))}."
         )
     return COMPONENTS[name](model)
 

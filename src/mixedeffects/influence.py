@@ -15,6 +15,7 @@ from mixedeffects.display.numbers import format_numbers
 from mixedeffects.display.tables import Column, Table
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.cluster_factor import ClusterFactor, read_levels
+from mixedeffects.options import checked_choice, checked_flag, is_whole_number
 from mixedeffects.progress import Listener, ProgressOption
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class Influence:
         from mixedeffects.display.influence_plot import draw_influence
 
         values, label = self._values(kind, coefficient)
-        if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
+        if not is_whole_number(top):
             raise ModelError(f"top must be a whole number above zero, not {top!r:.60}.")
         centre = 1.0 if kind == "covratio" else 0.0
         values = values.dropna()
@@ -179,11 +180,7 @@ class Influence:
             "covtrace": (self.covtrace, "COVTRACE"),
             "covratio": (self.covratio, "COVRATIO"),
         }
-        if kind not in INFLUENCE_KINDS:
-            raise ModelError(
-                f"Influence kind {kind!r} is not known; there are "
-                f"{', '.join(repr(known) for known in INFLUENCE_KINDS)}."
-            )
+        kind = checked_choice(kind, "Influence kind", INFLUENCE_KINDS)
         if kind in singles:
             if coefficient is not None:
                 raise ModelError(
@@ -262,8 +259,7 @@ def influence(
     ModelError
         If there is one level only, nothing to diagnose, or an option is not True or False.
     """
-    if not isinstance(refit, (bool, np.bool_)):
-        raise ModelError(f"refit must be True or False, not {refit!r:.60}.")
+    refit = checked_flag(refit, "refit")
     Listener(progress)
     names = list(model.frame.fixef_names)
     if not names and not refit:

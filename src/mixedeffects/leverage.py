@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.covariance.groups import connected_blocks
 from mixedeffects.engine.crossproducts import CrossProducts
-from mixedeffects.errors import ModelError
+from mixedeffects.options import checked_choice
 
 if TYPE_CHECKING:
     from mixedeffects.engine.factorisation import Factorisation
@@ -51,11 +51,7 @@ def leverage(model: LinearMixedModel, kind: str) -> Matrix:
     ModelError
         If the kind is not one of `LEVERAGE_KINDS`.
     """
-    if kind not in LEVERAGE_KINDS:
-        raise ModelError(
-            f"Leverage kind {kind!r} is not known; there are "
-            f"{', '.join(repr(known) for known in LEVERAGE_KINDS)}."
-        )
+    kind = checked_choice(kind, "Leverage kind", LEVERAGE_KINDS)
     # In the basis that the model was fitted in, because the user's columns may be nearly collinear.
     X = model._A.basis.fixed_columns(model.X)
     S = model.V.solve(X)

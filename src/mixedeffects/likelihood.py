@@ -11,6 +11,7 @@ from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefinite
 from mixedeffects.engine.objective import deviance
 from mixedeffects.engine.parameters import theta_to_T
 from mixedeffects.errors import ModelError
+from mixedeffects.options import checked_flag
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -40,8 +41,7 @@ def loglik_at(
         If theta, sigma or reml are not what they should be.
     """
     reml = model.reml if reml is None else reml
-    if not isinstance(reml, (bool, np.bool_)):
-        raise ModelError(f"reml must be True or False, not {reml!r:.60}.")
+    reml = checked_flag(reml, "reml")
     A = model._A
     factors = [
         A.basis.engine_factor(t, T)

@@ -62,6 +62,7 @@ from mixedeffects.inference.satterthwaite import Satterthwaite
 from mixedeffects.inference.variance import fixed_effects_variance
 from mixedeffects.inference.wald import anova_table, wald_test
 from mixedeffects.inference.wald_result import WaldTest
+from mixedeffects.options import checked_flag
 from mixedeffects.progress import ProgressOption
 from mixedeffects.refitting import UNCHANGED, Unchanged
 from mixedeffects.searching import Searching
@@ -217,8 +218,7 @@ def _prepared(
     progress: ProgressOption,
 ) -> tuple[Any, ...]:
     """The arguments of `_fit` from those of `lmer`, and codings that need not have a factor."""
-    if not isinstance(reml, (bool, np.bool_)):
-        raise ModelError(f"reml must be True or False, not {reml!r}.")
+    reml = checked_flag(reml, "reml")
     if control is not None and not isinstance(control, Control):
         raise ModelError(f"control must be a mixedeffects.Control, not {control!r:.60}.")
     name = getattr(data, "attrs", {}).get("name")

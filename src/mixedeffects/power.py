@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.designs import (
     checked_variables,
     grouping_variables,
@@ -30,9 +31,10 @@ from mixedeffects.inference.contrasts import (
 )
 from mixedeffects.inference.variance import fixed_effects_variance
 from mixedeffects.model import LinearMixedModel, lmer
+from mixedeffects.options import checked_level, checked_names, entropy_of, is_listed
 from mixedeffects.planned import PlannedCovariance, marginal_covariance
 from mixedeffects.progress import ProgressOption, Unfinished
-from mixedeffects.simulation import checked_count, entropy_of
+from mixedeffects.simulation import checked_count
 
 __all__ = ["Power", "power"]
 
@@ -202,8 +204,7 @@ def power(
     """
     if not isinstance(model, LinearMixedModel):
         raise ModelError(f"The first argument must be a fitted model, not {model!r:.60}.")
-    if not (isinstance(alpha, (int, float)) and 0.0 < alpha < 1.0):
-        raise ModelError(f"alpha must lie between 0 and 1, for example 0.05; got {alpha!r:.60}.")
+    alpha = checked_level(alpha, "alpha", 0.05)
     draws = checked_count(draws, "draws, the number of draws for each design,")
     entropy = entropy_of(seed)
     beta = _effects(model, effects)
@@ -213,6 +214,9 @@ def power(
     G = model.varcorr if varcorr is None else varcorr
     scale = model.sigma if varcorr is None and sigma is None else sigma
     designs, counted = _designs(model, n, along, within)
+    refuse_beyond_memory(
+        16.0 * draws * len(designs), f"The p-values of {draws:,} draws", "Ask for fewer."
+    )
     simulated = [
         _SimulatedTests(model, data, _planned(model, data, G, scale), beta, (entropy, number))
         for number, (_, data) in enumerate(designs)
@@ -299,11 +303,13 @@ class _SimulatedTests:
 
 def _effects(model: LinearMixedModel, effects: dict[str, float] | None) -> Matrix:
     beta = model.fixef.copy()
-    for name, value in (effects or {}).items():
+    if effects is not None and not isinstance(effects, (Mapping, pd.Series)):
+        raise ModelError(f"effects must map names of coefficients to numbers, not {effects!r:.60}.")
+    for name, value in ({} if effects is None else effects).items():
         name = as_written(name, list(beta.index))
         if name not in beta.index:
             listed = ", ".join(repr(each) for each in beta.index)
-            raise ModelError(f"effects names {name!r}, which is not one of {listed}.")
+            raise ModelError(f"effects names {name!r:.60}, which is not one of {listed}.")
         position = coefficient_position(name, list(beta.index))
         try:
             beta.iloc[position] = np.nan if np.iscomplexobj(value) else float(value)
@@ -326,7 +332,7 @@ def _designs(
     if along is not None and within is not None:
         raise ModelError("Give along= or within=, not both: n can count one thing only.")
     if within is not None:
-        names = [within] if isinstance(within, str) else list(within)
+        names = checked_names(within, "within")
         names = checked_variables(names, list(frame.data.columns), "within")
         counted = f"rows in each {' x '.join(names)}"
         if n is None:
@@ -338,7 +344,7 @@ def _designs(
         return [(outermost.n_levels, data)], f"levels of {outermost.group}"
     if along is None:
         along = _outermost_variable(model, fixed)
-    checked_variables([along], groups, "along")
+    (along,) = checked_variables([along], groups, "along")
     if along in fixed:
         others = [name for name in groups if name not in fixed]
         listed = f"another grouping variable ({listed_names(others)}), or " if others else ""
@@ -387,7 +393,7 @@ def _outermost_variable(model: LinearMixedModel, fixed: Sequence[str]) -> str:
 
 
 def _sizes(n: Any) -> list[int]:
-    listed = [n] if np.ndim(n) == 0 else list(n)
+    listed = list(n) if is_listed(n) else [n]
     if not listed:
         raise ModelError("n is empty; give one or several sizes, such as [20, 40, 80].")
     return [checked_count(size, "n, the size of a design,") for size in listed]

@@ -25,6 +25,7 @@ from mixedeffects.inference.variance import (
     FixedEffectsVariance,
     fixed_effects_variance,
 )
+from mixedeffects.options import checked_flag, checked_level, is_whole_number, member
 from mixedeffects.random_part import select_terms
 from mixedeffects.residuals import fixed_part
 
@@ -270,23 +271,18 @@ class _Predictor:
 
 def _check(options: PredictionOptions, population: bool) -> None:
     """Refuse arguments that are not what they should be or have nothing to act on."""
-    if options.interval is not None and options.interval not in INTERVALS:
+    if options.interval is not None and not member(options.interval, INTERVALS):
         raise ModelError(
             f"interval {options.interval!r} is not known; it is {_listed(INTERVALS)} or None."
         )
-    if not isinstance(options.new_levels, str) or options.new_levels not in NEW_LEVELS:
+    if not member(options.new_levels, NEW_LEVELS):
         raise ModelError(
             f"new_levels {options.new_levels!r} is not known; it is {_listed(NEW_LEVELS)}."
         )
-    if not isinstance(options.se, (bool, np.bool_)):
-        raise ModelError(f"se must be True or False, not {options.se!r:.60}.")
-    level = options.level
-    if isinstance(level, bool) or not isinstance(level, (int, float, np.floating)):
-        raise ModelError(f"level must be a number between 0 and 1, not {level!r:.60}.")
-    if not 0.0 < level < 1.0:
-        raise ModelError(f"level must lie between 0 and 1, for example 0.95; got {level}.")
+    checked_flag(options.se, "se")
+    checked_level(options.level)
     size = options.chunk_size
-    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+    if not is_whole_number(size):
         raise ModelError(f"chunk_size must be a positive number of rows, not {size!r:.60}.")
     if options.weights is not None and options.interval != "prediction":
         raise ModelError(
@@ -315,7 +311,10 @@ def _check(options: PredictionOptions, population: bool) -> None:
 
 
 def _method(options: PredictionOptions) -> Any:
-    return options.ddf.lower() if isinstance(options.ddf, str) else options.ddf
+    if isinstance(options.ddf, str):
+        return options.ddf.lower()
+    # Something else is no method, which is said where it is asked for.
+    return None if options.ddf is None else ""
 
 
 def _asks_for_variance(options: PredictionOptions) -> bool:

@@ -15,9 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-
 from mixedeffects.errors import Interrupted, ModelError
+from mixedeffects.options import plain
 
 __all__ = [
     "Listener",
@@ -131,8 +130,7 @@ class Listener:
     """
 
     def __init__(self, progress: Any, every: float | None = None) -> None:
-        if isinstance(progress, np.bool_):
-            progress = bool(progress)
+        progress = plain(progress)
         if not (progress is None or isinstance(progress, bool) or callable(progress)):
             raise ModelError(
                 f"progress must be True, False, None or a function, not {progress!r:.60}."

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mixedeffects.errors import ModelError
 from mixedeffects.formula.reader import read
 from mixedeffects.formula.syntax import deparse
 from mixedeffects.formula.terms import expand_terms
@@ -18,6 +17,7 @@ from mixedeffects.frame.encode import DesignEncoder, intercept_coded
 from mixedeffects.frame.model_frame import RandomTerm
 from mixedeffects.inference.chi_bar import NO_DIFFERENCE, chi_squared_p, mixture_p
 from mixedeffects.nesting import added_variance, contains_constant, same_span
+from mixedeffects.options import checked_flag
 from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.refitting import least_squares_criterion, with_random_terms
 
@@ -93,9 +93,8 @@ def random_effects_tests(
     progress: ProgressOption = None,
 ) -> RandomEffectsTests:
     """See `LinearMixedModel.ranova`."""
-    for name, value in (("boundary", boundary), ("reduce_terms", reduce_terms)):
-        if not isinstance(value, (bool, np.bool_)):
-            raise ModelError(f"{name} must be True or False, not {value!r:.60}.")
+    boundary = checked_flag(boundary, "boundary")
+    reduce_terms = checked_flag(reduce_terms, "reduce_terms")
     notes = []
     if model.optimum.undetermined:
         notes.append(

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.covariance.design import z_times
-from mixedeffects.errors import ModelError
 from mixedeffects.inference.conditional import term_modes
 from mixedeffects.leverage import leverage
+from mixedeffects.options import checked_choice
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -56,6 +56,7 @@ def residuals(model: LinearMixedModel, kind: str) -> Matrix:
     ModelError
         If the kind is not one of `RESIDUAL_KINDS`.
     """
+    kind = checked_choice(kind, "Residual kind", RESIDUAL_KINDS)
     if kind in ("response", "pearson", "scaled", "studentized"):
         out: Matrix = model.y - model.fitted.to_numpy()
         if kind == "response":
@@ -66,15 +67,10 @@ def residuals(model: LinearMixedModel, kind: str) -> Matrix:
             return out
         out = out / model.sigma
         return out if kind == "scaled" else out / np.sqrt(_shares_left(model))
-    if kind in ("marginal", "cholesky", "symmetric"):
-        marginal = model.y - fixed_part(model)
-        if kind == "marginal":
-            return marginal
-        return model.V.whiten(marginal, kind="cholesky" if kind == "cholesky" else "symmetric")
-    raise ModelError(
-        f"Residual kind {kind!r} is not known; there are "
-        f"{', '.join(repr(known) for known in RESIDUAL_KINDS)}."
-    )
+    marginal = model.y - fixed_part(model)
+    if kind == "marginal":
+        return marginal
+    return model.V.whiten(marginal, kind="cholesky" if kind == "cholesky" else "symmetric")
 
 
 def _shares_left(model: LinearMixedModel) -> Matrix:

@@ -17,13 +17,14 @@ from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.conditional import term_modes
+from mixedeffects.options import entropy_of, is_whole_number
 from mixedeffects.random_part import select_terms
 from mixedeffects.residuals import fixed_part
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
 
-__all__ = ["ResponseSampler", "checked_count", "entropy_of", "simulate"]
+__all__ = ["ResponseSampler", "checked_count", "simulate"]
 
 Matrix = NDArray[np.float64]
 
@@ -99,19 +100,6 @@ class ResponseSampler:
 
 def checked_count(n: Any, what: str) -> int:
     """A positive whole number, or an error that says what it is for."""
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+    if not is_whole_number(n):
         raise ModelError(f"{what} must be a positive whole number, not {n!r:.60}.")
     return int(n)
-
-
-def entropy_of(seed: Any) -> int:
-    """A seed as a whole number: itself, drawn from a Generator, or fresh for None."""
-    if seed is None:
-        return int(np.random.SeedSequence().generate_state(1)[0])
-    if isinstance(seed, np.random.Generator):
-        return int(seed.integers(2**63))
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ModelError(
-            f"seed must be a whole number from 0, a numpy Generator or None, not {seed!r:.60}."
-        )
-    return int(seed)

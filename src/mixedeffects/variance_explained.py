@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mixedeffects.errors import ModelError
+from mixedeffects.options import checked_flag
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -191,8 +191,7 @@ def variances(model: LinearMixedModel) -> Variances:
 
 def intraclass_correlation(model: LinearMixedModel, by_group: bool) -> ICC:
     """See `LinearMixedModel.icc`."""
-    if not isinstance(by_group, (bool, np.bool_)):
-        raise ModelError(f"by_group must be True or False, not {by_group!r:.60}.")
+    by_group = checked_flag(by_group, "by_group")
     v = variances(model)
     random = float(v.random.sum())
     shares = (v.random / v.given_fixed).rename("ICC") if by_group else None

@@ -18,11 +18,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import number_array
 from mixedeffects.covariance.groups import connected_blocks, find_factor
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.columns import describe_type
 from mixedeffects.frame.ingest import materialised, take_columns, values_of_rows
+from mixedeffects.options import checked_choice, is_whole_number, plain
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -163,12 +165,8 @@ def variogram(
         If ``kind``, ``by``, ``bins`` or ``max_pairs`` is not what it should be, or no cluster has
         two rows.
     """
-    if kind not in VARIOGRAM_KINDS:
-        raise ModelError(
-            f"Variogram kind {kind!r} is not known; there are "
-            f"{', '.join(repr(known) for known in VARIOGRAM_KINDS)}."
-        )
-    if not isinstance(max_pairs, (int, np.integer)) or max_pairs < 1:
+    kind = checked_choice(kind, "Variogram kind", VARIOGRAM_KINDS)
+    if not is_whole_number(max_pairs):
         raise ModelError(f"max_pairs must be a whole number above zero, not {max_pairs!r:.60}.")
     t, name = _distances(model, distance)
     clusters, label = _clusters(model, by)
@@ -309,7 +307,8 @@ def _decode(number: Integers) -> tuple[Integers, Integers]:
 
 def _edges(t: Matrix, pairs: _Pairs, bins: Bins) -> Matrix:
     """Edges of the bins, ascending."""
-    if bins is not None and not isinstance(bins, (int, np.integer)):
+    bins = plain(bins)
+    if bins is not None and (isinstance(bins, bool) or not isinstance(bins, int)):
         return _checked_edges(bins)
     if bins is not None and bins < 1:
         raise ModelError(f"bins must be at least 1, or edges in ascending order; got {bins}.")
@@ -334,8 +333,8 @@ def _edges(t: Matrix, pairs: _Pairs, bins: Bins) -> Matrix:
 
 def _checked_edges(bins: Any) -> Matrix:
     try:
-        edges = np.asarray(bins, dtype=np.float64)
-    except (TypeError, ValueError):
+        edges = number_array(bins, "bins", ModelError)
+    except ModelError:
         edges = np.zeros(0)
     if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
         raise ModelError(

@@ -22,6 +22,7 @@ from mixedeffects.files import (
     target_path,
     write_whole,
 )
+from mixedeffects.options import checked_flag
 
 __all__ = ["check_target", "save_matrix"]
 
@@ -72,6 +73,7 @@ def save_matrix(
     (180, 36)
     """
     target = check_target(path)
+    escape_formulas = checked_flag(escape_formulas, "escape_formulas")
     write: Callable[[BinaryIO], object]
     match ending(target):
         case ".npz":

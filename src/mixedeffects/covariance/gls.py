@@ -18,6 +18,7 @@ from mixedeffects.centring import centring_transform
 from mixedeffects.covariance.conjugate_gradients import conjugate_gradients
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.row_labels import by_row_labels
+from mixedeffects.options import checked_names
 
 __all__ = ["GLSResult", "gls"]
 
@@ -130,7 +131,7 @@ def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult
     if smallest < 1e-14:
         raise ModelError("X does not have full column rank: drop the collinear columns.")
     inverse = np.linalg.inv(information / np.outer(size, size)) / np.outer(size, size)
-    index = pd.RangeIndex(p) if names is None else pd.Index(list(names))
+    index = pd.RangeIndex(p) if names is None else pd.Index(checked_names(names, "names"))
     if len(index) != p:
         raise DataError(f"There are {len(index)} names for the {p} columns of X.")
     coef = inverse @ (matrix.T @ solved[:, p])

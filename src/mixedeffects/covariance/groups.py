@@ -18,6 +18,7 @@ from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.columns import labels_of
 from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.options import plain
 
 __all__ = [
     "ConnectedBlocks",
@@ -176,14 +177,16 @@ def contiguous_spans(
 
 def find_factor(terms: Sequence[RandomTerm], by: str) -> RandomTerm:
     """The term whose grouping factor is called ``by``; ``"a:b"`` and ``"b:a"`` are the same."""
-    for term in terms:
-        if by in (term.group, term.label):
-            return term
-    for term in terms:
-        if sorted(by.split(":")) == sorted(term.variables):
-            return term
+    by = plain(by)
+    if isinstance(by, str):
+        for term in terms:
+            if by in (term.group, term.label):
+                return term
+        for term in terms:
+            if sorted(by.split(":")) == sorted(term.variables):
+                return term
     names = list(dict.fromkeys(term.group for term in terms))
-    raise ModelError(f"There is no grouping factor {by!r}; the model has {_quoted(names)}.")
+    raise ModelError(f"There is no grouping factor {by!r:.60}; the model has {_quoted(names)}.")
 
 
 def find_level(term: RandomTerm, level: Any) -> int:

@@ -20,6 +20,7 @@ import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import number_array
 from mixedeffects.covariance.components import check_sigma, read_theta
 from mixedeffects.covariance.conditioned import conditioned_terms
 from mixedeffects.covariance.design import random_effects_matrix, z_times, z_transpose_times
@@ -45,6 +46,7 @@ from mixedeffects.engine.parameters import theta_to_T
 from mixedeffects.engine.provisional import remaining_effects
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.options import checked_flag, member
 from mixedeffects.pickling import Sealed
 
 __all__ = ["MarginalCovariance", "factorise"]
@@ -410,6 +412,7 @@ class MarginalCovariance(CovarianceOperator, Sealed):
         30
         """
         levels: Sequence[Any]
+        partial = checked_flag(partial, "partial")
         if by is None:
             levels = range(len(self._connected))
             rows_of = [self._connected.rows(number) for number in levels]
@@ -523,8 +526,8 @@ class MarginalCovariance(CovarianceOperator, Sealed):
         >>> np.linalg.lstsq(X, y, rcond=None)[0].round(2)
         array([251.41,  10.47])
         """
-        if kind not in ("cholesky", "symmetric"):
-            raise ModelError(f"kind is 'cholesky' or 'symmetric', not {kind!r}.")
+        if not member(kind, ("cholesky", "symmetric")):
+            raise ModelError(f"kind is 'cholesky' or 'symmetric', not {kind!r:.60}.")
         x, restore = self._rows(B, "V.whiten(B)")
         root = cholesky_root if kind == "cholesky" else symmetric_root
         return restore(root(self._terms, self._blocks, self._diagonal, self._connected, x, max_gb))
@@ -570,7 +573,8 @@ class MarginalCovariance(CovarianceOperator, Sealed):
         """
         centre = np.zeros(self._n)
         if mean is not None:
-            given = np.full(self._n, mean) if np.ndim(mean) == 0 else mean
+            given = number_array(mean, "V.sample(mean=...)")
+            given = np.full(self._n, given) if given.ndim == 0 else mean
             centre = self._rows(given, "V.sample(mean=...)")[0][:, 0]
         drawn = draw(self._terms, self._blocks, self._diagonal, size, seed)
         drawn += centre[:, None]
@@ -622,6 +626,8 @@ class MarginalCovariance(CovarianceOperator, Sealed):
         (10, 10)
         """
         check_target(path)
+        if level is None and by is not None:
+            raise ModelError("by= says what level= is a level of: give level too, or neither.")
         matrix = self if level is None else self.block(level, by)
         save_matrix(matrix, path, escape_formulas=escape_formulas)
 

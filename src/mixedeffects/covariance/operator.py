@@ -209,7 +209,11 @@ class CovarianceOperator:
     def _positions(self, given: Any) -> NDArray[np.intp]:
         if isinstance(given, pd.Series) and given.dtype == bool:
             given = by_row_labels("the rows", given, self._index, self._name)
-        positions = np.atleast_1d(np.asarray(given))
+        try:
+            positions = np.atleast_1d(np.asarray(given))
+        except ValueError:
+            # Lists of different lengths.
+            positions = np.empty((1, 1), dtype=object)
         if positions.dtype == bool and positions.shape == (self._n,):
             return np.flatnonzero(positions)
         if positions.size == 0:

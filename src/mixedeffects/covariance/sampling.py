@@ -12,6 +12,7 @@ from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.options import is_whole_number, plain
 
 __all__ = ["draw"]
 
@@ -46,9 +47,9 @@ def draw(
         If size is not a positive whole number.
     """
     m = 1 if size is None else size
-    if isinstance(m, bool) or not isinstance(m, (int, np.integer)) or m < 1:
+    if not is_whole_number(m):
         raise ModelError(
-            f"size, the number of draws, must be a positive whole number, not {size!r}."
+            f"size, the number of draws, must be a positive whole number, not {size!r:.60}."
         )
     m = int(m)
     # The draws, and beside them the effects of the largest term and what is made of them.
@@ -58,7 +59,14 @@ def draw(
         f"{m:,} draws of {len(residual):,} rows",
         "Make them in several calls, each with its seed.",
     )
-    rng = np.random.default_rng(seed)
+    try:
+        if isinstance(plain(seed), bool):
+            raise TypeError
+        rng = np.random.default_rng(plain(seed))
+    except (TypeError, ValueError):
+        raise ModelError(
+            f"seed must be a whole number from 0, a numpy Generator or None, not {seed!r:.60}."
+        ) from None
     out = np.sqrt(residual)[:, None] * rng.standard_normal((len(residual), m))
     for term, G in zip(terms, blocks, strict=True):
         root = covariance_root(G)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mixedeffects.errors import ModelError
 from mixedeffects.memory import usable_memory
+from mixedeffects.options import plain
 
 __all__ = ["range_text", "refuse_above", "refuse_beyond_memory", "size_text"]
 
@@ -20,6 +21,9 @@ def refuse_above(n_bytes: float, max_gb: float, what: str, instead: str) -> None
     what, instead : str
         Subject of the sentence, and the advice that follows it.
     """
+    max_gb = plain(max_gb)
+    if isinstance(max_gb, bool) or not isinstance(max_gb, (int, float)) or not max_gb >= 0.0:
+        raise ModelError(f"max_gb must be a number of gigabytes, not {max_gb!r:.60}.")
     if n_bytes > max_gb * 1e9:
         raise ModelError(
             f"{what} would take {size_text(n_bytes)}, more than the limit of {max_gb:g} GB. "

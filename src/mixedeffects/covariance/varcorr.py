@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mixedeffects.arrays import read_only
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.options import member
 
 if TYPE_CHECKING:
     from mixedeffects.display import VarCorrBlock
@@ -66,9 +67,11 @@ class VarCorr:
         return list(self._blocks)
 
     def _block(self, label: str) -> Matrix:
-        if label not in self._blocks:
+        if not member(label, self._blocks):
             known = ", ".join(repr(key) for key in self._blocks)
-            raise ModelError(f"There is no random-effects term {label!r}; the terms are {known}.")
+            raise ModelError(
+                f"There is no random-effects term {label!r:.60}; the terms are {known}."
+            )
         return self._blocks[label]
 
     def __getitem__(self, label: str) -> pd.DataFrame:

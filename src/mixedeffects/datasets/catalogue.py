@@ -12,6 +12,7 @@ from typing import Literal, NotRequired, TypedDict, cast
 import pandas as pd
 
 from mixedeffects.errors import DataError
+from mixedeffects.options import member
 
 __all__ = ["ColumnNote", "ColumnType", "Entry", "catalogue", "data_file", "list_datasets", "schema"]
 
@@ -98,12 +99,15 @@ def schema(name: str) -> dict[str, ColumnType]:
         If there is no data set of this name.
     """
     known = _schemas()
-    if name in known:
-        return known[name]
-    nearest = get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
+    found = member(name, known)
+    if found is not None:
+        return known[found]
+    nearest = get_close_matches(str(name).lower()[:60], known, n=1, cutoff=0.5)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     names = ", ".join(catalogue())
-    raise DataError(f"There is no bundled data set called {name!r}.{hint} The names are: {names}.")
+    raise DataError(
+        f"There is no bundled data set called {name!r:.60}.{hint} The names are: {names}."
+    )
 
 
 def list_datasets() -> pd.DataFrame:

@@ -9,6 +9,9 @@ from matplotlib import colormaps
 from matplotlib.colors import Colormap, ListedColormap, Normalize, to_rgb
 from numpy.typing import NDArray
 
+from mixedeffects.errors import ModelError
+from mixedeffects.options import member
+
 __all__ = ["MISSING", "ZeroIsWhite", "colour_map", "diverging", "readable_on"]
 
 # An odd number, so that one colour in the middle belongs to zero alone.
@@ -102,4 +105,6 @@ def colour_map(name: str | Colormap | None) -> Colormap:
         return diverging()
     if isinstance(name, Colormap):
         return name
+    if not member(name, colormaps):
+        raise ModelError(f"cmap must be a colour map or the name of one, not {name!r:.60}.")
     return colormaps[name]

@@ -11,9 +11,10 @@ import numpy as np
 
 from mixedeffects.display import ranef_plots, residual_plots
 from mixedeffects.display.lettering import literal, short
-from mixedeffects.display.panels import axes_for
+from mixedeffects.display.panels import axes_for, of_a_fit
 from mixedeffects.display.plots import _require_matplotlib
 from mixedeffects.errors import ModelError
+from mixedeffects.options import checked_choice
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["PANEL", "PICTURES", "draw", "influence", "panel"]
 
 
+@of_a_fit
 def panel(model: LinearMixedModel, *, ax: Any = None) -> Any:
     """Six pictures that show most of what can be wrong with a linear mixed model.
 
@@ -67,6 +69,7 @@ def panel(model: LinearMixedModel, *, ax: Any = None) -> Any:
     return np.array(axes)
 
 
+@of_a_fit
 def influence(
     model: LinearMixedModel,
     *,
@@ -168,9 +171,7 @@ def draw(model: LinearMixedModel, kind: Any, ax: Any, options: dict[str, Any]) -
     ModelError
         If the picture or one of its options is not known.
     """
-    if not isinstance(kind, str) or kind not in PICTURES:
-        listed = ", ".join(repr(name) for name in PICTURES)
-        raise ModelError(f"Picture {kind!r:.60} is not known; there are {listed}.")
+    kind = checked_choice(kind, "Picture", tuple(PICTURES))
     picture = PICTURES[kind]
     known = [name for name in inspect.signature(picture).parameters if name not in ("model", "ax")]
     for name in options:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from mixedeffects.options import checked_text
+
 __all__ = ["latex_cell", "latex_escape", "latex_row", "latex_spanning", "latex_tabular"]
 
 # Glyphs rather than characters for < > |: the default font encoding has others in their places.
@@ -113,6 +115,7 @@ def latex_tabular(
         *notes,
         r"\end{tabular}",
     ]
+    caption, label = checked_text(caption, "caption"), checked_text(label, "label")
     if caption is None and label is None:
         return "\n".join(lines)
     above = [r"\begin{table}[htbp]", r"\centering"]

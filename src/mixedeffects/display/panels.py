@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 from mixedeffects.display.plots import _require_matplotlib
 from mixedeffects.errors import ModelError
+from mixedeffects.options import checked_names, is_listed
 
-__all__ = ["axes_for", "chosen_parameters", "one_axes"]
+if TYPE_CHECKING:
+    from mixedeffects.model import LinearMixedModel
+
+__all__ = ["axes_for", "checked_axes", "chosen_parameters", "of_a_fit", "one_axes"]
 
 
 def chosen_parameters(parameters: Any, known: Sequence[str]) -> list[str]:
@@ -22,11 +27,11 @@ def chosen_parameters(parameters: Any, known: Sequence[str]) -> list[str]:
     """
     if parameters is None:
         return list(known)
-    names = [parameters] if isinstance(parameters, str) else list(parameters)
+    names = checked_names(parameters, "parameters")
     for name in names:
         if name not in known:
             listed = ", ".join(repr(each) for each in known)
-            raise ModelError(f"There is no parameter {name!r}; there are {listed}.")
+            raise ModelError(f"There is no parameter {name!r:.60}; there are {listed}.")
     if not names:
         raise ModelError("parameters is empty, so there is nothing to draw.")
     return names
@@ -42,10 +47,39 @@ def one_axes(ax: Any, size: tuple[float, float] = (5.6, 4.0)) -> Any:
     """
     _require_matplotlib()
     if ax is not None:
-        return ax
+        return checked_axes(ax)
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def checked_axes(ax: Any) -> Any:
+    """Axes of matplotlib.
+
+    Raises
+    ------
+    ModelError
+        If it is something else.
+    """
+    from matplotlib.axes import Axes
+
+    if not isinstance(ax, Axes):
+        raise ModelError(f"ax must be Axes of matplotlib, or None for new ones, not {ax!r:.60}.")
+    return ax
+
+
+def of_a_fit(picture: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a picture of a fitted model refuse anything else."""
+
+    @wraps(picture)
+    def drawn(model: LinearMixedModel, *arguments: Any, **options: Any) -> Any:
+        from mixedeffects.model import LinearMixedModel
+
+        if not isinstance(model, LinearMixedModel):
+            raise ModelError(f"The first argument must be a fitted model, not {model!r:.60}.")
+        return picture(model, *arguments, **options)
+
+    return drawn
 
 
 def axes_for(count: int, ax: Any, size: tuple[float, float] = (3.0, 2.3)) -> tuple[list[Any], bool]:
@@ -60,7 +94,8 @@ def axes_for(count: int, ax: Any, size: tuple[float, float] = (3.0, 2.3)) -> tup
     """
     _require_matplotlib()
     if ax is not None:
-        given = list(getattr(ax, "flat", ax)) if hasattr(ax, "__iter__") else [ax]
+        given = list(getattr(ax, "flat", ax)) if is_listed(ax) else [ax]
+        given = [checked_axes(each) for each in given]
         if len(given) != count:
             raise ModelError(
                 f"ax holds {len(given)} axes, but there are {count} pictures to draw; give one "

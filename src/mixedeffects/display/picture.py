@@ -17,6 +17,7 @@ from mixedeffects.display.binning import Binned
 from mixedeffects.display.cell_text import cell_texts
 from mixedeffects.display.colours import ZeroIsWhite, colour_map, readable_on
 from mixedeffects.display.lettering import Name, literal, name_ticks
+from mixedeffects.display.panels import checked_axes
 
 __all__ = [
     "Sheet",
@@ -73,6 +74,7 @@ class Sheet:
         # Pixels are square unless there are more than twice as many in one direction.
         ratio = float(np.clip(pixel_rows / pixel_columns, 0.5, 2.0))
         if ax is not None:
+            checked_axes(ax)
             ax.set_box_aspect(ratio)
             ax.apply_aspect()
             box = ax.get_window_extent()

@@ -11,8 +11,16 @@ import pandas as pd
 from scipy import sparse
 
 from mixedeffects.display.binning import Binned, bin_matrix
-from mixedeffects.display.lettering import short
+from mixedeffects.display.lettering import Name, short
 from mixedeffects.errors import ModelError
+from mixedeffects.options import (
+    checked_flag,
+    checked_number,
+    checked_text,
+    is_listed,
+    is_whole_number,
+    member,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,15 +125,26 @@ def matrix(
     (12, 3)
     """
     _require_matplotlib()
+    if not member(kind, ("values", "pattern")):
+        raise ModelError(f"kind must be 'values' or 'pattern', not {kind!r:.60}.")
     if kind == "values" and hasattr(A, "_as_picture"):
         A = A._as_picture()
     values, own_rows, own_columns = _as_matrix(A)
-    if kind not in ("values", "pattern"):
-        raise ModelError(f"kind must be 'values' or 'pattern', not {kind!r}.")
-    if limit is not None and not limit > 0:
-        raise ModelError(f"limit must be positive, not {limit}.")
-    if max_pixels < 1:
-        raise ModelError(f"max_pixels must be at least 1, not {max_pixels}.")
+    title, label, units = (
+        # A title may be of a kind of its own that is drawn as it stands.
+        checked_text(text, name) if type(text) not in (Name, str) else text
+        for text, name in ((title, "title"), (label, "label"), (units, "units"))
+    )
+    if limit is not None:
+        limit = checked_number(limit, "limit")
+        if limit <= 0.0:
+            raise ModelError(f"limit must be positive, not {limit:g}.")
+    if not is_whole_number(max_pixels):
+        raise ModelError(f"max_pixels must be at least 1, not {max_pixels!r:.60}.")
+    max_pixels = int(max_pixels)
+    center = 0.0 if center is None else checked_number(center, "center")
+    colorbar = checked_flag(colorbar, "colorbar")
+    annotate = None if annotate is None else checked_flag(annotate, "annotate")
     n, m = values.shape
     row_labels = _labels(rows, own_rows, n, "rows")
     column_labels = _labels(columns, own_columns, m, "columns")
@@ -141,7 +160,7 @@ def matrix(
 
     sheet = picture.Sheet.make(ax, n, m, max_pixels)
     binned = bin_matrix(values, sheet.max_rows, sheet.max_columns, kind)
-    picture.draw_cells(sheet, binned, center or 0.0, limit, cmap)
+    picture.draw_cells(sheet, binned, center, limit, cmap)
     if annotate or (annotate is None and max(n, m) <= LARGEST_ANNOTATED):
         picture.write_numbers(sheet, binned, even_if_small=bool(annotate))
     picture.label_axis(sheet, "columns", column_labels)
@@ -152,7 +171,7 @@ def matrix(
     if colorbar:
         what = label or ("share of nonzeros" if kind == "pattern" else None)
         text = f"{what} ({units})" if what and units else what or units or ""
-        one_sided = limit is None and not np.any(binned.pixels < (center or 0.0))
+        one_sided = limit is None and not np.any(binned.pixels < center)
         picture.draw_scale(sheet, text, beside, one_sided=one_sided)
     sheet.fit()
     return cast("Axes", sheet.ax)
@@ -217,10 +236,10 @@ def covariance(
     ['(Intercept)', 'Days']
     """
     _require_matplotlib()
-    if kind not in ("covariance", "correlation"):
-        raise ModelError(f"kind must be 'covariance' or 'correlation', not {kind!r}.")
+    if not member(kind, ("covariance", "correlation")):
+        raise ModelError(f"kind must be 'covariance' or 'correlation', not {kind!r:.60}.")
     if _is_blocks(V):
-        V, found = _assemble(list(V))
+        V, found = _assemble([_block(block) for block in V])
         groups = groups or found
     values, own, _ = _as_matrix(V._as_picture() if hasattr(V, "_as_picture") else V)
     if values.shape[0] != values.shape[1]:
@@ -266,7 +285,11 @@ def _as_matrix(A: Any) -> tuple[Any, list[str] | None, list[str] | None]:
         rows, columns = _index_labels(A.index), _index_labels(A.columns)
     elif not sparse.issparse(A) and callable(getattr(A, "sparse", None)):
         A = A.sparse()
-    values = A if sparse.issparse(A) else np.asarray(A)
+    try:
+        values = A if sparse.issparse(A) else np.asarray(A)
+    except ValueError:
+        # Lists of different lengths.
+        values = np.empty((), dtype=object)
     if values.dtype.kind == "O":
         # A table of mixed number types; anything else in it shows below.
         with suppress(TypeError, ValueError):
@@ -296,6 +319,8 @@ def _labels(
 ) -> list[str] | None:
     if given is None:
         return own
+    if not is_listed(given):
+        raise ModelError(f"{name} must be a list of labels, not {given!r:.60}.")
     labels = [_text(label) for label in given]
     if len(labels) != length:
         raise ModelError(f"There are {len(labels):,} labels in {name} for {length:,} of them.")
@@ -309,11 +334,11 @@ def _spans(groups: Groups | None, n: int, m: int) -> dict[str, list[tuple[str, i
             raise ModelError(f"groups has the keys 'rows' and 'columns', not {sorted(unknown)}.")
         chosen = groups
     else:
-        spans = list(groups or [])
+        spans = [] if groups is None else _listed(groups)
         chosen = {"columns": spans, "rows": spans if n == m else []}
     result: dict[str, list[tuple[str, int, int]]] = {"rows": [], "columns": []}
     for side, length in (("rows", n), ("columns", m)):
-        for label, start, stop in chosen.get(side, []):
+        for label, start, stop in map(_span, _listed(chosen.get(side, []))):
             if not 0 <= start < stop <= length:
                 raise ModelError(
                     f"The group {label!r} spans {side} {start} to {stop}, "
@@ -323,7 +348,22 @@ def _spans(groups: Groups | None, n: int, m: int) -> dict[str, list[tuple[str, i
     return result
 
 
+def _listed(groups: Any) -> list[Any]:
+    if not is_listed(groups):
+        raise ModelError(f"groups must be a list of (label, start, stop), not {groups!r:.60}.")
+    return list(groups)
+
+
+def _span(group: Any) -> Span:
+    whole = isinstance(group, Sequence) and not isinstance(group, str) and len(group) == 3
+    if not whole or not all(is_whole_number(bound, least=0) for bound in group[1:]):
+        raise ModelError(f"groups must be a list of (label, start, stop), not {group!r:.60}.")
+    return group[0], int(group[1]), int(group[2])
+
+
 def _is_blocks(V: Any) -> bool:
+    if isinstance(V, (str, bytes, dict)):
+        return False
     if isinstance(V, np.ndarray | pd.DataFrame) or sparse.issparse(V):
         return False
     if hasattr(V, "sparse") or hasattr(V, "block_means"):
@@ -333,12 +373,23 @@ def _is_blocks(V: Any) -> bool:
     return isinstance(V, Iterable) and not hasattr(V, "__array__")
 
 
+def _block(block: Any) -> tuple[Hashable, Any, Any]:
+    try:
+        label, places, values = block
+        return label, np.asarray(places, dtype=np.int64), np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ModelError(
+            "A covariance matrix is drawn from an array, or from blocks (label, rows, array), not "
+            f"from {block!r:.60}."
+        ) from None
+
+
 def _assemble(blocks: list[tuple[Hashable, Any, Any]]) -> tuple[Any, list[Span] | None]:
     """Put blocks in their places; also return their spans if each is a run of rows."""
     row, column, data = [], [], []
     spans: list[Span] = []
     for label, places, block in blocks:
-        at, array = np.asarray(places, dtype=np.int64), np.asarray(block, dtype=np.float64)
+        at, array = places, block
         if array.shape != (at.size, at.size):
             raise ModelError(
                 f"The block {label!r} stands for {at.size} rows but has the shape {array.shape}."

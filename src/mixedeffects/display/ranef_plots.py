@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.covariance.groups import find_factor
 from mixedeffects.display.lettering import name_ticks, short
-from mixedeffects.display.panels import axes_for
+from mixedeffects.display.panels import axes_for, of_a_fit
 from mixedeffects.display.points import (
     EMPIRICAL,
     FAINT,
@@ -23,8 +23,9 @@ from mixedeffects.display.points import (
     name_points,
     say_nothing_to_draw,
 )
-from mixedeffects.display.residual_plots import check_level, draw_quantiles
+from mixedeffects.display.residual_plots import draw_quantiles
 from mixedeffects.errors import ModelError
+from mixedeffects.options import checked_level, checked_names
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -50,6 +51,7 @@ _BINS = 400
 _NO_VARIANCE = 1e-9
 
 
+@of_a_fit
 def caterpillar(
     model: LinearMixedModel,
     *,
@@ -109,7 +111,7 @@ def caterpillar(
     >>> [label.get_text() for label in axes[0].get_yticklabels()][:3]
     ['309', '310', '370']
     """
-    check_level(level)
+    level = checked_level(level)
     group = find_factor(model.frame.terms, by).group if by is not None else _first_group(model)
     effects = model.ranef(cond_var=True)
     modes = effects[group]
@@ -144,6 +146,7 @@ def caterpillar(
     return axes[0] if len(axes) == 1 else np.array(axes)
 
 
+@of_a_fit
 def ranef_qq(
     model: LinearMixedModel,
     *,
@@ -200,7 +203,7 @@ def ranef_qq(
     >>> ax.get_title(loc="left").strip()
     'Subject: Days'
     """
-    check_level(level)
+    level = checked_level(level)
     group = find_factor(model.frame.terms, by).group if by is not None else _first_group(model)
     names = list(model.ranef()[group].columns)
     shown = _chosen_columns(names, columns, group)
@@ -231,6 +234,7 @@ def draw_ranef_quantiles(
     return axes
 
 
+@of_a_fit
 def ranef_pairs(
     model: LinearMixedModel,
     *,
@@ -280,7 +284,7 @@ def ranef_pairs(
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('(Intercept)', 'Days')
     """
-    check_level(level)
+    level = checked_level(level)
     effects = model.ranef()
     several = [group for group, modes in effects.items() if modes.shape[1] > 1]
     if by is not None:
@@ -368,13 +372,13 @@ def _chosen_columns(names: list[str], columns: Any, group: str) -> list[int]:
     """Positions of the effects asked for; a name that occurs twice stands for both."""
     if columns is None:
         return list(range(len(names)))
-    wanted = [columns] if isinstance(columns, str) else list(columns)
+    wanted = checked_names(columns, "columns")
     if not wanted:
         raise ModelError("columns is empty, so there is nothing to draw.")
     for name in wanted:
         if name not in names:
             listed = ", ".join(repr(str(known)) for known in dict.fromkeys(names))
-            raise ModelError(f"{group!r} has no random effect {name!r}; it has {listed}.")
+            raise ModelError(f"{group!r} has no random effect {name!r:.60}; it has {listed}.")
     return [i for name in wanted for i, known in enumerate(names) if known == name]
 
 

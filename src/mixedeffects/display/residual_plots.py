@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mixedeffects.covariance.groups import ConnectedBlocks, find_factor
 from mixedeffects.display.lettering import name_ticks, short
 from mixedeffects.display.normal_bands import normal_band, plotting_positions, shown_ranks
-from mixedeffects.display.panels import one_axes
+from mixedeffects.display.panels import of_a_fit, one_axes
 from mixedeffects.display.points import (
     EMPIRICAL,
     FAINT,
@@ -24,6 +24,7 @@ from mixedeffects.display.points import (
 )
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.columns import describe_type
+from mixedeffects.options import checked_choice, checked_level, is_whole_number, member
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = [
     "affordable_leverage",
     "affordable_whitening",
-    "check_level",
     "draw_quantiles",
     "groups",
     "leverage",
@@ -50,6 +50,7 @@ _BOXED = 5
 _STANDARD = ("cholesky", "symmetric", "studentized")
 
 
+@of_a_fit
 def residuals(
     model: LinearMixedModel, *, resid: str = "pearson", against: str | None = None, ax: Any = None
 ) -> Any:
@@ -105,6 +106,7 @@ def residuals(
     return finish(ax, title, xlabel, f"{resid} residual", note)
 
 
+@of_a_fit
 def scale(model: LinearMixedModel, *, resid: str = "scaled", ax: Any = None) -> Any:
     """Scale-location picture: root of absolute residuals against fitted values, with a smooth.
 
@@ -144,6 +146,7 @@ def scale(model: LinearMixedModel, *, resid: str = "scaled", ax: Any = None) -> 
     return finish(ax, "Scale against location", "fitted value", f"root of |{resid} residual|", note)
 
 
+@of_a_fit
 def qq(
     model: LinearMixedModel,
     *,
@@ -232,11 +235,9 @@ def draw_quantiles(
     ModelError
         If the level is not between 0 and 1, or the band is not known.
     """
-    check_level(level)
-    if band not in ("simultaneous", "pointwise", None):
-        raise ModelError(
-            f"band {band!r} is not known; there are 'simultaneous', 'pointwise', None."
-        )
+    level = checked_level(level)
+    if band is not None:
+        band = checked_choice(band, "band", ("simultaneous", "pointwise"), ", None")
     n = len(values)
     ranks = shown_ranks(n)
     theory = scipy.stats.norm.ppf(plotting_positions(ranks, n))
@@ -253,6 +254,7 @@ def draw_quantiles(
     return finish(ax, title, "standard normal quantile", ylabel, note)
 
 
+@of_a_fit
 def groups(
     model: LinearMixedModel,
     *,
@@ -301,7 +303,7 @@ def groups(
     >>> [label.get_text() for label in ax.get_yticklabels()]
     ['308', '332']
     """
-    if not isinstance(most, (int, np.integer)) or isinstance(most, bool) or most < 1:
+    if not is_whole_number(most):
         raise ModelError(f"most must be a whole number above zero, not {most!r:.60}.")
     terms = model.frame.terms
     term = terms[-1] if by is None else find_factor(terms, by)
@@ -330,6 +332,7 @@ def groups(
     return ax
 
 
+@of_a_fit
 def leverage(
     model: LinearMixedModel, *, kind: str = "total", resid: str = "studentized", ax: Any = None
 ) -> Any:
@@ -414,20 +417,6 @@ def affordable_leverage(model: LinearMixedModel) -> bool:
     return solves * (sum(sizes) * 10.0 + float(A.remainder.core_size) ** 2) <= _AFFORDABLE
 
 
-def check_level(level: float) -> None:
-    """Complain about a level that is no probability.
-
-    Raises
-    ------
-    ModelError
-        If it is not a number between 0 and 1.
-    """
-    if isinstance(level, bool) or not isinstance(level, (int, float, np.number)):
-        raise ModelError(f"level must be a number between 0 and 1, not {level!r:.60}.")
-    if not 0.0 < level < 1.0:
-        raise ModelError(f"level must lie between 0 and 1, for example 0.95; got {level}.")
-
-
 def _draw_box(ax: Any, values: Matrix, place: float) -> None:
     """A box with whiskers, made of lines because the options of boxplot differ by version."""
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
@@ -471,10 +460,10 @@ def _variable(model: LinearMixedModel, name: str) -> Matrix:
         for column in data.columns
         if pd.api.types.is_numeric_dtype(data[column].dtype) and data[column].dtype.kind != "c"
     ]
-    if name in numeric:
+    if member(name, numeric):
         return data[name].to_numpy(dtype=np.float64, na_value=np.nan)
     listed = ", ".join(repr(each) for each in numeric)
-    if name in data.columns:
+    if member(name, map(str, data.columns)):
         raise DataError(
             f"The variable {name!r} holds {describe_type(data[name])}; a numeric one is needed "
             f"here: {listed}. For groups there is me.plot.groups."

@@ -10,6 +10,7 @@ import pandas as pd
 
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.natural import structure_parameters
+from mixedeffects.options import checked_names
 from mixedeffects.residuals import fixed_part
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def tidy(
     level: float | None,
 ) -> pd.DataFrame:
     """One row per parameter; see `LinearMixedModel.tidy`."""
-    wanted = (effects,) if isinstance(effects, str) else tuple(effects)
+    wanted = tuple(checked_names(effects, "effects"))
     unknown = [name for name in wanted if name not in _EFFECTS]
     if unknown or not wanted:
         raise ModelError(

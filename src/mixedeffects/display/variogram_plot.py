@@ -8,6 +8,7 @@ import numpy as np
 
 from mixedeffects.display.lettering import literal, one_line, short
 from mixedeffects.display.panels import one_axes
+from mixedeffects.options import checked_text
 
 if TYPE_CHECKING:
     from mixedeffects.variogram import Variogram
@@ -55,6 +56,7 @@ def draw_variogram(variogram: Variogram, ax: Any, units: str | None) -> Any:
     ax.set_ylim(0.0, 1.25 * max(table["empirical"].max(), table["implied"].max()))
     name = short(variogram.distance, 40)
     literal(ax.set_xlabel(name if name == "distance" else f"difference in {name}"))
+    units = checked_text(units, "units")
     whitened = variogram.kind != "marginal"
     unit = "" if units is None or whitened else f" ({units})"
     ax.set_ylabel(f"semivariance{unit}")

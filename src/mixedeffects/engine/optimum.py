@@ -39,6 +39,7 @@ from mixedeffects.engine.start import starting_factors
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.engine.trust_region import Iterate
 from mixedeffects.errors import ModelError
+from mixedeffects.options import is_whole_number, plain
 
 if TYPE_CHECKING:
     from mixedeffects.engine.curvature import Curvature
@@ -83,11 +84,15 @@ class Control:
     max_evaluations: int = 200
 
     def __post_init__(self) -> None:
-        if not (self.tolerance > 0.0 and self.max_evaluations >= 1):
+        tolerance, most = plain(self.tolerance), plain(self.max_evaluations)
+        number = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
+        if not (number and tolerance > 0.0 and is_whole_number(most)):
             raise ModelError(
                 "Control needs a positive tolerance and at least one evaluation; got "
-                f"tolerance={self.tolerance}, max_evaluations={self.max_evaluations}."
+                f"tolerance={tolerance!r:.60}, max_evaluations={most!r:.60}."
             )
+        object.__setattr__(self, "tolerance", float(tolerance))
+        object.__setattr__(self, "max_evaluations", most)
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,10 @@ def check_rows(n: int, kept: int, missing: dict[str, int]) -> None:
 
 def check_lengths(name: str, values: Any, n: int) -> None:
     """Refuse arrays that do not have one value for each row."""
-    shape = np.shape(values)
+    try:
+        shape = np.shape(values)
+    except ValueError:
+        raise DataError(f"`{name}` must be one number for each row, not {values!r:.60}.") from None
     if shape != (n,):
         shown = f"{shape[0]:,} values" if len(shape) == 1 else f"shape {shape}"
         raise DataError(f"`{name}` has {shown}, but the data have {n:,} rows.")

@@ -31,10 +31,11 @@ from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.inference.natural import covariance_parameters, natural_parameters
 from mixedeffects.inference.parameter_keys import distinct, parameter_keys
+from mixedeffects.options import checked_choice, entropy_of
 from mixedeffects.pickling import Sealed
 from mixedeffects.progress import Listener, ProgressOption, Repetitions, interrupted
 from mixedeffects.refitting import fit_again
-from mixedeffects.simulation import ResponseSampler, checked_count, entropy_of
+from mixedeffects.simulation import ResponseSampler, checked_count
 
 if TYPE_CHECKING:
     from mixedeffects.engine.crossproducts import CrossProducts
@@ -377,9 +378,7 @@ class Bootstrap(Sealed):
         """
         from mixedeffects.inference.coefficients import interval_names
 
-        if kind not in INTERVAL_KINDS:
-            listed = ", ".join(repr(each) for each in INTERVAL_KINDS)
-            raise ModelError(f"Interval kind {kind!r} is not known; there are {listed}.")
+        kind = checked_choice(kind, "Interval kind", INTERVAL_KINDS)
         names = interval_names(level)
         done = len(self._draws)
         if done < self.wanted:

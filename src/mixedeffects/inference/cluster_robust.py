@@ -25,6 +25,7 @@ from mixedeffects.inference.saddlepoint import saddlepoint_p_value
 from mixedeffects.inference.unseen import Unseen
 from mixedeffects.inference.variance import FixedDf, FixedEffectsVariance
 from mixedeffects.inference.wald_result import WaldTest
+from mixedeffects.options import checked_choice, checked_flag, checked_level
 
 if TYPE_CHECKING:
     from mixedeffects.frame.model_frame import ModelFrame
@@ -130,11 +131,7 @@ class RobustCovariance:
         >>> m.robust("CR2").coef_table("naive-t")["df"].tolist()
         [9.0, 9.0]
         """
-        if test not in COEFFICIENT_TESTS:
-            raise ModelError(
-                f"test {test!r} is not known; there are "
-                f"{', '.join(repr(known) for known in COEFFICIENT_TESTS)}."
-            )
+        test = checked_choice(test, "test", tuple(COEFFICIENT_TESTS))
         estimate, se = self.estimate.to_numpy(), self.se.to_numpy()
         with np.errstate(divide="ignore", invalid="ignore"):
             t = estimate / se
@@ -298,11 +295,9 @@ class RobustCovariance:
 def check_kind(kind: Any) -> str:
     """The kind as one of `KINDS`, in any case; ModelError if there is none such."""
     for known in KINDS:
-        if str(kind).lower() == known.lower():
+        if isinstance(kind, str) and kind.lower() == known.lower():
             return known
-    raise ModelError(
-        f"Robust covariance {kind!r} is not known; there are {', '.join(repr(k) for k in KINDS)}."
-    )
+    return checked_choice(kind, "Robust covariance", KINDS)
 
 
 def robust_covariance(
@@ -314,8 +309,9 @@ def robust_covariance(
 ) -> RobustCovariance:
     """See `LinearMixedModel.robust`."""
     kind = check_kind(kind)
-    if level is not None and not 0.0 < level < 1.0:
-        raise ModelError(f"level must lie between 0 and 1, for example 0.95; got {level}.")
+    crossed = checked_flag(crossed, "crossed")
+    if level is not None:
+        level = checked_level(level)
     several = isinstance(cluster, (list, tuple)) and all(
         isinstance(c, str) or np.ndim(c) == 1 for c in cluster
     )

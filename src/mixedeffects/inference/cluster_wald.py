@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.cluster_moments import ClusterMoments
 from mixedeffects.inference.wald_result import WaldTest
+from mixedeffects.options import checked_choice
 
 __all__ = ["WALD_TESTS", "quadratic_form", "robust_wald", "singular_contrasts"]
 
@@ -62,6 +63,7 @@ def robust_wald(
     model fit using robust variance estimation in meta-regression. Journal of Educational and
     Behavioral Statistics 40, 604-634 (HTA, HTB, HTZ, EDF, EDT). Definitions as in clubSandwich.
     """
+    test = checked_choice(test, "test", (*WALD_TESTS, "chi2"))
     L = contrasts.to_numpy()
     r, J, p = len(L), moments.n_clusters, len(beta)
 
@@ -74,10 +76,6 @@ def robust_wald(
     if test in ("Naive-F", "Naive-Fp"):
         df = float(J - 1 if test == "Naive-F" else J - p)
         return found(test, Q / r, 1.0, df, _p_value(Q / r, r, df))
-    if test not in WALD_TESTS:
-        raise ModelError(
-            f"test {test!r} is not known; there are {', '.join(repr(t) for t in WALD_TESTS)}."
-        )
     root = _inverse_root(moments.expected(L))
     if test in ("HTA", "HTB", "HTZ"):
         eta = _wishart_df(moments.fourth_moments(root @ L), test)

@@ -9,8 +9,8 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.errors import ModelError
 from mixedeffects.inference.variance import FixedEffectsVariance, fixed_effects_variance
+from mixedeffects.options import checked_level
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -65,7 +65,5 @@ def interval_names(level: Any) -> list[str]:
     ModelError
         If the level is not a number between 0 and 1.
     """
-    number = isinstance(level, (int, float, np.floating)) and not isinstance(level, bool)
-    if not (number and 0.0 < level < 1.0):
-        raise ModelError(f"level must lie between 0 and 1, for example 0.95; got {level!r:.60}.")
+    level = checked_level(level)
     return [f"{100 * bound:.4g} %" for bound in (0.5 - level / 2, 0.5 + level / 2)]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import ModelFrame
+from mixedeffects.options import checked_flag
 
 __all__ = ["RandomEffects", "conditional_modes", "term_modes"]
 
@@ -131,7 +132,7 @@ def conditional_modes(
         )
         for group, members in by_group.items()
     }
-    if not cond_var:
+    if not checked_flag(cond_var, "cond_var"):
         return RandomEffects(tables, {})
     A = factorisation.A
     inverse = factorisation.selected_inverse(with_fixed=False, keep=True)

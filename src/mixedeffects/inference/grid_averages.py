@@ -14,6 +14,7 @@ from mixedeffects.formula.evaluate import CONSTANTS
 from mixedeffects.formula.syntax import variable_names
 from mixedeffects.inference.nested_factors import Nesting
 from mixedeffects.inference.reference_grid import ReferenceGrid, no_such_variable
+from mixedeffects.options import member
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -69,7 +70,7 @@ def slope_rows(
 
     The difference quotient on five points has no error for polynomials to degree four.
     """
-    if trend not in grid.names:
+    if not member(trend, grid.names):
         raise no_such_variable(trend, model, grid.names)
     factors = [c for c in grid.encoder.coders if c.kind != "numeric"]
     in_factor = [c.name for c in factors if trend in variable_names(c.tree)]

@@ -17,7 +17,8 @@ from mixedeffects.errors import Interrupted, ModelError
 from mixedeffects.inference.coefficients import coefficient_tests, interval_names
 from mixedeffects.inference.natural import natural_parameters
 from mixedeffects.inference.parameter_keys import chosen_positions, parameter_keys
-from mixedeffects.progress import Then
+from mixedeffects.options import checked_choice, plain
+from mixedeffects.progress import Listener, Then
 
 if TYPE_CHECKING:
     from mixedeffects.inference.bootstrap import Bootstrap
@@ -55,14 +56,14 @@ def confidence_intervals(
     **options: Any,
 ) -> pd.DataFrame:
     """See `LinearMixedModel.confint`."""
-    if not isinstance(method, str) or method.lower() not in _METHODS:
-        listed = ", ".join(repr(name) for name in _METHODS)
-        raise ModelError(f"method {method!r} is not known; there are {listed}.")
-    method = method.lower()
+    method = plain(method)
+    method = method.lower() if isinstance(method, str) else method
+    method = checked_choice(method, "method", tuple(_METHODS))
     for name, (default, user) in _DEFAULTS.items():
         given = options[name]
         if user != method and not (given is default or _same(given, default)):
             raise ModelError(f"{name}= is for method {user!r}; {method!r} has no use for it.")
+    Listener(progress)
     columns = interval_names(level)
     frame = model.frame
     variances = list(model.covariance_parameters.index)

@@ -15,11 +15,12 @@ from mixedeffects.arrays import number_array
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.contrasts import contrast_rows, labelled_contrasts, listed_names
 from mixedeffects.inference.variance import FixedEffectsVariance, fixed_effects_variance
+from mixedeffects.options import checked_level
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
 
-__all__ = ["Estimates", "check_level", "contrast_table", "interval_names", "linear_estimates"]
+__all__ = ["Estimates", "contrast_table", "interval_names", "linear_estimates"]
 
 Matrix = NDArray[np.float64]
 
@@ -87,7 +88,7 @@ def contrast_table(
     model: LinearMixedModel, hypothesis: Any, ddf: str, vcov: str, cluster: Any, level: float
 ) -> pd.DataFrame:
     """See `LinearMixedModel.contrast`."""
-    check_level(level)
+    level = checked_level(level)
     if isinstance(hypothesis, Mapping):
         hypothesis = _from_mapping(hypothesis, list(model.frame.fixef_names))
     L = labelled_contrasts(model.frame, hypothesis)
@@ -107,13 +108,6 @@ def contrast_table(
     for name, bound in zip(interval_names(level), (-half, half), strict=True):
         table[name] = found.estimate + bound
     return table
-
-
-def check_level(level: Any) -> float:
-    """Return a confidence level, or raise a ModelError."""
-    if isinstance(level, (int, float, np.number)) and 0.0 < level < 1.0:
-        return float(level)
-    raise ModelError(f"level must lie between 0 and 1, for example 0.95; got {level!r}.")
 
 
 def interval_names(level: float) -> tuple[str, str]:

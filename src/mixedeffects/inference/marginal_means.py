@@ -23,7 +23,6 @@ from mixedeffects.inference.grid_averages import (
 )
 from mixedeffects.inference.linear_functions import (
     Estimates,
-    check_level,
     interval_names,
     linear_estimates,
 )
@@ -35,6 +34,7 @@ from mixedeffects.inference.nested_factors import (
 )
 from mixedeffects.inference.reference_grid import ReferenceGrid, no_such_variable, reference_grid
 from mixedeffects.inference.variance import FixedEffectsVariance, fixed_effects_variance
+from mixedeffects.options import checked_level
 
 if TYPE_CHECKING:
     from mixedeffects.inference.mean_comparisons import MeanComparisons
@@ -245,7 +245,7 @@ def marginal_means(
     trend: str | None = None,
 ) -> MarginalMeans:
     """See `LinearMixedModel.emmeans`, and `LinearMixedModel.emtrends` for ``trend``."""
-    check_level(level)
+    level = checked_level(level)
     if not isinstance(weights, str) or weights not in WEIGHTS:
         raise ModelError(
             f"weights {weights!r} are not known; there are {listed_names(list(WEIGHTS))}."

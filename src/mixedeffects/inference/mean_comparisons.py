@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.errors import ModelError
-from mixedeffects.inference.contrasts import listed_names
 from mixedeffects.inference.linear_functions import Estimates, interval_names, linear_estimates
 from mixedeffects.inference.mean_contrasts import METHODS, contrast_coefficients
 from mixedeffects.inference.multiplicity import ADJUSTMENTS, Family, adjusted_p, critical_values
+from mixedeffects.options import checked_choice
 
 if TYPE_CHECKING:
     from mixedeffects.inference.marginal_means import MarginalMeans
@@ -167,16 +167,13 @@ def _adjustment(method: Any, adjust: Any) -> str:
     if adjust is None:
         known = isinstance(method, str) and method in METHODS
         return METHODS[method] if known else "none"
-    if not isinstance(adjust, str) or adjust not in ADJUSTMENTS:
-        raise ModelError(
-            f"adjust {adjust!r} is not known; there are {listed_names(list(ADJUSTMENTS))}."
-        )
-    if adjust == "tukey" and (isinstance(method, Mapping) or "pairwise" not in str(method)):
+    chosen = checked_choice(adjust, "adjust", tuple(ADJUSTMENTS))
+    if chosen == "tukey" and (isinstance(method, Mapping) or "pairwise" not in str(method)):
         raise ModelError(
             "Tukey's adjustment is for all pairwise differences; for other contrasts use "
             "adjust='mvt', which takes their correlations into account."
         )
-    return adjust
+    return chosen
 
 
 def _compared(means: MarginalMeans, C: Matrix, rows: NDArray[np.intp]) -> Matrix:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.contrasts import as_written
+from mixedeffects.options import is_listed
 
 __all__ = ["chosen_positions", "distinct", "parameter_keys"]
 
@@ -66,7 +68,7 @@ def parameter_keys(parameters: Sequence[str], coefficients: Sequence[str]) -> li
 
 
 def chosen_positions(
-    parameters: object, keys: Sequence[str], coefficients: Sequence[str]
+    parameters: Any, keys: Sequence[str], coefficients: Sequence[str]
 ) -> list[int]:
     """Positions of the parameters asked for; the fixed effects are the last of the keys.
 
@@ -89,10 +91,11 @@ def chosen_positions(
     if parameters is None:
         return list(positions)
     split = len(keys) - len(coefficients)
-    if isinstance(parameters, str) or not hasattr(parameters, "__iter__"):
-        parameters = [parameters]
+    listed: list[Any] = list(parameters) if is_listed(parameters) else [parameters]
     chosen: set[int] = set()
-    for name in parameters:
+    for name in listed:
+        if not isinstance(name, str):
+            raise unknown_parameter(name, keys)
         if name not in keys:
             name = as_written(name, coefficients)
         own = {
@@ -104,11 +107,16 @@ def chosen_positions(
         if fixed is not None:
             own |= {i for i in positions if (i >= split) == fixed}
         elif not own:
-            raise ModelError(
-                f"There is no parameter {name!r}; there are "
-                f"{', '.join(repr(key) for key in keys)}, and the groups 'fixed' and 'random'."
-            )
+            raise unknown_parameter(name, keys)
         chosen |= own
     if not chosen:
         raise ModelError("parameters names no parameter; leave it out for all of them.")
     return sorted(chosen)
+
+
+def unknown_parameter(name: Any, keys: Sequence[str]) -> ModelError:
+    """The error for what is no parameter, with those there are."""
+    return ModelError(
+        f"There is no parameter {name!r:.60}; there are "
+        f"{', '.join(repr(key) for key in keys)}, and the groups 'fixed' and 'random'."
+    )

@@ -32,6 +32,7 @@ from mixedeffects.inference.coefficients import interval_names
 from mixedeffects.inference.natural import natural_parameters, parameter_names
 from mixedeffects.inference.parameter_keys import chosen_positions, parameter_keys
 from mixedeffects.inference.profile_curve import LowerDevianceError, ProfileCurve, ProfilePoint
+from mixedeffects.options import checked_flag, checked_number, member
 from mixedeffects.pickling import Sealed
 from mixedeffects.progress import ProgressOption, StartAgain, Unfinished
 
@@ -425,15 +426,16 @@ class Profile(Sealed):
         >>> round(m.profile("Days").zeta("Days", 0.0) ** 2, 2)
         23.54
         """
-        if parameter not in self.parameters:
+        if not member(parameter, self.parameters):
             listed = ", ".join(repr(name) for name in self.parameters)
-            raise ModelError(f"There is no profile of {parameter!r}; there are {listed}.")
+            raise ModelError(f"There is no profile of {parameter!r:.60}; there are {listed}.")
         j = self.parameters.index(parameter)
         curve = self._curves[j]
         if curve is None:
             raise ModelError(
                 f"{parameter} is not defined: one of its standard deviations is estimated as zero."
             )
+        value = checked_number(value, "value")
         low, high = curve.limits
         allowed = low <= value <= high and not (curve.positive and value <= 0.0)
         if not (np.isfinite(value) and allowed):
@@ -537,6 +539,7 @@ class Profile(Sealed):
         """
         from mixedeffects.display.profile_plot import draw_profile
 
+        absolute = checked_flag(absolute, "absolute")
         return draw_profile(self, parameters, absolute, ax)
 
     def curves(self) -> dict[str, tuple[Matrix, Matrix]]:

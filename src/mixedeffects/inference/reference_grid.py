@@ -215,6 +215,8 @@ def reference_grid(
 def no_such_variable(name: Any, model: LinearMixedModel, names: Sequence[str]) -> ModelError:
     """Make the error for a name that is not a variable of the fixed part."""
     none = "it has none but the intercept" if model.frame.fixef_names else "the model has none"
+    if not isinstance(name, str):
+        return ModelError(f"The name of a variable is needed, not {name!r:.60}.")
     valid = f"those are {listed_names(names)}" if names else none
     if name in {variable for term in model.frame.terms for variable in term.variables}:
         return ModelError(
@@ -232,7 +234,7 @@ def no_such_variable(name: Any, model: LinearMixedModel, names: Sequence[str]) -
         response = variable_names(model.frame.formula.response_tree)
         what = "the response" if name in response else "only in the random effects"
         return ModelError(f"{name!r} is {what}, not a variable of the fixed part ({valid}).")
-    return ModelError(f"There is no variable {name!r} in the fixed part; {valid}.")
+    return ModelError(f"There is no variable {name!r:.60} in the fixed part; {valid}.")
 
 
 def _offset_trees(model: LinearMixedModel, encoder: DesignEncoder) -> tuple[list[Node], float]:

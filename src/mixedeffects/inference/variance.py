@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mixedeffects.arrays import ReadOnlyArrays
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.unseen import Unseen
+from mixedeffects.options import checked_choice, member, plain
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -174,7 +175,6 @@ def is_robust(vcov: Any) -> bool:
 
 
 def _known(name: Any, what: str, known: tuple[str, ...], more: str = "") -> str:
-    if isinstance(name, str) and name.lower() in known:
-        return name.lower()
-    listed = ", ".join(repr(each) for each in known)
-    raise ModelError(f"{what} {name!r:.60} is not known; there are {listed}{more}.")
+    name = plain(name)
+    lowered = name.lower() if isinstance(name, str) else name
+    return lowered if member(lowered, known) else checked_choice(name, what, known, more)

@@ -20,6 +20,7 @@ from mixedeffects.inference.variance import (
     is_robust,
 )
 from mixedeffects.inference.wald_result import WaldTest
+from mixedeffects.options import member, plain
 
 if TYPE_CHECKING:
     from mixedeffects.model import LinearMixedModel
@@ -37,7 +38,7 @@ def wald_test(
     model: LinearMixedModel, hypothesis: Any, ddf: str, vcov: str, test: str, cluster: Any = None
 ) -> WaldTest:
     """See `LinearMixedModel.wald`."""
-    if test not in ("F", "chi2"):
+    if not member(test, ("F", "chi2")):
         if is_robust(vcov):
             return model.robust(vcov, cluster).test(hypothesis, test)
         raise ModelError(
@@ -104,6 +105,7 @@ def anova_table(
             "m.anova() tests the terms of one fit. To compare fits, give them all to "
             "mixedeffects.anova: me.anova(m1, m2)."
         )
+    kind = plain(kind)
     if isinstance(kind, bool) or not isinstance(kind, (int, str)) or kind not in names:
         raise ModelError(
             f"type {kind!r:.60} is not known; there are 1, 2, 3 (or 'I', 'II', 'III')."
