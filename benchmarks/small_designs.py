@@ -215,7 +215,7 @@ def survey(numbers: Iterable[int], starts: int = 12, verbose: bool = False) -> C
         counts["fitted"] += 1
         counts["singular"] += m.is_singular
         counts["with several optima"] += m.optimum.agreed < m.optimum.starts
-        alarms = [w for w in caught if issubclass(w.category, me.ConvergenceWarning)]
+        alarms = [w for w in caught if w.category is me.ConvergenceWarning]
         best = best_of_many(m, starts)
         counts["no maximum"] += m.optimum.unbounded
         above = m.criterion - best.criterion

@@ -128,7 +128,7 @@ class ConstrainedCoefficient:
         # A singular optimum is a stationary point for any response: start afresh from there.
         singular = any(np.linalg.svd(T, compute_uv=False)[-1] < SINGULAR for T in factors)
         A = self._known.blocks(value)
-        optimum = find_optimum(A, False, start=None if singular else factors)
+        optimum = find_optimum(A, False, start=None if singular else factors, further=singular)
         evaluation = optimum.evaluation
         return Constrained(
             value,

@@ -28,8 +28,8 @@ __all__ = ["LITTLE_RESIDUAL", "Elsewhere", "affordable_starts", "further_starts"
 
 Matrix = NDArray[np.float64]
 
-#: Operations that further starts may take in all: a few hundredths of a second.
-_AFFORDABLE = 1e8
+#: Operations that further starts may take in all: a tenth of a second or two.
+_AFFORDABLE = 3e8
 #: Evaluations that a start takes, about, and may take before it is left.
 _USUAL, _MOST = 10, 40
 #: Random effects that are few enough for dense matrices.
@@ -41,9 +41,9 @@ _MANY_ROWS = 100
 #: Deviances this close are one optimum.
 _SAME = 1e-6
 #: A search that has not settled no further above the best may still end below it.
-_NEAR = 5.0
-#: How many of these are finished at the most.
-_FINISHED = 6
+_NEAR = 20.0
+#: How many searches are finished at the most: the fewer, the more parameters.
+_FINISHED = 200
 #: Residual variance, relative to the response's, below which a search has run away.
 _NO_RESIDUAL = 1e-9
 #: The same for one that has used up its evaluations.
@@ -101,7 +101,7 @@ def look_elsewhere(
         return Elsewhere(first, 0, 0, 0, False)
     starts = further_starts(A, first.T, count)
     # A first search without an end is beaten by any that has one.
-    lowest = math.inf if first.stopped == "evaluations" else first.deviance
+    lowest = first.deviance if first.ended else math.inf
     values = np.empty(0)
     for stage in (starts[:_FEWEST], starts[_FEWEST:]):
         if not len(stage):
@@ -118,7 +118,7 @@ def look_elsewhere(
             near = _SAME if settled[s] else _NEAR
             if not (above < near and math.isfinite(value)):
                 continue
-            if endless > 1 or len(done) >= _FINISHED:
+            if endless > 1 or len(done) * starts.shape[1] >= _FINISHED:
                 break
             if abs(above) < _SAME or any(abs(value - each) < _SAME for each in done):
                 continue
@@ -132,7 +132,7 @@ def look_elsewhere(
             if _ran_away(found, first):
                 endless += 1
                 unbounded |= found.deviance < lowest - _SAME
-            elif found.stopped != "evaluations" and found.deviance < lowest:
+            elif found.ended and found.deviance < lowest:
                 best, lowest = found, found.deviance
         values = np.append(values, ended)
         agree = settled.all() and (np.abs(values - lowest) < _SAME).all()
@@ -145,7 +145,7 @@ def look_elsewhere(
 def _ran_away(found: Search, first: Search) -> bool:
     """Whether the residual variance went to zero, though there is an optimum where it does not."""
     sigma2 = found.evaluation.sigma2
-    endless = found.stopped == "evaluations" and sigma2 < LITTLE_RESIDUAL
+    endless = not found.ended and sigma2 < LITTLE_RESIDUAL
     return endless or sigma2 < _NO_RESIDUAL < LITTLE_RESIDUAL < first.evaluation.sigma2
 
 
@@ -168,8 +168,8 @@ def affordable_starts(A: CrossProducts) -> int:
         work = A.q * (2.0 * A.q * width + width * width) + A.q * m * (A.q + m)
     else:
         return 0
-    # The steps themselves: a few dozen small decompositions.
-    work += 200.0 * m**3
+    # The steps themselves: a few small decompositions.
+    work += 60.0 * m**3
     starts = min(int(_AFFORDABLE / (_USUAL * work)), _MOST_STARTS)
     return starts if starts >= _FEWEST else 0
 

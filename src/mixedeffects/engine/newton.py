@@ -61,7 +61,8 @@ class Newton:
     predicted : float
         How far the deviance would still fall by the observed curvature.
     stopped : str
-        ``"converged"``, ``"rounding"`` or ``"evaluations"``.
+        ``"converged"``, ``"rounding"``, ``"evaluations"``, or ``"edge"`` where the deviance does
+        not exist next to the end.
     """
 
     T: tuple[Matrix, ...]
@@ -161,7 +162,7 @@ def newton(
             x, gradient = point.x, point.own_gradient
             observed = point.hessian()
             if observed is None:
-                return ended("evaluations")
+                return ended("edge")
             hessian, age = observed, 0
             evaluations += len(x)
         step = _kernels.trust_region_step(gradient, hessian, radius)

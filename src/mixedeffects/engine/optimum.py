@@ -28,6 +28,7 @@ from mixedeffects.engine.parameters import T_to_theta, n_parameters, theta_to_T
 from mixedeffects.engine.search import (
     LARGE_CORE,
     SINGULAR,
+    UNENDED,
     Search,
     descend_single_term,
     has_null_directions,
@@ -254,6 +255,11 @@ class Optimum(ReadOnlyArrays):
     agreed: int = 1
     unbounded: bool = False
 
+    @property
+    def has_rivals(self) -> bool:
+        """Whether some start led elsewhere: then other responses are to be searched as well."""
+        return self.agreed < self.starts
+
     def continues(self, earlier: Optimum) -> None:
         """Say what an earlier search, which led to where this one began, has done."""
         self.evaluations += earlier.evaluations
@@ -417,7 +423,7 @@ def find_optimum(
     )
     spent += best.evaluations
     own, starts, agreed, unbounded = spent, 1, 1, False
-    if further and (best.stopped != "evaluations" or best.evaluation.sigma2 < LITTLE_RESIDUAL):
+    if further and (best.ended or best.evaluation.sigma2 < LITTLE_RESIDUAL):
         elsewhere = look_elsewhere(
             A,
             reml,
@@ -449,23 +455,28 @@ def find_optimum(
     )
 
 
+#: Evaluations after which a descent is not a quick one.
+_QUICK = 30
+
+
 def optimal_factors(
-    A: CrossProducts, reml: bool, start: Sequence[Matrix] | None
+    A: CrossProducts, reml: bool, start: Sequence[Matrix] | None, further: bool = True
 ) -> tuple[list[Matrix], bool]:
     """Where the optimum is and whether it was reached, without the record of `find_optimum`.
 
     For fits that are repeated thousands of times: one term on one factor goes down in the kernels
-    and is not looked at again unless it ends near a singular covariance.
+    and is not looked at again unless it ends near a singular covariance or takes long. With
+    ``further``, and where it is cheap, other starts are tried too.
     """
     control = Control()
-    if start is not None and is_single_term(A):
+    if start is not None and is_single_term(A) and not further:
         theta, tried, _, _ = descend_single_term(
-            A, reml, T_to_theta(list(start)), control.tolerance, control.max_evaluations
+            A, reml, T_to_theta(list(start)), control.tolerance, _QUICK
         )
         T = theta_to_T(theta, A.term_columns)
-        if tried < control.max_evaluations and surely_regular(T[0]):
+        if tried < _QUICK and surely_regular(T[0]):
             return T, True
-    optimum = find_optimum(A, reml, start=start, control=control)
+    optimum = find_optimum(A, reml, start=start, control=control, further=further)
     return list(optimum.T), optimum.converged
 
 
@@ -532,13 +543,13 @@ def record(
         See `Optimum`.
     """
     own = evaluations if search_evaluations is None else search_evaluations
-    endless = result.stopped == "evaluations" and own >= _LONG
+    endless = result.stopped == "edge" or (result.stopped == "evaluations" and own >= _LONG)
     unbounded |= endless and evaluation.sigma2 < LITTLE_RESIDUAL
     value = evaluation.deviance
     scale = np.maximum(np.abs(parameters), 1.0) if scale is None else scale
     relative = float((np.abs(gradient) * scale).max(initial=0.0) / max(abs(value), 1.0))
     singular = has_null_directions(T)
-    at_rest = result.stopped != "evaluations" and _is_at_rest(relative, result.predicted, observed)
+    at_rest = result.stopped not in UNENDED and _is_at_rest(relative, result.predicted, observed)
     interior = null_score is None or null_score > -1e-6
     if result.stopped == "evaluations":
         message = f"stopped after {evaluations} evaluations without converging"

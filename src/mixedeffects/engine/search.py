@@ -29,6 +29,7 @@ __all__ = [
     "LARGE_CORE",
     "LARGE_DEVIATION",
     "SINGULAR",
+    "UNENDED",
     "Search",
     "descend_single_term",
     "has_null_directions",
@@ -42,6 +43,8 @@ Matrix = NDArray[np.float64]
 
 #: Relative standard deviation (in an orthonormal basis) below which a direction counts as singular.
 SINGULAR = 1e-4
+#: How a search stops that does not end by itself.
+UNENDED = ("evaluations", "edge")
 #: Relative standard deviations from which they are the unit of a search.
 LARGE_DEVIATION = 10.0
 #: Rows of the dense core from which two factorisations are not kept beside each other.
@@ -77,7 +80,8 @@ class Search:
     null_score : float or None
         See `Certificate`.
     stopped : str
-        ``"evaluations"`` where it used up all it had.
+        ``"evaluations"`` where it used up all it had, ``"edge"`` where the deviance does not exist
+        next to the end; else it ended by itself.
     path : tuple of float
         Deviance at each accepted point.
     """
@@ -91,6 +95,11 @@ class Search:
     null_score: float | None
     stopped: str
     path: tuple[float, ...]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the search ended by itself."""
+        return self.stopped not in UNENDED
 
     @property
     def deviance(self) -> float:

@@ -95,7 +95,7 @@ def subsample_start(
         part = make_crossproducts(y[rows], np.ascontiguousarray(X[rows]), kept, w)
         if part.remainder.core_size > _CHEAPER * A.remainder.core_size:
             return None
-        optimum = find_optimum(part, reml, structures=structures)
+        optimum = find_optimum(part, reml, structures=structures, further=False)
     except (ArithmeticError, MemoryError, np.linalg.LinAlgError):
         return None
     start = []

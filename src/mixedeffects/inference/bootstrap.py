@@ -471,7 +471,8 @@ class Bootstrap(Sealed):
 
 def _fit_one(A: CrossProducts, model: LinearMixedModel) -> tuple[Matrix, Matrix]:
     """Factors, sigma and fixed effects, and facts, of the fit to one response."""
-    T, converged = optimal_factors(A, model.reml, model.optimum.restart)
+    optimum = model.optimum
+    T, converged = optimal_factors(A, model.reml, optimum.restart, optimum.has_rivals)
     factorisation = Factorisation(A, T)
     df = A.n - A.p if model.reml else A.n
     basis = A.basis
