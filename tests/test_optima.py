@@ -96,7 +96,10 @@ def test_large_models_are_searched_once() -> None:
 
 
 def test_the_optimum_says_what_was_tried_and_what_is_certified() -> None:
-    m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    sleep = me.load_dataset("sleepstudy")
+    once = me.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+    assert once.optimum.starts == once.optimum.agreed == 1
+    m = me.lmer("Reaction ~ Days + (Days | Subject)", sleep.iloc[:90])
     tried = f"{m.optimum.agreed} of {m.optimum.starts} led here"
     assert m.optimum.agreed == m.optimum.starts > 1 and tried in repr(m.optimum)
     assert f"converged in {m.optimum.search_evaluations} evaluations" in repr(m.optimum)
