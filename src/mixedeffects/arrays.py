@@ -88,7 +88,9 @@ def read_only(value: _T) -> _T:
         value.flags.writeable = False
     elif isinstance(value, (list, tuple)):
         for each in value:
-            read_only(each)
+            # Most members of a fit are names and numbers.
+            if isinstance(each, (np.ndarray, list, tuple)):
+                read_only(each)
     return value
 
 

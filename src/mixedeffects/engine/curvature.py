@@ -319,9 +319,11 @@ def surely_curved(A: CrossProducts, optimum: Optimum) -> bool:
     p, eta = optimum.parameterisation, optimum.eta
     changes, regular = [], []
     for t, (T, share) in enumerate(zip(optimum.T, visible, strict=True)):
-        S = _natural_root(T, np.eye(len(T)), share)
         if p is None or eta is None:
-            L, own = _along(S), T_to_theta([T])
+            try:
+                L = _along(np.asarray(np.linalg.cholesky(T @ T.T + share * np.eye(len(T)))))
+            except np.linalg.LinAlgError:
+                return False
             columns = lower_entries(len(T))[1]
             derivatives = _changes(T)
             regular.append(((T * T).sum(axis=0) > SINGULAR**2)[columns])
@@ -332,9 +334,11 @@ def surely_curved(A: CrossProducts, optimum: Optimum) -> bool:
             regular.append(~(p.terms[t].null(own) | p.terms[t].fixed(own)))
         changes.append((L.T @ derivatives.reshape(len(L), -1)).reshape(-1, *T.shape))
     keep = np.concatenate(regular)
-    H = at.information_along(changes)[np.ix_(keep, keep)]
     if not keep.any():
         return True
+    H = at.information_along(changes)
+    if not keep.all():
+        H = H[np.ix_(keep, keep)]
     noise = _ERRORS * _EPS * max(_amplifications(A, optimum.T)) * A.n / _STEP
     size = np.sqrt(np.maximum(np.diag(H), noise))
     return bool(np.linalg.eigvalsh(H / np.outer(size, size))[0] > 100.0 * FLAT)

@@ -20,11 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from mixedeffects.arrays import read_only
 from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm, make_crossproducts
 from mixedeffects.engine.objective import Evaluation, evaluate
 from mixedeffects.engine.optimum import Optimum
@@ -164,13 +166,17 @@ def _directions(
     out = []
     for k, own, factor in zip(A.term_columns, structured or [None] * len(T), T, strict=True):
         if own is None:
-            unit = symmetric_directions(k)
-            unit = unit / np.linalg.norm(unit, axis=(1, 2))[:, None, None]
-            out.append(factor @ unit @ factor.T)
+            out.append(factor @ _unit_directions(k) @ factor.T)
         else:
             _, values, right = np.linalg.svd(own.reshape(len(own), -1), full_matrices=False)
             out.append(right[values > 1e-10 * values[0]].reshape(-1, k, k))
     return out
+
+
+@cache
+def _unit_directions(k: int) -> Matrix:
+    directions = symmetric_directions(k)
+    return read_only(directions / np.linalg.norm(directions, axis=(1, 2))[:, None, None])
 
 
 def _generic_directions(optimum: Optimum) -> list[Matrix | None] | None:
