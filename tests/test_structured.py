@@ -16,13 +16,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 import mixedeffects as me
-from mixedeffects.engine import structured, subsample
-from mixedeffects.engine.structured import (
-    StructuredModel,
-    StructuredPoint,
-    bounded_step,
-    find_structured_optimum,
-)
+from mixedeffects.engine import structured_point, subsample
+from mixedeffects.engine.face import Face, FacePoint
+from mixedeffects.engine.structured import find_structured_optimum
+from mixedeffects.engine.structured_point import StructuredModel, StructuredPoint
 from mixedeffects.engine.structures import CovarianceStructure
 from mixedeffects.formula import parse_formula
 from references import REFERENCE
@@ -120,29 +117,6 @@ def test_variance_directions_span_the_tangent_space(
     tangent = structure.derivatives(parameters).reshape(-1, structure.k**2)
     both = np.vstack([span, tangent])
     assert np.linalg.matrix_rank(both, 1e-9) == np.linalg.matrix_rank(span, 1e-9)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 6))
-def test_bounded_step_keeps_within_ball_and_box_and_goes_down(seed: int, m: int) -> None:
-    rng = np.random.default_rng(seed)
-    H = rng.normal(size=(m, m))
-    H = H + H.T + rng.choice([0.0, 6.0]) * np.eye(m)
-    g = rng.normal(size=m) * rng.choice([0.0, 1.0, 100.0])
-    low = np.where(rng.random(m) < 0.5, -np.inf, -rng.random(m) * (rng.random(m) < 0.7))
-    high = np.where(rng.random(m) < 0.5, np.inf, rng.random(m))
-    radius = float(rng.choice([0.01, 1.0, 50.0]))
-    step = bounded_step(g, H, low, high, radius)
-    assert np.linalg.norm(step) <= radius * (1 + 1e-6)
-    assert (step >= low).all()
-    assert (step <= high).all()
-    assert g @ step + 0.5 * step @ H @ step <= 0.0
-    free = np.full(m, np.inf)
-    step = bounded_step(g, H, -free, free, radius)
-    # The minimum within the ball: (H + shift) step = -g with H + shift not indefinite.
-    shift = -(step @ (H @ step + g)) / (step @ step) if step.any() else 0.0
-    assert np.linalg.eigvalsh(H)[0] + shift > -1e-6 * (1.0 + np.abs(H).max() + abs(shift))
-    assert_allclose(H @ step + shift * step, -g, atol=1e-5 * (1.0 + np.abs(g).max()))
 
 
 # --- data, and everything by dense algebra ---------------------------------------------------
@@ -286,25 +260,53 @@ def test_gradient_and_model_against_differences() -> None:
     for point, A, reml in points():
         p, eta, m = point.parameterisation, point.eta, len(point.eta)
         model = point.model()
-        zero = np.zeros((m, m))
-        assert model.at(np.zeros(m), zero)[0] == 0.0
-        assert_allclose(model.at(np.zeros(m), zero)[1], point.gradient, rtol=1e-9, atol=1e-9)
-        rng = np.random.default_rng(5)
-        step, correction = 0.1 * rng.normal(size=m), rng.normal(size=(m, m))
-        correction = correction + correction.T
-        value, gradient, hessian = model.at(step, correction)
+        assert model.at(np.zeros(m))[0] == 0.0
+        assert_allclose(model.at(np.zeros(m))[1], point.gradient, rtol=1e-9, atol=1e-9)
+        step = 0.1 * np.random.default_rng(5).normal(size=m)
+        value, gradient, hessian = model.at(step)
         for j in range(m):
             h = np.zeros(m)
             h[j] = 1e-5
             up, down = (StructuredPoint(A, p, eta + s * h, reml).value for s in (1.0, -1.0))
             assert point.gradient[j] == pytest.approx((up - down) / 2e-5, rel=1e-4, abs=1e-4)
-            above, below = model.at(step + h, correction), model.at(step - h, correction)
+            above, below = model.at(step + h), model.at(step - h)
             assert gradient[j] == pytest.approx((above[0] - below[0]) / 2e-5, rel=1e-5, abs=1e-5)
             assert_allclose(hessian[j], (above[1] - below[1]) / 2e-5, rtol=1e-5, atol=1e-4)
         assert np.isfinite(value)
-        best, predicted = model.minimise(zero, 0.5)
+
+
+def test_the_same_in_the_coordinates_of_a_face() -> None:
+    for inner, A, reml in points():
+        p, eta = inner.parameterisation, inner.eta.copy()
+        # One parameter is held, the others move.
+        eta[1] = 0.0 if p.is_deviation[1] else 1.0
+        face = Face(p, eta, 1e3)
+        z, m = face.start, len(face.start)
+        assert 0 < m < len(eta)
+        assert_allclose(face.parameters(z)[0], eta, atol=1e-14)
+
+        def at(z: Matrix, face: Face = face, A: Any = A, reml: bool = reml) -> FacePoint:
+            there = StructuredPoint(A, face.parameterisation, face.parameters(z)[0], reml)
+            return FacePoint(face, z, there)
+
+        point = at(z)
+        model = point.model()
+        rng = np.random.default_rng(6)
+        step, correction = 0.1 * rng.normal(size=m), rng.normal(size=(m, m))
+        correction = correction + correction.T
+        assert model.at(np.zeros(m), correction)[0] == 0.0
+        assert_allclose(model.at(np.zeros(m), correction)[1], point.gradient, atol=1e-9)
+        _, gradient, hessian = model.at(step, correction)
+        for h in 1e-5 * np.eye(m):
+            assert h @ point.gradient == pytest.approx(
+                (at(z + h).value - at(z - h).value) / 2.0, rel=1e-4, abs=1e-9
+            )
+            above, below = model.at(step + h, correction), model.at(step - h, correction)
+            assert h @ gradient == pytest.approx((above[0] - below[0]) / 2.0, rel=1e-5, abs=1e-10)
+            assert_allclose(h @ hessian, (above[1] - below[1]) / 2.0, rtol=1e-5, atol=1e-9)
+        best, predicted = model.minimise(np.zeros((m, m)), 0.5)
         assert np.linalg.norm(best) <= 0.5 * (1 + 1e-6)
-        assert predicted == pytest.approx(-model.at(best, zero)[0])
+        assert predicted == pytest.approx(-model.at(best, np.zeros((m, m)))[0])
         assert predicted > 0.0
 
 
@@ -334,7 +336,7 @@ def test_many_columns_give_the_same_fit(formula: str, monkeypatch: pytest.Monkey
     """Then information is computed along the structure alone, the start's included."""
     data = simulated(2)
     usual = me.lmer(formula, data)
-    monkeypatch.setattr(structured, "_MANY_COLUMNS", 0)
+    monkeypatch.setattr(structured_point, "_MANY_COLUMNS", 0)
     along = me.lmer(formula, data)
     assert along.optimum.evaluations == usual.optimum.evaluations
     assert_allclose(along.optimum.path, usual.optimum.path, rtol=1e-10)

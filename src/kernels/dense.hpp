@@ -32,10 +32,7 @@ template <class Task> void parallel_tasks(std::int64_t n, int threads, Task &&ta
     auto work = [&] {
         for (std::int64_t t = next++; t < n; t = next++) task(t);
     };
-    std::vector<std::thread> others;
-    for (int t = 1; t < threads; ++t) others.emplace_back(work);
-    work();
-    for (auto &other : others) other.join();
+    run_threads(threads, [&](int) { work(); });
 }
 
 // A <- its lower Cholesky factor, block column by block column, each brought up to date with all

@@ -4,6 +4,10 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -28,6 +32,35 @@ inline int worthwhile_threads(double operations) {
     return std::clamp(static_cast<int>(operations / operations_per_thread), 1, thread_count());
 }
 
+// Calls work(0), ..., work(threads - 1), each in a thread of its own, the first in this one. Those
+// for which the system gives no thread run in this one too. What one of them throws is thrown here
+// when all are done: an exception that left a thread would end the process.
+template <class Work> void run_threads(int threads, Work &&work) {
+    std::exception_ptr thrown;
+    std::mutex guard;
+    auto guarded = [&](int t) noexcept {
+        try {
+            work(t);
+        } catch (...) {
+            const std::lock_guard<std::mutex> lock(guard);
+            if (!thrown) thrown = std::current_exception();
+        }
+    };
+    std::vector<std::thread> others;
+    others.reserve(threads);
+    int started = 1;
+    try {
+        for (; started < threads; ++started)
+            others.emplace_back([&guarded, t = started] { guarded(t); });
+    } catch (const std::system_error &) {
+    } catch (const std::bad_alloc &) {
+    }
+    guarded(0);
+    for (int t = started; t < threads; ++t) guarded(t);
+    for (auto &other : others) other.join();
+    if (thrown) std::rethrow_exception(thrown);
+}
+
 // Calls body(thread, begin, end) on ranges of [0, n) of about equal weight, where weight(i) is the
 // work up to item i.
 template <class Weight, class Body>
@@ -44,11 +77,7 @@ void parallel_ranges(std::int64_t n, int threads, Weight &&weight, Body &&body) 
         while (at < n && weight(at) < total * t / threads) ++at;
         bounds[t] = at;
     }
-    std::vector<std::thread> others;
-    for (int t = 1; t < threads; ++t)
-        others.emplace_back([&, t] { body(t, bounds[t], bounds[t + 1]); });
-    body(0, bounds[0], bounds[1]);
-    for (auto &other : others) other.join();
+    run_threads(threads, [&](int t) { body(t, bounds[t], bounds[t + 1]); });
 }
 
 } // namespace kernels

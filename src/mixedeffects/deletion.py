@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +29,7 @@ import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects.caching import cached_property
 from mixedeffects.covariance.groups import connected_blocks
 from mixedeffects.covariance.operator import CovarianceOperator
 from mixedeffects.frame.rank import independent_columns

@@ -18,6 +18,7 @@ from mixedeffects.frame.checks import check_fixed, check_grouping, check_random_
 from mixedeffects.frame.identifiability import check_random_columns
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.frame.rank import independent_columns
+from mixedeffects.frame.structures import check_replication
 from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.refitting import fit_again
 from mixedeffects.subset import terms_of_rows
@@ -160,8 +161,11 @@ def _frame_of_rows(frame: ModelFrame, rows: NDArray[np.intp]) -> ModelFrame:
     terms = tuple(terms_of_rows(frame.terms, rows))
     for term in terms:
         check_grouping(term.group, term.n_levels, list(term.levels[:1]), n)
-        check_random_effects(term.n_columns, term.n_levels, f"on `{term.group}`", n)
+        # As many effects as rows can be told from the residuals where they have a structure.
+        if term.structure == "us":
+            check_random_effects(term.n_columns, term.n_levels, f"on `{term.group}`", n)
     check_random_columns(terms)
+    check_replication(terms)
     return dataclasses.replace(
         frame,
         y=frame.y[rows],

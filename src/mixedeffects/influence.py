@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.caching import cached_property
 from mixedeffects.deletion import Deleted, delete_levels
 from mixedeffects.display.numbers import format_numbers
 from mixedeffects.display.tables import Column, Table

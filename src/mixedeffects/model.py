@@ -6,7 +6,6 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.arrays import number_array, read_only
 from mixedeffects.assembly import assemble, covariance_structures, engine_terms
+from mixedeffects.caching import cached_property
 from mixedeffects.covariance import (
     MarginalCovariance,
     RandomEffectsCovariance,
@@ -57,7 +57,7 @@ from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
 from mixedeffects.frame.structures import one_row_each
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
 from mixedeffects.inference.kenward_roger import KenwardRoger, kenward_roger
-from mixedeffects.inference.natural import covariance_parameters
+from mixedeffects.inference.natural import covariance_parameters, structures_at_bounds
 from mixedeffects.inference.satterthwaite import Satterthwaite
 from mixedeffects.inference.variance import fixed_effects_variance
 from mixedeffects.inference.wald import anova_table, wald_test
@@ -91,8 +91,6 @@ _PRECISION = 1e-13
 #: Residual variance, relative to that of least squares, below which there may be none, and there is
 #: none if the residuals' share of the penalised sum of squares is as little.
 _NO_RESIDUAL, _LITTLE_SHARE = 1e-12, 1e-6
-#: Residual standard deviation that is next to nothing, relative to that of effects of one row each.
-_LITTLE_RESIDUAL = 0.01
 
 
 def lmer(
@@ -312,6 +310,9 @@ def _fit(
             "residual variance to estimate. Is the response constant within the levels of "
             f"{', '.join(dict.fromkeys(t.group for t in frame.terms))}?"
         )
+    bounds = structures_at_bounds(frame.terms, optimum)
+    if bounds:
+        optimum.message += f": {', '.join(bounds)}"
     if not optimum.converged:
         warnings.warn(
             f"The fit {optimum.message}. See m.optimum; try more evaluations with "
@@ -337,22 +338,7 @@ def _fit(
             stacklevel=3,
         )
     model = LinearMixedModel(frame, A, optimum, reml, data, settings, data_name)
-    without_residual = optimum.residual_vanishes
-    if optimum.parameterisation is not None:
-        taken = [term for term in frame.terms if one_row_each(term)]
-        for term in taken:
-            if model.sigma < _LITTLE_RESIDUAL * float(model.varcorr.sd(term.label).max()):
-                without_residual = True
-                warnings.warn(
-                    f"The residual standard deviation is estimated at {model.sigma:.2g}, next to "
-                    f"nothing: every row has its own effect of `{term.structure}` on "
-                    f"`{term.group}`, which takes the residual error too. The covariance of "
-                    f"`{term.group}` is then that of the rows, and neither variance can be read "
-                    "alone.",
-                    ConvergenceWarning,
-                    stacklevel=3,
-                )
-    if optimum.converged and not without_residual:
+    if optimum.converged and not optimum.residual_vanishes:
         weak = hardly_determined(A, optimum)
         if len(weak):
             parameters = model.covariance_parameters.index[weak]
@@ -366,6 +352,8 @@ def _fit(
                 IdentifiabilityWarning,
                 stacklevel=3,
             )
+    if optimum.residual_vanishes and not optimum.unbounded:
+        _warn_without_residual(model)
     return model
 
 
@@ -375,6 +363,29 @@ def _has_no_residual(optimum: Optimum, A: CrossProducts, precision: float) -> bo
     if A.basis.response_scale * np.sqrt(sigma2) <= precision:
         return True
     return sigma2 < _NO_RESIDUAL and residual_share(optimum) < _LITTLE_SHARE
+
+
+def _warn_without_residual(model: LinearMixedModel) -> None:
+    """Say what it means that the residual variance goes to zero."""
+    taken = [term for term in model.frame.terms if term.structure != "us" and one_row_each(term)]
+    if taken:
+        effects = " and of ".join(f"`{term.structure}` on `{term.group}`" for term in taken)
+        groups = " and ".join(f"`{term.group}`" for term in taken)
+        why = f"every row has its own effect of {effects}, which takes the residual error too"
+        limit = (
+            f"in which the covariance of {groups} is that of the rows, and neither variance can be "
+            "read alone"
+        )
+    else:
+        why = "the random effects alone can reproduce every row"
+        limit = "in which the random effects leave nothing over"
+    warnings.warn(
+        f"The residual standard deviation is estimated at {model.sigma:.2g}, next to nothing: "
+        f"{why}. The likelihood goes on rising, by next to nothing, as long as it goes to zero; "
+        f"its limit is the model without residual variance, {limit}.",
+        ConvergenceWarning,
+        stacklevel=4,
+    )
 
 
 def _starting_factors(A: CrossProducts, start: Sequence[float]) -> list[Matrix]:

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mixedeffects.caching import cached_property
 from mixedeffects.errors import ModelError
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.caching import cached_property
 from mixedeffects.covariance.design import z_times
 from mixedeffects.engine.curvature import new_effects_jacobian
 from mixedeffects.engine.threads import one_blas_thread

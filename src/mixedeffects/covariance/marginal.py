@@ -12,7 +12,6 @@ where ``M_q = Lambda'Z'WZ Lambda + I`` is factored in blocks by the engine.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects.arrays import number_array
+from mixedeffects.caching import cached_property
 from mixedeffects.covariance.components import check_sigma, read_theta
 from mixedeffects.covariance.conditioned import conditioned_terms
 from mixedeffects.covariance.design import random_effects_matrix, z_times, z_transpose_times

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mixedeffects.display.summary import InformationCriteria, Summary
 from mixedeffects.inference.coefficients import tests_with
+from mixedeffects.inference.natural import structures_at_bounds
 from mixedeffects.inference.singular import doubtful_degrees_of_freedom
 from mixedeffects.inference.variance import DDF_METHODS, fixed_effects_variance
 from mixedeffects.residuals import residual_quantiles
@@ -81,12 +82,18 @@ def fit_notes(
             "boundary (singular) fit: some combination of the random effects is estimated to have "
             "no variance"
         )
+        notes += structures_at_bounds(model.frame.terms, model.optimum)
         if satterthwaite:
             notes += _doubtful_degrees_of_freedom(model, coefficients["df"])
     optimum = model.optimum
     notes += [f"NOT DETERMINED BY THE DATA: {reason}" for reason in optimum.reasons]
     if not model.converged and not optimum.undetermined:
         notes.append(f"NOT CONVERGED: {optimum.message}")
+    elif optimum.residual_vanishes:
+        notes.append(
+            "the residual standard deviation goes to zero: the fit is close to the limit of the "
+            "likelihood, a model without residual variance"
+        )
     elif satterthwaite and not optimum.certificate.holds:
         # The second derivatives are there anyway, so the whole certificate is known.
         notes.append(f"{optimum.certificate}")

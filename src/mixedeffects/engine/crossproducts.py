@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import scipy.sparse
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from mixedeffects import _kernels
 from mixedeffects.arrays import ReadOnlyArrays
+from mixedeffects.caching import cached_property
 from mixedeffects.engine import fronts
 from mixedeffects.engine.basis import Basis, make_basis
 from mixedeffects.engine.fronts import Layout, dense_layout, plan_layout

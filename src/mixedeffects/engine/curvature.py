@@ -23,13 +23,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects.arrays import ReadOnlyArrays, read_only
+from mixedeffects.caching import cached_property
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.objective import Evaluation, evaluate
@@ -85,6 +85,9 @@ class Curvature(ReadOnlyArrays):
     undetermined : ndarray, shape (r, m + 1)
         Orthonormal combinations of the natural directions along which D is constant, whatever the
         response: those of `Optimum.null_directions`.
+    certain : float
+        Second derivative along a natural direction from which more makes no difference to what
+        counts as flat: parameters known that well may leave a combination known much less well.
     """
 
     theta: Matrix
@@ -94,6 +97,7 @@ class Curvature(ReadOnlyArrays):
     noise: Matrix
     regular: NDArray[np.bool_]
     undetermined: Matrix
+    certain: float = np.inf
 
     @cached_property
     def hessian(self) -> Matrix:
@@ -114,7 +118,7 @@ class Curvature(ReadOnlyArrays):
     def flattest(self, keep: NDArray[np.bool_]) -> Matrix:
         """The entries of theta along the eigenvector of `smallest_eigenvalue`, in natural sizes."""
         H = _profiled(self.natural)[np.ix_(keep, keep)]
-        size = np.sqrt(np.maximum(np.abs(np.diag(H)), self.noise[keep]))
+        size = self._size(H, keep)
         out = np.zeros(len(keep))
         out[keep] = np.linalg.eigh(H / np.outer(size, size))[1][:, 0]
         return out
@@ -129,9 +133,14 @@ class Curvature(ReadOnlyArrays):
             return float("inf"), 0.0
         H = _profiled(self.natural)[np.ix_(keep, keep)]
         noise = self.noise[keep]
-        size = np.sqrt(np.maximum(np.abs(np.diag(H)), noise))
+        size = self._size(H, keep)
         values = np.linalg.eigvalsh(H / np.outer(size, size))
         return float(values[0]), float((noise / size**2).sum())
+
+    def _size(self, H: Matrix, keep: NDArray[np.bool_]) -> Matrix:
+        """What directions are divided by to have a unit diagonal."""
+        own = np.maximum(np.abs(np.diag(H)), self.noise[keep])
+        return np.asarray(np.sqrt(np.minimum(own, self.certain)))
 
 
 def _profiled(hessian: Matrix) -> Matrix:
@@ -631,7 +640,9 @@ def structured_curvature(A: CrossProducts, optimum: Optimum, reml: bool) -> Curv
             optimum, roots, [moved], L.T @ scipy.linalg.block_diag(*curved) @ L
         )
     regular = ~p.null(eta)[free]
-    return Curvature(eta[free], sigma, directions, natural, noise, regular, undetermined)
+    # Columns far from zero make the structure's own parameters strongly dependent.
+    certain = 1.0 / FLAT
+    return Curvature(eta[free], sigma, directions, natural, noise, regular, undetermined, certain)
 
 
 def _natural_scales(term: StructuredTerm | UnstructuredTerm, own: Matrix, visible: float) -> Matrix:

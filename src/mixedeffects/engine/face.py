@@ -9,11 +9,11 @@ a natural step whatever the data, and the valleys of the deviance, along which
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.caching import cached_property
 from mixedeffects.engine.local_step import minimise_model
 from mixedeffects.engine.parameterisation import Parameterisation
 from mixedeffects.engine.structured_point import StructuredModel, StructuredPoint
@@ -101,7 +101,7 @@ class FaceModel:
         eta, first, second = self.face.parameters(self.z + step)
         value, gradient, hessian = self.inner.at(eta - self.inner.eta)
         own = gradient[free]
-        bent = first[:, None] * hessian[np.ix_(free, free)] * first
+        bent = first[:, None] * hessian[free][:, free] * first
         np.einsum("ii->i", bent)[:] += second * own
         corrected = correction @ step
         return (

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
 from mixedeffects.arrays import ReadOnlyArrays
+from mixedeffects.caching import cached_property
 from mixedeffects.engine.core import Core, CoreFactor, NotPositiveDefiniteError
 from mixedeffects.engine.crossproducts import ChainFactor, CrossProducts, RestFactor
 from mixedeffects.engine.fronts import Fronts

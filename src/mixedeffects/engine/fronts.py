@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.caching import cached_property
 from mixedeffects.engine.memory import check_memory, entries_that_fit
 
 __all__ = ["Fronts", "Layout", "dense_layout", "plan_layout"]

@@ -36,18 +36,16 @@ def trust_region_step(gradient: Vector, hessian: Matrix, radius: float) -> Vecto
             room = np.sqrt(radius**2 - float(step @ step))
             step[0] += -room if g[0] > 0 else room
         return np.asarray(vectors @ step)
-    high = max(2.0 * low, 1e-8)
-    while np.linalg.norm(step_at(high)) > radius:
-        high *= 4.0
+    # Newton's method on |step| / radius - 1, whose reciprocal is nearly linear in the shift.
+    shift = low
     for _ in range(60):
-        middle = 0.5 * (low + high)
-        if np.linalg.norm(step_at(middle)) > radius:
-            low = middle
-        else:
-            high = middle
-        if high - low < 1e-6 * high:
+        step = step_at(shift)
+        length = float(np.sqrt(step @ step))
+        if length <= radius * (1.0 + 1e-9):
             break
-    return np.asarray(vectors @ step_at(high))
+        slope = float(step @ (step / np.maximum(values + shift, floor)))
+        shift += (length / radius - 1.0) * length**2 / slope
+    return np.asarray(vectors @ step_at(shift))
 
 
 def minimise_model(

@@ -16,13 +16,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
 from mixedeffects.arrays import ReadOnlyArrays
+from mixedeffects.caching import cached_property
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import (
     Factorisation,

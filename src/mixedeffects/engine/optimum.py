@@ -13,13 +13,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.arrays import ReadOnlyArrays
+from mixedeffects.caching import cached_property
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.further_starts import LITTLE_RESIDUAL, look_elsewhere

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
+from mixedeffects.caching import cached_property
 from mixedeffects.engine.basis import Basis, lower_factor
 from mixedeffects.engine.parameters import lower_entries, n_parameters, theta_to_T
-from mixedeffects.engine.structures import CovarianceStructure
+from mixedeffects.engine.structures import CovarianceStructure, StructureValues
 from mixedeffects.engine.triangular import inverse_upper
 
 __all__ = ["Parameterisation", "StructuredTerm", "UnstructuredTerm", "parameterise"]
@@ -32,6 +32,10 @@ _SMALLEST_START, _LARGEST_START = 0.1, 30.0
 _SECOND_START = 0.3
 #: Share of the range of a correlation to start within.
 _WITHIN = 0.95
+#: Sizes, and number of correlations, of grids.
+_SIZES, _GRID = (0.15, 0.6, 2.5, 12.0), 7
+#: Standard deviation of the logarithms of standard deviations that are drawn to start from.
+_SPREAD = 1.5
 #: Shares of their range within which parameters are close to a bound.
 _CLOSE = 0.03
 #: Standard deviation, in an orthonormal basis, that is next to none.
@@ -73,6 +77,11 @@ class StructuredTerm:
         """Upper bounds."""
         return self.structure.upper
 
+    @property
+    def is_deviation(self) -> NDArray[np.bool_]:
+        """Which parameters are standard deviations."""
+        return np.arange(self.n_parameters) < self.structure.n_sd
+
     def factor(self, eta: Matrix) -> Matrix:
         """A square relative factor in the engine's basis."""
         return np.ascontiguousarray(self.M @ self.structure.factor(eta))
@@ -87,7 +96,15 @@ class StructuredTerm:
 
     def contract(self, eta: Matrix, F: Matrix) -> tuple[Matrix, Matrix]:
         """Gradient and Hessian of ``<F, Sigma>``, F in the engine's basis."""
-        return self.structure.contract(eta, self.M.T @ F @ self.M)
+        return self.structure.contract(eta, self.own(F))
+
+    def own(self, F: Matrix) -> Matrix:
+        """Matrices (..., k, k) to take products with the covariance of the scaled columns by."""
+        return np.asarray(self.M.T @ F @ self.M)
+
+    def at(self, eta: Matrix) -> StructureValues:
+        """Sigma of the scaled columns and its derivatives."""
+        return self.structure.at(eta)
 
     def nearest(self, T: Matrix) -> Matrix:
         """Parameters near a factor in the engine's basis."""
@@ -147,31 +164,6 @@ class StructuredTerm:
         out[: self.structure.n_sd] *= factor
         return out
 
-    def unbounded(self, eta: Matrix) -> Matrix:
-        """Logarithms of standard deviations; of a correlation's odds of being at its upper end.
-
-        Minus infinity, or either infinity, for what is at a bound.
-        """
-        out = np.empty(len(eta))
-        with np.errstate(divide="ignore"):
-            out[: self.structure.n_sd] = np.log(np.abs(eta[: self.structure.n_sd]))
-            if self.structure.has_correlation:
-                low, high = self.structure.correlation_range
-                out[-1] = np.log(eta[-1] - low) - np.log(high - eta[-1])
-        return out
-
-    def bounded(self, z: Matrix) -> tuple[Matrix, Matrix, Matrix]:
-        """The parameters for what `unbounded` gives, and their first and second derivatives."""
-        eta = np.exp(np.clip(z, -_FAR, _FAR))
-        first, second = eta.copy(), eta.copy()
-        if self.structure.has_correlation:
-            low, high = self.structure.correlation_range
-            share = scipy.special.expit(z[-1])
-            eta[-1] = low + (high - low) * share
-            first[-1] = (high - low) * share * (1.0 - share)
-            second[-1] = first[-1] * (1.0 - 2.0 * share)
-        return eta, first, second
-
     def held(self, eta: Matrix) -> NDArray[np.bool_]:
         """Parameters that a search without bounds cannot move."""
         return np.asarray(self.fixed(eta) | self.null(eta))
@@ -185,6 +177,39 @@ class StructuredTerm:
         """Parameters that are standard deviations of zero."""
         out = np.zeros(self.n_parameters, dtype=np.bool_)
         out[: self.structure.n_sd] = eta[: self.structure.n_sd] == 0.0
+        return out
+
+    def grids(self, eta: Matrix) -> list[Matrix]:
+        """Parameters of every size and correlation, arrays (sizes, correlations, parameters).
+
+        With the ratios of the standard deviations that they have in eta, and with none.
+        """
+        if not self.structure.has_correlation:
+            return []
+        low, high = self.structure.correlation_range
+        correlations = low + (high - low) * np.linspace(0.02, 0.98, _GRID)
+        sds = np.abs(eta[: self.structure.n_sd])
+        own = np.maximum(sds, 0.1 * sds.max(initial=_SMALLEST_START))
+        patterns = [own / np.sqrt(np.mean(own**2))]
+        if len(own) > 1:
+            patterns.append(np.ones(len(own)))
+        found = []
+        for pattern in patterns:
+            grid = np.empty((len(_SIZES), _GRID, self.n_parameters))
+            grid[:, :, :-1] = np.multiply.outer(_SIZES, pattern)[:, None]
+            grid[:, :, -1] = correlations
+            found.append(grid)
+        return found
+
+    def drawn(self, rng: np.random.Generator) -> Matrix:
+        """Parameters anywhere within reason; often one standard deviation for all columns."""
+        out = np.exp(rng.normal(0.0, _SPREAD, self.n_parameters))
+        if rng.random() < 0.5:
+            out[: self.structure.n_sd] = out[0]
+        if self.structure.has_correlation:
+            low, high = self.structure.correlation_range
+            # More often near the ends than in the middle, where starts by moments are.
+            out[-1] = low + (high - low) * np.clip(rng.beta(0.7, 0.7), 0.001, 0.999)
         return out
 
     def off_bounds(self, eta: Matrix, step: float) -> list[Matrix]:
@@ -231,6 +256,11 @@ class UnstructuredTerm:
         """Upper bounds; there are none."""
         return np.full(self.n_parameters, np.inf)
 
+    @property
+    def is_deviation(self) -> NDArray[np.bool_]:
+        """Whether the one parameter is a standard deviation."""
+        return np.full(self.n_parameters, self.k == 1)
+
     def factor(self, eta: Matrix) -> Matrix:
         """T."""
         return theta_to_T(eta, [self.k])[0]
@@ -250,10 +280,16 @@ class UnstructuredTerm:
 
     def contract(self, eta: Matrix, F: Matrix) -> tuple[Matrix, Matrix]:
         """Gradient and Hessian of ``<F, T T'>``."""
-        rows, columns = lower_entries(self.k)
-        gradient = 2.0 * (F @ self.factor(eta))[rows, columns]
-        same = columns[:, None] == columns
-        return gradient, np.where(same, 2.0 * F[np.ix_(rows, rows)], 0.0)
+        values = self.at(eta)
+        return values.gradient(F), values.hessian(F)
+
+    def own(self, F: Matrix) -> Matrix:
+        """The matrices themselves."""
+        return F
+
+    def at(self, eta: Matrix) -> FactorValues:
+        """``T T'`` and its derivatives."""
+        return FactorValues(self.factor(eta))
 
     def nearest(self, T: Matrix) -> Matrix:
         """Entries of the triangular factor."""
@@ -273,6 +309,8 @@ class UnstructuredTerm:
 
     def on_bounds(self, eta: Matrix) -> list[Matrix]:
         """The same with directions that have next to no variance given none, if there are any."""
+        if self.k == 1:
+            return [np.zeros(1)] if 0.0 < abs(eta[0]) < _CLOSE else []
         left, values, right = np.linalg.svd(self.factor(eta))
         if values[-1] >= _NO_VARIANCE or values[-1] == 0.0:
             return []
@@ -282,17 +320,9 @@ class UnstructuredTerm:
         """The same with all standard deviations multiplied."""
         return factor * eta
 
-    def unbounded(self, eta: Matrix) -> Matrix:
-        """The entries themselves."""
-        return eta
-
-    def bounded(self, z: Matrix) -> tuple[Matrix, Matrix, Matrix]:
-        """The entries themselves, and their derivatives."""
-        return z, np.ones(len(z)), np.zeros(len(z))
-
     def held(self, eta: Matrix) -> NDArray[np.bool_]:
-        """None."""
-        return self.fixed(eta)
+        """A standard deviation of zero, of one column; else none."""
+        return np.asarray(self.is_deviation & (eta == 0.0))
 
     def fixed(self, eta: Matrix) -> NDArray[np.bool_]:
         """No parameter is at a bound."""
@@ -302,6 +332,14 @@ class UnstructuredTerm:
         """Entries of columns without variance."""
         size = np.linalg.norm(self.factor(eta), axis=0)
         return np.asarray((size <= 1e-4)[lower_entries(self.k)[1]])
+
+    def grids(self, eta: Matrix) -> list[Matrix]:
+        """None."""
+        return []
+
+    def drawn(self, rng: np.random.Generator) -> Matrix:
+        """Independent columns with variances anywhere within reason."""
+        return self.nearest(np.diag(np.exp(rng.normal(0.0, _SPREAD, self.k))))
 
     def off_bounds(self, eta: Matrix, step: float) -> list[Matrix]:
         """Other parameters, each with variance in a direction that has none."""
@@ -317,6 +355,28 @@ class UnstructuredTerm:
     def variance_directions(self, eta: Matrix) -> Matrix | None:
         """None: all directions."""
         return None
+
+
+@dataclass(frozen=True, eq=False)
+class FactorValues:
+    """``T T'`` for a lower-triangular T, and derivatives in its entries; as `StructureValues`."""
+
+    T: Matrix
+
+    @property
+    def covariance(self) -> Matrix:
+        """``T T'``."""
+        return np.asarray(self.T @ self.T.T)
+
+    def gradient(self, F: Matrix) -> Matrix:
+        """Derivatives of ``<F, T T'>`` for symmetric F, shape (..., k, k) to (..., m)."""
+        rows, columns = lower_entries(len(self.T))
+        return np.asarray(2.0 * (F @ self.T)[..., rows, columns])
+
+    def hessian(self, F: Matrix) -> Matrix:
+        """Second derivatives for a symmetric F, m x m."""
+        rows, columns = lower_entries(len(self.T))
+        return np.where(columns[:, None] == columns, 2.0 * F[np.ix_(rows, rows)], 0.0)
 
 
 Term = StructuredTerm | UnstructuredTerm
@@ -355,12 +415,8 @@ class Parameterisation:
 
     @cached_property
     def is_deviation(self) -> NDArray[np.bool_]:
-        """Which parameters are standard deviations of structures."""
-        out = np.zeros(self.n_parameters, dtype=np.bool_)
-        for term, at in zip(self.terms, self.places, strict=True):
-            if isinstance(term, StructuredTerm):
-                out[at][: term.structure.n_sd] = True
-        return out
+        """Which parameters are standard deviations: of structures, and of single columns."""
+        return np.concatenate([term.is_deviation for term in self.terms])
 
     def factors(self, eta: Matrix) -> list[Matrix]:
         """Square relative factors in the engine's basis."""
@@ -398,16 +454,51 @@ class Parameterisation:
         parts = zip(self.terms, self.split(eta), strict=True)
         return np.concatenate([term.scaled(own, factor) for term, own in parts])
 
+    @cached_property
+    def _correlations(self) -> tuple[NDArray[np.intp], Matrix, Matrix]:
+        """Where the correlations are, and the ends of their ranges."""
+        found = [
+            (at.stop - 1, *term.structure.correlation_range)
+            for term, at in zip(self.terms, self.places, strict=True)
+            if isinstance(term, StructuredTerm) and term.structure.has_correlation
+        ]
+        low, high = (np.array([each[end] for each in found]) for end in (1, 2))
+        return np.array([each[0] for each in found], dtype=np.intp), low, high
+
     def unbounded(self, eta: Matrix) -> Matrix:
-        """Each term's `unbounded`."""
-        parts = zip(self.terms, self.split(eta), strict=True)
-        return np.concatenate([term.unbounded(own) for term, own in parts])
+        """Coordinates without bounds.
+
+        Logarithms of standard deviations, and of the odds of a structure's correlation being at the
+        upper end of its range; infinite for what is at a bound. Entries of the factors of several
+        columns without structure as they are.
+        """
+        out = eta.copy()
+        where, low, high = self._correlations
+        with np.errstate(divide="ignore"):
+            out[self.is_deviation] = np.log(np.abs(eta[self.is_deviation]))
+            out[where] = np.log(eta[where] - low) - np.log(high - eta[where])
+        return out
 
     def bounded(self, z: Matrix) -> tuple[Matrix, Matrix, Matrix]:
-        """Each term's `bounded`."""
-        parts = [term.bounded(own) for term, own in zip(self.terms, self.split(z), strict=True)]
-        eta, first, second = (np.concatenate(each) for each in zip(*parts, strict=True))
+        """The parameters for what `unbounded` gives, and their first and second derivatives."""
+        where, low, high = self._correlations
+        eta, first, second = z.copy(), np.ones(len(z)), np.zeros(len(z))
+        sds = np.exp(np.clip(z[self.is_deviation], -_FAR, _FAR))
+        eta[self.is_deviation] = first[self.is_deviation] = second[self.is_deviation] = sds
+        share = scipy.special.expit(z[where])
+        eta[where] = low + (high - low) * share
+        first[where] = (high - low) * share * (1.0 - share)
+        second[where] = first[where] * (1.0 - 2.0 * share)
         return eta, first, second
+
+    @property
+    def has_correlation(self) -> bool:
+        """Whether some structure has a correlation."""
+        return len(self._correlations[0]) > 0
+
+    def drawn(self, rng: np.random.Generator) -> Matrix:
+        """Parameters anywhere within reason, to start from."""
+        return np.concatenate([term.drawn(rng) for term in self.terms])
 
     def held(self, eta: Matrix) -> NDArray[np.bool_]:
         """Each term's `held`."""

@@ -6,7 +6,6 @@ Both kinds answer the same questions: multiply, start an elimination, take anoth
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import scipy.sparse
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from mixedeffects import _kernels
 from mixedeffects.arrays import ReadOnlyArrays
+from mixedeffects.caching import cached_property
 from mixedeffects.engine.fronts import Fronts
 
 __all__ = ["DenseRemainder", "SparseRemainder"]

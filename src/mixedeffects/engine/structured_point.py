@@ -12,12 +12,12 @@ average information there. Delta is exact, so the model knows how the structure 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.caching import cached_property
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.objective import evaluate
 from mixedeffects.engine.parameterisation import Parameterisation
@@ -106,27 +106,33 @@ class StructuredModel:
         return tuple(slice(a, b) for a, b in pairwise(ends))
 
     @cached_property
-    def _here(self) -> list[Matrix]:
+    def _own(self) -> list[tuple[Matrix, Matrix, Matrix]]:
+        """Each term's Sigma at eta, F and bases, in the term's own columns."""
         p = self.parameterisation
-        return [term.covariance(own) for term, own in zip(p.terms, p.split(self.eta), strict=True)]
+        return [
+            (term.at(own).covariance, term.own(F), term.own(U))
+            for term, own, F, U in zip(
+                p.terms, p.split(self.eta), self.score, self.bases, strict=True
+            )
+        ]
 
     def at(self, step: Matrix) -> tuple[float, Matrix, Matrix]:
         """Change of d, gradient and Hessian of the model after a step in eta."""
         p, r, m = self.parameterisation, len(self.information), len(self.eta)
-        there = p.split(self.eta + step)
+        there = [term.at(own) for term, own in zip(p.terms, p.split(self.eta + step), strict=True)]
         a, J = np.zeros(r), np.zeros((r, m))
         value = 0.0
-        flat = [U.reshape(len(U), U.shape[1] * U.shape[2]) for U in self.bases]
-        for t, (term, own) in enumerate(zip(p.terms, there, strict=True)):
-            change = term.covariance(own) - self._here[t]
-            value += float(np.vdot(self.score[t], change))
-            a[self._rows[t]] = flat[t] @ change.ravel()
-            J[self._rows[t], p.places[t]] = flat[t] @ term.derivatives(own).reshape(len(own), -1).T
+        for values, (here, F, U), rows, at in zip(
+            there, self._own, self._rows, p.places, strict=True
+        ):
+            change = (values.covariance - here).ravel()
+            value += float(F.ravel() @ change)
+            a[rows] = U.reshape(len(U), change.size) @ change
+            J[rows, at] = values.gradient(U)
         Ha = self.information @ a
         gradient, hessian = np.empty(m), J.T @ self.information @ J
-        for t, (term, own) in enumerate(zip(p.terms, there, strict=True)):
-            at, F = p.places[t], self.score[t]
-            pull = F + (Ha[self._rows[t]] @ flat[t]).reshape(F.shape)
-            gradient[at], bent = term.contract(own, pull)
-            hessian[at, at] += bent
+        for values, (_, F, U), rows, at in zip(there, self._own, self._rows, p.places, strict=True):
+            pull = F + (Ha[rows] @ U.reshape(len(U), F.size)).reshape(F.shape)
+            gradient[at] = values.gradient(pull)
+            hessian[at, at] += values.hessian(pull)
         return value + 0.5 * float(a @ Ha), gradient, hessian

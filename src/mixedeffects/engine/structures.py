@@ -19,7 +19,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STRUCTURES", "CovarianceStructure"]
+__all__ = ["STRUCTURES", "CovarianceStructure", "StructureValues"]
 
 Matrix = NDArray[np.float64]
 
@@ -150,7 +150,7 @@ class CovarianceStructure:
         """First derivatives of Sigma, shape (m, k, k)."""
         sd, R = self.standard_deviations(parameters), self.correlation(parameters)
         if self.homogeneous:
-            of_sd = (2.0 * sd[0] * R)[None]
+            of_sd = np.asarray(2.0 * sd[0] * R)[None]
         else:
             columns = np.arange(self.k)
             of_sd = np.zeros((self.k, self.k, self.k))
@@ -161,24 +161,18 @@ class CovarianceStructure:
         of_correlation = np.outer(sd, sd) * self.correlation(parameters, 1)
         return np.concatenate([of_sd, of_correlation[None]])
 
+    def at(self, parameters: Matrix) -> StructureValues:
+        """Sigma and what its derivatives are made of."""
+        sd = self.standard_deviations(parameters)
+        if not self.has_correlation:
+            return StructureValues(self, sd, (self.correlation(parameters),))
+        R = tuple(self.correlation(parameters, derivative) for derivative in range(3))
+        return StructureValues(self, sd, R)
+
     def contract(self, parameters: Matrix, F: Matrix) -> tuple[Matrix, Matrix]:
         """Gradient (m,) and Hessian (m, m) of ``<F, Sigma>`` for a symmetric F."""
-        sd, n_sd, m = self.standard_deviations(parameters), self.n_sd, self.n_parameters
-        FR = F * self.correlation(parameters)
-        gradient, hessian = np.empty(m), np.empty((m, m))
-        gradient[:n_sd] = self._summed(2.0 * (FR @ sd))
-        hessian[:n_sd, :n_sd] = 2.0 * (FR.sum() if self.homogeneous else FR)
-        if self.has_correlation:
-            FR1 = F * self.correlation(parameters, 1)
-            of_first = FR1 @ sd
-            gradient[-1] = sd @ of_first
-            hessian[-1, :-1] = hessian[:-1, -1] = self._summed(2.0 * of_first)
-            hessian[-1, -1] = sd @ (F * self.correlation(parameters, 2)) @ sd
-        return gradient, hessian
-
-    def _summed(self, of_columns: Matrix) -> Matrix:
-        """Derivatives in the standard deviations from those in each column's."""
-        return of_columns.sum(keepdims=True) if self.homogeneous else of_columns
+        values = self.at(parameters)
+        return values.gradient(F), values.hessian(F)
 
     def nearest(self, covariance: Matrix) -> Matrix:
         """Parameters by matching moments; exact for a matrix of this family."""
@@ -259,3 +253,50 @@ class CovarianceStructure:
         if not self.has_correlation:
             return np.stack([np.diag(row) for row in np.eye(self.k)])
         return self.derivatives(parameters)
+
+
+@dataclass(frozen=True, eq=False)
+class StructureValues:
+    """A structure at some parameters.
+
+    Attributes
+    ----------
+    structure : CovarianceStructure
+        Which.
+    sd : ndarray, shape (k,)
+        A standard deviation for each column.
+    R : tuple of ndarray (k, k)
+        The correlation matrix and, where it has a parameter, its first two derivatives.
+    """
+
+    structure: CovarianceStructure
+    sd: Matrix
+    R: tuple[Matrix, ...]
+
+    @property
+    def covariance(self) -> Matrix:
+        """Sigma, k x k."""
+        return np.asarray(self.sd[:, None] * self.R[0] * self.sd)
+
+    def gradient(self, F: Matrix) -> Matrix:
+        """Derivatives of ``<F, Sigma>`` for symmetric F, shape (..., k, k) to (..., m)."""
+        of_sd = 2.0 * ((F * self.R[0]) @ self.sd)
+        if self.structure.homogeneous:
+            of_sd = of_sd.sum(axis=-1, keepdims=True)
+        if not self.structure.has_correlation:
+            return np.asarray(of_sd)
+        of_correlation = ((F * self.R[1]) @ self.sd) @ self.sd
+        return np.concatenate([of_sd, of_correlation[..., None]], axis=-1)
+
+    def hessian(self, F: Matrix) -> Matrix:
+        """Second derivatives for a symmetric F, m x m."""
+        homogeneous, m = self.structure.homogeneous, self.structure.n_parameters
+        FR = F * self.R[0]
+        out = np.empty((m, m))
+        n_sd = self.structure.n_sd
+        out[:n_sd, :n_sd] = 2.0 * (FR.sum() if homogeneous else FR)
+        if self.structure.has_correlation:
+            cross = 2.0 * ((F * self.R[1]) @ self.sd)
+            out[-1, :-1] = out[:-1, -1] = cross.sum() if homogeneous else cross
+            out[-1, -1] = self.sd @ (F * self.R[2]) @ self.sd
+        return out

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.caching import cached_property
 from mixedeffects.errors import DataError
 from mixedeffects.formula.evaluate import State
 from mixedeffects.formula.syntax import Node, deparse

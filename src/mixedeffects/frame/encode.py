@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.caching import cached_property
 from mixedeffects.errors import DataError
 from mixedeffects.formula.evaluate import State
 from mixedeffects.formula.syntax import deparse

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.caching import cached_property
 from mixedeffects.display.coefficients import coefficient_table
 from mixedeffects.display.tables import Table
 from mixedeffects.errors import ClusterWarning, ModelError

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.caching import cached_property
 from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.inference.hypotheses import column_coefficients

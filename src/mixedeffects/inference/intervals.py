@@ -109,7 +109,8 @@ def wald_variance_intervals(model: LinearMixedModel, level: float) -> Matrix:
 
     The covariance is twice the inverse of the observed Hessian of the deviance, or of the REML
     criterion. Rows of a term whose covariance is singular are NaN: there the criterion is not
-    quadratic on any scale. So are those of parameters that the data do not determine.
+    quadratic on any scale. So are those of parameters that the data do not determine, and sigma's
+    where the residual variance goes to zero.
     """
     curvature = model.optimum.curvature
     natural, defined = (_of_structures if model.frame.structured_terms else _of_factors)(model)
@@ -179,4 +180,4 @@ def _of_structures(model: LinearMixedModel) -> tuple[Natural, NDArray[np.bool_]]
             parts.append(part)
         return np.append(np.concatenate(parts), sigma)
 
-    return natural, np.append(free & ~p.null(eta), True)
+    return natural, np.append(free & ~p.null(eta), not optimum.residual_vanishes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import scipy.interpolate
@@ -14,6 +13,7 @@ import scipy.special
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.caching import cached_property
 from mixedeffects.inference.studentized_range import studentized_range_sf
 
 __all__ = ["ADJUSTMENTS", "Family", "adjusted_p", "critical_values"]

@@ -19,6 +19,7 @@ __all__ = [
     "natural_parameters",
     "parameter_names",
     "structure_parameters",
+    "structures_at_bounds",
 ]
 
 Matrix = NDArray[np.float64]
@@ -113,6 +114,39 @@ def covariance_parameters(
             names.append(f"cor|{term.label}")
         values += natural.tolist()
     return pd.Series([*values, sigma], index=[*distinct(names), "sigma"], name="Estimate")
+
+
+def structures_at_bounds(terms: Sequence[RandomTerm], optimum: Optimum) -> list[str]:
+    """In words, the parameters of covariance structures that are at a bound.
+
+    Parameters
+    ----------
+    terms : sequence of RandomTerm
+        The random-effects terms.
+    optimum : Optimum
+        Of the fit.
+    """
+    p, eta = optimum.parameterisation, optimum.eta
+    if p is None or eta is None:
+        return []
+    found = []
+    for term, own, values in zip(terms, p.terms, p.split(eta), strict=True):
+        if not isinstance(own, StructuredTerm):
+            continue
+        structure = own.structure
+        columns = [""] if structure.homogeneous else [f"_{column}" for column in term.columns]
+        found += [
+            f"`sd{column}|{term.label}` is zero"
+            for column, sd in zip(columns, values[: structure.n_sd], strict=True)
+            if sd == 0.0
+        ]
+        if structure.has_correlation and not structure.unidentified(values)[-1]:
+            found += [
+                f"`cor|{term.label}` is at the {end} end of its range, {bound:.3g}"
+                for end, bound in zip(("lower", "upper"), structure.correlation_range, strict=True)
+                if values[-1] == bound
+            ]
+    return found
 
 
 def structure_parameters(parameters: pd.Series, label: str) -> list[tuple[str, str, float]]:

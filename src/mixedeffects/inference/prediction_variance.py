@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from mixedeffects.caching import cached_property
 from mixedeffects.covariance.groups import connected_blocks
 from mixedeffects.leverage import solve_for_levels
 

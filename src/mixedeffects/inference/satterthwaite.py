@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +15,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects.arrays import ReadOnlyArrays, read_only
+from mixedeffects.caching import cached_property
 from mixedeffects.inference.contrasts import contrast_rows
 
 if TYPE_CHECKING:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.arrays import ReadOnlyArrays
+from mixedeffects.caching import cached_property
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.unseen import Unseen
 from mixedeffects.options import checked_choice, member, plain
