@@ -271,9 +271,10 @@ class Optimum(ReadOnlyArrays):
     def restart(self) -> tuple[Matrix, ...] | None:
         """Factors from which to fit another response or criterion, None to start afresh.
 
-        A singular optimum is a stationary point for any response: a search would not leave it.
+        A singular optimum is a stationary point for any response: a search would not leave it,
+        unless it is one of covariance structures, which looks for ways off the boundary.
         """
-        return None if self.singular else self.T
+        return None if self.singular and self.parameterisation is None else self.T
 
     @property
     def n_parameters(self) -> int:
