@@ -15,10 +15,14 @@ def read(path: Path) -> Any:
     if path.suffix == ".npz":
         return scipy.sparse.load_npz(path)
     if path.suffix == ".mtx":
-        # SciPy 1.18 wants to know which of its two kinds of sparse matrix; 1.14 has no such choice.
-        choices = inspect.signature(scipy.io.mmread).parameters
-        return scipy.io.mmread(path, **({"spmatrix": False} if "spmatrix" in choices else {}))
+        return read_matrix_market(path)
     return pd.read_csv(path, index_col=0)
+
+
+def read_matrix_market(file: Any) -> Any:
+    # SciPy 1.18 wants to know which of its two kinds of sparse matrix; 1.14 has no such choice.
+    choices = inspect.signature(scipy.io.mmread).parameters
+    return scipy.io.mmread(file, **({"spmatrix": False} if "spmatrix" in choices else {}))
 
 
 def as_array(read_back: Any) -> Any:

@@ -19,6 +19,7 @@ import scipy.io
 import scipy.sparse
 
 import mixedeffects as me
+from matrix_files import read_matrix_market
 from mixedeffects import files
 from mixedeffects.cli import main
 from mixedeffects.covariance.export import save_matrix
@@ -96,7 +97,7 @@ def test_endings_in_any_case(name: str, tmp_path: Path) -> None:
     content = (tmp_path / name).read_bytes()
     read: Callable[[Any], Any] = {
         ".npz": scipy.sparse.load_npz,
-        ".mtx": scipy.io.mmread,
+        ".mtx": read_matrix_market,
         ".csv": lambda file: pd.read_csv(file, index_col=0),
         ".csv.gz": lambda file: pd.read_csv(file, index_col=0, compression="gzip"),
     }[files.ending(Path(name))]
