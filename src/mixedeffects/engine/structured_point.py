@@ -68,12 +68,6 @@ class StructuredPoint:
             self.evaluation.information_along(bases),
         )
 
-    def projected_gradient(self) -> Matrix:
-        """The gradient without what points out of the bounds."""
-        p, g = self.parameterisation, self.gradient
-        outward = ((self.eta <= p.lower) & (g > 0.0)) | ((self.eta >= p.upper) & (g < 0.0))
-        return np.where(outward, 0.0, g)
-
 
 @dataclass(frozen=True, eq=False)
 class StructuredModel:
