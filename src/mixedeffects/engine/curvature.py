@@ -5,9 +5,13 @@ The deviance as a function of (theta, sigma), *not* profiled over sigma, is
     D(theta, sigma) = logdet M(theta) + rho^2(theta)/sigma^2 + df log(2 pi sigma^2) + constant,
 
 and ``C(theta, sigma) = sigma^2 (X'V0^-1X)^-1`` is the covariance matrix of the fixed effects.
-Derivatives in theta of the analytic gradient are central differences; everything else is analytic.
+With ``V0 = V/sigma^2``, P its projection, and directions E_r that Sigma takes from where it is, its
+second derivatives in Sigma are ``2 y'P K_r P K_s P y / sigma^2 - tr(P K_r P K_s)``. The forms of
+the response are analytic; see `quadratic_forms`. The traces, whose blocks may be too many to hold,
+are central differences of ``tr(P K_r)``, which one selected inverse gives for all r at once. These
+know nothing of the response: neither its digits nor a score that vanishes with T is in them.
 
-The differences are taken along *natural* directions. For a term with l levels they are the columns
+Derivatives are taken along *natural* directions. For a term with l levels they are the columns
 of ``dT = S E``, E the unit matrices of the lower triangle, where
 
     S S' = T T' + (l/n) I      (columns orthonormal over the data, so that z'z = n).
@@ -35,7 +39,13 @@ from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.objective import Evaluation, evaluate
 from mixedeffects.engine.optimum import FLAT, SINGULAR, Optimum
 from mixedeffects.engine.parameterisation import StructuredTerm, UnstructuredTerm
-from mixedeffects.engine.parameters import T_to_theta, lower_entries, theta_to_T
+from mixedeffects.engine.parameters import (
+    T_to_theta,
+    block_diagonal,
+    lower_entries,
+    theta_to_T,
+)
+from mixedeffects.engine.quadratic_forms import fixed_scores, inner_products, response_forms
 from mixedeffects.engine.triangular import inverse_upper, solve_lower
 
 __all__ = [
@@ -56,8 +66,6 @@ _EPS = float(np.finfo(np.float64).eps)
 #: Steps of the central differences in natural directions: two points, or four points where the
 #: gradient bends within such a step or is known to few digits.
 _STEP, _LONGEST_STEP = 1e-4, 0.05
-#: Natural standard deviations next to a singular covariance, where the gradient bends.
-_NEARLY_SINGULAR = 0.05
 #: Rounding errors of the size of eps that a gradient is made of.
 _ERRORS = 8.0
 #: Share of a direction that is more than rounding.
@@ -186,7 +194,7 @@ def _along(S: Matrix) -> Matrix:
 
 @dataclass(frozen=True, eq=False)
 class _Digits:
-    """How a second derivative is to be had from gradients, and how well.
+    """How traces are to be differentiated, and how well second derivatives are then known.
 
     Attributes
     ----------
@@ -194,31 +202,70 @@ class _Digits:
         In natural directions.
     four : bool
         With two points on either side.
+    errors : tuple of float
+        Of second derivatives, traces and forms of the response together: relative to the parts of
+        the gradient along a direction, and to what the levels could add to it.
     """
 
     step: float
     four: bool
+    errors: tuple[float, float]
 
     @staticmethod
-    def of(amplification: float, bends: bool) -> _Digits:
-        """For a gradient with relative errors of ``eps * amplification``."""
-        error = _EPS * amplification
-        if error ** (1.0 / 3.0) <= _STEP and not bends:
-            return _Digits(_STEP, False)
-        return _Digits(float(np.clip(error**0.2, 10.0 * _STEP, _LONGEST_STEP)), True)
+    def of(A: CrossProducts, T: Sequence[Matrix]) -> _Digits:
+        """For the blocks of a fit and its relative covariance factors."""
+        error = _EPS * _trace_amplification(A, T)
+        four = error ** (1.0 / 3.0) > _STEP
+        longer = float(np.clip(error**0.2, 10.0 * _STEP, _LONGEST_STEP))
+        step = longer if four else _STEP
+        of_forms = _EPS * max(_amplifications(A, T))
+        return _Digits(step, four, (error / step + of_forms, error / longer + of_forms))
 
-    def derivative(self, gradient: Callable[[float], Matrix]) -> Matrix:
-        """Of a gradient along a line, at zero."""
+    def reach(self, bend: float) -> float:
+        """The longest step."""
+        longest = (2.0 if self.four else 1.0) * self.step
+        return longest / (1.0 - abs(bend) * longest)
+
+    def derivative(self, traces: Callable[[float], Matrix], bend: float) -> Matrix:
+        """Of traces along a line, at zero.
+
+        Parameters
+        ----------
+        traces : callable
+            At a step along the line.
+        bend : float
+            By how much steps grow with their length. Along a factor M that is multiplied, in
+            natural units, traces are ``(1 - M h)^2`` of what they were at a step of
+            ``h / (1 - M h)``, but for what the residual variance adds to a small M.
+        """
         h = self.step
-        inner = gradient(h) - gradient(-h)
-        if not self.four:
-            return inner / (2.0 * h)
-        outer = gradient(2.0 * h) - gradient(-2.0 * h)
-        return (8.0 * inner - outer) / (12.0 * h)
 
-    def noise(self, size: float, amplification: float) -> float:
-        """Of the derivative, where the parts of the gradient have this size."""
-        return _ERRORS * _EPS * amplification * size / self.step
+        def at(step: float) -> Matrix:
+            return traces(step / (1.0 - bend * step))
+
+        inner = at(h) - at(-h)
+        if not self.four:
+            return np.asarray(inner / (2.0 * h))
+        outer = at(2.0 * h) - at(-2.0 * h)
+        return np.asarray((8.0 * inner - outer) / (12.0 * h))
+
+    def noise(self, parts: Matrix, least: Matrix | float) -> Matrix:
+        """Of second derivatives, from the parts of the gradient and what levels could add."""
+        of_parts = self.errors[0] * np.abs(parts).sum(axis=0)
+        return np.asarray(_ERRORS * (of_parts + self.errors[1] * least))
+
+
+def _trace_amplification(A: CrossProducts, T: Sequence[Matrix]) -> float:
+    """By how much the shrinkage of effects magnifies rounding in ``tr Z'PZ``.
+
+    Fixed effects lose the digits of the largest effects, except as columns less provisional ones.
+    Other factors lose those of the effects that they share with larger ones.
+    """
+    of_term = [float(np.vdot(own, own)) / share for own, share in zip(T, _visible(A), strict=True)]
+    ratios = sorted(
+        [0.0, *(max(of_term[member.term] for member in factor.members) for factor in A.factors)]
+    )
+    return 1.0 + ratios[-1 if A.provisional is None else -2]
 
 
 def _amplifications(A: CrossProducts, T: Sequence[Matrix]) -> list[float]:
@@ -253,66 +300,52 @@ def observed_curvature(
     theta = _theta(A, optimum, user)
     at = theta_to_T(theta, k)
     here = optimum.evaluation
-    sigma2_star = here.sigma2
-    sigma = A.basis.sigma(float(np.sqrt(sigma2_star)))
+    sigma = A.basis.sigma(float(np.sqrt(here.sigma2)))
     visible = _visible(A)
     S = [_natural_root(T, d, share) for T, d, share in zip(at, D, visible, strict=True)]
+    roots = [d @ s for d, s in zip(D, S, strict=True)]
+    shares = [
+        np.asarray(np.linalg.solve(s, T), dtype=np.float64) for s, T in zip(S, at, strict=True)
+    ]
+    tangents = [root @ _changes(M) @ root.T for root, M in zip(roots, shares, strict=True)]
 
-    def along(gradient_T: Sequence[Matrix]) -> Matrix:
-        """Derivatives along natural directions from those in the engine's T."""
-        parts = [
-            (s.T @ d.T @ g)[lower_entries(len(d))] for s, d, g in zip(S, D, gradient_T, strict=True)
-        ]
-        return np.concatenate(parts)
-
-    def gradient_at(value: Matrix) -> Matrix:
+    def traces_at(value: Matrix) -> Matrix:
         T = [d @ own for d, own in zip(D, theta_to_T(value, k), strict=True)]
-        there = evaluate(A, T, reml)
-        return along([a + b / sigma2_star for a, b in _gradients(there)])
+        return inner_products(tangents, _traces(evaluate(A, T, reml)))
 
     m = len(theta)
-    L = scipy.linalg.block_diag(*(_along(s) for s in S))
+    L = block_diagonal([_along(s) for s in S])
     natural = np.zeros((m + 1, m + 1))
-    parts = [np.abs(along(each)) for each in zip(*_gradients(here), strict=True)]
-    sizes = parts[0] + parts[1] / sigma2_star
-    noise = np.empty(m)
-    amplification = _amplifications(A, optimum.T)
-    largest = max(amplification)
-    j = 0
-    left_over = []
-    for t, T in enumerate(at):
-        values = np.linalg.svd(np.linalg.solve(S[t], T), compute_uv=False)
-        bends = bool(values[-1] < _NEARLY_SINGULAR)
-        digits = _Digits.of(largest, bends)
-        regular = np.linalg.svd(optimum.T[t], compute_uv=False)[-1] >= SINGULAR
-        left_over.append(_score_term(D[t] @ S[t], here.score[t], bends and bool(regular)))
-        # What a term's levels could add to the gradient is at least one each.
-        least = visible[t] * A.n
-        for _ in range(k[t] * (k[t] + 1) // 2):
-            natural[:m, j] = digits.derivative(
-                lambda h, move=L[:, j]: gradient_at(theta + h * move)  # type: ignore[misc]
-            )
-            noise[j] = digits.noise(float(sizes[j]) + least, largest)
-            j += 1
-    natural[:m, :m] = 0.5 * (natural[:m, :m] + natural[:m, :m].T)
-    natural[:m, :m] -= scipy.linalg.block_diag(*left_over)
-    # d rho^2/dT = -2 sigma^2 CC T, with CC known at the optimum whatever the coordinates.
-    CC_T = [CC @ d @ T for CC, d, T in zip(here.outer_products, D, at, strict=True)]
-    natural[:m, m] = natural[m, :m] = 4.0 * along(CC_T)
+    forms = response_forms(here, tangents)
+    digits = _Digits.of(A, optimum.T)
+    bend = T_to_theta([np.diag(np.diag(M)) for M in shares]).tolist()
+    for j in range(m):
+        natural[:m, j] = digits.derivative(
+            lambda h, move=L[:, j]: traces_at(theta + h * move),  # type: ignore[misc]
+            bend[j],
+        )
+    natural[:m, :m] = 0.5 * (natural[:m, :m] + natural[:m, :m].T) + 2.0 * forms.square
+    singular = [bool(np.linalg.svd(T, compute_uv=False)[-1] < SINGULAR) for T in optimum.T]
+    if any(singular):
+        natural[:m, :m] += block_diagonal(list(map(_score_term, roots, forms.score, singular)))
+    # What a term's levels could add to the gradient is at least one each.
+    least = np.repeat([share * A.n for share in visible], [len(E) for E in tangents])
+    parts = np.array([inner_products(tangents, _traces(here)), forms.linear])
+    noise = digits.noise(parts, least)
+    natural[:m, m] = natural[m, :m] = 2.0 * forms.linear
     natural[m, m] = 4.0 * here.df
     interior = [
         (np.linalg.norm(d @ T, axis=0) > SINGULAR)[lower_entries(len(T))[1]]
         for d, T in zip(D, at, strict=True)
     ]
-    directions = scipy.linalg.block_diag(L, np.array([[sigma]]))
+    directions = block_diagonal([L, np.array([[sigma]])])
     undetermined = np.empty((0, m + 1))
     if optimum.null_directions is not None:
-        changes, curved = [], []
-        for t, (T, d, s) in enumerate(zip(at, D, S, strict=True)):
-            changes.append(_relative_changes(np.asarray(np.linalg.solve(s, T))))
-            singular = np.linalg.svd(optimum.T[t], compute_uv=False)[-1] < SINGULAR
-            curved.append(_score_term(d @ s, here.score[t] / (visible[t] * A.n), bool(singular)))
-        roots = [d @ s for d, s in zip(D, S, strict=True)]
+        changes = [_relative_changes(M) for M in shares]
+        curved = [
+            _score_term(root, F / (share * A.n), none)
+            for root, F, share, none in zip(roots, here.score, visible, singular, strict=True)
+        ]
         undetermined = _undetermined(optimum, roots, changes, scipy.linalg.block_diag(*curved))
     return Curvature(
         theta, sigma, directions, natural, noise, np.concatenate(interior), undetermined
@@ -408,22 +441,22 @@ def _undetermined(
     return np.asarray(scipy.linalg.orth(found).T)
 
 
-def _score_term(S: Matrix, F: Matrix, matters: bool) -> Matrix:
-    """What a score that is not quite zero adds to the Hessian along ``S E``.
+def _score_term(S: Matrix, F: Matrix, singular: bool) -> Matrix:
+    """What the score adds to the Hessian along ``S E``: nothing at a regular optimum.
 
-    At a regular optimum there is none. But next to a singular covariance the search stops while
-    what is left of it is still large beside the other second derivatives, which vanish with T.
+    Next to a singular covariance the search stops while what is left of the score is still large
+    beside the other second derivatives, which vanish with T. It is left out there too.
     """
     rows, columns = lower_entries(len(S))
-    if not matters:
+    if not singular:
         return np.zeros((len(rows), len(rows)))
     inner = 2.0 * S.T @ F @ S
     return np.where(columns[:, None] == columns, inner[np.ix_(rows, rows)], 0.0)
 
 
-def _gradients(evaluation: Evaluation) -> list[tuple[Matrix, Matrix]]:
-    """Per term, the derivatives in T of the log determinant and of rho^2."""
-    return list(zip(evaluation.logdet_gradient, evaluation.rho2_gradient, strict=True))
+def _traces(evaluation: Evaluation) -> list[Matrix]:
+    """``sum_i [Z'PZ]_ii`` per term: the derivative of the log determinant in Sigma."""
+    return [F + CC for F, CC in zip(evaluation.score, evaluation.outer_products, strict=True)]
 
 
 def fixed_effects_covariance(factorisation: Factorisation, sigma: float) -> Matrix:
@@ -542,16 +575,9 @@ def changes_of_sigma(optimum: Optimum) -> list[Matrix]:
 
 def _weighted_effects(factorisation: Factorisation) -> list[Matrix]:
     """``Z'V0^-1 X C0 l`` per factor for the user's unit contrasts l, in the engine's scale."""
-    A = factorisation.A
-    p = A.p
-    unit = np.vstack([np.eye(p), np.zeros((1, p))])
-    zeros = [np.zeros((f.n_levels, f.k, p)) for f in A.factors]
-    ZX, _ = A.multiply(zeros, unit)
-    effects, _ = factorisation.solve(ZX, np.zeros((0, p)))
-    ZZb, _ = A.multiply(effects, np.zeros((p + 1, p)))
-    root = solve_lower(factorisation.fixed_root, A.basis.fixed.T)
+    root = solve_lower(factorisation.fixed_root, factorisation.A.basis.fixed.T)
     C0 = solve_lower(factorisation.fixed_root, root, transposed=True)
-    return [(own - taken) @ C0 for own, taken in zip(ZX, ZZb, strict=True)]
+    return [own @ C0 for own in fixed_scores(factorisation)]
 
 
 def structured_curvature(A: CrossProducts, optimum: Optimum, reml: bool) -> Curvature:
@@ -567,46 +593,34 @@ def structured_curvature(A: CrossProducts, optimum: Optimum, reml: bool) -> Curv
     here = optimum.evaluation
     free = np.flatnonzero(~p.fixed(eta))
     visible = _visible(A)
-    amplification = max(_amplifications(A, optimum.T))
     blocks: list[Matrix] = []
-    near = []
+    tangents, bends = [], []
     for term, own, share in zip(p.terms, p.split(eta), visible, strict=True):
-        blocks.append(_natural_scales(term, own, share))
-        if isinstance(term, StructuredTerm):
-            n_sd = term.structure.n_sd
-            bends = np.abs(own) < _NEARLY_SINGULAR * np.diag(blocks[-1])
-            bends[n_sd:] = False
-            near.append(bends)
-        else:
-            T = term.factor(own)
-            S = _natural_root(T, np.eye(len(T)), share)
-            values = np.linalg.svd(np.linalg.solve(S, T), compute_uv=False)
-            near.append(np.full(len(own), values[-1] < _NEARLY_SINGULAR))
-    L = scipy.linalg.block_diag(*blocks)[:, free]
-    bends = np.concatenate(near)[free]
+        scale = _natural_scales(term, own, share)
+        blocks.append(scale)
+        bends.append(_bends(term, own, share))
+        tangents.append(np.einsum("rj,rab->jab", scale, term.derivatives(own)))
+    scales = block_diagonal(blocks)
+    places = np.split(free, np.searchsorted(free, [at.stop for at in p.places[:-1]]))
+    tangents = [E[own - at.start] for E, own, at in zip(tangents, places, p.places, strict=True)]
+    L, bend = scales[:, free], np.concatenate(bends)[free].tolist()
 
-    def gradient_at(value: Matrix) -> Matrix:
+    def traces_at(value: Matrix) -> Matrix:
         there = evaluate(A, p.factors(value), reml, few_directions=True)
-        # dD/dSigma at the optimum's sigma: B - cc / sigma^2, and F has its own sigma^2.
-        F = [
-            score + (1.0 - there.sigma2 / here.sigma2) * CC
-            for score, CC in zip(there.score, there.outer_products, strict=True)
-        ]
-        return np.asarray(L.T @ p.gradient(value, F))
+        return inner_products(tangents, _traces(there))
 
     m = len(free)
     natural = np.zeros((m + 1, m + 1))
-    noise = np.empty(m)
-    sums = [F + CC for F, CC in zip(here.score, here.outer_products, strict=True)]
-    sizes = np.abs(L.T @ p.gradient(eta, sums)) + np.abs(L.T @ p.gradient(eta, here.outer_products))
+    forms = response_forms(here, tangents)
+    digits = _Digits.of(A, optimum.T)
     for column in range(m):
         move = L[:, column]
-        digits = _Digits.of(amplification, bool(bends[column]))
-        reach = (2.0 if digits.four else 1.0) * digits.step * move
+        reach = digits.reach(bend[column]) * move
         inside = ((eta - np.abs(reach) >= p.lower) & (eta + np.abs(reach) <= p.upper)).all()
         if inside:
             natural[:m, column] = digits.derivative(
-                lambda h, move=move: gradient_at(eta + h * move)  # type: ignore[misc]
+                lambda h, move=move: traces_at(eta + h * move),  # type: ignore[misc]
+                bend[column],
             )
         else:
             # Too close to a bound for both sides: three points on the other side of it.
@@ -614,20 +628,26 @@ def structured_curvature(A: CrossProducts, optimum: Optimum, reml: bool) -> Curv
             far = eta + 2.0 * short * move
             if not ((far >= p.lower) & (far <= p.upper)).all():
                 short = -short
-            at = [gradient_at(eta + i * short * move) for i in range(3)]
+            at = [traces_at(eta + i * short * move) for i in range(3)]
             natural[:m, column] = (-3.0 * at[0] + 4.0 * at[1] - at[2]) / (2.0 * short)
-        noise[column] = digits.noise(float(sizes[column]) + 1.0, amplification)
-    natural[:m, :m] = 0.5 * (natural[:m, :m] + natural[:m, :m].T)
+    parts = np.array([inner_products(tangents, _traces(here)), forms.linear])
+    noise = digits.noise(parts, 1.0)
+    natural[:m, :m] = 0.5 * (natural[:m, :m] + natural[:m, :m].T) + 2.0 * forms.square
+    # Unlike the tangents, the second derivatives of Sigma need not be orthogonal to the score.
+    bent = [
+        term.contract(own, F)[1]
+        for term, own, F in zip(p.terms, p.split(eta), forms.score, strict=True)
+    ]
+    natural[:m, :m] += L.T @ block_diagonal(bent) @ L
     sigma = A.basis.sigma(float(np.sqrt(here.sigma2)))
-    # d rho^2/dSigma = -sigma^2 CC.
-    natural[:m, m] = natural[m, :m] = 2.0 * L.T @ p.gradient(eta, here.outer_products)
+    natural[:m, m] = natural[m, :m] = 2.0 * forms.linear
     natural[m, m] = 4.0 * here.df
-    directions = scipy.linalg.block_diag(L[free], np.array([[sigma]]))
+    directions = block_diagonal([L[free], np.array([[sigma]])])
     undetermined = np.empty((0, m + 1))
     if optimum.null_directions is not None:
         roots, changes, curved = [], [], []
-        parts = zip(p.terms, p.split(eta), optimum.T, here.score, visible, strict=True)
-        for term, own, T, F, share in parts:
+        of_terms = zip(p.terms, p.split(eta), optimum.T, here.score, visible, strict=True)
+        for term, own, T, F, share in of_terms:
             root = _natural_root(T, np.eye(len(T)), share)
             inverse = np.linalg.inv(root)
             changes.append(_entries(inverse @ term.derivatives(own) @ inverse.T).T)
@@ -654,6 +674,17 @@ def _natural_scales(term: StructuredTerm | UnstructuredTerm, own: Matrix, visibl
     n_sd = term.structure.n_sd
     size[n_sd:] = np.minimum(own - term.lower, term.upper - own)[n_sd:]
     return np.diag(size)
+
+
+def _bends(term: StructuredTerm | UnstructuredTerm, own: Matrix, visible: float) -> Matrix:
+    """By how much steps grow with their length; see `_Digits.derivative`."""
+    if not isinstance(term, StructuredTerm):
+        T = term.factor(own)
+        M = np.linalg.solve(_natural_root(T, np.eye(len(T)), visible), T)
+        return T_to_theta([np.diag(np.diag(M))])
+    bends = own / np.sqrt(own**2 + visible)
+    bends[term.structure.n_sd :] = 0.0
+    return np.asarray(bends)
 
 
 def _structured_vcov_jacobian(optimum: Optimum) -> Matrix:

@@ -40,7 +40,7 @@ from mixedeffects.engine.provisional import shrunken
 from mixedeffects.engine.remainder import DenseRemainder
 from mixedeffects.engine.triangular import solve_lower
 
-__all__ = ["Evaluation", "LocalModel", "deviance", "evaluate"]
+__all__ = ["Evaluation", "LocalModel", "along_each", "deviance", "evaluate"]
 
 Matrix = NDArray[np.float64]
 
@@ -359,26 +359,10 @@ def _quadratic_form(evaluation: Evaluation, directions: Sequence[Matrix] | None 
     c = factorisation.solution.c
     if directions is None:
         directions = [symmetric_directions(k) for k in A.term_columns]
-    starts = np.cumsum([0] + [len(d) for d in directions])
-    total = int(starts[-1])
+    total = sum(len(each) for each in directions)
     if total == 0:
         return np.zeros((0, 0))
-    blocks = []
-    for f, factor in enumerate(A.factors):
-        v = np.zeros((factor.n_levels, factor.k, total))
-        for member in factor.members:
-            t = member.term
-            own = c[f][:, member.columns]
-            # sum over a of own_la E_mab, all levels at once
-            stacked = (
-                directions[t]
-                .transpose(1, 2, 0)
-                .reshape(directions[t].shape[1], directions[t].shape[2] * len(directions[t]))
-            )
-            v[:, member.columns, starts[t] : starts[t + 1]] = (own @ stacked).reshape(
-                factor.n_levels, directions[t].shape[1], len(directions[t])
-            )
-        blocks.append(v)
+    blocks = along_each(A, c, directions)
     # Products of responses Z v less the effects v, which are of one size with the answer whatever
     # the size of T; see `provisional`.
     w = [shrunken(T, v) for T, v in zip(factorisation.T, blocks, strict=True)]
@@ -406,6 +390,29 @@ def _quadratic_form(evaluation: Evaluation, directions: Sequence[Matrix] | None 
         half = solve_lower(factorisation.fixed_root, np.asarray(along))
         form -= half.T @ half
     return np.asarray(form)
+
+
+def along_each(
+    A: CrossProducts, effects: Sequence[Matrix], directions: Sequence[Matrix]
+) -> list[Matrix]:
+    """``(I (x) E_r) b`` for effects (l, k) per factor and matrices (r, k, k) per term.
+
+    Arrays (l, k, m) per factor, the directions of all terms one after the other.
+    """
+    starts = np.cumsum([0] + [len(each) for each in directions])
+    blocks = []
+    for own, factor in zip(effects, A.factors, strict=True):
+        v = np.zeros((factor.n_levels, factor.k, int(starts[-1])))
+        for member in factor.members:
+            t = member.term
+            E = directions[t]
+            # sum over a of own_la E_rab, all levels at once
+            stacked = E.transpose(1, 2, 0).reshape(E.shape[1], E.shape[2] * len(E))
+            v[:, member.columns, starts[t] : starts[t + 1]] = (
+                own[:, member.columns] @ stacked
+            ).reshape(factor.n_levels, E.shape[2], len(E))
+        blocks.append(v)
+    return blocks
 
 
 _EMPTY = np.empty((0, 0, 0))
