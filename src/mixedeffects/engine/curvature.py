@@ -66,6 +66,8 @@ _EPS = float(np.finfo(np.float64).eps)
 #: Steps of the central differences in natural directions: two points, or four points where the
 #: gradient bends within such a step or is known to few digits.
 _STEP, _LONGEST_STEP = 1e-4, 0.05
+#: Natural standard deviations next to a singular covariance, where the score need not be small.
+_NEARLY_SINGULAR = 0.05
 #: Rounding errors of the size of eps that a gradient is made of.
 _ERRORS = 8.0
 #: Share of a direction that is more than rounding.
@@ -316,7 +318,7 @@ def observed_curvature(
     m = len(theta)
     L = block_diagonal([_along(s) for s in S])
     natural = np.zeros((m + 1, m + 1))
-    forms = response_forms(here, tangents)
+    forms = response_forms(here, tangents, _given(optimum))
     digits = _Digits.of(A, optimum.T)
     bend = T_to_theta([np.diag(np.diag(M)) for M in shares]).tolist()
     for j in range(m):
@@ -326,8 +328,12 @@ def observed_curvature(
         )
     natural[:m, :m] = 0.5 * (natural[:m, :m] + natural[:m, :m].T) + 2.0 * forms.square
     singular = [bool(np.linalg.svd(T, compute_uv=False)[-1] < SINGULAR) for T in optimum.T]
-    if any(singular):
-        natural[:m, :m] += block_diagonal(list(map(_score_term, roots, forms.score, singular)))
+    with_score = [
+        none or (forms.of_given and not _is_nearly_singular(M))
+        for none, M in zip(singular, shares, strict=True)
+    ]
+    if any(with_score):
+        natural[:m, :m] += block_diagonal(list(map(_score_term, roots, forms.score, with_score)))
     # What a term's levels could add to the gradient is at least one each.
     least = np.repeat([share * A.n for share in visible], [len(E) for E in tangents])
     parts = np.array([inner_products(tangents, _traces(here)), forms.linear])
@@ -350,6 +356,16 @@ def observed_curvature(
     return Curvature(
         theta, sigma, directions, natural, noise, np.concatenate(interior), undetermined
     )
+
+
+def _given(optimum: Optimum) -> bool:
+    """Whether the parameters are as they were given: the score there is not what a search left."""
+    return optimum.evaluations == 1
+
+
+def _is_nearly_singular(M: Matrix) -> bool:
+    """Of a factor in natural units."""
+    return bool(np.linalg.svd(M, compute_uv=False)[-1] < _NEARLY_SINGULAR)
 
 
 def surely_curved(A: CrossProducts, optimum: Optimum) -> bool:
@@ -441,14 +457,14 @@ def _undetermined(
     return np.asarray(scipy.linalg.orth(found).T)
 
 
-def _score_term(S: Matrix, F: Matrix, singular: bool) -> Matrix:
+def _score_term(S: Matrix, F: Matrix, matters: bool) -> Matrix:
     """What the score adds to the Hessian along ``S E``: nothing at a regular optimum.
 
     Next to a singular covariance the search stops while what is left of the score is still large
     beside the other second derivatives, which vanish with T. It is left out there too.
     """
     rows, columns = lower_entries(len(S))
-    if not singular:
+    if not matters:
         return np.zeros((len(rows), len(rows)))
     inner = 2.0 * S.T @ F @ S
     return np.where(columns[:, None] == columns, inner[np.ix_(rows, rows)], 0.0)
@@ -611,7 +627,7 @@ def structured_curvature(A: CrossProducts, optimum: Optimum, reml: bool) -> Curv
 
     m = len(free)
     natural = np.zeros((m + 1, m + 1))
-    forms = response_forms(here, tangents)
+    forms = response_forms(here, tangents, _given(optimum))
     digits = _Digits.of(A, optimum.T)
     for column in range(m):
         move = L[:, column]

@@ -45,14 +45,19 @@ class ResponseForms:
         ``y'P K_r P y / sigma^2``.
     score : tuple of ndarray (k, k)
         F per term.
+    of_given : bool
+        Whether they are of the response itself, whose score need not vanish.
     """
 
     square: Matrix
     linear: Matrix
     score: tuple[Matrix, ...]
+    of_given: bool
 
 
-def response_forms(evaluation: Evaluation, directions: Sequence[Matrix]) -> ResponseForms:
+def response_forms(
+    evaluation: Evaluation, directions: Sequence[Matrix], of_given: bool = False
+) -> ResponseForms:
     """The forms of the response whose optimum is where the search stopped.
 
     Parameters
@@ -61,6 +66,8 @@ def response_forms(evaluation: Evaluation, directions: Sequence[Matrix]) -> Resp
         Where it stopped.
     directions : sequence of ndarray (r, k, k)
         For each term, the tangents of Sigma there.
+    of_given : bool
+        Of the response itself, at parameters that are not the end of a search.
     """
     factorisation, A = evaluation.factorisation, evaluation.A
     sigma2 = evaluation.sigma2
@@ -70,6 +77,8 @@ def response_forms(evaluation: Evaluation, directions: Sequence[Matrix]) -> Resp
     square = form / sigma2
     linear = inner_products(directions, evaluation.outer_products)
     left = inner_products(directions, evaluation.score)
+    if of_given:
+        return ResponseForms(square, linear, evaluation.score, True)
     a = _coefficients(square, linear, evaluation.df, left)
     extra = [d @ a[:-1] + a[-1] * own for d, own in zip(scores, c, strict=True)]
     w = along_each(A, extra, directions)
@@ -78,13 +87,13 @@ def response_forms(evaluation: Evaluation, directions: Sequence[Matrix]) -> Resp
     moved = 2.0 / sigma2 * _products(w, [own[:, :, None] for own in c])[:, 0]
     size = np.sqrt(np.maximum(np.diag(square), 0.0))
     if (np.abs(change) > _SMALL * np.outer(size, size)).any():
-        return ResponseForms(square, linear, evaluation.score)
+        return ResponseForms(square, linear, evaluation.score, True)
     F = list(evaluation.score)
     for factor, own, e in zip(A.factors, c, extra, strict=True):
         for member in factor.members:
             both = own[:, member.columns].T @ e[:, member.columns]
             F[member.term] = F[member.term] - (both + both.T) / sigma2
-    return ResponseForms(square + change, linear + moved, tuple(F))
+    return ResponseForms(square + change, linear + moved, tuple(F), False)
 
 
 def _coefficients(square: Matrix, linear: Matrix, df: int, left: Matrix) -> Matrix:
