@@ -318,7 +318,13 @@ def observed_curvature(
     m = len(theta)
     L = block_diagonal([_along(s) for s in S])
     natural = np.zeros((m + 1, m + 1))
-    forms = response_forms(here, tangents, _given(optimum))
+    interior = np.concatenate(
+        [
+            (np.linalg.norm(d @ T, axis=0) > SINGULAR)[lower_entries(len(T))[1]]
+            for d, T in zip(D, at, strict=True)
+        ]
+    )
+    forms = response_forms(here, tangents, interior, _given(optimum))
     digits = _Digits.of(A, optimum.T)
     bend = T_to_theta([np.diag(np.diag(M)) for M in shares]).tolist()
     for j in range(m):
@@ -340,10 +346,6 @@ def observed_curvature(
     noise = digits.noise(parts, least)
     natural[:m, m] = natural[m, :m] = 2.0 * forms.linear
     natural[m, m] = 4.0 * here.df
-    interior = [
-        (np.linalg.norm(d @ T, axis=0) > SINGULAR)[lower_entries(len(T))[1]]
-        for d, T in zip(D, at, strict=True)
-    ]
     directions = block_diagonal([L, np.array([[sigma]])])
     undetermined = np.empty((0, m + 1))
     if optimum.null_directions is not None:
@@ -353,9 +355,7 @@ def observed_curvature(
             for root, F, share, none in zip(roots, here.score, visible, singular, strict=True)
         ]
         undetermined = _undetermined(optimum, roots, changes, scipy.linalg.block_diag(*curved))
-    return Curvature(
-        theta, sigma, directions, natural, noise, np.concatenate(interior), undetermined
-    )
+    return Curvature(theta, sigma, directions, natural, noise, interior, undetermined)
 
 
 def _given(optimum: Optimum) -> bool:
@@ -627,7 +627,8 @@ def structured_curvature(A: CrossProducts, optimum: Optimum, reml: bool) -> Curv
 
     m = len(free)
     natural = np.zeros((m + 1, m + 1))
-    forms = response_forms(here, tangents, _given(optimum))
+    regular = ~p.null(eta)[free]
+    forms = response_forms(here, tangents, regular, _given(optimum))
     digits = _Digits.of(A, optimum.T)
     for column in range(m):
         move = L[:, column]
@@ -675,7 +676,6 @@ def structured_curvature(A: CrossProducts, optimum: Optimum, reml: bool) -> Curv
         undetermined = _undetermined(
             optimum, roots, [moved], L.T @ scipy.linalg.block_diag(*curved) @ L
         )
-    regular = ~p.null(eta)[free]
     # Columns far from zero make the structure's own parameters strongly dependent.
     certain = 1.0 / FLAT
     return Curvature(eta[free], sigma, directions, natural, noise, regular, undetermined, certain)

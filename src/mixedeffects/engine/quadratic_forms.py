@@ -56,7 +56,10 @@ class ResponseForms:
 
 
 def response_forms(
-    evaluation: Evaluation, directions: Sequence[Matrix], of_given: bool = False
+    evaluation: Evaluation,
+    directions: Sequence[Matrix],
+    regular: NDArray[np.bool_],
+    of_given: bool = False,
 ) -> ResponseForms:
     """The forms of the response whose optimum is where the search stopped.
 
@@ -66,6 +69,9 @@ def response_forms(
         Where it stopped.
     directions : sequence of ndarray (r, k, k)
         For each term, the tangents of Sigma there.
+    regular : ndarray of bool, shape (m,)
+        Which of them are not those of a variance of zero. Along the others the score may be
+        anything, and Sigma does not change but for rounding.
     of_given : bool
         Of the response itself, at parameters that are not the end of a search.
     """
@@ -79,7 +85,7 @@ def response_forms(
     left = inner_products(directions, evaluation.score)
     if of_given:
         return ResponseForms(square, linear, evaluation.score, True)
-    a = _coefficients(square, linear, evaluation.df, left)
+    a = _coefficients(square, linear, evaluation.df, left, regular)
     extra = [d @ a[:-1] + a[-1] * own for d, own in zip(scores, c, strict=True)]
     w = along_each(A, extra, directions)
     change = _products(w, scores)
@@ -96,12 +102,15 @@ def response_forms(
     return ResponseForms(square + change, linear + moved, tuple(F), False)
 
 
-def _coefficients(square: Matrix, linear: Matrix, df: int, left: Matrix) -> Matrix:
-    """The a of the module, for V itself last."""
-    form = np.empty((len(linear) + 1, len(linear) + 1))
+def _coefficients(
+    square: Matrix, linear: Matrix, df: int, left: Matrix, regular: NDArray[np.bool_]
+) -> Matrix:
+    """The a of the module, for V itself last; zero for directions that are not regular."""
+    m = len(linear)
+    form = np.empty((m + 1, m + 1))
     form[:-1, :-1], form[:-1, -1], form[-1, :-1], form[-1, -1] = square, linear, linear, df
     diagonal = np.diag(form)
-    size = np.sqrt(np.where(diagonal > 0.0, diagonal, np.inf))
+    size = np.where(np.append(regular, True) & (diagonal > 0.0), diagonal, np.inf) ** 0.5
     values, vectors = np.linalg.eigh(form / np.outer(size, size))
     seen = vectors[:, values > _UNSEEN]
     solved = seen @ (seen.T @ (np.append(left, 0.0) / size) / values[values > _UNSEEN])
