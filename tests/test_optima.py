@@ -126,3 +126,10 @@ def test_an_optimum_with_a_gradient_of_rounding_is_one(number: int) -> None:
     m = me.lmer(design.formula, design.data, reml=design.reml)
     assert m.converged
     assert m.optimum.predicted_decrease < 1e-6
+
+
+def test_effects_that_reproduce_the_response_are_an_error_of_ours() -> None:
+    """Near them second derivatives are rounding, and said that nothing was left to gain."""
+    design = small_designs().small_design(23083)
+    with pytest.raises(me.ModelError, match="reproduce the response exactly"):
+        me.lmer(design.formula, design.data, reml=design.reml)

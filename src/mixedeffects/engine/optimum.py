@@ -485,11 +485,26 @@ def optimal_factors(
 _LONG = 100
 #: Relative gradient of an optimum; decrease that may be left where it cannot be made smaller.
 _SMALL_GRADIENT, _SMALL_DECREASE = 1e-5, 1e-6
+#: Residual variance, relative to the response's, that is next to nothing.
+_NO_RESIDUAL = 1e-12
 
 
 def _is_at_rest(relative_gradient: float, predicted: float, observed: bool) -> bool:
     """Whether nothing is left to gain."""
     return relative_gradient < _SMALL_GRADIENT or (observed and predicted < _SMALL_DECREASE)
+
+
+def _runs_off(evaluation: Evaluation, relative_gradient: float) -> bool:
+    """Whether a search is on its way to effects that reproduce the response.
+
+    There second derivatives are made of rounding and may say that nothing is left to gain.
+    """
+    A = evaluation.A
+    return (
+        relative_gradient >= _SMALL_GRADIENT
+        and evaluation.sigma2 < _NO_RESIDUAL
+        and A.p + A.q >= A.n
+    )
 
 
 def record(
@@ -550,7 +565,13 @@ def record(
     scale = np.maximum(np.abs(parameters), 1.0) if scale is None else scale
     relative = float((np.abs(gradient) * scale).max(initial=0.0) / max(abs(value), 1.0))
     singular = has_null_directions(T)
-    at_rest = result.stopped not in UNENDED and _is_at_rest(relative, result.predicted, observed)
+    running = _runs_off(evaluation, relative)
+    unbounded |= running
+    at_rest = (
+        not running
+        and result.stopped not in UNENDED
+        and _is_at_rest(relative, result.predicted, observed)
+    )
     interior = null_score is None or null_score > -1e-6
     if result.stopped == "evaluations":
         message = f"stopped after {evaluations} evaluations without converging"
