@@ -7,14 +7,17 @@ that has them, and no other file has to know which structures there are.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
+import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects.covariance.groups import Grouping
 
 __all__ = ["ResidualMatrix"]
+
+Matrix = NDArray[np.float64]
+Positions = NDArray[np.intp]
 
 
 class ResidualMatrix(ABC):
@@ -33,19 +36,19 @@ class ResidualMatrix(ABC):
     # --- entries ---------------------------------------------------------------------------
 
     @abstractmethod
-    def diagonal(self) -> NDArray[Any]:
+    def diagonal(self) -> Matrix:
         """Variances, shape (n,), not to be written into."""
 
     @abstractmethod
-    def floor(self) -> NDArray[Any]:
+    def floor(self) -> Matrix:
         """For each row the smallest eigenvalue of the block of R that it is in, shape (n,)."""
 
     @abstractmethod
-    def add_blocks(self, rows: NDArray[Any], out: NDArray[Any]) -> None:
+    def add_blocks(self, rows: Positions, out: Matrix) -> None:
         """Add ``R[rows, rows]`` to out (..., s, s), for distinct rows (..., s)."""
 
     @abstractmethod
-    def add_entries(self, i: NDArray[Any], j: NDArray[Any], out: NDArray[Any]) -> None:
+    def add_entries(self, i: Positions, j: Positions, out: Matrix) -> None:
         """Add ``R[i, j]`` to out, for rows that may occur several times."""
 
     @abstractmethod
@@ -55,7 +58,7 @@ class ResidualMatrix(ABC):
     # --- R, its inverse and its root -------------------------------------------------------
 
     @abstractmethod
-    def times(self, x: NDArray[Any]) -> NDArray[Any]:
+    def times(self, x: Matrix) -> Matrix:
         """``R x`` for x (n, m), as a new array."""
 
     @abstractmethod
@@ -63,7 +66,7 @@ class ResidualMatrix(ABC):
         """``R / number``."""
 
     @abstractmethod
-    def solve(self, x: NDArray[Any]) -> NDArray[Any]:
+    def solve(self, x: Matrix) -> Matrix:
         """``R^-1 x`` for x (n, m), as a new array."""
 
     @abstractmethod
@@ -71,5 +74,5 @@ class ResidualMatrix(ABC):
         """``log |R|``."""
 
     @abstractmethod
-    def root_times(self, x: NDArray[Any]) -> NDArray[Any]:
+    def root_times(self, x: Matrix) -> Matrix:
         """``C x`` with ``C C' = R`` for x (n, m): errors, if x is standard normal."""
