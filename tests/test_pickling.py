@@ -10,6 +10,7 @@ import hashlib
 import multiprocessing
 import os
 import pickle
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,29 @@ def test_stored_fits_are_read(path: Path) -> None:
     if "without_data" not in path.name:
         np.testing.assert_allclose(stored.V.dense(), fresh.V.dense(), rtol=1e-5)
         assert stored.refit(stored.y).criterion == pytest.approx(fresh.criterion)
+
+
+@pytest.mark.parametrize("again", [lambda V: V, sent], ids=["stored", "stored again"])
+@pytest.mark.parametrize("path", sorted(STORED.glob("matrices/*.pkl.gz")), ids=lambda p: p.name)
+def test_stored_covariance_matrices_are_read(path: Path, again: Any) -> None:
+    stored = pickle.loads(gzip.decompress(path.read_bytes()))
+    make = runpy.run_path(str(STORED / "make.py"))
+    y, matrices = stored["y"], {name: again(V) for name, V in stored["matrices"].items()}
+    for name, said in stored["answers"].items():
+        for kind, now in make["answers"](matrices[name], y).items():
+            np.testing.assert_allclose(now, said[kind], rtol=1e-9, err_msg=f"{name} {kind}")
+    V, parts = matrices["V"], matrices["parts"]
+    assert V.index.tolist() == [f"row {i}" for i in range(60)]
+    np.testing.assert_allclose(sum(part.dense() for part in parts.values()), V.dense())
+    np.testing.assert_allclose(sum(part @ y for part in parts.values()), V @ y)
+    assert repr(parts) == repr(V.parts)
+    assert repr(matrices["G"]) == repr(V.G)
+    assert repr(matrices["R"]) == repr(V.R)
+    assert V.at([1.0, 0.0, 0.0], 2.0).parts["Residual"].share() < 0.5
+    assert matrices["planned"].vcov().shape == (2, 2)
+    assert type(matrices["planned"].at([1.0, 0.0, 0.0])) is type(matrices["planned"])
+    with pytest.raises(me.DataError, match="V\\.parts\\['Subject'\\] is 60 x 60"):
+        _ = parts["Subject"] @ y[1:]
 
 
 def test_numbers_of_a_stored_fit() -> None:

@@ -6,7 +6,7 @@ import difflib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from mixedeffects.options import plain
 
 __all__ = [
     "ConnectedBlocks",
+    "Grouping",
     "check_nesting",
     "connected_blocks",
     "contiguous_spans",
@@ -34,7 +35,27 @@ __all__ = [
 ]
 
 
-def connected_blocks(terms: Sequence[RandomTerm]) -> NDArray[np.int64]:
+class Grouping(Protocol):
+    """A factor whose levels connect rows: that of a random-effects term, or one of R."""
+
+    @property
+    def group(self) -> str:
+        """Its name."""
+
+    @property
+    def levels(self) -> pd.Index:
+        """Labels of its l levels."""
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels, l."""
+
+    @property
+    def codes(self) -> NDArray[np.int32]:
+        """Level of each row, shape (n,)."""
+
+
+def connected_blocks(terms: Sequence[Grouping]) -> NDArray[np.int64]:
     """Number of the connected block of V each row belongs to, in order of first appearance.
 
     Two rows are connected if they share a level of any factor, directly or through other rows.
@@ -74,8 +95,8 @@ class ConnectedBlocks(ReadOnlyArrays):
     starts: NDArray[np.intp]
 
     @classmethod
-    def of(cls, terms: Sequence[RandomTerm]) -> ConnectedBlocks:
-        """The blocks of V with these terms."""
+    def of(cls, terms: Sequence[Grouping]) -> ConnectedBlocks:
+        """The blocks of V where these factors connect rows."""
         numbers = connected_blocks(terms)
         sizes = np.bincount(numbers)
         return cls(numbers, np.argsort(numbers, kind="stable"), sizes, np.cumsum(sizes) - sizes)
@@ -90,12 +111,18 @@ class ConnectedBlocks(ReadOnlyArrays):
 
     def constant(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
         """For each block, whether values (n,) are the same in all its rows."""
-        first = values[self.order[self.starts]]
-        differs = np.bincount(self.numbers, values != first[self.numbers], len(self))
-        return np.asarray(differs == 0.0)
+        return np.asarray(self.smallest(values) == self.largest(values))
+
+    def largest(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """For each block the largest of values (n,) in its rows."""
+        return np.asarray(np.maximum.reduceat(values[self.order], self.starts))
+
+    def smallest(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """For each block the smallest of values (n,) in its rows."""
+        return np.asarray(np.minimum.reduceat(values[self.order], self.starts))
 
 
-def check_nesting(terms: Sequence[RandomTerm], by: RandomTerm) -> None:
+def check_nesting(terms: Sequence[Grouping], by: RandomTerm) -> None:
     """Raise ModelError unless every level of every term lies within one level of ``by``.
 
     Otherwise V is not block-diagonal by that factor; the message names rows that show it.
@@ -110,7 +137,7 @@ def check_nesting(terms: Sequence[RandomTerm], by: RandomTerm) -> None:
     )
 
 
-def crossing_sentence(terms: Sequence[RandomTerm], by: RandomTerm) -> str | None:
+def crossing_sentence(terms: Sequence[Grouping], by: RandomTerm) -> str | None:
     """How V connects rows of different levels of ``by``, with an example; None if it does not."""
     groups = list({term.group: term for term in terms}.values())
     crossing = [term for term in groups if not _is_nested(term, by)]
@@ -139,7 +166,7 @@ def crossing_sentence(terms: Sequence[RandomTerm], by: RandomTerm) -> str | None
     )
 
 
-def outermost_factors(terms: Sequence[RandomTerm]) -> list[str]:
+def outermost_factors(terms: Sequence[Grouping]) -> list[str]:
     """Names of the grouping factors that all others lie within."""
     groups = {term.group: term for term in terms}
     return [
@@ -147,7 +174,7 @@ def outermost_factors(terms: Sequence[RandomTerm]) -> list[str]:
     ]
 
 
-def _is_nested(inner: RandomTerm, outer: RandomTerm) -> bool:
+def _is_nested(inner: Grouping, outer: Grouping) -> bool:
     parent = np.zeros(inner.n_levels, dtype=outer.codes.dtype)
     parent[inner.codes] = outer.codes
     return bool((parent[inner.codes] == outer.codes).all())

@@ -1,12 +1,12 @@
-"""What V and each of its parts have in common: an n x n matrix ``Z G Z' + diagonal``, never formed.
+"""What V and each of its parts have in common: an n x n matrix ``Z G Z' + R``, never formed.
 
-A part is the same sum with fewer terms, so one class does the multiplying, cutting and converting
-for both.
+A part is the same sum with fewer terms, so one class has the methods of both that multiply, cut and
+convert. What they do is done by the functions of the files they import.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,19 +15,13 @@ import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import number_array, read_only
-from mixedeffects.covariance.design import random_effects_matrix, z_times, z_transpose_times
-from mixedeffects.covariance.groups import (
-    find_factor,
-    find_level,
-    matching_levels,
-    rows_of_levels,
-)
-from mixedeffects.covariance.random_effects import RandomEffectsCovariance
-from mixedeffects.covariance.sizes import refuse_above
-from mixedeffects.errors import DataError, ModelError
+from mixedeffects.covariance.conversion import as_dense, as_linear_operator, as_sparse
+from mixedeffects.covariance.diagonal_residual import DiagonalResidual
+from mixedeffects.covariance.entries import diagonal, entries, small_blocks
+from mixedeffects.covariance.product import times
+from mixedeffects.covariance.rows import Rows
+from mixedeffects.covariance.structure import CovarianceStructure
 from mixedeffects.frame.model_frame import RandomTerm
-from mixedeffects.frame.row_labels import by_row_labels
 
 __all__ = ["CovarianceOperator"]
 
@@ -35,7 +29,7 @@ Matrix = NDArray[np.float64]
 
 
 class CovarianceOperator:
-    """A symmetric n x n matrix ``Z G Z' + D`` with D diagonal, as an operator.
+    """A symmetric n x n matrix ``Z G Z' + R`` as an operator; with R diagonal if made of arrays.
 
     Parameters
     ----------
@@ -44,7 +38,7 @@ class CovarianceOperator:
     blocks : sequence of ndarray (k, k)
         Covariance matrix G_t of each term's effects.
     diagonal : ndarray, shape (n,)
-        The entries of D.
+        The entries of R.
     factors : sequence of RandomTerm
         Terms whose grouping factors name rows, taking part or not.
     index : pandas.Index, length n
@@ -67,20 +61,17 @@ class CovarianceOperator:
         index: pd.Index,
         name: str,
     ) -> None:
-        self._terms = tuple(terms)
-        self._blocks = tuple(read_only(np.array(block, dtype=np.float64)) for block in blocks)
-        self._diagonal = diagonal
-        self._factors = tuple(factors)
-        self._index = index
-        self._n = len(index)
-        self._name = name
+        self._own_structure = CovarianceStructure(
+            tuple(terms), tuple(blocks), DiagonalResidual(diagonal)
+        )
+        self._own_rows = Rows(index, tuple(factors), name)
 
     # --- shape ---------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, int]:
         """(n, n)."""
-        return self._n, self._n
+        return len(self._rows), len(self._rows)
 
     @property
     def dtype(self) -> np.dtype[np.float64]:
@@ -90,32 +81,18 @@ class CovarianceOperator:
     @property
     def index(self) -> pd.Index:
         """Row labels of the data, a pandas Index of length n."""
-        return self._index
+        return self._rows.index
 
     # --- products ------------------------------------------------------------------------
 
     def __matmul__(self, other: Any) -> Matrix:
         """``V @ x`` for x of shape (n,) or (n, m); DataError for other shapes."""
-        x, restore = self._rows(other, f"{self._name} @ x")
-        out = self._diagonal[:, None] * x
-        for term, G in zip(self._terms, self._blocks, strict=True):
-            z_times(term, np.matmul(G, z_transpose_times(term, x)), out)
-        return restore(out)
+        x, restore = self._rows.columns(other, f"{self._rows.matrix} @ x")
+        return restore(times(self._structure, x))
 
     def __rmatmul__(self, other: Any) -> Matrix:
         """``x @ V`` for x of shape (n,) or (m, n); DataError for other shapes."""
-        what = f"x @ {self._name}"
-        if isinstance(other, pd.DataFrame):
-            other = by_row_labels(f"the transpose in {what}", other.T, self._index, self._name).T
-        else:
-            other = by_row_labels(f"the values in {what}", other, self._index, self._name)
-        x = number_array(other, what)
-        if x.ndim not in (1, 2) or x.shape[-1] != self._n:
-            raise DataError(
-                f"x @ {self._name}: {self._name} is {self._n} x {self._n}, so x needs {self._n} "
-                f"columns; its shape is {x.shape}."
-            )
-        return (self @ x.T).T
+        return (self @ self._rows.transposed(other)).T
 
     def aslinearoperator(self) -> scipy.sparse.linalg.LinearOperator:
         """For SciPy's iterative solvers and eigenvalue routines.
@@ -138,15 +115,7 @@ class CovarianceOperator:
         >>> bool(np.isclose(largest[0], np.linalg.eigvalsh(m.V.dense())[-1]))
         True
         """
-        product = self.__matmul__
-        return scipy.sparse.linalg.LinearOperator(
-            self.shape,
-            matvec=product,
-            rmatvec=product,
-            matmat=product,
-            rmatmat=product,
-            dtype=self.dtype,
-        )
+        return as_linear_operator(self)
 
     # --- pieces --------------------------------------------------------------------------
 
@@ -162,10 +131,7 @@ class CovarianceOperator:
         >>> (m.V.diag()[:5] ** 0.5).round(1)
         array([35.6, 36.3, 38. , 40.5, 43.6])
         """
-        out = self._diagonal.copy()
-        for term, G in zip(self._terms, self._blocks, strict=True):
-            out += np.einsum("ia,ab,ib->i", term.z, G, term.z)
-        return out
+        return diagonal(self._structure)
 
     def rows(self, rows: Any, columns: Any = None) -> Matrix:
         """``V[rows, columns]``.
@@ -196,40 +162,9 @@ class CovarianceOperator:
                [ 621.7, 1321.3,    0. ],
                [   0. ,    0. , 1267. ]])
         """
-        i = self._positions(rows)
-        j = i if columns is None else self._positions(columns)
-        out = np.zeros((len(i), len(j)))
-        for term, G in zip(self._terms, self._blocks, strict=True):
-            same = term.codes[i][:, None] == term.codes[j][None, :]
-            out += np.where(same, term.z[i] @ G @ term.z[j].T, 0.0)
-        a, b = np.nonzero(i[:, None] == j[None, :])
-        out[a, b] += self._diagonal[i[a]]
-        return out
-
-    def _positions(self, given: Any) -> NDArray[np.intp]:
-        if isinstance(given, pd.Series) and given.dtype == bool:
-            given = by_row_labels("the rows", given, self._index, self._name)
-        try:
-            positions = np.atleast_1d(np.asarray(given))
-        except ValueError:
-            # Lists of different lengths.
-            positions = np.empty((1, 1), dtype=object)
-        if positions.dtype == bool and positions.shape == (self._n,):
-            return np.flatnonzero(positions)
-        if positions.size == 0:
-            return np.zeros(0, dtype=np.intp)
-        if positions.ndim != 1 or positions.dtype.kind not in "iu":
-            raise IndexError(
-                f"Rows are given by position, whole numbers from 0 to {self._n - 1}, or by "
-                f"{self._n} booleans; not {given!r:.60}."
-            )
-        outside = (positions < -self._n) | (positions >= self._n)
-        if outside.any():
-            raise IndexError(
-                f"{self._name} has {self._n} rows; there is no position {positions[outside][0]}."
-            )
-        # Negative positions must compare equal to the same row counted from the front.
-        return positions.astype(np.intp) % self._n
+        i = self._rows.positions(rows)
+        j = i if columns is None else self._rows.positions(columns)
+        return entries(self._structure, i, j)
 
     def block(self, level: Any, by: str | None = None) -> pd.DataFrame:
         """V of the rows of one level.
@@ -263,29 +198,10 @@ class CovarianceOperator:
         10  2.63  1.65
         11  1.65  2.63
         """
-        rows = self._level_rows(level, by)
-        labels = self._index[rows]
-        return pd.DataFrame(self.rows(rows), index=labels, columns=labels)
-
-    def _level_rows(self, level: Any, by: str | None) -> NDArray[np.intp]:
-        if by is not None:
-            term = find_factor(self._factors, by)
-            return np.flatnonzero(term.codes == find_level(term, level))
-        groups = list({term.group: term for term in self._factors}.values())
-        hits = [term for term in groups if matching_levels(term, level)]
-        if len(hits) == 1 or len(groups) == 1:
-            term = hits[0] if hits else groups[0]
-            return np.flatnonzero(term.codes == find_level(term, level))
-        names = ", ".join(repr(term.group) for term in groups)
-        if not hits:
-            raise ModelError(
-                f"No grouping factor has a level {level!r}; the factors are {names}. "
-                "Name the factor with by= to see its nearest levels."
-            )
-        several = ", ".join(repr(term.group) for term in hits)
-        raise ModelError(
-            f"The level {level!r} exists in several factors: {several}. Say which with by=."
-        )
+        rows = self._rows.of_level(level, by)
+        labels = self.index[rows]
+        values = small_blocks(self._structure, rows)
+        return pd.DataFrame(values, index=labels, columns=labels)
 
     # --- as a matrix ---------------------------------------------------------------------
 
@@ -314,19 +230,7 @@ class CovarianceOperator:
         >>> m.V.sparse().nnz  # 18 blocks of 10 x 10
         1800
         """
-        entries = float(self._n) + sum(
-            float((np.bincount(term.codes).astype(np.float64) ** 2).sum()) for term in self._terms
-        )
-        entries = min(entries, float(self._n) ** 2)
-        refuse_above(12.0 * entries, max_gb, f"{self._name} as a sparse matrix", self._instead)
-        total: Any = scipy.sparse.diags_array(self._diagonal)
-        if self._terms:
-            Z = random_effects_matrix(self._terms)
-            total = Z @ RandomEffectsCovariance(self._terms, self._blocks).sparse() @ Z.T + total
-        out = scipy.sparse.csc_array(total)
-        out.eliminate_zeros()
-        out.sort_indices()
-        return out
+        return as_sparse(self._structure, max_gb, self._rows.matrix, self._instead)
 
     def dense(self, max_gb: float = 4.0) -> Matrix:
         """As an ndarray.
@@ -354,36 +258,34 @@ class CovarianceOperator:
         array([[1267. ,  621.7],
                [ 621.7, 1321.3]])
         """
-        refuse_above(
-            8.0 * float(self._n) ** 2,
-            max_gb,
-            f"{self._name} as a dense {self._n:,} x {self._n:,} matrix",
-            self._instead,
-        )
-        out = np.diag(self._diagonal)
-        for term, G in zip(self._terms, self._blocks, strict=True):
-            for rows in rows_of_levels(term.codes, term.n_levels):
-                z = term.z[rows]
-                out[np.ix_(rows, rows)] += z @ G @ z.T
-        return out
+        return as_dense(self._structure, max_gb, self._rows.matrix, self._instead)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Matrix:
         """As an ndarray, for NumPy; the same limit as `dense`."""
         return self.dense().astype(np.float64 if dtype is None else dtype, copy=False)
 
-    # --- helpers -------------------------------------------------------------------------
+    # --- what it is made of ----------------------------------------------------------------
 
-    def _rows(self, values: Any, what: str) -> tuple[Matrix, Callable[[Matrix], Matrix]]:
-        """Values as an (n, m) array, and how to give the result the shape of the input."""
-        values = by_row_labels(f"the values in {what}", values, self._index, self._name)
-        x = number_array(values, what)
-        if x.ndim not in (1, 2) or x.shape[0] != self._n:
-            raise DataError(
-                f"{what}: {self._name} is {self._n} x {self._n}, so {self._n} rows are needed; "
-                f"the shape given is {x.shape}."
-            )
-        if not np.isfinite(x).all():
-            raise DataError(f"{what}: {int((~np.isfinite(x)).sum())} values are not finite.")
-        if x.ndim == 1:
-            return np.ascontiguousarray(x[:, None]), lambda out: out[:, 0]
-        return np.ascontiguousarray(x), lambda out: out
+    @property
+    def _structure(self) -> CovarianceStructure:
+        return self._own_structure
+
+    @property
+    def _rows(self) -> Rows:
+        return self._own_rows
+
+    @property
+    def _n(self) -> int:
+        return len(self._rows)
+
+    @property
+    def _terms(self) -> tuple[RandomTerm, ...]:
+        return self._structure.terms
+
+    @property
+    def _blocks(self) -> tuple[Matrix, ...]:
+        return self._structure.G
+
+    @property
+    def _diagonal(self) -> Matrix:
+        return self._structure.R.diagonal()

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from mixedeffects.covariance.diagonal_residual import DiagonalResidual
 from mixedeffects.covariance.operator import CovarianceOperator
+from mixedeffects.covariance.rows import Rows
+from mixedeffects.covariance.structure import CovarianceStructure
 from mixedeffects.errors import ModelError
-from mixedeffects.frame.model_frame import RandomTerm
 
 if TYPE_CHECKING:
     from mixedeffects.display.tables import Table
 
 __all__ = ["CovariancePart", "CovarianceParts", "split_by_source"]
-
-Matrix = NDArray[np.float64]
 
 
 class CovariancePart(CovarianceOperator):
@@ -40,15 +39,21 @@ class CovariancePart(CovarianceOperator):
     """
 
     def __init__(
-        self,
-        terms: Sequence[RandomTerm],
-        blocks: Sequence[Matrix],
-        diagonal: Matrix,
-        whole: CovarianceOperator,
-        name: str,
+        self, structure: CovarianceStructure, whole: CovarianceOperator, name: str
     ) -> None:
-        super().__init__(terms, blocks, diagonal, whole._factors, whole.index, f"V.parts[{name!r}]")
+        self._own_structure = structure
+        self._own_rows = replace(whole._rows, matrix=f"V.parts[{name!r}]")
         self._whole = whole
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_terms" in state:
+            # As stored before there were structures of V.
+            R = DiagonalResidual(state["_diagonal"])
+            rows = Rows(state["_index"], state["_factors"], state["_name"])
+            structure = CovarianceStructure(state["_terms"], state["_blocks"], R)
+            self._own_structure, self._own_rows, self._whole = structure, rows, state["_whole"]
+        else:
+            self.__dict__.update(state)
 
     @property
     def T(self) -> CovariancePart:
@@ -74,9 +79,8 @@ class CovariancePart(CovarianceOperator):
         return float(np.mean(self.diag() / self._whole.diag()))
 
     def __repr__(self) -> str:
-        return (
-            f"{self._name}: {self._n:,} x {self._n:,}, {self.share():.1%} of the marginal variance"
-        )
+        size = f"{self._n:,} x {self._n:,}"
+        return f"{self._rows.matrix}: {size}, {self.share():.1%} of the marginal variance"
 
 
 class CovarianceParts(dict[str, CovariancePart]):
@@ -151,22 +155,16 @@ class CovarianceParts(dict[str, CovariancePart]):
         return self._table()._repr_html_()
 
 
-def split_by_source(
-    whole: CovarianceOperator,
-    terms: Sequence[RandomTerm],
-    blocks: Sequence[Matrix],
-    residual: Matrix,
-) -> CovarianceParts:
-    """One part per grouping factor in the order of the terms, then the residual variances."""
-    zeros = np.zeros(len(residual))
+def split_by_source(whole: CovarianceOperator) -> CovarianceParts:
+    """One part per grouping factor in the order of the terms, then R."""
+    V = whole._structure
+    no_residual = DiagonalResidual(np.zeros(V.n))
     parts = {}
-    for group in dict.fromkeys(term.group for term in terms):
-        own = [t for t, term in enumerate(terms) if term.group == group]
-        parts[group] = CovariancePart(
-            [terms[t] for t in own], [blocks[t] for t in own], zeros, whole, group
-        )
+    for group in dict.fromkeys(term.group for term in V.terms):
+        terms, G = zip(*[own for own in V.random() if own[0].group == group], strict=True)
+        parts[group] = CovariancePart(CovarianceStructure(terms, G, no_residual), whole, group)
     name = "Residual"
     while name in parts:  # a grouping factor may be called so
         name += ".1"
-    parts[name] = CovariancePart((), (), residual, whole, name)
+    parts[name] = CovariancePart(CovarianceStructure((), (), V.R), whole, name)
     return CovarianceParts(parts)

@@ -9,18 +9,18 @@ and ``B'Z_t`` has at most as many entries as Z_t, so V is never formed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects.covariance.entries import diagonal, small_blocks
 from mixedeffects.covariance.groups import contiguous_spans, find_factor
-from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.covariance.structure import CovarianceStructure
 
 if TYPE_CHECKING:
-    from mixedeffects.covariance.marginal import MarginalCovariance
+    from mixedeffects.covariance.operator import CovarianceOperator
 
 __all__ = ["PictureOfV", "plot_V"]
 
@@ -39,12 +39,8 @@ class PictureOfV:
 
     Parameters
     ----------
-    terms : sequence of RandomTerm
-        Codes and columns of the random effects.
-    G : sequence of ndarray (k, k)
-        Covariance matrix of each term's effects.
-    residual_variance : ndarray, shape (n,)
-        The diagonal of R.
+    V : CovarianceStructure
+        What to draw.
     rows : ndarray of intp, optional
         Which rows, in which order; by default all.
     scale : ndarray, shape (len(rows),), optional
@@ -53,14 +49,12 @@ class PictureOfV:
 
     def __init__(
         self,
-        terms: Sequence[RandomTerm],
-        G: Sequence[Matrix],
-        residual_variance: Matrix,
+        V: CovarianceStructure,
         rows: NDArray[np.intp] | None = None,
         scale: Matrix | None = None,
     ) -> None:
-        self._terms, self._G, self._residual_variance = terms, G, residual_variance
-        self._rows = np.arange(len(residual_variance)) if rows is None else rows
+        self._V = V
+        self._rows = np.arange(V.n) if rows is None else rows
         self._scale = np.ones(len(self._rows)) if scale is None else scale
 
     @property
@@ -68,31 +62,19 @@ class PictureOfV:
         """(rows, rows)."""
         return len(self._rows), len(self._rows)
 
-    def _parts(self) -> list[tuple[NDArray[np.int32], int, Matrix, Matrix]]:
-        """Codes, number of levels, scaled columns and G of each term."""
-        return [
-            (term.codes[self._rows], term.n_levels, term.z[self._rows] * self._scale[:, None], G)
-            for term, G in zip(self._terms, self._G, strict=True)
-        ]
-
     def diagonal(self) -> Matrix:
         """The diagonal, shape (rows,)."""
-        out: Matrix = self._residual_variance[self._rows] * self._scale**2
-        for _, _, z, G in self._parts():
-            out = out + np.einsum("ia,ab,ib->i", z, G, z)
-        return out
+        return np.asarray(diagonal(self._V)[self._rows] * self._scale**2)
 
     def correlations(self) -> PictureOfV:
         """The correlation matrix of the same rows."""
         scale = self._scale / np.sqrt(self.diagonal())
-        return PictureOfV(self._terms, self._G, self._residual_variance, self._rows, scale)
+        return PictureOfV(self._V, self._rows, scale)
 
     def dense(self) -> Matrix:
         """All entries, rows x rows."""
-        out = np.diag(self._residual_variance[self._rows] * self._scale**2)
-        for codes, _, z, G in self._parts():
-            out += np.where(codes[:, None] == codes[None, :], z @ G @ z.T, 0.0)
-        return out
+        values = small_blocks(self._V, self._rows)
+        return np.asarray(self._scale[:, None] * values * self._scale)
 
     def block_means(self, size: int) -> Matrix:
         """Means over squares of ``size`` x ``size`` cells; those at the far edges may be smaller.
@@ -109,10 +91,11 @@ class PictureOfV:
         n = len(self._rows)
         bins = np.arange(n) // size
         counts = np.bincount(bins)
-        out = np.diag(np.bincount(bins, self._residual_variance[self._rows] * self._scale**2))
-        for codes, n_levels, z, G in self._parts():
-            k = z.shape[1]
-            columns = codes.astype(np.int64)[:, None] * k + np.arange(k)
+        out = self._residual_sums(bins, len(counts))
+        for term, G in self._V.random():
+            n_levels, k = term.n_levels, term.n_columns
+            z = term.z[self._rows] * self._scale[:, None]
+            columns = term.codes[self._rows].astype(np.int64)[:, None] * k + np.arange(k)
             entries = (z.ravel(), (np.repeat(bins, k), columns.ravel()))
             sums: Any = scipy.sparse.csr_array(
                 scipy.sparse.coo_array(entries, shape=(len(counts), n_levels * k))
@@ -126,9 +109,22 @@ class PictureOfV:
                 out += (sums @ repeated @ sums.T).toarray()
         return np.asarray(out / np.outer(counts, counts))
 
+    def _residual_sums(self, bins: NDArray[np.intp], m: int) -> Matrix:
+        """``B'R B`` of the scaled R, for bins 0 to m - 1."""
+        bin_of = np.full(self._V.n, -1)
+        bin_of[self._rows] = bins
+        scale_of = np.zeros(self._V.n)
+        scale_of[self._rows] = self._scale
+        stored = self._V.R.sparse().tocoo()
+        values = stored.data * scale_of[stored.row] * scale_of[stored.col]
+        drawn = (bin_of[stored.row] >= 0) & (bin_of[stored.col] >= 0)
+        at = bin_of[stored.row[drawn]] * m + bin_of[stored.col[drawn]]
+        sums = np.bincount(at, values[drawn], m * m)
+        return np.asarray(sums, dtype=np.float64).reshape(m, m)
+
 
 def plot_V(
-    V: MarginalCovariance, level: Any, by: str | None, ax: Any, options: dict[str, Any]
+    V: CovarianceOperator, level: Any, by: str | None, ax: Any, options: dict[str, Any]
 ) -> Any:
     """Picture of V or of one level's block; see `MarginalCovariance.plot`."""
     from mixedeffects.display import plots
@@ -137,26 +133,26 @@ def plot_V(
     if options.get("kind") != "correlation":
         options.setdefault("units", "response units²")
     if level is not None:
-        rows = V._level_rows(level, by)
+        rows = V._rows.of_level(level, by)
         options.setdefault("title", Name(f"V of {short(_name(V, rows), 60)}"))
         if len(rows) > _LABELLED:
-            return plots.covariance(V._as_picture(rows), ax=ax, **options)
+            return plots.covariance(PictureOfV(V._structure, rows), ax=ax, **options)
         return plots.covariance(V.block(level, by), ax=ax, **options)
     if by is None:
-        term, rows = V._terms[-1], np.arange(len(V.index))
+        term, rows = V._structure.terms[-1], np.arange(len(V._rows))
         options.setdefault("title", "V, marginal covariance of the response")
         options.setdefault("groups", contiguous_spans(term, term.codes))
     else:
-        term = find_factor(V._terms, by)
+        term = find_factor(V._structure.terms, by)
         rows = np.argsort(term.codes, kind="stable")
         options.setdefault("title", Name(f"V, rows sorted by {short(term.group, 60)}"))
         options.setdefault("groups", contiguous_spans(term, term.codes[rows], most=_NAMED))
-    return plots.covariance(V._as_picture(rows), ax=ax, **options)
+    return plots.covariance(PictureOfV(V._structure, rows), ax=ax, **options)
 
 
-def _name(V: MarginalCovariance, rows: NDArray[np.intp]) -> str:
+def _name(V: CovarianceOperator, rows: NDArray[np.intp]) -> str:
     """The factor and level whose rows these are."""
-    for term in V._terms:
+    for term in V._structure.terms:
         code = term.codes[rows[0]]
         if np.array_equal(np.flatnonzero(term.codes == code), rows):
             return f"{term.group} {term.levels[code]}"

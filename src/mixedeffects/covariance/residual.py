@@ -8,6 +8,8 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects.caching import cached_property
+from mixedeffects.covariance.diagonal_residual import DiagonalResidual
 from mixedeffects.pickling import Sealed
 
 __all__ = ["ResidualCovariance"]
@@ -45,10 +47,15 @@ class ResidualCovariance(Sealed):
         """(n, n)."""
         return self._n, self._n
 
+    @cached_property
+    def _matrix(self) -> DiagonalResidual:
+        """What V is made with."""
+        variances = np.full(self._n, self._sigma**2)
+        return DiagonalResidual(variances if self._weights is None else variances / self._weights)
+
     def diag(self) -> Matrix:
         """The diagonal, shape (n,), in squared units of the response."""
-        variance = np.full(self._n, self._sigma**2)
-        return variance if self._weights is None else variance / self._weights
+        return self._matrix.diagonal().copy()
 
     def sparse(self) -> scipy.sparse.csc_array:
         """R as a sparse matrix.
@@ -65,11 +72,11 @@ class ResidualCovariance(Sealed):
         >>> m.R.sparse().shape, m.R.sparse().nnz
         ((180, 180), 180)
         """
-        return scipy.sparse.csc_array(scipy.sparse.diags_array(self.diag()))
+        return self._matrix.sparse()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Matrix:
         """R as an ndarray, for NumPy: ``np.asarray(m.R)``."""
-        return np.diag(self.diag()).astype(np.float64 if dtype is None else dtype)
+        return np.diag(self._matrix.diagonal()).astype(np.float64 if dtype is None else dtype)
 
     def __repr__(self) -> str:
         weighted = "" if self._weights is None else ", divided by the prior weights"

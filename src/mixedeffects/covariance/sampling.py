@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.covariance.sizes import refuse_beyond_memory
+from mixedeffects.covariance.structure import CovarianceStructure
 from mixedeffects.errors import ModelError
-from mixedeffects.frame.model_frame import RandomTerm
 from mixedeffects.options import is_whole_number, plain
 
 __all__ = ["draw"]
@@ -20,9 +18,7 @@ Matrix = NDArray[np.float64]
 
 
 def draw(
-    terms: Sequence[RandomTerm],
-    blocks: Sequence[Matrix],
-    residual: Matrix,
+    V: CovarianceStructure,
     size: int | None,
     seed: int | np.random.Generator | None,
 ) -> Matrix:
@@ -30,12 +26,8 @@ def draw(
 
     Parameters
     ----------
-    terms : sequence of RandomTerm
-        Codes and columns of the random effects.
-    blocks : sequence of ndarray (k, k)
-        Covariance matrix of each term's effects.
-    residual : ndarray, shape (n,)
-        Residual variances.
+    V : CovarianceStructure
+        Their covariance matrix.
     size : int or None
         Number of draws; None for one.
     seed : int, Generator or None
@@ -53,10 +45,10 @@ def draw(
         )
     m = int(m)
     # The draws, and beside them the effects of the largest term and what is made of them.
-    effects = max((term.n_levels * term.n_columns for term in terms), default=0)
+    effects = max((term.n_levels * term.n_columns for term in V.terms), default=0)
     refuse_beyond_memory(
-        8.0 * m * (2.0 * len(residual) + 3.0 * effects),
-        f"{m:,} draws of {len(residual):,} rows",
+        8.0 * m * (2.0 * V.n + 3.0 * effects),
+        f"{m:,} draws of {V.n:,} rows",
         "Make them in several calls, each with its seed.",
     )
     try:
@@ -67,8 +59,8 @@ def draw(
         raise ModelError(
             f"seed must be a whole number from 0, a numpy Generator or None, not {seed!r:.60}."
         ) from None
-    out = np.sqrt(residual)[:, None] * rng.standard_normal((len(residual), m))
-    for term, G in zip(terms, blocks, strict=True):
+    out = V.R.root_times(rng.standard_normal((V.n, m)))
+    for term, G in V.random():
         root = covariance_root(G)
         standard = rng.standard_normal((term.n_levels, root.shape[1], m))
         z_times(term, np.matmul(root, standard), out)

@@ -16,19 +16,19 @@ multiple of the identity and the root of V has no such form: then the block itse
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects.covariance.entries import large_block, small_blocks
 from mixedeffects.covariance.groups import ConnectedBlocks
 from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.covariance.sizes import refuse_above, size_text
+from mixedeffects.covariance.structure import CovarianceStructure
 from mixedeffects.errors import CostWarning, ModelError
-from mixedeffects.frame.model_frame import RandomTerm
 
 __all__ = ["cholesky_root", "symmetric_root"]
 
@@ -46,79 +46,13 @@ _BATCH = 2_000_000
 _LARGE = 4e10
 
 
-@dataclass(frozen=True, eq=False)
-class _Pieces:
-    """V as terms, the covariances of their effects, and residual variances (n,)."""
-
-    terms: Sequence[RandomTerm]
-    blocks: Sequence[Matrix]
-    residual: Matrix
-
-    def batch(self, rows: Positions) -> Matrix:
-        """V of the rows of several blocks: (b, s, s) for positions (b, s)."""
-        b, s = rows.shape
-        out = np.zeros((b, s, s))
-        for term, G in zip(self.terms, self.blocks, strict=True):
-            z, codes = term.z[rows], term.codes[rows]
-            products = np.matmul(z @ G, z.transpose(0, 2, 1))
-            products[codes[:, :, None] != codes[:, None, :]] = 0.0
-            out += products
-        np.einsum("bii->bi", out)[...] += self.residual[rows]
-        return out
-
-    def block(self, rows: Positions) -> Matrix:
-        """V of the rows of one block, without arrays of its size beside it; Fortran order."""
-        out = np.zeros((len(rows), len(rows)), order="F")
-        for term, G in zip(self.terms, self.blocks, strict=True):
-            order = np.argsort(term.codes[rows], kind="stable")
-            ends = np.flatnonzero(np.diff(term.codes[rows][order])) + 1
-            for own in np.split(order, ends):
-                z = term.z[rows[own]]
-                out[np.ix_(own, own)] += z @ G @ z.T
-        np.einsum("ii->i", out)[...] += self.residual[rows]
-        return out
-
-    def contrast(self, rows: Positions) -> Matrix:
-        """Largest variance of each block over its smallest residual variance, for rows (b, s)."""
-        variances = self.residual[rows].copy()
-        for term, G in zip(self.terms, self.blocks, strict=True):
-            z = term.z[rows]
-            variances += np.einsum("bsk,kl,bsl->bs", z, G, z)
-        return np.asarray(variances.max(axis=1) / self.residual[rows].min(axis=1))
-
-    def stacked(self, rows: Positions) -> Matrix:
-        """B with ``V = B'B`` of the rows of one block: those of Gamma'Z' above R's root."""
-        s = len(rows)
-        parts = []
-        for term, G in zip(self.terms, self.blocks, strict=True):
-            scaled = term.z[rows] @ covariance_root(G)
-            levels, code = np.unique(term.codes[rows], return_inverse=True)
-            part = np.zeros((len(levels), scaled.shape[1], s))
-            part[code, :, np.arange(s)] = scaled
-            parts.append(part.reshape(-1, s))
-        return np.vstack([*parts, np.diag(np.sqrt(self.residual[rows]))])
-
-
-def cholesky_root(
-    terms: Sequence[RandomTerm],
-    blocks: Sequence[Matrix],
-    residual: Matrix,
-    connected: ConnectedBlocks,
-    x: Matrix,
-    max_gb: float,
-) -> Matrix:
+def cholesky_root(V: CovarianceStructure, x: Matrix, max_gb: float) -> Matrix:
     """``L^-1 x`` with ``V = L L'``, rows in their order within each connected block.
 
     Parameters
     ----------
-    terms : sequence of RandomTerm
-        Codes and columns of the random effects.
-    blocks : sequence of ndarray (k, k)
-        Covariance matrix of each term's effects.
-    residual : ndarray, shape (n,)
-        Residual variances.
-    connected : ConnectedBlocks
-        The connected blocks of V.
+    V : CovarianceStructure
+        With R positive definite.
     x : ndarray, shape (n, m)
         What to multiply.
     max_gb : float
@@ -134,7 +68,7 @@ def cholesky_root(
     CostWarning
         If the largest block takes long to factor.
     """
-    V = _Pieces(terms, blocks, residual)
+    connected = V.connected
     largest = int(connected.sizes.max())
     _announce(
         8.0 * largest**2,
@@ -148,9 +82,9 @@ def cholesky_root(
     out = np.empty_like(x)
     for rows in _together(connected):
         # V itself has lost digits of R where its random effects are far larger: see the root.
-        extreme = V.contrast(np.atleast_2d(rows)) > _EXTREME
+        extreme = _contrast(V, np.atleast_2d(rows)) > _EXTREME
         for own in np.atleast_2d(rows)[extreme]:
-            upper = np.asarray(np.linalg.qr(V.stacked(own), mode="r"))
+            upper = np.asarray(np.linalg.qr(_stacked(V, own), mode="r"))
             upper = upper * np.where(np.diag(upper) < 0.0, -1.0, 1.0)[:, None]
             out[own] = scipy.linalg.solve_triangular(upper, x[own], trans="T")
         rows = rows if not extreme.any() else np.atleast_2d(rows)[~extreme]
@@ -158,10 +92,12 @@ def cholesky_root(
             continue
         try:
             if rows.ndim == 1:
-                root = scipy.linalg.cholesky(V.block(rows), lower=True, overwrite_a=True)
+                root = scipy.linalg.cholesky(
+                    large_block(V, rows, "F"), lower=True, overwrite_a=True
+                )
                 out[rows] = scipy.linalg.solve_triangular(root, x[rows], lower=True)
             else:
-                out[rows] = _forward(np.asarray(np.linalg.cholesky(V.batch(rows))), x[rows])
+                out[rows] = _forward(np.asarray(np.linalg.cholesky(small_blocks(V, rows))), x[rows])
         except np.linalg.LinAlgError:
             raise ModelError(
                 "V is not numerically positive definite: its residual variance is too small beside "
@@ -170,14 +106,7 @@ def cholesky_root(
     return out
 
 
-def symmetric_root(
-    terms: Sequence[RandomTerm],
-    blocks: Sequence[Matrix],
-    residual: Matrix,
-    connected: ConnectedBlocks,
-    x: Matrix,
-    max_gb: float,
-) -> Matrix:
+def symmetric_root(V: CovarianceStructure, x: Matrix, max_gb: float) -> Matrix:
     """``V^(-1/2) x``; parameters as for `cholesky_root`.
 
     Raises
@@ -190,8 +119,10 @@ def symmetric_root(
     CostWarning
         If the largest one takes long to decompose.
     """
-    V = _Pieces(terms, blocks, residual)
-    low_rank = connected.constant(residual) & (_n_effects(V, connected) <= connected.sizes)
+    connected = V.connected
+    # No eigenvalue of R below its largest variance: then R is that variance times the identity.
+    spherical = connected.smallest(V.R.floor()) == connected.largest(V.R.diagonal())
+    low_rank = spherical & (_n_effects(V) <= connected.sizes)
     out = np.empty_like(x)
     if not low_rank.all():
         largest = int(connected.sizes[~low_rank].max())
@@ -205,31 +136,30 @@ def symmetric_root(
             "and V.logdet need no block; max_gb= raises the limit.",
         )
         for rows in _together(connected, ~low_rank):
-            extreme = V.contrast(np.atleast_2d(rows)) > _EXTREME
+            extreme = _contrast(V, np.atleast_2d(rows)) > _EXTREME
             for own in np.atleast_2d(rows)[extreme]:
-                _, size, right = np.linalg.svd(V.stacked(own), full_matrices=False)
+                _, size, right = np.linalg.svd(_stacked(V, own), full_matrices=False)
                 out[own] = right.T @ ((right @ x[own]) / size[:, None])
             rows = rows if not extreme.any() else np.atleast_2d(rows)[~extreme]
             if not rows.size:
                 continue
             if rows.ndim == 1:
-                values, vectors = scipy.linalg.eigh(V.block(rows), overwrite_a=True)
+                values, vectors = scipy.linalg.eigh(large_block(V, rows, "F"), overwrite_a=True)
                 out[rows] = (vectors / np.sqrt(values)) @ (vectors.T @ x[rows])
             else:
-                values, vectors = np.linalg.eigh(V.batch(rows))
+                values, vectors = np.linalg.eigh(small_blocks(V, rows))
                 inner = np.matmul(vectors.transpose(0, 2, 1), x[rows])
                 out[rows] = np.matmul(vectors, inner / np.sqrt(values)[:, :, None])
     if low_rank.any():
         own = np.flatnonzero(low_rank[connected.numbers])
-        out[own] = _low_rank_root(V, connected, own, x[own], max_gb)
+        out[own] = _low_rank_root(V, own, x[own], max_gb)
     return out
 
 
-def _low_rank_root(
-    V: _Pieces, connected: ConnectedBlocks, own: Positions, x: Matrix, max_gb: float
-) -> Matrix:
+def _low_rank_root(V: CovarianceStructure, own: Positions, x: Matrix, max_gb: float) -> Matrix:
     """``V^(-1/2) x`` for rows in blocks of equal residual variance, by the q x q route."""
-    tau = np.sqrt(V.residual[own])[:, None]
+    connected = V.connected
+    tau = np.sqrt(V.R.diagonal()[own])[:, None]
     S = _scaled_effects(V, own, tau)
     if S.shape[1] == 0:
         return np.asarray(x / tau)
@@ -274,20 +204,45 @@ def _low_rank_root(
     return np.asarray((x + S @ weighted) / tau)
 
 
-def _n_effects(V: _Pieces, connected: ConnectedBlocks) -> NDArray[np.intp]:
-    """Number of directions in which the random effects of each block vary."""
+def _contrast(V: CovarianceStructure, rows: Positions) -> Matrix:
+    """Largest variance of each block over the smallest eigenvalue of its R, for rows (b, s)."""
+    variances = V.R.diagonal()[rows]
+    for term, G in V.random():
+        z = term.z[rows]
+        variances += np.einsum("bsk,kl,bsl->bs", z, G, z)
+    return np.asarray(variances.max(axis=1) / V.R.floor()[rows].min(axis=1))
+
+
+def _stacked(V: CovarianceStructure, rows: Positions) -> Matrix:
+    """B with ``V = B'B`` of the rows of one block: those of Gamma'Z' above R's root."""
+    s = len(rows)
+    parts = []
+    for term, G in V.random():
+        scaled = term.z[rows] @ covariance_root(G)
+        levels, code = np.unique(term.codes[rows], return_inverse=True)
+        part = np.zeros((len(levels), scaled.shape[1], s))
+        part[code, :, np.arange(s)] = scaled
+        parts.append(part.reshape(-1, s))
+    residual = np.zeros((s, s))
+    V.R.add_blocks(rows, residual)
+    return np.vstack([*parts, np.linalg.cholesky(residual).T])
+
+
+def _n_effects(V: CovarianceStructure) -> NDArray[np.intp]:
+    """Number of directions in which the random effects of each connected block vary."""
+    connected = V.connected
     out = np.zeros(len(connected), dtype=np.intp)
-    for term, G in zip(V.terms, V.blocks, strict=True):
+    for term, G in V.random():
         block_of_level = np.zeros(term.n_levels, dtype=np.int64)
         block_of_level[term.codes] = connected.numbers
         out += covariance_root(G).shape[1] * np.bincount(block_of_level, minlength=len(out))
     return out
 
 
-def _scaled_effects(V: _Pieces, own: Positions, tau: Matrix) -> scipy.sparse.csr_array:
+def _scaled_effects(V: CovarianceStructure, own: Positions, tau: Matrix) -> scipy.sparse.csr_array:
     """S = Z Gamma / tau for some rows, a column for each direction of positive variance."""
     parts: list[scipy.sparse.csr_array] = []
-    for term, G in zip(V.terms, V.blocks, strict=True):
+    for term, G in V.random():
         z = term.z[own] @ covariance_root(G) / tau
         k = z.shape[1]
         if k:

@@ -1,4 +1,4 @@
-"""Store fits as this version writes them; later versions must go on reading these files.
+"""Store fits and covariance matrices as this version writes them; later ones must read these files.
 
 Run it for a new format only: the files of earlier formats stay as they are.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 import gzip
 import pickle
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 import mixedeffects as me
 from mixedeffects.pickling import FORMAT
@@ -23,8 +26,43 @@ def main() -> None:
         f"sleepstudy_without_data_format{FORMAT}": sleep.without_data(),
         f"penicillin_without_data_format{FORMAT}": crossed.without_data(),
     }.items():
-        path = HERE / f"{name}.pkl.gz"
-        path.write_bytes(gzip.compress(pickle.dumps(fit, protocol=4), mtime=0))
+        _store(fit, HERE / f"{name}.pkl.gz")
+    _store(covariances(), HERE / "matrices" / f"format{FORMAT}.pkl.gz")
+
+
+def _store(value: Any, path: Path) -> None:
+    path.write_bytes(gzip.compress(pickle.dumps(value, protocol=4), mtime=0))
+
+
+def covariances() -> dict[str, Any]:
+    """V, its parts, G and R of a fit and of a planned design, and what V said when it was stored.
+
+    Days that are calendar dates are centred by the engine; rows have labels and weights.
+    """
+    data = me.load_dataset("sleepstudy").head(60)
+    data = data.assign(Days=data["Days"] + 2000.0, w=np.linspace(1.0, 2.0, 60))
+    data.index = [f"row {i}" for i in range(60)]
+    fit = me.lmer("Reaction ~ Days + (Days | Subject)", data, weights="w")
+    planned = me.marginal_covariance("~ Days + (Days | Subject)", data, G=fit.varcorr, weights="w")
+    matrices = {"V": fit.V, "parts": fit.V.parts, "G": fit.G, "R": fit.R, "planned": planned}
+    said = {name: answers(matrices[name], fit.y) for name in ("V", "planned")}
+    return {"y": fit.y, "matrices": matrices, "answers": said}
+
+
+def answers(V: me.MarginalCovariance, y: np.ndarray) -> dict[str, Any]:
+    """Numbers of each kind that V gives."""
+    return {
+        "solve": V.solve(y),
+        "logdet": V.logdet(),
+        "times": V @ y,
+        "diag": V.diag(),
+        "block": V.block("309").to_numpy(),
+        "whiten": V.whiten(y),
+        "symmetric": V.whiten(y, kind="symmetric"),
+        "G": V.G.dense(),
+        "R": V.R.diag(),
+        "shares": V.parts.share().to_numpy(),
+    }
 
 
 if __name__ == "__main__":

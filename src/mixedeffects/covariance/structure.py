@@ -1,0 +1,62 @@
+"""What V is: ``Z G Z' + R``. What is done to it stands in the files beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.arrays import ReadOnlyArrays, read_only
+from mixedeffects.caching import cached_property
+from mixedeffects.covariance.groups import ConnectedBlocks, Grouping
+from mixedeffects.covariance.residual_matrix import ResidualMatrix
+from mixedeffects.frame.model_frame import RandomTerm
+
+__all__ = ["CovarianceStructure"]
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class CovarianceStructure(ReadOnlyArrays):
+    """V, or a part of it, as what determines it: a few arrays, which never change.
+
+    Attributes
+    ----------
+    terms : tuple of RandomTerm
+        Codes and columns of the random effects that take part; may be empty.
+    G : tuple of ndarray (k, k)
+        Covariance matrix of each term's effects.
+    R : ResidualMatrix
+        Covariance matrix of the residual errors.
+    """
+
+    terms: tuple[RandomTerm, ...]
+    G: tuple[Matrix, ...]
+    R: ResidualMatrix
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "terms", tuple(self.terms))
+        own = tuple(read_only(np.array(G, dtype=np.float64)) for G in self.G)
+        object.__setattr__(self, "G", own)
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.R.n
+
+    def random(self) -> Iterator[tuple[RandomTerm, Matrix]]:
+        """Each term with the covariance matrix of its effects."""
+        return zip(self.terms, self.G, strict=True)
+
+    @property
+    def groupings(self) -> tuple[Grouping, ...]:
+        """All factors that connect rows: V is zero between rows that share no level of any."""
+        return *self.terms, *self.R.groupings
+
+    @cached_property
+    def connected(self) -> ConnectedBlocks:
+        """The connected blocks."""
+        return ConnectedBlocks.of(self.groupings)
