@@ -13,7 +13,7 @@ help:
 	@echo "make test    install into $(VENV) and run the whole test suite"
 	@echo "make docs    install into $(VENV) and build the documentation in docs/_build/html"
 	@echo "make test-matrix  the tests on every declared Python, with lowest and newest dependencies"
-	@echo "make check   what CI checks beside the tests: lint, format, types"
+	@echo "make check   what CI checks beside the tests: lint, format, types, the floors"
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,7 @@ check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

@@ -166,7 +166,7 @@ def dense_criterion(m: me.LinearMixedModel, T: list[Vector]) -> float:
 
 def best_of_many(m: me.LinearMixedModel, starts: int) -> Best:
     """Descend with SciPy's L-BFGS-B from random lower-triangular factors of several sizes."""
-    A, columns = m._A, m._A.term_columns
+    A, columns = m.fit.crossproducts, m.fit.crossproducts.term_columns
     offset = A.basis.deviance_offset(A.n, A.p, m.reml)
     random = np.random.default_rng(1)
 

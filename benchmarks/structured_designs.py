@@ -96,7 +96,7 @@ def best_of_many(model: me.LinearMixedModel, starts: int, seed: int) -> tuple[fl
     The lowest criterion, the lowest of those that have a residual variance, and whether a search
     falls without end.
     """
-    p, A = model.optimum.parameterisation, model._A
+    p, A = model.optimum.parameterisation, model.fit.crossproducts
     rng = np.random.default_rng([21, seed])
     lowest, regular, endless = np.inf, np.inf, False
     for _ in range(starts):
@@ -130,7 +130,7 @@ def best_of_dense(model: me.LinearMixedModel, starts: int, seed: int) -> float:
         V = R0.copy()
         for t, each in enumerate(Z):
             own = p.split(eta)[t]
-            T = model._A.basis.relative_factor(t, p.terms[t].factor(own))
+            T = model.fit.crossproducts.basis.relative_factor(t, p.terms[t].factor(own))
             V += np.einsum("ila,ab,jlb->ij", each, T @ T.T, each, optimize=True)
         try:
             root = np.linalg.cholesky(V)

@@ -146,7 +146,7 @@ def test_names_of_terms_mean_their_columns() -> None:
 
 
 def check_against_definition(model: me.LinearMixedModel, kind: str, cluster: Any = None) -> None:
-    factor = read_cluster(model, cluster)
+    factor = read_cluster(model.fit, cluster)
     robust = model.robust(kind, cluster)
     dense = dense_of(model, factor.codes, kind)
     size = np.sqrt(np.diag(dense.vcov))
@@ -215,7 +215,7 @@ def test_a_cluster_that_determines_a_coefficient_alone() -> None:
     sleep["one"] = (sleep["Subject"] == "308").astype(float)
     sleep["slope"] = sleep["one"] * sleep["Days"]
     model = me.lmer("Reaction ~ Days + one + slope + (Days | Subject)", sleep)
-    dense = dense_of(model, read_cluster(model, None).codes, "CR2")
+    dense = dense_of(model, read_cluster(model.fit, None).codes, "CR2")
     with pytest.warns(me.ClusterWarning, match="determine 'one', 'slope' one by one"):
         robust = model.robust("CR2")
     np.testing.assert_allclose(robust.vcov.iloc[:2, :2], dense.vcov[:2, :2], rtol=1e-6)
@@ -230,7 +230,7 @@ def test_htz_from_its_definition(weights: str) -> None:
     model = generated(weights)
     L = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     found = model.robust("CR2").test(L)
-    statistic, df = dense_of(model, read_cluster(model, None).codes, "CR2").htz(L)
+    statistic, df = dense_of(model, read_cluster(model.fit, None).codes, "CR2").htz(L)
     assert found.statistic == pytest.approx(statistic, rel=1e-6)
     assert found.den_df == pytest.approx(df, rel=1e-6)
 
@@ -240,7 +240,7 @@ def test_htz_from_its_definition(weights: str) -> None:
 def test_saddlepoints_from_their_definition(name: str, kind: str) -> None:
     model = at_residual_reference(name)
     table = model.robust(kind).coef_table("saddlepoint")
-    dense = dense_of(model, read_cluster(model, None).codes, kind)
+    dense = dense_of(model, read_cluster(model.fit, None).codes, kind)
     for i in range(len(table)):
         s, p = dense.saddlepoint(i)
         assert table["saddlepoint"].iloc[i] == pytest.approx(s, rel=1e-7, abs=1e-9)
@@ -267,8 +267,10 @@ def test_saddlepoint_of_no_effect() -> None:
 
 def test_cr2_is_unbiased_if_the_model_holds() -> None:
     model = generated("all different")
-    factor = read_cluster(model, None)
-    moments = cluster_moments(model.V, model.X, model.y, factor, "CR2", model._A.basis.fixed)
+    factor = read_cluster(model.fit, None)
+    moments = cluster_moments(
+        model.V, model.X, model.y, factor, "CR2", model.fit.crossproducts.basis.fixed
+    )
     np.testing.assert_allclose(moments.expected(np.eye(3)), model.vcov(), rtol=1e-6)
 
 
@@ -277,7 +279,7 @@ def test_at_other_parameters() -> None:
     model = at_residual_reference("sleepstudy")
     V = model.V.at([0.0, 0.0, 0.0])
     beta = V.gls(model.X, model.y).coef.to_numpy()
-    factor = read_cluster(model, "Subject")
+    factor = read_cluster(model.fit, "Subject")
     moments = cluster_moments(V, model.X, model.y - model.X @ beta, factor, "CR2")
     dense = DenseRobust(V.dense(), model.X, model.y, factor.codes, "CR2")
     np.testing.assert_allclose(moments.vcov, dense.vcov, rtol=1e-8)
@@ -358,7 +360,7 @@ def test_two_way_reference(name: str, factors: list[str]) -> None:
 @pytest.mark.parametrize("factors", [["s", "d"], ["s", "d", "service"]])
 def test_multiway_by_pairs_of_rows(factors: list[str]) -> None:
     model = at_residual_reference("insteval1500")
-    data = model._data
+    data = model.fit.request.data
     found = model.robust("CR0", cluster=factors)
     codes = [pd.factorize(data[name])[0] for name in factors]
     expected = cameron_gelbach_miller(model.V.dense(), model.X, model.y, codes)

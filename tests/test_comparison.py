@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from typing import Any
 
@@ -16,19 +17,19 @@ import mixedeffects as me
 from comparison_references import data, fit_of, fitted, name_of, stored, values
 from design_models import model_of
 from designs import Design, designs
-from mixedeffects.inference.chi_bar import mixture_p
-from mixedeffects.nesting import (
+from mixedeffects.comparison.nesting import (
     added_variance,
     contains_constant,
     contains_mean,
     contains_variance,
     same_mean,
 )
-from mixedeffects.refitting import (
+from mixedeffects.fitting.refitting import (
     by_maximum_likelihood,
     least_squares_criterion,
     with_random_terms,
 )
+from mixedeffects.inference.chi_bar import mixture_p
 
 SLEEP = me.load_dataset("sleepstudy")
 SETS = list(stored()["anova"])
@@ -67,13 +68,13 @@ def test_refits_are_those_of_update() -> None:
     assert "Refitted by maximum likelihood, because the fixed effects differ: m1, m2" in repr(
         comparison
     )
-    assert by_maximum_likelihood(comparison.fits[0]) is comparison.fits[0]
+    assert by_maximum_likelihood(comparison.fits[0].fit) is comparison.fits[0].fit
 
 
 def test_refit_of_a_singular_fit() -> None:
     m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff2"))
-    again = by_maximum_likelihood(m)
-    assert again.is_singular
+    again = by_maximum_likelihood(m.fit)
+    assert again.optimum.singular
     assert again.criterion == pytest.approx(m.update(reml=False).criterion, abs=1e-8)
 
 
@@ -108,12 +109,12 @@ def test_offsets() -> None:
     d = data("comparison")
     none, offset = me.lmer("y ~ x + (1 | g)", d), me.lmer("y ~ x + offset(o) + (1 | g)", d)
     free = me.lmer("y ~ x + o + (1 | g)", d)
-    assert contains_mean(free, offset)
-    assert contains_mean(free, none)
-    assert not contains_mean(offset, none)
-    assert not same_mean(offset, none)
-    assert same_mean(none, me.lmer("y ~ x + offset(2 * x + 1) + (1 | g)", d))
-    assert not same_mean(none, free)
+    assert contains_mean(free.fit, offset.fit)
+    assert contains_mean(free.fit, none.fit)
+    assert not contains_mean(offset.fit, none.fit)
+    assert not same_mean(offset.fit, none.fit)
+    assert same_mean(none.fit, me.lmer("y ~ x + offset(2 * x + 1) + (1 | g)", d).fit)
+    assert not same_mean(none.fit, free.fit)
 
 
 def test_equally_many_parameters() -> None:
@@ -311,26 +312,26 @@ def test_least_squares_from_its_definition(design: Design) -> None:
     beta = np.linalg.solve(XWX, design.X.T @ (w * design.y))
     rss = w @ (design.y - design.X @ beta) ** 2
     for reml in (True, False):
-        m.reml = reml
+        fit = dataclasses.replace(m.fit, reml=reml)
         df = n - p if reml else n
         expected = df * (1 + np.log(2 * np.pi * rss / df)) - np.log(w).sum()
         expected += np.linalg.slogdet(XWX)[1] if reml else 0.0
-        assert least_squares_criterion(m) == pytest.approx(expected, rel=1e-10)
+        assert least_squares_criterion(fit) == pytest.approx(expected, rel=1e-10)
 
 
 @given(design=designs)
 @settings(max_examples=25, deadline=None)
 def test_nesting_is_seen(design: Design) -> None:
     m, _ = model_of(design)
-    assert contains_mean(m, m)
-    assert contains_variance(m, m)
+    assert contains_mean(m.fit, m.fit)
+    assert contains_variance(m.fit, m.fit)
     if len(m.frame.terms) == 1:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", me.ConvergenceWarning)
-        less = with_random_terms(m, m.frame.terms[1:])
-    assert contains_variance(m, less)
-    assert not contains_variance(less, m)
+        less = with_random_terms(m.fit, m.frame.terms[1:])
+    assert contains_variance(m.fit, less)
+    assert not contains_variance(less, m.fit)
 
 
 # --- the boundary ---------------------------------------------------------------------------------
@@ -396,7 +397,7 @@ def test_level_of_the_boundary_test() -> None:
     statistics = []
     for _ in range(400):
         drawn = m.refit(rng.normal(size=400))
-        statistics.append(max(least_squares_criterion(drawn) - drawn.criterion, 0.0))
+        statistics.append(max(least_squares_criterion(drawn.fit) - drawn.criterion, 0.0))
     p = np.array([mixture_p(s, 0) if s > 1e-6 else 1.0 for s in statistics])
     for level in (0.1, 0.25):
         assert abs(np.mean(p < level) - level) < 3 * np.sqrt(level * (1 - level) / 400)

@@ -9,7 +9,7 @@ import scipy.stats
 from numpy.testing import assert_allclose
 
 import mixedeffects as me
-from mixedeffects.inference.natural import natural_parameters
+from mixedeffects.fitting.natural import natural_parameters
 from references import fitted_model
 
 ALL = [
@@ -26,7 +26,7 @@ ALL = [
 def test_wald_from_second_differences_of_the_criterion(name: str) -> None:
     """In (log sd, Fisher's z, log sd, log sigma), nothing shared with the method but loglik."""
     m = fitted_model(name)
-    sd1, r, sd2, sigma = natural_parameters(m._T, m.sigma)
+    sd1, r, sd2, sigma = natural_parameters(m.fit.T, m.sigma)
     psi = np.array([np.log(sd1), np.arctanh(r), np.log(sd2), np.log(sigma)])
 
     def criterion(at: np.ndarray) -> float:

@@ -22,11 +22,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 import mixedeffects as me
 from design_models import model_of
 from designs import Design, designs
-from mixedeffects.display import normal_bands, points, ranef_plots, residual_plots
-from mixedeffects.display.diagnostics import PICTURES
+from mixedeffects.display import normal_bands, points
 from mixedeffects.display.normal_bands import normal_band, shown_ranks
-from mixedeffects.display.ranef_plots import standardised_modes
 from mixedeffects.display.smooth import local_linear
+from mixedeffects.pictures import ranef_plots, residual_plots
+from mixedeffects.pictures.panel import PICTURES
+from mixedeffects.pictures.ranef_plots import standardised_modes
 from references import fitted_model
 
 
@@ -232,10 +233,10 @@ def test_rows_of_leverage_one_are_counted() -> None:
 
 def test_expensive_pictures_have_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     m = fitted_model("penicillin")
-    assert residual_plots.affordable_whitening(m) == "cholesky"
-    assert residual_plots.affordable_leverage(m)
+    assert residual_plots.affordable_whitening(m.fit) == "cholesky"
+    assert residual_plots.affordable_leverage(m.fit)
     monkeypatch.setattr(residual_plots, "_AFFORDABLE", 5e5)
-    assert residual_plots.affordable_whitening(m) == "symmetric"
+    assert residual_plots.affordable_whitening(m.fit) == "symmetric"
     monkeypatch.setattr(residual_plots, "_AFFORDABLE", 100.0)
     drawn = m.plot(ax=axes(2, 3))
     assert drawn[2].get_ylabel() == "scaled residual"
@@ -262,7 +263,7 @@ def test_standardised_modes_against_dense_algebra(design: Design) -> None:
         )
         start = stop
     for group, parts in expected.items():
-        ours = standardised_modes(m, group).to_numpy()
+        ours = standardised_modes(m.fit, group).to_numpy()
         modes = m.ranef()[group].to_numpy()
         by_hand = np.maximum(np.hstack(parts), 0.0)
         # Where next to nothing is known of an effect, its mode is a difference of equal numbers.

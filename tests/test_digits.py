@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 import mixedeffects as me
-from mixedeffects.inference.conditional import term_modes
 
 SIZES = [1.0, 3e2, 1e5, 1e8]
 
@@ -90,7 +89,7 @@ def check(m: me.LinearMixedModel, fixed: float = 1.0) -> None:
     assert m.sigma == pytest.approx(exact.sigma, rel=1e-12 + rounding)
     assert m.criterion == pytest.approx(exact.criterion, abs=m.nobs * (1e-12 + rounding))
     assert np.abs((m.fixef - exact.beta) / m.se).max() < 1e-10 + 10.0 * rounding
-    (modes,) = term_modes(m.frame, m.optimum.evaluation.factorisation)
+    (modes,) = m.fit.modes
     assert np.abs(modes[:, 0] - exact.modes).max() < m.sigma * (1e-9 + 10.0 * rounding)
 
 
@@ -135,9 +134,9 @@ def test_refits_keep_their_digits() -> None:
 )
 @pytest.mark.parametrize("reml", [True, False])
 def test_provisional_effects_change_nothing_but_rounding(formula: str, reml: bool) -> None:
-    from mixedeffects.assembly import engine_terms
     from mixedeffects.engine.objective import evaluate
     from mixedeffects.engine.responses import replace_response
+    from mixedeffects.fitting.assembly import engine_terms
 
     rng = np.random.default_rng(5)
     d = design(2.0).assign(h=np.tile(np.arange(6) // 2, 8))
@@ -145,10 +144,12 @@ def test_provisional_effects_change_nothing_but_rounding(formula: str, reml: boo
     frame = m.frame
     for at in (0.1, 30.0):
         T = [at * np.eye(len(t)) for t in m.optimum.T]
-        A = replace_response(m._A, frame.y, frame.X, engine_terms(frame.terms), None, T)
+        A = replace_response(
+            m.fit.crossproducts, frame.y, frame.X, engine_terms(frame.terms), None, T
+        )
         for scale in (0.0, 0.5, 3.0):
             T = [scale * (t + 0.3 * np.eye(len(t))) for t in m.optimum.T]
-            plain, other = evaluate(m._A, T, reml), evaluate(A, T, reml)
+            plain, other = evaluate(m.fit.crossproducts, T, reml), evaluate(A, T, reml)
             assert other.deviance == pytest.approx(plain.deviance, abs=1e-9)
             assert other.gradient == pytest.approx(plain.gradient, abs=1e-8)
             assert other.information == pytest.approx(plain.information, rel=1e-8, abs=1e-9)

@@ -20,7 +20,7 @@ import scipy.sparse
 
 import mixedeffects as me
 from matrix_files import read_matrix_market
-from mixedeffects import files
+from mixedeffects.base import files
 from mixedeffects.cli import main
 from mixedeffects.covariance.export import save_matrix
 from references import fitted_model
@@ -42,7 +42,7 @@ WRITERS: dict[str, Callable[[me.LinearMixedModel, Path], Any]] = {
 @pytest.fixture
 def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without their pictures, which take seconds."""
-    from mixedeffects import report
+    from mixedeffects.reporting import report
 
     monkeypatch.setattr(report, "_drawn", lambda model: iter(()))
 

@@ -14,7 +14,6 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 import mixedeffects as me
-from mixedeffects.assembly import engine_terms
 from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.identification import (
@@ -23,6 +22,7 @@ from mixedeffects.engine.identification import (
     undetermined_directions,
 )
 from mixedeffects.engine.parameters import lower_entries
+from mixedeffects.fitting.assembly import engine_terms
 from references import MODELS, fitted_model
 
 Matrix = NDArray[np.float64]
@@ -149,10 +149,10 @@ def check_generated(seeds: range) -> Counter[bool]:
         assert bool(m.optimum.undetermined) == (expected > 0)
         assert len(m.optimum.reasons) > 0 or expected == 0
         # What is said to be open may be open, and what is said to be settled is.
-        assert expected == 0 or may_be_undetermined(m._A, m.optimum)
+        assert expected == 0 or may_be_undetermined(m.fit.crossproducts, m.optimum)
         design = Design(m.frame.X, tuple(engine_terms(m.frame.terms)), m.frame.weights)
         if m.reml:
-            assert len(undetermined_directions(m._A, m.optimum, design)) == expected
+            assert len(undetermined_directions(m.fit.crossproducts, m.optimum, design)) == expected
         counts[expected > 0] += 1
     return counts
 

@@ -17,12 +17,13 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 
 import mixedeffects as me
-import mixedeffects.deletion
-import mixedeffects.deletion_refit
-import mixedeffects.model
+import mixedeffects.diagnostics.deletion
+import mixedeffects.diagnostics.deletion_refit
+import mixedeffects.fitting.refitting
 from design_models import model_of
 from designs import KINDS, Design, designs, make_design
 from inference_references import FOLDER, at_residual_reference
+from mixedeffects.fitting.fit import Fit
 from references import fitted_model
 
 fast = settings(max_examples=25, deadline=None)
@@ -155,11 +156,11 @@ def test_chunks_and_factorisations_do_not_change_the_answer(
         by, _ = labels_for(m, how, 1)
         whole = m.influence(by).to_frame()
         for name, value in (("_CHUNK", 1.0), ("_CUT", 900.0), ("_CUT", 1.0)):
-            monkeypatch.setattr(mixedeffects.deletion, name, value)
+            monkeypatch.setattr(mixedeffects.diagnostics.deletion, name, value)
             assert_allclose(m.influence(by).to_frame(), whole, rtol=1e-7, atol=1e-12)
             monkeypatch.undo()
         monkeypatch.setattr(
-            mixedeffects.deletion._Deletion, "_factorisation_work", lambda self: 100.0
+            mixedeffects.diagnostics.deletion._Deletion, "_factorisation_work", lambda self: 100.0
         )
         assert_allclose(m.influence(by).to_frame(), whole, rtol=1e-7, atol=1e-12)
         monkeypatch.undo()
@@ -264,7 +265,9 @@ def test_many_crossed_levels() -> None:
     beta = m.fixef.to_numpy()
     for level in [students.cooks_distance.idxmax(), students.n_rows.idxmin()]:
         rest = np.flatnonzero(labels != level)
-        direct = mixedeffects.deletion._Deletion(m, (labels == level).astype(np.int64), 2)
+        direct = mixedeffects.diagnostics.deletion._Deletion(
+            m.fit, (labels == level).astype(np.int64), 2
+        )
         direct.store_directly(1)
         assert_allclose(students.dfbeta.loc[level], direct.out.change[1], rtol=1e-6)
         assert_allclose(students.covratio[level], direct.out.covratio[1], rtol=1e-10)
@@ -350,14 +353,14 @@ def test_progress_and_interruption(
     m.influence("Batch", refit=True, progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("refit 6 of 6, without 'F' ")
-    refit_rows = mixedeffects.deletion_refit.refit_rows
+    refit_rows = mixedeffects.diagnostics.deletion_refit.refit_rows
 
     def interrupted(model: Any, rows: np.ndarray) -> Any:
         if 10 not in rows:
             raise KeyboardInterrupt
         return refit_rows(model, rows)
 
-    monkeypatch.setattr(mixedeffects.deletion_refit, "refit_rows", interrupted)
+    monkeypatch.setattr(mixedeffects.diagnostics.deletion_refit, "refit_rows", interrupted)
     with pytest.raises(me.Interrupted, match="after refit 2 of 6") as caught:
         m.influence("Batch", refit=True)
     ours = caught.value.partial.so_far
@@ -377,11 +380,11 @@ def test_a_refit_that_does_not_converge_is_noted(monkeypatch: pytest.MonkeyPatch
             start=[5.0],
         )
 
-    def poor(*args: Any) -> me.LinearMixedModel:
+    def poor(*args: Any, **options: Any) -> Fit:
         warnings.warn("did not converge", me.ConvergenceWarning, stacklevel=2)
-        return bad
+        return bad.fit
 
-    monkeypatch.setattr(mixedeffects.model, "_fit", poor)
+    monkeypatch.setattr(mixedeffects.fitting.refitting, "fit_frame", poor)
     ours = m.influence("Batch", refit=True)
     assert all("the fit without it" in note for note in ours.notes.values())
     assert len(ours.notes) == 6

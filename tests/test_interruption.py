@@ -371,7 +371,7 @@ def test_a_fit_shows_its_iteration_there(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_line_is_left_when_it_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     shows = terminal(monkeypatch)
-    from mixedeffects import deletion_refit
+    from mixedeffects.diagnostics import deletion_refit
 
     refit_rows = deletion_refit.refit_rows
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import mixedeffects as me
-from mixedeffects import fit_document
 from mixedeffects.cli import main
+from mixedeffects.storage import fit_document
 from references import fitted_model
 
 #: Keys that have always been there: none may go.

@@ -229,7 +229,7 @@ def test_crossed_data_of_full_size() -> None:
     m = fitted_model("insteval")
     kr = m.kenward_roger
     assert (kr.vcov - kr.model_vcov).diagonal().min() > 0.0
-    A, T = m._A, list(m.optimum.T)
+    A, T = m.fit.crossproducts, list(m.optimum.T)
     sums = pair_sums(A, Factorisation(A, T).T)
     for g, factor in enumerate(A.factors):
         t, step = factor.members[0].term, 1e-4

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from numpy.testing import assert_allclose
 
 import mixedeffects as me
-import mixedeffects.leverage
+import mixedeffects.diagnostics.leverage
 from design_models import model_of
 from designs import Design, designs, make_design
 from inference_references import FORMULAS, at_residual_reference, residual_reference
@@ -52,7 +52,7 @@ def test_chunks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> Non
     for kind in ("deep nested with two crossed", "three crossed"):
         m, _ = model_of(make_design(kind, 3, weighted=True, singular=False))
         whole = m.leverage()
-        monkeypatch.setattr(mixedeffects.leverage, "_CHUNK", 1.0)
+        monkeypatch.setattr(mixedeffects.diagnostics.leverage, "_CHUNK", 1.0)
         assert_allclose(m.leverage(), whole, rtol=1e-12)
         monkeypatch.undo()
 

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 
 import mixedeffects as me
 from mixedeffects.display.lettering import literal, one_line, short
-from mixedeffects.report import _glyph
+from mixedeffects.reporting.report import _glyph
 
 #: Mathematics, broken mathematics, what HTML, LaTeX and Markdown read as markup, breaks, nothing.
 GROUPS = ["$k_$", "two\nlines", "a\ttab", "", "_hidden", "x" * 200, "<i>|&%#", r"{$\frac$}"]

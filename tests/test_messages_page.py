@@ -29,10 +29,12 @@ _PASSED_ON = {
     # Taken by Profile, which makes a warning or an error of it.
     ("inference/profile_curve.py", "minimum"),
     # Worded where rows are selected, given at the fit.
-    ("model.py", "sentence"),
-    ("planned.py", "sentence"),
+    ("base/warning.py", "sentence"),
+    ("fitting/fitting.py", "sentence"),
+    ("prediction/planned.py", "sentence"),
     # AttributeError, for Python's own use.
-    ("without_data.py", "name"),
+    ("storage/former_paths.py", "name"),
+    ("storage/without_data.py", "name"),
 }
 
 _FIRST_WORDS = 5

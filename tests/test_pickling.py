@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 import mixedeffects as me
-from mixedeffects.pickling import FORMAT
+from mixedeffects.storage.pickling import FORMAT
 from references import MODELS, fitted_model
 
 STORED = Path(__file__).parent / "reference" / "pickles"
@@ -87,7 +87,7 @@ def test_a_copy_shares_nothing_and_its_parts_belong_together() -> None:
     data = n.frame.data
     data.loc[0, "Days"] = 99.0
     assert m.frame.data.loc[0, "Days"] == 0.0
-    assert n._A is n.optimum.evaluation.A
+    assert n.fit.crossproducts is n.optimum.evaluation.A
     assert copy.copy(m).frame is m.frame
 
 
@@ -421,16 +421,16 @@ def test_foreign_states_end_in_the_error_made_for_them(state: Any) -> None:
 
 
 def test_a_whole_state_of_something_else_is_foreign() -> None:
-    from mixedeffects.pickling import _sealed, unsealed
+    from mixedeffects.base.sealed import sealed, unsealed
 
     empty = object.__new__(me.LinearMixedModel)
     with pytest.raises(me.ModelError, match="not a fit that mixedeffects has written"):
-        empty.__setstate__({"format": 2, **_sealed({"frame": 1})})
+        empty.__setstate__({"format": 2, **sealed({"frame": 1})})
     with pytest.raises(me.ModelError, match="cannot be read with the packages installed here"):
         content = b"cnot_a_module\nname\n."
         checksum = hashlib.blake2b(content, digest_size=16).digest()
         empty.__setstate__({"format": 2, "content": content, "checksum": checksum})
-    for wrong in (None, {}, _sealed({})):
+    for wrong in (None, {}, sealed({})):
         with pytest.raises(me.ModelError, match="not a fit that mixedeffects has written"):
             unsealed(dict, wrong)
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 import mixedeffects as me
-from mixedeffects.designs import with_levels, with_rows_within
+from mixedeffects.prediction.designs import with_levels, with_rows_within
 
 SLEEP = me.load_dataset("sleepstudy")
 

@@ -87,7 +87,7 @@ class Dense:
     def __init__(self, m: me.LinearMixedModel, new: pd.DataFrame, labels: list[list[str]]) -> None:
         data, self.m, n = m.frame.data, m, m.nobs
         Z, Z_new, G = [], [], []
-        for term, own, block in zip(m.frame.terms, labels, m._G_blocks, strict=True):
+        for term, own, block in zip(m.frame.terms, labels, m.fit.G_blocks, strict=True):
             levels = list(dict.fromkeys([*term.levels, *own]))
             Z.append(self.columns(term, data, list(data[term.group]), levels))
             Z_new.append(self.columns(term, new, own, levels))

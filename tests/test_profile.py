@@ -27,8 +27,8 @@ from mixedeffects.engine.constrained import (
 )
 from mixedeffects.engine.curvature import fixed_effects_covariance
 from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.engine.finding import find_optimum
 from mixedeffects.engine.known_coefficient import KnownCoefficient
-from mixedeffects.engine.optimum import find_optimum
 from mixedeffects.inference.profile import Profile
 from references import REFERENCE, fitted_model
 
@@ -151,7 +151,7 @@ def test_a_known_coefficient_is_a_column_taken_out() -> None:
     rng = np.random.default_rng(3)
     for name in ("star_sample", "penicillin", "insteval"):
         m = fitted_model(name)
-        A, j = m._A, len(m.fixef) - 1
+        A, j = m.fit.crossproducts, len(m.fixef) - 1
         value = float(m.fixef.iloc[j] + 3.0 * m.se.iloc[j])
         known = KnownCoefficient(A, j)
         T = [np.tril(rng.normal(size=(k, k))) for k in A.term_columns]
@@ -178,13 +178,13 @@ def test_known_coefficient_in_a_sparse_remainder(monkeypatch: pytest.MonkeyPatch
     data["b"] = ((data["a"].astype(int) // 3 + rng.integers(0, 3, n)) % 250).astype(str)
     data["y"] = rng.normal(size=n) + 0.5 * rng.normal(size=250)[data["b"].astype(int)]
     m = me.lmer("y ~ x + (1 | a) + (1 | b)", data)
-    assert m._A.remainder.fronts is not None
+    assert m.fit.crossproducts.remainder.fronts is not None
     assert _definition_gap(m) < 1e-8
 
 
 def _definition_gap(m: me.LinearMixedModel) -> float:
     """Relative error of rho^2 with the last coefficient held."""
-    A, j = m._A, m._A.p - 1
+    A, j = m.fit.crossproducts, m.fit.crossproducts.p - 1
     T = list(m.optimum.T)
     value = float(m.fixef.iloc[j]) + 0.7
     free, held = Factorisation(A, T), Factorisation(KnownCoefficient(A, j).blocks(value), T)
@@ -196,7 +196,7 @@ def _definition_gap(m: me.LinearMixedModel) -> float:
 @pytest.mark.parametrize("kind", ["deviation", "correlation", "sigma"])
 def test_gradient_and_model_of_the_constrained_deviance(kind: str) -> None:
     """By differences, at random points, three columns and a second term."""
-    A = me.lmer("y ~ x + (1 + x + z | g) + (1 | h)", _three_columns())._A
+    A = me.lmer("y ~ x + (1 + x + z | g) + (1 | h)", _three_columns()).fit.crossproducts
     family = {
         "deviation": ConstrainedDeviation(A, 0.8, 0, 1),
         "correlation": ConstrainedCorrelation(A, 0.8, 0, (2, 0)),
@@ -466,7 +466,7 @@ def _model_by(formula: str, name: str) -> me.LinearMixedModel:
 
 def test_constrained_coefficient_from_a_singular_start() -> None:
     m = _model("dyestuff2")
-    A = m._A
+    A = m.fit.crossproducts
     optimum = find_optimum(A, False)
     held = ConstrainedCoefficient(A, 0)
     far = held.minimise(8.0, held.start(optimum.T, 1.0))
@@ -486,7 +486,7 @@ def test_insteval() -> None:
 
 def test_signs_survive_putting_a_covariance_on_the_boundary() -> None:
     """Both sizes negative are the same point as both positive, and stay so."""
-    A = me.lmer("y ~ x + (1 + x + z | g) + (1 | h)", _three_columns())._A
+    A = me.lmer("y ~ x + (1 + x + z | g) + (1 | h)", _three_columns()).fit.crossproducts
     held = ConstrainedCorrelation(A, 0.8, 0, (2, 0))
     x = held.start(find_optimum(A, False).T, 0.8)
     opposite = x.copy()

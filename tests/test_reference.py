@@ -93,8 +93,8 @@ def test_theta(name: str) -> None:
         return
     # No further from R's theta than R's excess deviance explains.
     excess = r["criterion"] - m.criterion
-    curvature = observed_curvature(m._A, m.optimum, m.reml, user=True)
-    inner = np.flatnonzero(curvature.interior(m._A))
+    curvature = observed_curvature(m.fit.crossproducts, m.optimum, m.reml, user=True)
+    inner = np.flatnonzero(curvature.interior(m.fit.crossproducts))
     smallest = np.linalg.eigvalsh(curvature.profiled[np.ix_(inner, inner)])[0]
     assert np.linalg.norm(difference[inner]) < 1.1 * np.sqrt(2.0 * excess / smallest)
     assert np.abs(difference).max() < 1e-4 or excess > 1e-8

@@ -23,7 +23,9 @@ import pandas as pd
 import pytest
 
 import mixedeffects as me
-import mixedeffects.report
+import mixedeffects.pictures.ranef_plots
+import mixedeffects.pictures.residual_plots
+import mixedeffects.reporting.report
 from mixedeffects.errors import CostWarning
 from references import fitted_model
 
@@ -138,7 +140,7 @@ def report(name: str) -> str:
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what has nothing to do with them, because they take most of the time."""
-    monkeypatch.setattr(mixedeffects.report, "_drawn", lambda model: iter(()))
+    monkeypatch.setattr(mixedeffects.reporting.report, "_drawn", lambda model: iter(()))
 
 
 @pytest.mark.parametrize("name", ["sleepstudy", "star_sample", "dyestuff2", "odd"])
@@ -310,8 +312,8 @@ def test_pictures_that_cannot_be_drawn_are_sentences(
     def warn(*args: Any, **options: Any) -> Any:
         warnings.warn("This takes long.", CostWarning, stacklevel=2)
 
-    monkeypatch.setattr(type(m), "leverage", refuse)
-    monkeypatch.setattr(mixedeffects.display.ranef_plots, "caterpillar", warn)
+    monkeypatch.setattr(mixedeffects.pictures.residual_plots, "leverage_of", refuse)
+    monkeypatch.setattr(mixedeffects.pictures.ranef_plots, "caterpillar", warn)
     page = Page(m.report(tmp_path / "r.html").read_text(encoding="utf-8"))
     refused = [text for text in page.notes if "not drawn" in text]
     assert refused == [
@@ -325,7 +327,7 @@ def test_pictures_that_cannot_be_drawn_are_sentences(
 def test_certificate_of_large_models_is_left_to_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mixedeffects.report, "_LARGE_CORE", -1)
+    monkeypatch.setattr(mixedeffects.reporting.report, "_LARGE_CORE", -1)
     data = me.load_dataset("dyestuff")
     m = me.lmer("Yield ~ 1 + (1 | Batch)", data)
     page = Page(m.report(tmp_path / "r.html", ddf="residual").read_text(encoding="utf-8"))

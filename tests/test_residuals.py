@@ -11,7 +11,7 @@ import mixedeffects as me
 from design_models import model_of
 from designs import Design, designs
 from inference_references import FORMULAS, at_residual_reference, residual_reference
-from mixedeffects.residuals import RESIDUAL_KINDS
+from mixedeffects.diagnostics.residuals import RESIDUAL_KINDS
 from references import fitted_model
 
 fast = settings(max_examples=30, deadline=None)

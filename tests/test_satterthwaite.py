@@ -168,7 +168,7 @@ def test_the_hessian_against_differences_of_the_deviance() -> None:
     def deviance(natural: Matrix) -> float:
         value = np.append(curvature.theta, curvature.sigma) + L @ natural
         T = me.engine.parameters.theta_to_T(value[:-1], [2])
-        user = m._A.basis.relative_factor(0, T[0])
+        user = m.fit.crossproducts.basis.relative_factor(0, T[0])
         theta = me.engine.parameters.T_to_theta([user])
         return -2.0 * m.loglik_at(theta, float(value[-1]))
 

@@ -12,8 +12,8 @@ from numpy.testing import assert_allclose
 
 import mixedeffects as me
 from mixedeffects.covariance.roots import covariance_root
-from mixedeffects.display import model_summary
 from mixedeffects.inference import singular
+from mixedeffects.reporting import model_summary
 
 
 def _unfounded(seed: int, n: int = 45, levels: int = 5) -> pd.DataFrame:
@@ -61,7 +61,7 @@ def test_advice_that_cannot_be_computed(monkeypatch: pytest.MonkeyPatch) -> None
 
     m = next(_singular_fits())
     monkeypatch.setattr(singular, "kenward_roger", fail)
-    assert model_summary.fit_notes(m, m.coef_table(), True)
+    assert model_summary.fit_notes(m.fit, m.coef_table(), True)
     assert "compare" in str(m)
 
 

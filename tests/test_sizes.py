@@ -63,6 +63,6 @@ def test_a_covariance_with_too_many_parameters(monkeypatch: pytest.MonkeyPatch) 
     rng = np.random.default_rng(1)
     d = pd.DataFrame({"f": np.tile(np.arange(40).astype(str), 50), "g": np.repeat(range(25), 80)})
     d["y"] = rng.normal(size=2000)
-    monkeypatch.setattr("mixedeffects.assembly.usable_memory", lambda: 1e6)
+    monkeypatch.setattr("mixedeffects.fitting.assembly.usable_memory", lambda: 1e6)
     with pytest.raises(me.ModelError, match=r"820 variance parameters, .* on `g` \(f0, "):
         me.lmer("y ~ 1 + (0 + f | g)", d)

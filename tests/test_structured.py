@@ -248,7 +248,7 @@ def points() -> list[tuple[StructuredPoint, Any, bool]]:
         "y ~ x + cs(0 + week | id, hom = TRUE)",
     ):
         model = me.lmer(formula, simulated(2), weights="w")
-        p, A = model.optimum.parameterisation, model._A
+        p, A = model.optimum.parameterisation, model.fit.crossproducts
         assert p is not None
         rng = np.random.default_rng(3)
         eta = np.clip(np.abs(model.optimum.eta) + 0.3 * rng.random(p.n_parameters), 0.1, 0.9)
@@ -358,7 +358,7 @@ def test_a_start_from_the_rows_that_are_nearly_nested(monkeypatch: pytest.Monkey
     original = subsample.subsample_start
     monkeypatch.setattr(subsample, "_LARGE_CORE", 0)
     monkeypatch.setattr(subsample, "_CHEAPER", 1.0)
-    monkeypatch.setattr("mixedeffects.model.subsample_start", spy)
+    monkeypatch.setattr("mixedeffects.fitting.fitting.subsample_start", spy)
     model = me.lmer("y ~ x + ar1(0 + week | id) + (1 | room)", data)
     assert len(starts[0]) == 2
     assert model.criterion == pytest.approx(usual.criterion, abs=1e-8)
@@ -462,7 +462,7 @@ def test_published_answers_of_lme4() -> None:
 )
 def test_curvature_and_jacobian_against_differences(formula: str) -> None:
     model = me.lmer(formula, simulated(6), weights="w")
-    optimum, A = model.optimum, model._A
+    optimum, A = model.optimum, model.fit.crossproducts
     p, eta = optimum.parameterisation, optimum.eta
     assert p is not None
     assert eta is not None
@@ -815,7 +815,7 @@ def test_find_structured_optimum_needs_no_start() -> None:
     model = me.lmer("y ~ x + cs(0 + week | id)", simulated(1))
     p = model.optimum.parameterisation
     assert p is not None
-    optimum = find_structured_optimum(model._A, True, p)
+    optimum = find_structured_optimum(model.fit.crossproducts, True, p)
     assert_allclose(optimum.eta, model.optimum.eta)
 
 

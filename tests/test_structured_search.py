@@ -253,7 +253,7 @@ def test_a_small_residual_variance_is_none_that_goes_to_zero() -> None:
     assert not model.optimum.residual_vanishes
     assert 0.005 < model.sigma / model.covariance_parameters["sd|Rat"] < 0.02
     # Both far above the optimum.
-    p, A = model.optimum.parameterisation, model._A
+    p, A = model.optimum.parameterisation, model.fit.crossproducts
     search = Search(A, True, p, Control(), None)
     for factor in (0.2, 5.0):
         there = search.point_at(p.scaled(model.optimum.eta, factor))

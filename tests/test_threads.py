@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from mixedeffects.caching import cached_property
+from mixedeffects.base.caching import cached_property
 from mixedeffects.engine import threads
 from mixedeffects.engine.threads import one_blas_thread
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 
 import mixedeffects as me
-import mixedeffects.variogram
+import mixedeffects.diagnostics.variogram
 from design_models import model_of
 from designs import Design, designs
 from references import fitted_model
@@ -57,7 +57,7 @@ def test_equals_the_definition(design: Design) -> None:
 @pytest.mark.parametrize("name", ["sleepstudy", "threelevel", "penicillin"])
 @pytest.mark.parametrize("chunk", [7, 250_000])
 def test_default_clusters(name: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mixedeffects.variogram, "_CHUNK", chunk)
+    monkeypatch.setattr(mixedeffects.diagnostics.variogram, "_CHUNK", chunk)
     m = fitted_model(name)
     t = np.arange(m.nobs) % 10 / 10.0
     ours = m.variogram(t)
@@ -127,7 +127,7 @@ def test_sampling_is_reported_repeatable_and_fair() -> None:
     i, j = (
         np.concatenate(side)
         for side in zip(
-            *mixedeffects.variogram._Pairs(
+            *mixedeffects.diagnostics.variogram._Pairs(
                 m.frame.terms[-1].codes.astype(np.int64), everything.n_pairs_total - 1
             ),
             strict=True,
@@ -149,14 +149,14 @@ def test_large_clusters_are_sampled_at_once() -> None:
 
 
 def test_pairs_are_numbered_without_gaps_or_repeats() -> None:
-    a, b = mixedeffects.variogram._decode(np.arange(10_000))
+    a, b = mixedeffects.diagnostics.variogram._decode(np.arange(10_000))
     assert len(set(zip(a.tolist(), b.tolist(), strict=True))) == 10_000
     assert (a > b).all()
     # Where double precision no longer resolves the root.
     big = np.array([10**9, 2 * 10**9 + 1, 3 * 10**9])
     for offset in (-1, 0, 1):
         number = big * (big - 1) // 2 + offset
-        a, b = mixedeffects.variogram._decode(number)
+        a, b = mixedeffects.diagnostics.variogram._decode(number)
         assert (a * (a - 1) // 2 + b == number).all()
         assert ((b >= 0) & (b < a)).all()
 

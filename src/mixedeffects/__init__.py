@@ -9,7 +9,9 @@ True
 from importlib.metadata import version as _version
 
 from mixedeffects import plot
-from mixedeffects.comparison import InformationCriteria, ModelComparison, anova, compare
+from mixedeffects.comparison.cross_validation import CrossValidation, cross_validate
+from mixedeffects.comparison.information_criteria import InformationCriteria, compare
+from mixedeffects.comparison.likelihood_ratio import ModelComparison, anova
 from mixedeffects.covariance import (
     GLSResult,
     MarginalCovariance,
@@ -18,7 +20,6 @@ from mixedeffects.covariance import (
     VarCorr,
     gls,
 )
-from mixedeffects.cross_validation import CrossValidation, cross_validate
 from mixedeffects.datasets import list_datasets, load_dataset
 from mixedeffects.engine import Certificate, Control, Optimum, Progress
 from mixedeffects.errors import (
@@ -34,12 +35,13 @@ from mixedeffects.errors import (
     MixedEffectsError,
     ModelError,
 )
-from mixedeffects.estimates_table import EstimatesTable, etable
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.model import LinearMixedModel, lmer
-from mixedeffects.planned import PlannedCovariance, marginal_covariance
-from mixedeffects.power import Power, power
+from mixedeffects.prediction.planned import PlannedCovariance, marginal_covariance
+from mixedeffects.prediction.power import Power, power
 from mixedeffects.progress import Repetitions, Unfinished
+from mixedeffects.reporting.estimates_table import EstimatesTable, etable
+from mixedeffects.storage.former_paths import find_former_modules as _find_former_modules
 
 __version__ = _version("mixedeffects")
 
@@ -86,3 +88,9 @@ __all__ = [
     "plot",
     "power",
 ]
+
+_find_former_modules()
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -12,11 +12,11 @@ from pathlib import Path
 import pandas as pd
 
 import mixedeffects as me
+from mixedeffects.base.files import check_place, ending, unreadable
 from mixedeffects.covariance.export import check_target
-from mixedeffects.files import check_place, ending, unreadable
-from mixedeffects.fit_document import fit_document, json_text, robust_document
 from mixedeffects.inference.cluster_robust import check_kind
 from mixedeffects.inference.variance import DDF_METHODS
+from mixedeffects.storage.fit_document import fit_document, json_text, robust_document
 
 __all__ = ["main"]
 
@@ -157,7 +157,7 @@ def _fit(options: argparse.Namespace) -> int:
         robust = model.robust(options.robust, options.cluster)
     summary = model.summary(ddf=options.ddf)
     if options.json:
-        document = fit_document(model, options.ddf)
+        document = fit_document(model.fit, options.ddf)
         if robust is not None:
             document["robust"] = robust_document(robust)
         print(json_text(document))

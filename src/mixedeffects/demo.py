@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mixedeffects.files import write_whole
+from mixedeffects.base.files import write_whole
 
 __all__ = ["SECTIONS", "run"]
 

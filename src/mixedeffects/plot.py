@@ -6,10 +6,10 @@ of ``m.plot("qq")`` as well.
 
 from __future__ import annotations
 
-from mixedeffects.display.diagnostics import influence, panel
 from mixedeffects.display.plots import covariance, matrix
-from mixedeffects.display.ranef_plots import caterpillar, ranef_pairs, ranef_qq
-from mixedeffects.display.residual_plots import groups, leverage, qq, residuals, scale
+from mixedeffects.pictures.panel import influence, panel
+from mixedeffects.pictures.ranef_plots import caterpillar, ranef_pairs, ranef_qq
+from mixedeffects.pictures.residual_plots import groups, leverage, qq, residuals, scale
 
 __all__ = [
     "caterpillar",

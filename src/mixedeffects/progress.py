@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from mixedeffects.base.options import plain
 from mixedeffects.errors import Interrupted, ModelError
-from mixedeffects.options import plain
 
 __all__ = [
     "Listener",

@@ -6,14 +6,14 @@ and parameters of the random effects, have their own text as key.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from mixedeffects.estimates_table import RESIDUAL, random_parameters
-
-if TYPE_CHECKING:
-    from mixedeffects.model import LinearMixedModel
+from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.inference.coefficients import coefficient_tests
+from mixedeffects.reporting.estimates_table import RESIDUAL, random_parameters
 
 __all__ = ["STATISTIC_LABELS", "coefficients", "default_statistics", "statistic"]
 
@@ -32,50 +32,50 @@ STATISTIC_LABELS = {
 }
 
 
-def coefficients(model: LinearMixedModel) -> pd.DataFrame:
+def coefficients(fit: Fit) -> pd.DataFrame:
     """Columns ``b``, ``se``, ``t``, ``p``, ``df``, ``ci95l`` and ``ci95u``."""
-    table = model.coef_table(level=0.95)
+    table = coefficient_tests(fit)
     names = ["b", "se", "df", "t", "p", "ci95l", "ci95u"]
     table = table.set_axis(names, axis="columns")[["b", "se", "t", "p", "df", "ci95l", "ci95u"]]
     return table.rename_axis("Coefficient")
 
 
-def statistic(model: LinearMixedModel, key: str) -> Any:
+def statistic(fit: Fit, key: str) -> Any:
     """One statistic by key; None for one that this model has not."""
     match key:
         case "N":
-            return model.nobs
+            return fit.nobs
         case "ll":
-            return model.loglik
+            return fit.loglik
         case "deviance":
-            return model.criterion
+            return fit.criterion
         case "aic":
-            return model.aic
+            return fit.aic
         case "bic":
-            return model.bic
+            return fit.bic
         case "icc":
-            return model.icc().adjusted
+            return intraclass_correlation(fit, False).adjusted
         case "r2_marginal":
-            return model.r2().marginal
+            return r_squared(fit).marginal
         case "r2_conditional":
-            return model.r2().conditional
+            return r_squared(fit).conditional
         case "df_resid":
-            return model.df_resid
+            return fit.df_resid
         case "se_type":
             return "model"
         case "method":
-            return "REML" if model.reml else "ML"
-    for group, count in model.ngroups.items():
+            return "REML" if fit.reml else "ML"
+    for group, count in fit.ngroups.items():
         if key == _groups(group):
             return count
-    return random_parameters(model).get(key, model.sigma if key == RESIDUAL else None)
+    return random_parameters(fit).get(key, fit.sigma if key == RESIDUAL else None)
 
 
-def default_statistics(model: LinearMixedModel) -> list[str]:
+def default_statistics(fit: Fit) -> list[str]:
     """Keys of what is shown unless the user asks for others."""
     return [
         "N",
-        *map(_groups, model.ngroups),
+        *map(_groups, fit.ngroups),
         "method",
         "ll",
         "aic",
@@ -84,7 +84,7 @@ def default_statistics(model: LinearMixedModel) -> list[str]:
         "r2_marginal",
         "r2_conditional",
         RESIDUAL,
-        *random_parameters(model),
+        *random_parameters(fit),
     ]
 
 

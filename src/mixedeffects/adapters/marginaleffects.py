@@ -7,7 +7,7 @@ marginaleffects, so it is made when it is first asked for.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,14 +15,12 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import Fit
 from mixedeffects.formula.syntax import deparse
 from mixedeffects.formula.values import Factor
 from mixedeffects.frame.ingest import column_names, materialised, take_columns
 from mixedeffects.frame.variables import Columns, data_columns, evaluate_variable
-from mixedeffects.inference.variance import fixed_effects_variance
-
-if TYPE_CHECKING:
-    from mixedeffects.model import LinearMixedModel
+from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
 __all__ = ["adapter", "with_degrees_of_freedom"]
 
@@ -35,7 +33,7 @@ _NEEDED = (
 
 
 def adapter(
-    model: LinearMixedModel,
+    model: Fit,
     vcov: str = "model",
     ddf: str = "satterthwaite",
     cluster: Any = None,
@@ -82,8 +80,8 @@ def with_degrees_of_freedom(result: Any, variance: Any, level: float) -> pd.Data
 class _Offsets:
     """The known part of the linear predictor, for any rows."""
 
-    def __init__(self, model: LinearMixedModel) -> None:
-        frame, given = model.frame, model._settings["offset"]
+    def __init__(self, model: Fit) -> None:
+        frame, given = model.frame, model.request.offset
         if given is not None and not isinstance(given, str):
             raise ModelError(
                 "The model was fitted with offset= given as values, which say nothing about new "
@@ -166,7 +164,7 @@ def _adapter_class() -> Any:
 
         Attributes
         ----------
-        model : LinearMixedModel
+        model : Fit
             The fit.
         df_resid : float
             Degrees of freedom that marginaleffects uses for all its tests.
@@ -187,8 +185,8 @@ def _adapter_class() -> Any:
             super().__init__(
                 model,
                 ModelVault(
-                    coef=model.fixef.to_numpy(),
-                    coefnames=np.array(list(model.fixef.index)),
+                    coef=model.beta,
+                    coefnames=np.array(list(model.fixef_names)),
                     modeldata=table,
                     package="mixedeffects",
                     # Only says which columns matter: the encoder makes the model matrix.
@@ -206,7 +204,7 @@ def _adapter_class() -> Any:
                 return None
             if vcov is True:
                 return self._variance.vcov
-            return self.model.vcov(vcov, cluster=self._cluster).to_numpy()
+            return fixed_effects_variance(self.model, vcov, "inf", self._cluster).vcov
 
         def get_exog(self, newdata: Any) -> Matrix:
             """The model matrix, and the offset as its last column if there is one."""

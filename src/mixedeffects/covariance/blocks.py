@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import checked_flag
 from mixedeffects.covariance.entries import small_blocks
 from mixedeffects.covariance.groups import check_nesting, find_factor, rows_of_levels
 from mixedeffects.covariance.structure import CovarianceStructure
-from mixedeffects.options import checked_flag
 
 __all__ = ["iterate_blocks"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import ReadOnlyArrays
+from mixedeffects.base.arrays import ReadOnlyArrays
 from mixedeffects.covariance.groups import Grouping
 from mixedeffects.covariance.residual_matrix import ResidualMatrix
 

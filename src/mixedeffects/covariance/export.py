@@ -13,8 +13,7 @@ import pandas as pd
 import scipy.io
 import scipy.sparse
 
-from mixedeffects.errors import DataError, ModelError
-from mixedeffects.files import (
+from mixedeffects.base.files import (
     check_place,
     ending,
     escaped_formulas,
@@ -22,7 +21,8 @@ from mixedeffects.files import (
     target_path,
     write_whole,
 )
-from mixedeffects.options import checked_flag
+from mixedeffects.base.options import checked_flag
+from mixedeffects.errors import DataError, ModelError
 
 __all__ = ["check_target", "save_matrix"]
 

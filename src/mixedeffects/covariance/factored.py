@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.caching import cached_property
-from mixedeffects.covariance.components import read_theta
+from mixedeffects.base.caching import cached_property
 from mixedeffects.covariance.conditioned import conditioned_terms
 from mixedeffects.covariance.residual_matrix import ResidualMatrix
 from mixedeffects.covariance.structure import CovarianceStructure
@@ -18,6 +17,7 @@ from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefiniteError
 from mixedeffects.engine.parameters import theta_to_T
 from mixedeffects.errors import DataError, ModelError
+from mixedeffects.fitting.theta import read_theta
 from mixedeffects.frame.model_frame import RandomTerm
 
 __all__ = ["FactoredCovariance", "factorise", "refactored"]

@@ -13,12 +13,12 @@ import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import number_array
-from mixedeffects.centring import centring_transform
+from mixedeffects.base.arrays import number_array
+from mixedeffects.base.centring import centring_transform
+from mixedeffects.base.options import checked_names
 from mixedeffects.covariance.conjugate_gradients import conjugate_gradients
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.row_labels import by_row_labels
-from mixedeffects.options import checked_names
 
 __all__ = ["GLSResult", "gls"]
 

@@ -14,11 +14,11 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from mixedeffects.arrays import ReadOnlyArrays
+from mixedeffects.base.arrays import ReadOnlyArrays
+from mixedeffects.base.options import plain
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.columns import labels_of
 from mixedeffects.frame.model_frame import RandomTerm
-from mixedeffects.options import plain
 
 __all__ = [
     "ConnectedBlocks",

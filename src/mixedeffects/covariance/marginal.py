@@ -17,8 +17,9 @@ import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import read_only
-from mixedeffects.caching import cached_property
+from mixedeffects.base.arrays import read_only
+from mixedeffects.base.caching import cached_property
+from mixedeffects.base.sealed import Sealed
 from mixedeffects.covariance.blocks import iterate_blocks
 from mixedeffects.covariance.components import check_sigma
 from mixedeffects.covariance.design import random_effects_matrix
@@ -34,7 +35,6 @@ from mixedeffects.covariance.sizes import range_text, size_text
 from mixedeffects.covariance.structure import CovarianceStructure
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.frame.model_frame import RandomTerm
-from mixedeffects.pickling import Sealed
 
 __all__ = ["MarginalCovariance", "factorise"]
 

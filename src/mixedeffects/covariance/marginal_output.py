@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from mixedeffects.covariance.export import check_target, save_matrix
 from mixedeffects.covariance.operator import CovarianceOperator
 from mixedeffects.covariance.pictures import PictureOfV, plot_V
 from mixedeffects.errors import ModelError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["OutputOfV"]
 
@@ -69,7 +72,7 @@ class OutputOfV(CovarianceOperator):
 
     def plot(
         self, level: Any = None, by: str | None = None, *, ax: Any = None, **options: Any
-    ) -> Any:
+    ) -> Axes:
         """Picture of V, or of one level's block with the numbers in its cells.
 
         V is never formed: where there are more rows than pixels, each pixel shows the exact mean

@@ -7,12 +7,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import number_array
+from mixedeffects.base.arrays import number_array
+from mixedeffects.base.options import member
 from mixedeffects.covariance.operator import CovarianceOperator
 from mixedeffects.covariance.sampling import draw
 from mixedeffects.covariance.whitening import cholesky_root, symmetric_root
 from mixedeffects.errors import ModelError
-from mixedeffects.options import member
 
 __all__ = ["RootsOfV"]
 

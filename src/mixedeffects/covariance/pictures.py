@@ -20,6 +20,8 @@ from mixedeffects.covariance.groups import contiguous_spans, find_factor
 from mixedeffects.covariance.structure import CovarianceStructure
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from mixedeffects.covariance.operator import CovarianceOperator
 
 __all__ = ["PictureOfV", "plot_V"]
@@ -125,7 +127,7 @@ class PictureOfV:
 
 def plot_V(
     V: CovarianceOperator, level: Any, by: str | None, ax: Any, options: dict[str, Any]
-) -> Any:
+) -> Axes:
     """Picture of V or of one level's block; see `MarginalCovariance.plot`."""
     from mixedeffects.display import plots
     from mixedeffects.display.lettering import Name, short

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,14 @@ import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import read_only
+from mixedeffects.base.arrays import read_only
+from mixedeffects.base.sealed import Sealed
 from mixedeffects.covariance.design import z_labels
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
-from mixedeffects.pickling import Sealed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["RandomEffectsCovariance"]
 
@@ -156,7 +159,7 @@ class RandomEffectsCovariance(Sealed):
         """
         return pd.MultiIndex.from_tuples(z_labels(self._terms), names=["term", "level", "column"])
 
-    def plot(self, *, ax: Any = None, **options: Any) -> Any:
+    def plot(self, *, ax: Any = None, **options: Any) -> Axes:
         """Picture of G, with lines between the terms.
 
         Parameters

@@ -8,9 +8,9 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from mixedeffects.caching import cached_property
+from mixedeffects.base.caching import cached_property
+from mixedeffects.base.sealed import Sealed
 from mixedeffects.covariance.diagonal_residual import DiagonalResidual
-from mixedeffects.pickling import Sealed
 
 __all__ = ["ResidualCovariance"]
 

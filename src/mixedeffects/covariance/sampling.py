@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import is_whole_number, plain
 from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.covariance.structure import CovarianceStructure
 from mixedeffects.errors import ModelError
-from mixedeffects.options import is_whole_number, plain
 
 __all__ = ["draw"]
 

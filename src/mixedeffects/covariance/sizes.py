@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from mixedeffects.base.memory import usable_memory
+from mixedeffects.base.options import plain
 from mixedeffects.errors import ModelError
-from mixedeffects.memory import usable_memory
-from mixedeffects.options import plain
 
 __all__ = ["range_text", "refuse_above", "refuse_beyond_memory", "size_text"]
 

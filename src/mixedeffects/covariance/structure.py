@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import ReadOnlyArrays, read_only
-from mixedeffects.caching import cached_property
+from mixedeffects.base.arrays import ReadOnlyArrays, read_only
+from mixedeffects.base.caching import cached_property
 from mixedeffects.covariance.groups import ConnectedBlocks, Grouping
 from mixedeffects.covariance.residual_matrix import ResidualMatrix
 from mixedeffects.frame.model_frame import RandomTerm

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import read_only
+from mixedeffects.base.arrays import read_only
+from mixedeffects.base.options import member
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
-from mixedeffects.options import member
 
 if TYPE_CHECKING:
     from mixedeffects.display import VarCorrBlock

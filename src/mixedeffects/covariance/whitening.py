@@ -15,7 +15,6 @@ multiple of the identity and the root of V has no such form: then the block itse
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,6 +22,7 @@ import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects.base.warning import warn
 from mixedeffects.covariance.entries import large_block, small_blocks
 from mixedeffects.covariance.groups import ConnectedBlocks
 from mixedeffects.covariance.roots import covariance_root
@@ -180,7 +180,6 @@ def _low_rank_root(V: CovarianceStructure, own: Positions, x: Matrix, max_gb: fl
         f"V^(-1/2) needs the eigenvectors of a matrix with a row for each of the {largest:,} "
         "random effects in the largest connected block of V; they",
         "V.solve, V.quad and V.logdet do without; max_gb= raises the limit.",
-        stacklevel=5,
     )
     products = scipy.sparse.csr_array(S.T @ S)
     inner = S.T @ x
@@ -311,14 +310,12 @@ def _announce(
     max_gb: float,
     what: str,
     instead: str,
-    stacklevel: int = 4,
 ) -> None:
     """Refuse what does not fit, and say beforehand what takes long."""
     refuse_above(n_bytes, max_gb, what, instead)
     if operations > _LARGE:
-        warnings.warn(
+        warn(
             f"{what} take{'' if what.endswith('they') else 's'} {size_text(n_bytes)}; all blocks "
             f"together need about {operations:.1e} floating-point operations. {instead}",
             CostWarning,
-            stacklevel=stacklevel,
         )

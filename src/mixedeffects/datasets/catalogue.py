@@ -11,8 +11,8 @@ from typing import Literal, NotRequired, TypedDict, cast
 
 import pandas as pd
 
+from mixedeffects.base.options import member
 from mixedeffects.errors import DataError
-from mixedeffects.options import member
 
 __all__ = ["ColumnNote", "ColumnType", "Entry", "catalogue", "data_file", "list_datasets", "schema"]
 

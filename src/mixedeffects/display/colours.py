@@ -9,8 +9,8 @@ from matplotlib import colormaps
 from matplotlib.colors import Colormap, ListedColormap, Normalize, to_rgb
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import member
 from mixedeffects.errors import ModelError
-from mixedeffects.options import member
 
 __all__ = ["MISSING", "ZeroIsWhite", "colour_map", "diverging", "readable_on"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from mixedeffects.options import checked_text
+from mixedeffects.base.options import checked_text
 
 __all__ = ["latex_cell", "latex_escape", "latex_row", "latex_spanning", "latex_tabular"]
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mixedeffects.display.plots import _require_matplotlib
+from mixedeffects.base.options import checked_names, is_listed
+from mixedeffects.display.needs_matplotlib import require_matplotlib
 from mixedeffects.errors import ModelError
-from mixedeffects.options import checked_names, is_listed
 
 if TYPE_CHECKING:
-    from mixedeffects.model import LinearMixedModel
+    from matplotlib.axes import Axes
 
-__all__ = ["axes_for", "checked_axes", "chosen_parameters", "of_a_fit", "one_axes"]
+__all__ = ["axes_for", "checked_axes", "chosen_parameters", "one_axes"]
 
 
 def chosen_parameters(parameters: Any, known: Sequence[str]) -> list[str]:
@@ -37,7 +36,7 @@ def chosen_parameters(parameters: Any, known: Sequence[str]) -> list[str]:
     return names
 
 
-def one_axes(ax: Any, size: tuple[float, float] = (5.6, 4.0)) -> Any:
+def one_axes(ax: Any, size: tuple[float, float] = (5.6, 4.0)) -> Axes:
     """The axes given, or those of a new figure.
 
     Raises
@@ -45,7 +44,7 @@ def one_axes(ax: Any, size: tuple[float, float] = (5.6, 4.0)) -> Any:
     ImportError
         If matplotlib is not installed.
     """
-    _require_matplotlib()
+    require_matplotlib()
     if ax is not None:
         return checked_axes(ax)
     import matplotlib.pyplot as plt
@@ -53,7 +52,7 @@ def one_axes(ax: Any, size: tuple[float, float] = (5.6, 4.0)) -> Any:
     return plt.subplots(figsize=size, layout="constrained")[1]
 
 
-def checked_axes(ax: Any) -> Any:
+def checked_axes(ax: Any) -> Axes:
     """Axes of matplotlib.
 
     Raises
@@ -68,21 +67,9 @@ def checked_axes(ax: Any) -> Any:
     return ax
 
 
-def of_a_fit(picture: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a picture of a fitted model refuse anything else."""
-
-    @wraps(picture)
-    def drawn(model: LinearMixedModel, *arguments: Any, **options: Any) -> Any:
-        from mixedeffects.model import LinearMixedModel
-
-        if not isinstance(model, LinearMixedModel):
-            raise ModelError(f"The first argument must be a fitted model, not {model!r:.60}.")
-        return picture(model, *arguments, **options)
-
-    return drawn
-
-
-def axes_for(count: int, ax: Any, size: tuple[float, float] = (3.0, 2.3)) -> tuple[list[Any], bool]:
+def axes_for(
+    count: int, ax: Any, size: tuple[float, float] = (3.0, 2.3)
+) -> tuple[list[Axes], bool]:
     """So many axes, and whether the caller gave them; unused ones of a new figure are hidden.
 
     Raises
@@ -92,7 +79,7 @@ def axes_for(count: int, ax: Any, size: tuple[float, float] = (3.0, 2.3)) -> tup
     ImportError
         If matplotlib is not installed.
     """
-    _require_matplotlib()
+    require_matplotlib()
     if ax is not None:
         given = list(getattr(ax, "flat", ax)) if is_listed(ax) else [ax]
         given = [checked_axes(each) for each in given]

@@ -10,10 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from mixedeffects.display.binning import Binned, bin_matrix
-from mixedeffects.display.lettering import Name, short
-from mixedeffects.errors import ModelError
-from mixedeffects.options import (
+from mixedeffects.base.options import (
     checked_flag,
     checked_number,
     checked_text,
@@ -21,6 +18,10 @@ from mixedeffects.options import (
     is_whole_number,
     member,
 )
+from mixedeffects.display.binning import Binned, bin_matrix
+from mixedeffects.display.lettering import Name, short
+from mixedeffects.display.needs_matplotlib import require_matplotlib
+from mixedeffects.errors import ModelError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,7 +125,7 @@ def matrix(
     >>> ax.images[0].get_array().shape
     (12, 3)
     """
-    _require_matplotlib()
+    require_matplotlib()
     if not member(kind, ("values", "pattern")):
         raise ModelError(f"kind must be 'values' or 'pattern', not {kind!r:.60}.")
     if kind == "values" and hasattr(A, "_as_picture"):
@@ -235,7 +236,7 @@ def covariance(
     >>> [text.get_text() for text in ax.get_xticklabels()]
     ['(Intercept)', 'Days']
     """
-    _require_matplotlib()
+    require_matplotlib()
     if not member(kind, ("covariance", "correlation")):
         raise ModelError(f"kind must be 'covariance' or 'correlation', not {kind!r:.60}.")
     if _is_blocks(V):
@@ -264,15 +265,6 @@ def covariance(
         colorbar=colorbar,
         annotate=annotate,
     )
-
-
-def _require_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ImportError(
-            "Pictures need matplotlib; install it with: pip install 'mixedeffects[plots]'"
-        ) from None
 
 
 def _as_matrix(A: Any) -> tuple[Any, list[str] | None, list[str] | None]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.display.lettering import literal, short
 from mixedeffects.display.smooth import local_linear
-from mixedeffects.display.variogram_plot import EMPIRICAL, FAINT, IMPLIED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "EMPIRICAL",
@@ -22,6 +24,11 @@ __all__ = [
     "name_points",
     "say_nothing_to_draw",
 ]
+
+#: What the data show, what the model says, and what is beside the point.
+EMPIRICAL = "#2166ac"
+IMPLIED = "#b2182b"
+FAINT = "#6b6b6b"
 
 Matrix = NDArray[np.float64]
 
@@ -78,7 +85,7 @@ def name_points(ax: Any, x: Matrix, y: Matrix, labels: Any, worst: NDArray[np.in
         literal(name)
 
 
-def finish(ax: Any, title: str, xlabel: str, ylabel: str, note: str = "") -> Any:
+def finish(ax: Axes, title: str, xlabel: str, ylabel: str, note: str = "") -> Axes:
     """Title, a smaller line below it, labels of the axes."""
     # The empty line also keeps pictures side by side level where one of them has no note.
     literal(ax.set_title(f"{title}\n", loc="left", fontsize=10))

@@ -2,7 +2,8 @@
 
 from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm, make_crossproducts
 from mixedeffects.engine.factorisation import Factorisation
-from mixedeffects.engine.optimum import Certificate, Control, Optimum, Progress, find_optimum
+from mixedeffects.engine.finding import find_optimum
+from mixedeffects.engine.optimum import Certificate, Control, Optimum, Progress
 
 __all__ = [
     "Certificate",

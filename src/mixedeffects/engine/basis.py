@@ -22,8 +22,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
-from mixedeffects.arrays import ReadOnlyArrays
-from mixedeffects.centring import centring_transform
+from mixedeffects.base.arrays import ReadOnlyArrays
+from mixedeffects.base.centring import centring_transform
 from mixedeffects.engine.triangular import inverse_upper
 
 __all__ = [

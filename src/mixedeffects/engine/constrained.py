@@ -28,10 +28,11 @@ from numpy.typing import NDArray
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
+from mixedeffects.engine.finding import find_optimum
 from mixedeffects.engine.known_coefficient import KnownCoefficient
 from mixedeffects.engine.local_step import minimise_model
 from mixedeffects.engine.objective import Evaluation, evaluate
-from mixedeffects.engine.optimum import LARGE_CORE, SINGULAR, find_optimum
+from mixedeffects.engine.optimum import LARGE_CORE, SINGULAR
 from mixedeffects.engine.parameters import (
     T_to_theta,
     along_directions,

@@ -16,8 +16,8 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
-from mixedeffects.arrays import ReadOnlyArrays
-from mixedeffects.caching import cached_property
+from mixedeffects.base.arrays import ReadOnlyArrays
+from mixedeffects.base.caching import cached_property
 from mixedeffects.engine import fronts
 from mixedeffects.engine.basis import Basis, make_basis
 from mixedeffects.engine.fronts import Layout, dense_layout, plan_layout
@@ -167,7 +167,7 @@ class CrossProducts:
     sum_log_weights: float
     basis: Basis
     term_columns: tuple[int, ...]
-    provisional: Provisional | None = None
+    provisional: Provisional[CrossProducts] | None = None
 
     @property
     def factors(self) -> tuple[ChainFactor | RestFactor, ...]:

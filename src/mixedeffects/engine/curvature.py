@@ -32,12 +32,12 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import ReadOnlyArrays, read_only
-from mixedeffects.caching import cached_property
+from mixedeffects.base.arrays import ReadOnlyArrays, read_only
+from mixedeffects.base.caching import cached_property
+from mixedeffects.engine.at_optimum import AtOptimum
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.objective import Evaluation, evaluate
-from mixedeffects.engine.optimum import FLAT, SINGULAR, Optimum
 from mixedeffects.engine.parameterisation import StructuredTerm, UnstructuredTerm
 from mixedeffects.engine.parameters import (
     T_to_theta,
@@ -46,9 +46,11 @@ from mixedeffects.engine.parameters import (
     theta_to_T,
 )
 from mixedeffects.engine.quadratic_forms import fixed_scores, inner_products, response_forms
+from mixedeffects.engine.search import SINGULAR
 from mixedeffects.engine.triangular import inverse_upper, solve_lower
 
 __all__ = [
+    "FLAT",
     "Curvature",
     "changes_of_sigma",
     "fixed_effects_covariance",
@@ -61,6 +63,9 @@ __all__ = [
 ]
 
 Matrix = NDArray[np.float64]
+
+#: Smallest curvature, on a scale on which one is as good as it gets, that is not flat.
+FLAT = 1e-4
 
 _EPS = float(np.finfo(np.float64).eps)
 #: Steps of the central differences in natural directions: two points, or four points where the
@@ -166,7 +171,7 @@ def _coordinates(A: CrossProducts, user: bool) -> list[Matrix]:
     return [root * inverse_upper(C) for C in A.basis.terms]
 
 
-def _theta(A: CrossProducts, optimum: Optimum, user: bool) -> Matrix:
+def _theta(A: CrossProducts, optimum: AtOptimum, user: bool) -> Matrix:
     if not user:
         return T_to_theta(optimum.T)
     return T_to_theta([A.basis.relative_factor(t, T) for t, T in enumerate(optimum.T)])
@@ -281,7 +286,7 @@ def _amplifications(A: CrossProducts, T: Sequence[Matrix]) -> list[float]:
 
 
 def observed_curvature(
-    A: CrossProducts, optimum: Optimum, reml: bool, user: bool | None = None
+    A: CrossProducts, optimum: AtOptimum, reml: bool, user: bool | None = None
 ) -> Curvature:
     """Hessian of the unprofiled deviance at the optimum; two or four evaluations per direction.
 
@@ -358,7 +363,7 @@ def observed_curvature(
     return Curvature(theta, sigma, directions, natural, noise, interior, undetermined)
 
 
-def _given(optimum: Optimum) -> bool:
+def _given(optimum: AtOptimum) -> bool:
     """Whether the parameters are as they were given: the score there is not what a search left."""
     return optimum.evaluations == 1
 
@@ -368,7 +373,7 @@ def _is_nearly_singular(M: Matrix) -> bool:
     return bool(np.linalg.svd(M, compute_uv=False)[-1] < _NEARLY_SINGULAR)
 
 
-def surely_curved(A: CrossProducts, optimum: Optimum) -> bool:
+def surely_curved(A: CrossProducts, optimum: AtOptimum) -> bool:
     """Whether the average information alone shows that the optimum is not flat.
 
     It is known where the search stopped, and differs from the observed Hessian by chance only.
@@ -425,7 +430,7 @@ def _entries(matrices: Matrix) -> Matrix:
 
 
 def _undetermined(
-    optimum: Optimum, roots: Sequence[Matrix], changes: Sequence[Matrix], curved: Matrix
+    optimum: AtOptimum, roots: Sequence[Matrix], changes: Sequence[Matrix], curved: Matrix
 ) -> Matrix:
     """Combinations of natural directions that follow the null directions of V.
 
@@ -483,7 +488,7 @@ def fixed_effects_covariance(factorisation: Factorisation, sigma: float) -> Matr
     return np.asarray(sigma**2 / weight_scale * (root.T @ root))
 
 
-def vcov_jacobian(optimum: Optimum, user: bool | None = None) -> Matrix:
+def vcov_jacobian(optimum: AtOptimum, user: bool | None = None) -> Matrix:
     """Derivatives of the fixed effects' covariance in (theta, sigma), shape (m + 1, p, p).
 
     In the same coordinates as `observed_curvature`:
@@ -512,7 +517,7 @@ def vcov_jacobian(optimum: Optimum, user: bool | None = None) -> Matrix:
     return np.array([*derivatives, 2.0 * C / sigma])
 
 
-def new_effects_jacobian(optimum: Optimum, t: int, z: Matrix, user: bool | None = None) -> Matrix:
+def new_effects_jacobian(optimum: AtOptimum, t: int, z: Matrix, user: bool | None = None) -> Matrix:
     """Derivatives of ``z'G_t z`` in (theta, sigma), for each row of z; shape (n, m + 1).
 
     In the same coordinates as `observed_curvature`.
@@ -551,7 +556,7 @@ def new_effects_jacobian(optimum: Optimum, t: int, z: Matrix, user: bool | None 
     return np.column_stack([found, 2.0 * variance / sigma])
 
 
-def vcov_along_null_directions(optimum: Optimum) -> Matrix:
+def vcov_along_null_directions(optimum: AtOptimum) -> Matrix:
     """Change of the fixed effects' covariance along `Optimum.null_directions`, shape (r, p, p)."""
     factorisation = optimum.evaluation.factorisation
     A, null = factorisation.A, optimum.null_directions
@@ -570,7 +575,7 @@ def vcov_along_null_directions(optimum: Optimum) -> Matrix:
     return np.asarray(out)
 
 
-def changes_of_sigma(optimum: Optimum) -> list[Matrix]:
+def changes_of_sigma(optimum: AtOptimum) -> list[Matrix]:
     """How each Sigma changes along `Optimum.null_directions`, arrays (r, k, k).
 
     Relative to the residual variance; with V itself in place of the residual part of V.
@@ -596,7 +601,7 @@ def _weighted_effects(factorisation: Factorisation) -> list[Matrix]:
     return [own @ C0 for own in fixed_scores(factorisation)]
 
 
-def structured_curvature(A: CrossProducts, optimum: Optimum, reml: bool) -> Curvature:
+def structured_curvature(A: CrossProducts, optimum: AtOptimum, reml: bool) -> Curvature:
     """The same in the parameters of covariance structures.
 
     Natural directions are there the parameters themselves: standard deviations in the size of
@@ -703,7 +708,7 @@ def _bends(term: StructuredTerm | UnstructuredTerm, own: Matrix, visible: float)
     return np.asarray(bends)
 
 
-def _structured_vcov_jacobian(optimum: Optimum) -> Matrix:
+def _structured_vcov_jacobian(optimum: AtOptimum) -> Matrix:
     """In the same parameters as `structured_curvature`."""
     p, eta = optimum.parameterisation, optimum.eta
     assert p is not None and eta is not None

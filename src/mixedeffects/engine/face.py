@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.caching import cached_property
+from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.local_step import minimise_model
 from mixedeffects.engine.parameterisation import Parameterisation
 from mixedeffects.engine.structured_point import StructuredModel, StructuredPoint

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
-from mixedeffects.arrays import ReadOnlyArrays
-from mixedeffects.caching import cached_property
+from mixedeffects.base.arrays import ReadOnlyArrays
+from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.core import Core, CoreFactor, NotPositiveDefiniteError
 from mixedeffects.engine.crossproducts import ChainFactor, CrossProducts, RestFactor
 from mixedeffects.engine.fronts import Fronts

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
-from mixedeffects.caching import cached_property
+from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.memory import check_memory, entries_that_fit
 
 __all__ = ["Fronts", "Layout", "dense_layout", "plan_layout"]

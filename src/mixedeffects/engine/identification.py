@@ -26,7 +26,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import read_only
+from mixedeffects.base.arrays import read_only
 from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm, make_crossproducts
 from mixedeffects.engine.objective import Evaluation, evaluate
 from mixedeffects.engine.optimum import Optimum

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mixedeffects.memory import usable_memory
+from mixedeffects.base.memory import usable_memory
 
 __all__ = ["RemainderTooLargeError", "check_memory", "entries_that_fit"]
 

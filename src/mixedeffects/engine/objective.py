@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
-from mixedeffects.arrays import ReadOnlyArrays
-from mixedeffects.caching import cached_property
+from mixedeffects.base.arrays import ReadOnlyArrays
+from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import (
     Factorisation,

@@ -9,43 +9,32 @@ is positive on the rest.
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import ReadOnlyArrays
-from mixedeffects.caching import cached_property
-from mixedeffects.engine.basis import lower_factor
-from mixedeffects.engine.crossproducts import CrossProducts
-from mixedeffects.engine.further_starts import LITTLE_RESIDUAL, look_elsewhere
+from mixedeffects.base.arrays import ReadOnlyArrays
+from mixedeffects.base.caching import cached_property
+from mixedeffects.base.options import is_whole_number, plain
+from mixedeffects.engine.curvature import FLAT, Curvature, observed_curvature
+from mixedeffects.engine.further_starts import LITTLE_RESIDUAL
 from mixedeffects.engine.objective import Evaluation
-from mixedeffects.engine.parameters import T_to_theta, n_parameters, theta_to_T
+from mixedeffects.engine.parameters import n_parameters
 from mixedeffects.engine.search import (
     LARGE_CORE,
     SINGULAR,
     UNENDED,
     Search,
-    descend_single_term,
     has_null_directions,
-    is_single_term,
-    search,
-    surely_regular,
 )
-from mixedeffects.engine.start import starting_factors
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.engine.trust_region import Iterate
 from mixedeffects.errors import ModelError
-from mixedeffects.options import is_whole_number, plain
 
 if TYPE_CHECKING:
-    from mixedeffects.engine.curvature import Curvature
     from mixedeffects.engine.parameterisation import Parameterisation
-    from mixedeffects.engine.structures import CovarianceStructure
 
 __all__ = [
     "LARGE_CORE",
@@ -54,16 +43,12 @@ __all__ = [
     "Control",
     "Optimum",
     "Progress",
-    "find_optimum",
     "has_null_directions",
-    "optimal_factors",
     "record",
 ]
 
 Matrix = NDArray[np.float64]
 
-#: Smallest curvature, on a scale on which one is as good as it gets, that is not flat.
-FLAT = 1e-4
 #: By how much a curvature must exceed what rounding can make of it.
 _WELL_ABOVE = 10.0
 
@@ -303,8 +288,6 @@ class Optimum(ReadOnlyArrays):
 
         Computed when asked for: it takes two or four more evaluations for each variance parameter.
         """
-        from mixedeffects.engine.curvature import observed_curvature
-
         A = self.evaluation.A
         with one_blas_thread(A.remainder.core_size):
             return observed_curvature(A, self, self.evaluation.reml)
@@ -356,129 +339,6 @@ class Optimum(ReadOnlyArrays):
         heads = ["  elimination  ", *[" " * 15] * len(self.structure)]
         lines += [head + line for head, line in zip(heads, self.structure, strict=False)]
         return "\n".join(lines)
-
-
-def find_optimum(
-    A: CrossProducts,
-    reml: bool,
-    *,
-    start: Sequence[Matrix] | None = None,
-    control: Control | None = None,
-    progress: Callable[[Progress], None] | None = None,
-    structures: Sequence[CovarianceStructure | None] | None = None,
-    further: bool = True,
-) -> Optimum:
-    """Minimise the profiled deviance over the relative covariance factors.
-
-    Parameters
-    ----------
-    A : CrossProducts
-        The blocks.
-    reml : bool
-        REML criterion or -2 log-likelihood.
-    start : sequence of ndarray (k, k), optional
-        Lower-triangular factors in the engine's basis; by default a moment estimate.
-    control : Control, optional
-        Tolerance and limits.
-    progress : callable, optional
-        Called after every accepted step.
-    structures : sequence of CovarianceStructure or None, optional
-        One per term; None for a term whose covariance is free.
-    further : bool
-        Whether to search from further starts too, where these are cheap.
-    """
-    if structures is not None and any(structure is not None for structure in structures):
-        from mixedeffects.engine.parameterisation import parameterise
-        from mixedeffects.engine.structured import find_structured_optimum
-
-        parameterisation = parameterise(A.basis, A.term_columns, structures)
-        return find_structured_optimum(
-            A, reml, parameterisation, start=start, control=control, progress=progress
-        )
-    control = control or Control()
-    offset = A.basis.deviance_offset(A.n, A.p, reml)
-    began = time.perf_counter()
-    lowest, steps, spent = math.inf, 0, 0
-
-    def report(here: Evaluation, evaluations: int) -> None:
-        nonlocal lowest, steps
-        if progress is None or here.deviance >= lowest:
-            return
-        lowest = here.deviance
-        gradient = float(np.abs(T_to_theta(here.gradient_T)).max())
-        seconds = time.perf_counter() - began
-        T = tuple(lower_factor(factor) for factor in here.T)
-        progress(Progress(steps, spent + evaluations, lowest + offset, gradient, seconds, T))
-        steps += 1
-
-    if start is None:
-        start = starting_factors(A, reml)
-        spent += 1
-    best = search(
-        A,
-        reml,
-        start,
-        tolerance=control.tolerance,
-        max_evaluations=control.max_evaluations - spent,
-        report=None if progress is None else report,
-    )
-    spent += best.evaluations
-    own, starts, agreed, unbounded = spent, 1, 1, False
-    if further and (best.ended or best.evaluation.sigma2 < LITTLE_RESIDUAL):
-        elsewhere = look_elsewhere(
-            A,
-            reml,
-            best,
-            tolerance=control.tolerance,
-            max_evaluations=control.max_evaluations,
-            report=None if progress is None else report,
-        )
-        if elsewhere.best is not best:
-            best, own, agreed = elsewhere.best, elsewhere.best.evaluations, 0
-        spent += elsewhere.evaluations
-        starts, agreed = starts + elsewhere.starts, agreed + elsewhere.agreed
-        unbounded = elsewhere.unbounded
-    return record(
-        best.evaluation,
-        best.T,
-        gradient=best.evaluation.gradient,
-        parameters=T_to_theta(best.evaluation.T),
-        result=best,
-        observed=best.observed,
-        evaluations=spent,
-        iterations=best.iterations,
-        null_score=best.null_score,
-        path=tuple(value + offset for value in best.path),
-        search_evaluations=own,
-        starts=starts,
-        agreed=agreed,
-        unbounded=unbounded,
-    )
-
-
-#: Evaluations after which a descent is not a quick one.
-_QUICK = 30
-
-
-def optimal_factors(
-    A: CrossProducts, reml: bool, start: Sequence[Matrix] | None, further: bool = True
-) -> tuple[list[Matrix], bool]:
-    """Where the optimum is and whether it was reached, without the record of `find_optimum`.
-
-    For fits that are repeated thousands of times: one term on one factor goes down in the kernels
-    and is not looked at again unless it ends near a singular covariance or takes long. With
-    ``further``, and where it is cheap, other starts are tried too.
-    """
-    control = Control()
-    if start is not None and is_single_term(A) and not further:
-        theta, tried, _, _ = descend_single_term(
-            A, reml, T_to_theta(list(start)), control.tolerance, _QUICK
-        )
-        T = theta_to_T(theta, A.term_columns)
-        if tried < _QUICK and surely_regular(T[0]):
-            return T, True
-    optimum = find_optimum(A, reml, start=start, control=control, further=further)
-    return list(optimum.T), optimum.converged
 
 
 #: Evaluations after which a search towards no residual variance is taken to have no end.

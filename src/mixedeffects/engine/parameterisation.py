@@ -16,7 +16,7 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
-from mixedeffects.caching import cached_property
+from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.basis import Basis, lower_factor
 from mixedeffects.engine.parameters import lower_entries, n_parameters, theta_to_T
 from mixedeffects.engine.structures import CovarianceStructure, StructureValues

@@ -18,14 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from mixedeffects.engine.crossproducts import CrossProducts
-    from mixedeffects.engine.factorisation import Factorisation
 
 __all__ = [
     "Columns",
@@ -38,6 +34,42 @@ __all__ = [
 ]
 
 Matrix = NDArray[np.float64]
+Blocks = TypeVar("Blocks")
+
+
+class Products(Protocol):
+    """The cross-products, as far as they are needed here."""
+
+    @property
+    def p(self) -> int:
+        """Number of fixed effects."""
+        ...
+
+    def multiply(self, blocks: Sequence[Matrix], border: Matrix) -> tuple[list[Matrix], Matrix]:
+        """The cross-products times a matrix in the same blocks."""
+        ...
+
+
+class RandomEffects(Protocol):
+    """A factorisation of the random effects alone, as far as it is needed here."""
+
+    @property
+    def A(self) -> Any:
+        """What is factorised, `Products`."""
+        ...
+
+    @property
+    def T(self) -> Any:
+        """Relative factors, one per grouping factor."""
+        ...
+
+    def forward(self, rhs: Sequence[Matrix], border: Matrix) -> tuple[list[Matrix], Matrix]:
+        """Half of a solve."""
+        ...
+
+    def solve(self, rhs: Sequence[Matrix], border: Matrix) -> tuple[list[Matrix], Matrix]:
+        """A solve."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +108,10 @@ class Columns:
 
 
 @dataclass(frozen=True, eq=False)
-class Provisional:
+class Provisional(Generic[Blocks]):
     """Blocks of the random effects alone, and the columns ``[X y]``."""
 
-    random: CrossProducts
+    random: Blocks
     border: Columns
 
 
@@ -105,7 +137,7 @@ class Projection:
     scores: tuple[Matrix, ...]
 
 
-def project(random: Factorisation, columns: Columns) -> Projection:
+def project(random: RandomEffects, columns: Columns) -> Projection:
     """Columns through a factorisation of the random effects alone."""
     T = random.T
     m = columns.square.shape[1]
@@ -131,13 +163,13 @@ def project(random: Factorisation, columns: Columns) -> Projection:
 
 
 def remaining_effects(
-    random: Factorisation, effects: Sequence[Matrix], products: Sequence[Matrix]
+    random: RandomEffects, effects: Sequence[Matrix], products: Sequence[Matrix]
 ) -> list[Matrix]:
     """What is missing from provisional effects to the modes, with the digits of what is left.
 
     Parameters
     ----------
-    random : Factorisation
+    random : RandomEffects
         Of the random effects.
     effects : sequence of ndarray (l, k, m)
         The provisional effects b0 of columns x, per factor.
@@ -154,7 +186,7 @@ def remaining_effects(
     ]
 
 
-def _both(random: Factorisation, rhs: Sequence[Matrix]) -> list[Matrix]:
+def _both(random: RandomEffects, rhs: Sequence[Matrix]) -> list[Matrix]:
     """Modes and scores together.
 
     As modes are ``Sigma scores``, scores are also ``(Sigma + I)^-1 (modes + scores)``, which keeps
@@ -165,9 +197,9 @@ def _both(random: Factorisation, rhs: Sequence[Matrix]) -> list[Matrix]:
     return [own + right - taken for own, right, taken in zip(modes, rhs, Zb, strict=True)]
 
 
-def _times_ZZ(random: Factorisation, effects: Sequence[Matrix]) -> list[Matrix]:
+def _times_ZZ(random: RandomEffects, effects: Sequence[Matrix]) -> list[Matrix]:
     """``Z'WZ b`` for effects (l, k, m) per factor."""
-    A = random.A
+    A: Products = random.A
     return A.multiply(effects, np.zeros((A.p + 1, effects[0].shape[2])))[0]
 
 

@@ -12,8 +12,8 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
-from mixedeffects.arrays import ReadOnlyArrays
-from mixedeffects.caching import cached_property
+from mixedeffects.base.arrays import ReadOnlyArrays
+from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.fronts import Fronts
 
 __all__ = ["DenseRemainder", "SparseRemainder"]

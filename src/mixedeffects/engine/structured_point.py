@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.caching import cached_property
+from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.objective import evaluate
 from mixedeffects.engine.parameterisation import Parameterisation

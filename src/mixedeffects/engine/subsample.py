@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm, make_crossproducts
-from mixedeffects.engine.optimum import find_optimum
+from mixedeffects.engine.finding import find_optimum
 from mixedeffects.engine.structures import CovarianceStructure
 
 __all__ = ["nearly_nested_rows", "subsample_start"]

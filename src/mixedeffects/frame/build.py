@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.centring import is_far_from_zero
+from mixedeffects.base.centring import is_far_from_zero
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.formula import Bar, Formula, parse_formula
 from mixedeffects.formula.evaluate import State, check_functions

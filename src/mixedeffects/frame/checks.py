@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.base.memory import usable_memory
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.formula.values import Factor, Value
-from mixedeffects.memory import usable_memory
 
 #: Size of numbers up to which sums of their squares are numbers, and of their inverses too.
 _LARGEST = 1e120

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import number_array
+from mixedeffects.base.arrays import number_array
 from mixedeffects.errors import ModelError
 from mixedeffects.formula.compat import coding_matrix
 from mixedeffects.formula.values import Coding

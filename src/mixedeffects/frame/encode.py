@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.caching import cached_property
+from mixedeffects.base.caching import cached_property
 from mixedeffects.errors import DataError
 from mixedeffects.formula.evaluate import State
 from mixedeffects.formula.syntax import deparse

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
-from mixedeffects.centring import INDISTINCT, centring_transform, is_far_from_zero
+from mixedeffects.base.centring import INDISTINCT, centring_transform, is_far_from_zero
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import DetachedTable, ReadOnlyArrays
+from mixedeffects.base.arrays import DetachedTable, ReadOnlyArrays
 
 if TYPE_CHECKING:
     from mixedeffects.formula import Formula

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import number_array
+from mixedeffects.base.arrays import number_array
 from mixedeffects.errors import DataError
 from mixedeffects.formula.values import Factor
 from mixedeffects.frame.checks import check_finite, check_lengths, check_weights

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from mixedeffects.centring import INDISTINCT, centring_transform
+from mixedeffects.base.centring import INDISTINCT, centring_transform
 
 __all__ = ["independent_columns"]
 

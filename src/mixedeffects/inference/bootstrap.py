@@ -20,31 +20,39 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import number_array
-from mixedeffects.assembly import covariance_structures, engine_terms
+from mixedeffects.base.arrays import number_array
+from mixedeffects.base.options import checked_choice, entropy_of
+from mixedeffects.base.sealed import Sealed
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.engine.finding import find_optimum, optimal_factors
 from mixedeffects.engine.objective import deviance
-from mixedeffects.engine.optimum import find_optimum, has_null_directions, optimal_factors
+from mixedeffects.engine.optimum import has_null_directions
 from mixedeffects.engine.responses import Responses
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
-from mixedeffects.inference.natural import covariance_parameters, natural_parameters
-from mixedeffects.inference.parameter_keys import distinct, parameter_keys
-from mixedeffects.options import checked_choice, entropy_of
-from mixedeffects.pickling import Sealed
+from mixedeffects.fitting.assembly import covariance_structures, engine_terms
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.natural import (
+    covariance_parameters,
+    natural_parameters,
+    reported_parameters,
+)
+from mixedeffects.fitting.parameter_keys import distinct, parameter_keys
+from mixedeffects.fitting.refitting import fit_again
+from mixedeffects.inference.satterthwaite import satterthwaite_of
 from mixedeffects.progress import Listener, ProgressOption, Repetitions, interrupted
-from mixedeffects.refitting import fit_again
-from mixedeffects.simulation import ResponseSampler, checked_count
+from mixedeffects.simulation.responses import ResponseSampler, checked_count
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from mixedeffects.engine.crossproducts import CrossProducts
-    from mixedeffects.model import LinearMixedModel
 
 __all__ = ["INTERVAL_KINDS", "Bootstrap", "bootstrap"]
 
 Matrix = NDArray[np.float64]
-Statistic = Callable[["LinearMixedModel"], Any]
+Statistic = Callable[[Fit], Any]
 
 INTERVAL_KINDS = ("percentile", "shortest", "basic", "normal")
 
@@ -63,7 +71,7 @@ _LARGE_CORE = 1_000
 
 
 def bootstrap(
-    model: LinearMixedModel,
+    fit: Fit,
     n: int,
     seed: Any,
     re: Any,
@@ -78,7 +86,7 @@ def bootstrap(
             f"{statistic!r:.60}."
         )
     count = checked_count(n, "n, the number of refits,")
-    return Bootstrap(model, entropy_of(seed), re, statistic).resume(count, workers, progress)
+    return Bootstrap(fit, entropy_of(seed), re, statistic).resume(count, workers, progress)
 
 
 class Bootstrap(Sealed):
@@ -106,30 +114,35 @@ class Bootstrap(Sealed):
     True
     """
 
-    def __init__(
-        self, model: LinearMixedModel, seed: int, re: Any, statistic: Statistic | None
-    ) -> None:
+    def __init__(self, fit: Fit, seed: int, re: Any, statistic: Statistic | None) -> None:
         self.seed = seed
         self.wanted = 0
-        self._model = model
+        self._fit = fit
         self._re = re
         self._statistic = statistic
-        self._sampler = ResponseSampler(model, seed, re)
+        self._sampler = ResponseSampler(fit, seed, re)
         if statistic is None:
-            own = model.covariance_parameters
-            names = parameter_keys(list(own.index), model.frame.fixef_names)
-            values = np.append(own.to_numpy(), model.fixef)
+            own = covariance_parameters(fit)
+            names = parameter_keys(list(own.index), fit.frame.fixef_names)
+            values = np.append(own.to_numpy(), fit.beta)
         else:
-            names, values = _named_numbers(statistic(model))
+            names, values = _named_numbers(statistic(fit))
         # What a refit returns: factors whole, so that all draws are converted together.
-        squares = sum(k * k for k in model._A.term_columns)
-        self._structured = bool(model.frame.structured_terms)
-        fixed = len(model.frame.fixef_names)
+        squares = sum(k * k for k in fit.crossproducts.term_columns)
+        self._structured = bool(fit.frame.structured_terms)
+        fixed = len(fit.frame.fixef_names)
         self._width = len(values) if statistic or self._structured else squares + 1 + fixed
         self._estimates = pd.Series(values, index=names, name="Estimate")
         self._draws = np.empty((0, len(names)))
         # Criterion, whether singular, whether converged; one row a refit.
         self._fits = np.empty((0, 3))
+
+    @classmethod
+    def _attributes_now(cls, stored: dict[str, Any]) -> dict[str, Any]:
+        stored = dict(stored)
+        if "_model" in stored:
+            stored["_fit"] = stored.pop("_model").fit
+        return stored
 
     # --- doing the work ------------------------------------------------------------------
 
@@ -172,9 +185,11 @@ class Bootstrap(Sealed):
         """
         if n is not None:
             self.wanted = checked_count(n, "n, the number of refits,")
-        core = self._model._A.remainder.core_size
+        core = self._fit.crossproducts.remainder.core_size
         if workers is None:
-            beside = self._model._A.q > _SMALL and core <= _LARGE_CORE and not self._statistic
+            beside = (
+                self._fit.crossproducts.q > _SMALL and core <= _LARGE_CORE and not self._statistic
+            )
             workers = _processors() if beside else 1
         workers = checked_count(workers, "workers, the number of refits at a time,")
         refuse_beyond_memory(
@@ -209,18 +224,18 @@ class Bootstrap(Sealed):
         self, pool: ThreadPoolExecutor, workers: int, report: Callable[[], None]
     ) -> None:
         """Do the next refits, up to the end of their batch, a chunk at a time."""
-        model, frame = self._model, self._model.frame
-        size = max(1, min(_BATCH, int(_BATCH_BYTES / (8.0 * model.nobs))))
+        fit, frame = self._fit, self._fit.frame
+        size = max(1, min(_BATCH, int(_BATCH_BYTES / (8.0 * fit.nobs))))
         start = len(self._draws) // size * size
         Y = self._sampler.draw(start, start + size)
         own = Y if frame.offset is None else Y - frame.offset[:, None]
         responses = Responses(
-            model._A,
+            fit.crossproducts,
             own,
             frame.X,
             engine_terms(frame.terms),
             frame.weights,
-            None if model._A.provisional is None else model.optimum.T,
+            None if fit.crossproducts.provisional is None else fit.optimum.T,
         )
         end = min(start + size, self.wanted)
         chunk = min(workers, size)
@@ -245,7 +260,7 @@ class Bootstrap(Sealed):
                 beside = min(workers, len(numbers))
                 list(pool.map(refit, [range(w, len(numbers), beside) for w in range(beside)]))
             if self._statistic is None and not self._structured:
-                draws = _parameters(draws, model._A.term_columns)
+                draws = _parameters(draws, fit.crossproducts.term_columns)
             self._draws = np.vstack([self._draws, draws])
             self._fits = np.vstack([self._fits, fits])
             report()
@@ -256,17 +271,17 @@ class Bootstrap(Sealed):
         """Numbers wanted and facts about one refit; None if there is no optimum."""
         try:
             if self._statistic is None:
-                fit = _fit_structured if self._structured else _fit_one
-                return fit(A, self._model)
-            frame = dataclasses.replace(self._model.frame, y=y)
-            again = fit_again(self._model, frame, A, self._model.optimum.restart)
+                refit_one = _fit_structured if self._structured else _fit_one
+                return refit_one(A, self._fit)
+            frame = dataclasses.replace(self._fit.frame, y=y)
+            again = fit_again(self._fit, frame, A, self._fit.optimum.restart)
         except (ArithmeticError, ModelError, np.linalg.LinAlgError):
             # No residual variance left, for instance.
             return None
-        facts = np.array([again.criterion, again.is_singular, again.converged])
+        facts = np.array([again.criterion, again.optimum.singular, again.optimum.converged])
         return self._evaluate(again), facts
 
-    def _evaluate(self, again: LinearMixedModel) -> Matrix:
+    def _evaluate(self, again: Fit) -> Matrix:
         """The user's statistic of one refit."""
         assert self._statistic is not None
         names, values = _named_numbers(self._statistic(again))
@@ -391,16 +406,18 @@ class Bootstrap(Sealed):
             for i, estimate in enumerate(self._estimates.tolist())
         ]
         table = pd.DataFrame(rows, index=self._estimates.index, columns=names)
-        undetermined = self._model.optimum.undetermined
+        undetermined = self._fit.optimum.undetermined
         if undetermined and self._statistic is None:
             # Every refit starts from the same values there and stays.
-            own = [name in undetermined for name in self._model.covariance_parameters.index]
-            fixed = len(self._model.frame.fixef_names)
-            depends = self._model.satterthwaite.depends(np.eye(fixed))
+            own = [name in undetermined for name in covariance_parameters(self._fit).index]
+            fixed = len(self._fit.frame.fixef_names)
+            depends = satterthwaite_of(self._fit).depends(np.eye(fixed))
             table[np.append(own, depends).astype(np.bool_)] = np.nan
         return table
 
-    def plot(self, parameters: Any = None, level: float = 0.95, ax: Any = None) -> Any:
+    def plot(
+        self, parameters: Any = None, level: float = 0.95, ax: Any = None
+    ) -> Axes | NDArray[Any]:
         """Histogram of the draws of each parameter, with estimate and percentile interval.
 
         Parameters
@@ -431,9 +448,11 @@ class Bootstrap(Sealed):
         >>> m.bootstrap(50, seed=1).plot("sigma").get_xlabel()
         'sigma'
         """
-        from mixedeffects.display.bootstrap_plot import draw_bootstrap
+        from mixedeffects.inference.bootstrap_plot import draw_bootstrap
 
-        return draw_bootstrap(self, parameters, level, ax)
+        return draw_bootstrap(
+            self.draws, self.estimates, self.confint(level), level, parameters, ax
+        )
 
     def _lines(self) -> list[str]:
         done, of = len(self._draws), self.wanted
@@ -469,15 +488,15 @@ class Bootstrap(Sealed):
         return head + str(self._table()._repr_html_())
 
 
-def _fit_one(A: CrossProducts, model: LinearMixedModel) -> tuple[Matrix, Matrix]:
+def _fit_one(A: CrossProducts, fit: Fit) -> tuple[Matrix, Matrix]:
     """Factors, sigma and fixed effects, and facts, of the fit to one response."""
-    optimum = model.optimum
-    T, converged = optimal_factors(A, model.reml, optimum.restart, optimum.has_rivals)
+    optimum = fit.optimum
+    T, converged = optimal_factors(A, fit.reml, optimum.restart, optimum.has_rivals)
     factorisation = Factorisation(A, T)
-    df = A.n - A.p if model.reml else A.n
+    df = A.n - A.p if fit.reml else A.n
     basis = A.basis
     sigma = basis.sigma(math.sqrt(factorisation.rho2 / df))
-    criterion = deviance(factorisation, model.reml) + basis.deviance_offset(A.n, A.p, model.reml)
+    criterion = deviance(factorisation, fit.reml) + basis.deviance_offset(A.n, A.p, fit.reml)
     factors = [
         (C @ each).ravel() / math.sqrt(basis.weight_scale)
         for C, each in zip(basis.terms, T, strict=True)
@@ -486,17 +505,17 @@ def _fit_one(A: CrossProducts, model: LinearMixedModel) -> tuple[Matrix, Matrix]
     return values, np.array([criterion, has_null_directions(T), converged])
 
 
-def _fit_structured(A: CrossProducts, model: LinearMixedModel) -> tuple[Matrix, Matrix]:
+def _fit_structured(A: CrossProducts, fit: Fit) -> tuple[Matrix, Matrix]:
     """Parameters as they are reported, and facts, of the fit to one response."""
-    terms, basis = model.frame.terms, A.basis
+    terms, basis = fit.frame.terms, A.basis
     structures = covariance_structures(terms)
-    optimum = find_optimum(A, model.reml, start=model.optimum.restart, structures=structures)
+    optimum = find_optimum(A, fit.reml, start=fit.optimum.restart, structures=structures)
     evaluation = optimum.evaluation
     sigma = basis.sigma(math.sqrt(evaluation.sigma2))
     T = [basis.relative_factor(t, factor) for t, factor in enumerate(optimum.T)]
-    own = covariance_parameters(terms, T, sigma, optimum)
+    own = reported_parameters(terms, T, sigma, optimum)
     beta = basis.beta(evaluation.factorisation.solution.beta)
-    criterion = evaluation.deviance + basis.deviance_offset(A.n, A.p, model.reml)
+    criterion = evaluation.deviance + basis.deviance_offset(A.n, A.p, fit.reml)
     facts = np.array([criterion, optimum.singular, optimum.converged])
     return np.append(own.to_numpy(), beta), facts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from mixedeffects.covariance.groups import crossing_sentence, find_factor, outermost_factors
 from mixedeffects.errors import DataError, ModelError
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.request import given_table
 from mixedeffects.frame.columns import factor_of
 from mixedeffects.frame.grouping import GroupColumn, combine
 from mixedeffects.frame.ingest import materialised, take_columns, values_of_rows
 from mixedeffects.frame.model_frame import RandomTerm
-
-if TYPE_CHECKING:
-    from mixedeffects.model import LinearMixedModel
 
 __all__ = ["ClusterFactor", "crossing_of", "intersection", "read_cluster", "read_levels"]
 
@@ -47,12 +46,12 @@ class ClusterFactor:
         return len(self.levels)
 
 
-def read_cluster(model: LinearMixedModel, cluster: Any) -> ClusterFactor:
+def read_cluster(fit: Fit, cluster: Any) -> ClusterFactor:
     """The clusters that an argument ``cluster=`` means.
 
     Parameters
     ----------
-    model : LinearMixedModel
+    fit : Fit
         The fitted model.
     cluster : str, array of shape (n,), or None
         A grouping factor, a column of the data or several joined by ``:``; values, one for each
@@ -66,7 +65,7 @@ def read_cluster(model: LinearMixedModel, cluster: Any) -> ClusterFactor:
     ModelError
         If there is one cluster only, or None is given and no factor is the outermost.
     """
-    terms = model.frame.terms
+    terms = fit.frame.terms
     if cluster is None:
         outermost = outermost_factors(terms)
         if not outermost:
@@ -77,7 +76,7 @@ def read_cluster(model: LinearMixedModel, cluster: Any) -> ClusterFactor:
                 "or a list of factors for multiway clustering."
             )
         cluster = outermost[-1]
-    factor = read_levels(model, cluster)
+    factor = read_levels(fit, cluster)
     if factor.n_levels < 2:
         raise ModelError(
             f"All rows lie in one cluster of {factor.name!r}, so there is no variation between "
@@ -88,13 +87,13 @@ def read_cluster(model: LinearMixedModel, cluster: Any) -> ClusterFactor:
 
 
 def read_levels(
-    model: LinearMixedModel, given: Any, argument: str = "cluster", role: str = "clusters"
+    fit: Fit, given: Any, argument: str = "cluster", role: str = "clusters"
 ) -> ClusterFactor:
     """Levels of the rows used, by the name of a factor or column, or by values.
 
     Parameters
     ----------
-    model : LinearMixedModel
+    fit : Fit
         The fitted model.
     given : str or array of shape (n,)
         As for `read_cluster`.
@@ -107,19 +106,19 @@ def read_levels(
         If there is no such column, the length is wrong, or values are missing.
     """
     if isinstance(given, str):
-        return _by_name(model, given, role)
-    return _by_values(model, given, argument, role)
+        return _by_name(fit, given, role)
+    return _by_values(fit, given, argument, role)
 
 
-def _by_name(model: LinearMixedModel, name: str, role: str) -> ClusterFactor:
-    terms = model.frame.terms
+def _by_name(fit: Fit, name: str, role: str) -> ClusterFactor:
+    terms = fit.frame.terms
     try:
         term = find_factor(terms, name)
     except ModelError:
         pass
     else:
         return ClusterFactor(term.group, term.codes.astype(np.int64), list(term.levels))
-    table = materialised(model._data)
+    table = materialised(given_table(fit.request))
     try:
         names, columns = [name], take_columns(table, [name])
     except DataError:
@@ -127,14 +126,14 @@ def _by_name(model: LinearMixedModel, name: str, role: str) -> ClusterFactor:
         if len(names) == 1:
             raise
         columns = take_columns(table, names)
-    used = columns.iloc[model.frame.positions]
+    used = columns.iloc[fit.frame.positions]
     return _coded([used[column] for column in names], names, role)
 
 
-def _by_values(model: LinearMixedModel, values: Any, argument: str, role: str) -> ClusterFactor:
-    frame = model.frame
+def _by_values(fit: Fit, values: Any, argument: str, role: str) -> ClusterFactor:
+    frame = fit.frame
     name = str(getattr(values, "name", None) or argument)
-    n_rows = model.nobs + len(frame.dropped.rows)
+    n_rows = fit.nobs + len(frame.dropped.rows)
     series = values_of_rows(
         f"the {role}",
         values,

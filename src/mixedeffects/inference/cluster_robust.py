@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,14 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.caching import cached_property
+from mixedeffects.base.caching import cached_property
+from mixedeffects.base.options import checked_choice, checked_flag, checked_level
+from mixedeffects.base.warning import warn
+from mixedeffects.covariance.of_fit import V_of
 from mixedeffects.display.coefficients import coefficient_table
 from mixedeffects.display.tables import Table
 from mixedeffects.errors import ClusterWarning, ModelError
+from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.cluster_factor import ClusterFactor, crossing_of, read_cluster
 from mixedeffects.inference.cluster_moments import KINDS, ClusterMoments, cluster_moments
 from mixedeffects.inference.cluster_wald import quadratic_form, robust_wald
@@ -25,11 +28,9 @@ from mixedeffects.inference.saddlepoint import saddlepoint_p_value
 from mixedeffects.inference.unseen import Unseen
 from mixedeffects.inference.variance import FixedDf, FixedEffectsVariance
 from mixedeffects.inference.wald_result import WaldTest
-from mixedeffects.options import checked_choice, checked_flag, checked_level
 
 if TYPE_CHECKING:
     from mixedeffects.frame.model_frame import ModelFrame
-    from mixedeffects.model import LinearMixedModel
 
 __all__ = ["COEFFICIENT_TESTS", "RobustCovariance", "check_kind", "robust_covariance"]
 
@@ -301,7 +302,7 @@ def check_kind(kind: Any) -> str:
 
 
 def robust_covariance(
-    model: LinearMixedModel,
+    fit: Fit,
     kind: str,
     cluster: Any = None,
     level: float | None = 0.95,
@@ -316,21 +317,19 @@ def robust_covariance(
         isinstance(c, str) or np.ndim(c) == 1 for c in cluster
     )
     # A list of strings as long as the data are the clusters of the rows, not names of factors.
-    if several and len(cluster) >= model.nobs and all(np.ndim(c) == 0 for c in cluster):
+    if several and len(cluster) >= fit.nobs and all(np.ndim(c) == 0 for c in cluster):
         several = False
     if several and len(cluster) == 0:
         raise ModelError("cluster=[] names no factor; give one or several, or None.")
-    factors = (
-        [read_cluster(model, c) for c in cluster] if several else [read_cluster(model, cluster)]
-    )
-    names = list(model.frame.fixef_names)
-    residuals = model.resid("marginal").to_numpy()
-    basis = model._A.basis.fixed
+    factors = [read_cluster(fit, c) for c in cluster] if several else [read_cluster(fit, cluster)]
+    names = list(fit.frame.fixef_names)
+    residuals = fit.frame.y - fit.fixed_part
+    basis = fit.crossproducts.basis.fixed
     moments, repaired, smallest = None, False, np.nan
     if len(factors) == 1:
-        crossing = crossing_of(model.frame.terms, factors[0])
+        crossing = crossing_of(fit.frame.terms, factors[0])
         if crossing is None:
-            moments = cluster_moments(model.V, model.X, residuals, factors[0], kind, basis)
+            moments = cluster_moments(V_of(fit), fit.frame.X, residuals, factors[0], kind, basis)
         elif crossed:
             _warn_crossed(crossing)
         else:
@@ -341,15 +340,15 @@ def robust_covariance(
             )
     if moments is not None:
         seen, df = moments.vcov, moments.df(np.eye(len(names)))
-        unseen = Unseen(moments.unseen, model._vcov, seen)
+        unseen = Unseen(moments.unseen, fit.vcov, seen)
     else:
-        result = multiway_covariance(model.V, model.X, residuals, factors, kind, basis)
+        result = multiway_covariance(V_of(fit), fit.frame.X, residuals, factors, kind, basis)
         seen, repaired, smallest = result.vcov, result.repaired, result.smallest
         df = np.full(len(names), min(factor.n_levels for factor in factors) - 1.0)
-        unseen = Unseen(result.unseen, model._vcov, seen)
+        unseen = Unseen(result.unseen, fit.vcov, seen)
     unknown = unseen.hides(np.eye(len(names)))
     if unknown.any():
-        _tell_of_unknown(model, unknown, unseen, factors)
+        _tell_of_unknown(fit, unknown, unseen, factors)
     vcov, df = seen.copy(), np.where(unknown, np.nan, df)
     vcov[unknown] = np.nan
     vcov[:, unknown] = np.nan
@@ -357,26 +356,26 @@ def robust_covariance(
         kind=kind,
         cluster=tuple(factor.name for factor in factors),
         n_clusters=tuple(factor.n_levels for factor in factors),
-        estimate=model.fixef,
+        estimate=pd.Series(fit.beta.copy(), index=names, name="Estimate"),
         vcov=pd.DataFrame(vcov, index=names, columns=names),
         df=pd.Series(df, index=names, name="df"),
         repaired=repaired,
         smallest_eigenvalue=float(smallest),
         level=level,
-        _frame=model.frame,
+        _frame=fit.frame,
         _moments=moments,
         _unseen=unseen,
     )
 
 
 def _tell_of_unknown(
-    model: LinearMixedModel,
+    fit: Fit,
     unknown: NDArray[np.bool_],
     unseen: Unseen,
     factors: Sequence[ClusterFactor],
 ) -> None:
     """Say which coefficients the clusters determine; ModelError if there is nothing else."""
-    names = [name for name, none in zip(model.frame.fixef_names, unknown, strict=True) if none]
+    names = [name for name, none in zip(fit.frame.fixef_names, unknown, strict=True) if none]
     counts = ", ".join(f"{factor.n_levels:,} of {factor.name}" for factor in factors)
     listed = ", ".join(repr(name) for name in names)
     if np.linalg.matrix_rank(unseen.directions) == len(unknown):
@@ -384,20 +383,18 @@ def _tell_of_unknown(
             f"The clusters ({counts}) determine every coefficient one by one, so they say nothing "
             "about variances. Use clusters that the fixed effects do not single out."
         )
-    warnings.warn(
+    warn(
         f"The clusters ({counts}) determine {listed} one by one, wholly or in part: without some "
         "cluster that part cannot be estimated, and its residuals add up to zero whatever the "
         "errors are. So they say nothing about the variance there: it is NaN. Use clusters that "
         "the fixed effects do not single out, or the model's standard errors.",
         ClusterWarning,
-        stacklevel=4,
     )
 
 
 def _warn_crossed(crossing: str) -> None:
-    warnings.warn(
+    warn(
         f"{crossing} The covariance between the clusters is left out, so standard errors are too "
         "small for coefficients that vary with the other factors.",
         ClusterWarning,
-        stacklevel=4,
     )

@@ -14,10 +14,10 @@ import scipy.linalg
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import checked_choice
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.cluster_moments import ClusterMoments
 from mixedeffects.inference.wald_result import WaldTest
-from mixedeffects.options import checked_choice
 
 __all__ = ["WALD_TESTS", "quadratic_form", "robust_wald", "singular_contrasts"]
 

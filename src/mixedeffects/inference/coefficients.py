@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.inference.variance import FixedEffectsVariance, fixed_effects_variance
-from mixedeffects.options import checked_level
-
-if TYPE_CHECKING:
-    from mixedeffects.model import LinearMixedModel
+from mixedeffects.base.options import checked_level
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.inference.variance import FixedEffectsVariance
+from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
 __all__ = ["coefficient_tests", "interval_names", "tests_with"]
 
@@ -21,17 +20,19 @@ Matrix = NDArray[np.float64]
 
 
 def coefficient_tests(
-    model: LinearMixedModel, ddf: str, vcov: str, level: float | None, cluster: Any = None
+    fit: Fit,
+    ddf: str = "satterthwaite",
+    vcov: str = "model",
+    level: float | None = 0.95,
+    cluster: Any = None,
 ) -> pd.DataFrame:
     """See `LinearMixedModel.coef_table`."""
-    return tests_with(model, fixed_effects_variance(model, vcov, ddf, cluster), level)
+    return tests_with(fit, fixed_effects_variance(fit, vcov, ddf, cluster), level)
 
 
-def tests_with(
-    model: LinearMixedModel, variance: FixedEffectsVariance, level: float | None
-) -> pd.DataFrame:
+def tests_with(fit: Fit, variance: FixedEffectsVariance, level: float | None) -> pd.DataFrame:
     """The table from any covariance matrix with its degrees of freedom."""
-    estimate = model.fixef.to_numpy()
+    estimate = fit.beta
     with np.errstate(invalid="ignore"):
         # An adjustment can make of next to nothing a negative variance: no standard error then.
         error = np.sqrt(np.diag(variance.vcov))
@@ -45,10 +46,10 @@ def tests_with(
             "t value": t,
             "Pr(>|t|)": 2.0 * scipy.stats.t.sf(np.abs(t), df),
         },
-        index=model.fixef.index,
+        index=fit.fixef_names,
     )
-    if model.optimum.undetermined:
-        table.attrs["undetermined"] = model.optimum.undetermined
+    if fit.optimum.undetermined:
+        table.attrs["undetermined"] = fit.optimum.undetermined
     if level is not None:
         names = interval_names(level)
         half = scipy.stats.t.ppf(0.5 + level / 2.0, df) * error

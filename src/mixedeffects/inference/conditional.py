@@ -7,12 +7,11 @@ import pandas as pd
 import scipy.linalg
 from numpy.typing import NDArray
 
-from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.base.options import checked_flag
 from mixedeffects.errors import ModelError
-from mixedeffects.frame.model_frame import ModelFrame
-from mixedeffects.options import checked_flag
+from mixedeffects.fitting.fit import Fit
 
-__all__ = ["RandomEffects", "conditional_modes", "term_modes"]
+__all__ = ["RandomEffects", "conditional_modes"]
 
 Matrix = NDArray[np.float64]
 
@@ -88,30 +87,13 @@ class RandomEffects(dict[str, pd.DataFrame]):
         )
 
 
-def term_modes(frame: ModelFrame, factorisation: Factorisation) -> list[Matrix]:
-    """Conditional modes of each term, arrays (l, k) in the response's units."""
-    A = factorisation.A
-    modes: list[Matrix] = [np.empty(0)] * len(frame.terms)
-    for factor, b in zip(A.factors, factorisation.solution.b, strict=True):
-        for member in factor.members:
-            C = A.basis.terms[member.term]
-            modes[member.term] = A.basis.response_scale * (b[:, member.columns] @ C.T)
-    return modes
-
-
-def conditional_modes(
-    frame: ModelFrame, factorisation: Factorisation, sigma: float, cond_var: bool
-) -> RandomEffects:
+def conditional_modes(fit: Fit, cond_var: bool = False) -> RandomEffects:
     """Modes by grouping factor; terms on the same factor share a table, as in lme4.
 
     Parameters
     ----------
-    frame : ModelFrame
-        Terms and their labels.
-    factorisation : Factorisation
-        M at the optimum.
-    sigma : float
-        Residual standard deviation.
+    fit : Fit
+        The fit.
     cond_var : bool
         Whether to compute ``Var(b | y, beta) = sigma^2 Lambda M_q^-1 Lambda'``, level by level.
 
@@ -120,10 +102,10 @@ def conditional_modes(
     RandomEffects
         In the units of the response per unit of the column.
     """
+    frame, modes = fit.frame, fit.modes
     by_group: dict[str, list[int]] = {}
     for t, term in enumerate(frame.terms):
         by_group.setdefault(term.group, []).append(t)
-    modes = term_modes(frame, factorisation)
     tables = {
         group: pd.DataFrame(
             np.hstack([modes[t] for t in members]),
@@ -134,15 +116,15 @@ def conditional_modes(
     }
     if not checked_flag(cond_var, "cond_var"):
         return RandomEffects(tables, {})
-    A = factorisation.A
-    inverse = factorisation.selected_inverse(with_fixed=False, keep=True)
+    A = fit.crossproducts
+    inverse = fit.factorisation.selected_inverse(with_fixed=False, keep=True)
     variances = {}
     for f, factor in enumerate(A.factors):
         order = sorted(factor.members, key=lambda member: member.term)
         C = scipy.linalg.block_diag(*(A.basis.terms[m.term] for m in order))
         columns = np.concatenate([np.arange(factor.k)[m.columns] for m in order])
         P = inverse.P[f][:, columns[:, None], columns[None, :]]
-        scale = (sigma / np.sqrt(A.basis.weight_scale)) ** 2
+        scale = (fit.sigma / np.sqrt(A.basis.weight_scale)) ** 2
         group = frame.terms[order[0].term].group
         variances[group] = scale * np.einsum("ab,ibc,dc->iad", C, P, C)
     return RandomEffects(tables, variances)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import number_array
+from mixedeffects.base.arrays import number_array
 from mixedeffects.errors import ModelError
-from mixedeffects.formula.syntax import quote_name
+from mixedeffects.fitting.parameter_keys import as_written
 from mixedeffects.inference.hypotheses import term_columns
 
 if TYPE_CHECKING:
     from mixedeffects.frame.model_frame import ModelFrame
 
 __all__ = [
-    "as_written",
     "coefficient_position",
     "contrast_matrix",
     "contrast_rows",
@@ -102,12 +101,6 @@ def labelled_contrasts(frame: ModelFrame, hypothesis: Any) -> pd.DataFrame:
             f"Row {int(np.flatnonzero(length == 0.0)[0]) + 1} of the hypothesis matrix is zero."
         )
     return pd.DataFrame(L, labels or [str(i + 1) for i in range(len(L))], names)
-
-
-def as_written(name: Any, names: Container[str]) -> Any:
-    """The name as it stands among others: that of a column may be given without its backticks."""
-    quoted = quote_name(name) if isinstance(name, str) and name not in names else name
-    return quoted if quoted in names else name
 
 
 def contrast_rows(contrasts: Any, names: Sequence[str]) -> Matrix:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.caching import cached_property
+from mixedeffects.base.caching import cached_property
 from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.inference.hypotheses import column_coefficients

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import member
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import Fit
 from mixedeffects.formula.evaluate import CONSTANTS
 from mixedeffects.formula.syntax import variable_names
 from mixedeffects.inference.nested_factors import Nesting
 from mixedeffects.inference.reference_grid import ReferenceGrid, no_such_variable
-from mixedeffects.options import member
-
-if TYPE_CHECKING:
-    from mixedeffects.model import LinearMixedModel
 
 __all__ = ["WEIGHTS", "average_cells", "cell_shares", "grid_notes", "slope_rows"]
 
@@ -64,14 +62,14 @@ def average_cells(values: Matrix, axes: Sequence[int], share: Matrix) -> Matrix:
 
 
 def slope_rows(
-    grid: ReferenceGrid, model: LinearMixedModel, trend: Any, data: pd.DataFrame
+    grid: ReferenceGrid, fit: Fit, trend: Any, data: pd.DataFrame
 ) -> tuple[Matrix, Matrix]:
     """Derivative of the columns and the offset by a covariate.
 
     The difference quotient on five points has no error for polynomials to degree four.
     """
     if not member(trend, grid.names):
-        raise no_such_variable(trend, model, grid.names)
+        raise no_such_variable(trend, fit, grid.names)
     factors = [c for c in grid.encoder.coders if c.kind != "numeric"]
     in_factor = [c.name for c in factors if trend in variable_names(c.tree)]
     if grid[trend].kind != "number" or in_factor:
@@ -79,7 +77,7 @@ def slope_rows(
             f"{trend!r} is categorical{f' in {in_factor[0]!r}' if in_factor else ''}, so it has no "
             "slope; see m.emmeans for its means."
         )
-    values = model.frame.data[trend].to_numpy(dtype=np.float64)
+    values = fit.frame.data[trend].to_numpy(dtype=np.float64)
     step = 1e-3 * float(np.ptp(values))
     rows: Any = 0.0
     offset: Any = 0.0

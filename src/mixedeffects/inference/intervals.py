@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import checked_choice, plain
 from mixedeffects.engine.optimum import SINGULAR
 from mixedeffects.engine.parameterisation import StructuredTerm
 from mixedeffects.engine.parameters import n_parameters, theta_to_T
 from mixedeffects.errors import Interrupted, ModelError
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.natural import covariance_parameters, natural_parameters
+from mixedeffects.fitting.parameter_keys import chosen_positions, parameter_keys
+from mixedeffects.inference.bootstrap import Bootstrap, bootstrap
 from mixedeffects.inference.coefficients import coefficient_tests, interval_names
-from mixedeffects.inference.natural import natural_parameters
-from mixedeffects.inference.parameter_keys import chosen_positions, parameter_keys
-from mixedeffects.options import checked_choice, plain
+from mixedeffects.inference.profile import Profile, profile
+from mixedeffects.inference.satterthwaite import satterthwaite_of
 from mixedeffects.progress import Listener, Then
-
-if TYPE_CHECKING:
-    from mixedeffects.inference.bootstrap import Bootstrap
-    from mixedeffects.inference.profile import Profile
-    from mixedeffects.model import LinearMixedModel
 
 __all__ = ["confidence_intervals", "wald_variance_intervals"]
 
@@ -47,7 +46,7 @@ _MOVED = 1e-5
 
 
 def confidence_intervals(
-    model: LinearMixedModel,
+    fit: Fit,
     method: Any,
     parameters: Any,
     level: Any,
@@ -65,18 +64,18 @@ def confidence_intervals(
             raise ModelError(f"{name}= is for method {user!r}; {method!r} has no use for it.")
     Listener(progress)
     columns = interval_names(level)
-    frame = model.frame
-    variances = list(model.covariance_parameters.index)
+    frame = fit.frame
+    variances = list(covariance_parameters(fit).index)
     names = parameter_keys(variances, frame.fixef_names)
     chosen = chosen_positions(parameters, names, frame.fixef_names)
     if method == "profile":
         selected = None if len(chosen) == len(names) else [names[i] for i in chosen]
 
-        def of_profile(profile: Profile) -> pd.DataFrame:
-            return profile.confint(level).loc[[names[i] for i in chosen]]
+        def of_profile(found: Profile) -> pd.DataFrame:
+            return found.confint(level).loc[[names[i] for i in chosen]]
 
         try:
-            return of_profile(model.profile(selected, max(0.95, float(level)), progress=progress))
+            return of_profile(profile(fit, selected, max(0.95, float(level)), progress))
         except Interrupted as stopped:
             stopped.partial = Then(stopped.partial, of_profile)
             raise
@@ -86,15 +85,16 @@ def confidence_intervals(
             return draws.confint(level, options["kind"]).iloc[chosen]
 
         try:
-            return of_draws(model.bootstrap(options["n"], seed=options["seed"], progress=progress))
+            count, seed = options["n"], options["seed"]
+            return of_draws(bootstrap(fit, count, seed, None, None, None, progress))
         except Interrupted as stopped:
             stopped.partial = Then(stopped.partial, of_draws)
             raise
     bounds = np.full((len(names), 2), np.nan)
     if any(i < len(variances) for i in chosen):
-        bounds[: len(variances)] = wald_variance_intervals(model, float(level))
+        bounds[: len(variances)] = wald_variance_intervals(fit, float(level))
     if any(i >= len(variances) for i in chosen):
-        table = coefficient_tests(model, options["ddf"], options["vcov"], level, options["cluster"])
+        table = coefficient_tests(fit, options["ddf"], options["vcov"], level, options["cluster"])
         bounds[len(variances) :] = table[columns].to_numpy()
     return pd.DataFrame(bounds[chosen], index=[names[i] for i in chosen], columns=columns)
 
@@ -104,7 +104,7 @@ def _same(given: Any, default: Any) -> bool:
     return isinstance(given, (str, int)) and given == default
 
 
-def wald_variance_intervals(model: LinearMixedModel, level: float) -> Matrix:
+def wald_variance_intervals(fit: Fit, level: float) -> Matrix:
     """Normal intervals on the scales of log sd and Fisher's z, shape (m + 1, 2).
 
     The covariance is twice the inverse of the observed Hessian of the deviance, or of the REML
@@ -112,9 +112,9 @@ def wald_variance_intervals(model: LinearMixedModel, level: float) -> Matrix:
     quadratic on any scale. So are those of parameters that the data do not determine, and sigma's
     where the residual variance goes to zero.
     """
-    curvature = model.optimum.curvature
-    natural, defined = (_of_structures if model.frame.structured_terms else _of_factors)(model)
-    names = list(model.covariance_parameters.index)
+    curvature = fit.optimum.curvature
+    natural, defined = (_of_structures if fit.frame.structured_terms else _of_factors)(fit)
+    names = list(covariance_parameters(fit).index)
     is_deviation = np.array([not name.startswith("cor") for name in names])
 
     def transformed(values: Matrix) -> Matrix:
@@ -127,11 +127,11 @@ def wald_variance_intervals(model: LinearMixedModel, level: float) -> Matrix:
     for j, move in enumerate(_STEP * curvature.directions.T):
         with np.errstate(invalid="ignore"):
             J[:, j] = (transformed(here + move) - transformed(here - move)) / (2.0 * _STEP)
-    satterthwaite = model.satterthwaite
+    satterthwaite = satterthwaite_of(fit)
     covariance = satterthwaite.natural_covariance
     bounds = np.full((len(names), 2), np.nan)
     moved = np.abs(J @ satterthwaite.flat.T).max(axis=1, initial=0.0)
-    defined = defined & [name not in model.optimum.undetermined for name in names]
+    defined = defined & [name not in fit.optimum.undetermined for name in names]
     defined = defined & ~(moved > _MOVED * np.linalg.norm(J, axis=1))
     J, centre = J[defined], transformed(here)[defined]
     error = np.sqrt(np.einsum("ij,jk,ik->i", J, covariance, J))
@@ -141,11 +141,11 @@ def wald_variance_intervals(model: LinearMixedModel, level: float) -> Matrix:
     return bounds
 
 
-def _of_factors(model: LinearMixedModel) -> tuple[Natural, NDArray[np.bool_]]:
+def _of_factors(fit: Fit) -> tuple[Natural, NDArray[np.bool_]]:
     """Natural parameters from the entries of T and sigma, and which have an interval."""
-    A, sizes = model._A, model._A.term_columns
+    A, sizes = fit.crossproducts, fit.crossproducts.term_columns
     # A singular fit is differentiated in the user's theta, any other in the fitting basis.
-    singular = model.optimum.singular
+    singular = fit.optimum.singular
 
     def natural(values: Matrix) -> Matrix:
         T = theta_to_T(values[:-1], sizes)
@@ -154,14 +154,14 @@ def _of_factors(model: LinearMixedModel) -> tuple[Natural, NDArray[np.bool_]]:
             T = [C @ own / scale for C, own in zip(A.basis.terms, T, strict=True)]
         return natural_parameters(T, float(values[-1]))
 
-    regular = [np.linalg.svd(T, compute_uv=False)[-1] >= SINGULAR for T in model.optimum.T]
+    regular = [np.linalg.svd(T, compute_uv=False)[-1] >= SINGULAR for T in fit.optimum.T]
     counts = [n_parameters([k]) for k in sizes]
     return natural, np.append(np.repeat(regular, counts), True)
 
 
-def _of_structures(model: LinearMixedModel) -> tuple[Natural, NDArray[np.bool_]]:
+def _of_structures(fit: Fit) -> tuple[Natural, NDArray[np.bool_]]:
     """The same from the free parameters of covariance structures and sigma."""
-    optimum, basis = model.optimum, model._A.basis
+    optimum, basis = fit.optimum, fit.crossproducts.basis
     p, eta = optimum.parameterisation, optimum.eta
     assert p is not None and eta is not None
     free = ~p.fixed(eta)

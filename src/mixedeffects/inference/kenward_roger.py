@@ -15,6 +15,7 @@ is left out. That term depends on the parameters chosen to describe V; all else 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,14 +24,17 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import ReadOnlyArrays
-from mixedeffects.engine.curvature import fixed_effects_covariance
+from mixedeffects.base.arrays import ReadOnlyArrays
+from mixedeffects.engine.curvature import changes_of_sigma, fixed_effects_covariance
 from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.engine.threads import one_blas_thread
+from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.inference.contrasts import contrast_rows
 from mixedeffects.inference.pair_sums import pair_sums
 from mixedeffects.inference.satterthwaite import in_standard_errors
 
-__all__ = ["KenwardRoger", "kenward_roger"]
+__all__ = ["KenwardRoger", "kenward_roger", "kenward_roger_of"]
 
 Matrix = NDArray[np.float64]
 
@@ -399,3 +403,38 @@ def _twice_inverse(
         np.asarray(2.0 * (kept / values[keep]) @ kept.T),
         np.vstack([nothing, vectors[:, ~keep].T]) / size,
     )
+
+
+@once_per_fit("Kenward-Roger")
+def kenward_roger_of(fit: Fit) -> KenwardRoger:
+    """Kenward and Roger's method for a fit.
+
+    Raises
+    ------
+    ModelError
+        If the fit is by maximum likelihood, or standard errors depend on what the data do not
+        determine, or it would not fit into memory.
+    """
+    if not fit.reml:
+        raise ModelError(
+            "Kenward-Roger's method is defined for REML fits and this one is by maximum "
+            "likelihood; fit it again with m.update(reml=True)."
+        )
+    null = fit.optimum.null_directions
+    with one_blas_thread(fit.crossproducts.remainder.core_size):
+        found = kenward_roger(
+            fit.factorisation,
+            fit.sigma,
+            directions=fit.optimum.variance_directions,
+            null=None if null is None else (changes_of_sigma(fit.optimum), null[:, -1]),
+        )
+    found = dataclasses.replace(found, names=fit.fixef_names)
+    depends = found.depends(np.eye(len(found.vcov)))
+    if depends.any():
+        names = [name for name, own in zip(fit.fixef_names, depends, strict=True) if own]
+        raise ModelError(
+            "Kenward-Roger's adjustment does not exist for this fit: the standard errors of "
+            f"{', '.join(f'`{name}`' for name in names)} depend on variances that the data "
+            f"do not determine. {' '.join(fit.optimum.reasons)}"
+        )
+    return found

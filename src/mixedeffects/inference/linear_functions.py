@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import number_array
+from mixedeffects.base.arrays import number_array
+from mixedeffects.base.options import checked_level
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.contrasts import contrast_rows, labelled_contrasts, listed_names
-from mixedeffects.inference.variance import FixedEffectsVariance, fixed_effects_variance
-from mixedeffects.options import checked_level
-
-if TYPE_CHECKING:
-    from mixedeffects.model import LinearMixedModel
+from mixedeffects.inference.variance import FixedEffectsVariance
+from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
 __all__ = ["Estimates", "contrast_table", "interval_names", "linear_estimates"]
 
@@ -85,15 +84,15 @@ def linear_estimates(
 
 
 def contrast_table(
-    model: LinearMixedModel, hypothesis: Any, ddf: str, vcov: str, cluster: Any, level: float
+    fit: Fit, hypothesis: Any, ddf: str, vcov: str, cluster: Any, level: float
 ) -> pd.DataFrame:
     """See `LinearMixedModel.contrast`."""
     level = checked_level(level)
     if isinstance(hypothesis, Mapping):
-        hypothesis = _from_mapping(hypothesis, list(model.frame.fixef_names))
-    L = labelled_contrasts(model.frame, hypothesis)
-    variance = fixed_effects_variance(model, vcov, ddf, cluster)
-    found = linear_estimates(model.fixef.to_numpy(), variance, L.to_numpy())
+        hypothesis = _from_mapping(hypothesis, list(fit.frame.fixef_names))
+    L = labelled_contrasts(fit.frame, hypothesis)
+    variance = fixed_effects_variance(fit, vcov, ddf, cluster)
+    found = linear_estimates(fit.beta, variance, L.to_numpy())
     table = pd.DataFrame(
         {
             "Estimate": found.estimate,

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import checked_level
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import Fit
 from mixedeffects.frame.columns import labels_of
 from mixedeffects.inference.contrasts import listed_names
 from mixedeffects.inference.estimability import Estimability
@@ -33,12 +35,13 @@ from mixedeffects.inference.nested_factors import (
     with_containing,
 )
 from mixedeffects.inference.reference_grid import ReferenceGrid, no_such_variable, reference_grid
-from mixedeffects.inference.variance import FixedEffectsVariance, fixed_effects_variance
-from mixedeffects.options import checked_level
+from mixedeffects.inference.variance import FixedEffectsVariance
+from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from mixedeffects.inference.mean_comparisons import MeanComparisons
-    from mixedeffects.model import LinearMixedModel
 
 __all__ = ["MarginalMeans", "marginal_means"]
 
@@ -199,7 +202,7 @@ class MarginalMeans:
 
         return compare_means(self, method, adjust, reference)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Any = None) -> Axes:
         """Draw the means with their intervals.
 
         Parameters
@@ -216,23 +219,26 @@ class MarginalMeans:
         ImportError
             If matplotlib is not installed.
         """
-        from mixedeffects.display.marginal_means_plot import draw_means
+        from mixedeffects.inference.marginal_means_plot import draw_means
 
-        return draw_means(self, ax)
+        return draw_means(self.to_frame(), self.levels, self.name, self.level, ax)
+
+    def _printed(self) -> tuple[pd.DataFrame, int, tuple[str, ...]]:
+        return self.to_frame(), self.levels.shape[1], self.notes
 
     def __repr__(self) -> str:
-        from mixedeffects.display.marginal_means_table import means_table
+        from mixedeffects.inference.marginal_means_table import labelled_table
 
-        return means_table(self).to_text(width=None)
+        return labelled_table(*self._printed()).to_text(width=None)
 
     def _repr_html_(self) -> str:
-        from mixedeffects.display.marginal_means_table import means_table
+        from mixedeffects.inference.marginal_means_table import labelled_table
 
-        return str(means_table(self)._repr_html_())
+        return str(labelled_table(*self._printed())._repr_html_())
 
 
 def marginal_means(
-    model: LinearMixedModel,
+    fit: Fit,
     specs: Any,
     by: Any,
     at: Any,
@@ -255,9 +261,9 @@ def marginal_means(
             f"adjust {adjust!r} is not known for the intervals of means; there are "
             f"{listed_names(_FOR_MEANS)}. To compare means see .contrasts()."
         )
-    estimability = Estimability(model.frame)
-    grid = reference_grid(model, estimability.encoder, at)
-    own, groups = _named(specs, "specs", grid, model), _named(by, "by", grid, model)
+    estimability = Estimability(fit.frame)
+    grid = reference_grid(fit, estimability.encoder, at)
+    own, groups = _named(specs, "specs", grid, fit), _named(by, "by", grid, fit)
     both = [name for name in own if name in groups]
     if both:
         raise ModelError(f"{both[0]!r} is in both specs and by; leave it out of one of them.")
@@ -265,13 +271,13 @@ def marginal_means(
     groups = with_containing(groups, nesting, [])
     own = with_containing([name for name in own if name not in groups], nesting, groups)
     _check_column_names([*own, *groups])
-    variance = fixed_effects_variance(model, vcov, ddf, cluster)
+    variance = fixed_effects_variance(fit, vcov, ddf, cluster)
 
     data = grid.data()
     if trend is None:
         rows, constant = grid.rows(data), grid.offset(data)
     else:
-        rows, constant = slope_rows(grid, model, trend, data)
+        rows, constant = slope_rows(grid, fit, trend, data)
     axes = [grid.names.index(name) for name in (*groups[::-1], *own[::-1])]
     counts = grid.counts()
     equal, exists = nested_weights(counts, grid.names, [*own, *groups], nesting)
@@ -289,7 +295,7 @@ def marginal_means(
         index=pd.RangeIndex(len(averaged)),
     )
     L = estimability.reduce(averaged)
-    beta = model.fixef.to_numpy()
+    beta = fit.beta
     estimates = linear_estimates(beta, variance, L, constant)
     lost = np.asarray(np.isnan(L).any(axis=1))
     notes = grid_notes(grid, (*own, *groups), weights, trend, empty, lost, nesting)
@@ -297,7 +303,7 @@ def marginal_means(
         name="emmean" if trend is None else f"{trend}.trend",
         levels=levels,
         by=tuple(groups),
-        L=pd.DataFrame(L, _joined(levels), list(model.frame.fixef_names)),
+        L=pd.DataFrame(L, _joined(levels), list(fit.frame.fixef_names)),
         constant=constant,
         estimates=estimates,
         level=float(level),
@@ -315,7 +321,7 @@ def _interval_note(level: float, adjust: str, variance: FixedEffectsVariance) ->
     return f"{100 * level:.4g} % intervals{how}; {variance.method}"
 
 
-def _named(given: Any, what: str, grid: ReferenceGrid, model: LinearMixedModel) -> list[str]:
+def _named(given: Any, what: str, grid: ReferenceGrid, fit: Fit) -> list[str]:
     """The variables of specs or by."""
     listed = [] if given is None else [given] if isinstance(given, str) else given
     if not isinstance(listed, Sequence) or not all(isinstance(name, str) for name in listed):
@@ -327,7 +333,7 @@ def _named(given: Any, what: str, grid: ReferenceGrid, model: LinearMixedModel) 
         return []
     for i, name in enumerate(listed):
         if name not in grid.names:
-            raise no_such_variable(name, model, grid.names)
+            raise no_such_variable(name, fit, grid.names)
         if name in listed[:i]:
             raise ModelError(f"{what} names {name!r} twice.")
     return list(listed)

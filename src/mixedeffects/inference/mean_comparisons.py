@@ -4,24 +4,80 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import checked_choice
 from mixedeffects.errors import ModelError
+from mixedeffects.inference.estimability import Estimability
 from mixedeffects.inference.linear_functions import Estimates, interval_names, linear_estimates
 from mixedeffects.inference.mean_contrasts import METHODS, contrast_coefficients
 from mixedeffects.inference.multiplicity import ADJUSTMENTS, Family, adjusted_p, critical_values
-from mixedeffects.options import checked_choice
+from mixedeffects.inference.variance import FixedEffectsVariance
 
 if TYPE_CHECKING:
-    from mixedeffects.inference.marginal_means import MarginalMeans
+    from matplotlib.axes import Axes
 
 __all__ = ["MeanComparisons", "compare_means"]
 
 Matrix = NDArray[np.float64]
+
+
+class Means(Protocol):
+    """What is compared: means in groups, as linear functions of the fixed effects."""
+
+    @property
+    def by(self) -> tuple[str, ...]:
+        """Factors within whose levels means are compared."""
+        ...
+
+    @property
+    def level(self) -> float:
+        """Confidence level."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know about the means."""
+        ...
+
+    @property
+    def levels(self) -> pd.DataFrame:
+        """Levels of each mean."""
+        ...
+
+    @property
+    def L(self) -> pd.DataFrame:
+        """The means as linear functions of the fixed effects."""
+        ...
+
+    @property
+    def constant(self) -> Matrix:
+        """What the offset adds to each."""
+        ...
+
+    @property
+    def _beta(self) -> Matrix: ...
+
+    @property
+    def _variance(self) -> FixedEffectsVariance: ...
+
+    @property
+    def _estimability(self) -> Estimability: ...
+
+    @property
+    def _all_columns(self) -> Matrix: ...
+
+    def groups(self) -> list[NDArray[np.intp]]:
+        """Rows of each group."""
+        ...
+
+    def labels(self) -> list[str]:
+        """What each mean is called within its group."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +141,7 @@ class MeanComparisons:
             table[name] = found.estimate + side * self.half
         return table
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Any = None) -> Axes:
         """Draw the comparisons with their intervals beside zero.
 
         Parameters
@@ -102,24 +158,26 @@ class MeanComparisons:
         ImportError
             If matplotlib is not installed.
         """
-        from mixedeffects.display.marginal_means_plot import draw_comparisons
+        from mixedeffects.inference.marginal_means_plot import draw_comparisons
 
-        return draw_comparisons(self, ax)
+        simultaneous = self.adjust != "none"
+        return draw_comparisons(self.to_frame(), self.labels, self.level, simultaneous, ax)
+
+    def _printed(self) -> tuple[pd.DataFrame, int, tuple[str, ...]]:
+        return self.to_frame(), self.labels.shape[1], self.notes
 
     def __repr__(self) -> str:
-        from mixedeffects.display.marginal_means_table import comparisons_table
+        from mixedeffects.inference.marginal_means_table import labelled_table
 
-        return comparisons_table(self).to_text(width=None)
+        return labelled_table(*self._printed()).to_text(width=None)
 
     def _repr_html_(self) -> str:
-        from mixedeffects.display.marginal_means_table import comparisons_table
+        from mixedeffects.inference.marginal_means_table import labelled_table
 
-        return str(comparisons_table(self)._repr_html_())
+        return str(labelled_table(*self._printed())._repr_html_())
 
 
-def compare_means(
-    means: MarginalMeans, method: Any, adjust: str | None, reference: Any
-) -> MeanComparisons:
+def compare_means(means: Means, method: Any, adjust: str | None, reference: Any) -> MeanComparisons:
     """See `MarginalMeans.contrasts`."""
     adjust = _adjustment(method, adjust)
     groups, labels = means.groups(), means.labels()
@@ -176,7 +234,7 @@ def _adjustment(method: Any, adjust: Any) -> str:
     return chosen
 
 
-def _compared(means: MarginalMeans, C: Matrix, rows: NDArray[np.intp]) -> Matrix:
+def _compared(means: Means, C: Matrix, rows: NDArray[np.intp]) -> Matrix:
     """Rows of the comparisons; where every mean is estimable there is nothing more to check."""
     L = means.L.to_numpy()[rows]
     if np.isfinite(L).all():
@@ -185,7 +243,7 @@ def _compared(means: MarginalMeans, C: Matrix, rows: NDArray[np.intp]) -> Matrix
 
 
 def _notes(
-    means: MarginalMeans, adjust: str, shapes: Sequence[tuple[int, ...]], lost: int
+    means: Means, adjust: str, shapes: Sequence[tuple[int, ...]], lost: int
 ) -> tuple[str, ...]:
     count, k = max(shapes)
     notes = list(means.notes[:-1])

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import number_array
+from mixedeffects.base.arrays import number_array
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.columns import labels_of
 from mixedeffects.inference.contrasts import listed_names

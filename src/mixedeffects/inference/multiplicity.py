@@ -13,7 +13,7 @@ import scipy.special
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.caching import cached_property
+from mixedeffects.base.caching import cached_property
 from mixedeffects.inference.studentized_range import studentized_range_sf
 
 __all__ = ["ADJUSTMENTS", "Family", "adjusted_p", "critical_values"]

@@ -19,13 +19,13 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from mixedeffects.caching import cached_property
+from mixedeffects.base.caching import cached_property
+from mixedeffects.covariance.between_levels import solve_for_levels
 from mixedeffects.covariance.groups import connected_blocks
-from mixedeffects.leverage import solve_for_levels
+from mixedeffects.fitting.fit import Fit
 
 if TYPE_CHECKING:
     from mixedeffects.frame.new_data import DesignRows
-    from mixedeffects.model import LinearMixedModel
 
 __all__ = ["PredictionVariance"]
 
@@ -59,17 +59,17 @@ class PredictionVariance:
 
     Parameters
     ----------
-    model : LinearMixedModel
+    fit : Fit
         The fit.
     terms : tuple of int
         Random-effects terms in the prediction; the effects of the others are zero in z.
     """
 
-    def __init__(self, model: LinearMixedModel, terms: tuple[int, ...]) -> None:
-        self._A = A = model._A
-        self._frame = model.frame
-        self._factorisation = model.optimum.evaluation.factorisation
-        self._scale = model.sigma**2 / A.basis.weight_scale
+    def __init__(self, fit: Fit, terms: tuple[int, ...]) -> None:
+        self._A = A = fit.crossproducts
+        self._frame = fit.frame
+        self._factorisation = fit.factorisation
+        self._scale = fit.sigma**2 / A.basis.weight_scale
         members = {
             f: [member for member in factor.members if member.term in terms]
             for f, factor in enumerate(A.factors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,6 +12,9 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import checked_flag, checked_number, member
+from mixedeffects.base.sealed import Sealed
+from mixedeffects.base.warning import warn
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.constrained import (
     Constrained,
@@ -24,20 +26,20 @@ from mixedeffects.engine.constrained import (
 )
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.curvature import fixed_effects_covariance
-from mixedeffects.engine.optimum import Optimum, find_optimum
+from mixedeffects.engine.finding import find_optimum
+from mixedeffects.engine.optimum import Optimum
 from mixedeffects.engine.parameters import lower_entries
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.natural import natural_parameters, parameter_names
+from mixedeffects.fitting.parameter_keys import chosen_positions, parameter_keys
 from mixedeffects.inference.coefficients import interval_names
-from mixedeffects.inference.natural import natural_parameters, parameter_names
-from mixedeffects.inference.parameter_keys import chosen_positions, parameter_keys
 from mixedeffects.inference.profile_curve import LowerDevianceError, ProfileCurve, ProfilePoint
-from mixedeffects.options import checked_flag, checked_number, member
-from mixedeffects.pickling import Sealed
 from mixedeffects.progress import ProgressOption, StartAgain, Unfinished
 
 if TYPE_CHECKING:
-    from mixedeffects.model import LinearMixedModel
+    from matplotlib.axes import Axes
 
 __all__ = ["Profile", "profile"]
 
@@ -50,21 +52,19 @@ _BEYOND = 1.0
 _MAX_RESTARTS = 3
 
 
-def profile(
-    model: LinearMixedModel, parameters: Any, level: float, progress: ProgressOption
-) -> Profile:
+def profile(fit: Fit, parameters: Any, level: float, progress: ProgressOption) -> Profile:
     """See `LinearMixedModel.profile`."""
     interval_names(level)
-    if model.frame.structured_terms:
+    if fit.frame.structured_terms:
         raise ModelError(
             "Profiles are not available for covariance structures, which this model has in "
-            f"{', '.join(model.frame.structured_terms)}; confint(method='wald') and "
+            f"{', '.join(fit.frame.structured_terms)}; confint(method='wald') and "
             "confint(method='boot') are."
         )
-    coefficients = model.frame.fixef_names
-    names = parameter_keys(parameter_names(model.frame.terms), coefficients)
+    coefficients = fit.frame.fixef_names
+    names = parameter_keys(parameter_names(fit.frame.terms), coefficients)
     chosen = chosen_positions(parameters, names, coefficients)
-    return _Profiling(model, names, chosen, float(level)).work().resume(progress)
+    return _Profiling(fit, names, chosen, float(level)).work().resume(progress)
 
 
 class _Profiling:
@@ -73,13 +73,11 @@ class _Profiling:
     It starts again where it finds a better fit than the one it started from.
     """
 
-    def __init__(
-        self, model: LinearMixedModel, names: list[str], chosen: list[int], level: float
-    ) -> None:
-        self._model, self._names, self._chosen, self._level = model, names, chosen, level
+    def __init__(self, fit: Fit, names: list[str], chosen: list[int], level: float) -> None:
+        self._fit, self._names, self._chosen, self._level = fit, names, chosen, level
         self._profile: Profile | None = None
-        self._optimum: Optimum | None = None if model.reml else model.optimum
-        self._start: Sequence[Matrix] | None = model.optimum.restart
+        self._optimum: Optimum | None = None if fit.reml else fit.optimum
+        self._start: Sequence[Matrix] | None = fit.optimum.restart
         self._restarts = _MAX_RESTARTS
 
     def work(self) -> Unfinished[None, Profile]:
@@ -93,12 +91,12 @@ class _Profiling:
         )
 
     def _walk(self, step: int) -> None:
-        with one_blas_thread(self._model._A.remainder.core_size):
+        with one_blas_thread(self._fit.crossproducts.remainder.core_size):
             if self._profile is None:
                 if self._optimum is None:
-                    self._optimum = find_optimum(self._model._A, False, start=self._start)
+                    self._optimum = find_optimum(self._fit.crossproducts, False, start=self._start)
                 self._profile = Profile(
-                    self._model, self._optimum, self._names, self._chosen, self._level
+                    self._fit, self._optimum, self._names, self._chosen, self._level
                 )
             try:
                 self._profile._walk(step // 2, 2 * (step % 2) - 1)
@@ -120,17 +118,16 @@ class _Profiling:
         return self._profile
 
     def _again(self, better: _BetterFitError) -> NoReturn:
-        warnings.warn(
+        warn(
             f"{better.sentence} The profile starts again from the better fit; fit the model "
             "again with another start=.",
             ConvergenceWarning,
-            stacklevel=6,
         )
         self._start = [lower_factor(T) for T in better.found.T]
         self._profile = self._optimum = None
         self._restarts -= 1
         if not self._restarts:
-            A, found = self._model._A, better.found.deviance
+            A, found = self._fit.crossproducts, better.found.deviance
             criterion = found + A.basis.deviance_offset(A.n, A.p, False)
             raise ModelError(
                 f"Profiling went on finding better fits (-2 log L {criterion:.4f}): the likelihood "
@@ -187,18 +184,18 @@ class Profile(Sealed):
 
     def __init__(
         self,
-        model: LinearMixedModel,
+        fit: Fit,
         optimum: Optimum,
         names: list[str],
         chosen: list[int],
         level: float,
     ) -> None:
         self.level = level
-        self._A: CrossProducts = model._A
-        self._refitted = model.reml
+        self._A: CrossProducts = fit.crossproducts
+        self._refitted = fit.reml
         self._names = names
         self._chosen = chosen
-        self._fixed_at = len(names) - len(model.frame.fixef_names)
+        self._fixed_at = len(names) - len(fit.frame.fixef_names)
         self._se = np.sqrt(
             np.diag(
                 fixed_effects_covariance(
@@ -207,7 +204,7 @@ class Profile(Sealed):
                 )
             )
         )
-        self._levels = [term.n_levels for term in model.frame.terms]
+        self._levels = [term.n_levels for term in fit.frame.terms]
         self._optimum = Constrained(
             math.nan,
             optimum.evaluation.deviance,
@@ -241,11 +238,10 @@ class Profile(Sealed):
         ]
         if unfinished:
             listed = ", ".join(unfinished[:5]) + (", ..." if len(unfinished) > 5 else "")
-            warnings.warn(
+            warn(
                 "The deviance was not minimised to the end while profiling, so zeta may be too "
                 f"large in size, at {len(unfinished)} points: {listed}.",
                 ConvergenceWarning,
-                stacklevel=6,
             )
 
     def _tracked(self, i: int, task: Callable[..., Any], *arguments: Any) -> Any:
@@ -495,15 +491,16 @@ class Profile(Sealed):
                 else:
                     rows.append([track(i, curve.bound, side, z) for side in (-1, 1)])
                     if np.isnan(rows[-1]).any():
-                        warnings.warn(
+                        warn(
                             f"The profile of {self._names[i]} is so flat that an end of its "
                             f"{100 * level:g} % interval was not reached; it is NaN.",
                             ConvergenceWarning,
-                            stacklevel=2,
                         )
         return pd.DataFrame(rows, index=self.parameters, columns=names)
 
-    def plot(self, parameters: Any = None, *, absolute: bool = False, ax: Any = None) -> Any:
+    def plot(
+        self, parameters: Any = None, *, absolute: bool = False, ax: Any = None
+    ) -> Axes | NDArray[Any]:
         """Draw zeta against each parameter, with the intervals it gives.
 
         A straight line means that a Wald interval would do; the vertical lines end the intervals
@@ -537,10 +534,10 @@ class Profile(Sealed):
         >>> m.profile("sigma").plot("sigma").get_xlabel()
         'sigma'
         """
-        from mixedeffects.display.profile_plot import draw_profile
+        from mixedeffects.inference.profile_plot import draw_profile
 
         absolute = checked_flag(absolute, "absolute")
-        return draw_profile(self, parameters, absolute, ax)
+        return draw_profile(self.curves(), self.level, parameters, absolute, ax)
 
     def curves(self) -> dict[str, tuple[Matrix, Matrix]]:
         """Values and zeta of the points of each profile, by parameter; for pictures.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.request import given_table
 from mixedeffects.formula.syntax import Name, Node, variable_names
 from mixedeffects.formula.values import Factor
 from mixedeffects.frame.columns import labels_of
@@ -18,9 +20,6 @@ from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.ingest import materialised, take_columns
 from mixedeffects.frame.variables import Columns, data_columns, evaluate_variable
 from mixedeffects.inference.contrasts import listed_names
-
-if TYPE_CHECKING:
-    from mixedeffects.model import LinearMixedModel
 
 __all__ = ["GridVariable", "ReferenceGrid", "no_such_variable", "reference_grid"]
 
@@ -175,14 +174,12 @@ def _categorical(codes: Any, labels: Sequence[str], ordered: bool) -> Any:
     return pd.Categorical.from_codes(codes, pd.Index(labels), ordered=ordered)
 
 
-def reference_grid(
-    model: LinearMixedModel, encoder: DesignEncoder, at: Mapping[str, Any] | None
-) -> ReferenceGrid:
+def reference_grid(fit: Fit, encoder: DesignEncoder, at: Mapping[str, Any] | None) -> ReferenceGrid:
     """Make the grid of a model's fixed part.
 
     Parameters
     ----------
-    model : LinearMixedModel
+    fit : Fit
         The fit.
     encoder : DesignEncoder
         Makes all columns of the fixed part.
@@ -194,13 +191,13 @@ def reference_grid(
     ModelError
         If ``at`` names a variable or level that is not there, or the grid would be too large.
     """
-    trees, constant = _offset_trees(model, encoder)
-    columns = Columns(model.frame.data)
+    trees, constant = _offset_trees(fit, encoder)
+    columns = Columns(fit.frame.data)
     coders = [coder.tree for coder in encoder.coders]
-    names = data_columns([*coders, *trees], list(model.frame.data.columns))
-    chosen = _read_at(at, names, model)
+    names = data_columns([*coders, *trees], list(fit.frame.data.columns))
+    chosen = _read_at(at, names, fit)
     variables = tuple(_variable(name, columns, encoder, chosen.get(name)) for name in names)
-    states = tuple((tree, _offset_state(model, tree)) for tree in trees)
+    states = tuple((tree, _offset_state(fit, tree)) for tree in trees)
     grid = ReferenceGrid(variables, encoder, columns, states, constant)
     cells = int(np.prod([float(n) for n in grid.shape]))
     if cells * max(len(encoder.all_names), 1) > _LARGEST:
@@ -212,59 +209,59 @@ def reference_grid(
     return grid
 
 
-def no_such_variable(name: Any, model: LinearMixedModel, names: Sequence[str]) -> ModelError:
+def no_such_variable(name: Any, fit: Fit, names: Sequence[str]) -> ModelError:
     """Make the error for a name that is not a variable of the fixed part."""
-    none = "it has none but the intercept" if model.frame.fixef_names else "the model has none"
+    none = "it has none but the intercept" if fit.frame.fixef_names else "the model has none"
     if not isinstance(name, str):
         return ModelError(f"The name of a variable is needed, not {name!r:.60}.")
     valid = f"those are {listed_names(names)}" if names else none
-    if name in {variable for term in model.frame.terms for variable in term.variables}:
+    if name in {variable for term in fit.frame.terms for variable in term.variables}:
         return ModelError(
             f"{name!r} is a grouping factor of the random effects and not a variable of the fixed "
             f"part ({valid}). For its levels see m.ranef() and m.coef."
         )
-    encoder = model.frame.fixed_encoder
+    encoder = fit.frame.fixed_encoder
     expressions = (
         {} if encoder is None else {c.name: variable_names(c.tree) for c in encoder.coders}
     )
     if name in expressions:
         own = listed_names(list(dict.fromkeys(expressions[name])))
         return ModelError(f"{name!r} is made of columns of the data; name the column: {own}.")
-    if name in model.frame.data.columns:
-        response = variable_names(model.frame.formula.response_tree)
+    if name in fit.frame.data.columns:
+        response = variable_names(fit.frame.formula.response_tree)
         what = "the response" if name in response else "only in the random effects"
         return ModelError(f"{name!r} is {what}, not a variable of the fixed part ({valid}).")
     return ModelError(f"There is no variable {name!r:.60} in the fixed part; {valid}.")
 
 
-def _offset_trees(model: LinearMixedModel, encoder: DesignEncoder) -> tuple[list[Node], float]:
+def _offset_trees(fit: Fit, encoder: DesignEncoder) -> tuple[list[Node], float]:
     """Offsets that can be evaluated in the grid, and the mean of one given as an array."""
     trees = list(encoder.table.offsets)
-    given = model._settings["offset"]
+    given = fit.request.offset
     if given is None:
         return trees, 0.0
     if isinstance(given, str):
         return [*trees, Name(given)], 0.0
-    total = model.frame.offset
+    total = fit.frame.offset
     assert total is not None
-    data = model.frame.data
+    data = fit.frame.data
     rest = total
     for tree in trees:
-        value = evaluate_variable(tree, Columns(data), _offset_state(model, tree)).value
+        value = evaluate_variable(tree, Columns(data), _offset_state(fit, tree)).value
         rest = rest - np.asarray(value, dtype=np.float64)
     return trees, float(rest.mean())
 
 
-def _offset_state(model: LinearMixedModel, tree: Node) -> Any:
+def _offset_state(fit: Fit, tree: Node) -> Any:
     """What stateful transforms in an offset learned at the fit, from all rows of the data."""
     state: Any = {}
-    source = materialised(model._data)
-    names = data_columns([tree], list(model.frame.data.columns))
+    source = materialised(given_table(fit.request))
+    names = data_columns([tree], list(fit.frame.data.columns))
     evaluate_variable(tree, Columns(take_columns(source, names)), state)
     return state
 
 
-def _read_at(at: Any, names: Sequence[str], model: LinearMixedModel) -> dict[str, list[Any]]:
+def _read_at(at: Any, names: Sequence[str], fit: Fit) -> dict[str, list[Any]]:
     if at is None:
         return {}
     if not isinstance(at, Mapping):
@@ -272,7 +269,7 @@ def _read_at(at: Any, names: Sequence[str], model: LinearMixedModel) -> dict[str
     read = {}
     for name, values in at.items():
         if name not in names:
-            raise no_such_variable(name, model, names)
+            raise no_such_variable(name, fit, names)
         scalar = isinstance(values, str) or np.ndim(values) == 0
         listed = [values] if scalar else list(values)
         if not listed:

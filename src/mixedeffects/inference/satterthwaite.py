@@ -14,14 +14,16 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import ReadOnlyArrays, read_only
-from mixedeffects.caching import cached_property
+from mixedeffects.base.arrays import ReadOnlyArrays, read_only
+from mixedeffects.base.caching import cached_property
+from mixedeffects.engine.curvature import vcov_along_null_directions, vcov_jacobian
+from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.inference.contrasts import contrast_rows
 
 if TYPE_CHECKING:
     from mixedeffects.engine.curvature import Curvature
 
-__all__ = ["Satterthwaite", "in_standard_errors"]
+__all__ = ["Satterthwaite", "in_standard_errors", "satterthwaite_of"]
 
 Matrix = NDArray[np.float64]
 
@@ -247,3 +249,15 @@ def in_standard_errors(L: Matrix, vcov: Matrix) -> Matrix:
     """Contrasts divided by their standard errors; NaN where there is no variance."""
     variance = np.einsum("rp,pq,rq->r", L, vcov, L)
     return np.asarray(L / np.sqrt(np.where(variance > 0.0, variance, np.nan))[:, None])
+
+
+@once_per_fit("Satterthwaite")
+def satterthwaite_of(fit: Fit) -> Satterthwaite:
+    """Derivatives behind Satterthwaite's degrees of freedom of a fit."""
+    return Satterthwaite(
+        fit.vcov,
+        vcov_jacobian(fit.optimum),
+        fit.optimum.curvature,
+        vcov_along_null_directions(fit.optimum),
+        fit.fixef_names,
+    )

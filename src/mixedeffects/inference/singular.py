@@ -10,16 +10,12 @@ contrast, degrees of freedom from it are Kenward and Roger's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.errors import ModelError
-from mixedeffects.inference.kenward_roger import kenward_roger
-
-if TYPE_CHECKING:
-    from mixedeffects.model import LinearMixedModel
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.inference.kenward_roger import kenward_roger, kenward_roger_of
 
 __all__ = ["doubtful_degrees_of_freedom"]
 
@@ -29,14 +25,12 @@ _FACTOR = 2.0
 _LARGEST = 1_500
 
 
-def doubtful_degrees_of_freedom(
-    model: LinearMixedModel, df: NDArray[np.float64]
-) -> NDArray[np.bool_] | None:
+def doubtful_degrees_of_freedom(fit: Fit, df: NDArray[np.float64]) -> NDArray[np.bool_] | None:
     """Which of Satterthwaite's degrees of freedom are more than twice what the design gives.
 
     Parameters
     ----------
-    model : LinearMixedModel
+    fit : Fit
         A singular fit.
     df : ndarray, shape (p,)
         Satterthwaite's degrees of freedom of its coefficients.
@@ -47,14 +41,14 @@ def doubtful_degrees_of_freedom(
         None where finding out would take long, or cannot be done: this is advice beside a summary,
         and must not stop it.
     """
-    if "kenward_roger" in model.__dict__:
-        expected = model.kenward_roger
+    if kenward_roger_of.is_known(fit):
+        expected = kenward_roger_of(fit)
     else:
-        factorisation = model.optimum.evaluation.factorisation
+        factorisation = fit.factorisation
         try:
             # The expected information is there for maximum-likelihood fits as well.
             expected = kenward_roger(
-                factorisation, model.sigma, _LARGEST, model.optimum.variance_directions
+                factorisation, fit.sigma, _LARGEST, fit.optimum.variance_directions
             )
         except (ModelError, ArithmeticError, np.linalg.LinAlgError):
             return None

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.arrays import ReadOnlyArrays
-from mixedeffects.caching import cached_property
-from mixedeffects.errors import ModelError
+from mixedeffects.base.arrays import ReadOnlyArrays
+from mixedeffects.base.caching import cached_property
 from mixedeffects.inference.unseen import Unseen
-from mixedeffects.options import checked_choice, member, plain
-
-if TYPE_CHECKING:
-    from mixedeffects.model import LinearMixedModel
 
 __all__ = [
     "DDF_METHODS",
     "VCOV_KINDS",
     "FixedDf",
     "FixedEffectsVariance",
-    "fixed_effects_variance",
     "is_robust",
 ]
 
@@ -92,53 +85,6 @@ class FixedEffectsVariance(ReadOnlyArrays):
         return np.asarray(size[:, None] * vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
-def fixed_effects_variance(
-    model: LinearMixedModel, vcov: Any, ddf: Any, cluster: Any = None
-) -> FixedEffectsVariance:
-    """Covariance matrix and degrees of freedom by name.
-
-    Parameters
-    ----------
-    model : LinearMixedModel
-        The fit.
-    vcov : {"model", "kr", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
-        Kind of covariance matrix. ``"kr"`` brings its own degrees of freedom in place of
-        Satterthwaite's; a robust one always has its own.
-    ddf : {"satterthwaite", "kr", "residual", "inf"}
-        Method for the degrees of freedom. ``"kr"`` implies its covariance matrix.
-    cluster
-        For the robust kinds, as for `LinearMixedModel.robust`.
-
-    Raises
-    ------
-    ModelError
-        If a name is not known, or Kenward-Roger's method cannot be had for this fit.
-    """
-    method = _known(ddf, "ddf", tuple(DDF_METHODS))
-    if is_robust(vcov):
-        return model.robust(vcov, cluster).variance()
-    kind = _known(vcov, "vcov kind", VCOV_KINDS, " and the cluster-robust 'CR0' to 'CR3'")
-    if cluster is not None:
-        raise ModelError(
-            f"cluster= is for robust covariance matrices, such as 'CR2'; not {kind!r}."
-        )
-    if method == "kr" or (kind == "kr" and method == "satterthwaite"):
-        kr = model.kenward_roger
-        return FixedEffectsVariance(kr.vcov, kr.df, kr.f_test, DDF_METHODS["kr"])
-    covariance = model.kenward_roger.vcov if kind == "kr" else model._vcov
-    if method == "satterthwaite":
-        satterthwaite = model.satterthwaite
-        return FixedEffectsVariance(
-            covariance,
-            satterthwaite.df,
-            partial(_unscaled, satterthwaite.f_df),
-            DDF_METHODS[method],
-        )
-    depends = model.satterthwaite.depends if model.optimum.undetermined else None
-    fixed = FixedDf(np.inf if method == "inf" else float(model.nobs - len(covariance)), depends)
-    return FixedEffectsVariance(covariance, fixed.df, fixed.f_test, DDF_METHODS[method])
-
-
 @dataclass(frozen=True)
 class FixedDf:
     """The same degrees of freedom for all contrasts.
@@ -165,17 +111,6 @@ class FixedDf:
         return float(self.df(L).min()), 1.0
 
 
-def _unscaled(f_df: Callable[[Matrix], float], L: Matrix) -> tuple[float, float]:
-    """An F statistic that is taken as it is."""
-    return f_df(L), 1.0
-
-
 def is_robust(vcov: Any) -> bool:
     """Whether a kind of covariance matrix is a cluster-robust one."""
     return isinstance(vcov, str) and vcov.upper().startswith("CR")
-
-
-def _known(name: Any, what: str, known: tuple[str, ...], more: str = "") -> str:
-    name = plain(name)
-    lowered = name.lower() if isinstance(name, str) else name
-    return lowered if member(lowered, known) else checked_choice(name, what, known, more)

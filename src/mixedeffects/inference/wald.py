@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import member, plain
+from mixedeffects.base.warning import warn
 from mixedeffects.errors import ClusterWarning, ModelError
+from mixedeffects.fitting.fit import Fit, once_per_fit
+from mixedeffects.inference.cluster_robust import robust_covariance
 from mixedeffects.inference.cluster_wald import WALD_TESTS, singular_contrasts
 from mixedeffects.inference.contrasts import contrast_matrix
 from mixedeffects.inference.hypotheses import term_contrasts
-from mixedeffects.inference.variance import (
-    FixedEffectsVariance,
-    fixed_effects_variance,
-    is_robust,
-)
+from mixedeffects.inference.variance import FixedEffectsVariance, is_robust
+from mixedeffects.inference.variance_by_name import fixed_effects_variance
 from mixedeffects.inference.wald_result import WaldTest
-from mixedeffects.options import member, plain
-
-if TYPE_CHECKING:
-    from mixedeffects.model import LinearMixedModel
 
 __all__ = ["anova_table", "wald_test"]
 
@@ -35,20 +31,20 @@ _RANK = float(np.sqrt(np.finfo(np.float64).eps))
 
 
 def wald_test(
-    model: LinearMixedModel, hypothesis: Any, ddf: str, vcov: str, test: str, cluster: Any = None
+    fit: Fit, hypothesis: Any, ddf: str, vcov: str, test: str, cluster: Any = None
 ) -> WaldTest:
     """See `LinearMixedModel.wald`."""
     if not member(test, ("F", "chi2")):
         if is_robust(vcov):
-            return model.robust(vcov, cluster).test(hypothesis, test)
+            return robust_covariance(fit, vcov, cluster).test(hypothesis, test)
         raise ModelError(
             f"test {test!r} is not known; there are 'F' and 'chi2', and for cluster-robust "
             f"covariance matrices such as vcov='CR2' {', '.join(map(repr, WALD_TESTS))}."
         )
-    variance = fixed_effects_variance(model, vcov, "inf" if test == "chi2" else ddf, cluster)
-    contrasts = contrast_matrix(model.frame, hypothesis)
-    F, q, df, scaling = _f_statistic(model, contrasts, variance)
-    labelled = pd.DataFrame(contrasts, columns=model.fixef.index)
+    variance = fixed_effects_variance(fit, vcov, "inf" if test == "chi2" else ddf, cluster)
+    contrasts = contrast_matrix(fit.frame, hypothesis)
+    F, q, df, scaling = _f_statistic(fit, contrasts, variance)
+    labelled = pd.DataFrame(contrasts, columns=fit.fixef_names)
     if test == "chi2":
         p = float(scipy.stats.chi2.sf(q * F, q))
         return WaldTest("chi2", q * F, q, np.inf, p, 1.0, labelled)
@@ -56,7 +52,7 @@ def wald_test(
 
 
 def _f_statistic(
-    model: LinearMixedModel, L: Matrix, variance: FixedEffectsVariance
+    fit: Fit, L: Matrix, variance: FixedEffectsVariance
 ) -> tuple[float, int, float, float]:
     """Unscaled F, number of independent contrasts, denominator df and scaling."""
     if variance.hides(L).any():
@@ -81,7 +77,7 @@ def _f_statistic(
         raise singular_contrasts(len(L))
     if q == 0:
         return np.nan, 0, np.nan, 1.0
-    estimate = independent @ model.fixef.to_numpy()
+    estimate = independent @ fit.beta
     F = float(np.sum(estimate**2 / values[keep])) / q
     if q == 1:
         return F, 1, float(variance.df(independent)[0]), 1.0
@@ -96,11 +92,11 @@ def _p_value(F: float, q: int, df: float) -> float:
 
 
 def anova_table(
-    model: LinearMixedModel, kind: Any, ddf: str, vcov: str = "model", cluster: Any = None
+    fit: Fit, kind: Any, ddf: str, vcov: str = "model", cluster: Any = None
 ) -> pd.DataFrame:
     """See `LinearMixedModel.anova`."""
     names = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
-    if any(isinstance(given, type(model)) for given in (kind, ddf, vcov, cluster)):
+    if any(isinstance(getattr(given, "fit", None), Fit) for given in (kind, ddf, vcov, cluster)):
         raise ModelError(
             "m.anova() tests the terms of one fit. To compare fits, give them all to "
             "mixedeffects.anova: me.anova(m1, m2)."
@@ -110,32 +106,31 @@ def anova_table(
         raise ModelError(
             f"type {kind!r:.60} is not known; there are 1, 2, 3 (or 'I', 'II', 'III')."
         )
-    variance = fixed_effects_variance(model, vcov, ddf, cluster)
+    variance = fixed_effects_variance(fit, vcov, ddf, cluster)
     rows = {}
-    for label, L in _hypotheses(model, names[kind]).items():
+    for label, L in term_hypotheses(fit, names[kind]).items():
         row = (np.nan,) * 6
         if len(L):
             try:
-                F, q, df, scaling = _f_statistic(model, L, variance)
+                F, q, df, scaling = _f_statistic(fit, L, variance)
             except ModelError as error:
                 if variance.unseen is None:
                     raise
                 # Of a robust table the other terms remain.
-                warnings.warn(f"Not tested: term {label}. {error}", ClusterWarning, stacklevel=3)
+                warn(f"Not tested: term {label}. {error}", ClusterWarning)
                 F, q, df, scaling = np.nan, len(L), np.nan, 1.0
-            mean_square = F * model.sigma**2
+            mean_square = F * fit.sigma**2
             p = _p_value(scaling * F, q, df)
             row = (mean_square * q, mean_square, q, df, scaling * F, p)
         rows[label] = row
     columns = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    if model.optimum.undetermined:
-        table.attrs["undetermined"] = model.optimum.undetermined
+    if fit.optimum.undetermined:
+        table.attrs["undetermined"] = fit.optimum.undetermined
     return table
 
 
-def _hypotheses(model: LinearMixedModel, kind: int) -> dict[str, Matrix]:
-    """Contrasts of each term; a fit without its data has them from before."""
-    if model._remembered is not None:
-        return model._remembered.term_contrasts[kind]
-    return term_contrasts(model.frame, kind)
+@once_per_fit("hypotheses about the terms")
+def term_hypotheses(fit: Fit, kind: int) -> dict[str, Matrix]:
+    """Contrasts of each term of the fixed part, of type 1, 2 or 3."""
+    return term_contrasts(fit.frame, kind)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import mixedeffects as me
-from mixedeffects.pickling import FORMAT
+from mixedeffects.storage.pickling import FORMAT
 
 HERE = Path(__file__).parent
 

@@ -1,0 +1,214 @@
+"""How two models of one response relate: whether one contains the other, and what it adds.
+
+The means of a model are ``offset + span(X)``. Its covariance matrices are the combinations of one
+matrix for each entry of each term's covariance, and the residual's. Whether one family of them is
+part of another can be read from a sample of their elements: pairs of rows that share a level in
+some term of either model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects import _kernels
+from mixedeffects.engine.parameters import lower_entries
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.frame.model_frame import RandomTerm
+
+__all__ = [
+    "added_variance",
+    "contains_constant",
+    "contains_mean",
+    "contains_variance",
+    "same_mean",
+    "same_span",
+]
+
+Matrix = NDArray[np.float64]
+
+#: Relative length of what a projection leaves that counts as rounding.
+_ROUNDING = 1e-6
+#: Pairs of rows looked at for each random term.
+_PAIRS = 2_000
+
+
+# --- means ----------------------------------------------------------------------------------------
+
+
+def contains_mean(large: Fit, small: Fit) -> bool:
+    """Whether every mean that ``small`` can have is one that ``large`` can have."""
+    same_offset = _same_offset(large, small)
+    if same_offset and np.array_equal(large.frame.X, small.frame.X):
+        return True
+    basis = _orthonormal(large)
+    if same_offset:
+        return _within(_orthonormal(small), basis)
+    n = large.nobs
+    zero = np.zeros(n)
+    offsets = [zero if m.frame.offset is None else m.frame.offset for m in (large, small)]
+    difference = ((offsets[1] - offsets[0]) * _root_weights(large))[:, None]
+    return _within(difference, basis) and _within(_orthonormal(small), basis)
+
+
+def same_mean(one: Fit, other: Fit) -> bool:
+    """Whether two models have the same means, however their columns are coded."""
+    return (
+        one.frame.X.shape == other.frame.X.shape
+        and contains_mean(one, other)
+        and contains_mean(other, one)
+    )
+
+
+def _same_offset(one: Fit, other: Fit) -> bool:
+    a, b = one.frame.offset, other.frame.offset
+    if a is None and b is None:
+        return True
+    return np.array_equal(
+        np.zeros(one.nobs) if a is None else a, np.zeros(one.nobs) if b is None else b
+    )
+
+
+def _root_weights(fit: Fit) -> Matrix:
+    weights = fit.frame.weights
+    if weights is None:
+        return np.ones(fit.nobs)
+    return np.sqrt(weights / fit.crossproducts.basis.weight_scale)
+
+
+def _orthonormal(fit: Fit) -> Matrix:
+    columns = fit.crossproducts.basis.fixed_columns(fit.frame.X)
+    return np.asarray(columns * (_root_weights(fit) / np.sqrt(fit.nobs))[:, None])
+
+
+def _within(columns: Matrix, orthonormal: Matrix) -> bool:
+    """Whether columns lie in the span of orthonormal ones."""
+    length = np.linalg.norm(columns, axis=0)
+    left = columns - orthonormal @ (orthonormal.T @ columns)
+    return bool((np.linalg.norm(left, axis=0) <= _ROUNDING * length).all())
+
+
+# --- columns of random terms ----------------------------------------------------------------------
+
+
+def _span(z: Matrix) -> Matrix:
+    size = np.linalg.norm(z, axis=0)
+    return np.asarray(np.linalg.qr(z / np.where(size > 0.0, size, 1.0))[0])
+
+
+def _columns_within(small: Matrix, large: Matrix) -> bool:
+    return bool(small.shape[1] <= large.shape[1] and _within(small, _span(large)))
+
+
+def same_span(one: RandomTerm, other: RandomTerm) -> bool:
+    """Whether two terms have the same levels and columns with the same span."""
+    return (
+        one.n_columns == other.n_columns
+        and _same_partition(one, other)
+        and _columns_within(one.z, other.z)
+    )
+
+
+def contains_constant(term: RandomTerm) -> bool:
+    """Whether the constant is a combination of the term's columns."""
+    return _columns_within(np.ones((len(term.codes), 1)), term.z)
+
+
+def _same_partition(one: RandomTerm, other: RandomTerm) -> bool:
+    """Whether the levels of two terms correspond one to one."""
+    if one.n_levels != other.n_levels:
+        return False
+    if np.array_equal(one.codes, other.codes):
+        return True
+    return bool(len(_kernels.nesting_parents(one.codes, one.n_levels, other.codes)))
+
+
+# --- covariance matrices --------------------------------------------------------------------------
+
+
+def contains_variance(large: Fit, small: Fit) -> bool:
+    """Whether the covariance matrices of ``small`` look to be among those of ``large``.
+
+    A necessary condition, checked on a sample: that they are linear combinations of the same
+    matrices, which does not ask whether the covariances in them are non-negative definite.
+    """
+    rng = np.random.default_rng(0)
+    drawn = [_pairs(term, rng) for m in (large, small) for term in m.frame.terms]
+    i = np.concatenate([pair[0] for pair in drawn])
+    j = np.concatenate([pair[1] for pair in drawn])
+    wanted, available = _elements(small, i, j), _elements(large, i, j)
+    solution = np.linalg.lstsq(available, wanted, rcond=1e-12)[0]
+    left = np.linalg.norm(wanted - available @ solution, axis=0)
+    return bool((left <= _ROUNDING).all())
+
+
+def _pairs(term: RandomTerm, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pairs of rows with a common level, among them every row drawn with itself."""
+    order = np.argsort(term.codes, kind="stable")
+    counts = np.bincount(term.codes, minlength=term.n_levels)
+    starts = np.cumsum(counts) - counts
+    n = len(order)
+    first = np.arange(n) if n <= _PAIRS else rng.integers(0, n, _PAIRS)
+    # Several partners each where rows are few, so that small levels are seen whole.
+    first = np.repeat(first, max(1, _PAIRS // len(first)))
+    level = term.codes[first]
+    second = order[starts[level] + (rng.random(len(first)) * counts[level]).astype(np.intp)]
+    return np.concatenate([first, first]), np.concatenate([second, first])
+
+
+def _elements(fit: Fit, i: NDArray[np.intp], j: NDArray[np.intp]) -> Matrix:
+    """Elements (i, j) of the matrices that the model's V is a combination of, as unit columns."""
+    columns = []
+    for t, term in enumerate(fit.frame.terms):
+        C = fit.crossproducts.basis.terms[t]
+        together = term.codes[i] == term.codes[j]
+        zi, zj = term.z[i] @ C, term.z[j] @ C
+        for a, b in zip(*lower_entries(term.n_columns), strict=True):
+            columns.append(together * (zi[:, a] * zj[:, b] + zi[:, b] * zj[:, a]))
+    weights = fit.frame.weights
+    columns.append((i == j) / (1.0 if weights is None else weights[i]))
+    out = np.column_stack(columns)
+    size = np.linalg.norm(out, axis=0)
+    return np.asarray(out / np.where(size > 0.0, size, 1.0))
+
+
+def added_variance(small: Sequence[RandomTerm], large: Sequence[RandomTerm]) -> int | str:
+    """What ``large`` adds where it is one variance on the boundary, and its covariances.
+
+    Parameters
+    ----------
+    small, large : sequence of RandomTerm
+        Random terms of two models with the same means.
+
+    Returns
+    -------
+    int or str
+        The number of effects q that the added one is correlated with; or, where more or less than
+        one variance is added, a clause that says so.
+    """
+    left = list(small)
+    new = []
+    for term in large:
+        match = next((i for i, old in enumerate(left) if same_span(term, old)), None)
+        if match is None:
+            new.append(term)
+        else:
+            del left[match]
+    if len(new) == 1 and not left and new[0].n_columns == 1:
+        return 0
+    if len(new) == 1 and len(left) == 1:
+        k = left[0].n_columns
+        if (
+            new[0].n_columns == k + 1
+            and _same_partition(new[0], left[0])
+            and _columns_within(left[0].z, new[0].z)
+        ):
+            return k
+    added = sum(t.n_columns for t in new) - sum(t.n_columns for t in left)
+    if not new and not left:
+        return "the random effects are the same"
+    if added == 0:
+        return "no variance is added, so none is on the boundary"
+    return f"{added} variances are added" if added > 1 else "more changes than one added variance"

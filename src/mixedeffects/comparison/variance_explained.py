@@ -1,0 +1,201 @@
+"""How much of the variance the model's parts account for: intraclass correlation and R2.
+
+fixed     sample variance of X beta (divisor n - 1), offset left out
+random    mean over the rows of z_i'G z_i = tr(Z G Z') / n, term by term tr(G_t Z_t'Z_t) / n
+residual  mean of sigma^2 / w_i
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from mixedeffects.base.options import checked_flag
+from mixedeffects.covariance.of_fit import R_of, conditioned
+from mixedeffects.fitting.fit import Fit, once_per_fit
+
+__all__ = ["ICC", "R2", "Variances", "intraclass_correlation", "r_squared"]
+
+_WEIGHTED = "residual variance: mean of sigma^2 / w over the rows, because of the prior weights"
+
+
+@dataclass(frozen=True, eq=False)
+class Variances:
+    """Mean variances of a row of the response, by source, in squared units of the response.
+
+    Attributes
+    ----------
+    fixed : float
+        Of the fixed part, between rows.
+    random : Series
+        Of the random effects, by grouping factor.
+    residual : float
+        Of the residual.
+    weighted : bool
+        Whether prior weights make the residual variance differ between rows.
+    """
+
+    fixed: float
+    random: pd.Series
+    residual: float
+    weighted: bool
+
+    @property
+    def total(self) -> float:
+        """Sum of all."""
+        return self.fixed + float(self.random.sum()) + self.residual
+
+    @property
+    def given_fixed(self) -> float:
+        """Sum of those that the fixed part leaves."""
+        return float(self.random.sum()) + self.residual
+
+    def note(self) -> str:
+        """A line on the residual variance where it is not sigma squared, else nothing."""
+        return f"\n  {_WEIGHTED}" if self.weighted else ""
+
+
+@dataclass(frozen=True, eq=False)
+class ICC:
+    """Intraclass correlation, made by `LinearMixedModel.icc`.
+
+    Attributes
+    ----------
+    adjusted : float
+        Random effects' share of the variance that the fixed effects leave.
+    unadjusted : float
+        Their share of all variance, that of the fixed part included.
+    variances : Variances
+        What they are made of.
+    by_group : Series or None
+        Adjusted share of each grouping factor, if asked for.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+    >>> m.icc()
+    Intraclass correlation: adjusted 0.4185, unadjusted 0.4185
+    """
+
+    adjusted: float
+    unadjusted: float
+    variances: Variances = field(repr=False)
+    by_group: pd.Series | None = None
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per kind; with ``by_group`` further rows, one per grouping factor.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.icc(by_group=True).to_frame().round(4)
+                       ICC
+        adjusted    0.4185
+        unadjusted  0.4185
+        Batch       0.4185
+        """
+        values = pd.Series({"adjusted": self.adjusted, "unadjusted": self.unadjusted}, name="ICC")
+        parts = [values] if self.by_group is None else [values, self.by_group]
+        return pd.concat(parts).rename("ICC").to_frame()
+
+    def __repr__(self) -> str:
+        lines = [
+            f"Intraclass correlation: adjusted {self.adjusted:.4f}, "
+            f"unadjusted {self.unadjusted:.4f}"
+        ]
+        if self.by_group is not None:
+            width = max(map(len, map(str, self.by_group.index)))
+            lines += [f"  {group!s:<{width}} {share:.4f}" for group, share in self.by_group.items()]
+        return "\n".join(lines) + self.variances.note()
+
+    def _repr_html_(self) -> str:
+        from mixedeffects.display.comparison_table import values_html
+
+        return values_html("Intraclass correlation", self.to_frame(), self.variances.note())
+
+
+@dataclass(frozen=True, eq=False)
+class R2:
+    """Nakagawa and Schielzeth's R2, made by `LinearMixedModel.r2`.
+
+    Attributes
+    ----------
+    marginal : float
+        Share of the variance explained by the fixed effects.
+    conditional : float
+        Share explained by fixed and random effects.
+    variances : Variances
+        What they are made of.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+    >>> m.r2()
+    R2: marginal 0.0000, conditional 0.4185
+    """
+
+    marginal: float
+    conditional: float
+    variances: Variances = field(repr=False)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per kind.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.r2().to_frame().round(4)
+                         R2
+        marginal     0.0000
+        conditional  0.4185
+        """
+        values = {"marginal": self.marginal, "conditional": self.conditional}
+        return pd.Series(values, name="R2").to_frame()
+
+    def __repr__(self) -> str:
+        text = f"R2: marginal {self.marginal:.4f}, conditional {self.conditional:.4f}"
+        return text + self.variances.note()
+
+    def _repr_html_(self) -> str:
+        from mixedeffects.display.comparison_table import values_html
+
+        return values_html("R2", self.to_frame(), self.variances.note())
+
+
+@once_per_fit("mean variances")
+def variances(fit: Fit) -> Variances:
+    """Mean variances by source; nothing n x n, and no V."""
+    linear = fit.frame.X @ fit.beta
+    random: dict[str, float] = {}
+    for term, G in zip(*conditioned(fit), strict=True):
+        mean = float(np.sum(G * (term.z.T @ term.z))) / fit.nobs
+        random[term.group] = random.get(term.group, 0.0) + mean
+    weights = fit.frame.weights
+    weighted = weights is not None and bool(np.ptp(weights) > 0.0 or weights[0] != 1.0)
+    return Variances(
+        float(np.var(linear, ddof=1)),
+        pd.Series(random, name="variance"),
+        float(np.mean(R_of(fit).diag())),
+        weighted,
+    )
+
+
+def intraclass_correlation(fit: Fit, by_group: bool) -> ICC:
+    """See `LinearMixedModel.icc`."""
+    by_group = checked_flag(by_group, "by_group")
+    v = variances(fit)
+    random = float(v.random.sum())
+    shares = (v.random / v.given_fixed).rename("ICC") if by_group else None
+    return ICC(random / v.given_fixed, random / v.total, v, shares)
+
+
+def r_squared(fit: Fit) -> R2:
+    """See `LinearMixedModel.r2`."""
+    v = variances(fit)
+    return R2(v.fixed / v.total, (v.fixed + float(v.random.sum())) / v.total, v)

@@ -1,0 +1,106 @@
+"""The matrices of a fit: V, G, R and Z, each made once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import scipy.sparse
+from numpy.typing import NDArray
+
+from mixedeffects.base.arrays import read_only
+from mixedeffects.covariance.conditioned import conditioned_terms
+from mixedeffects.covariance.design import random_effects_matrix, z_times
+from mixedeffects.covariance.marginal import MarginalCovariance, factorise
+from mixedeffects.covariance.random_effects import RandomEffectsCovariance
+from mixedeffects.covariance.residual import ResidualCovariance
+from mixedeffects.covariance.varcorr import VarCorr
+from mixedeffects.fitting.assembly import assemble
+from mixedeffects.fitting.fit import Fit, once_per_fit
+from mixedeffects.frame.model_frame import RandomTerm
+
+__all__ = [
+    "G_of",
+    "R_of",
+    "V_of",
+    "V_of_rows",
+    "Z_of",
+    "conditioned",
+    "fitted_values",
+    "varcorr_of",
+]
+
+Matrix = NDArray[np.float64]
+
+
+@once_per_fit("V")
+def V_of(fit: Fit) -> MarginalCovariance:
+    """Marginal covariance matrix of the response, ``Z G Z' + R``."""
+    return MarginalCovariance(
+        fit.frame.terms,
+        fit.G_blocks,
+        fit.sigma,
+        fit.frame.weights,
+        fit.factorisation,
+        fit.frame.index,
+    )
+
+
+@once_per_fit("G")
+def G_of(fit: Fit) -> RandomEffectsCovariance:
+    """Covariance matrix of the random effects."""
+    return RandomEffectsCovariance(fit.frame.terms, fit.G_blocks)
+
+
+@once_per_fit("R")
+def R_of(fit: Fit) -> ResidualCovariance:
+    """Covariance matrix of the residual errors."""
+    return ResidualCovariance(fit.sigma, fit.frame.weights, fit.nobs)
+
+
+@once_per_fit("variance components")
+def varcorr_of(fit: Fit) -> VarCorr:
+    """Variances and correlations of the random effects."""
+    return VarCorr(fit.frame.terms, fit.G_blocks, fit.sigma)
+
+
+@once_per_fit("Z")
+def Z_of(fit: Fit) -> scipy.sparse.csc_array:
+    """Random-effects model matrix, sparse n x q; not to be written into."""
+    return random_effects_matrix(fit.frame.terms)
+
+
+def conditioned(fit: Fit) -> tuple[list[RandomTerm], list[Matrix]]:
+    """Terms and covariance matrices for products of the two; see `conditioned_terms`."""
+    terms, blocks, _ = conditioned_terms(
+        fit.frame.terms, fit.G_blocks, fit.factorisation, fit.sigma
+    )
+    return terms, blocks
+
+
+@once_per_fit("fitted values")
+def fitted_values(fit: Fit) -> Matrix:
+    """``X beta + Z b`` plus the offset, shape (n,); read-only."""
+    out = fit.fixed_part[:, None]
+    for term, b in zip(fit.frame.terms, fit.modes, strict=True):
+        z_times(term, b[:, :, None], out)
+    return read_only(out[:, 0])
+
+
+def V_of_rows(
+    terms: Sequence[RandomTerm], T: Sequence[Matrix], sigma: float, weights: Matrix | None
+) -> MarginalCovariance:
+    """V of these rows at relative covariance factors T, one per term, and sigma.
+
+    Raises
+    ------
+    ModelError
+        If it is not numerically positive definite or does not fit into memory.
+    """
+    n = len(terms[0].codes)
+    # V depends on neither y nor X, so the engine gets none.
+    A = assemble(np.zeros(n), np.zeros((n, 0)), terms, weights)
+    factorisation = factorise(A, [A.basis.engine_factor(t, factor) for t, factor in enumerate(T)])
+    blocks = [sigma**2 * (factor @ factor.T) for factor in T]
+    return MarginalCovariance(terms, blocks, sigma, weights, factorisation, pd.RangeIndex(n))

@@ -1,0 +1,1 @@
+"""What shows whether a model is the right one: residuals, leverage, influence, variogram."""

@@ -1,0 +1,142 @@
+"""Leverages: the diagonal of the matrix that maps the response to the fitted values.
+
+With ``S = V^-1 X``, ``C = (X'V^-1X)^-1`` and ``P = Lambda M_q^-1 Lambda'`` (relative to sigma^2)
+
+    fixed    [X C X'V^-1]_ii                            = x_i'C s_i
+    total    1 - sigma^2/w_i [V^-1 - S C S']_ii         = w_i z_i'P z_i + sigma^2/w_i s_i'C s_i
+    random   total - fixed = [Z G Z' V^-1 (I - X C X'V^-1)]_ii
+
+Nothing here is n x n, and the total is a sum of terms that are not negative.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from mixedeffects.base.options import checked_choice
+from mixedeffects.covariance.between_levels import rank_within_blocks, solve_for_levels
+from mixedeffects.covariance.groups import connected_blocks
+from mixedeffects.covariance.of_fit import R_of, V_of
+from mixedeffects.engine.crossproducts import CrossProducts
+from mixedeffects.fitting.fit import Fit
+
+if TYPE_CHECKING:
+    from mixedeffects.engine.factorisation import Factorisation
+
+__all__ = [
+    "LEVERAGE_KINDS",
+    "leverage",
+    "row_quadratic_forms",
+    "rows_by_factor",
+]
+
+Matrix = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+LEVERAGE_KINDS = ("total", "fixed", "random")
+
+#: Memory for the right-hand sides and solutions of one chunk of probes, in bytes.
+_CHUNK = 100e6
+
+
+def leverage(fit: Fit, kind: str) -> Matrix:
+    """Leverages of one kind, shape (n,); see `LinearMixedModel.leverage`.
+
+    Raises
+    ------
+    ModelError
+        If the kind is not one of `LEVERAGE_KINDS`.
+    """
+    kind = checked_choice(kind, "Leverage kind", LEVERAGE_KINDS)
+    # In the basis that the model was fitted in, because the user's columns may be nearly collinear.
+    X = fit.crossproducts.basis.fixed_columns(fit.frame.X)
+    S = V_of(fit).solve(X)
+    root = scipy.linalg.cholesky(X.T @ S, lower=True)
+    half_S = scipy.linalg.solve_triangular(root, S.T, lower=True)
+    fixed: Matrix = np.einsum(
+        "pi,pi->i", scipy.linalg.solve_triangular(root, X.T, lower=True), half_S
+    )
+    if kind == "fixed":
+        return fixed
+    total: Matrix = row_quadratic_forms(fit) + R_of(fit).diag() * np.einsum(
+        "pi,pi->i", half_S, half_S
+    )
+    return total if kind == "total" else total - fixed
+
+
+def row_quadratic_forms(fit: Fit) -> Matrix:
+    """``w_i z_i'P z_i``, the leverages if the fixed effects were known; shape (n,).
+
+    A row has one level of each grouping factor, so it needs P only within that level and between
+    the levels that occur together in a row. The blocks within a level are the selected inverse;
+    those between two factors come from `_between_factors`.
+    """
+    A = fit.crossproducts
+    factorisation = fit.factorisation
+    P = factorisation.selected_inverse(with_fixed=False, keep=True).P
+    codes, z = rows_by_factor(fit)
+    out = np.zeros(fit.nobs)
+    for f in range(len(A.factors)):
+        # Level by level through the gathered blocks; k x k numbers a row.
+        out += np.einsum("ia,iab,ib->i", z[f], P[f][codes[f]], z[f])
+    if len(A.factors) > 1:
+        _between_factors(fit, factorisation, codes, z, out)
+    if fit.frame.weights is not None:
+        out *= fit.frame.weights / A.basis.weight_scale
+    return out
+
+
+def rows_by_factor(fit: Fit) -> tuple[list[NDArray[np.int32]], list[Matrix]]:
+    """Level and columns, in the engine's basis, of each row in each factor."""
+    A: CrossProducts = fit.crossproducts
+    codes, z = [], []
+    for factor in A.factors:
+        columns = np.empty((fit.nobs, factor.k))
+        for member in factor.members:
+            term = fit.frame.terms[member.term]
+            columns[:, member.columns] = A.basis.term_columns(member.term, term.z)
+        codes.append(fit.frame.terms[factor.members[0].term].codes)
+        z.append(columns)
+    return codes, z
+
+
+def _between_factors(
+    fit: Fit,
+    factorisation: Factorisation,
+    codes: list[NDArray[np.int32]],
+    z: list[Matrix],
+    out: Matrix,
+) -> None:
+    """Add ``2 sum z_f'P_fg z_g`` over pairs of factors, by solving for columns of P.
+
+    P is zero between connected blocks of the data, so one right-hand side serves one level of
+    every block at once: nested factors take as many as there are effects outside the innermost
+    factor in the largest block, whatever the number of blocks. The innermost factor, which has the
+    most effects, is never solved for, because P is symmetric.
+    """
+    A = factorisation.A
+    blocks = connected_blocks(fit.frame.terms)
+    per_column = 8.0 * sum(f.n_levels * f.k for f in A.factors)
+    for g in range(1, len(A.factors)):
+        k = A.factors[g].k
+        rank = rank_within_blocks(codes[g], A.factors[g].n_levels, blocks)
+        rank_of_row = rank[codes[g]]
+        order = np.argsort(rank_of_row, kind="stable")
+        step = max(1, int(_CHUNK / (per_column * k)))
+        for low in range(0, int(rank.max()) + 1, step):
+            high = min(low + step, int(rank.max()) + 1)
+            first, last = np.searchsorted(rank_of_row[order], [low, high])
+            rows = order[first:last]
+            inverse = solve_for_levels(factorisation, g, rank, low, high)
+            columns = (rank_of_row[rows] - low)[:, None] * k + np.arange(k)
+            for f in range(g):
+                blocks_fg = inverse[f][
+                    codes[f][rows][:, None, None],
+                    np.arange(A.factors[f].k)[None, :, None],
+                    columns[:, None, :],
+                ]
+                out[rows] += 2.0 * np.einsum("ia,iab,ib->i", z[f][rows], blocks_fg, z[g][rows])

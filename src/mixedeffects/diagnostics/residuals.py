@@ -1,0 +1,65 @@
+"""Residuals of every kind."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.base.options import checked_choice
+from mixedeffects.covariance.of_fit import V_of, fitted_values
+from mixedeffects.diagnostics.leverage import leverage
+from mixedeffects.fitting.fit import Fit, once_per_fit
+
+__all__ = ["RESIDUAL_KINDS", "residual_quantiles", "residuals"]
+
+Matrix = NDArray[np.float64]
+
+RESIDUAL_KINDS = (
+    "response",
+    "pearson",
+    "scaled",
+    "studentized",
+    "marginal",
+    "cholesky",
+    "symmetric",
+)
+
+#: A row whose leverage is one but for rounding has no residual to speak of.
+_NO_RESIDUAL = 1e-10
+
+
+def residuals(fit: Fit, kind: str) -> Matrix:
+    """Residuals of one kind, shape (n,); see `LinearMixedModel.resid`.
+
+    Raises
+    ------
+    ModelError
+        If the kind is not one of `RESIDUAL_KINDS`.
+    """
+    kind = checked_choice(kind, "Residual kind", RESIDUAL_KINDS)
+    if kind in ("response", "pearson", "scaled", "studentized"):
+        out: Matrix = fit.frame.y - fitted_values(fit)
+        if kind == "response":
+            return out
+        if fit.frame.weights is not None:
+            out = out * np.sqrt(fit.frame.weights)
+        if kind == "pearson":
+            return out
+        out = out / fit.sigma
+        return out if kind == "scaled" else out / np.sqrt(_shares_left(fit))
+    marginal = fit.frame.y - fit.fixed_part
+    if kind == "marginal":
+        return marginal
+    return V_of(fit).whiten(marginal, kind="cholesky" if kind == "cholesky" else "symmetric")
+
+
+def _shares_left(fit: Fit) -> Matrix:
+    """One minus the leverage, NaN where the row determines its own fitted value."""
+    left = 1.0 - leverage(fit, "total")
+    return np.where(left > _NO_RESIDUAL, left, np.nan)
+
+
+@once_per_fit("quantiles of the scaled residuals")
+def residual_quantiles(fit: Fit) -> Matrix:
+    """Minimum, quartiles and maximum of the scaled residuals."""
+    return np.asarray(np.quantile(residuals(fit, "scaled"), [0.0, 0.25, 0.5, 0.75, 1.0]))

@@ -1,0 +1,1 @@
+"""From a frame to a fit, and from a fit to related ones."""

@@ -1,0 +1,131 @@
+"""What was asked for when a model was fitted, for fitting again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.base.arrays import DetachedTable, ReadOnlyArrays
+from mixedeffects.base.caching import cached_property
+from mixedeffects.engine import Control
+from mixedeffects.errors import ModelError
+from mixedeffects.frame.one_column import with_column
+
+__all__ = [
+    "LEFT_OUT",
+    "LeftOut",
+    "NewResponse",
+    "Request",
+    "given_data",
+    "given_table",
+    "left_out",
+    "with_data",
+]
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Stands where the data were."""
+
+    def __repr__(self) -> str:
+        return "left out"
+
+
+#: In place of the data frame, and of weights and offset given as values.
+LEFT_OUT = LeftOut()
+
+
+def left_out(what: str) -> ModelError:
+    """The error for something that needs rows, ``what`` being the part of them it wants."""
+    return ModelError(
+        f"This is a fit without its data: without_data() left out {what}. Use the fit that "
+        "has the data, or fit again with m.update(data=...)."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class NewResponse:
+    """The data of a fit to another response than theirs.
+
+    Attributes
+    ----------
+    data : dataframe
+        The data as given.
+    name : str
+        The column that the new response is.
+    values : ndarray
+        One for each row of the data; NaN in rows that were not used and have none.
+    formula : str
+        The formula with the data's own response.
+    """
+
+    data: Any
+    name: str
+    values: Matrix
+    formula: str
+
+    @cached_property
+    def table(self) -> Any:
+        """The data with the new response in its column; the data given stay as they are."""
+        return with_column(self.data, self.name, self.values)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Request(ReadOnlyArrays):
+    """The arguments of a fit beside its formula and criterion.
+
+    Attributes
+    ----------
+    data : dataframe, NewResponse or LeftOut
+        As given, detached from the user's.
+    data_name : str or None
+        What the data are called, where they have a name.
+    weights, offset : str, array or None
+        As given.
+    contrasts : dict or None
+        Codings of categorical columns.
+    inherited : dict
+        Codings of an earlier fit for columns that the formula does not have.
+    control : Control or None
+        Tolerance and limits.
+    """
+
+    data: DetachedTable = DetachedTable()  # noqa: RUF009 - a descriptor
+    data_name: str | None = None
+    weights: Any = None
+    offset: Any = None
+    contrasts: dict[str, Any] | None = None
+    inherited: dict[str, Any] = field(default_factory=dict)
+    control: Control | None = None
+
+    def __repr__(self) -> str:
+        return f"Request(data_name={self.data_name!r})"
+
+
+def with_data(request: Request, data: Any) -> Request:
+    """The same request with something else as its data."""
+    return replace(request, data=data)
+
+
+def given_data(request: Request) -> Any:
+    """What was given as data, itself and not a copy: not to be written into."""
+    return request.__dict__["data"]
+
+
+def given_table(request: Request) -> Any:
+    """The data frame, with the response that was fitted, itself and not a copy.
+
+    Raises
+    ------
+    ModelError
+        If the data were left out.
+    """
+    data = given_data(request)
+    if isinstance(data, LeftOut):
+        raise left_out("the data frame")
+    return data.table if isinstance(data, NewResponse) else data

@@ -1,0 +1,86 @@
+"""The covariance matrix of the fixed effects, with its degrees of freedom, that a user names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.base.options import checked_choice, member, plain
+from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.inference.cluster_robust import robust_covariance
+from mixedeffects.inference.kenward_roger import kenward_roger_of
+from mixedeffects.inference.satterthwaite import satterthwaite_of
+from mixedeffects.inference.variance import (
+    DDF_METHODS,
+    VCOV_KINDS,
+    FixedDf,
+    FixedEffectsVariance,
+    is_robust,
+)
+
+__all__ = ["fixed_effects_variance"]
+
+Matrix = NDArray[np.float64]
+
+
+def fixed_effects_variance(
+    fit: Fit, vcov: Any, ddf: Any, cluster: Any = None
+) -> FixedEffectsVariance:
+    """Covariance matrix and degrees of freedom by name.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit.
+    vcov : {"model", "kr", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
+        Kind of covariance matrix. ``"kr"`` brings its own degrees of freedom in place of
+        Satterthwaite's; a robust one always has its own.
+    ddf : {"satterthwaite", "kr", "residual", "inf"}
+        Method for the degrees of freedom. ``"kr"`` implies its covariance matrix.
+    cluster
+        For the robust kinds, as for `LinearMixedModel.robust`.
+
+    Raises
+    ------
+    ModelError
+        If a name is not known, or Kenward-Roger's method cannot be had for this fit.
+    """
+    method = _known(ddf, "ddf", tuple(DDF_METHODS))
+    if is_robust(vcov):
+        return robust_covariance(fit, vcov, cluster).variance()
+    kind = _known(vcov, "vcov kind", VCOV_KINDS, " and the cluster-robust 'CR0' to 'CR3'")
+    if cluster is not None:
+        raise ModelError(
+            f"cluster= is for robust covariance matrices, such as 'CR2'; not {kind!r}."
+        )
+    if method == "kr" or (kind == "kr" and method == "satterthwaite"):
+        kr = kenward_roger_of(fit)
+        return FixedEffectsVariance(kr.vcov, kr.df, kr.f_test, DDF_METHODS["kr"])
+    covariance = kenward_roger_of(fit).vcov if kind == "kr" else fit.vcov
+    if method == "satterthwaite":
+        satterthwaite = satterthwaite_of(fit)
+        return FixedEffectsVariance(
+            covariance,
+            satterthwaite.df,
+            partial(_unscaled, satterthwaite.f_df),
+            DDF_METHODS[method],
+        )
+    depends = satterthwaite_of(fit).depends if fit.optimum.undetermined else None
+    fixed = FixedDf(np.inf if method == "inf" else float(fit.nobs - len(covariance)), depends)
+    return FixedEffectsVariance(covariance, fixed.df, fixed.f_test, DDF_METHODS[method])
+
+
+def _unscaled(f_df: Callable[[Matrix], float], L: Matrix) -> tuple[float, float]:
+    """An F statistic that is taken as it is."""
+    return f_df(L), 1.0
+
+
+def _known(name: Any, what: str, known: tuple[str, ...], more: str = "") -> str:
+    name = plain(name)
+    lowered = name.lower() if isinstance(name, str) else name
+    return lowered if member(lowered, known) else checked_choice(name, what, known, more)

@@ -1,0 +1,6 @@
+"""What a user holds: a fitted model, whose methods ask the rooms below."""
+
+from mixedeffects.model.linear_mixed_model import LinearMixedModel
+from mixedeffects.model.lmer import lmer
+
+__all__ = ["LinearMixedModel", "lmer"]

@@ -1,0 +1,207 @@
+"""Tests of the random effects, and how much the model explains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.progress import ProgressOption
+
+if TYPE_CHECKING:
+    from mixedeffects.comparison.conditional_aic import ConditionalAIC
+    from mixedeffects.comparison.ranova import RandomEffectsTests
+    from mixedeffects.comparison.variance_explained import ICC, R2
+
+
+from mixedeffects.model.held import Held
+
+__all__ = ["Comparison"]
+
+Matrix = NDArray[np.float64]
+
+
+class Comparison(Held):
+    """Tests of the random effects, and how much the model explains."""
+
+    def ranova(
+        self,
+        boundary: bool = False,
+        reduce_terms: bool = True,
+        *,
+        progress: ProgressOption = None,
+    ) -> RandomEffectsTests:
+        """Likelihood-ratio tests of the random effects, each taken out in turn, as lmerTest's.
+
+        The smaller models are fitted by the criterion of this one, to the same rows. Where the last
+        random term goes, what is left is the linear model by least squares.
+
+        Parameters
+        ----------
+        boundary : bool
+            Where one variance is taken out, with its covariances with q other effects of its
+            term, take the p-value from the even mixture of chi-squared distributions with q and
+            q + 1 degrees of freedom, because a variance cannot be negative. Where it does not
+            apply, the usual p-value stays, and a note says why.
+        reduce_terms : bool
+            Take out the variables of a random term one by one, ``(Days | Subject)`` to
+            ``(1 | Subject)``, but none that is part of an interaction there. False takes out
+            whole terms.
+        progress : bool, callable or None
+            True shows count, rate and time left on standard error; a callable gets each
+            `Repetitions`; None shows them after some seconds on a terminal or in a notebook.
+
+        Returns
+        -------
+        RandomEffectsTests
+            One row for each smaller model, in the order of ``m.ngroups``.
+
+        Raises
+        ------
+        ModelError
+            If an option is neither True nor False, or a smaller model cannot be fitted.
+
+        References
+        ----------
+        Kuznetsova, A., Brockhoff, P. B. and Christensen, R. H. B. (2017). lmerTest package: tests
+        in linear mixed effects models. Journal of Statistical Software 82(13).
+
+        Stram, D. O. and Lee, J. W. (1994). Variance components testing in the longitudinal mixed
+        effects model. Biometrics 50, 1171-1177.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.ranova(boundary=True)
+        Random effects taken out one at a time, by REML
+        Model: Reaction ~ Days + (Days | Subject)
+                                 npar  logLik    AIC    LRT Df Pr(>Chisq)
+        <none>                      6 -871.81 1755.6
+        Days in (Days | Subject)    4 -893.23 1794.5 42.837  2  2.793e-10 ***
+        ---
+        Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1
+        Pr(>Chisq) of Days in (Days | Subject): 50:50 mixture of chi-squared with 1 and 2 df.
+        """
+        from mixedeffects.comparison.ranova import random_effects_tests
+
+        return random_effects_tests(self.fit, boundary, reduce_terms, progress)
+
+    def icc(self, by_group: bool = False) -> ICC:
+        """Intraclass correlation: the random effects' share of the variance.
+
+        Adjusted, of the variance that the fixed effects leave, and unadjusted, of all variance. The
+        variance of the random effects is the mean over the rows of ``z_i'G z_i``, so that random
+        slopes count with the size of their variable. That of the residual is the mean of
+        ``sigma^2 / w_i``. Offsets count as known and have no part in any variance.
+
+        These are ratios of means over the rows; ``m.V.parts.share()`` is the mean over the rows of
+        each row's ratio, which with random slopes is another number.
+
+        Parameters
+        ----------
+        by_group : bool
+            Also the share of each grouping factor, adjusted; they sum to the adjusted ICC.
+
+        Returns
+        -------
+        ICC
+            With ``adjusted``, ``unadjusted`` and ``by_group``. Also at a singular fit.
+
+        Raises
+        ------
+        ModelError
+            If ``by_group`` is neither True nor False.
+
+        References
+        ----------
+        Nakagawa, S., Johnson, P. C. D. and Schielzeth, H. (2017). The coefficient of determination
+        R2 and intra-class correlation coefficient from generalized linear mixed-effects models
+        revisited and expanded. Journal of the Royal Society Interface 14, 20170213.
+
+        Johnson, P. C. D. (2014). Extension of Nakagawa and Schielzeth's R2GLMM to random slopes
+        models. Methods in Ecology and Evolution 5, 944-946.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+        >>> m.icc(by_group=True)
+        Intraclass correlation: adjusted 0.6266, unadjusted 0.5999
+          tch.cl:sch.cl 0.4667
+          sch.cl        0.1599
+        """
+        from mixedeffects.comparison.variance_explained import intraclass_correlation
+
+        return intraclass_correlation(self.fit, by_group)
+
+    def r2(self) -> R2:
+        """Nakagawa and Schielzeth's R2: shares of the variance that the model explains.
+
+        Marginal, by the fixed effects; conditional, by fixed and random effects. The variance of
+        the fixed part is the sample variance of ``X beta``; the other two are those of `icc`.
+        Offsets count as known and have no part in any variance.
+
+        Returns
+        -------
+        R2
+            With ``marginal`` and ``conditional``. Also at a singular fit.
+
+        References
+        ----------
+        Nakagawa, S. and Schielzeth, H. (2013). A general and simple method for obtaining R2 from
+        generalized linear mixed-effects models. Methods in Ecology and Evolution 4, 133-142.
+
+        Johnson, P. C. D. (2014). Extension of Nakagawa and Schielzeth's R2GLMM to random slopes
+        models. Methods in Ecology and Evolution 5, 944-946.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.r2()
+        R2: marginal 0.2787, conditional 0.7992
+        """
+        from mixedeffects.comparison.variance_explained import r_squared
+
+        return r_squared(self.fit)
+
+    def caic(self, *, progress: ProgressOption = None) -> ConditionalAIC:
+        """Conditional AIC, for comparing models by how they predict for the same levels.
+
+        The likelihood is that of the response given the random effects, and the degrees of freedom
+        are Greven and Kneib's: the derivatives of the fitted values in their own responses, theta
+        estimated anew, and one for sigma. `aic` is about new levels and counts parameters.
+
+        Parameters
+        ----------
+        progress : bool, callable or None
+            True shows count, rate and time left on standard error; a callable gets each
+            `Repetitions`; None shows them after some seconds on a terminal or in a notebook.
+
+        Returns
+        -------
+        ConditionalAIC
+            With ``caic``, ``loglik`` and ``df``. At a singular fit, effects without variance take
+            no degrees of freedom.
+
+        References
+        ----------
+        Greven, S. and Kneib, T. (2010). On the behaviour of marginal and conditional AIC in linear
+        mixed models. Biometrika 97, 773-789.
+
+        Vaida, F. and Blanchard, S. (2005). Conditional Akaike information for mixed-effects models.
+        Biometrika 92, 351-370.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> smaller = m.update("Reaction ~ Days + (1 | Subject)")
+        >>> round(m.caic().caic, 1), round(smaller.caic().caic, 1)
+        (1711.5, 1767.1)
+        """
+        from mixedeffects.comparison.conditional_aic import conditional_aic
+
+        return conditional_aic(self.fit, progress)

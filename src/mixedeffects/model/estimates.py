@@ -1,0 +1,296 @@
+"""Estimates: fixed effects, variances, random effects, and the likelihood."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.covariance import (
+    VarCorr,
+)
+from mixedeffects.fitting.natural import covariance_parameters
+from mixedeffects.inference.conditional import RandomEffects, conditional_modes
+
+if TYPE_CHECKING:
+    pass
+
+
+from mixedeffects.covariance.of_fit import varcorr_of
+from mixedeffects.model.held import Held
+
+__all__ = ["Estimates"]
+
+Matrix = NDArray[np.float64]
+
+
+class Estimates(Held):
+    """Estimates: fixed effects, variances, random effects, and the likelihood."""
+
+    @property
+    def fixef(self) -> pd.Series:
+        """Fixed effects, a Series of length p with R's names, in units of y per unit of the column.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.fixef.round(2)
+        (Intercept)    251.41
+        Days            10.47
+        Name: Estimate, dtype: float64
+        """
+        return pd.Series(self.fit.beta.copy(), index=list(self.frame.fixef_names), name="Estimate")
+
+    @property
+    def se(self) -> pd.Series:
+        """Standard errors of the fixed effects, a Series of length p in the units of `fixef`.
+
+        They take the estimated V as known, as lme4 does.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.se.round(2)
+        (Intercept)    6.82
+        Days           1.55
+        Name: Std. Error, dtype: float64
+        """
+        return pd.Series(
+            np.sqrt(np.diag(self.fit.vcov)), index=list(self.frame.fixef_names), name="Std. Error"
+        )
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation (at unit prior weight), in units of the response."""
+        return self.fit.sigma
+
+    @property
+    def theta(self) -> Matrix:
+        """Relative covariance parameters, shape (m,), in lme4's order; without units.
+
+        For each term the lower triangle of its factor T, column by column, where
+        ``sigma^2 T T'`` is the covariance matrix of the term's effects. With a covariance structure
+        these are more than there are parameters; see `covariance_parameters`.
+
+        References
+        ----------
+        Bates, D., Maechler, M., Bolker, B. and Walker, S. (2015). Fitting linear mixed-effects
+        models using lme4. Journal of Statistical Software 67(1).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.theta.round(3)
+        array([0.967, 0.015, 0.231])
+        """
+        return self.fit.theta
+
+    @property
+    def covariance_parameters(self) -> pd.Series:
+        """The parameters of the random effects' covariance as they are reported; sigma last.
+
+        Standard deviations in units of the response per unit of the column, and correlations. A
+        term with a structure has only the parameters of its structure, ``sd|g`` for the standard
+        deviation common to all columns and ``cor|g`` for the one correlation; `theta` has the
+        entries of every T all the same.
+
+        Returns
+        -------
+        Series
+            A correlation is NaN where there are not two columns with variance.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe * temperature + cs(0 + recipe | replicate)", cake)
+        >>> m.covariance_parameters.round(2)
+        sd_recipeA|replicate    5.12
+        sd_recipeB|replicate    6.78
+        sd_recipeC|replicate    7.27
+        cor|replicate           0.95
+        sigma                   4.54
+        Name: Estimate, dtype: float64
+        """
+        return covariance_parameters(self.fit)
+
+    @property
+    def criterion(self) -> float:
+        """REML criterion, or -2 log-likelihood for a maximum-likelihood fit; constants included.
+
+        Examples
+        --------
+        The likelihood depends on the data through V alone:
+
+        >>> import numpy as np
+        >>> import mixedeffects as me
+        >>> sleep = me.load_dataset("sleepstudy")
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", sleep, reml=False)
+        >>> by_hand = m.nobs * np.log(2 * np.pi) + m.V.logdet() + m.V.quad(m.resid("marginal"))
+        >>> round(m.criterion, 4), round(float(by_hand), 4)
+        (1751.9393, 1751.9393)
+        """
+        return self.fit.criterion
+
+    @property
+    def loglik(self) -> float:
+        """Log-likelihood (restricted for a REML fit), ``-criterion / 2``."""
+        return self.fit.loglik
+
+    def loglik_at(self, theta: Any, sigma: float | None = None, reml: bool | None = None) -> float:
+        """Log-likelihood of these data at other parameters, maximised over the fixed effects.
+
+        Parameters
+        ----------
+        theta : array, shape (m,)
+            Relative covariance parameters, in the order of `theta`.
+        sigma : float, optional
+            Residual standard deviation, in units of the response; by default the one that
+            maximises the likelihood at theta.
+        reml : bool, optional
+            Restricted likelihood or likelihood; by default that of the fit.
+
+        Returns
+        -------
+        float
+            The logarithm, constants included.
+
+        Raises
+        ------
+        ModelError
+            If theta has the wrong length, a value is not finite, or sigma is not positive.
+
+        References
+        ----------
+        Bates, D., Maechler, M., Bolker, B. and Walker, S. (2015). Fitting linear mixed-effects
+        models using lme4. Journal of Statistical Software 67(1). The restricted likelihood is
+        normalised as there, without ``log |X'X| / 2``.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> round(m.loglik_at(m.theta), 3), round(m.loglik, 3)
+        (-871.814, -871.814)
+        >>> round(m.loglik_at([1, 0, 0], sigma=30.0), 3)
+        -894.179
+        """
+        from mixedeffects.fitting.likelihood import loglik_at
+
+        return loglik_at(self.fit, theta, sigma, reml)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters: fixed effects, covariance parameters, and sigma.
+
+        The covariance parameters are the entries of `theta`, but for a term with a structure the
+        parameters of the structure.
+        """
+        return self.fit.n_parameters
+
+    @property
+    def aic(self) -> float:
+        """Akaike's information criterion, ``criterion + 2 n_parameters``.
+
+        References
+        ----------
+        Akaike, H. (1974). A new look at the statistical model identification. IEEE Transactions
+        on Automatic Control 19, 716-723.
+        """
+        return self.fit.aic
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's information criterion, ``criterion + log(nobs) n_parameters``, as in lme4.
+
+        References
+        ----------
+        Schwarz, G. (1978). Estimating the dimension of a model. Annals of Statistics 6, 461-464.
+        """
+        return self.fit.bic
+
+    @property
+    def df_resid(self) -> int:
+        """Residual degrees of freedom, ``nobs - n_parameters``, as in lme4."""
+        return self.fit.df_resid
+
+    @property
+    def varcorr(self) -> VarCorr:
+        """Variances and correlations of the random effects; see `VarCorr`.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.varcorr
+         Groups   Name        Std.Dev. Corr
+         Subject  (Intercept) 24.7405
+                  Days         5.9221  0.066
+         Residual             25.5918
+        """
+        return varcorr_of(self.fit)
+
+    def ranef(self, cond_var: bool = False) -> RandomEffects:
+        """Conditional modes of the random effects.
+
+        Parameters
+        ----------
+        cond_var : bool
+            Also compute each level's conditional covariance matrix, given beta and theta.
+
+        Returns
+        -------
+        RandomEffects
+            A dict of DataFrames, l x k, one for each grouping factor with l levels and k
+            effects, in units of the response per unit of the column; with ``cond_var=True`` its
+            ``cond_var`` holds arrays (l, k, k).
+
+        References
+        ----------
+        Robinson, G. K. (1991). That BLUP is a good thing: the estimation of random effects.
+        Statistical Science 6, 15-32. As ``ranef(m, condVar = TRUE)`` in R's lme4.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.ranef()["Subject"].head(2).round(2)
+             (Intercept)  Days
+        308         2.26  9.20
+        309       -40.40 -8.62
+        >>> m.ranef(cond_var=True).cond_var["Subject"].shape
+        (18, 2, 2)
+        """
+        return conditional_modes(self.fit, cond_var)
+
+    def coef(self) -> dict[str, pd.DataFrame]:
+        """Coefficients of each level: fixed effects plus that level's random effects.
+
+        Returns
+        -------
+        dict of DataFrame
+            For each grouping factor one row per level and one column per coefficient, as lme4's
+            ``coef()``; a random effect without a fixed one stands alone.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.coef()["Subject"].head(2).round(2)
+             (Intercept)   Days
+        308       253.66  19.67
+        309       211.01   1.85
+        """
+        fixed = self.fixef
+        tables = {}
+        for group, modes in self.ranef().items():
+            names = list(dict.fromkeys([*fixed.index, *modes.columns]))
+            table = pd.DataFrame(0.0, index=modes.index, columns=names)
+            table += fixed.reindex(names, fill_value=0.0)
+            tables[group] = table.add(modes.T.groupby(level=0).sum().T, fill_value=0.0)[names]
+        return tables

@@ -1,0 +1,391 @@
+"""Covariance matrices of the fixed effects, and tests with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.engine.threads import one_blas_thread
+from mixedeffects.inference.kenward_roger import KenwardRoger
+from mixedeffects.inference.satterthwaite import Satterthwaite
+from mixedeffects.inference.variance_by_name import fixed_effects_variance
+from mixedeffects.inference.wald import anova_table, wald_test
+from mixedeffects.inference.wald_result import WaldTest
+
+if TYPE_CHECKING:
+    from mixedeffects.inference.cluster_robust import RobustCovariance
+
+
+from mixedeffects.model.held import Held
+
+__all__ = ["Inference"]
+
+Matrix = NDArray[np.float64]
+
+
+class Inference(Held):
+    """Covariance matrices of the fixed effects, and tests with them."""
+
+    def vcov(self, kind: str = "model", cluster: Any = None) -> pd.DataFrame:
+        """Covariance matrix of the fixed effects.
+
+        Parameters
+        ----------
+        kind : {"model", "kr", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
+            ``"model"`` is ``(X'V^-1X)^-1`` with the estimated V taken as known; ``"kr"`` Kenward
+            and Roger's, adjusted for V being estimated; the others are robust, see `robust`.
+        cluster
+            For the robust kinds, as for `robust`.
+
+        Returns
+        -------
+        DataFrame, p x p
+            In products of the units of `fixef`.
+
+        Raises
+        ------
+        ModelError
+            If the kind is not known, or it is ``"kr"`` and the fit by maximum likelihood.
+
+        References
+        ----------
+        Kenward, M. G. and Roger, J. H. (1997). Small sample inference for fixed effects from
+        restricted maximum likelihood. Biometrics 53, 983-997.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.vcov().round(2)
+                     (Intercept)  Days
+        (Intercept)        46.57 -1.45
+        Days               -1.45  2.39
+        """
+        names = list(self.frame.fixef_names)
+        covariance = fixed_effects_variance(self.fit, kind, "inf", cluster).vcov
+        return pd.DataFrame(covariance, index=names, columns=names)
+
+    def coef_table(
+        self,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        level: float | None = 0.95,
+        cluster: Any = None,
+    ) -> pd.DataFrame:
+        """Estimates, standard errors, degrees of freedom, tests and intervals.
+
+        Parameters
+        ----------
+        ddf : {"satterthwaite", "kr", "residual", "inf"}
+            Degrees of freedom: Satterthwaite's method, Kenward-Roger's with its covariance matrix,
+            ``n - p``, or the normal distribution.
+        vcov : {"model", "kr", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
+            Covariance matrix of the fixed effects, as for `vcov`; ``"kr"`` brings its own degrees
+            of freedom in place of Satterthwaite's, a robust one always has its own.
+        level : float or None
+            Confidence level of the interval columns; None leaves them out.
+        cluster
+            For the robust kinds, as for `robust`.
+
+        Returns
+        -------
+        DataFrame, p rows
+            Columns ``Estimate``, ``Std. Error``, ``df``, ``t value``, ``Pr(>|t|)`` and the
+            interval's bounds.
+
+        Raises
+        ------
+        ModelError
+            If ``ddf`` or ``vcov`` is not known, the level is not between 0 and 1, or
+            Kenward-Roger's method is asked of a maximum-likelihood fit.
+
+        References
+        ----------
+        Kuznetsova, A., Brockhoff, P. B. and Christensen, R. H. B. (2017). lmerTest package: tests
+        in linear mixed effects models. Journal of Statistical Software 82(13).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.coef_table().loc["Days"].round(2)
+        Estimate      10.47
+        Std. Error     1.55
+        df            17.00
+        t value        6.77
+        Pr(>|t|)       0.00
+        2.5 %          7.21
+        97.5 %        13.73
+        Name: Days, dtype: float64
+        """
+        from mixedeffects.inference.coefficients import coefficient_tests
+
+        return coefficient_tests(self.fit, ddf, vcov, level, cluster)
+
+    def robust(
+        self,
+        kind: str = "CR2",
+        cluster: Any = None,
+        level: float | None = 0.95,
+        *,
+        crossed: bool = False,
+    ) -> RobustCovariance:
+        """Cluster-robust covariance of the fixed effects, with degrees of freedom and tests.
+
+        Right in the limit of many clusters whatever the covariance within them; V is the working
+        model that weighs the rows and, for CR2, makes the matrix unbiased if it holds.
+
+        Parameters
+        ----------
+        kind : {"CR2", "CR0", "CR1", "CR1p", "CR1S", "CR3"}
+            ``CR0``: no correction; ``CR1``: times ``J / (J - 1)`` for J clusters; ``CR1p``: times
+            ``J / (J - p)``; ``CR1S``: times ``J (n - 1) / ((J - 1) (n - p))``; ``CR2``: unbiased
+            if V holds; ``CR3``: nearly the jackknife over clusters.
+        cluster : str, array of shape (n,), or list of these, optional
+            A grouping factor, a column of the data (several joined by ``:``), or one value for
+            each row. V must be zero between clusters. By default the outermost grouping factor.
+            Several factors are clustered multiway, by inclusion and exclusion, for crossed
+            designs; the kinds are then CR0, CR1, CR1p and CR1S.
+        level : float or None
+            Confidence level of the intervals in its table; None leaves them out.
+        crossed : bool
+            Whether one factor will do between whose levels V is *not* zero.
+
+        Returns
+        -------
+        RobustCovariance
+            With ``table``, ``vcov``, ``df`` and ``test(hypothesis)``.
+
+        Raises
+        ------
+        DataError
+            If the clusters have missing values, the wrong length or an unknown name.
+        ModelError
+            If the kind is not known, V is not zero between clusters, or there is only one; for
+            CR3 if a cluster alone determines a coefficient.
+
+        Warns
+        -----
+        ClusterWarning
+            If single clusters determine a coefficient or a part of it, such as the mean of a
+            treatment that one cluster had: its variance is NaN, that of others is not. With
+            ``crossed=True``, if V is not zero between clusters.
+
+        References
+        ----------
+        Pustejovsky, J. E. and Tipton, E. (2018). Small-sample methods for cluster-robust variance
+        estimation and hypothesis testing in fixed effects models. Journal of Business and Economic
+        Statistics 36, 672-683. Cameron, A. C., Gelbach, J. B. and Miller, D. L. (2011). Robust
+        inference with multiway clustering. Journal of Business and Economic Statistics 29, 238-249.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+        >>> m.robust("CR2", cluster="sch.cl").table[["Std. Error", "df"]].round(3)
+                     Std. Error     df
+        (Intercept)       0.299  9.000
+        x1                0.097  8.013
+        """
+        from mixedeffects.inference.cluster_robust import robust_covariance
+
+        with one_blas_thread():
+            return robust_covariance(self.fit, kind, cluster, level, crossed)
+
+    def wald(
+        self,
+        hypothesis: Any,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        test: str = "F",
+        cluster: Any = None,
+    ) -> WaldTest:
+        """Test that fixed effects, or linear combinations of them, are all zero.
+
+        Parameters
+        ----------
+        hypothesis : str, list of str, array, Series or DataFrame, shape (r, p)
+            Name of a term, names of coefficients, or contrasts: one row each, one column per fixed
+            effect. A DataFrame goes by the names of its columns and a Series by its labels, those
+            they lack being zero.
+        ddf, vcov
+            As for `coef_table`. Satterthwaite's joint test is Fai and Cornelius's, Kenward-Roger's
+            scales the statistic, and so does that of a robust covariance matrix, HTZ.
+        test : {"F", "chi2"} or a robust test
+            F test, or chi-squared test without degrees of freedom; with a cluster-robust ``vcov``
+            also the tests of `RobustCovariance.test`, such as ``"HTZ"``, which is its F test.
+        cluster
+            For the robust kinds, as for `robust`.
+
+        Returns
+        -------
+        WaldTest
+            With ``statistic``, ``num_df``, ``den_df`` and ``p``.
+
+        Raises
+        ------
+        ModelError
+            If a name is not known, the contrasts do not fit the fixed effects or are linearly
+            dependent, or Kenward-Roger's method is asked of a maximum-likelihood fit.
+
+        References
+        ----------
+        Fai, A. H.-T. and Cornelius, P. L. (1996). Approximate F-tests of multiple degree of freedom
+        hypotheses in generalized least squares analyses of unbalanced split-plot experiments.
+        Journal of Statistical Computation and Simulation 54, 363-378.
+
+        Kenward, M. G. and Roger, J. H. (1997). Small sample inference for fixed effects from
+        restricted maximum likelihood. Biometrics 53, 983-997.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.wald("Days")
+        F(1, 17.0) = 45.85, p = 3.264e-06
+        >>> m.wald([[1, 0], [0, 1]], ddf="kr")
+        F(2, 16.0) = 705.8, p = 2.488e-16
+        """
+        return wald_test(self.fit, hypothesis, ddf, vcov, test, cluster)
+
+    def contrast(
+        self,
+        hypothesis: Any,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        level: float = 0.95,
+    ) -> pd.DataFrame:
+        """Estimate and test linear combinations of the fixed effects, each by itself.
+
+        Parameters
+        ----------
+        hypothesis : str, list of str, array or DataFrame of shape (r, p), or mapping
+            As for `wald`; or a mapping of labels to contrasts, each a mapping of names of
+            coefficients to numbers, or a vector of p numbers. The contrasts may depend on each
+            other.
+        ddf, vcov, cluster, level
+            As for `coef_table`.
+
+        Returns
+        -------
+        DataFrame, one row per contrast
+            Columns as of `coef_table`, in units of the response per unit of the contrast. Rows
+            have the labels given, or names of coefficients, or numbers counted from 1.
+
+        Raises
+        ------
+        ModelError
+            If a name is not known or the contrasts do not fit the fixed effects.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.contrast({"day 5": {"(Intercept)": 1, "Days": 5}, "a week": {"Days": 7}}).round(1)
+                Estimate  Std. Error    df  t value  Pr(>|t|)  2.5 %  97.5 %
+        day 5      303.7         9.6  17.0     31.7       0.0  283.5   324.0
+        a week      73.3        10.8  17.0      6.8       0.0   50.4    96.1
+        """
+        from mixedeffects.inference.linear_functions import contrast_table
+
+        return contrast_table(self.fit, hypothesis, ddf, vcov, cluster, level)
+
+    def anova(
+        self,
+        type: int | str = 3,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+    ) -> pd.DataFrame:
+        """F tests of the terms of the fixed part, in lmerTest's layout.
+
+        For one fit; to compare several, `mixedeffects.anova`.
+
+        Parameters
+        ----------
+        type : {3, 2, 1}
+            Hypotheses as lmerTest defines them. Type 3 does not depend on how factors are coded;
+            type 2 adjusts a term for all but those that contain it; type 1 goes term by term.
+        ddf, vcov, cluster
+            As for `wald`: with a robust ``vcov`` the tests are HTZ.
+
+        Returns
+        -------
+        DataFrame, one row per term
+            Columns ``Sum Sq``, ``Mean Sq``, ``NumDF``, ``DenDF``, ``F value`` and ``Pr(>F)``; NaN
+            for a term without columns.
+
+        Raises
+        ------
+        ModelError
+            If ``type``, ``ddf`` or ``vcov`` is not known, or Kenward-Roger's method is asked of a
+            maximum-likelihood fit.
+
+        References
+        ----------
+        Kuznetsova, A., Brockhoff, P. B. and Christensen, R. H. B. (2017). lmerTest package: tests
+        in linear mixed effects models. Journal of Statistical Software 82(13).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", cake)
+        >>> m.anova()[["NumDF", "DenDF", "F value"]].round(2)
+                            NumDF  DenDF  F value
+        recipe                  2   42.0     0.25
+        temperature             5  210.0    20.52
+        recipe:temperature     10  210.0     1.01
+        """
+        return anova_table(self.fit, type, ddf, vcov, cluster)
+
+    @property
+    def satterthwaite(self) -> Satterthwaite:
+        """Derivatives behind Satterthwaite's degrees of freedom; see ``Satterthwaite.df``.
+
+        Examples
+        --------
+        Degrees of freedom of the mean on day 5:
+
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.satterthwaite.df([[1, 5]]).round(1)
+        array([17.])
+        """
+        from mixedeffects.inference.satterthwaite import satterthwaite_of
+
+        return satterthwaite_of(self.fit)
+
+    @property
+    def kenward_roger(self) -> KenwardRoger:
+        """Kenward and Roger's adjusted covariance of the fixed effects and degrees of freedom.
+
+        For ``ar1``, and ``cs`` with a variance for each column, V is not linear in its parameters.
+        The term of the adjusted covariance with second derivatives of V is then left out, because
+        it depends on how V is described; SAS calls that the first-order version.
+
+        Raises
+        ------
+        ModelError
+            If the fit is by maximum likelihood, if so much is crossed that it would not fit into
+            memory, or if standard errors depend on what the data do not determine.
+
+        References
+        ----------
+        Kenward, M. G. and Roger, J. H. (1997). Small sample inference for fixed effects from
+        restricted maximum likelihood. Biometrics 53, 983-997.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.kenward_roger.df([[1, 5]]).round(1)
+        array([17.])
+        """
+        from mixedeffects.inference.kenward_roger import kenward_roger_of
+
+        return kenward_roger_of(self.fit)

@@ -1,0 +1,45 @@
+"""The fitted linear mixed model: docstrings and delegation, grouped in files by purpose."""
+
+from __future__ import annotations
+
+from mixedeffects.model.comparison import Comparison
+from mixedeffects.model.diagnostics import Diagnostics
+from mixedeffects.model.estimates import Estimates
+from mixedeffects.model.inference import Inference
+from mixedeffects.model.intervals import Intervals
+from mixedeffects.model.matrices import Matrices
+from mixedeffects.model.means import Means
+from mixedeffects.model.prediction import Prediction
+from mixedeffects.model.refitting import Refitting
+from mixedeffects.model.tables import Tables
+
+__all__ = ["LinearMixedModel"]
+
+
+class LinearMixedModel(
+    Estimates,
+    Matrices,
+    Diagnostics,
+    Prediction,
+    Inference,
+    Means,
+    Intervals,
+    Comparison,
+    Tables,
+    Refitting,
+):
+    """A fitted linear mixed model, made by `lmer`.
+
+    Printing it gives the summary. Its attributes are grouped as lme4's users know them: estimates
+    (``fixef``, ``ranef``, ``varcorr``, ``sigma``, ``theta``), the matrices of the model (``X``,
+    ``Z``, ``G``, ``R``, ``V``), tests and tables (``coef_table``, ``summary``, ``tidy``).
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    >>> m.nobs, m.ngroups, round(m.criterion, 1)
+    (180, {'Subject': 18}, 1743.6)
+    >>> m.optimum.certificate.holds
+    True
+    """

@@ -1,0 +1,142 @@
+"""`lmer`, which fits a linear mixed model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mixedeffects.engine import (
+    Control,
+)
+from mixedeffects.progress import ProgressOption
+
+if TYPE_CHECKING:
+    pass
+
+
+from mixedeffects.fitting.fitting import fit_formula
+from mixedeffects.model.held import held_by
+from mixedeffects.model.linear_mixed_model import LinearMixedModel
+
+__all__ = ["lmer"]
+
+
+def lmer(
+    formula: str,
+    data: Any,
+    *,
+    reml: bool = True,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: dict[str, Any] | None = None,
+    start: Sequence[float] | None = None,
+    control: Control | None = None,
+    progress: ProgressOption = None,
+) -> LinearMixedModel:
+    """Fit a linear mixed model, ``y = X beta + Z b + e``.
+
+    Parameters
+    ----------
+    formula : str
+        In lme4's grammar, for example ``"Reaction ~ Days + (Days | Subject)"``. Only known
+        functions are called: a formula runs no code of its own.
+    data : DataFrame
+        pandas, polars or pyarrow table, or a mapping of names to arrays.
+    reml : bool
+        Restricted maximum likelihood (default), or maximum likelihood.
+    weights : str or array, shape (n,), optional
+        Prior weights, positive: the residual variance of row i is ``sigma^2 / w_i``.
+    offset : str or array, shape (n,), optional
+        Known part of the linear predictor.
+    contrasts : dict, optional
+        Coding of categorical columns, for example ``{"group": "sum"}``.
+    start : sequence of float, optional
+        Starting value of theta, the only one then; by default a moment estimate, and further ones
+        where evaluations are cheap. The factor of a term with a
+        covariance structure is brought into the structure.
+    control : Control, optional
+        Tolerance and limit of evaluations.
+    progress : bool, callable or None
+        True prints one line per iteration on standard error; a callable gets each `Progress`; None
+        shows the last one after some seconds on a terminal or in a notebook; False is silent.
+
+    Returns
+    -------
+    LinearMixedModel
+        The fitted model.
+
+    Raises
+    ------
+    FormulaError
+        If the formula cannot be read or has no random term.
+    DataError
+        If the data do not fit the formula: missing columns, infinite values, wrong types.
+    ModelError
+        If the model cannot be identified from these data, or ``start`` does not fit it.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the optimiser stopped before the gradient vanished, or a structured term has taken the
+        residual variance.
+    DataWarning
+        If a function in the formula has no value in some rows, as the root of a negative number,
+        so that they are left out.
+
+    Notes
+    -----
+    The covariance matrix of a term's effects can have a structure, written around the term as in
+    lme4 2:
+
+    * ``us(x | g)``, the same as ``(x | g)``: any covariance matrix.
+    * ``diag(x | g)``: independent effects, each with its variance. The same as ``(x || g)`` for
+      numbers; for a factor, ``diag(0 + f | g)`` has one variance for each level.
+    * ``cs(x | g)``: compound symmetry, one correlation for all pairs.
+    * ``ar1(0 + f | g)``: first-order autoregression over the levels of a factor in their order,
+      correlation ``rho^|i - j|`` between levels i and j. Levels that occur in no row are left out,
+      so they count for nothing in ``|i - j|``.
+
+    With ``hom = TRUE`` all effects of a term have one variance, with ``hom = FALSE`` each has its
+    own; the latter is the default of ``diag`` and ``cs``, the former that of ``ar1``.
+
+    References
+    ----------
+    Bates, D., Maechler, M., Bolker, B. and Walker, S. (2015). Fitting linear mixed-effects models
+    using lme4. Journal of Statistical Software 67(1).
+
+    Pinheiro, J. C. and Bates, D. M. (2000). Mixed-Effects Models in S and S-PLUS. Springer. For
+    the structures.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> sleep = me.load_dataset("sleepstudy")
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", sleep)
+    >>> m.fixef.round(2)
+    (Intercept)    251.41
+    Days            10.47
+    Name: Estimate, dtype: float64
+
+    Reaction times of one subject that are more alike on neighbouring days:
+
+    >>> m = me.lmer("Reaction ~ Days + ar1(0 + factor(Days) | Subject)", sleep)
+    >>> m.covariance_parameters.round(2)
+    sd|Subject     47.34
+    cor|Subject     0.88
+    sigma          15.13
+    Name: Estimate, dtype: float64
+    """
+    return held_by(
+        LinearMixedModel,
+        lambda: fit_formula(
+            formula,
+            data,
+            reml=reml,
+            weights=weights,
+            offset=offset,
+            contrasts=contrasts,
+            start=start,
+            control=control,
+            progress=progress,
+        ),
+    )

@@ -1,0 +1,161 @@
+"""The matrices of the model, as in the literature: X, y, Z, G, R and V."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from mixedeffects.covariance import (
+    MarginalCovariance,
+    RandomEffectsCovariance,
+    ResidualCovariance,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+from mixedeffects.covariance.of_fit import G_of, R_of, V_of, Z_of
+from mixedeffects.model.held import Held
+
+__all__ = ["Matrices"]
+
+Matrix = NDArray[np.float64]
+
+
+class Matrices(Held):
+    """The matrices of the model, as in the literature: X, y, Z, G, R and V."""
+
+    @property
+    def X(self) -> Matrix:
+        """Fixed-effects model matrix, n x p and read-only; ``fixef.index`` names its columns."""
+        return self.frame.X
+
+    @property
+    def y(self) -> Matrix:
+        """Response, ndarray of shape (n,), read-only, without the rows in `dropped`."""
+        return self.frame.y
+
+    @property
+    def Z(self) -> scipy.sparse.csc_array:
+        """Random-effects model matrix, sparse n x q, laid out as lme4 does.
+
+        Terms in order, the levels of a term one after another, the columns within a level;
+        ``G.labels()`` names each column.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.Z.shape
+        (180, 36)
+        >>> m.Z[:3, :4].toarray()
+        array([[1., 0., 0., 0.],
+               [1., 1., 0., 0.],
+               [1., 2., 0., 0.]])
+        """
+        return Z_of(self.fit).copy()
+
+    @property
+    def G(self) -> RandomEffectsCovariance:
+        """Covariance matrix of the random effects, q x q; see `RandomEffectsCovariance`.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.G.blocks().to_numpy().round(1)
+        array([[612.1,   9.6],
+               [  9.6,  35.1]])
+        >>> m.G.sparse().shape
+        (36, 36)
+        """
+        return G_of(self.fit)
+
+    @property
+    def R(self) -> ResidualCovariance:
+        """Covariance matrix of the residual errors, n x n; see `ResidualCovariance`.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.R
+        R: 180 x 180, diagonal: 654.941
+        """
+        return R_of(self.fit)
+
+    @property
+    def V(self) -> MarginalCovariance:
+        """Marginal covariance matrix of the response, ``Z G Z' + R``; see `MarginalCovariance`.
+
+        References
+        ----------
+        Laird, N. M. and Ware, J. H. (1982). Random-effects models for longitudinal data.
+        Biometrics 38, 963-974.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.V.gls(m.X, m.y).coef.round(2).tolist()  # the fixed effects again
+        [251.41, 10.47]
+        >>> float(abs(m.V.sparse() - (m.Z @ m.G.sparse() @ m.Z.T + m.R.sparse())).max()) < 1e-9
+        True
+        """
+        return V_of(self.fit)
+
+    def getme(self, name: str) -> Any:
+        """Any component that lme4's ``getME`` knows, under the same name.
+
+        Indices (``Lind``, ``Gp``, ``Tp``) count from zero. ``L`` is the Cholesky factor of
+        ``Lambda'Z'WZ Lambda + I`` in Z's column order, without a permutation.
+
+        Parameters
+        ----------
+        name : str
+            One of the names in `getme_names`.
+
+        Returns
+        -------
+        array, sparse array, Series, DataFrame, dict, number or function
+            What ``getME`` returns, in the matching Python type.
+
+        Raises
+        ------
+        ModelError
+            If the name is not known, or ``L``, ``RZX`` or ``RX`` would be too large.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.getme("theta").round(3)
+        Subject.(Intercept)         0.967
+        Subject.Days.(Intercept)    0.015
+        Subject.Days                0.231
+        dtype: float64
+        >>> L = m.getme("Lambda")
+        >>> float(abs(m.sigma**2 * L @ L.T - m.G.sparse()).max()) < 1e-9
+        True
+        """
+        from mixedeffects.model.getme import component
+
+        return component(self.fit, name)
+
+    @staticmethod
+    def getme_names() -> list[str]:
+        """Names that `getme` takes, a list of str.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> me.LinearMixedModel.getme_names()[:5]
+        ['X', 'Z', 'Zt', 'Ztlist', 'mmList']
+        """
+        from mixedeffects.model.getme import COMPONENTS
+
+        return list(COMPONENTS)

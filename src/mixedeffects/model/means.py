@@ -1,0 +1,159 @@
+"""Estimated marginal means and slopes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from mixedeffects.inference.marginal_means import MarginalMeans
+
+
+from mixedeffects.model.held import Held
+
+__all__ = ["Means"]
+
+Matrix = NDArray[np.float64]
+
+
+class Means(Held):
+    """Estimated marginal means and slopes."""
+
+    def emmeans(
+        self,
+        specs: str | Sequence[str],
+        by: str | Sequence[str] | None = None,
+        at: Mapping[str, Any] | None = None,
+        weights: Literal["equal", "proportional", "cells"] = "equal",
+        level: float = 0.95,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        adjust: str = "none",
+    ) -> MarginalMeans:
+        """Estimated marginal means: predictions over a reference grid, averaged.
+
+        Parameters
+        ----------
+        specs : str or list of str
+            Columns of the data whose levels the means belong to; none (``[]``) for one mean of
+            all.
+        by : str or list of str, optional
+            Further columns, within whose levels means are compared.
+        at : mapping, optional
+            For some columns the levels to keep, or the values of a number.
+        weights : {"equal", "proportional", "cells"}
+            How predictions are averaged over the factors not named: equally, by the number of rows
+            of the combinations averaged over, or by that of each cell.
+        level : float
+            Confidence level.
+        ddf, vcov, cluster
+            As for `coef_table`.
+        adjust : {"none", "bonferroni", "sidak", "mvt"}
+            For intervals that hold for all means of a group together.
+
+        Returns
+        -------
+        MarginalMeans
+            With ``.to_frame()``, ``.contrasts()``, ``.plot()`` and ``.L``.
+
+        Raises
+        ------
+        ModelError
+            If a variable is not in the fixed part, or a level, value or option is not known.
+
+        Notes
+        -----
+        The grid is R's emmeans': every level of a factor that occurs in the rows used, numbers at
+        their mean (each row counting once), and numbers with only two values at both. A number in
+        ``factor()`` is a factor. Expressions are evaluated at these values: ``log(x)`` at the log
+        of the mean.
+
+        An offset is part of the predictions: one in the formula, or given by name, is evaluated in
+        the grid like other columns; of one given as an array the mean is added. It cancels in
+        differences.
+
+        A mean which the data do not determine, as in an empty cell of an interaction, is NaN, and
+        a note says how many; differences are checked by themselves. ``weights="cells"`` averages
+        over the cells that have rows.
+
+        Nested factors are found as emmeans finds them: a factor each of whose levels occurs with
+        one level of another only, such as strains of genotypes, or one without an effect of its
+        own, such as b of ``a / b``. A note says so. Averages over a nested factor go over the
+        levels that occur in each of those that contain it, and its own means come with these.
+
+        References
+        ----------
+        Searle, S. R., Speed, F. M. and Milliken, G. A. (1980). Population marginal means in the
+        linear model: an alternative to least squares means. The American Statistician 34, 216-221.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.emmeans("recipe", ddf="kr")
+        recipe emmean     SE   df  2.5 % 97.5 %
+        A      33.122  1.737 42.0 29.617 36.627
+        B      31.644  1.737 42.0 28.139 35.150
+        C      31.600  1.737 42.0 28.095 35.105
+        ---
+        averaged over temperature, with equal weights
+        95 % intervals; t-tests use Kenward-Roger's method
+        """
+        from mixedeffects.inference.marginal_means import marginal_means
+
+        return marginal_means(self.fit, specs, by, at, weights, level, ddf, vcov, cluster, adjust)
+
+    def emtrends(
+        self,
+        specs: str | Sequence[str],
+        var: str,
+        by: str | Sequence[str] | None = None,
+        at: Mapping[str, Any] | None = None,
+        weights: Literal["equal", "proportional", "cells"] = "equal",
+        level: float = 0.95,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        adjust: str = "none",
+    ) -> MarginalMeans:
+        """Estimated marginal slopes of a number, at each level of other columns.
+
+        Parameters
+        ----------
+        specs : str or list of str
+            Columns of the data whose levels the slopes belong to; none (``[]``) for one slope.
+        var : str
+            The column whose slope is wanted. Its terms may be curved; the slope is then that at its
+            mean, or at the values in ``at``.
+        by, at, weights, level, ddf, vcov, cluster, adjust
+            As for `emmeans`.
+
+        Returns
+        -------
+        MarginalMeans
+            Slopes in units of the response per unit of ``var``, as column ``<var>.trend``.
+
+        Raises
+        ------
+        ModelError
+            As for `emmeans`, and if ``var`` is categorical.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("distance ~ age * Sex + (age | Subject)", me.load_dataset("orthodont"))
+        >>> m.emtrends("Sex", "age").to_frame().round(3)
+              Sex  age.trend     SE    df  2.5 %  97.5 %
+        0    Male      0.784  0.086  25.0  0.607   0.961
+        1  Female      0.480  0.104  25.0  0.266   0.693
+        """
+        from mixedeffects.inference.marginal_means import marginal_means
+
+        return marginal_means(
+            self.fit, specs, by, at, weights, level, ddf, vcov, cluster, adjust, var
+        )

@@ -1,0 +1,29 @@
+"""Pictures take what a user holds and draw from the fit in it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from mixedeffects.fitting.fit import fit_of
+
+__all__ = ["of_a_fit"]
+
+
+Drawn = TypeVar("Drawn")
+
+
+def of_a_fit(picture: Callable[..., Drawn]) -> Callable[..., Drawn]:
+    """Have a picture of a fit take a fitted model, and refuse anything else."""
+
+    @wraps(picture)
+    def drawn(model: Any, *arguments: Any, **options: Any) -> Drawn:
+        return picture(fit_of(model, "The first argument"), *arguments, **options)
+
+    own = inspect.signature(picture)
+    first, *others = own.parameters.values()
+    named = first.replace(name="model", annotation="LinearMixedModel")
+    drawn.__signature__ = own.replace(parameters=[named, *others])  # type: ignore[attr-defined]
+    return drawn

@@ -1,0 +1,1 @@
+"""Predictions, planned designs and power."""

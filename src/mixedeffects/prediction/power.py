@@ -1,0 +1,447 @@
+"""Power by simulation: draw responses from a model, test each, count."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from numpy.typing import NDArray
+
+from mixedeffects.base.options import checked_level, checked_names, entropy_of, is_listed
+from mixedeffects.covariance.of_fit import varcorr_of
+from mixedeffects.covariance.sizes import refuse_beyond_memory
+from mixedeffects.errors import ConvergenceWarning, ModelError
+from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
+from mixedeffects.fitting.fitting import fit_formula
+from mixedeffects.fitting.parameter_keys import as_written
+from mixedeffects.fitting.refitting import refit
+from mixedeffects.formula.update import update_formula
+from mixedeffects.frame.variables import data_columns
+from mixedeffects.inference.contrasts import coefficient_position, contrast_matrix, listed_names
+from mixedeffects.inference.variance_by_name import fixed_effects_variance
+from mixedeffects.inference.wald import wald_test
+from mixedeffects.prediction.designs import (
+    checked_variables,
+    grouping_variables,
+    is_nested,
+    with_levels,
+    with_rows_within,
+)
+from mixedeffects.prediction.planned import PlannedCovariance, marginal_covariance
+from mixedeffects.progress import ProgressOption, Unfinished
+from mixedeffects.simulation.responses import checked_count
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Power", "power"]
+
+Matrix = NDArray[np.float64]
+
+#: Responses drawn at once.
+_CHUNK = 64
+_RESPONSE = "simulated_response"
+_WEIGHTS = "prior_weights"
+
+
+@dataclass(frozen=True, eq=False)
+class Power:
+    """Power of a test in designs of several sizes, made by `power`.
+
+    Attributes
+    ----------
+    test : str
+        What was tested, and how.
+    along : str
+        What n counts.
+    alpha : float
+        Level of the test.
+    seed : int
+        For the same draws again.
+    table : DataFrame
+        One row per design: ``n``, ``rows``, ``draws``, ``significant``, ``failed`` (draws without a
+        fit, counted as not significant), ``power``, and the 95 % bounds ``lower`` and ``upper`` of
+        the simulation's own error (Clopper and Pearson's).
+    """
+
+    test: str
+    along: str
+    alpha: float
+    seed: int
+    table: pd.DataFrame
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table, a DataFrame with one row per design."""
+        return self.table.copy()
+
+    def plot(self, ax: Any = None) -> Axes:
+        """Power against size, with the bounds of the simulation's error.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        from mixedeffects.display.lettering import short
+        from mixedeffects.prediction.power_plot import draw_power
+
+        title = f"{short(self.test, 60)}, level {self.alpha:g}"
+        return draw_power(self.table, self.along, title, ax)
+
+    def _heading(self) -> str:
+        return f"Power of {self.test} at level {self.alpha:g}, by {self.along}; seed {self.seed}"
+
+    def _shown(self) -> pd.DataFrame:
+        shown = self.table.copy()
+        if not shown["failed"].any():
+            shown = shown.drop(columns="failed")
+        return shown.drop(columns="significant")
+
+    def __repr__(self) -> str:
+        text = self._shown().to_string(index=False, float_format=lambda value: f"{value:.3f}")
+        return f"{self._heading()}\n{text}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        table = self._shown().to_html(index=False, float_format=lambda value: f"{value:.3f}")
+        return f"<p>{escape(self._heading())}</p>{table}"
+
+
+def power(
+    model: HoldsFit,
+    test: Any,
+    n: Any = None,
+    *,
+    along: str | None = None,
+    within: str | Sequence[str] | None = None,
+    effects: dict[str, float] | None = None,
+    varcorr: Any = None,
+    sigma: float | None = None,
+    draws: int = 1000,
+    alpha: float = 0.05,
+    ddf: str = "satterthwaite",
+    vcov: str = "model",
+    cluster: Any = None,
+    seed: Any = None,
+    progress: ProgressOption = None,
+) -> Power:
+    """Power of a test of fixed effects by simulation, in this design or in larger ones.
+
+    Responses are drawn with the model's estimates, or the values given, in the design as it is or
+    changed; the model is fitted to each and the hypothesis tested.
+
+    Parameters
+    ----------
+    model : LinearMixedModel
+        A fit: to pilot data, or to any response in a planned design if all values are given.
+    test : str, list of str, array or DataFrame
+        What is tested, as for `LinearMixedModel.wald`.
+    n : int or sequence of int, optional
+        Sizes of the design; by default the one it has.
+    along : str, optional
+        n counts the levels of this grouping variable. The design is repeated along it: the rows of
+        its levels are used in order of appearance, treatments in turn so that their shares stay,
+        and again under new names when they run out. Levels nested in them get new names too;
+        what is crossed with them, and every variable of the fixed part, stays as it is. By default
+        the variable of the outermost grouping factor that is not in the fixed part, such as g of
+        ``(1 | g:f)`` with a fixed factor f, unless ``within`` is given.
+    within : str or list of str, optional
+        n counts the rows in every combination of these variables instead; rows are used again in
+        turn.
+    effects : dict of str to float, optional
+        Fixed effects in place of the estimates, those that differ: the smallest effects of
+        interest. Estimates from a pilot study that were singled out for their size are too large.
+    varcorr, sigma : optional
+        Variances in place of the estimates, as ``G`` and ``sigma`` of `marginal_covariance`.
+    draws : int
+        Number of draws for each design.
+    alpha : float
+        Level of the test.
+    ddf, vcov, cluster
+        As for `LinearMixedModel.wald`.
+    seed : int, Generator or None
+        The same seed gives the same draws.
+    progress : bool, callable or None
+        True shows count, rate and time left on standard error; a callable gets each `Repetitions`;
+        None shows them after some seconds on a terminal or in a notebook.
+
+    Returns
+    -------
+    Power
+        With ``table`` and ``plot()``.
+
+    Raises
+    ------
+    ModelError
+        If an argument is not what it should be.
+    Interrupted
+        On Ctrl-C, with the draws that are tested.
+
+    References
+    ----------
+    Green, P. and MacLeod, C. J. (2016). SIMR: an R package for power analysis of generalized linear
+    mixed models by simulation. Methods in Ecology and Evolution 7, 493-498.
+
+    Examples
+    --------
+    Would six subjects have been enough for a slope half as large as the one found?
+
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    >>> p = me.power(m, "Days", n=[6, 18], effects={"Days": 5}, draws=100, seed=1)
+    >>> p.table["power"].tolist()
+    [0.3, 0.91]
+    """
+    fit = fit_of(model, "The first argument")
+    alpha = checked_level(alpha, "alpha", 0.05)
+    draws = checked_count(draws, "draws, the number of draws for each design,")
+    entropy = entropy_of(seed)
+    beta = _effects(fit, effects)
+    contrast_matrix(fit.frame, test)
+    # Asks of the names what a refit would be asked, before any work is done.
+    fixed_effects_variance(fit, vcov, ddf, cluster)
+    G = varcorr_of(fit) if varcorr is None else varcorr
+    scale = fit.sigma if varcorr is None and sigma is None else sigma
+    designs, counted = _designs(fit, n, along, within)
+    refuse_beyond_memory(
+        16.0 * draws * len(designs), f"The p-values of {draws:,} draws", "Ask for fewer."
+    )
+    simulated = [
+        _SimulatedTests(fit, data, _planned(fit, data, G, scale), beta, (entropy, number))
+        for number, (_, data) in enumerate(designs)
+    ]
+
+    def step(number: int) -> float:
+        design, draw = divmod(number, draws)
+        p = simulated[design].p_value(
+            draw, lambda drawn: wald_test(drawn, test, ddf, vcov, "F", cluster).p
+        )
+        if draw == draws - 1 and simulated[design].failed == draws:
+            error = simulated[design].error
+            raise ModelError(
+                f"With {designs[design][0]} {counted} not one of {draws} draws could be fitted "
+                f"and tested. {error}"
+            ) from error
+        return p
+
+    def finish(p_values: list[float]) -> Power:
+        rows = []
+        for (size, data), p in zip(designs, np.reshape(p_values, (-1, draws)), strict=True):
+            significant, failed = int((p < alpha).sum()), int(np.isnan(p).sum())
+            low, high = _clopper_pearson(significant, draws)
+            share = significant / draws
+            rows.append((size, len(data), draws, significant, failed, share, low, high))
+        columns = ["n", "rows", "draws", "significant", "failed", "power", "lower", "upper"]
+        what = test if isinstance(test, str) else "the hypothesis"
+        how = f"{vcov}" if vcov != "model" else ddf
+        table = pd.DataFrame(rows, columns=columns)
+        return Power(f"{what} ({how})", counted, float(alpha), entropy, table)
+
+    return Unfinished("simulated test", draws * len(designs), step, finish).resume(progress)
+
+
+class _SimulatedTests:
+    """Responses drawn in one design, each fitted and tested.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit.
+    data : DataFrame
+        Rows of the design.
+    planned : PlannedCovariance
+        V in the design.
+    beta : ndarray, shape (p,)
+        Fixed effects.
+    seed : tuple of int
+        Entropy, and number of the design.
+    """
+
+    def __init__(
+        self,
+        fit: Fit,
+        data: pd.DataFrame,
+        planned: PlannedCovariance,
+        beta: Matrix,
+        seed: tuple[int, int],
+    ) -> None:
+        self.failed = 0
+        self.error: Exception | None = None
+        self._fit, self._data, self._planned, self._seed = fit, data, planned, seed
+        self._mean = _mean(fit, data, beta)
+        self._last: Fit | None = None
+        self._chunk, self._responses = -1, np.empty((0, 0))
+
+    def p_value(self, draw: int, test: Callable[[Fit], float]) -> float:
+        """Of the test in one draw; NaN if it could not be fitted and tested."""
+        chunk, j = divmod(draw, _CHUNK)
+        if chunk != self._chunk:
+            entropy, number = self._seed
+            sequence = np.random.SeedSequence(entropy, spawn_key=(number, chunk))
+            rng = np.random.default_rng(sequence)
+            self._responses = self._planned.sample(_CHUNK, seed=rng, mean=self._mean)
+            self._chunk = chunk
+        try:
+            self._last = _fitted(self._fit, self._data, self._responses[:, j], self._last)
+            p = float(test(self._last))
+        except (ModelError, ArithmeticError, np.linalg.LinAlgError) as problem:
+            p, self.error = np.nan, problem
+        self.failed += bool(np.isnan(p))
+        return p
+
+
+def _effects(fit: Fit, effects: dict[str, float] | None) -> Matrix:
+    beta = pd.Series(fit.beta.copy(), index=list(fit.fixef_names))
+    if effects is not None and not isinstance(effects, (Mapping, pd.Series)):
+        raise ModelError(f"effects must map names of coefficients to numbers, not {effects!r:.60}.")
+    for name, value in ({} if effects is None else effects).items():
+        name = as_written(name, list(beta.index))
+        if name not in beta.index:
+            listed = ", ".join(repr(each) for each in beta.index)
+            raise ModelError(f"effects names {name!r:.60}, which is not one of {listed}.")
+        position = coefficient_position(name, list(beta.index))
+        try:
+            beta.iloc[position] = np.nan if np.iscomplexobj(value) else float(value)
+        except (TypeError, ValueError):
+            raise ModelError(f"effects[{name!r}] must be a number, not {value!r:.60}.") from None
+    if not np.isfinite(beta).all():
+        raise ModelError("effects must be finite numbers.")
+    return np.asarray(beta, dtype=np.float64)
+
+
+def _designs(
+    fit: Fit, n: Any, along: str | None, within: Any
+) -> tuple[list[tuple[int, pd.DataFrame]], str]:
+    """Sizes with their rows, and what the sizes count."""
+    frame = fit.frame
+    data = frame.data.reset_index(drop=True)
+    if frame.weights is not None:
+        data[_WEIGHTS] = frame.weights
+    groups = grouping_variables(frame.terms)
+    if along is not None and within is not None:
+        raise ModelError("Give along= or within=, not both: n can count one thing only.")
+    if within is not None:
+        names = checked_names(within, "within")
+        names = checked_variables(names, list(frame.data.columns), "within")
+        counted = f"rows in each {' x '.join(names)}"
+        if n is None:
+            raise ModelError("within= needs n, the number of rows in each combination.")
+        return [(size, with_rows_within(data, names, size)) for size in _sizes(n)], counted
+    fixed = _fixed_variables(fit)
+    if along is None and n is None:
+        outermost = frame.terms[-1]
+        return [(outermost.n_levels, data)], f"levels of {outermost.group}"
+    if along is None:
+        along = _outermost_variable(fit, fixed)
+    (along,) = checked_variables([along], groups, "along")
+    if along in fixed:
+        others = [name for name in groups if name not in fixed]
+        listed = f"another grouping variable ({listed_names(others)}), or " if others else ""
+        raise ModelError(
+            f"along names {along!r}, which is in the fixed part too: more levels of it would be "
+            f"other fixed effects. Name {listed}count rows with within=."
+        )
+    counted = f"levels of {along}"
+    if n is None:
+        return [(int(data[along].nunique()), data)], counted
+    designs = [(size, with_levels(data, along, size, frame.terms, fixed)) for size in _sizes(n)]
+    return designs, counted
+
+
+def _fixed_variables(fit: Fit) -> list[str]:
+    """Columns of the data in the fixed part."""
+    encoder = fit.frame.fixed_encoder
+    if encoder is None:
+        return []
+    trees = [coder.tree for coder in encoder.coders]
+    return data_columns(trees, list(fit.frame.data.columns))
+
+
+def _outermost_variable(fit: Fit, fixed: Sequence[str]) -> str:
+    """The variable whose levels are the groups, by the last factor that has one."""
+    data = fit.frame.data
+    for term in reversed(fit.frame.terms):
+        # Parts that are treatments are crossed with the groups, and never multiplied.
+        parts = [name for name in term.variables if name not in fixed]
+        containing = [
+            name
+            for name in parts
+            if all(is_nested(data[other], pd.factorize(data[name])[0]) for other in parts)
+        ]
+        if len(parts) == 1 or len(containing) == 1:
+            return (containing or parts)[0]
+        if parts:
+            raise ModelError(
+                f"The groups of {term.group!r} can be made more by more levels of "
+                f"{' or of '.join(map(repr, parts))}; say which with along=."
+            )
+    raise ModelError(
+        "Every grouping variable is in the fixed part too, where more levels would be other fixed "
+        "effects; count rows with within=."
+    )
+
+
+def _sizes(n: Any) -> list[int]:
+    listed = list(n) if is_listed(n) else [n]
+    if not listed:
+        raise ModelError("n is empty; give one or several sizes, such as [20, 40, 80].")
+    return [checked_count(size, "n, the size of a design,") for size in listed]
+
+
+def _planned(fit: Fit, data: pd.DataFrame, G: Any, sigma: float | None) -> PlannedCovariance:
+    return marginal_covariance(
+        fit.formula,
+        data,
+        G=G,
+        sigma=sigma,
+        weights=_WEIGHTS if fit.frame.weights is not None else None,
+        contrasts=fit.request.contrasts,
+    )
+
+
+def _mean(fit: Fit, data: pd.DataFrame, beta: Matrix) -> Matrix:
+    """``X beta`` with the model's own coding: transforms must not adapt to the new design."""
+    encoder = fit.frame.fixed_encoder
+    if encoder is None:
+        return np.zeros(len(data))
+    X, _ = encoder.encode(data)
+    return np.asarray(X @ beta)
+
+
+def _fitted(fit: Fit, data: pd.DataFrame, y: Matrix, last: Fit | None) -> Fit:
+    """The fit to one response: of the whole model the first time, then of the response alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if last is not None:
+            offset = last.frame.offset
+            return refit(last, y if offset is None else y + offset, progress=False)
+        first = fit_formula(
+            update_formula(fit.formula, f"{_RESPONSE} ~ ."),
+            data.assign(**{_RESPONSE: y}),
+            reml=fit.reml,
+            weights=_WEIGHTS if fit.frame.weights is not None else None,
+            contrasts=fit.request.contrasts,
+            progress=False,
+        )
+        offset = first.frame.offset
+        return first if offset is None else refit(first, y + offset, progress=False)
+
+
+def _clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
+    interval = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, "exact")
+    return float(interval.low), float(interval.high)

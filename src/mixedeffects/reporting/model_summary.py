@@ -1,0 +1,122 @@
+"""From a fitted model to its `Summary`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixedeffects.covariance.of_fit import varcorr_of
+from mixedeffects.diagnostics.residuals import residual_quantiles
+from mixedeffects.display.summary import InformationCriteria, Summary
+from mixedeffects.fitting.fit import Fit, once_per_fit
+from mixedeffects.fitting.natural import structures_at_bounds
+from mixedeffects.inference.coefficients import tests_with
+from mixedeffects.inference.singular import doubtful_degrees_of_freedom
+from mixedeffects.inference.variance import DDF_METHODS
+from mixedeffects.inference.variance_by_name import fixed_effects_variance
+
+__all__ = ["default_summary", "fit_notes", "summarise"]
+
+
+def summarise(fit: Fit, ddf: str, vcov: str, cluster: Any = None) -> Summary:
+    """Collect what the summary of a fitted model shows."""
+    variance = fixed_effects_variance(fit, vcov, ddf, cluster)
+    coefficients = tests_with(fit, variance, level=None)
+    names = list(coefficients.index)
+    covariance = variance.vcov
+    sd = np.sqrt(np.diag(covariance))
+    correlation = pd.DataFrame(covariance / np.outer(sd, sd), index=names, columns=names)
+    criterion: float | InformationCriteria = fit.criterion
+    if not fit.reml:
+        criterion = InformationCriteria(fit.aic, fit.bic, fit.loglik, fit.criterion, fit.df_resid)
+    weights, offset = fit.request.weights, fit.request.offset
+    return Summary(
+        formula=fit.formula,
+        reml=fit.reml,
+        criterion=criterion,
+        varcorr=varcorr_of(fit).summary_blocks(),
+        residual=fit.sigma,
+        nobs=fit.nobs,
+        ngroups=fit.ngroups,
+        coefficients=coefficients,
+        correlation=correlation if len(names) > 1 else None,
+        residual_quantiles=residual_quantiles(fit),
+        test_method=variance.method,
+        data_name=fit.request.data_name,
+        weights_name=weights if isinstance(weights, str) else None,
+        offset_name=offset if isinstance(offset, str) else None,
+        notes=_notes(fit, coefficients, variance.method == DDF_METHODS["satterthwaite"]),
+    )
+
+
+@once_per_fit("summary")
+def default_summary(fit: Fit) -> Summary:
+    """The summary that is shown for the fit itself."""
+    return summarise(fit, "satterthwaite", "model")
+
+
+def _notes(fit: Fit, coefficients: pd.DataFrame, satterthwaite: bool) -> list[str]:
+    notes = []
+    dropped = fit.frame.dropped
+    if len(dropped.rows):
+        missing = ", ".join(
+            f"{name} {count:,}" for name, count in dropped.missing_by_column.items()
+        )
+        notes.append(f"{len(dropped.rows):,} rows removed for missing values ({missing})")
+    if dropped.columns:
+        several = "columns" if len(dropped.columns) > 1 else "column"
+        notes.append(
+            f"fixed-effect model matrix is rank deficient, so {len(dropped.columns)} {several} "
+            f"dropped: {', '.join(dropped.columns)}"
+        )
+        if dropped.far_from_zero:
+            notes.append(dropped.advice())
+    return notes + fit_notes(fit, coefficients, satterthwaite)
+
+
+def fit_notes(fit: Fit, coefficients: pd.DataFrame, satterthwaite: bool) -> list[str]:
+    """What there is to say about the fit: on the boundary, not converged, degrees of freedom."""
+    notes = []
+    if fit.optimum.singular:
+        notes.append(
+            "boundary (singular) fit: some combination of the random effects is estimated to have "
+            "no variance"
+        )
+        notes += structures_at_bounds(fit.frame.terms, fit.optimum)
+        if satterthwaite:
+            notes += _doubtful_degrees_of_freedom(fit, coefficients["df"])
+    optimum = fit.optimum
+    notes += [f"NOT DETERMINED BY THE DATA: {reason}" for reason in optimum.reasons]
+    if not fit.optimum.converged and not optimum.undetermined:
+        notes.append(f"NOT CONVERGED: {optimum.message}")
+    elif optimum.residual_vanishes:
+        notes.append(
+            "the residual standard deviation goes to zero: the fit is close to the limit of the "
+            "likelihood, a model without residual variance"
+        )
+    elif satterthwaite and not optimum.certificate.holds:
+        # The second derivatives are there anyway, so the whole certificate is known.
+        notes.append(f"{optimum.certificate}")
+    return notes
+
+
+def _doubtful_degrees_of_freedom(fit: Fit, df: pd.Series) -> list[str]:
+    """Notes on Satterthwaite's degrees of freedom that the design does not bear out."""
+    doubtful = doubtful_degrees_of_freedom(fit, df.to_numpy())
+    alternatives = 'ddf="kr"' if fit.reml else 'm.update(reml=True) and ddf="kr"'
+    alternatives += ", or a cluster-robust covariance matrix such as CR2"
+    if doubtful is None:
+        return [
+            "Satterthwaite's degrees of freedom can be far off at a singular fit; compare "
+            f"{alternatives}"
+        ]
+    if not doubtful.any():
+        return []
+    shown = ", ".join(f"{name} ({value:.0f})" for name, value in df[doubtful].items())
+    return [
+        f"Satterthwaite's degrees of freedom are not to be trusted for {shown}: the singular fit "
+        "hides how uncertain the variances are, and the design gives less than half as many; use "
+        f"{alternatives}"
+    ]

@@ -1,0 +1,301 @@
+"""A report of a fitted model as one HTML file."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from mixedeffects.base.files import check_place, target_path, write_text_whole
+from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
+from mixedeffects.covariance.of_fit import varcorr_of
+from mixedeffects.display.coefficients import coefficient_table, correlation_table
+from mixedeffects.display.comparison_table import comparison_table
+from mixedeffects.display.report_page import (
+    Section,
+    definitions,
+    folded,
+    items,
+    note,
+    page,
+    paragraph,
+    pictures,
+    scrolling,
+)
+from mixedeffects.display.tables import Column, Table
+from mixedeffects.display.varcorr_text import varcorr_table
+from mixedeffects.errors import ClusterWarning, ConvergenceWarning, CostWarning, ModelError
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.inference.cluster_robust import robust_covariance
+from mixedeffects.inference.coefficients import coefficient_tests, tests_with
+from mixedeffects.inference.variance import DDF_METHODS, FixedEffectsVariance, is_robust
+from mixedeffects.inference.variance_by_name import fixed_effects_variance
+from mixedeffects.inference.wald import anova_table
+from mixedeffects.reporting.model_summary import fit_notes
+
+if TYPE_CHECKING:
+    from mixedeffects.inference.cluster_robust import RobustCovariance
+
+__all__ = ["write_report"]
+
+#: Rows of the dense part from which the certificate is not computed for the report alone: it takes
+#: two factorisations for each variance parameter.
+_LARGE_CORE = 5_000
+#: Correlations of more coefficients than this are not shown.
+_CORRELATIONS = 12
+_MISSING_GLYPH = re.compile(r"Glyph (\d+) .*missing from")
+_OWN_WARNINGS = (ClusterWarning, ConvergenceWarning, CostWarning)
+
+
+def write_report(fit: Fit, path: Any, title: str | None, ddf: str, vcov: str, cluster: Any) -> Path:
+    """See `LinearMixedModel.report`.
+
+    Raises
+    ------
+    DataError
+        If there is no such folder, or the path is one.
+    ModelError
+        If an argument is not what it should be.
+    """
+    if title is not None and not isinstance(title, str):
+        raise ModelError(f"title must be text, not {title!r:.60}.")
+    target = target_path(path, "The report")
+    check_place(target)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        html = _html(fit, title, ddf, vcov, cluster, caught)
+    for warning in caught:
+        if not issubclass(warning.category, _OWN_WARNINGS) and not _glyph(warning):
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    write_text_whole(target, html)
+    return target
+
+
+def _html(
+    fit: Fit,
+    title: str | None,
+    ddf: str,
+    vcov: str,
+    cluster: Any,
+    caught: list[warnings.WarningMessage],
+) -> str:
+    robust = robust_covariance(fit, vcov, cluster) if is_robust(vcov) else None
+    if robust is None:
+        variance = fixed_effects_variance(fit, vcov, ddf, cluster)
+        tests = tests_with(fit, variance, level=0.95)
+        table = coefficient_table(tests)
+    else:
+        variance, tests, table = robust.variance(), robust.table, robust.display_table()
+    fixed = _fixed(fit, table, variance, ddf, robust)
+    terms = _terms(fit, variance.method, ddf, vcov, cluster)
+    sections = [
+        Section("fixed-effects", "Fixed effects", list(fixed)),
+        Section("terms", "Tests of terms", list(terms)),
+        Section("random-effects", "Random effects", list(_random(fit))),
+        Section("optimum", "Optimum", list(_optimum(fit))),
+        *_drawn(fit),
+    ]
+    # Last, because it tells what the others warned of.
+    satterthwaite = variance.method == DDF_METHODS["satterthwaite"]
+    notes = fit_notes(fit, tests, satterthwaite)
+    own = [str(each.message) for each in caught if issubclass(each.category, _OWN_WARNINGS)]
+    notes += [text for text in dict.fromkeys(own) if text not in notes]
+    glyphs = "".join(sorted({glyph for each in caught if (glyph := _glyph(each))}))
+    if glyphs:
+        notes.append(
+            f"No font of this machine has the characters {glyphs}: in the pictures boxes stand "
+            "for them."
+        )
+    first = Section("model", "Model and data", list(_model(fit, notes)))
+    if title is None:
+        title = "Linear mixed model" + (
+            f" of {fit.request.data_name}" if fit.request.data_name else ""
+        )
+    from html import escape
+
+    lead = [f"<p><code>{escape(fit.formula)}</code></p>"]
+    foot = f"Written by mixedeffects {version('mixedeffects')}."
+    return page(title, lead, [first, *sections], foot)
+
+
+def _glyph(warning: warnings.WarningMessage) -> str:
+    """The character that matplotlib found in no font, or nothing."""
+    found = _MISSING_GLYPH.match(str(warning.message))
+    return chr(int(found[1])) if found else ""
+
+
+def _model(fit: Fit, notes: list[str]) -> Iterator[str]:
+    yield from map(note, notes)
+    frame, asked = fit.frame, fit.request
+    total = fit.nobs + len(frame.dropped.rows)
+    facts = [
+        ("Fitted by", "restricted maximum likelihood" if fit.reml else "maximum likelihood"),
+        ("Rows used", f"{fit.nobs:,}" if total == fit.nobs else f"{fit.nobs:,} of {total:,}"),
+    ]
+    if fit.request.data_name:
+        facts.insert(0, ("Data", fit.request.data_name))
+    facts += [(f"Levels of {group}", f"{count:,}") for group, count in fit.ngroups.items()]
+    facts.append(("Fixed effects", f"{len(frame.fixef_names):,}"))
+    for name, values, given in (
+        ("Prior weights", frame.weights, asked.weights),
+        ("Offset", frame.offset, asked.offset),
+    ):
+        if values is not None:
+            column = given if isinstance(given, str) else "given"
+            facts.append((name, f"{column}, from {values.min():.5g} to {values.max():.5g}"))
+    criterion = "REML criterion" if fit.reml else "Deviance (-2 log-likelihood)"
+    facts += [
+        (criterion, f"{fit.criterion:.2f}"),
+        ("Log-likelihood", f"{fit.loglik:.2f}"),
+        ("AIC, BIC", f"{fit.aic:.2f}, {fit.bic:.2f}"),
+        ("Residual standard deviation", f"{fit.sigma:.5g}"),
+    ]
+    yield definitions(facts)
+    yield "<h3>Left out</h3>"
+    sentences = frame.dropped.sentences()
+    yield items(sentences) if sentences else paragraph("Nothing: all rows and columns are used.")
+
+
+def _fixed(
+    fit: Fit,
+    table: Table,
+    variance: FixedEffectsVariance,
+    ddf: str,
+    robust: RobustCovariance | None,
+) -> Iterator[str]:
+    names = list(fit.frame.fixef_names)
+    if not names:
+        yield paragraph("The model has no fixed effects.")
+        return
+    yield paragraph(f"Intervals of 95 %; {variance.method}.")
+    yield scrolling(table, "Fixed effects")
+    if robust is not None:
+        own = coefficient_table(coefficient_tests(fit, ddf))
+        yield folded(
+            "With the standard errors of the model, for comparison",
+            paragraph(f"{DDF_METHODS[ddf.lower()]}."),
+            scrolling(own, "Fixed effects with the standard errors of the model"),
+        )
+    if 1 < len(names) <= _CORRELATIONS:
+        sd = np.sqrt(np.diag(variance.vcov))
+        correlation = pd.DataFrame(variance.vcov / np.outer(sd, sd), index=names, columns=names)
+        yield folded(
+            "Correlations of the estimates",
+            scrolling(correlation_table(correlation), "Correlations of the estimates"),
+        )
+
+
+def _terms(fit: Fit, method: str, ddf: str, vcov: str, cluster: Any) -> Iterator[str]:
+    table = anova_table(fit, 3, ddf, vcov, cluster)
+    if not len(table):
+        yield paragraph("The fixed part has no terms besides the intercept.")
+        return
+    if is_robust(vcov):
+        # Sums of squares belong to the variances of the model.
+        table = table.drop(columns=["Sum Sq", "Mean Sq"])
+    method = method.replace("t-tests", "they", 1).replace("tests", "they", 1)
+    yield paragraph(f"F tests of type 3, each term adjusted for all others; {method}.")
+    yield scrolling(_anova(table), "Tests of terms")
+
+
+def _anova(table: pd.DataFrame) -> Table:
+    """The table with its sums of squares and degrees of freedom as R prints them."""
+    columns = []
+    for name in table.columns:
+        values = table[name].to_numpy(dtype=float)
+        if name.startswith("Pr("):
+            p_values = comparison_table(pd.DataFrame({name: values}, index=table.index))
+            columns += list(p_values.columns)
+            footnotes = p_values.footnotes
+        elif name == "NumDF":
+            columns.append(Column(name, tuple(_text(value, ".0f") for value in values)))
+        elif name == "DenDF":
+            columns.append(Column(name, tuple(_text(value, ".1f") for value in values)))
+        else:
+            columns.append(Column(name, tuple(_text(value, ".5g") for value in values)))
+    return Table(tuple(columns), tuple(map(str, table.index)), footnotes=footnotes)
+
+
+def _random(fit: Fit) -> Iterator[str]:
+    blocks = varcorr_of(fit).summary_blocks()
+    table = varcorr_table(blocks, fit.sigma, 4, ("Variance", "Std.Dev."))
+    yield scrolling(table, "Variances of the random effects")
+    yield "<h3>Shares of the variance</h3>"
+    icc, r2 = intraclass_correlation(fit, True), r_squared(fit)
+    shares = {"ICC, adjusted": icc.adjusted, "ICC, unadjusted": icc.unadjusted}
+    if icc.by_group is not None and len(icc.by_group) > 1:
+        shares |= {f"ICC of {group}": share for group, share in icc.by_group.items()}
+    shares |= {"R2, marginal": r2.marginal, "R2, conditional": r2.conditional}
+    column = Column("Share", tuple(f"{share:.4f}" for share in shares.values()))
+    yield scrolling(Table((column,), tuple(shares)), "Shares of the variance")
+    yield paragraph(
+        "ICC: the share of the random effects, adjusted if the fixed part is not counted. "
+        "R2 by Nakagawa and Schielzeth: marginal, of the fixed part; conditional, of both.",
+        "footnote",
+    )
+    weighted = icc.variances.note().strip()
+    if weighted:
+        yield paragraph(weighted, "footnote")
+
+
+def _optimum(fit: Fit) -> Iterator[str]:
+    optimum = fit.optimum
+    message = optimum.message[:1].upper() + optimum.message[1:]
+    yield paragraph(f"{message}; {optimum.iterations:,} accepted steps.")
+    known = "curvature" in vars(optimum)
+    core = fit.crossproducts.remainder.core_size
+    if not known and core > _LARGE_CORE:
+        yield note(
+            f"The certificate was not computed: with {core:,} random effects to factor densely it "
+            "takes long. m.optimum.certificate computes it."
+        )
+        return
+    certificate = optimum.certificate
+    yield paragraph(
+        "The certificate holds: this is a local optimum."
+        if certificate.holds
+        else "The certificate does not hold: see the conditions below."
+    )
+    rows = [
+        ("Relative gradient", f"{certificate.relative_gradient:.1e}", "below 1e-05"),
+        ("Predicted decrease of the criterion", f"{certificate.predicted_decrease:.1e}", ""),
+        (
+            "Score on the null space",
+            "not singular" if certificate.null_score is None else f"{certificate.null_score:.1e}",
+            "above -1e-06",
+        ),
+        (
+            "Smallest curvature",
+            f"{certificate.smallest_curvature:.2g}",
+            f"above {certificate.least_curvature:.0e}",
+        ),
+    ]
+    labels, values, bounds = zip(*rows, strict=True)
+    table = Table((Column("Value", values), Column("Condition", bounds, numeric=False)), labels)
+    yield scrolling(table, "Certificate of the optimum")
+    yield folded("How the random effects are eliminated", items(optimum.structure))
+
+
+def _drawn(fit: Fit) -> Iterator[Section]:
+    try:
+        from mixedeffects.reporting.report_pictures import Pictures
+
+        drawn = Pictures(fit)
+        yield Section("diagnostics", "Diagnostics", [pictures(drawn.diagnostics())])
+        yield Section("modes", "Conditional modes", [pictures(drawn.effects())])
+        yield Section("matrices", "Matrices", [pictures(drawn.matrices())])
+    except ImportError:
+        sentence = "Pictures need matplotlib; install it with: pip install 'mixedeffects[plots]'"
+        yield Section("diagnostics", "Diagnostics", [note(sentence)])
+
+
+def _text(value: float, form: str) -> str:
+    return format(value, form) if np.isfinite(value) else "Inf" if np.isinf(value) else ""

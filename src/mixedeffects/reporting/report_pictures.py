@@ -1,0 +1,159 @@
+"""The pictures of a report, drawn one by one so that each is readable on a telephone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from mixedeffects.covariance.groups import connected_blocks
+from mixedeffects.covariance.of_fit import V_of, Z_of
+from mixedeffects.display.report_page import figure, note
+from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.inference.conditional import conditional_modes
+from mixedeffects.pictures import ranef_plots
+from mixedeffects.pictures.panel import PANEL
+
+__all__ = ["Pictures"]
+
+#: Inches; at 96 CSS pixels to the inch the text keeps its size on the page.
+_SIZE = (4.4, 3.5)
+_PIXELS = 96
+_RESOLUTION = 192
+#: Pairs of effects of one factor that are drawn.
+_PAIRS = 6
+#: Levels, and characters of a level's name, that the picture of V has room for.
+_LABELLED = 12
+_LABEL = 6
+#: Rows of a level's block of V that is drawn beside the whole.
+_BLOCK = 200
+
+
+class Pictures:
+    """Figures of one model as HTML; a sentence stands where one cannot be drawn.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit.
+    """
+
+    def __init__(self, fit: Fit) -> None:
+        self._fit = fit
+
+    def diagnostics(self) -> Iterator[str]:
+        """The pictures of the panel."""
+        m = self._fit
+        rows = f"{m.nobs:,} rows"
+        alts = {
+            "residuals": f"Residuals against fitted values of {rows}, with a smooth line",
+            "scale": f"Root of absolute residuals against fitted values of {rows}, with a smooth",
+            "qq": f"Normal quantile plot of the residuals of {rows}, with a 95 % band",
+            "ranef_qq": "Normal quantile plot of standardised conditional modes, with a 95 % band",
+            "groups": "Box plots of the residuals of the levels where they are largest",
+            "leverage": f"Residuals against leverages of {rows}",
+        }
+        captions = {
+            "residuals": "The line should stay near zero.",
+            "scale": "The line should be level.",
+            "qq": "If the model holds, all points lie within the band together in 95 % of data "
+            "sets, or nearly so.",
+            "ranef_qq": "Modes divided by their own standard deviation.",
+            "groups": "Levels ranked by how improbable their residuals are; the worst on top.",
+            "leverage": "The rows with most pull on the fit are named.",
+        }
+        for name, picture in PANEL.items():
+            yield self._figure(partial(picture, m), alts[name], captions[name])
+
+    def matrices(self) -> Iterator[str]:
+        """V, the block of one level, and Z."""
+        m = self._fit
+        n, q = m.nobs, Z_of(m).shape[1]
+        term = m.frame.terms[-1]
+        few = term.n_levels <= _LABELLED and max(map(len, map(str, term.levels))) <= _LABEL
+        labelled: dict[str, Any] = {} if few else {"groups": None}
+        yield self._figure(
+            partial(V_of(m).plot, by=term.group, **labelled),
+            f"Picture of the marginal covariance matrix V, {n:,} by {n:,}",
+            "V = Z G Z' + R, the covariance matrix of the response.",
+        )
+        level = term.levels[int(term.codes[0])]
+        rows = int((term.codes == term.codes[0]).sum())
+        blocks = connected_blocks(m.frame.terms)
+        if 1 < rows <= _BLOCK and blocks.max() > 0:
+            yield self._figure(
+                partial(V_of(m).plot, level, by=term.group, annotate=False),
+                f"Picture of the block of V of {term.group} {level}, {rows:,} by {rows:,}",
+                f"The block of V of the first level in the data, {term.group} {level}.",
+            )
+        from mixedeffects.display.plots import matrix
+
+        yield self._figure(
+            partial(matrix, Z_of(m), title="Z"),
+            f"Picture of the random-effects model matrix Z, {n:,} by {q:,}",
+            "Z, a row for each observation and a column for each random effect.",
+        )
+
+    def effects(self) -> Iterator[str]:
+        """Caterpillars and pairs of conditional modes, factor by factor."""
+        m = self._fit
+        for group, modes in conditional_modes(m).items():
+            names = list(dict.fromkeys(modes.columns))
+            height = 3.8 if len(modes) > 60 else max(2.0, 0.15 * len(modes) + 0.9)
+            if len(names) < modes.shape[1]:
+                # The same column in two terms: its pictures cannot be told apart by name.
+                yield note(f"{group} has the same effect in several terms; see m.ranef().")
+                continue
+            for name in names:
+                yield self._figure(
+                    partial(ranef_plots.caterpillar, m, by=group, columns=name),
+                    f"Caterpillar plot: conditional modes of {name} for the {len(modes):,} levels "
+                    f"of {group}, with 95 % intervals",
+                    "",
+                    (_SIZE[0], height),
+                )
+            pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+            for a, b in pairs[:_PAIRS]:
+                yield self._figure(
+                    partial(ranef_plots.ranef_pairs, m, by=group, columns=[a, b]),
+                    f"Conditional modes of {b} against {a} for the levels of {group}, with the "
+                    "95 % ellipse of their estimated covariance",
+                    "",
+                )
+            if len(pairs) > _PAIRS:
+                yield note(
+                    f"{group}: {_PAIRS} of {len(pairs)} pairs of effects are drawn; "
+                    'm.plot("ranef_pairs") draws all.'
+                )
+
+    def _figure(
+        self,
+        draw: Callable[..., Any],
+        alt: str,
+        caption: str,
+        size: tuple[float, float] = _SIZE,
+    ) -> str:
+        from matplotlib.figure import Figure
+
+        with _own_style():
+            sheet = Figure(figsize=size, layout="constrained")
+            try:
+                draw(ax=sheet.subplots())
+            except ModelError as error:
+                return note(f"{alt}: not drawn. {error}")
+            file = io.BytesIO()
+            sheet.savefig(file, format="png", dpi=_RESOLUTION)
+        shown = (round(_PIXELS * size[0]), round(_PIXELS * size[1]))
+        return figure(file.getvalue(), shown, alt, caption)
+
+
+@contextmanager
+def _own_style() -> Iterator[None]:
+    """Matplotlib's defaults, whatever style the session uses."""
+    from matplotlib import style
+
+    with style.context("default"):
+        yield

@@ -1,0 +1,135 @@
+"""Tables with broom's column names, dots written as underscores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixedeffects.base.options import checked_names
+from mixedeffects.covariance.of_fit import fitted_values, varcorr_of
+from mixedeffects.diagnostics.residuals import residuals
+from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.natural import covariance_parameters, structure_parameters
+from mixedeffects.inference.coefficients import coefficient_tests
+from mixedeffects.inference.conditional import conditional_modes
+
+__all__ = ["augment", "glance", "tidy"]
+
+_EFFECTS = ("fixed", "ran_pars", "ran_vals")
+
+
+def tidy(
+    fit: Fit,
+    effects: str | Sequence[str],
+    ddf: str,
+    vcov: str,
+    cluster: Any,
+    level: float | None,
+) -> pd.DataFrame:
+    """One row per parameter; see `LinearMixedModel.tidy`."""
+    wanted = tuple(checked_names(effects, "effects"))
+    unknown = [name for name in wanted if name not in _EFFECTS]
+    if unknown or not wanted:
+        raise ModelError(
+            f"effects {unknown or list(wanted)} are not known; there are 'fixed', 'ran_pars' and "
+            "'ran_vals'."
+        )
+    makers = {"ran_pars": _random_parameters, "ran_vals": _random_values}
+    parts = [
+        _fixed(coefficient_tests(fit, ddf, vcov, level, cluster))
+        if name == "fixed"
+        else makers[name](fit)
+        for name in wanted
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _fixed(table: pd.DataFrame) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {
+            "effect": "fixed",
+            "group": None,
+            "term": list(table.index),
+            "estimate": table["Estimate"].to_numpy(),
+            "std_error": table["Std. Error"].to_numpy(),
+            "statistic": table["t value"].to_numpy(),
+            "df": table["df"].to_numpy(),
+            "p_value": table["Pr(>|t|)"].to_numpy(),
+        }
+    )
+    for name, column in zip(["conf_low", "conf_high"], table.columns[5:], strict=False):
+        frame[name] = table[column].to_numpy()
+    return frame
+
+
+def _random_parameters(fit: Fit) -> pd.DataFrame:
+    structured = fit.frame.structured_terms
+    rows: list[tuple[str, str, float]] = []
+    for group, own in varcorr_of(fit).to_frame().groupby("grp", sort=False):
+        if group in structured:
+            for kind, column, value in structure_parameters(covariance_parameters(fit), str(group)):
+                rows.append((str(group), f"{kind}__{column}" if column else kind, value))
+            continue
+        for first, second, value in own[["var1", "var2", "sdcor"]].to_numpy().tolist():
+            if isinstance(second, str):
+                rows.append((str(group), f"cor__{first}.{second}", value))
+            else:
+                name = first if isinstance(first, str) else "Observation"
+                rows.append((str(group), f"sd__{name}", value))
+    groups, names, values = zip(*rows, strict=True)
+    return pd.DataFrame(
+        {
+            "effect": "ran_pars",
+            "group": groups,
+            "term": names,
+            "estimate": values,
+            "std_error": np.nan,
+            "statistic": np.nan,
+            "df": np.nan,
+            "p_value": np.nan,
+        }
+    )
+
+
+def _random_values(fit: Fit) -> pd.DataFrame:
+    long = conditional_modes(fit, cond_var=True).to_frame()
+    return pd.DataFrame(
+        {
+            "effect": "ran_vals",
+            "group": long["grp"],
+            "level": long["level"],
+            "term": long["term"],
+            "estimate": long["condval"],
+            "std_error": long["condsd"],
+        }
+    )
+
+
+def glance(fit: Fit) -> pd.DataFrame:
+    """One row about the whole fit; see `LinearMixedModel.glance`."""
+    name = "REMLcrit" if fit.reml else "deviance"
+    return pd.DataFrame(
+        {
+            "nobs": [fit.nobs],
+            "sigma": [fit.sigma],
+            "logLik": [fit.loglik],
+            "AIC": [fit.aic],
+            "BIC": [fit.bic],
+            name: [fit.criterion],
+            "df_residual": [fit.df_resid],
+            "converged": [bool(fit.optimum.converged)],
+        }
+    )
+
+
+def augment(fit: Fit) -> pd.DataFrame:
+    """The data used, with fitted values and residuals; see `LinearMixedModel.augment`."""
+    out = fit.frame.data.copy()
+    out["_fitted"] = fitted_values(fit)
+    out["_resid"] = residuals(fit, "response")
+    out["_fixed"] = fit.fixed_part
+    return out

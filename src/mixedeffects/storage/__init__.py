@@ -1,0 +1,1 @@
+"""Fits as pickles, as JSON, and without their data."""

@@ -1,0 +1,113 @@
+"""A fit without its data: what needs no rows goes on working, what needs them says so.
+
+The cross-products of the data and the optimum are enough for estimates, variances, degrees of
+freedom and random effects. What looks at rows but is small is worked out beforehand and kept: the
+quantiles of the residuals in the summary, the mean variances behind ICC and R2, and the hypotheses
+about the terms of the fixed part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from mixedeffects.comparison.variance_explained import variances
+from mixedeffects.diagnostics.residuals import residual_quantiles
+from mixedeffects.fitting.estimability import estimability
+from mixedeffects.fitting.fit import Fit, OncePerFit
+from mixedeffects.fitting.request import LEFT_OUT, left_out, with_data
+from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
+from mixedeffects.inference.wald import term_hypotheses
+
+__all__ = ["REMEMBERED", "FrameWithoutRows", "TermWithoutRows", "without_data"]
+
+_FRAME = {
+    "y": "the response",
+    "X": "the model matrix X",
+    "weights": "the prior weights",
+    "offset": "the offset",
+    "index": "the row labels",
+    "positions": "the positions of the rows",
+    "data": "the variables of the model",
+}
+_TERM = {
+    "codes": "the level of each row",
+    "z": "the columns of the random effects",
+}
+#: What is worked out before the rows go, with the further arguments it is asked for.
+REMEMBERED: tuple[tuple[OncePerFit[Any, Any], tuple[Any, ...]], ...] = (
+    (residual_quantiles, ()),
+    (variances, ()),
+    (estimability, ()),
+    *((term_hypotheses, (kind,)) for kind in (1, 2, 3)),
+)
+
+
+class TermWithoutRows(RandomTerm):
+    """A random-effects term with its levels and names but no rows."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _TERM:
+            raise left_out(_TERM[name])
+        raise AttributeError(name)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.label!r}, {self.n_levels} levels)"
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns, k."""
+        return len(self.columns)
+
+
+class FrameWithoutRows(ModelFrame):
+    """A model frame with names, levels and encoders but no rows."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _FRAME:
+            raise left_out(_FRAME[name])
+        raise AttributeError(name)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.formula.text!r}, {self.nobs} rows left out)"
+
+    @property
+    def nobs(self) -> int:
+        """Number of rows used, n."""
+        return int(self.__dict__["n_rows_used"])
+
+
+def without_data(fit: Fit) -> Fit:
+    """See `LinearMixedModel.without_data`."""
+    if isinstance(fit.frame, FrameWithoutRows):
+        return fit
+    asked = fit.request
+    return dataclasses.replace(
+        fit,
+        frame=_frame(fit.frame),
+        request=dataclasses.replace(
+            with_data(asked, LEFT_OUT),
+            weights=_name(asked.weights),
+            offset=_name(asked.offset),
+        ),
+        remembered={ask.key(*given): ask(fit, *given) for ask, given in REMEMBERED},
+    )
+
+
+def _name(given: Any) -> Any:
+    """Weights or an offset: the name of a column, or what stands for values of the rows."""
+    return given if given is None or isinstance(given, str) else LEFT_OUT
+
+
+def _frame(frame: ModelFrame) -> FrameWithoutRows:
+    slim = object.__new__(FrameWithoutRows)
+    kept = {name: value for name, value in frame.__dict__.items() if name not in _FRAME}
+    kept["terms"] = tuple(_term(term) for term in frame.terms)
+    slim.__dict__.update(kept, n_rows_used=frame.nobs)
+    return slim
+
+
+def _term(term: RandomTerm) -> TermWithoutRows:
+    slim = object.__new__(TermWithoutRows)
+    slim.__dict__.update({k: v for k, v in term.__dict__.items() if k not in _TERM})
+    return slim
