@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:
@@ -18,8 +15,6 @@ if TYPE_CHECKING:
 from mixedeffects.model.held import Held
 
 __all__ = ["Comparison"]
-
-Matrix = NDArray[np.float64]
 
 
 class Comparison(Held):

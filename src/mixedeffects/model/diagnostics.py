@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -22,8 +21,6 @@ from mixedeffects.covariance.of_fit import fitted_values
 from mixedeffects.model.held import Held
 
 __all__ = ["Diagnostics"]
-
-Matrix = NDArray[np.float64]
 
 
 class Diagnostics(Held):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,14 +11,9 @@ from numpy.typing import NDArray
 from mixedeffects.covariance import (
     VarCorr,
 )
+from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
-
-if TYPE_CHECKING:
-    pass
-
-
-from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.model.held import Held
 
 __all__ = ["Estimates"]

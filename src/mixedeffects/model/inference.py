@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.inference.kenward_roger import KenwardRoger
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
 from mixedeffects.model.held import Held
 
 __all__ = ["Inference"]
-
-Matrix = NDArray[np.float64]
 
 
 class Inference(Held):

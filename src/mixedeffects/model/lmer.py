@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mixedeffects.engine import (
     Control,
 )
-from mixedeffects.progress import ProgressOption
-
-if TYPE_CHECKING:
-    pass
-
-
 from mixedeffects.fitting.fitting import fit_formula
 from mixedeffects.model.held import held_by
 from mixedeffects.model.linear_mixed_model import LinearMixedModel
+from mixedeffects.progress import ProgressOption
 
 __all__ = ["lmer"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -13,11 +13,6 @@ from mixedeffects.covariance import (
     RandomEffectsCovariance,
     ResidualCovariance,
 )
-
-if TYPE_CHECKING:
-    pass
-
-
 from mixedeffects.covariance.of_fit import G_of, R_of, V_of, Z_of
 from mixedeffects.model.held import Held
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
     from mixedeffects.inference.marginal_means import MarginalMeans
 
@@ -15,8 +12,6 @@ if TYPE_CHECKING:
 from mixedeffects.model.held import Held
 
 __all__ = ["Means"]
-
-Matrix = NDArray[np.float64]
 
 
 class Means(Held):

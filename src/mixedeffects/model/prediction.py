@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    pass
-
 
 from mixedeffects.model.held import Held
 
 __all__ = ["Prediction"]
-
-Matrix = NDArray[np.float64]
 
 
 class Prediction(Held):

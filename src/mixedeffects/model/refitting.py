@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Self
 
 from mixedeffects.engine import (
     Control,
 )
+from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.refitting import UNCHANGED, Unchanged
+from mixedeffects.model.held import Held, held_by
 from mixedeffects.progress import ProgressOption
 
-if TYPE_CHECKING:
-    pass
-
-
-from mixedeffects.fitting.fit import Fit
-from mixedeffects.model.held import Held, held_by
-
 __all__ = ["Refitting"]
-
-Matrix = NDArray[np.float64]
 
 
 class Refitting(Held):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from mixedeffects.display.summary import Summary
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 from mixedeffects.model.held import Held
 
 __all__ = ["Tables"]
-
-Matrix = NDArray[np.float64]
 
 
 class Tables(Held):
