@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mixedeffects.model.held import Held
 from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:
     from mixedeffects.comparison.conditional_aic import ConditionalAIC
     from mixedeffects.comparison.ranova import RandomEffectsTests
     from mixedeffects.comparison.variance_explained import ICC, R2
-
-
-from mixedeffects.model.held import Held
 
 __all__ = ["Comparison"]
 

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pandas as pd
 
+from mixedeffects.model.held import Held, OfModel
 from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:
     from mixedeffects.inference.bootstrap import Bootstrap
     from mixedeffects.inference.profile import Profile
-
-
-from mixedeffects.model.held import Held, OfModel
 
 __all__ = ["Intervals"]
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mixedeffects.engine import (
-    Control,
-)
+from mixedeffects.engine import Control
 from mixedeffects.fitting.fitting import fit_formula
 from mixedeffects.model.held import held_by
 from mixedeffects.model.linear_mixed_model import LinearMixedModel

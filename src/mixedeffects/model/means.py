@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from mixedeffects.model.held import Held
+
 if TYPE_CHECKING:
     from mixedeffects.inference.marginal_means import MarginalMeans
-
-
-from mixedeffects.model.held import Held
 
 __all__ = ["Means"]
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-from mixedeffects.engine import (
-    Control,
-)
+from mixedeffects.engine import Control
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.refitting import UNCHANGED, Unchanged
 from mixedeffects.model.held import Held, held_by

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from mixedeffects.model.held import Held
+
 if TYPE_CHECKING:
     from mixedeffects.display.summary import Summary
-
-
-from mixedeffects.model.held import Held
 
 __all__ = ["Tables"]
 
