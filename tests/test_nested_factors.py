@@ -74,7 +74,7 @@ def test_means_are_those_of_r(name: str) -> None:
     found = {
         words(" ".join(map(str, row))) or ("overall",): (estimate, se)
         for row, estimate, se in zip(
-            labels.itertuples(index=False), table[value], table["SE"], strict=True
+            labels.to_numpy().tolist(), table[value], table["SE"], strict=True
         )
         if np.isfinite(se)
     }

@@ -23,6 +23,10 @@ from mixedeffects.storage.pickling import FORMAT
 from references import MODELS, fitted_model
 
 STORED = Path(__file__).parent / "reference" / "pickles"
+needs_their_pandas = pytest.mark.skipif(
+    int(pd.__version__.split(".")[0]) < 3,
+    reason="stored with pandas 3, whose strings earlier ones cannot read",
+)
 NAMES = [
     "sleepstudy",
     "sleepstudy_ml",
@@ -230,6 +234,7 @@ def test_without_data_the_size_does_not_grow_with_the_rows() -> None:
 # --- stored by earlier versions --------------------------------------------------------------
 
 
+@needs_their_pandas
 @pytest.mark.parametrize("path", sorted(STORED.glob("*.pkl.gz")), ids=lambda path: path.name)
 def test_stored_fits_are_read(path: Path) -> None:
     stored = pickle.loads(gzip.decompress(path.read_bytes()))
@@ -245,6 +250,7 @@ def test_stored_fits_are_read(path: Path) -> None:
         assert stored.refit(stored.y).criterion == pytest.approx(fresh.criterion)
 
 
+@needs_their_pandas
 @pytest.mark.parametrize("again", [lambda V: V, sent], ids=["stored", "stored again"])
 @pytest.mark.parametrize("path", sorted(STORED.glob("matrices/*.pkl.gz")), ids=lambda p: p.name)
 def test_stored_covariance_matrices_are_read(path: Path, again: Any) -> None:
@@ -268,6 +274,7 @@ def test_stored_covariance_matrices_are_read(path: Path, again: Any) -> None:
         _ = parts["Subject"] @ y[1:]
 
 
+@needs_their_pandas
 def test_numbers_of_a_stored_fit() -> None:
     path = STORED / "sleepstudy_without_data_format1.pkl.gz"
     stored = pickle.loads(gzip.decompress(path.read_bytes()))
