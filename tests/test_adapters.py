@@ -24,8 +24,8 @@ def test_the_plug_in_format_of_maketables() -> None:
         "t": "t value",
         "p": "Pr(>|t|)",
         "df": "df",
-        "ci95l": "2.5 %",
-        "ci95u": "97.5 %",
+        "ci95l": "lower",
+        "ci95u": "upper",
     }
     assert list(table.columns) == list(columns)
     for theirs, ours in columns.items():
@@ -107,7 +107,7 @@ def test_effects_of_a_slope(mfx: Any, vcov: str) -> None:
     tests = adapter.tests(mfx.hypotheses(adapter))
     np.testing.assert_allclose(tests["df"], table["df"], rtol=1e-5)
     np.testing.assert_allclose(tests["p_value"], table["Pr(>|t|)"], rtol=1e-3)
-    np.testing.assert_allclose(tests["conf_low"], table["2.5 %"], rtol=1e-4)
+    np.testing.assert_allclose(tests["conf_low"], table["lower"], rtol=1e-4)
 
 
 def test_comparisons_between_levels(mfx: Any) -> None:

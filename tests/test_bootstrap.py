@@ -227,7 +227,7 @@ def test_intervals_are_what_their_names_say(sleep):
     assert np.mean((draws >= a) & (draws <= b)) == pytest.approx(0.9, abs=1 / 400)
     ordered = np.sort(draws)
     assert b - a <= min(ordered[i + 359] - ordered[i] for i in range(41)) + 1e-12
-    assert list(boot.confint(0.9)) == ["5 %", "95 %"]
+    assert list(boot.confint(0.9)) == ["lower", "upper"]
 
 
 def test_missing_correlations_do_not_spoil_the_others():

@@ -90,8 +90,8 @@ def test_clubsandwich_covariance_and_coefficient_tests(name: str, kind: str) -> 
     table = robust.table
     np.testing.assert_allclose(table["t value"], expected["tstat"], rtol=1e-7)
     np.testing.assert_allclose(table["Pr(>|t|)"], expected["p_satt"], rtol=1e-6)
-    np.testing.assert_allclose(table["2.5 %"], expected["ci95"]["lower"], rtol=1e-6)
-    np.testing.assert_allclose(table["97.5 %"], expected["ci95"]["upper"], rtol=1e-6)
+    np.testing.assert_allclose(table["lower"], expected["ci95"]["lower"], rtol=1e-6)
+    np.testing.assert_allclose(table["upper"], expected["ci95"]["upper"], rtol=1e-6)
     naive = robust.coef_table("naive-t")
     np.testing.assert_allclose(naive["df"], expected["df_t"])
     np.testing.assert_allclose(naive["Pr(>|t|)"], expected["p_t"], rtol=1e-6)
@@ -419,7 +419,7 @@ def test_model_methods_agree() -> None:
     narrow = model.coef_table(vcov="CR2", level=None)
     assert list(narrow.columns) == ["Estimate", "Std. Error", "df", "t value", "Pr(>|t|)"]
     wide = model.robust(level=0.9).table
-    assert list(wide.columns[-2:]) == ["5 %", "95 %"]
+    assert list(wide.columns[-2:]) == ["lower", "upper"]
 
 
 def test_text_and_html() -> None:

@@ -95,7 +95,7 @@ def of_arrays(data: pd.DataFrame) -> dict[str, Any]:
         "blocks": np.concatenate([rows for _, rows, _ in m.V.blocks("g")]),
         "distances": m.variogram(data["x"].to_numpy()).table["distance"].to_numpy(),
         "variogram": m.variogram("x").table["empirical"].to_numpy(),
-        "means": m.emmeans("x", at={"x": data["x"].unique()[:3]}).to_frame()["emmean"].to_numpy(),
+        "means": m.emmeans("x", at={"x": data["x"].unique()[:3]}).to_frame()["estimate"].to_numpy(),
         "folds": me.cross_validate(m, by=g, folds=3, seed=1).to_frame()["rmse"].to_numpy(),
         "response": m.refit(data["y"].to_numpy()).criterion,
         "weights": me.lmer(random, data, weights=data["w"]).criterion,

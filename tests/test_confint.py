@@ -55,7 +55,7 @@ def test_wald_from_second_differences_of_the_criterion(name: str) -> None:
     back[1] = np.tanh(expected[1])
     table = m.confint(level=0.9)
     assert list(table.index) == ALL
-    assert list(table.columns) == ["5 %", "95 %"]
+    assert list(table.columns) == ["lower", "upper"]
     assert_allclose(table.iloc[:4], back, rtol=1e-4)
 
 
@@ -63,7 +63,7 @@ def test_fixed_effects_are_those_of_the_table() -> None:
     m = fitted_model("sleepstudy")
     for options in ({}, {"ddf": "kr"}, {"vcov": "CR2", "cluster": "Subject"}, {"ddf": "inf"}):
         table = m.confint(parameters="fixed", level=0.9, **options)
-        expected = m.coef_table(level=0.9, **options)[["5 %", "95 %"]]
+        expected = m.coef_table(level=0.9, **options)[["lower", "upper"]]
         pd.testing.assert_frame_equal(table, expected, check_names=False)
 
 

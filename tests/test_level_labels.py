@@ -166,7 +166,7 @@ def test_a_coefficient_and_a_parameter_never_share_a_key(clashing: me.LinearMixe
     wald = m.confint()
     assert len(wald) == 8 and wald.index.is_unique
     assert list(wald.index[:2]) == ["sd_(Intercept)|g", "sigma"]
-    coefficients = m.coef_table()[["2.5 %", "97.5 %"]].to_numpy()
+    coefficients = m.coef_table()[["lower", "upper"]].to_numpy()
     assert_allclose(wald.to_numpy()[2:], coefficients)
     assert wald.loc["sigma"].between(1.5, 2.5).all()
     boot = m.bootstrap(40, seed=1)

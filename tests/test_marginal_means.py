@@ -97,7 +97,7 @@ def test_against_emmeans(i: int, j: int) -> None:
             if numeric
             else as_text == list(ours[name])
         )
-    bounds = {"SE": "SE", "df": "df", "lower.CL": "2.5 %", "upper.CL": "97.5 %"}
+    bounds = {"SE": "std_error", "df": "df", "lower.CL": "conf_low", "upper.CL": "conf_high"}
     assert_tables_agree(ours, theirs, {means.name: means.name, **bounds}, close)
     for asked in r["contrasts"]:
         method = CUSTOM if asked["method"] == "custom" else asked["method"]
@@ -108,7 +108,7 @@ def test_against_emmeans(i: int, j: int) -> None:
         assert list(ours["contrast"]) == labels
         if theirs["estimate"].isna().any():
             # Adjusted values differ by design: see the test of families below.
-            bounds = {"SE": "SE", "df": "df"}
+            bounds = {"SE": "std_error", "df": "df"}
         more = {"estimate": "estimate", "t.ratio": "t value"}
         if "lower.CL" in bounds:
             more["p.value"] = "Pr(>|t|)"
@@ -119,7 +119,7 @@ def test_stored_answers_have_what_is_not_estimable() -> None:
     """So that agreement above includes agreement on it."""
     hole = stored_model(8)
     assert hole.dropped.columns == ("ahigh:bv",)
-    assert hole.emmeans("a").to_frame()["emmean"].isna().tolist() == [False, False, True]
+    assert hole.emmeans("a").to_frame()["estimate"].isna().tolist() == [False, False, True]
     assert hole.emmeans(["a", "b"]).contrasts().to_frame()["estimate"].isna().sum() == 5
 
 
@@ -137,11 +137,11 @@ def test_means_of_the_grid_by_hand() -> None:
     L = X.reshape(3, 2, -1).mean(axis=1)
     means = m.emmeans("a")
     assert_allclose(means.L, L, atol=1e-14)
-    assert_allclose(means.to_frame()["emmean"], L @ m.fixef)
+    assert_allclose(means.to_frame()["estimate"], L @ m.fixef)
     by_contrast = m.contrast(means.L)
     assert list(by_contrast.index) == ["low", "mid", "high"]
-    assert_allclose(by_contrast["Estimate"], means.to_frame()["emmean"])
-    assert_allclose(by_contrast["2.5 %"], means.to_frame()["2.5 %"])
+    assert_allclose(by_contrast["Estimate"], means.to_frame()["estimate"])
+    assert_allclose(by_contrast["lower"], means.to_frame()["conf_low"])
     counts = data.groupby(["a", "b"], observed=True).size().unstack().to_numpy()
     weighted = np.einsum("ab,abp->ap", counts / counts.sum(axis=1)[:, None], X.reshape(3, 2, -1))
     assert_allclose(m.emmeans("a", weights="cells").L, weighted, atol=1e-14)
@@ -157,7 +157,7 @@ def test_coding_does_not_matter() -> None:
         other = me.lmer("y ~ a * b + x + (1 | g)", drawn(), contrasts={"a": "helmert", "b": "sum"})
     for ddf in ("satterthwaite", "kr"):
         first, second = m.emmeans("a", ddf=ddf), other.emmeans("a", ddf=ddf)
-        columns = ["emmean", "SE", "df"]
+        columns = ["estimate", "std_error", "df"]
         assert_allclose(first.to_frame()[columns], second.to_frame()[columns], rtol=1e-4)
 
 
@@ -170,9 +170,11 @@ def test_offset_is_part_of_means_and_cancels_in_differences(options: dict[str, A
     m = me.lmer(formula, data, **options)
     bare = me.lmer("I(y - o) ~ a + x + (1 | g)", data)
     ours, theirs = m.emmeans("a"), bare.emmeans("a")
-    shift = ours.to_frame()["emmean"] - theirs.to_frame()["emmean"]
+    shift = ours.to_frame()["estimate"] - theirs.to_frame()["estimate"]
     assert_allclose(shift, data["o"].mean(), rtol=1e-5)
-    assert_allclose(ours.contrasts().to_frame()["SE"], theirs.contrasts().to_frame()["SE"])
+    assert_allclose(
+        ours.contrasts().to_frame()["std_error"], theirs.contrasts().to_frame()["std_error"]
+    )
     for_sum = [means.contrasts({"sum": [1, 1, 1]}).to_frame() for means in (ours, theirs)]
     assert_allclose(
         for_sum[0]["estimate"] - for_sum[1]["estimate"], 3 * data["o"].mean(), rtol=1e-5
@@ -183,7 +185,9 @@ def test_offset_given_twice() -> None:
     data = drawn().assign(half=lambda d: d["o"] / 2)
     both = me.lmer("y ~ a + offset(half) + (1 | g)", data, offset=data["half"].to_numpy())
     once = me.lmer("y ~ a + offset(o) + (1 | g)", data)
-    assert_allclose(both.emmeans("a").to_frame()["emmean"], once.emmeans("a").to_frame()["emmean"])
+    assert_allclose(
+        both.emmeans("a").to_frame()["estimate"], once.emmeans("a").to_frame()["estimate"]
+    )
 
 
 def test_slopes_by_hand() -> None:
@@ -197,7 +201,7 @@ def test_slopes_by_hand() -> None:
     linear = fitted_model("sleepstudy")
     table, row = linear.emtrends([], "Days").to_frame(), linear.coef_table().loc["Days"]
     assert table.loc[0, "Days.trend"] == pytest.approx(row["Estimate"])
-    assert table.loc[0, "SE"] == pytest.approx(row["Std. Error"])
+    assert table.loc[0, "std_error"] == pytest.approx(row["Std. Error"])
 
 
 def test_slopes_that_the_data_do_not_determine() -> None:
@@ -213,7 +217,7 @@ def test_robust_standard_errors() -> None:
     means = m.emmeans("cltype", vcov="CR2", cluster="sch")
     robust = m.robust("CR2", cluster="sch").variance()
     L = means.L.to_numpy()
-    assert_allclose(means.to_frame()["SE"], np.sqrt(np.diag(L @ robust.vcov @ L.T)))
+    assert_allclose(means.to_frame()["std_error"], np.sqrt(np.diag(L @ robust.vcov @ L.T)))
     assert_allclose(means.to_frame()["df"], robust.df(L))
     D = means.contrasts()
     assert_allclose(D.to_frame()["df"], robust.df(D.L.to_numpy()))
@@ -233,7 +237,7 @@ def test_an_estimable_mean_is_that_of_any_solution(weights: str) -> None:
         for f in (m, other)
     ]
     assert_allclose(tables[0], tables[1].loc[tables[0].index], rtol=1e-4)
-    assert tables[0]["emmean"].isna().sum() == 1
+    assert tables[0]["estimate"].isna().sum() == 1
 
 
 def test_what_cannot_be_compared_is_not_in_the_family() -> None:
@@ -256,7 +260,7 @@ def test_differences_can_be_estimable_where_means_are_not() -> None:
     m = me.lmer("y ~ k + l + a + (1 | g)", data)
     assert m.dropped.columns == ("ls",)
     means = m.emmeans("a", at={"k": "p", "l": "s"})
-    assert means.to_frame()["emmean"].isna().all()
+    assert means.to_frame()["estimate"].isna().all()
     assert "3 of 3 are not estimable" in repr(means)
     differences = means.contrasts().to_frame()
     without = me.lmer("y ~ k + a + (1 | g)", data).emmeans("a").contrasts().to_frame()
@@ -281,7 +285,7 @@ def test_logical_text_and_coerced_columns() -> None:
 def test_model_without_factors() -> None:
     m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
     table = m.emmeans([]).to_frame()
-    assert table.loc[0, "emmean"] == pytest.approx(m.fixef.iloc[0])
+    assert table.loc[0, "estimate"] == pytest.approx(m.fixef.iloc[0])
     with pytest.raises(me.ModelError, match="need two or more means"):
         m.emmeans([]).contrasts()
 
@@ -305,7 +309,7 @@ def test_ways_to_ask_for_a_contrast() -> None:
         found = m.contrast(hypothesis)
         assert list(found.index) == ["day 5"]
         assert_allclose(found, expected)
-    assert list(m.contrast("Days", level=0.9).columns[-2:]) == ["5 %", "95 %"]
+    assert list(m.contrast("Days", level=0.9).columns[-2:]) == ["lower", "upper"]
 
 
 @pytest.mark.parametrize("ddf", ["satterthwaite", "kr", "residual", "inf"])
@@ -470,7 +474,7 @@ def test_pictures() -> None:
     means = m.emmeans(["temperature", "recipe"])
     ax = means.plot()
     drawn_means = np.concatenate([line.get_ydata() for line in ax.lines])
-    assert_allclose(np.sort(drawn_means), np.sort(means.to_frame()["emmean"]))
+    assert_allclose(np.sort(drawn_means), np.sort(means.to_frame()["estimate"]))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["A", "B", "C"]
     comparisons = m.emmeans("temperature").contrasts()
     ax = comparisons.plot()

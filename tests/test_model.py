@@ -93,12 +93,12 @@ def test_residual_kinds() -> None:
 def test_coef_table() -> None:
     m = fitted_model("sleepstudy")
     table = m.coef_table()
-    assert list(table.columns[-2:]) == ["2.5 %", "97.5 %"]
+    assert list(table.columns[-2:]) == ["lower", "upper"]
     assert_allclose(table.loc["Days"].iloc[-2:], [7.2059, 13.7287], rtol=1e-3)
     assert list(m.coef_table(ddf="residual")["df"]) == [178.0, 178.0]
     normal = m.coef_table(ddf="inf", level=0.9)
-    assert_allclose(normal.loc["Days", "5 %"], 10.467286 - 1.644854 * 1.545790, rtol=1e-4)
-    assert "2.5 %" not in m.coef_table(level=None)
+    assert_allclose(normal.loc["Days", "lower"], 10.467286 - 1.644854 * 1.545790, rtol=1e-4)
+    assert "lower" not in m.coef_table(level=None)
     for bad in ({"ddf": "kenward"}, {"vcov": "CR9"}, {"level": 95}):
         with pytest.raises(me.ModelError):
             m.coef_table(**bad)

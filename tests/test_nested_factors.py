@@ -67,14 +67,11 @@ def words(text: str) -> tuple[str, ...]:
 def test_means_are_those_of_r(name: str) -> None:
     reference = json.loads((FOLDER / "nested_factors.json").read_text())[name]
     table = CALLS[name](fit(name.split(":")[0])).to_frame()
-    value = next(c for c in ("emmean", "estimate", "x.trend") if c in table)
-    labels = table.drop(columns=list(table.columns[table.columns.get_loc(value) :]))
-    if value == "estimate":
-        labels = table[["contrast", *[c for c in ("geno",) if c in table]]]
+    labels = table.iloc[:, : table.columns.get_loc("estimate")]
     found = {
         words(" ".join(map(str, row))) or ("overall",): (estimate, se)
         for row, estimate, se in zip(
-            labels.to_numpy().tolist(), table[value], table["SE"], strict=True
+            labels.to_numpy().tolist(), table["estimate"], table["std_error"], strict=True
         )
         if np.isfinite(se)
     }
@@ -100,8 +97,8 @@ def test_averages_by_hand() -> None:
     both["mean"] = m.predict(both, re=None).to_numpy()
     layers = both.groupby(["region", "district", "school"])["mean"].mean()
     regions = layers.groupby(["region", "district"]).mean().groupby("region").mean()
-    assert_allclose(m.emmeans("region").to_frame()["emmean"], regions, rtol=1e-8)
-    assert_allclose(m.emmeans("1").to_frame()["emmean"], regions.mean(), rtol=1e-8)
+    assert_allclose(m.emmeans("region").to_frame()["estimate"], regions, rtol=1e-8)
+    assert_allclose(m.emmeans("1").to_frame()["estimate"], regions.mean(), rtol=1e-8)
 
 
 def test_what_is_left_out_is_said() -> None:
@@ -135,9 +132,9 @@ def test_groups_of_different_sizes_are_compared_within() -> None:
 def test_every_weighting_leaves_out_what_cannot_be(weights: str) -> None:
     m = fit("strains")
     means = m.emmeans("geno", weights=weights).to_frame()
-    by_hand = m.emmeans("strain").to_frame().groupby("geno", observed=True)["emmean"].mean()
+    by_hand = m.emmeans("strain").to_frame().groupby("geno", observed=True)["estimate"].mean()
     # As many rows in every strain.
-    assert_allclose(means["emmean"], by_hand, rtol=1e-8)
+    assert_allclose(means["estimate"], by_hand, rtol=1e-8)
 
 
 def test_a_factor_with_one_level_for_each_of_another() -> None:
@@ -147,7 +144,7 @@ def test_a_factor_with_one_level_for_each_of_another() -> None:
     m = me.lmer("y ~ strain + code + (1 | trial)", data)
     for name in ("strain", "code"):
         table = m.emmeans(name).to_frame()
-        assert len(table) == 6 and table["emmean"].notna().all()
+        assert len(table) == 6 and table["estimate"].notna().all()
 
 
 def test_cells_without_rows_are_not_nesting() -> None:
@@ -158,14 +155,14 @@ def test_cells_without_rows_are_not_nesting() -> None:
         warnings.simplefilter("ignore", me.ConvergenceWarning)
         m = me.lmer("angle ~ recipe * temperature + (1 | replicate)", kept)
     means = m.emmeans("recipe")
-    assert means.to_frame()["emmean"].isna().tolist() == [True, False, False]
+    assert means.to_frame()["estimate"].isna().tolist() == [True, False, False]
     assert "weights='cells' averages over the cells that have rows" in repr(means)
-    assert m.emmeans("recipe", weights="cells").to_frame()["emmean"].notna().all()
+    assert m.emmeans("recipe", weights="cells").to_frame()["estimate"].notna().all()
 
 
 def test_robust_errors_and_joint_adjustments_of_nested_means() -> None:
     means = fit("strains").emmeans("strain", vcov="CR2", cluster="trial", adjust="mvt")
-    assert means.to_frame()["SE"].notna().all()
+    assert means.to_frame()["std_error"].notna().all()
     assert means.contrasts(adjust="mvt").to_frame()["Pr(>|t|)"].notna().all()
     assert means.plot() is not None
     import matplotlib.pyplot as plt

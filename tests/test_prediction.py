@@ -165,17 +165,17 @@ def test_fit_and_intervals_from_the_definition(
     ours = m.predict(
         new, re=form, new_levels="population", interval="confidence", level=0.9, ddf="inf"
     )
-    assert_allclose(ours["fit"], fit, rtol=1e-9 + lost)
-    assert_allclose(ours["se"] ** 2, variance, **tolerance)
-    half = scipy.stats.norm.ppf(0.95) * ours["se"]
-    assert_allclose(ours["upper"] - ours["fit"], half, rtol=1e-9)
-    assert_allclose(ours["fit"] - ours["lower"], half, rtol=1e-9)
+    assert_allclose(ours["estimate"], fit, rtol=1e-9 + lost)
+    assert_allclose(ours["std_error"] ** 2, variance, **tolerance)
+    half = scipy.stats.norm.ppf(0.95) * ours["std_error"]
+    assert_allclose(ours["conf_high"] - ours["estimate"], half, rtol=1e-9)
+    assert_allclose(ours["estimate"] - ours["conf_low"], half, rtol=1e-9)
 
     weights = np.random.default_rng(seed).uniform(0.5, 3, n)
     drawn = dense.Z_new * np.repeat(np.logical_not(keep), dense.widths)
     variance = variance + np.einsum("iq,qr,ir->i", drawn, dense.G, drawn) + m.sigma**2 / weights
     ours = m.predict(new, re=form, new_levels="population", interval="prediction", weights=weights)
-    assert_allclose(ours["se"] ** 2, variance, **tolerance)
+    assert_allclose(ours["std_error"] ** 2, variance, **tolerance)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -191,7 +191,7 @@ def test_henderson_at_a_singular_fit(kind: str) -> None:
     size = np.sqrt(np.diag(H))
     inverse = np.linalg.inv(H / np.outer(size, size)) / np.outer(size, size)
     expected = m.sigma**2 * np.einsum("ia,ab,ib->i", XZ, inverse, XZ)
-    assert_allclose(m.predict(se=True)["se"] ** 2, expected, rtol=1e-6)
+    assert_allclose(m.predict(se=True)["std_error"] ** 2, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["nested", "three crossed", "deep nested with two crossed"])
@@ -220,7 +220,7 @@ def test_rows_of_the_fit(name: str) -> None:
     assert_allclose(again, own, rtol=1e-8)
     assert_allclose(m.predict(re=None), m.X @ m.fixef, rtol=1e-12)
     assert_allclose(
-        m.predict(re=None, se=True)["se"],
+        m.predict(re=None, se=True)["std_error"],
         np.sqrt(np.einsum("ip,pq,iq->i", m.X, m.vcov(), m.X)),
         rtol=1e-8,
     )
@@ -260,7 +260,7 @@ def test_intervals_of_the_intercept_are_those_of_the_table(options: dict[str, An
     m = fitted_model("sleepstudy")
     ours = m.predict({"Days": [0.0, 0.0, 5.0]}, re=None, interval="confidence", **options)
     table = m.coef_table(**{"ddf": "satterthwaite", **options}).iloc[0]
-    assert_allclose(ours.iloc[0], table[["Estimate", "Std. Error", "2.5 %", "97.5 %"]], rtol=1e-10)
+    assert_allclose(ours.iloc[0], table[["Estimate", "Std. Error", "lower", "upper"]], rtol=1e-10)
     assert_allclose(ours.iloc[1], ours.iloc[0])
     assert ours.iloc[2, 0] == pytest.approx(float(m.fixef @ [1, 5]))
     at_row = m.predict(re=None, interval="confidence", **options)
@@ -274,10 +274,10 @@ def test_a_mean_has_one_interval(options: dict[str, Any]) -> None:
     days = [0.0, 2.5, 10.0]
     ours = m.predict({"Days": days}, re=None, interval="confidence", level=0.9, **options)
     means = m.emmeans("Days", at={"Days": days}, level=0.9, **options).to_frame()
-    assert_allclose(ours, means[["emmean", "SE", "5 %", "95 %"]], rtol=1e-12)
+    assert_allclose(ours, means[["estimate", "std_error", "conf_low", "conf_high"]], rtol=1e-12)
     rows = np.column_stack([np.ones(3), days])
     contrasts = m.contrast(rows, level=0.9, **options)
-    assert_allclose(ours, contrasts[["Estimate", "Std. Error", "5 %", "95 %"]], rtol=1e-12)
+    assert_allclose(ours, contrasts[["Estimate", "Std. Error", "lower", "upper"]], rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["cake", "star_sample", "threelevel"])
@@ -286,7 +286,7 @@ def test_every_cell_has_the_interval_of_emmeans(name: str) -> None:
     axes = {"cake": ["recipe", "temperature"], "star_sample": ["cltype", "sx"], "threelevel": "x1"}
     means = m.emmeans(axes[name]).to_frame()
     ours = m.predict(means, re=None, interval="confidence")
-    assert_allclose(ours, means[["emmean", "SE", "2.5 %", "97.5 %"]], rtol=1e-10)
+    assert_allclose(ours, means[["estimate", "std_error", "conf_low", "conf_high"]], rtol=1e-10)
     polars = m.predict(pl.from_pandas(means), re=None, interval="confidence", chunk_size=2)
     assert_allclose(polars.to_numpy(), ours, rtol=1e-10)
 
@@ -302,10 +302,10 @@ def test_a_new_observation_of_a_balanced_design() -> None:
     m = me.lmer("Yield ~ 1 + (1 | Batch)", data)
     ours = m.predict({"none": [0]}, re=None, interval="prediction", level=0.9)
     upper = data["Yield"].mean() + scipy.stats.t.ppf(0.95, df) * se
-    assert_allclose(ours[["se", "upper"]], [[se, upper]], rtol=1e-6)
+    assert_allclose(ours[["std_error", "conf_high"]], [[se, upper]], rtol=1e-6)
     few = m.predict({"none": [0]}, re=None, interval="prediction", ddf="residual")
     half = scipy.stats.t.ppf(0.975, 29) * se
-    assert_allclose(few["upper"] - few["fit"], half, rtol=1e-6)
+    assert_allclose(few["conf_high"] - few["estimate"], half, rtol=1e-6)
 
 
 def hessian(function: Any, at: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -379,17 +379,19 @@ def test_a_new_observation_from_the_definition(formula: str) -> None:
     spread = 2.0 * gradient @ np.linalg.solve(hessian(deviance, at, step), gradient)
     df = 2.0 * variance(at) ** 2 / spread
     ours = m.predict(data.iloc[3:4], re=None, interval="prediction").iloc[0]
-    assert ours["se"] ** 2 == pytest.approx(variance(at), rel=1e-7)
+    assert ours["std_error"] ** 2 == pytest.approx(variance(at), rel=1e-7)
     quantile = scipy.stats.t.ppf(0.975, df)
-    assert (ours["upper"] - ours["fit"]) / ours["se"] == pytest.approx(quantile, rel=1e-4)
+    assert (ours["conf_high"] - ours["estimate"]) / ours["std_error"] == pytest.approx(
+        quantile, rel=1e-4
+    )
 
 
 def test_predictions_with_random_effects_use_the_normal_distribution() -> None:
     m = fitted_model("sleepstudy")
     for interval in ("confidence", "prediction"):
         ours = m.predict(interval=interval)
-        half = scipy.stats.norm.ppf(0.975) * ours["se"]
-        assert_allclose(ours["upper"] - ours["fit"], half)
+        half = scipy.stats.norm.ppf(0.975) * ours["std_error"]
+        assert_allclose(ours["conf_high"] - ours["estimate"], half)
         assert_allclose(m.predict(interval=interval, ddf="inf"), ours)
 
 
@@ -403,8 +405,10 @@ def test_without_fixed_effects() -> None:
     m = me.lmer("Reaction ~ 0 + (1 | Subject)", me.load_dataset("sleepstudy"))
     new = pd.DataFrame({"Subject": ["308", "new"]})
     ours = m.predict(new, se=True, new_levels="population")
-    assert ours["se"][0] ** 2 == pytest.approx(float(m.ranef(True).cond_var["Subject"][0, 0, 0]))
-    assert ours["se"][1] ** 2 == pytest.approx(float(m.G["Subject"].iloc[0, 0]))
+    assert ours["std_error"][0] ** 2 == pytest.approx(
+        float(m.ranef(True).cond_var["Subject"][0, 0, 0])
+    )
+    assert ours["std_error"][1] ** 2 == pytest.approx(float(m.G["Subject"].iloc[0, 0]))
     assert_array_equal(m.predict(new, re=None, se=True, ddf="residual"), np.zeros((2, 2)))
 
 
@@ -417,9 +421,9 @@ def test_the_same_kind_comes_back() -> None:
     column = m.predict(new)
     table = m.predict(new, interval="prediction")
     assert column.index.tolist() == table.index.tolist() == ["a", "b", "c"]
-    assert list(table) == ["fit", "se", "lower", "upper"]
-    assert column.isna().tolist() == table["se"].isna().tolist() == [False, False, True]
-    assert list(m.predict(new, se=True)) == ["fit", "se"]
+    assert list(table) == ["estimate", "std_error", "conf_low", "conf_high"]
+    assert column.isna().tolist() == table["std_error"].isna().tolist() == [False, False, True]
+    assert list(m.predict(new, se=True)) == ["estimate", "std_error"]
 
     frame = pl.from_pandas(new)
     categorical = frame.with_columns(pl.col("Subject").cast(pl.Categorical))
@@ -533,7 +537,9 @@ def test_weights() -> None:
     m = me.lmer("Reaction ~ Days + (Days | Subject)", data, weights="w")
     ours = m.predict(interval="prediction")
     assert_allclose(m.predict(data, interval="prediction", weights="w"), ours)
-    assert_allclose(ours["se"] ** 2 - m.predict(se=True)["se"] ** 2, m.sigma**2 / data["w"])
+    assert_allclose(
+        ours["std_error"] ** 2 - m.predict(se=True)["std_error"] ** 2, m.sigma**2 / data["w"]
+    )
     plain = m.predict(data, interval="prediction", weights=1)
     assert_allclose(m.predict(data, interval="prediction"), plain)
     some = data["w"].where(data.index != 3)

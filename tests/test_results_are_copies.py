@@ -193,7 +193,7 @@ def test_the_data_given_may_change_after_the_fit(sleep: pd.DataFrame) -> None:
     assert m.variogram("Days").table.equals(expected[1])
     assert m.emmeans("Days").to_frame()["Days"].item() == pytest.approx(4.5)
     assert m.update(reml=False).criterion == criterion
-    assert m.predict().equals(m.fitted.rename("fit"))
+    assert m.predict().equals(m.fitted.rename("estimate"))
     # So may the columns of a dict.
     columns = {name: sleep[name] for name in sleep}
     m = me.lmer(TEXT, columns)

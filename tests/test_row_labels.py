@@ -44,7 +44,7 @@ BY_ROW: dict[str, tuple[str, Callable[[Any, pd.DataFrame, Any], Any]]] = {
     "refit": ("Reaction", lambda m, d, v: m.refit(v).criterion),
     "predict(weights=)": (
         "w",
-        lambda m, d, v: m.predict(d, interval="prediction", weights=v)["upper"].to_numpy(),
+        lambda m, d, v: m.predict(d, interval="prediction", weights=v)["conf_high"].to_numpy(),
     ),
     "predict(offset=)": ("o", lambda m, d, v: m.predict(d, offset=v).to_numpy()),
     "robust(cluster=)": ("Subject", lambda m, d, v: m.robust("CR0", cluster=v).vcov.to_numpy()),
@@ -352,7 +352,7 @@ def test_masked_values_are_missing(sleep: pd.DataFrame, m: me.LinearMixedModel) 
         with pytest.raises(me.MixedEffectsError):
             refused()
     weights = np.ma.masked_array(sleep["w"].to_numpy(), mask=hidden)
-    assert m.predict(sleep, interval="prediction", weights=weights)["fit"].isna().sum() == 2
+    assert m.predict(sleep, interval="prediction", weights=weights)["estimate"].isna().sum() == 2
 
 
 def test_imaginary_parts_are_refused(sleep: pd.DataFrame, m: me.LinearMixedModel) -> None:

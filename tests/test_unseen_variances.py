@@ -120,8 +120,8 @@ def test_every_method_leaves_the_same_out() -> None:
     rows = pd.DataFrame({"x": [0.4, 0.4], "arm": ["a0", "a1"]})
     means = m.emmeans("arm", at={"x": 0.4}, **robust).to_frame()
     ours = m.predict(rows, re=None, interval="confidence", **robust)
-    assert means["SE"].isna().tolist() == ours["se"].isna().tolist() == [True, False]
-    assert ours["upper"].isna().tolist() == [True, False]
+    assert means["std_error"].isna().tolist() == ours["std_error"].isna().tolist() == [True, False]
+    assert ours["conf_high"].isna().tolist() == [True, False]
     assert_allclose(means.iloc[1, 2], ours.iloc[1, 1])
     again = me.lmer(
         "y ~ x + relevel + (1 | school/room)",
@@ -129,7 +129,9 @@ def test_every_method_leaves_the_same_out() -> None:
             relevel=lambda d: np.where(d["arm"] == "a1", "0", "1"), x=lambda d: d["x"] - 0.4
         ),
     )
-    assert_allclose(ours["se"][1], again.coef_table(**robust)["Std. Error"].iloc[0], rtol=1e-6)
+    assert_allclose(
+        ours["std_error"][1], again.coef_table(**robust)["Std. Error"].iloc[0], rtol=1e-6
+    )
     difference = m.emmeans("arm", **robust).contrasts().to_frame()
     assert difference["Pr(>|t|)"].isna().all() and difference["estimate"].notna().all()
     assert m.wald("x", **robust).p > 0.0
@@ -221,7 +223,7 @@ def test_intervals_that_remain_are_honest() -> None:
         for name in draws:
             fit = m.refit(draws[name])
             found = fit.predict(rows, re=None, interval="confidence", vcov="CR2", cluster="school")
-            inside[0] += found["lower"][0] < truth < found["upper"][0]
+            inside[0] += found["conf_low"][0] < truth < found["conf_high"][0]
             table = fit.coef_table(vcov="CR2", cluster="school").loc["x"]
-            inside[1] += table["2.5 %"] < m.fixef["x"] < table["97.5 %"]
+            inside[1] += table["lower"] < m.fixef["x"] < table["upper"]
     assert (inside / 400 > 0.87).all(), inside / 400

@@ -214,5 +214,5 @@ def test_tidy_takes_every_covariance_matrix() -> None:
     tidy = m.tidy("fixed", vcov="CR2", cluster="sch.cl", level=0.9).set_index("term")
     table = m.coef_table(vcov="CR2", cluster="sch.cl", level=0.9)
     np.testing.assert_allclose(tidy["df"], table["df"])
-    np.testing.assert_allclose(tidy[["conf_low", "conf_high"]], table[["5 %", "95 %"]])
+    np.testing.assert_allclose(tidy[["conf_low", "conf_high"]], table[["lower", "upper"]])
     assert "conf_low" not in m.tidy("fixed")

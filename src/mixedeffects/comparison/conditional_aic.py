@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from mixedeffects.covariance.design import z_times
 from mixedeffects.diagnostics.leverage import leverage
 from mixedeffects.diagnostics.residuals import residuals
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.engine.objective import Evaluation, evaluate
 from mixedeffects.engine.optimum import SINGULAR
 from mixedeffects.engine.threads import one_blas_thread
@@ -80,7 +81,7 @@ class ConditionalAIC:
         >>> list(m.caic().to_frame())
         ['cAIC', 'logLik', 'df', 'leverage', 'correction']
         """
-        return pd.DataFrame(
+        return ResultTable(
             {
                 "cAIC": [self.caic],
                 "logLik": [self.loglik],

@@ -21,6 +21,7 @@ from mixedeffects.covariance import MarginalCovariance
 from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.of_fit import V_of, V_of_rows
 from mixedeffects.diagnostics.deletion_refit import refit_rows
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
 from mixedeffects.inference.cluster_factor import read_levels
@@ -99,7 +100,7 @@ class CrossValidation:
                 int(densities[name].isna().sum()),
             )
         columns = ["rmse", "mae", "elpd", "elpd_diff", "se_diff", "failed"]
-        return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        return ResultTable.of(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
 
     def _table(self) -> Table:
         from mixedeffects.display.comparison_table import comparison_table
@@ -183,10 +184,10 @@ def cross_validate(
     >>> slopes = me.lmer("Reaction ~ Days + (Days | Subject)", sleep)
     >>> intercepts = me.lmer("Reaction ~ Days + (1 | Subject)", sleep)
     >>> found = me.cross_validate(slopes, intercepts, by="Subject")
-    >>> found.to_frame()[["rmse", "elpd_diff"]].round(1)
-        rmse  elpd_diff
-    m1  49.6        0.0
-    m2  49.6      -17.2
+    >>> found.to_frame()[["rmse", "elpd_diff"]]
+         rmse elpd_diff
+    m1 49.604       0.0
+    m2 49.604     -17.2
     """
     fits = _fits_to_the_same_rows(models)
     first = fits[0]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice
 from mixedeffects.comparison.comparable import comparable
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import HoldsFit
 
@@ -160,7 +161,7 @@ def compare(*models: HoldsFit, criterion: str = "AIC", refit: bool = True) -> In
     table["weight"] = likelihood / likelihood.sum()
     order = np.argsort(table["delta"].to_numpy(), kind="stable").tolist()
     return InformationCriteria(
-        table.iloc[order],
+        ResultTable.of(table.iloc[order]),
         {given.names[i]: given.fits[i].formula for i in order},
         tuple(given.models[i] for i in order),
         criterion,

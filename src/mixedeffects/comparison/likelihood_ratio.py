@@ -17,6 +17,7 @@ from mixedeffects.comparison.nesting import (
     contains_variance,
     same_mean,
 )
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit
 from mixedeffects.inference.chi_bar import NO_DIFFERENCE, chi_squared_p, mixture_p
@@ -203,7 +204,7 @@ def anova(*models: HoldsFit, refit: bool = True, boundary: bool = False) -> Mode
         index=names,
     )
     return ModelComparison(
-        table,
+        ResultTable.of(table),
         {name: given.fits[i].formula for name, i in zip(names, order, strict=True)},
         tuple(given.models[i] for i in order),
         given.reml,

@@ -11,6 +11,7 @@ import pandas as pd
 
 from mixedeffects.base.options import checked_flag
 from mixedeffects.comparison.nesting import added_variance, contains_constant, same_span
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.refitting import least_squares_criterion, with_random_terms
 from mixedeffects.formula.reader import read
@@ -34,7 +35,7 @@ class RandomEffectsTests:
     ----------
     table : DataFrame
         The model itself as ``<none>``, then one row for each model with less: ``npar``,
-        ``logLik``, ``AIC``, and against the model itself ``LRT``, ``Df`` and ``Pr(>Chisq)``.
+        ``logLik``, ``AIC``, and against the model itself ``Chisq``, ``Df`` and ``Pr(>Chisq)``.
     formula : str
         The model's formula.
     reml : bool
@@ -46,7 +47,7 @@ class RandomEffectsTests:
     --------
     >>> import mixedeffects as me
     >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
-    >>> m.ranova().to_frame()["LRT"].round(3).to_dict()
+    >>> m.ranova().to_frame()["Chisq"].round(3).to_dict()
     {'<none>': nan, '(1 | Batch)': 6.369}
     """
 
@@ -63,7 +64,7 @@ class RandomEffectsTests:
         >>> import mixedeffects as me
         >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
         >>> list(m.ranova().to_frame())
-        ['npar', 'logLik', 'AIC', 'LRT', 'Df', 'Pr(>Chisq)']
+        ['npar', 'logLik', 'AIC', 'Chisq', 'Df', 'Pr(>Chisq)']
         """
         return self.table.copy()
 
@@ -146,12 +147,14 @@ def _compared(
             "npar": npars,
             "logLik": -0.5 * values,
             "AIC": values + 2.0 * npars,
-            "LRT": [row[2] for row in rows],
+            "Chisq": [row[2] for row in rows],
             "Df": [row[3] for row in rows],
             "Pr(>Chisq)": [row[4] for row in rows],
         },
         index=index,
     )
+    # LRT is lmerTest's name; R's own is that of me.anova.
+    table = ResultTable.of(table, former={"LRT": "Chisq"})
     return RandomEffectsTests(table, fit.formula, fit.reml, tuple(notes))
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from mixedeffects.base.options import checked_flag
 from mixedeffects.covariance.of_fit import R_of, conditioned
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.fitting.fit import Fit, once_per_fit
 
 __all__ = ["ICC", "R2", "Variances", "intraclass_correlation", "r_squared"]
@@ -92,15 +93,15 @@ class ICC:
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
-        >>> m.icc(by_group=True).to_frame().round(4)
+        >>> m.icc(by_group=True).to_frame()
                        ICC
-        adjusted    0.4185
-        unadjusted  0.4185
-        Batch       0.4185
+        adjusted   0.41849
+        unadjusted 0.41849
+        Batch      0.41849
         """
         values = pd.Series({"adjusted": self.adjusted, "unadjusted": self.unadjusted}, name="ICC")
         parts = [values] if self.by_group is None else [values, self.by_group]
-        return pd.concat(parts).rename("ICC").to_frame()
+        return ResultTable.of(pd.concat(parts).rename("ICC").to_frame())
 
     def __repr__(self) -> str:
         lines = [
@@ -150,13 +151,13 @@ class R2:
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
-        >>> m.r2().to_frame().round(4)
+        >>> m.r2().to_frame()
                          R2
-        marginal     0.0000
-        conditional  0.4185
+        marginal    0.00000
+        conditional 0.41849
         """
         values = {"marginal": self.marginal, "conditional": self.conditional}
-        return pd.Series(values, name="R2").to_frame()
+        return ResultTable.of(pd.Series(values, name="R2").to_frame())
 
     def __repr__(self) -> str:
         text = f"R2: marginal {self.marginal:.4f}, conditional {self.conditional:.4f}"
@@ -172,6 +173,9 @@ class R2:
 def variances(fit: Fit) -> Variances:
     """Mean variances by source; nothing n x n, and no V."""
     linear = fit.frame.X @ fit.beta
+    fixed = float(np.var(linear, ddof=1))
+    # Of a constant nothing but rounding is left.
+    rounding = 8.0 * np.finfo(np.float64).eps * float(np.abs(linear).max(initial=0.0))
     random: dict[str, float] = {}
     for term, G in zip(*conditioned(fit), strict=True):
         mean = float(np.sum(G * (term.z.T @ term.z))) / fit.nobs
@@ -179,7 +183,7 @@ def variances(fit: Fit) -> Variances:
     weights = fit.frame.weights
     weighted = weights is not None and bool(np.ptp(weights) > 0.0 or weights[0] != 1.0)
     return Variances(
-        float(np.var(linear, ddof=1)),
+        fixed if fixed > rounding**2 else 0.0,
         pd.Series(random, name="variance"),
         float(np.mean(R_of(fit).diag())),
         weighted,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import read_only
 from mixedeffects.base.options import member
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
@@ -55,6 +56,10 @@ class VarCorr:
         self._structures = {term.label: (term.structure, term.homogeneous) for term in terms}
         #: Residual standard deviation.
         self.sigma = sigma
+
+    def __call__(self, *arguments: Any, **options: Any) -> None:
+        """Say that ``m.varcorr`` is not a method, as ``VarCorr(m)`` of R may suggest."""
+        raise TypeError("m.varcorr is an attribute: write m.varcorr, without parentheses.")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._blocks)
@@ -161,11 +166,11 @@ class VarCorr:
         >>> import mixedeffects as me
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
         >>> m.varcorr.to_frame()[["grp", "vcov", "sdcor"]].round(2)
-                grp    vcov  sdcor
-        0   Subject  612.09  24.74
-        1   Subject   35.07   5.92
-        2   Subject    9.60   0.07
-        3  Residual  654.94  25.59
+        grp        vcov sdcor
+        Subject  612.09 24.74
+        Subject   35.07  5.92
+        Subject    9.60  0.07
+        Residual 654.94 25.59
         """
         rows: list[tuple[str, str | None, str | None, float, float]] = []
         for label, covariance in self._blocks.items():
@@ -181,7 +186,7 @@ class VarCorr:
                 for j in range(i + 1, len(names))
             )
         rows.append(("Residual", None, None, self.sigma**2, self.sigma))
-        return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
+        return ResultTable(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
 
     def summary_blocks(self) -> list[VarCorrBlock]:
         """The terms as they are printed: a structure shows each of its parameters once."""

@@ -13,6 +13,7 @@ from mixedeffects.base.caching import cached_property
 from mixedeffects.base.options import checked_choice, checked_flag, is_whole_number
 from mixedeffects.diagnostics.deletion import Deleted, delete_levels
 from mixedeffects.display.numbers import format_numbers
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.tables import Column, Table
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
@@ -116,8 +117,7 @@ class Influence:
         ]
         if self.variance_change is not None:
             parts.append(self.variance_change.add_prefix("change_"))
-        table: pd.DataFrame = pd.concat(parts, axis=1)
-        return table
+        return ResultTable.of(pd.concat(parts, axis=1))
 
     def plot(
         self,

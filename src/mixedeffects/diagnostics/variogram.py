@@ -24,6 +24,7 @@ from mixedeffects.covariance.groups import connected_blocks, find_factor
 from mixedeffects.covariance.of_fit import G_of, R_of
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.diagnostics.residuals import residuals
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.request import given_table
@@ -197,7 +198,7 @@ def variogram(
             sums[row] += np.bincount(at, values, len(edges) - 1)
     used = sums[1] > 0
     count = sums[1, used]
-    table = pd.DataFrame(
+    table = ResultTable(
         {
             "distance": sums[0, used] / count,
             "n_pairs": count.astype(np.int64),

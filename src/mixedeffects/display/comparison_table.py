@@ -21,7 +21,7 @@ __all__ = ["comparison_html", "comparison_table", "comparison_text", "values_htm
 #: R's ``getOption("digits") - 2``.
 _DIGITS = 5
 _WHOLE = ("npar", "Df")
-_STATISTICS = ("Chisq", "LRT", "delta", "weight")
+_STATISTICS = ("Chisq", "delta", "weight")
 
 
 def comparison_table(frame: pd.DataFrame) -> Table:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from wcwidth import wcswidth
+
 __all__ = [
     "STAR_LEGEND",
     "format_numbers",
     "format_p_values",
     "pad_to_common_width",
     "significance_stars",
+    "text_width",
     "zap_small",
 ]
 
@@ -185,8 +188,23 @@ def pad_to_common_width(texts: Sequence[str], *, left: bool = True) -> list[str]
     >>> pad_to_common_width(["Min", "Median"])
     ['   Min', 'Median']
     """
-    width = max(map(len, texts), default=0)
-    return [text.rjust(width) if left else text.ljust(width) for text in texts]
+    widths = [text_width(text) for text in texts]
+    most = max(widths, default=0)
+    blanks = [" " * (most - width) for width in widths]
+    return [b + text if left else text + b for text, b in zip(texts, blanks, strict=True)]
+
+
+def text_width(text: str) -> int:
+    """Columns of a terminal that a text takes; a Chinese or Japanese character takes two.
+
+    Examples
+    --------
+    >>> text_width("Days"), text_width("学校")
+    (4, 4)
+    """
+    width = len(text) if text.isascii() else wcswidth(text)
+    # Negative where there are characters that no terminal can show.
+    return width if width >= 0 else len(text)
 
 
 def _significant_digits(value: float, digits: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import Literal
 from mixedeffects.display.latex import latex_cell, latex_escape, latex_row, latex_tabular
 from mixedeffects.display.lettering import one_line
 from mixedeffects.display.markdown import markdown_table
-from mixedeffects.display.numbers import pad_to_common_width
+from mixedeffects.display.numbers import pad_to_common_width, text_width
 
 __all__ = ["Column", "Table", "html_document", "named_row"]
 
@@ -61,7 +61,7 @@ class Column:
     @property
     def width(self) -> int:
         """Characters the widest of header and cells takes."""
-        return max(map(len, self.lines()))
+        return max(map(text_width, self.lines()))
 
     def lines(self) -> list[str]:
         """Header and cells, padded to the column's width."""
@@ -86,6 +86,11 @@ class Table:
         A line above the table.
     footnotes : tuple of str
         Lines below the table; the text has a rule above them.
+    corner : str
+        Header of the row labels.
+    keys : int
+        How many of the first columns say what a row is; where the text is broken into blocks they
+        are repeated.
 
     Raises
     ------
@@ -105,6 +110,8 @@ class Table:
     labels: tuple[str, ...] | None = None
     caption: str | None = None
     footnotes: tuple[str, ...] = ()
+    corner: str = ""
+    keys: int = 0
 
     def __post_init__(self) -> None:
         lengths = {f"column {column.header!r}": len(column.cells) for column in self.columns}
@@ -159,7 +166,7 @@ class Table:
         str
             HTML in which every text is escaped.
         """
-        corner = [] if not self._has_visible_labels else ["<th></th>"]
+        corner = [f"<th>{escape(self.corner)}</th>"] if self._has_visible_labels else []
         header = corner + [
             f"<th{_html_class(column)}>{escape(column.header.strip())}</th>"
             for column in self.columns
@@ -215,7 +222,7 @@ class Table:
             body.append(latex_row([*self._visible_label(row, latex_escape), *cells]))
         return latex_tabular(
             align,
-            [latex_row([""] * visible + headers)],
+            [latex_row([latex_escape(self.corner)] * visible + headers)],
             body,
             self.footnotes,
             self.caption if caption is None else caption,
@@ -245,7 +252,7 @@ class Table:
             for row in range(self.n_rows)
         ]
         return markdown_table(
-            [""] * visible + [column.header for column in self.columns],
+            [self.corner] * visible + [column.header for column in self.columns],
             ("l" if visible else "") + "".join("lr"[c.numeric] for c in self.columns),
             rows,
             self.caption,
@@ -265,13 +272,15 @@ class Table:
         """Columns that stand side by side; a column too wide for the page stands alone."""
         if width is None:
             return [list(self.columns)]
-        margin = max(map(len, self.labels), default=0) if self.labels else 0
-        blocks: list[list[Column]] = [[]]
+        keys = list(self.columns[: self.keys])
+        margin = max(map(text_width, (self.corner, *self.labels))) if self.labels else 0
+        margin += sum(1 + column.width for column in keys)
+        blocks: list[list[Column]] = [list(keys)]
         used = margin
-        for column in self.columns:
+        for column in self.columns[self.keys :]:
             # R keeps the last character of the line free.
-            if blocks[-1] and used + 1 + column.width >= width:
-                blocks.append([])
+            if len(blocks[-1]) > len(keys) and used + 1 + column.width >= width:
+                blocks.append(list(keys))
                 used = margin
             blocks[-1].append(column)
             used += 1 + column.width
@@ -280,7 +289,7 @@ class Table:
     def _block_lines(self, block: Sequence[Column]) -> list[str]:
         parts = [column.lines() for column in block]
         if self.labels is not None:
-            labels = ["", *map(one_line, self.labels)]
+            labels = [self.corner, *map(one_line, self.labels)]
             parts.insert(0, pad_to_common_width(labels, left=False))
         return [" ".join(cells) for cells in zip(*parts, strict=True)]
 

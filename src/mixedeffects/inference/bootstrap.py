@@ -21,9 +21,10 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import number_array
-from mixedeffects.base.options import checked_choice, entropy_of
+from mixedeffects.base.options import checked_choice, checked_level, entropy_of
 from mixedeffects.base.sealed import Sealed
 from mixedeffects.covariance.sizes import refuse_beyond_memory
+from mixedeffects.display.result_table import ResultTable, interval_table
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.finding import find_optimum, optimal_factors
 from mixedeffects.engine.objective import deviance
@@ -345,7 +346,7 @@ class Bootstrap(Sealed):
         ['Estimate', 'Bias', 'Std. Error', 'n']
         """
         draws = self.draws
-        return pd.DataFrame(
+        return ResultTable(
             {
                 "Estimate": self._estimates,
                 "Bias": draws.mean() - self._estimates,
@@ -354,7 +355,7 @@ class Bootstrap(Sealed):
             }
         )
 
-    def confint(self, level: float = 0.95, kind: str = "percentile") -> pd.DataFrame:
+    def confint(self, level: float = 0.95, kind: str = "percentile") -> ResultTable:
         """Confidence intervals from the draws.
 
         Parameters
@@ -370,8 +371,8 @@ class Bootstrap(Sealed):
         Returns
         -------
         DataFrame, one row per parameter
-            Columns named after the percentiles, such as ``2.5 %`` and ``97.5 %``; NaN for
-            parameters that the data do not determine, and coefficients that are relative to them.
+            Columns ``lower`` and ``upper``; NaN for parameters that the data do not determine,
+            and coefficients that are relative to them.
 
         Raises
         ------
@@ -391,10 +392,8 @@ class Bootstrap(Sealed):
         >>> m.bootstrap(200, seed=1).confint().round(0).loc["(Intercept)"].tolist()
         [1489.0, 1566.0]
         """
-        from mixedeffects.inference.coefficients import interval_names
-
         kind = checked_choice(kind, "Interval kind", INTERVAL_KINDS)
-        names = interval_names(level)
+        level = checked_level(level)
         done = len(self._draws)
         if done < self.wanted:
             raise ModelError(
@@ -405,7 +404,7 @@ class Bootstrap(Sealed):
             _interval(self._draws[:, i], estimate, level, kind)
             for i, estimate in enumerate(self._estimates.tolist())
         ]
-        table = pd.DataFrame(rows, index=self._estimates.index, columns=names)
+        table = interval_table(rows, self._estimates.index, level, f"bootstrap ({kind})")
         undetermined = self._fit.optimum.undetermined
         if undetermined and self._statistic is None:
             # Every refit starts from the same values there and stays.

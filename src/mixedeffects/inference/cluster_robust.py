@@ -16,7 +16,9 @@ from mixedeffects.base.options import checked_choice, checked_flag, checked_leve
 from mixedeffects.base.warning import warn
 from mixedeffects.covariance.of_fit import V_of
 from mixedeffects.display.coefficients import coefficient_table
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.tables import Table
+from mixedeffects.display.vocabulary import INTERVAL, former_interval
 from mixedeffects.errors import ClusterWarning, ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.cluster_factor import ClusterFactor, crossing_of, read_cluster
@@ -148,7 +150,7 @@ class RobustCovariance:
                 "t value": t,
                 "Pr(>|t|)": np.array([p for _, p in found]),
             }
-            return pd.DataFrame(columns, index=self.estimate.index)
+            return ResultTable(columns, index=self.estimate.index)
         few = min(self.n_clusters)
         df = {
             "Satterthwaite": self.df.to_numpy(),
@@ -161,11 +163,15 @@ class RobustCovariance:
         p_values = np.asarray(2.0 * scipy.stats.t.sf(np.abs(t), usable))
         columns |= {"df": df, "t value": t, "Pr(>|t|)": p_values}
         table = pd.DataFrame(columns, index=self.estimate.index)
+        intervals, former = "", {}
         if self.level is not None:
             half = scipy.stats.t.ppf(0.5 + self.level / 2.0, usable) * se
-            table[f"{100 * (0.5 - self.level / 2):.4g} %"] = estimate - half
-            table[f"{100 * (0.5 + self.level / 2):.4g} %"] = estimate + half
-        return table
+            for name, bound in zip(INTERVAL, (estimate - half, estimate + half), strict=True):
+                table[name] = bound
+            table.attrs["level"] = self.level
+            intervals = f"{100 * self.level:.4g} % intervals; "
+            former = former_interval(self.level)
+        return ResultTable.of(table, (f"{intervals}{self.kind} standard errors",), former)
 
     def test(self, hypothesis: Any, test: str = "HTZ") -> WaldTest:
         """Wald test of several contrasts.

@@ -10,11 +10,13 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_level
+from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.vocabulary import INTERVAL, former_interval
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.variance import FixedEffectsVariance
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
-__all__ = ["coefficient_tests", "interval_names", "tests_with"]
+__all__ = ["coefficient_tests", "tests_with"]
 
 Matrix = NDArray[np.float64]
 
@@ -25,12 +27,12 @@ def coefficient_tests(
     vcov: str = "model",
     level: float | None = 0.95,
     cluster: Any = None,
-) -> pd.DataFrame:
+) -> ResultTable:
     """See `LinearMixedModel.coef_table`."""
     return tests_with(fit, fixed_effects_variance(fit, vcov, ddf, cluster), level)
 
 
-def tests_with(fit: Fit, variance: FixedEffectsVariance, level: float | None) -> pd.DataFrame:
+def tests_with(fit: Fit, variance: FixedEffectsVariance, level: float | None) -> ResultTable:
     """The table from any covariance matrix with its degrees of freedom."""
     estimate = fit.beta
     with np.errstate(invalid="ignore"):
@@ -50,21 +52,12 @@ def tests_with(fit: Fit, variance: FixedEffectsVariance, level: float | None) ->
     )
     if fit.optimum.undetermined:
         table.attrs["undetermined"] = fit.optimum.undetermined
-    if level is not None:
-        names = interval_names(level)
-        half = scipy.stats.t.ppf(0.5 + level / 2.0, df) * error
-        for name, values in zip(names, (estimate - half, estimate + half), strict=True):
-            table[name] = values
-    return table
-
-
-def interval_names(level: Any) -> list[str]:
-    """Columns of an interval, such as ``2.5 %`` and ``97.5 %``.
-
-    Raises
-    ------
-    ModelError
-        If the level is not a number between 0 and 1.
-    """
+    if level is None:
+        return ResultTable.of(table, (variance.method,))
     level = checked_level(level)
-    return [f"{100 * bound:.4g} %" for bound in (0.5 - level / 2, 0.5 + level / 2)]
+    half = scipy.stats.t.ppf(0.5 + level / 2.0, df) * error
+    for name, values in zip(INTERVAL, (estimate - half, estimate + half), strict=True):
+        table[name] = values
+    table.attrs["level"] = level
+    notes = (f"{100 * level:.4g} % intervals; {variance.method}",)
+    return ResultTable.of(table, notes, former_interval(level))

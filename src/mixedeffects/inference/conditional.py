@@ -8,6 +8,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_flag
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 
@@ -58,10 +59,10 @@ class RandomEffects(dict[str, pd.DataFrame]):
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
-        >>> m.ranef(cond_var=True).to_frame().head(2).round(2)
-             grp level         term  condval  condsd
-        0  Batch     A  (Intercept)   -17.61   19.59
-        1  Batch     B  (Intercept)     0.39   19.59
+        >>> m.ranef(cond_var=True).to_frame().head(2)
+        grp   level term        condval condsd
+        Batch A     (Intercept) -17.607 19.587
+        Batch B     (Intercept)   0.391 19.587
         """
         parts = []
         for group, modes in self.items():
@@ -78,7 +79,7 @@ class RandomEffects(dict[str, pd.DataFrame]):
                 variances = np.einsum("ikk->ik", self.cond_var[group])
                 part["condsd"] = np.sqrt(np.maximum(variances, 0.0)).ravel()
             parts.append(part)
-        return pd.concat(parts, ignore_index=True)
+        return ResultTable.of(pd.concat(parts, ignore_index=True))
 
     def __repr__(self) -> str:
         return "\n\n".join(

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import checked_choice, plain
+from mixedeffects.base.options import checked_choice, checked_level, plain
+from mixedeffects.display.result_table import ResultTable, interval_table
+from mixedeffects.display.vocabulary import INTERVAL
 from mixedeffects.engine.optimum import SINGULAR
 from mixedeffects.engine.parameterisation import StructuredTerm
 from mixedeffects.engine.parameters import n_parameters, theta_to_T
@@ -19,7 +20,7 @@ from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters, natural_parameters
 from mixedeffects.fitting.parameter_keys import chosen_positions, parameter_keys
 from mixedeffects.inference.bootstrap import Bootstrap, bootstrap
-from mixedeffects.inference.coefficients import coefficient_tests, interval_names
+from mixedeffects.inference.coefficients import coefficient_tests
 from mixedeffects.inference.profile import Profile, profile
 from mixedeffects.inference.satterthwaite import satterthwaite_of
 from mixedeffects.progress import Listener, Then
@@ -53,7 +54,7 @@ def confidence_intervals(
     *,
     progress: Any,
     **options: Any,
-) -> pd.DataFrame:
+) -> ResultTable:
     """See `LinearMixedModel.confint`."""
     method = plain(method)
     method = method.lower() if isinstance(method, str) else method
@@ -63,7 +64,7 @@ def confidence_intervals(
         if user != method and not (given is default or _same(given, default)):
             raise ModelError(f"{name}= is for method {user!r}; {method!r} has no use for it.")
     Listener(progress)
-    columns = interval_names(level)
+    level = checked_level(level)
     frame = fit.frame
     variances = list(covariance_parameters(fit).index)
     names = parameter_keys(variances, frame.fixef_names)
@@ -71,8 +72,8 @@ def confidence_intervals(
     if method == "profile":
         selected = None if len(chosen) == len(names) else [names[i] for i in chosen]
 
-        def of_profile(found: Profile) -> pd.DataFrame:
-            return found.confint(level).loc[[names[i] for i in chosen]]
+        def of_profile(found: Profile) -> ResultTable:
+            return found.confint(level).loc[[names[i] for i in chosen]]  # type: ignore[no-any-return]
 
         try:
             return of_profile(profile(fit, selected, max(0.95, float(level)), progress))
@@ -81,7 +82,7 @@ def confidence_intervals(
             raise
     if method == "boot":
 
-        def of_draws(draws: Bootstrap) -> pd.DataFrame:
+        def of_draws(draws: Bootstrap) -> ResultTable:
             return draws.confint(level, options["kind"]).iloc[chosen]
 
         try:
@@ -95,8 +96,8 @@ def confidence_intervals(
         bounds[: len(variances)] = wald_variance_intervals(fit, float(level))
     if any(i >= len(variances) for i in chosen):
         table = coefficient_tests(fit, options["ddf"], options["vcov"], level, options["cluster"])
-        bounds[len(variances) :] = table[columns].to_numpy()
-    return pd.DataFrame(bounds[chosen], index=[names[i] for i in chosen], columns=columns)
+        bounds[len(variances) :] = table[list(INTERVAL)].to_numpy()
+    return interval_table(bounds[chosen], [names[i] for i in chosen], level, "Wald")
 
 
 def _same(given: Any, default: Any) -> bool:

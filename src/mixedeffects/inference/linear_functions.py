@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import number_array
 from mixedeffects.base.options import checked_level
+from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.vocabulary import INTERVAL, former_interval
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.contrasts import contrast_rows, labelled_contrasts, listed_names
 from mixedeffects.inference.variance import FixedEffectsVariance
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
-__all__ = ["Estimates", "contrast_table", "interval_names", "linear_estimates"]
+__all__ = ["Estimates", "contrast_table", "linear_estimates"]
 
 Matrix = NDArray[np.float64]
 
@@ -85,7 +87,7 @@ def linear_estimates(
 
 def contrast_table(
     fit: Fit, hypothesis: Any, ddf: str, vcov: str, cluster: Any, level: float
-) -> pd.DataFrame:
+) -> ResultTable:
     """See `LinearMixedModel.contrast`."""
     level = checked_level(level)
     if isinstance(hypothesis, Mapping):
@@ -104,14 +106,11 @@ def contrast_table(
         index=L.index,
     )
     half = scipy.stats.t.ppf(0.5 + level / 2.0, found.df) * found.se
-    for name, bound in zip(interval_names(level), (-half, half), strict=True):
+    for name, bound in zip(INTERVAL, (-half, half), strict=True):
         table[name] = found.estimate + bound
-    return table
-
-
-def interval_names(level: float) -> tuple[str, str]:
-    """Name the bounds as `LinearMixedModel.coef_table` does: ``2.5 %`` and ``97.5 %``."""
-    return f"{100 * (0.5 - level / 2):.4g} %", f"{100 * (0.5 + level / 2):.4g} %"
+    table.attrs["level"] = level
+    notes = (f"{100 * level:.4g} % intervals; {variance.method}",)
+    return ResultTable.of(table, notes, former_interval(level))
 
 
 def _from_mapping(given: Mapping[Any, Any], names: list[str]) -> pd.DataFrame:

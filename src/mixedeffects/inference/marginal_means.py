@@ -11,6 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_level
+from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.vocabulary import BROOM_INTERVAL, FORMER_MEANS, former_interval
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.frame.columns import labels_of
@@ -25,7 +27,6 @@ from mixedeffects.inference.grid_averages import (
 )
 from mixedeffects.inference.linear_functions import (
     Estimates,
-    interval_names,
     linear_estimates,
 )
 from mixedeffects.inference.multiplicity import ADJUSTMENTS, Family, critical_values
@@ -47,7 +48,15 @@ __all__ = ["MarginalMeans", "marginal_means"]
 
 Matrix = NDArray[np.float64]
 
-_OWN_COLUMNS = ("contrast", "emmean", "estimate", "SE", "df", "t value")
+_OWN_COLUMNS = (
+    "contrast",
+    "estimate",
+    "std_error",
+    "df",
+    "statistic",
+    "p_value",
+    *BROOM_INTERVAL,
+)
 _FOR_MEANS = ("none", "bonferroni", "sidak", "mvt")
 
 
@@ -60,7 +69,7 @@ class MarginalMeans:
     Attributes
     ----------
     name : str
-        Column of the estimates: ``"emmean"``, or the variable's with ``".trend"``.
+        What is estimated: ``"emmean"``, or the variable's name with ``".trend"``.
     levels : DataFrame
         One row per mean: the levels or values it belongs to.
     by : tuple of str
@@ -81,11 +90,14 @@ class MarginalMeans:
     >>> import mixedeffects as me
     >>> cake = me.load_dataset("cake")
     >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
-    >>> m.emmeans("recipe").to_frame().round(2)
-      recipe  emmean    SE    df  2.5 %  97.5 %
-    0      A   33.12  1.74  42.0  29.62   36.63
-    1      B   31.64  1.74  42.0  28.14   35.15
-    2      C   31.60  1.74  42.0  28.09   35.11
+    >>> m.emmeans("recipe").to_frame()
+    recipe estimate std_error   df conf_low conf_high
+    A        33.122     1.737 42.0   29.617    36.627
+    B        31.644     1.737 42.0   28.139    35.150
+    C        31.600     1.737 42.0   28.095    35.105
+    ---
+    averaged over temperature, with equal weights
+    95 % intervals; t-tests use Satterthwaite's method
     """
 
     name: str
@@ -102,33 +114,39 @@ class MarginalMeans:
     _beta: Matrix
     _variance: FixedEffectsVariance
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> ResultTable:
         """Means with standard errors, degrees of freedom and intervals.
 
         Returns
         -------
         DataFrame, one row per mean
-            The factors, the estimate, ``SE``, ``df``, and the interval's bounds, named as by
-            `LinearMixedModel.coef_table`; NaN where a mean is not estimable.
+            The factors, ``estimate``, ``std_error``, ``df``, ``conf_low`` and ``conf_high``; NaN
+            where a mean is not estimable.
 
         Examples
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.emmeans("Days", at={"Days": [0, 5]}).to_frame().round(1)
-           Days  emmean   SE    df  2.5 %  97.5 %
-        0   0.0   251.4  6.8  17.0  237.0   265.8
-        1   5.0   303.7  9.6  17.0  283.5   324.0
+        >>> m.emmeans("Days", at={"Days": [0, 5]}).to_frame()
+        Days estimate std_error   df conf_low conf_high
+           0  251.405     6.825 17.0  237.007   265.804
+           5  303.742     9.581 17.0  283.527   323.956
+        ---
+        95 % intervals; t-tests use Satterthwaite's method
         """
         table = self.levels.copy()
         found = self.estimates
-        table[self.name], table["SE"], table["df"] = found.estimate, found.se, found.df
+        table["estimate"], table["std_error"], table["df"] = found.estimate, found.se, found.df
         half = np.full(len(table), np.nan)
         for rows in self.groups():
             half[rows] = critical_values(self.adjust, self._family(rows), self.level)
-        for name, side in zip(interval_names(self.level), (-1.0, 1.0), strict=True):
+        for name, side in zip(BROOM_INTERVAL, (-1.0, 1.0), strict=True):
             table[name] = found.estimate + side * half * found.se
-        return table
+        table.attrs["level"] = self.level
+        former = {**FORMER_MEANS, self.name: "estimate"}
+        return ResultTable.of(
+            table, self.notes, former | former_interval(self.level, BROOM_INTERVAL)
+        )
 
     def groups(self) -> list[NDArray[np.intp]]:
         """Rows of the means that are compared with each other, one array per level of ``by``."""
@@ -192,11 +210,15 @@ class MarginalMeans:
         >>> import mixedeffects as me
         >>> cake = me.load_dataset("cake")
         >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
-        >>> m.emmeans("recipe").contrasts().to_frame().iloc[:, :6].round(3)
-          contrast  estimate     SE    df  t value  Pr(>|t|)
-        0    A - B     1.478  2.456  42.0    0.602      0.82
-        1    A - C     1.522  2.456  42.0    0.620      0.81
-        2    B - C     0.044  2.456  42.0    0.018      1.00
+        >>> m.emmeans("recipe").contrasts().to_frame()
+        contrast estimate std_error   df statistic p_value conf_low conf_high
+        A - B       1.478     2.456 42.0      0.60    .820   -4.490     7.445
+        A - C       1.522     2.456 42.0      0.62    .810   -4.445     7.490
+        B - C       0.044     2.456 42.0      0.02   1.000   -5.923     6.012
+        ---
+        averaged over temperature, with equal weights
+        p-values: Tukey's studentized range, 3 means
+        95 % intervals (adjusted alike); t-tests use Satterthwaite's method
         """
         from mixedeffects.inference.mean_comparisons import compare_means
 
@@ -223,18 +245,11 @@ class MarginalMeans:
 
         return draw_means(self.to_frame(), self.levels, self.name, self.level, ax)
 
-    def _printed(self) -> tuple[pd.DataFrame, int, tuple[str, ...]]:
-        return self.to_frame(), self.levels.shape[1], self.notes
-
     def __repr__(self) -> str:
-        from mixedeffects.inference.marginal_means_table import labelled_table
-
-        return labelled_table(*self._printed()).to_text(width=None)
+        return repr(self.to_frame())
 
     def _repr_html_(self) -> str:
-        from mixedeffects.inference.marginal_means_table import labelled_table
-
-        return str(labelled_table(*self._printed())._repr_html_())
+        return str(self.to_frame()._repr_html_())
 
 
 def marginal_means(
@@ -340,7 +355,7 @@ def _named(given: Any, what: str, grid: ReferenceGrid, fit: Fit) -> list[str]:
 
 
 def _check_column_names(names: Sequence[str]) -> None:
-    taken = [name for name in names if name in _OWN_COLUMNS or name.startswith("Pr(")]
+    taken = [name for name in names if name in _OWN_COLUMNS]
     if taken:
         raise ModelError(
             f"The variable {taken[0]!r} is called like a column of the table of means; rename it "

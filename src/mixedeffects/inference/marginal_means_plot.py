@@ -9,6 +9,7 @@ import pandas as pd
 
 from mixedeffects.display.lettering import literal, literal_legend, name_ticks, short
 from mixedeffects.display.panels import one_axes
+from mixedeffects.display.vocabulary import BROOM_INTERVAL
 from mixedeffects.frame.columns import labels_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def draw_means(table: pd.DataFrame, levels: pd.DataFrame, name: str, level: floa
     table, levels : DataFrame
         The means with their intervals, and the levels they belong to.
     name : str
-        Column of the means.
+        What the means are: ``"emmean"``, or a variable's name with ``".trend"``.
     level : float
         Of the intervals.
     ax : matplotlib.axes.Axes or None
@@ -41,7 +42,7 @@ def draw_means(table: pd.DataFrame, levels: pd.DataFrame, name: str, level: floa
     matplotlib.axes.Axes
     """
     axes = one_axes(ax, (5.6, 3.8))
-    low, high = table.columns[-2:]
+    low, high = BROOM_INTERVAL
     names = [str(column) for column in levels]
     numeric = bool(names) and not isinstance(levels[names[0]].dtype, pd.CategoricalDtype)
     if numeric:
@@ -62,7 +63,7 @@ def draw_means(table: pd.DataFrame, levels: pd.DataFrame, name: str, level: floa
         colour = SERIES[i % len(SERIES)]
         axes.vlines(at, part[low], part[high], color=colour, linewidth=1.6)
         style = "-" if numeric else ""
-        handles += axes.plot(at, part[name], "o", color=colour, markersize=6, linestyle=style)
+        handles += axes.plot(at, part["estimate"], "o", color=colour, markersize=6, linestyle=style)
     if not numeric:
         axes.set_xlim(-0.6, x.max() + 0.6)
     literal(axes.set_xlabel(short(names[0], 40) if names else ""))
@@ -108,7 +109,7 @@ def draw_comparisons(
     matplotlib.axes.Axes
     """
     axes = one_axes(ax, (5.6, max(2.0, 0.9 + 0.28 * len(table))))
-    low, high = table.columns[-2:]
+    low, high = BROOM_INTERVAL
     y = np.arange(len(table))
     clear = (table[low] > 0.0) | (table[high] < 0.0)
     colours = np.where(clear, SERIES[0], FAINT).tolist()

@@ -11,9 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice
+from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.vocabulary import BROOM_INTERVAL, FORMER_MEANS, former_interval
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.estimability import Estimability
-from mixedeffects.inference.linear_functions import Estimates, interval_names, linear_estimates
+from mixedeffects.inference.linear_functions import Estimates, linear_estimates
 from mixedeffects.inference.mean_contrasts import METHODS, contrast_coefficients
 from mixedeffects.inference.multiplicity import ADJUSTMENTS, Family, adjusted_p, critical_values
 from mixedeffects.inference.variance import FixedEffectsVariance
@@ -109,10 +111,17 @@ class MeanComparisons:
     >>> cake = me.load_dataset("cake")
     >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
     >>> temperatures = m.emmeans("temperature")
-    >>> temperatures.contrasts("poly").to_frame().iloc[:2, :5].round(2)
-        contrast  estimate    SE     df  t value
-    0     linear     55.31  5.64  220.0     9.80
-    1  quadratic     -3.53  6.18  220.0    -0.57
+    >>> temperatures.contrasts("poly").to_frame()
+    contrast  estimate std_error    df statistic p_value conf_low conf_high
+    linear      55.311     5.644 220.0      9.80 < 2e-16   44.188    66.434
+    quadratic   -3.533     6.182 220.0     -0.57    .568  -15.718     8.651
+    cubic       -7.356     9.050 220.0     -0.81    .417  -25.192    10.481
+    quartic     -6.867     3.569 220.0     -1.92    .056  -13.901     0.168
+    degree 5   -14.511    10.708 220.0     -1.36    .177  -35.615     6.593
+    ---
+    averaged over recipe, with equal weights
+    p-values and intervals are not adjusted
+    95 % intervals; t-tests use Satterthwaite's method
     """
 
     labels: pd.DataFrame
@@ -124,22 +133,25 @@ class MeanComparisons:
     adjust: str
     notes: tuple[str, ...]
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> ResultTable:
         """Comparisons with tests and intervals.
 
         Returns
         -------
         DataFrame, one row per comparison
-            ``contrast``, the factors of ``by``, ``estimate``, ``SE``, ``df``, ``t value``,
-            ``Pr(>|t|)`` and the interval's bounds; NaN where a comparison is not estimable.
+            ``contrast``, the factors of ``by``, ``estimate``, ``std_error``, ``df``,
+            ``statistic``, ``p_value``, ``conf_low`` and ``conf_high``; NaN where a comparison is
+            not estimable.
         """
         table = self.labels.copy()
         found = self.estimates
-        table["estimate"], table["SE"], table["df"] = found.estimate, found.se, found.df
-        table["t value"], table["Pr(>|t|)"] = found.t, self.p
-        for name, side in zip(interval_names(self.level), (-1.0, 1.0), strict=True):
+        table["estimate"], table["std_error"], table["df"] = found.estimate, found.se, found.df
+        table["statistic"], table["p_value"] = found.t, self.p
+        for name, side in zip(BROOM_INTERVAL, (-1.0, 1.0), strict=True):
             table[name] = found.estimate + side * self.half
-        return table
+        table.attrs["level"] = self.level
+        former = FORMER_MEANS | former_interval(self.level, BROOM_INTERVAL)
+        return ResultTable.of(table, self.notes, former)
 
     def plot(self, ax: Any = None) -> Axes:
         """Draw the comparisons with their intervals beside zero.
@@ -163,18 +175,11 @@ class MeanComparisons:
         simultaneous = self.adjust != "none"
         return draw_comparisons(self.to_frame(), self.labels, self.level, simultaneous, ax)
 
-    def _printed(self) -> tuple[pd.DataFrame, int, tuple[str, ...]]:
-        return self.to_frame(), self.labels.shape[1], self.notes
-
     def __repr__(self) -> str:
-        from mixedeffects.inference.marginal_means_table import labelled_table
-
-        return labelled_table(*self._printed()).to_text(width=None)
+        return repr(self.to_frame())
 
     def _repr_html_(self) -> str:
-        from mixedeffects.inference.marginal_means_table import labelled_table
-
-        return str(labelled_table(*self._printed())._repr_html_())
+        return str(self.to_frame()._repr_html_())
 
 
 def compare_means(means: Means, method: Any, adjust: str | None, reference: Any) -> MeanComparisons:

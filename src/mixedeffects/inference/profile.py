@@ -12,9 +12,10 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import checked_flag, checked_number, member
+from mixedeffects.base.options import checked_flag, checked_level, checked_number, member
 from mixedeffects.base.sealed import Sealed
 from mixedeffects.base.warning import warn
+from mixedeffects.display.result_table import ResultTable, interval_table
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.constrained import (
     Constrained,
@@ -34,7 +35,6 @@ from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import natural_parameters, parameter_names
 from mixedeffects.fitting.parameter_keys import chosen_positions, parameter_keys
-from mixedeffects.inference.coefficients import interval_names
 from mixedeffects.inference.profile_curve import LowerDevianceError, ProfileCurve, ProfilePoint
 from mixedeffects.progress import ProgressOption, StartAgain, Unfinished
 
@@ -54,7 +54,7 @@ _MAX_RESTARTS = 3
 
 def profile(fit: Fit, parameters: Any, level: float, progress: ProgressOption) -> Profile:
     """See `LinearMixedModel.profile`."""
-    interval_names(level)
+    checked_level(level)
     if fit.frame.structured_terms:
         raise ModelError(
             "Profiles are not available for covariance structures, which this model has in "
@@ -176,7 +176,7 @@ class Profile(Sealed):
     Profile likelihood of 3 parameters, 45 points up to 99 % intervals; -2 log L 327.3271
     Maximum likelihood: the REML fit was fitted again for this
     <BLANKLINE>
-                         Estimate   2.5 %  97.5 %
+                         Estimate   lower   upper
     sd_(Intercept)|Batch    37.26   12.20   84.06
     sigma                   49.51   38.23   67.66
     (Intercept)           1528    1486    1569
@@ -391,7 +391,7 @@ class Profile(Sealed):
         table.insert(0, "parameter", labels)
         own = parameter_keys(list(table.columns), self._names)[table.shape[1] :]
         rest = pd.DataFrame(np.reshape(others, (-1, len(own))), columns=own)
-        return pd.concat([table, rest], axis=1)
+        return ResultTable.of(pd.concat([table, rest], axis=1))
 
     def zeta(self, parameter: str, value: float) -> float:
         """Signed root of the increase in deviance with a parameter held at a value.
@@ -448,7 +448,7 @@ class Profile(Sealed):
                 f"{better.sentence} Fit the model again with another start=."
             ) from None
 
-    def confint(self, level: float = 0.95, *, _report: bool = True) -> pd.DataFrame:
+    def confint(self, level: float = 0.95, *, _report: bool = True) -> ResultTable:
         """Profile-likelihood intervals: where ``|zeta|`` is the normal quantile.
 
         Parameters
@@ -459,11 +459,10 @@ class Profile(Sealed):
         Returns
         -------
         DataFrame, one row per parameter
-            Columns named after the percentiles, such as ``2.5 %`` and ``97.5 %``. Where zeta does
-            not reach the quantile, a bound is the limit of the parameter: 0 for a standard
-            deviation, -1 or 1 for a correlation. A correlation has no bounds of its own where one
-            of its standard deviations may be zero at that level. NaN for a correlation beside a
-            standard deviation estimated as zero.
+            Columns ``lower`` and ``upper``. Where zeta does not reach the quantile, a bound is the
+            limit of the parameter: 0 for a standard deviation, -1 or 1 for a correlation. A
+            correlation has no bounds of its own where one of its standard deviations may be zero
+            at that level. NaN for a correlation beside a standard deviation estimated as zero.
 
         Raises
         ------
@@ -474,13 +473,15 @@ class Profile(Sealed):
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
-        >>> m.profile().confint(0.9).round(1)
-                                 5 %    95 %
-        sd_(Intercept)|Batch    16.8    72.9
-        sigma                   39.7    64.1
-        (Intercept)           1494.8  1560.2
+        >>> m.profile().confint(0.9)
+                               lower   upper
+        sd_(Intercept)|Batch   16.77   72.87
+        sigma                  39.73   64.07
+        (Intercept)          1495    1560
+        ---
+        90 % profile-likelihood intervals
         """
-        names = interval_names(level)
+        level = checked_level(level)
         z = _quantile(level)
         rows = []
         track = self._after if _report else self._tracked
@@ -496,7 +497,7 @@ class Profile(Sealed):
                             f"{100 * level:g} % interval was not reached; it is NaN.",
                             ConvergenceWarning,
                         )
-        return pd.DataFrame(rows, index=self.parameters, columns=names)
+        return interval_table(rows, self.parameters, level, "profile-likelihood")
 
     def plot(
         self, parameters: Any = None, *, absolute: bool = False, ax: Any = None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import member, plain
 from mixedeffects.base.warning import warn
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ClusterWarning, ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.inference.cluster_robust import robust_covariance
@@ -93,7 +94,7 @@ def _p_value(F: float, q: int, df: float) -> float:
 
 def anova_table(
     fit: Fit, kind: Any, ddf: str, vcov: str = "model", cluster: Any = None
-) -> pd.DataFrame:
+) -> ResultTable:
     """See `LinearMixedModel.anova`."""
     names = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
     if any(isinstance(getattr(given, "fit", None), Fit) for given in (kind, ddf, vcov, cluster)):
@@ -127,7 +128,8 @@ def anova_table(
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     if fit.optimum.undetermined:
         table.attrs["undetermined"] = fit.optimum.undetermined
-    return table
+    how = variance.method.removeprefix("t-tests use ")
+    return ResultTable.of(table, (f"Type {'I' * names[kind]} tests; {how}",))
 
 
 @once_per_fit("hypotheses about the terms")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from mixedeffects.display.result_table import ResultTable
+
 __all__ = ["WaldTest"]
 
 
@@ -62,7 +64,7 @@ class WaldTest:
         """
         chi2 = self.test == "chi2"
         name, p = ("Chisq", "Pr(>Chisq)") if chi2 else ("F value", "Pr(>F)")
-        return pd.DataFrame(
+        return ResultTable(
             {"NumDF": [self.num_df], "DenDF": self.den_df, name: self.statistic, p: self.p}
         )
 

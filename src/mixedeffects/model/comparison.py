@@ -70,7 +70,7 @@ class Comparison(Held):
         >>> m.ranova(boundary=True)
         Random effects taken out one at a time, by REML
         Model: Reaction ~ Days + (Days | Subject)
-                                 npar  logLik    AIC    LRT Df Pr(>Chisq)
+                                 npar  logLik    AIC  Chisq Df Pr(>Chisq)
         <none>                      6 -871.81 1755.6
         Days in (Days | Subject)    4 -893.23 1794.5 42.837  2  2.793e-10 ***
         ---

@@ -261,11 +261,11 @@ class Diagnostics(Held):
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.variogram("Days").table.head(3).round(1)
-           distance  n_pairs  empirical  implied
-        0       1.0      162      485.4    672.5
-        1       2.0      144      733.9    725.1
-        2       3.0      126      919.4    812.8
+        >>> m.variogram("Days").table.head(3)
+        distance n_pairs empirical implied
+               1     162    485.44  672.48
+               2     144    733.86  725.08
+               3     126    919.36  812.76
         """
         from mixedeffects.diagnostics.variogram import variogram
 

@@ -105,15 +105,12 @@ class Inference(Held):
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.coef_table().loc["Days"].round(2)
-        Estimate      10.47
-        Std. Error     1.55
-        df            17.00
-        t value        6.77
-        Pr(>|t|)       0.00
-        2.5 %          7.21
-        97.5 %        13.73
-        Name: Days, dtype: float64
+        >>> m.coef_table()
+                    Estimate Std. Error   df t value Pr(>|t|)   lower   upper
+        (Intercept)  251.405      6.825 17.0   36.84  < 2e-16 237.007 265.804
+        Days          10.467      1.546 17.0    6.77 3.26e-06   7.206  13.729
+        ---
+        95 % intervals; t-tests use Satterthwaite's method
         """
         from mixedeffects.inference.coefficients import coefficient_tests
 
@@ -179,10 +176,12 @@ class Inference(Held):
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
-        >>> m.robust("CR2", cluster="sch.cl").table[["Std. Error", "df"]].round(3)
-                     Std. Error     df
-        (Intercept)       0.299  9.000
-        x1                0.097  8.013
+        >>> m.robust("CR2", cluster="sch.cl").table[["Std. Error", "df"]]
+                    Std. Error  df
+        (Intercept)    0.29942 9.0
+        x1             0.09722 8.0
+        ---
+        95 % intervals; CR2 standard errors
         """
         from mixedeffects.inference.cluster_robust import robust_covariance
 
@@ -279,10 +278,12 @@ class Inference(Held):
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.contrast({"day 5": {"(Intercept)": 1, "Days": 5}, "a week": {"Days": 7}}).round(1)
-                Estimate  Std. Error    df  t value  Pr(>|t|)  2.5 %  97.5 %
-        day 5      303.7         9.6  17.0     31.7       0.0  283.5   324.0
-        a week      73.3        10.8  17.0      6.8       0.0   50.4    96.1
+        >>> m.contrast({"day 5": {"(Intercept)": 1, "Days": 5}, "a week": {"Days": 7}})
+               Estimate Std. Error   df t value Pr(>|t|)   lower   upper
+        day 5   303.742      9.581 17.0   31.70  < 2e-16 283.527 323.956
+        a week   73.271     10.821 17.0    6.77 3.26e-06  50.442  96.100
+        ---
+        95 % intervals; t-tests use Satterthwaite's method
         """
         from mixedeffects.inference.linear_functions import contrast_table
 
@@ -329,11 +330,13 @@ class Inference(Held):
         >>> import mixedeffects as me
         >>> cake = me.load_dataset("cake")
         >>> m = me.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", cake)
-        >>> m.anova()[["NumDF", "DenDF", "F value"]].round(2)
-                            NumDF  DenDF  F value
-        recipe                  2   42.0     0.25
-        temperature             5  210.0    20.52
-        recipe:temperature     10  210.0     1.01
+        >>> m.anova()
+                           Sum Sq Mean Sq NumDF DenDF F value  Pr(>F)
+        recipe               10.2    5.09     2  42.0    0.25    .781
+        temperature        2100.3  420.06     5 210.0   20.52 < 2e-16
+        recipe:temperature  206.0   20.60    10 210.0    1.01    .439
+        ---
+        Type III tests; Satterthwaite's method
         """
         return anova_table(self.fit, type, ddf, vcov, cluster)
 

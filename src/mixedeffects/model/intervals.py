@@ -76,17 +76,21 @@ class Intervals(Held):
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.confint().round(2)
-                                       2.5 %  97.5 %
-        sd_(Intercept)|Subject         15.58   39.28
-        cor_Days.(Intercept)|Subject   -0.52    0.61
-        sd_Days|Subject                 3.92    8.95
-        sigma                          22.80   28.72
-        (Intercept)                   237.01  265.80
-        Days                            7.21   13.73
-        >>> m.confint("profile", "Days").round(2)
-              2.5 %  97.5 %
-        Days   7.36   13.58
+        >>> m.confint()
+                                        lower    upper
+        sd_(Intercept)|Subject        15.58    39.28
+        cor_Days.(Intercept)|Subject  -0.5184   0.6078
+        sd_Days|Subject                3.918    8.951
+        sigma                         22.80    28.72
+        (Intercept)                  237.0    265.8
+        Days                           7.206   13.729
+        ---
+        95 % Wald intervals
+        >>> m.confint("profile", "Days")
+             lower  upper
+        Days 7.359 13.576
+        ---
+        95 % profile-likelihood intervals
         """
         from mixedeffects.inference.intervals import confidence_intervals
 
@@ -149,12 +153,14 @@ class Intervals(Held):
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.profile("random").confint().round(2)
-                                       2.5 %  97.5 %
-        sd_(Intercept)|Subject         14.38   37.72
-        cor_Days.(Intercept)|Subject   -0.48    0.69
-        sd_Days|Subject                 3.80    8.75
-        sigma                          22.90   28.86
+        >>> m.profile("random").confint()
+                                       lower   upper
+        sd_(Intercept)|Subject       14.38   37.72
+        cor_Days.(Intercept)|Subject -0.4815  0.6850
+        sd_Days|Subject               3.801   8.753
+        sigma                        22.90   28.86
+        ---
+        95 % profile-likelihood intervals
         """
         from mixedeffects.inference.profile import profile
 
@@ -215,9 +221,11 @@ class Intervals(Held):
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
         >>> boot = m.bootstrap(500, seed=1)
         >>> boot.confint().loc[["sigma", "Days"]].round(0)
-               2.5 %  97.5 %
-        sigma   22.0    28.0
-        Days     7.0    14.0
+              lower upper
+        sigma    22    28
+        Days      7    14
+        ---
+        95 % bootstrap (percentile) intervals
         """
         from mixedeffects.inference.bootstrap import bootstrap
 

@@ -90,10 +90,10 @@ class Means(Held):
         >>> cake = me.load_dataset("cake")
         >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
         >>> m.emmeans("recipe", ddf="kr")
-        recipe emmean     SE   df  2.5 % 97.5 %
-        A      33.122  1.737 42.0 29.617 36.627
-        B      31.644  1.737 42.0 28.139 35.150
-        C      31.600  1.737 42.0 28.095 35.105
+        recipe estimate std_error   df conf_low conf_high
+        A        33.122     1.737 42.0   29.617    36.627
+        B        31.644     1.737 42.0   28.139    35.150
+        C        31.600     1.737 42.0   28.095    35.105
         ---
         averaged over temperature, with equal weights
         95 % intervals; t-tests use Kenward-Roger's method
@@ -141,10 +141,13 @@ class Means(Held):
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("distance ~ age * Sex + (age | Subject)", me.load_dataset("orthodont"))
-        >>> m.emtrends("Sex", "age").to_frame().round(3)
-              Sex  age.trend     SE    df  2.5 %  97.5 %
-        0    Male      0.784  0.086  25.0  0.607   0.961
-        1  Female      0.480  0.104  25.0  0.266   0.693
+        >>> m.emtrends("Sex", "age").to_frame()
+        Sex    estimate std_error   df conf_low conf_high
+        Male    0.78437   0.08600 25.0  0.60726   0.96149
+        Female  0.47955   0.10372 25.0  0.26593   0.69316
+        ---
+        at age = 11
+        95 % intervals; t-tests use Satterthwaite's method
         """
         from mixedeffects.inference.marginal_means import marginal_means
 

@@ -188,16 +188,20 @@ class Prediction(Held):
         >>> m.predict({"Days": [10, 10], "Subject": [308, 309]}).round(1)
         0    450.3
         1    229.5
-        Name: fit, dtype: float64
+        Name: estimate, dtype: float64
 
         The mean of all subjects, and where a new observation of a new subject will lie:
 
-        >>> m.predict({"Days": [10]}, re=None, interval="confidence").round(1)
-             fit    se  lower  upper
-        0  356.1  16.0  322.3  389.9
-        >>> m.predict({"Days": [10]}, re=None, interval="prediction").round(1)
-             fit    se  lower  upper
-        0  356.1  72.3  205.1  507.1
+        >>> m.predict({"Days": [10]}, re=None, interval="confidence")
+        estimate std_error conf_low conf_high
+          356.08     16.02   322.29    389.87
+        ---
+        95 % confidence intervals
+        >>> m.predict({"Days": [10]}, re=None, interval="prediction")
+        estimate std_error conf_low conf_high
+          356.08     72.27   205.09    507.07
+        ---
+        95 % prediction intervals
         """
         from mixedeffects.prediction.predict import PredictionOptions, predict
 

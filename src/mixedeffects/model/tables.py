@@ -98,12 +98,21 @@ class Tables(Held):
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.tidy("ran_pars")[["group", "term", "estimate"]].round(2)
-              group                   term  estimate
-        0   Subject        sd__(Intercept)     24.74
-        1   Subject               sd__Days      5.92
-        2   Subject  cor__(Intercept).Days      0.07
-        3  Residual        sd__Observation     25.59
+        >>> m.tidy()
+        effect   group    term                  estimate std_error statistic   df
+        fixed             (Intercept)            251.405     6.825     36.84 17.0
+        fixed             Days                    10.467     1.546      6.77 17.0
+        ran_pars Subject  sd__(Intercept)         24.740       NaN       NaN  NaN
+        ran_pars Subject  sd__Days                 5.922       NaN       NaN  NaN
+        ran_pars Subject  cor__(Intercept).Days    0.066       NaN       NaN  NaN
+        ran_pars Residual sd__Observation         25.592       NaN       NaN  NaN
+        effect   group    term                   p_value
+        fixed             (Intercept)            < 2e-16
+        fixed             Days                  3.26e-06
+        ran_pars Subject  sd__(Intercept)            NaN
+        ran_pars Subject  sd__Days                   NaN
+        ran_pars Subject  cor__(Intercept).Days      NaN
+        ran_pars Residual sd__Observation            NaN
         """
         from mixedeffects.reporting.tidy import tidy
 
@@ -122,9 +131,9 @@ class Tables(Held):
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.glance()[["nobs", "logLik", "AIC"]].round(1)
-           nobs  logLik     AIC
-        0   180  -871.8  1755.6
+        >>> m.glance()
+        nobs  sigma  logLik    AIC    BIC REMLcrit df_residual converged
+         180 25.592 -871.81 1755.6 1774.8   1743.6         174 True
         """
         from mixedeffects.reporting.tidy import glance
 
@@ -144,9 +153,9 @@ class Tables(Held):
         >>> import mixedeffects as me
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
         >>> m.augment().head(2).round(1)
-           Reaction  Days Subject  _fitted  _resid  _fixed
-        0     249.6   0.0     308    253.7    -4.1   251.4
-        1     258.7   1.0     308    273.3   -14.6   261.9
+        Reaction Days Subject _fitted _resid _fixed
+           249.6    0 308       253.7   -4.1  251.4
+           258.7    1 308       273.3  -14.6  261.9
         """
         from mixedeffects.reporting.tidy import augment
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import checked_level, checked_names, entropy_of, is_listed
 from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.covariance.sizes import refuse_beyond_memory
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
 from mixedeffects.fitting.fitting import fit_formula
@@ -249,7 +250,7 @@ def power(
         columns = ["n", "rows", "draws", "significant", "failed", "power", "lower", "upper"]
         what = test if isinstance(test, str) else "the hypothesis"
         how = f"{vcov}" if vcov != "model" else ddf
-        table = pd.DataFrame(rows, columns=columns)
+        table = ResultTable(rows, columns=columns)
         return Power(f"{what} ({how})", counted, float(alpha), entropy, table)
 
     return Unfinished("simulated test", draws * len(designs), step, finish).resume(progress)

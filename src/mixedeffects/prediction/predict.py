@@ -15,6 +15,8 @@ from mixedeffects.base.caching import cached_property
 from mixedeffects.base.options import checked_flag, checked_level, is_whole_number, member
 from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.of_fit import fitted_values
+from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.vocabulary import BROOM_INTERVAL, FORMER_PREDICTIONS
 from mixedeffects.engine.curvature import new_effects_jacobian
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import DataError, ModelError
@@ -115,8 +117,8 @@ class _Predictor:
     def columns(self) -> tuple[str, ...]:
         """Names of the columns of results."""
         if self.options.interval is not None:
-            return ("fit", "se", "lower", "upper")
-        return ("fit", "se") if self.errors_wanted else ("fit",)
+            return ("estimate", "std_error", *BROOM_INTERVAL)
+        return ("estimate", "std_error") if self.errors_wanted else ("estimate",)
 
     # --- rows ----------------------------------------------------------------------------
 
@@ -132,12 +134,12 @@ class _Predictor:
         codes = {t: frame.terms[t].codes for t in self.terms}
         out = {name: np.empty(n) for name in self.columns}
         if len(self.terms) == len(frame.terms):
-            out["fit"][:] = fitted_values(fit)
+            out["estimate"][:] = fitted_values(fit)
         else:
             mean = fit.fixed_part[:, None]
             for t in self.terms:
                 z_times(frame.terms[t], self.modes[t][:, :, None], mean)
-            out["fit"][:] = mean[:, 0]
+            out["estimate"][:] = mean[:, 0]
 
         def rows(start: int, stop: int) -> DesignRows:
             return DesignRows(
@@ -153,8 +155,8 @@ class _Predictor:
                 part = slice(start, stop)
                 self._errors(rows(start, stop), {name: out[name][part] for name in out})
         if len(out) == 1:
-            return pd.Series(out["fit"], index=frame.index, name="fit")
-        return pd.DataFrame(out, index=frame.index)
+            return pd.Series(out["estimate"], index=frame.index, name="estimate")
+        return self._table(pd.DataFrame(out, index=frame.index))
 
     def frame(self, data: Any) -> Any:
         """Predictions for the rows of a dataframe."""
@@ -170,12 +172,21 @@ class _Predictor:
         for start, stop in self._chunks(new.n, codes):
             rows, complete = new.rows(start, stop, codes)
             found = {name: np.empty(len(rows.X)) for name in out}
-            found["fit"][:] = self._fit(rows)
+            found["estimate"][:] = self._fit(rows)
             if self.errors_wanted:
                 self._errors(rows, found)
             for name, values in found.items():
                 out[name][start:stop][complete] = values
-        return new.answer(out, single=len(out) == 1)
+        answer = new.answer(out, single=len(out) == 1)
+        return self._table(answer) if isinstance(answer, pd.DataFrame) else answer
+
+    def _table(self, predictions: pd.DataFrame) -> ResultTable:
+        options = self.options
+        if options.interval is None:
+            return ResultTable.of(predictions, former=FORMER_PREDICTIONS)
+        predictions.attrs["level"] = options.level
+        notes = (f"{100 * options.level:.4g} % {options.interval} intervals",)
+        return ResultTable.of(predictions, notes, FORMER_PREDICTIONS)
 
     def _chunks(self, n: int, codes: Mapping[int, Codes]) -> Iterator[tuple[int, int]]:
         """Spans of rows, with everything prepared that their standard errors need."""
@@ -211,11 +222,11 @@ class _Predictor:
             variance += self._new_effects(t, rows.z[t])
         if interval == "prediction":
             variance += fit.sigma**2 / (1.0 if rows.weights is None else rows.weights)
-        out["se"][:] = np.sqrt(variance)
+        out["std_error"][:] = np.sqrt(variance)
         if interval is not None:
-            half = self._quantile(rows, variance) * out["se"]
-            out["lower"][:] = out["fit"] - half
-            out["upper"][:] = out["fit"] + half
+            half = self._quantile(rows, variance) * out["std_error"]
+            out["conf_low"][:] = out["estimate"] - half
+            out["conf_high"][:] = out["estimate"] + half
 
     def _new_effects(self, t: int, z: Matrix) -> Matrix:
         """``z'G z``, the variance of the effects of a level drawn anew."""

@@ -17,6 +17,7 @@ from mixedeffects.base.files import check_place, escaped_formulas, target_path, 
 from mixedeffects.base.options import (
     checked_choice,
     checked_flag,
+    checked_level,
     checked_names,
     is_listed,
     is_whole_number,
@@ -24,12 +25,14 @@ from mixedeffects.base.options import (
 )
 from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
 from mixedeffects.covariance.of_fit import varcorr_of
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.sectioned import Row, Section, SectionedTable
 from mixedeffects.display.tables import html_document
+from mixedeffects.display.vocabulary import INTERVAL
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters, structure_parameters
-from mixedeffects.inference.coefficients import interval_names, tests_with
+from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.variance import is_robust
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
@@ -370,11 +373,11 @@ def etable(
     for name in fit_statistics:
         _one_of(name, "fit statistic", _KNOWN)
     marks = _marks(stars)
-    bounds = interval_names(level)
+    level = checked_level(level)
     label = _Labels(labels)
     methods, tables = _coefficients(fits, columns, ddf, vcov, cluster, level, label)
     chosen = _choose(tables, label, keep, drop, order)
-    fixed = _Fixed(statistic, digits, marks, bounds)
+    fixed = _Fixed(statistic, digits, marks)
     random = [random_parameters(fit, label) for fit in fits]
     random_names = _in_order(random)
     for each, fit in zip(random, fits, strict=True):
@@ -397,7 +400,7 @@ def etable(
             columns,
             (Row("Response", tuple(label(fit.frame.formula.response) for fit in fits)),),
             tuple(section for section in sections if section.rows),
-            tuple(_footnotes(fits, columns, methods, statistic, bounds, marks)),
+            tuple(_footnotes(fits, columns, methods, statistic, level, marks)),
         ),
         _numbers(columns, chosen, tables, random_names, random, statistics),
     )
@@ -515,7 +518,7 @@ def _coefficients(
     cluster: Any,
     level: float,
     label: _Labels,
-) -> tuple[list[str], list[pd.DataFrame]]:
+) -> tuple[list[str], list[ResultTable]]:
     """How the tests were made, and the table of coefficients by label, of each fit."""
     kinds = _each(vcov, "vcov", len(fits))
     some_robust = any(is_robust(kind) for kind in kinds)
@@ -609,7 +612,6 @@ class _Fixed:
     statistic: str
     digits: int
     marks: Sequence[tuple[str, float]]
-    bounds: Sequence[str]
 
     def rows(self, name: str, tables: Sequence[pd.DataFrame]) -> list[Row]:
         """The estimates of one coefficient, and what stands below them."""
@@ -626,7 +628,7 @@ class _Fixed:
 
     def _below(self, coefficient: Mapping[Any, Any]) -> str:
         if self.statistic == "ci":
-            low, high = (_number(coefficient[bound], self.digits) for bound in self.bounds)
+            low, high = (_number(coefficient[bound], self.digits) for bound in INTERVAL)
             return f"[{low}, {high}]"
         column = {"se": "Std. Error", "t": "t value", "p": "Pr(>|t|)"}[self.statistic]
         return f"({_number(coefficient[column], self.digits)})"
@@ -721,12 +723,12 @@ def _footnotes(
     columns: Sequence[str],
     methods: Sequence[str],
     statistic: str,
-    bounds: Sequence[str],
+    level: float,
     marks: Sequence[tuple[str, float]],
 ) -> list[str]:
     shown = {
         "se": "Standard errors in parentheses",
-        "ci": f"Confidence intervals in brackets ({' to '.join(bounds)})",
+        "ci": f"{100 * level:.4g} % confidence intervals in brackets",
         "t": "t values in parentheses",
         "p": "p-values in parentheses",
     }[statistic]

@@ -90,7 +90,7 @@ def _html(
     robust = robust_covariance(fit, vcov, cluster) if is_robust(vcov) else None
     if robust is None:
         variance = fixed_effects_variance(fit, vcov, ddf, cluster)
-        tests = tests_with(fit, variance, level=0.95)
+        tests: pd.DataFrame = tests_with(fit, variance, level=0.95)
         table = coefficient_table(tests)
     else:
         variance, tests, table = robust.variance(), robust.table, robust.display_table()

@@ -11,6 +11,8 @@ import pandas as pd
 from mixedeffects.base.options import checked_names
 from mixedeffects.covariance.of_fit import fitted_values, varcorr_of
 from mixedeffects.diagnostics.residuals import residuals
+from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.vocabulary import BROOM_INTERVAL, INTERVAL
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters, structure_parameters
@@ -29,7 +31,7 @@ def tidy(
     vcov: str,
     cluster: Any,
     level: float | None,
-) -> pd.DataFrame:
+) -> ResultTable:
     """One row per parameter; see `LinearMixedModel.tidy`."""
     wanted = tuple(checked_names(effects, "effects"))
     unknown = [name for name in wanted if name not in _EFFECTS]
@@ -45,7 +47,7 @@ def tidy(
         else makers[name](fit)
         for name in wanted
     ]
-    return pd.concat(parts, ignore_index=True)
+    return ResultTable.of(pd.concat(parts, ignore_index=True))
 
 
 def _fixed(table: pd.DataFrame) -> pd.DataFrame:
@@ -61,8 +63,9 @@ def _fixed(table: pd.DataFrame) -> pd.DataFrame:
             "p_value": table["Pr(>|t|)"].to_numpy(),
         }
     )
-    for name, column in zip(["conf_low", "conf_high"], table.columns[5:], strict=False):
-        frame[name] = table[column].to_numpy()
+    for name, column in zip(BROOM_INTERVAL, INTERVAL, strict=True):
+        if column in table:
+            frame[name] = table[column].to_numpy()
     return frame
 
 
@@ -109,10 +112,10 @@ def _random_values(fit: Fit) -> pd.DataFrame:
     )
 
 
-def glance(fit: Fit) -> pd.DataFrame:
+def glance(fit: Fit) -> ResultTable:
     """One row about the whole fit; see `LinearMixedModel.glance`."""
     name = "REMLcrit" if fit.reml else "deviance"
-    return pd.DataFrame(
+    return ResultTable(
         {
             "nobs": [fit.nobs],
             "sigma": [fit.sigma],
@@ -126,10 +129,10 @@ def glance(fit: Fit) -> pd.DataFrame:
     )
 
 
-def augment(fit: Fit) -> pd.DataFrame:
+def augment(fit: Fit) -> ResultTable:
     """The data used, with fitted values and residuals; see `LinearMixedModel.augment`."""
     out = fit.frame.data.copy()
     out["_fitted"] = fitted_values(fit)
     out["_resid"] = residuals(fit, "response")
     out["_fixed"] = fit.fixed_part
-    return out
+    return ResultTable.of(out)

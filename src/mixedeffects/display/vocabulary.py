@@ -1,0 +1,91 @@
+"""The names of columns: one for each quantity in each of two styles.
+
+Tables that follow R's printed ones (`coef_table`, `anova`, `contrast`, `confint`) have R's names;
+tables that one computes with (`tidy`, `glance`, `augment`, `predict`, `emmeans`, `effects`) have
+those of R's broom, dots written as underscores. No name depends on the confidence level.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+__all__ = [
+    "BROOM_INTERVAL",
+    "ESTIMATES",
+    "FORMER_MEANS",
+    "FORMER_PREDICTIONS",
+    "INTERVAL",
+    "Kind",
+    "former_interval",
+    "kind_of",
+]
+
+#: What the numbers of a column are, which decides how they are written.
+Kind = Literal["estimate", "df", "statistic", "p", "count", "number"]
+
+#: Bounds of an interval in R's style, and in broom's.
+INTERVAL = ("lower", "upper")
+BROOM_INTERVAL = ("conf_low", "conf_high")
+
+#: Estimates with their standard errors and intervals, which share a scale.
+ESTIMATES = {
+    "Estimate",
+    "Std. Error",
+    "Bias",
+    "estimate",
+    "std_error",
+    *INTERVAL,
+    *BROOM_INTERVAL,
+}
+_DEGREES_OF_FREEDOM = {"df", "DenDF", "df1", "df2"}
+_STATISTICS = {"statistic", "Chisq", "F value", "t value", "z value"}
+_P_VALUE = re.compile(r"Pr\(.*\)|p_value|p_adjusted")
+_COUNTS = {"NumDF", "Df", "npar", "nobs", "df_residual"}
+
+#: Earlier spellings of the columns of means and comparisons, and of predictions.
+FORMER_MEANS = {
+    "emmean": "estimate",
+    "SE": "std_error",
+    "t value": "statistic",
+    "Pr(>|t|)": "p_value",
+}
+FORMER_PREDICTIONS = {
+    "fit": "estimate",
+    "se": "std_error",
+    "lower": "conf_low",
+    "upper": "conf_high",
+}
+
+
+def kind_of(name: object) -> Kind:
+    """What the numbers of a column of that name are.
+
+    Examples
+    --------
+    >>> kind_of("Pr(>|t|)"), kind_of("conf_low"), kind_of("Days")
+    ('p', 'estimate', 'number')
+    """
+    # Tables put side by side have tuples for names.
+    text = str(name[-1] if isinstance(name, tuple) and name else name)
+    if _P_VALUE.fullmatch(text):
+        return "p"
+    if text in ESTIMATES:
+        return "estimate"
+    if text in _DEGREES_OF_FREEDOM:
+        return "df"
+    if text in _STATISTICS:
+        return "statistic"
+    return "count" if text in _COUNTS else "number"
+
+
+def former_interval(level: float, names: tuple[str, str] = INTERVAL) -> dict[str, str]:
+    """Earlier names of the bounds at a level, and those they have now.
+
+    Examples
+    --------
+    >>> former_interval(0.95)
+    {'2.5 %': 'lower', '97.5 %': 'upper'}
+    """
+    bounds = (0.5 - level / 2, 0.5 + level / 2)
+    return {f"{100 * bound:.4g} %": name for bound, name in zip(bounds, names, strict=True)}
