@@ -66,10 +66,11 @@ def frame_table(
     Days          10.467      1.546 17.0 3.26e-06
     """
     rows, columns = frame.shape
+    counted = _only_counts(frame.index)
     frame, row_gap = _cut(frame, most_rows, 0)
     frame, column_gap = _cut(frame, most_columns, 1)
     shown = _columns(frame)
-    labels, corner = _labels(frame.index)
+    labels, corner = (None, "") if counted else _labels(frame.index)
     if row_gap is not None:
         shown = [_with_gap(column, row_gap) for column in shown]
         labels = None if labels is None else (*labels[:row_gap], "...", *labels[row_gap:])
@@ -242,10 +243,12 @@ def _text(value: Any) -> str:
     return one_line(value)
 
 
-def _labels(index: pd.Index) -> tuple[tuple[str, ...] | None, str]:
-    """Labels of the rows, and what is above them; none where they only count."""
-    if isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1:
-        return None, ""
+def _only_counts(index: pd.Index) -> bool:
+    return isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1
+
+
+def _labels(index: pd.Index) -> tuple[tuple[str, ...], str]:
+    """Labels of the rows, and what is above them."""
     names = [_header("" if name is None else name) for name in index.names]
     if isinstance(index, pd.MultiIndex):
         parts = [

@@ -181,7 +181,6 @@ def interval_table(bounds: Any, index: Any, level: float, how: str) -> ResultTab
         What kind of intervals they are.
     """
     table = pd.DataFrame(bounds, index=index, columns=list(INTERVAL))
-    table.attrs["level"] = level
     return ResultTable.of(table, (f"{100 * level:.4g} % {how} intervals",), former_interval(level))
 
 

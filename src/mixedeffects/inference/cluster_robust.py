@@ -168,7 +168,6 @@ class RobustCovariance:
             half = scipy.stats.t.ppf(0.5 + self.level / 2.0, usable) * se
             for name, bound in zip(INTERVAL, (estimate - half, estimate + half), strict=True):
                 table[name] = bound
-            table.attrs["level"] = self.level
             intervals = f"{100 * self.level:.4g} % intervals; "
             former = former_interval(self.level)
         return ResultTable.of(table, (f"{intervals}{self.kind} standard errors",), former)

@@ -58,6 +58,5 @@ def tests_with(fit: Fit, variance: FixedEffectsVariance, level: float | None) ->
     half = scipy.stats.t.ppf(0.5 + level / 2.0, df) * error
     for name, values in zip(INTERVAL, (estimate - half, estimate + half), strict=True):
         table[name] = values
-    table.attrs["level"] = level
     notes = (f"{100 * level:.4g} % intervals; {variance.method}",)
     return ResultTable.of(table, notes, former_interval(level))

@@ -108,7 +108,6 @@ def contrast_table(
     half = scipy.stats.t.ppf(0.5 + level / 2.0, found.df) * found.se
     for name, bound in zip(INTERVAL, (-half, half), strict=True):
         table[name] = found.estimate + bound
-    table.attrs["level"] = level
     notes = (f"{100 * level:.4g} % intervals; {variance.method}",)
     return ResultTable.of(table, notes, former_interval(level))
 

@@ -142,7 +142,6 @@ class MarginalMeans:
             half[rows] = critical_values(self.adjust, self._family(rows), self.level)
         for name, side in zip(BROOM_INTERVAL, (-1.0, 1.0), strict=True):
             table[name] = found.estimate + side * half * found.se
-        table.attrs["level"] = self.level
         former = {**FORMER_MEANS, self.name: "estimate"}
         return ResultTable.of(
             table, self.notes, former | former_interval(self.level, BROOM_INTERVAL)

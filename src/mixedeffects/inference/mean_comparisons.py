@@ -149,7 +149,6 @@ class MeanComparisons:
         table["statistic"], table["p_value"] = found.t, self.p
         for name, side in zip(BROOM_INTERVAL, (-1.0, 1.0), strict=True):
             table[name] = found.estimate + side * self.half
-        table.attrs["level"] = self.level
         former = FORMER_MEANS | former_interval(self.level, BROOM_INTERVAL)
         return ResultTable.of(table, self.notes, former)
 

@@ -184,7 +184,6 @@ class _Predictor:
         options = self.options
         if options.interval is None:
             return ResultTable.of(predictions, former=FORMER_PREDICTIONS)
-        predictions.attrs["level"] = options.level
         notes = (f"{100 * options.level:.4g} % {options.interval} intervals",)
         return ResultTable.of(predictions, notes, FORMER_PREDICTIONS)
 
