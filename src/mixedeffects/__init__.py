@@ -7,6 +7,7 @@ True
 """
 
 from importlib.metadata import version as _version
+from typing import Any as _Any
 
 from mixedeffects import plot
 from mixedeffects.comparison.cross_validation import CrossValidation, cross_validate
@@ -37,6 +38,8 @@ from mixedeffects.errors import (
 )
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.model import LinearMixedModel, lmer
+from mixedeffects.model.habits import OF_THE_PACKAGE as _OF_THE_PACKAGE
+from mixedeffects.model.habits import unknown_attribute as _unknown_attribute
 from mixedeffects.prediction.planned import PlannedCovariance, marginal_covariance
 from mixedeffects.prediction.power import Power, power
 from mixedeffects.progress import Repetitions, Unfinished
@@ -94,3 +97,9 @@ _find_former_modules()
 
 def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])
+
+
+def __getattr__(name: str) -> _Any:
+    if name.startswith("_"):
+        raise AttributeError(f"module 'mixedeffects' has no attribute {name!r}")
+    raise _unknown_attribute(name, "mixedeffects", _OF_THE_PACKAGE, __all__)

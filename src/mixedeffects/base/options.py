@@ -25,6 +25,7 @@ __all__ = [
     "entropy_of",
     "is_listed",
     "is_whole_number",
+    "meant",
     "member",
     "plain",
 ]
@@ -127,7 +128,7 @@ def checked_choice(value: Any, what: str, known: Sequence[str], more: str = "") 
         return str(value)
     listed = ", ".join(repr(each) for each in known)
     raise ModelError(
-        f"{what} {value!r:.60} is not known; there are {listed}{more}.{_meant(value, known)}"
+        f"{what} {value!r:.60} is not known; there are {listed}{more}.{meant(value, known)}"
     )
 
 
@@ -187,9 +188,26 @@ def entropy_of(seed: Any) -> int:
     return int(seed)
 
 
-def _meant(value: Any, known: Sequence[str]) -> str:
+def meant(value: Any, known: Iterable[str]) -> str:
+    """The question whether the name that is spelt most like it is meant; empty if none is.
+
+    Examples
+    --------
+    >>> meant("bonf", ["tukey", "bonferroni"]), meant("zebra", ["tukey"])
+    (" Did you mean 'bonferroni'?", '')
+    """
     if not isinstance(value, str):
         return ""
+    given = value.lower()[:60]
     lowered = {each.lower(): each for each in known}
-    near = get_close_matches(value.lower()[:60], lowered, n=1, cutoff=0.6)
+    near = get_close_matches(given, lowered, n=1, cutoff=0.6)
+    if not near:
+        # Cut short, or with more behind.
+        near = [
+            each for each in lowered if min(len(each), len(given)) > 1 and _one_begins(each, given)
+        ]
     return f" Did you mean {lowered[near[0]]!r}?" if near else ""
+
+
+def _one_begins(first: str, second: str) -> bool:
+    return first.startswith(second) or second.startswith(first)

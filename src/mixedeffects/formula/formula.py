@@ -226,6 +226,9 @@ def parse_formula(text: str, *, one_sided: bool = False) -> Formula:
     if not text:
         raise FormulaError("The formula is empty; write for example 'y ~ x + (1 | group)'.")
     if "~" not in text:
+        # As word processors and web pages write it.
+        text = text.replace("∼", "~").replace("˜", "~")
+    if "~" not in text:
         fail("There is no `~`; write `response ~ terms`.", text, 0, len(text))
     if text.startswith("~") and not one_sided:
         fail("The response is missing on the left of `~`.", text, 0)

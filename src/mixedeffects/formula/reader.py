@@ -45,6 +45,9 @@ _INSTEAD = {
     "%": "the remainder is written `%%`, and whole division `%/%`",
     "$": "write the column's name alone, and give the table as `data`",
 }
+#: What text processors and web pages make of operators and quotes.
+_PASTED = str.maketrans("–−—‐‑∼˜×＋：", "----" + "-" + "~~*+:")
+_PASTED_QUOTES = {"“": '”"“', "”": '”"', "„": '“”"', "‘": "’'‘", "’": "’'", "«": "»"}
 #: How much of a long formula an error shows before and behind the place meant.
 _SHOWN = 200
 #: So that a caret can point, errors show one line.
@@ -110,12 +113,16 @@ def fail(message: str, text: str, start: int, end: int | None = None) -> NoRetur
 
 
 def _tokens(text: str) -> list[_Token]:
-    tokens = []
+    tokens: list[_Token] = []
     position = 0
     while position < len(text):
         found = _TOKEN.match(text, position)
         if found is None:
             character = text[position]
+            plain = _plain(text, position)
+            if plain != text:
+                text = plain
+                continue
             if character in "\"'`":
                 fail(f"This {character} is never closed.", text, position)
             if character in _INSTEAD:
@@ -134,6 +141,20 @@ def _tokens(text: str) -> list[_Token]:
         position = found.end()
     tokens.append(_Token("end", "", len(text), len(text) + 1))
     return tokens
+
+
+def _plain(text: str, position: int) -> str:
+    """The formula with a pasted operator or quoted text as it is typed; places stay the same."""
+    character = text[position]
+    closing = _PASTED_QUOTES.get(character)
+    if closing is None:
+        return text[:position] + character.translate(_PASTED) + text[position + 1 :]
+    ends = [at for mark in closing if (at := text.find(mark, position + 1)) > 0]
+    if not ends:
+        return text
+    content = text[position + 1 : min(ends)]
+    quote = "'" if '"' in content else '"'
+    return f"{text[:position]}{quote}{content}{quote}{text[min(ends) + 1 :]}"
 
 
 class _Reader:
@@ -184,6 +205,15 @@ class _Reader:
                 "`=` names an argument inside a call; to compare, write `==`.",
                 self.text,
                 token.start,
+            )
+        if token.kind == before.kind == "name" and token is not before:
+            both = self.text[before.start : token.end]
+            return problem(
+                f"{token.value!r} is not expected here. A name with blanks is written in "
+                f"backticks: `{both}`.",
+                self.text,
+                before.start,
+                token.end,
             )
         return problem(f"{token.value!r} is not expected here.", self.text, token.start, token.end)
 

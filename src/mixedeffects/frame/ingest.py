@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -86,12 +87,18 @@ def _name(label: Any) -> str:
     return str(label)
 
 
-def _unknown(name: str, available: Sequence[str]) -> DataError:
+def unknown_column(name: str, available: Sequence[str]) -> DataError:
     near = difflib.get_close_matches(name, available, 3, 0.6)
     if not near:
         lowered = {column.lower(): column for column in available}
         near = [lowered[name.lower()]] if name.lower() in lowered else []
     hint = f" Did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else ""
+    parts = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
+    odd = [column for column in available if parts.search(column) and not column.isidentifier()]
+    if odd and not (len(near) == 1 and near[0] in odd):
+        hint = f" Did you mean `{odd[0]}`?"
+    if any(column in hint for column in odd):
+        hint += " A name that is no plain word is written in backticks."
     shown = ", ".join(available[:20]) + (", ..." if len(available) > 20 else "")
     return DataError(f"There is no column `{name}` in the data.{hint} The columns are: {shown}.")
 
@@ -121,7 +128,11 @@ def take_columns(data: Any, names: Iterable[str]) -> pd.DataFrame:
     counts = Counter(available)
     for name in names:
         if name not in counts:
-            raise _unknown(name, available) if not _is_nested(data) else _nested(name, data.columns)
+            raise (
+                unknown_column(name, available)
+                if not _is_nested(data)
+                else _nested(name, data.columns)
+            )
         if counts[name] > 1:
             # A column labelled 1 is written `1` in backticks, and so is one labelled "1".
             raise DataError(

@@ -20,7 +20,13 @@ from mixedeffects.frame.columns import labels_of
 from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.estimable import Estimability
 from mixedeffects.frame.grouping import MISSING, UNSEEN, joined_labels, level_codes
-from mixedeffects.frame.ingest import as_column, column_names, materialised, take_columns
+from mixedeffects.frame.ingest import (
+    as_column,
+    column_names,
+    materialised,
+    take_columns,
+    unknown_column,
+)
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 from mixedeffects.frame.row_labels import by_row_labels
 from mixedeffects.frame.variables import Columns, data_columns
@@ -140,7 +146,15 @@ class NewData:
         self._variables = data_columns([coder.tree for coder in coders], available)
         names = dict.fromkeys(self._variables)
         for t in self.wanted.levels:
-            names |= dict.fromkeys(self.frame.terms[t].variables)
+            groups = self.frame.terms[t].variables
+            lacking = [name for name in groups if name not in available and name not in names]
+            if lacking and available:
+                raise DataError(
+                    f"{unknown_column(lacking[0], available)} Predictions with the random effects "
+                    f"of {self.frame.terms[t].group} need the level of each row; for the "
+                    "population, without random effects, give re=None."
+                )
+            names |= dict.fromkeys(groups)
         by_name = (self.wanted.weights, self.wanted.offset)
         names |= dict.fromkeys(given for given in by_name if isinstance(given, str))
         return list(names)

@@ -7,7 +7,7 @@ import pandas as pd
 import scipy.linalg
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import checked_flag
+from mixedeffects.base.options import checked_flag, meant
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
@@ -44,7 +44,9 @@ class RandomEffects(dict[str, pd.DataFrame]):
 
     def __missing__(self, group: str) -> pd.DataFrame:
         known = ", ".join(repr(name) for name in self)
-        raise ModelError(f"There is no grouping factor {group!r}; there are {known}.")
+        raise ModelError(
+            f"There is no grouping factor {group!r}; there are {known}.{meant(group, self)}"
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each conditional mode, as ``as.data.frame(ranef(m))`` in R's lme4.

@@ -10,9 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import number_array
+from mixedeffects.base.options import meant
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.parameter_keys import as_written
 from mixedeffects.inference.hypotheses import term_columns
+from mixedeffects.inference.linear_expression import is_expression, linear_expression
 
 if TYPE_CHECKING:
     from mixedeffects.frame.model_frame import ModelFrame
@@ -21,6 +23,7 @@ __all__ = [
     "coefficient_position",
     "contrast_matrix",
     "contrast_rows",
+    "contrasts_and_constants",
     "labelled_contrasts",
     "listed_names",
     "unknown_coefficient",
@@ -42,8 +45,9 @@ def contrast_matrix(frame: ModelFrame, hypothesis: Any) -> Matrix:
     frame : ModelFrame
         Names of coefficients and terms.
     hypothesis : str, sequence of str, array of shape (p,) or (r, p), Series or DataFrame
-        Terms (all their columns) or coefficients by name, or the matrix; a DataFrame by the names
-        of its columns, those it lacks being zero, and a Series by its labels.
+        Terms (all their columns) or coefficients by name, hypotheses in words such as
+        ``"a - b = 0"``, or the matrix; a DataFrame by the names of its columns, those it lacks
+        being zero, and a Series by its labels.
 
     Raises
     ------
@@ -51,7 +55,14 @@ def contrast_matrix(frame: ModelFrame, hypothesis: Any) -> Matrix:
         If a name is not known, or the matrix does not have p columns, is not finite, or its rows
         are linearly dependent.
     """
-    L = labelled_contrasts(frame, hypothesis).to_numpy()
+    labelled, constant = contrasts_and_constants(frame, hypothesis)
+    if constant.any():
+        unequal = labelled.index[np.flatnonzero(constant)[0]]
+        raise ModelError(
+            f"What is tested jointly equals zero; in {unequal!r} the sides differ by a number. "
+            "m.contrast tests such hypotheses one by one."
+        )
+    L = labelled.to_numpy()
     length = np.linalg.norm(L, axis=1)
     rank = int(np.linalg.matrix_rank(L / length[:, None]))
     if rank < len(L):
@@ -60,6 +71,32 @@ def contrast_matrix(frame: ModelFrame, hypothesis: Any) -> Matrix:
             "combinations of the others. Leave those out."
         )
     return L
+
+
+def contrasts_and_constants(frame: ModelFrame, hypothesis: Any) -> tuple[pd.DataFrame, Matrix]:
+    """Contrasts as `labelled_contrasts` gives them, and the number that is added to each.
+
+    Only hypotheses in words have one: ``"Days = 10"`` is ``Days - 10``.
+    """
+    listed = [hypothesis] if isinstance(hypothesis, str) else hypothesis
+    names = list(frame.fixef_names)
+    texts = isinstance(listed, (list, tuple)) and all(isinstance(each, str) for each in listed)
+    if not (names and texts and listed):
+        L = labelled_contrasts(frame, hypothesis)
+        return L, np.zeros(len(L))
+    terms = {} if frame.fixed_encoder is None else term_columns(frame.fixed_encoder)
+    parts, constants = [], []
+    for text in listed:
+        if is_expression(text) and as_written(text, [*names, *terms]) not in {*names, *terms}:
+            found = linear_expression(text, names)
+            parts.append(pd.DataFrame([found.l], [text], names))
+            constants.append(found.constant)
+        else:
+            parts.append(labelled_contrasts(frame, text))
+            constants += [0.0] * len(parts[-1])
+    L = pd.concat(parts)
+    first = ~L.index.duplicated()
+    return L[first], np.array(constants)[first]
 
 
 def labelled_contrasts(frame: ModelFrame, hypothesis: Any) -> pd.DataFrame:
@@ -181,7 +218,7 @@ def _rows_of(frame: ModelFrame, name: str) -> list[int]:
     raise ModelError(
         f"There is no term or coefficient {name!r}. The terms are "
         f"{listed_names(list(terms)) or 'none but the intercept'}; coefficients: "
-        f"{listed_names(names)}."
+        f"{listed_names(names)}.{meant(name, [*names, *terms])}"
     )
 
 

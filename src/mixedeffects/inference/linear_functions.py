@@ -17,7 +17,7 @@ from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.vocabulary import INTERVAL, former_interval
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.inference.contrasts import contrast_rows, labelled_contrasts, listed_names
+from mixedeffects.inference.contrasts import contrast_rows, contrasts_and_constants, listed_names
 from mixedeffects.inference.variance import FixedEffectsVariance
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
@@ -92,9 +92,9 @@ def contrast_table(
     level = checked_level(level)
     if isinstance(hypothesis, Mapping):
         hypothesis = _from_mapping(hypothesis, list(fit.frame.fixef_names))
-    L = labelled_contrasts(fit.frame, hypothesis)
+    L, constant = contrasts_and_constants(fit.frame, hypothesis)
     variance = fixed_effects_variance(fit, vcov, ddf, cluster)
-    found = linear_estimates(fit.beta, variance, L.to_numpy())
+    found = linear_estimates(fit.beta, variance, L.to_numpy(), constant)
     table = pd.DataFrame(
         {
             "Estimate": found.estimate,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import ReadOnlyArrays
 from mixedeffects.base.caching import cached_property
+from mixedeffects.base.options import checked_choice, member, plain
 from mixedeffects.inference.unseen import Unseen
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "VCOV_KINDS",
     "FixedDf",
     "FixedEffectsVariance",
+    "ddf_name",
     "is_robust",
 ]
 
@@ -30,7 +32,37 @@ DDF_METHODS = {
     "residual": "t-tests use n - p degrees of freedom",
     "inf": "tests use the normal distribution",
 }
+#: What lmerTest, emmeans and others call them.
+_DDF_ELSEWHERE = {
+    "kenward-roger": "kr",
+    "kenwardroger": "kr",
+    "kenward roger": "kr",
+    "asymptotic": "inf",
+    "normal": "inf",
+    "lme4": "inf",
+    "z": "inf",
+}
 VCOV_KINDS = ("model", "kr")
+
+
+def ddf_name(ddf: Any) -> str:
+    """A method for degrees of freedom by its name here, or by that of other packages, in any case.
+
+    Raises
+    ------
+    ModelError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> ddf_name("Kenward-Roger"), ddf_name("Satterthwaite")
+    ('kr', 'satterthwaite')
+    """
+    given = plain(ddf)
+    lowered = given.lower() if isinstance(given, str) else given
+    if isinstance(lowered, str) and lowered in _DDF_ELSEWHERE:
+        return _DDF_ELSEWHERE[lowered]
+    return checked_choice(lowered if member(lowered, DDF_METHODS) else ddf, "ddf", [*DDF_METHODS])
 
 
 @dataclass(frozen=True, eq=False)

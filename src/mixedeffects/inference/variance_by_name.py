@@ -20,6 +20,7 @@ from mixedeffects.inference.variance import (
     VCOV_KINDS,
     FixedDf,
     FixedEffectsVariance,
+    ddf_name,
     is_robust,
 )
 
@@ -50,7 +51,7 @@ def fixed_effects_variance(
     ModelError
         If a name is not known, or Kenward-Roger's method cannot be had for this fit.
     """
-    method = _known(ddf, "ddf", tuple(DDF_METHODS))
+    method = ddf_name(ddf)
     if is_robust(vcov):
         return robust_covariance(fit, vcov, cluster).variance()
     kind = _known(vcov, "vcov kind", VCOV_KINDS, " and the cluster-robust 'CR0' to 'CR3'")

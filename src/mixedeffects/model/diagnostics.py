@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mixedeffects.diagnostics.influence import Influence
 
 
+from mixedeffects.base.value_method import ValueMethod
 from mixedeffects.covariance.of_fit import fitted_values
 from mixedeffects.model.held import Held
 
@@ -41,8 +42,12 @@ class Diagnostics(Held):
         """
         return pd.Series(fitted_values(self.fit).copy(), index=self.frame.index, name="fitted")
 
+    @ValueMethod
     def resid(self, kind: str = "response") -> pd.Series:
         """Residuals.
+
+        Without parentheses, where other packages have an attribute of that name, it stands for the
+        residuals of the response: ``np.asarray(m.resid)``, ``m.resid.std()``.
 
         Parameters
         ----------

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mixedeffects.model.comparison import Comparison
 from mixedeffects.model.diagnostics import Diagnostics
 from mixedeffects.model.estimates import Estimates
+from mixedeffects.model.habits import OF_A_FIT, explains_arguments, unknown_attribute
 from mixedeffects.model.inference import Inference
 from mixedeffects.model.intervals import Intervals
 from mixedeffects.model.matrices import Matrices
 from mixedeffects.model.means import Means
 from mixedeffects.model.prediction import Prediction
 from mixedeffects.model.refitting import Refitting
+from mixedeffects.model.statsmodels_names import StatsmodelsNames
 from mixedeffects.model.tables import Tables
 
 __all__ = ["LinearMixedModel"]
 
 
+@explains_arguments
 class LinearMixedModel(
     Estimates,
     Matrices,
@@ -27,6 +32,7 @@ class LinearMixedModel(
     Comparison,
     Tables,
     Refitting,
+    StatsmodelsNames,
 ):
     """A fitted linear mixed model, made by `lmer`.
 
@@ -43,3 +49,8 @@ class LinearMixedModel(
     >>> m.optimum.certificate.holds
     True
     """
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise unknown_attribute(name, "A fitted model", OF_A_FIT, dir(self))

@@ -7,6 +7,7 @@ from typing import Any
 
 from mixedeffects.engine import Control
 from mixedeffects.fitting.fitting import fit_formula
+from mixedeffects.model.habits import explained
 from mixedeffects.model.held import held_by
 from mixedeffects.model.linear_mixed_model import LinearMixedModel
 from mixedeffects.progress import ProgressOption
@@ -14,6 +15,7 @@ from mixedeffects.progress import ProgressOption
 __all__ = ["lmer"]
 
 
+@explained
 def lmer(
     formula: str,
     data: Any,

@@ -27,7 +27,7 @@ from mixedeffects.frame.grouping import UNSEEN
 from mixedeffects.frame.new_data import DesignRows, NewData, Wanted, spans
 from mixedeffects.inference.prediction_variance import PredictionVariance
 from mixedeffects.inference.satterthwaite import satterthwaite_of
-from mixedeffects.inference.variance import FixedEffectsVariance
+from mixedeffects.inference.variance import FixedEffectsVariance, ddf_name
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 from mixedeffects.simulation.random_part import select_terms
 
@@ -319,7 +319,7 @@ def _check(options: PredictionOptions, population: bool) -> None:
 
 def _method(options: PredictionOptions) -> Any:
     if isinstance(options.ddf, str):
-        return options.ddf.lower()
+        return ddf_name(options.ddf)
     # Something else is no method, which is said where it is asked for.
     return None if options.ddf is None else ""
 

@@ -34,7 +34,12 @@ from mixedeffects.errors import ClusterWarning, ConvergenceWarning, CostWarning,
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.cluster_robust import robust_covariance
 from mixedeffects.inference.coefficients import coefficient_tests, tests_with
-from mixedeffects.inference.variance import DDF_METHODS, FixedEffectsVariance, is_robust
+from mixedeffects.inference.variance import (
+    DDF_METHODS,
+    FixedEffectsVariance,
+    ddf_name,
+    is_robust,
+)
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 from mixedeffects.inference.wald import anova_table
 from mixedeffects.reporting.model_summary import fit_notes
@@ -181,7 +186,7 @@ def _fixed(
         own = coefficient_table(coefficient_tests(fit, ddf))
         yield folded(
             "With the standard errors of the model, for comparison",
-            paragraph(f"{DDF_METHODS[ddf.lower()]}."),
+            paragraph(f"{DDF_METHODS[ddf_name(ddf)]}."),
             scrolling(own, "Fixed effects with the standard errors of the model"),
         )
     if 1 < len(names) <= _CORRELATIONS:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.base.options import checked_names
+from mixedeffects.base.options import checked_names, meant
 from mixedeffects.covariance.of_fit import fitted_values, varcorr_of
 from mixedeffects.diagnostics.residuals import residuals
 from mixedeffects.display.result_table import ResultTable
@@ -38,7 +38,7 @@ def tidy(
     if unknown or not wanted:
         raise ModelError(
             f"effects {unknown or list(wanted)} are not known; there are 'fixed', 'ran_pars' and "
-            "'ran_vals'."
+            f"'ran_vals'.{meant(next(iter(unknown), None), _EFFECTS)}"
         )
     makers = {"ran_pars": _random_parameters, "ran_vals": _random_values}
     parts = [

@@ -1,0 +1,319 @@
+"""What users of other packages type, and what it is called here.
+
+One table, from which errors take their hints, docs/migration.md its lists, and the tests their
+cases.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from mixedeffects.base.value_method import ValueMethod
+
+__all__ = [
+    "OF_ARGUMENTS",
+    "OF_A_FIT",
+    "OF_THE_PACKAGE",
+    "explained",
+    "explains_arguments",
+    "habits_page",
+    "hint",
+    "unknown_attribute",
+]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Class = TypeVar("Class", bound=type)
+
+#: Attributes and methods of a fit elsewhere: where, and what to write here.
+OF_A_FIT: dict[str, tuple[str, str]] = {
+    # statsmodels
+    "fe_params": ("statsmodels", "m.fixef"),
+    "bse_fe": ("statsmodels", "m.se"),
+    "bse_re": ("statsmodels", "m.confint('wald', 'random') for intervals of the variances"),
+    "cov_re": ("statsmodels", "m.G['group'], or m.varcorr"),
+    "vcomp": ("statsmodels", "m.varcorr"),
+    "random_effects": ("statsmodels", "m.ranef()"),
+    "random_effects_cov": ("statsmodels", "m.ranef(cond_var=True).cond_var"),
+    "scale": ("statsmodels", "m.sigma**2"),
+    "summary2": ("statsmodels", "m.summary(), m.tidy() for a table"),
+    "t_test": ("statsmodels", "m.contrast(...)"),
+    "f_test": ("statsmodels", "m.wald(...)"),
+    "wald_test": ("statsmodels", "m.wald(...)"),
+    "wald_test_terms": ("statsmodels", "m.anova()"),
+    "t_test_pairwise": ("statsmodels", "m.emmeans(...).contrasts()"),
+    "get_robustcov_results": ("statsmodels", "m.robust('CR2', cluster=...)"),
+    "get_prediction": ("statsmodels", "m.predict(..., interval='confidence')"),
+    "get_influence": ("statsmodels", "m.influence()"),
+    "likelihood_ratio": ("statsmodels", "me.anova(m1, m2)"),
+    "compare_lr_test": ("statsmodels", "me.anova(m1, m2)"),
+    "profile_re": ("statsmodels", "m.profile('random')"),
+    "df_model": ("statsmodels", "m.n_parameters"),
+    "model": ("statsmodels", "m.fit, m.frame"),
+    "endog": ("statsmodels", "m.y"),
+    "exog": ("statsmodels", "m.X"),
+    "exog_re": ("statsmodels", "m.Z"),
+    "hessian": ("statsmodels", "m.optimum.curvature"),
+    # lme4, lmerTest and other packages of R
+    "VarCorr": ("lme4", "m.varcorr"),
+    "logLik": ("R", "m.loglik"),
+    "logLikelihood": ("R", "m.loglik"),
+    "log_likelihood": ("R", "m.loglik"),
+    "AIC": ("R", "m.aic"),
+    "BIC": ("R", "m.bic"),
+    "deviance": ("R", "m.criterion, of a fit with reml=False"),
+    "REMLcrit": ("lme4", "m.criterion"),
+    "residuals": ("R", "m.resid()"),
+    "rstandard": ("R", "m.resid('studentized')"),
+    "rstudent": ("R", "m.resid('studentized')"),
+    "coefficients": ("R", "m.fixef; m.coef() has those of each level"),
+    "coefs": ("R", "m.fixef, m.coef_table()"),
+    "fixed_effects": ("R", "m.fixef"),
+    "fixedef": ("lme4", "m.fixef"),
+    "getME": ("lme4", "m.getme(...)"),
+    "isSingular": ("lme4", "m.is_singular"),
+    "isREML": ("lme4", "m.reml"),
+    "isLMM": ("lme4", "always true here"),
+    "model_matrix": ("R", "m.X"),
+    "model_frame": ("R", "m.frame"),
+    "hatvalues": ("R", "m.leverage()"),
+    "cooks_distance": ("R", "m.influence().cooks_distance"),
+    "cooks": ("R", "m.influence().cooks_distance"),
+    "dfbetas": ("R", "m.influence().dfbetas"),
+    "drop1": ("R", "m.anova(type=2) for fixed, m.ranova() for random effects"),
+    "rand": ("lmerTest", "m.ranova()"),
+    "step": ("lmerTest", "nothing; selection makes p-values too small; see me.compare"),
+    "ls_means": ("lmerTest", "m.emmeans(...)"),
+    "lsmeans": ("R", "m.emmeans(...)"),
+    "refitML": ("lme4", "m.update(reml=False)"),
+    "bootMer": ("lme4", "m.bootstrap()"),
+    "rePCA": ("lme4", "numpy.linalg.eigvalsh(m.G['group'])"),
+    "df_residual": ("R", "m.df_resid"),
+    "n_obs": ("R", "m.nobs"),
+    "terms": ("R", "m.frame.formula"),
+    "vif": ("R", "m.check('collinearity')"),
+    "check_model": ("performance", "m.check(), m.plot()"),
+    "r2_nakagawa": ("performance", "m.r2()"),
+    "rsquared": ("R", "m.r2()"),
+    "rsquared_adj": ("R", "m.r2()"),
+    # nlme
+    "intervals": ("nlme", "m.confint()"),
+    "getVarCov": ("nlme", "m.V.block('level'), or m.G"),
+    "augPred": ("nlme", "m.predict(new rows)"),
+    # pymer4, rpy2
+    "post_hoc": ("pymer4", "m.emmeans(...).contrasts()"),
+    "ranef_var": ("pymer4", "m.varcorr"),
+    "coef_": ("scikit-learn", "m.fixef"),
+    "intercept_": ("scikit-learn", "m.fixef['(Intercept)']"),
+    "score": ("scikit-learn", "m.r2()"),
+    "save": ("statsmodels", "pickle.dump(m, file)"),
+    "plot_diagnostics": ("statsmodels", "m.plot()"),
+}
+
+#: Functions of packages elsewhere.
+OF_THE_PACKAGE: dict[str, tuple[str, str]] = {
+    "mixedlm": ("statsmodels", 'me.lmer("y ~ x + (1 | group)", data)'),
+    "MixedLM": ("statsmodels", 'me.lmer("y ~ x + (1 | group)", data)'),
+    "Lmer": ("pymer4", 'me.lmer("y ~ x + (1 | group)", data)'),
+    "glmer": ("lme4", "only the normal distribution so far"),
+    "nlmer": ("lme4", "no nonlinear models"),
+    "lme": ("nlme", 'me.lmer("y ~ x + (x | group)", data)'),
+    "lm": ("R", "a regression without random effects: statsmodels' ols"),
+    "ols": ("statsmodels", "a regression without random effects: statsmodels' ols"),
+    "fit": ("MixedModels.jl", "me.lmer(formula, data)"),
+    "LMM": ("MixedModels.jl", "me.lmer(formula, data)"),
+    "fixef": ("lme4", "m.fixef"),
+    "ranef": ("lme4", "m.ranef()"),
+    "emmeans": ("emmeans", "m.emmeans(...)"),
+    "confint": ("R", "m.confint()"),
+    "predict": ("R", "m.predict(...)"),
+    "summary": ("R", "m.summary()"),
+    "ranova": ("lmerTest", "m.ranova()"),
+    "bootMer": ("lme4", "m.bootstrap()"),
+    "lmerControl": ("lme4", "me.Control(...)"),
+    "anova_lm": ("statsmodels", "m.anova(), me.anova(m1, m2)"),
+    "AIC": ("R", "m.aic, me.compare(m1, m2)"),
+    "vcovCR": ("clubSandwich", "m.robust('CR2', cluster=...)"),
+    "modelsummary": ("modelsummary", "me.etable([m1, m2])"),
+    "stargazer": ("stargazer", "me.etable([m1, m2])"),
+    "tab_model": ("sjPlot", "me.etable([m1, m2])"),
+    "ggpredict": ("ggeffects", "m.emmeans(...), m.predict(...)"),
+    "allFit": ("lme4", "m.optimum.starts"),
+}
+
+_SELECT = "select the rows first: data[...]"
+
+#: Arguments of functions and methods elsewhere, by the function here.
+OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
+    "lmer": {
+        "REML": ("lme4", "reml="),
+        "groups": ("statsmodels", 'in the formula: "y ~ x + (1 | group)"'),
+        "re_formula": ("statsmodels", 'in the formula: "y ~ x + (x | group)"'),
+        "vc_formula": ("statsmodels", 'in the formula: "y ~ x + (1 | a) + (1 | b)"'),
+        "random": ("nlme", 'in the formula: "y ~ x + (x | group)"'),
+        "fixed": ("nlme", "formula="),
+        "method": ("nlme", "reml=True or reml=False; there is one optimiser"),
+        "subset": ("R", _SELECT),
+        "na_action": ("R", "incomplete rows are left out and counted in m.dropped"),
+        "missing": ("statsmodels", "incomplete rows are left out and counted in m.dropped"),
+        "correlation": ("nlme", 'of random effects: "ar1(0 + time | group)" in the formula'),
+        "family": ("lme4", "only the normal distribution"),
+        "link": ("lme4", "only the identity"),
+        "optimizer": ("lme4", "there is one optimiser: control=me.Control(...)"),
+        "verbose": ("lme4", "progress=True"),
+        "devFunOnly": ("lme4", "m.getme('devfun') of the fit"),
+        "factors": ("pymer4", "factor(x) in the formula, contrasts="),
+        "exposure": ("statsmodels", "offset="),
+        "var_weights": ("statsmodels", "weights="),
+        "freq_weights": ("statsmodels", "repeat the rows; weights= are those of precision"),
+        "use_sqrt": ("statsmodels", "nothing, the factor is always fitted"),
+        "ddf": ("lmerTest", "an argument of tables: m.coef_table(ddf=...)"),
+        "cluster": ("R", "an argument of tables: m.coef_table(vcov='CR2', cluster=...)"),
+    },
+    "predict": {
+        "re_form": ("lme4", "re='all', None or terms"),
+        "re_formula": ("brms", "re='all', None or terms"),
+        "allow_new_levels": ("lme4", "new_levels='population'"),
+        "type": ("R", "nothing, predictions are of the response"),
+        "se_fit": ("R", "se=True"),
+        "exog": ("statsmodels", "newdata="),
+        "data": ("R", "newdata="),
+        "new_data": ("R", "newdata="),
+    },
+    "confint": {
+        "parm": ("R", "parameters="),
+        "alpha": ("statsmodels", "level=1 - alpha"),
+        "nsim": ("lme4", "n="),
+        "boot_type": ("lme4", "kind="),
+        "oldNames": ("lme4", "nothing, names are those of oldNames = FALSE"),
+    },
+    "coef_table": {
+        "alpha": ("statsmodels", "level=1 - alpha"),
+        "conf_level": ("R", "level="),
+        "robust": ("Stata", "vcov='CR2', cluster=..."),
+        "cov_type": ("statsmodels", "vcov='CR2', cluster=..."),
+        "type": ("clubSandwich", "vcov='CR2'"),
+    },
+    "tidy": {
+        "conf_int": ("broom", "level=0.95"),
+        "conf_level": ("broom", "level="),
+        "component": ("broom", "effects="),
+    },
+    "anova": {
+        "test": ("R", "ddf= for the degrees of freedom"),
+        "typ": ("statsmodels", "type="),
+        "refit": ("lme4", "me.anova(m1, m2, refit=...)"),
+    },
+    "ranef": {"condVar": ("lme4", "cond_var=True"), "postVar": ("lme4", "cond_var=True")},
+    "resid": {"type": ("R", "kind="), "level": ("nlme", "kind='marginal' or 'response'")},
+    "simulate": {
+        "nsim": ("lme4", "n="),
+        "re_form": ("lme4", "re="),
+        "use_u": ("lme4", "re='all'"),
+    },
+    "bootstrap": {
+        "nsim": ("lme4", "n="),
+        "FUN": ("lme4", "statistic="),
+        "use_u": ("lme4", "re='all'"),
+        "re_form": ("lme4", "re="),
+    },
+    "emmeans": {
+        "conf_level": ("R", "level="),
+        "lmer_df": ("emmeans", "ddf="),
+        "var": ("emmeans", "m.emtrends(specs, var)"),
+        "pairwise": ("emmeans", ".contrasts() of what m.emmeans gives"),
+    },
+    "emtrends": {"lmer_df": ("emmeans", "ddf="), "variable": ("emmeans", "var=")},
+    "summary": {"correlation": ("lme4", "nothing, it is printed")},
+    "update": {"REML": ("lme4", "reml=")},
+    "influence": {"groups": ("lme4", "by="), "group": ("influence.ME", "by=")},
+    "profile": {"which": ("lme4", "parameters="), "alphamax": ("lme4", "level=")},
+    "robust": {"type": ("clubSandwich", "kind="), "cov_type": ("statsmodels", "kind=")},
+    "wald": {"L": ("lmerTest", "hypothesis="), "r_matrix": ("statsmodels", "hypothesis=")},
+    "contrast": {"L": ("lmerTest", "hypothesis="), "r_matrix": ("statsmodels", "hypothesis=")},
+}
+
+
+def hint(habit: tuple[str, str]) -> str:
+    """Whose name it is, and what to write here: the end of a sentence.
+
+    Examples
+    --------
+    >>> hint(("lme4", "m.varcorr"))
+    " (that is lme4's). Here: m.varcorr"
+    """
+    package, here = habit
+    return f" (that is {package}'s). Here: {here}"
+
+
+def unknown_attribute(
+    name: str, owner: str, habits: Mapping[str, tuple[str, str]], known: Iterable[str]
+) -> AttributeError:
+    """An AttributeError that says what a name is called here, or which is spelt most like it."""
+    if name in habits:
+        return AttributeError(f"{owner} has no {name!r}{hint(habits[name])}.", name=name)
+    near = get_close_matches(name, list(known), n=1, cutoff=0.7)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    return AttributeError(f"{owner} has no {name!r}.{meant}", name=name)
+
+
+def explained(function: Function) -> Function:
+    """A function that says what an argument it does not have is called here."""
+    name = function.__name__
+    parameters = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        if not options.keys() <= parameters.keys():
+            unknown = next(key for key in options if key not in parameters)
+            raise _unknown_argument(name, unknown, list(parameters))
+        return function(*arguments, **options)
+
+    return call  # type: ignore[return-value]
+
+
+def _unknown_argument(function: str, unknown: str, known: list[str]) -> TypeError:
+    habits = OF_ARGUMENTS.get(function, {})
+    if unknown in habits:
+        return TypeError(f"{function}() has no argument {unknown!r}{hint(habits[unknown])}.")
+    near = get_close_matches(unknown, known, n=1, cutoff=0.6)
+    if near:
+        return TypeError(f"{function}() has no argument {unknown!r}. Did you mean {near[0]!r}?")
+    listed = ", ".join(key for key in known if key != "self")
+    return TypeError(f"{function}() has no argument {unknown!r}; it takes {listed}.")
+
+
+def explains_arguments(kind: Class) -> Class:
+    """Have the public methods of a class say what arguments are called here."""
+    for name in dir(kind):
+        method = inspect.getattr_static(kind, name)
+        if name.startswith("_"):
+            continue
+        if inspect.isfunction(method):
+            setattr(kind, name, explained(method))
+        elif isinstance(method, ValueMethod):
+            setattr(kind, name, ValueMethod(explained(method.__wrapped__)))
+    return kind
+
+
+def habits_page() -> str:
+    """The table of what is typed elsewhere, in Markdown, as docs/migration.md shows it."""
+    lines = ["| typed | in | here |", "|---|---|---|"]
+    for name, habit in OF_A_FIT.items():
+        lines.append(_row(f"m.{name}", habit))
+    for name, habit in OF_THE_PACKAGE.items():
+        lines.append(_row(f"{name}(...)", habit))
+    for function, habits in OF_ARGUMENTS.items():
+        lines += [_row(f"{function}({name}=...)", habit) for name, habit in habits.items()]
+    return "\n".join(lines)
+
+
+def _row(typed: str, habit: tuple[str, str]) -> str:
+    package, here = habit
+    # A call within a sentence is marked as code; braces and stars would be read as markup.
+    words = re.sub(r"((?:me?\.)\w[\w.]*(?:\([^)]*\))?|\w+=(?:'\w+'|True|False)?)", r"`\1`", here)
+    return f"| `{typed}` | {package} | {words.replace('|', chr(92) + '|')} |"
