@@ -238,6 +238,12 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
 }
 
 
+#: Names, calls and arguments within a sentence.
+_CODE = re.compile(
+    r"(\bme?\.\w+(?:\([^)]*\)|\[[^\]]*\]|\.\w+|\*\*2)*|\b\w+=(?:'\w+'|True|False|me\.\w+\(\.\.\.\))?)"
+)
+
+
 def hint(habit: tuple[str, str]) -> str:
     """Whose name it is, and what to write here: the end of a sentence.
 
@@ -315,5 +321,5 @@ def habits_page() -> str:
 def _row(typed: str, habit: tuple[str, str]) -> str:
     package, here = habit
     # A call within a sentence is marked as code; braces and stars would be read as markup.
-    words = re.sub(r"((?:me?\.)\w[\w.]*(?:\([^)]*\))?|\w+=(?:'\w+'|True|False)?)", r"`\1`", here)
+    words = _CODE.sub(r"`\1`", here)
     return f"| `{typed}` | {package} | {words.replace('|', chr(92) + '|')} |"
