@@ -16,10 +16,9 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 import mixedeffects as me
-from mixedeffects.engine.local_step import trust_region_step
 from mixedeffects.engine.optimum import Control
 from mixedeffects.engine.structured import Search
-from mixedeffects.engine.trust_region import symmetric_rank_one_update
+from mixedeffects.engine.trust_region import symmetric_rank_one_update, trust_region_step
 from references import REFERENCE
 
 Matrix = NDArray[np.float64]
@@ -68,7 +67,7 @@ def test_the_rank_one_update_maps_the_step_to_what_was_missing() -> None:
     assert_allclose((updated - C) @ step, missing)
     assert np.linalg.matrix_rank(updated - C) == 1
     across = missing - step * (missing @ step) / (step @ step)
-    assert symmetric_rank_one_update(C, across, step) is C
+    assert (symmetric_rank_one_update(C, across, step) == C).all()
 
 
 # --- data of R -----------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/vector.h>
 #include <type_traits>
@@ -31,6 +33,8 @@ template <int K> using ConstSquareMap = Eigen::Map<const SquareMatrix<K>>;
 using RowMajorMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using RowMajorMap = Eigen::Map<RowMajorMatrix>;
 using ConstRowMajorMap = Eigen::Map<const RowMajorMatrix>;
+using Vector = Eigen::VectorXd;
+using Matrix = Eigen::MatrixXd;
 
 // Calls body(std::integral_constant<int, K>) with K known at compile time for the usual block
 // sizes.
@@ -48,6 +52,34 @@ template <class T> auto owned_array(std::vector<T> &&values) {
     auto *owner = new std::vector<T>(std::move(values));
     nb::capsule deleter(owner, [](void *p) noexcept { delete static_cast<std::vector<T> *>(p); });
     return nb::ndarray<nb::numpy, T, nb::ndim<1>>(owner->data(), {owner->size()}, deleter);
+}
+
+inline Eigen::Map<const Vector> as_vector(const ConstDoubles &a) {
+    return {a.data(), static_cast<Eigen::Index>(a.size())};
+}
+
+inline Eigen::Map<const Matrix> as_symmetric(const ConstDoubles &a) {
+    const auto n = static_cast<Eigen::Index>(a.shape(0));
+    return {a.data(), n, n};
+}
+
+inline auto copied_array(const double *values, std::initializer_list<std::size_t> shape) {
+    std::size_t size = 1;
+    for (std::size_t length : shape) size *= length;
+    auto *data = new double[size + 1];
+    std::copy(values, values + size, data);
+    nb::capsule owner(data, [](void *p) noexcept { delete[] static_cast<double *>(p); });
+    return nb::ndarray<nb::numpy, double>(data, shape, owner);
+}
+
+inline auto as_array(const Vector &v) {
+    return copied_array(v.data(), {static_cast<std::size_t>(v.size())});
+}
+
+// Of a symmetric matrix.
+inline auto as_array(const Matrix &m) {
+    const auto n = static_cast<std::size_t>(m.rows());
+    return copied_array(m.data(), {n, n});
 }
 
 } // namespace kernels

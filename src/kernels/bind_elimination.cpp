@@ -1,5 +1,7 @@
 #include "bindings.hpp"
 #include "elimination.hpp"
+#include "scaling.hpp"
+#include "substitution.hpp"
 
 void kernels::bind_elimination(nb::module_ &module) {
     module.def("eliminate_levels", &eliminate_levels);

@@ -11,6 +11,7 @@
 #include <Eigen/Cholesky>
 #include <cmath>
 #include <nanobind/stl/tuple.h>
+#include <optional>
 #include <stdexcept>
 
 namespace kernels {
@@ -189,42 +190,38 @@ inline SingleFactorSums single_factor_sums(const double *T, const SingleFactor &
     return out;
 }
 
-// Objective, gradient and local model at one theta, as engine/objective.py has them.
-struct SingleFactorPoint {
-    Vector theta, gradient, score;
-    Matrix information;
-    double value = 0.0;
-    bool exists = false;
-
-    SingleFactorPoint(const Vector &theta_, const SingleFactor &A, bool reml, double df,
-                      double sum_log_weights)
-        : theta(theta_), gradient(theta_.size()), score(theta_.size()) {
-        const std::int64_t k = A.k;
-        RowMajorMatrix T = RowMajorMatrix::Zero(k, k);
-        std::int64_t entry = 0;
-        for (std::int64_t c = 0; c < k; ++c)
-            for (std::int64_t r = c; r < k; ++r) T(r, c) = theta(entry++);
-        const SingleFactorSums sums = single_factor_sums(T.data(), A, reml);
-        exists = sums.definite && sums.rho2 > 0.0;
-        if (!exists) return;
-        constexpr double two_pi = 6.283185307179586;
-        const double sigma2 = sums.rho2 / df;
-        value = (reml ? sums.logdet_with_fixed : sums.logdet_random) +
+// Objective, gradient and local model at one theta, as engine/objective.py has them, if they exist.
+inline std::optional<SigmaPoint> single_factor_point(const Vector &theta, const SingleFactor &A,
+                                                     bool reml, double df,
+                                                     double sum_log_weights) {
+    const std::int64_t k = A.k, m = theta.size();
+    RowMajorMatrix T = RowMajorMatrix::Zero(k, k);
+    std::int64_t entry = 0;
+    for (std::int64_t c = 0; c < k; ++c)
+        for (std::int64_t r = c; r < k; ++r) T(r, c) = theta(entry++);
+    const SingleFactorSums sums = single_factor_sums(T.data(), A, reml);
+    if (!sums.definite || !(sums.rho2 > 0.0)) return std::nullopt;
+    constexpr double two_pi = 6.283185307179586;
+    const double sigma2 = sums.rho2 / df;
+    SigmaPoint out{theta, Vector(m), Vector(m), Matrix(), {k}, 0.0};
+    out.value = (reml ? sums.logdet_with_fixed : sums.logdet_random) +
                 df * (1.0 + std::log(two_pi * sigma2)) - sum_log_weights;
-        exists = std::isfinite(value);
-        const RowMajorMatrix slope = 2.0 * sums.N - 2.0 / sigma2 * sums.CC * T;
-        Vector s(theta.size());
-        entry = 0;
-        for (std::int64_t c = 0; c < k; ++c)
-            for (std::int64_t r = c; r < k; ++r, ++entry) {
-                const double weight = r == c ? 1.0 : 2.0;
-                gradient(entry) = slope(r, c);
-                s(entry) = weight * sums.CC(r, c) / sigma2;
-                score(entry) = weight * sums.B(r, c) - s(entry);
-            }
-        information = sums.information / sigma2 - s * s.transpose() / df;
-    }
-};
+    if (!std::isfinite(out.value)) return std::nullopt;
+    const RowMajorMatrix slope = 2.0 * sums.N - 2.0 / sigma2 * sums.CC * T;
+    Vector s(m);
+    entry = 0;
+    for (std::int64_t c = 0; c < k; ++c)
+        for (std::int64_t r = c; r < k; ++r, ++entry) {
+            const double weight = r == c ? 1.0 : 2.0;
+            out.gradient(entry) = slope(r, c);
+            s(entry) = weight * sums.CC(r, c) / sigma2;
+            out.score(entry) = weight * sums.B(r, c) - s(entry);
+        }
+    out.information = sums.information / sigma2 - s * s.transpose() / df;
+    return out;
+}
+
+// --- what Python sees -------------------------------------------------------------------------
 
 // Searches for one term on one grouping factor: returns where it stops, evaluations, accepted
 // steps, and their values.
@@ -233,17 +230,15 @@ inline auto descend_single_factor(ConstDoubles theta, ConstDoubles diag, ConstDo
                                   double sum_log_weights, double tolerance, std::int64_t most,
                                   double radius) {
     const SingleFactor A(diag, panel, border);
-    const std::vector<std::int64_t> sizes{A.k};
     const Vector start = as_vector(theta);
     auto search = [&] {
         nb::gil_scoped_release release;
         return descend(
-            [&](const Vector &x) { return SingleFactorPoint(x, A, reml, df, sum_log_weights); },
-            start, sizes, tolerance, most, radius);
+            [&](const Vector &x) { return single_factor_point(x, A, reml, df, sum_log_weights); },
+            start, tolerance, most, radius);
     };
-    auto end = search();
-    const auto size = static_cast<std::size_t>(start.size());
-    return nb::make_tuple(as_array(end.point.theta, {size}), end.evaluations, end.iterations,
+    Descent end = search();
+    return nb::make_tuple(as_array(end.theta), end.evaluations, end.iterations,
                           owned_array(std::move(end.path)));
 }
 
@@ -254,11 +249,9 @@ inline auto descend_single_factor_from_each(ConstDoubles starts, ConstDoubles di
                                             double tolerance, std::int64_t most) {
     const SingleFactor A(diag, panel, border);
     return descend_from_each(
-        [&](const Vector &x) { return SingleFactorPoint(x, A, reml, df, sum_log_weights); },
-        starts, {A.k}, tolerance, most);
+        [&](const Vector &x) { return single_factor_point(x, A, reml, df, sum_log_weights); },
+        starts, tolerance, most);
 }
-
-// --- what Python sees -------------------------------------------------------------------------
 
 inline std::tuple<double, double, double>
 evaluate_single_factor(ConstDoubles T, ConstDoubles diag, ConstDoubles panel,

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -175,6 +175,28 @@ def minimise_sigma_model(
     radius: float,
     /,
 ) -> tuple[_Doubles, float]: ...
+def minimise(
+    evaluate: Callable[[_Doubles], Any],
+    x: _Doubles,
+    point: Any,
+    correction: _Doubles,
+    tolerance: float,
+    most_evaluations: int,
+    radius: float,
+    natural: bool,
+    report: Callable[[_Doubles, Any, int, int, float, float, str], None] | None,
+    /,
+) -> tuple[_Doubles, Any, int, int, float, float, str]: ...
+def minimise_model(
+    model_at: Callable[[_Doubles], tuple[float, _Doubles, _Doubles]],
+    size: int,
+    radius: float,
+    /,
+) -> tuple[_Doubles, float]: ...
+def secant_update(correction: _Doubles, missing: _Doubles, step: _Doubles, /) -> _Doubles: ...
+def symmetric_rank_one_update(
+    correction: _Doubles, missing: _Doubles, step: _Doubles, /
+) -> _Doubles: ...
 def trust_region_step(gradient: _Doubles, hessian: _Doubles, radius: float, /) -> _Doubles: ...
 def use_blas(gemm: Any, trsm: Any, potrf: Any, /) -> None: ...
 def solve_lower(L: _Doubles, B: _Doubles, transposed: bool, /) -> None: ...

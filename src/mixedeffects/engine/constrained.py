@@ -30,7 +30,6 @@ from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.finding import find_optimum
 from mixedeffects.engine.known_coefficient import KnownCoefficient
-from mixedeffects.engine.local_step import minimise_model
 from mixedeffects.engine.objective import Evaluation, evaluate
 from mixedeffects.engine.optimum import LARGE_CORE, SINGULAR
 from mixedeffects.engine.parameters import (
@@ -39,7 +38,7 @@ from mixedeffects.engine.parameters import (
     lower_entries,
     theta_to_T,
 )
-from mixedeffects.engine.trust_region import minimise
+from mixedeffects.engine.trust_region import minimise, minimise_model
 
 __all__ = [
     "Constrained",

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.base.caching import cached_property
-from mixedeffects.engine.local_step import minimise_model
 from mixedeffects.engine.parameterisation import Parameterisation
 from mixedeffects.engine.structured_point import StructuredModel, StructuredPoint
+from mixedeffects.engine.trust_region import minimise_model
 
 __all__ = ["Face", "FaceModel", "FacePoint"]
 

@@ -21,12 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects import _kernels
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.objective import Evaluation, evaluate
 from mixedeffects.engine.parameters import T_to_theta, theta_to_T
-from mixedeffects.engine.trust_region import secant_update
+from mixedeffects.engine.trust_region import secant_update, trust_region_step
 
 __all__ = ["Newton", "newton"]
 
@@ -165,7 +164,7 @@ def newton(
                 return ended("edge")
             hessian, age = observed, 0
             evaluations += len(x)
-        step = _kernels.trust_region_step(gradient, hessian, radius)
+        step = trust_region_step(gradient, hessian, radius)
         predicted = -float(gradient @ step + 0.5 * step @ hessian @ step)
         rounding = _ROUNDING * max(1.0, abs(here.deviance))
         if predicted < max(tolerance, rounding):

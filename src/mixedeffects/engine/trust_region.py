@@ -5,11 +5,13 @@ by an eigendecomposition: there are at most a few dozen parameters, and the mode
 beside the objective. Where the model's curvature is off, its Newton steps converge only linearly;
 close to the minimum a secant correction (Powell's symmetric Broyden update, which changes the model
 least) is therefore learnt from the gradients met on the way.
+
+The method itself is in the kernels (`trust_region.hpp`), where objectives that the kernels evaluate
+alone go through the same loop; here is its face for objectives and models written in Python.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -17,7 +19,18 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Iterate", "Model", "Point", "minimise", "secant_update"]
+from mixedeffects import _kernels
+
+__all__ = [
+    "Iterate",
+    "Model",
+    "Point",
+    "minimise",
+    "minimise_model",
+    "secant_update",
+    "symmetric_rank_one_update",
+    "trust_region_step",
+]
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -48,20 +61,29 @@ class Point(Protocol):
         """Model of the objective around this point."""
 
 
-#: Predicted decrease below which gradients are near enough to linear to learn from.
-_LOCAL = 1e-3
-#: The same where a step of one is a natural one.
-_NEARLY_LOCAL = 0.1
-
-#: Rounding of the objective, relative to its size.
-_ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
-
 P = TypeVar("P", bound=Point)
 
 
 @dataclass(frozen=True)
 class Iterate(Generic[P]):
-    """One accepted point and how it was reached."""
+    """One accepted point and how it was reached.
+
+    Attributes
+    ----------
+    x : ndarray
+        Where.
+    point : Point
+        There.
+    evaluations, iterations : int
+        Evaluations and accepted steps so far.
+    radius : float
+        Of the next step.
+    predicted : float
+        Decrease that the model predicts for it.
+    stopped : str
+        ``"converged"``, ``"evaluations"`` where they were used up, ``"step"`` where steps became
+        too short to tell; empty on the way.
+    """
 
     x: Vector
     point: P
@@ -74,24 +96,40 @@ class Iterate(Generic[P]):
 
 def secant_update(correction: Matrix, missing: Vector, step: Vector) -> Matrix:
     """Smallest symmetric change after which the correction also maps step to what was missing."""
-    length2 = float(step @ step)
-    cross = np.outer(missing, step)
-    return np.asarray(
-        correction
-        + (cross + cross.T) / length2
-        - float(missing @ step) * np.outer(step, step) / length2**2
-    )
+    return _kernels.secant_update(correction, missing, step)
 
 
 def symmetric_rank_one_update(correction: Matrix, missing: Vector, step: Vector) -> Matrix:
     """The symmetric change of rank one after which the correction maps step to what was missing.
 
-    None where the step hardly has a part along what was missing.
+    No change where the step hardly has a part along what was missing.
     """
-    along = float(missing @ step)
-    if abs(along) <= 1e-8 * float(np.linalg.norm(missing) * np.linalg.norm(step)):
-        return correction
-    return np.asarray(correction + np.outer(missing, missing) / along)
+    return _kernels.symmetric_rank_one_update(correction, missing, step)
+
+
+def trust_region_step(gradient: Vector, hessian: Matrix, radius: float) -> Vector:
+    """Minimiser of ``g's + s'Hs/2`` over ``|s| <= radius``."""
+    return _kernels.trust_region_step(gradient, hessian, radius)
+
+
+def minimise_model(
+    model_at: Callable[[Vector], tuple[float, Vector, Matrix]], size: int, radius: float
+) -> tuple[Vector, float]:
+    """Step of at most the radius that makes a model small, and the decrease it predicts.
+
+    The model is smooth but not quadratic, so it is minimised by a trust region of its own.
+
+    Parameters
+    ----------
+    model_at : callable
+        Change of the model after a step, and its gradient and Hessian there. Where the change is
+        infinite or not a number the step is shortened.
+    size : int
+        Number of parameters.
+    radius : float
+        Of the longest step.
+    """
+    return _kernels.minimise_model(model_at, size, radius)
 
 
 def minimise(
@@ -120,7 +158,8 @@ def minimise(
     radius : float
         First radius.
     report : callable, optional
-        Called after every accepted step.
+        Called with each iterate when its next step is known, and again after a step that was not
+        taken.
     correction : ndarray, optional
         Of the model's Hessian, to begin with.
     natural : bool
@@ -130,46 +169,15 @@ def minimise(
     point = evaluate(x)
     if point is None:
         raise ArithmeticError("The objective cannot be evaluated at the starting value.")
-    evaluations, iterations = 1, 0
-    correction = np.zeros((len(x), len(x))) if correction is None else correction
-    model = point.model()
-    while True:
-        step, predicted = model.minimise(correction, radius)
-        current = Iterate(x, point, evaluations, iterations, radius, predicted, "")
-        if report is not None:
-            report(current)
-        # Smaller decreases are lost in the rounding of the objective itself.
-        if predicted < max(tolerance, _ROUNDING * abs(point.value)):
-            return Iterate(x, point, evaluations, iterations, radius, predicted, "converged")
-        if evaluations >= max_evaluations:
-            return Iterate(x, point, evaluations, iterations, radius, predicted, "evaluations")
-        length = math.sqrt(float(step @ step))
-        if length <= 1e-14 * max(1.0, math.sqrt(float(x @ x))):
-            return Iterate(x, point, evaluations, iterations, radius, predicted, "step")
-        trial = evaluate(x + step)
-        evaluations += 1
-        if trial is None:
-            radius = 0.25 * length
-            continue
-        actual = point.value - trial.value
-        # Decreases of the size of rounding say nothing about the model.
-        noise = 1e-13 * max(1.0, abs(point.value))
-        agreement = (actual + noise) / (predicted + noise)
-        if agreement < 0.25:
-            radius = 0.25 * length
-        elif agreement > 0.75 and length > 0.99 * radius:
-            radius *= 3.0
-        change = trial.gradient - point.gradient
-        accepted = actual > -noise
-        if accepted:
-            x, point = x + step, trial
-            model = point.model()
-            iterations += 1
-        if natural:
-            learning = predicted < _NEARLY_LOCAL or (length < 1.0 and abs(agreement - 1.0) > 0.5)
-        else:
-            learning = accepted and predicted < _LOCAL
-        if learning:
-            missing = change - model.at(np.zeros(len(x)), correction)[2] @ step
-            update = symmetric_rank_one_update if natural else secant_update
-            correction = update(correction, missing, step)
+    end = _kernels.minimise(
+        evaluate,
+        x,
+        point,
+        np.zeros((len(x), len(x))) if correction is None else correction,
+        tolerance,
+        max_evaluations,
+        radius,
+        natural,
+        None if report is None else lambda *state: report(Iterate(*state)),
+    )
+    return Iterate(*end)
