@@ -36,6 +36,7 @@ from mixedeffects.errors import (
     ModelError,
 )
 from mixedeffects.inference.bootstrap import Bootstrap
+from mixedeffects.inference.pooling import PooledFits, pool
 from mixedeffects.model import LinearMixedModel, lmer
 from mixedeffects.prediction.planned import PlannedCovariance, marginal_covariance
 from mixedeffects.prediction.power import Power, power
@@ -69,6 +70,7 @@ __all__ = [
     "ModelError",
     "Optimum",
     "PlannedCovariance",
+    "PooledFits",
     "Power",
     "Progress",
     "RandomEffectsCovariance",
@@ -86,6 +88,7 @@ __all__ = [
     "load_dataset",
     "marginal_covariance",
     "plot",
+    "pool",
     "power",
 ]
 
