@@ -113,6 +113,7 @@ class MarginalMeans:
     _estimability: Estimability
     _beta: Matrix
     _variance: FixedEffectsVariance
+    _fit: Fit
 
     def to_frame(self) -> ResultTable:
         """Means with standard errors, degrees of freedom and intervals.
@@ -327,6 +328,7 @@ def marginal_means(
         _estimability=estimability,
         _beta=beta,
         _variance=variance,
+        _fit=fit,
     )
 
 

@@ -14,6 +14,7 @@ from mixedeffects.base.options import checked_choice
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.vocabulary import BROOM_INTERVAL, FORMER_MEANS, former_interval
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.estimability import Estimability
 from mixedeffects.inference.linear_functions import Estimates, linear_estimates
 from mixedeffects.inference.mean_contrasts import METHODS, contrast_coefficients
@@ -22,6 +23,8 @@ from mixedeffects.inference.variance import FixedEffectsVariance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from mixedeffects.inference.effect_size import EffectSizes
 
 __all__ = ["MeanComparisons", "compare_means"]
 
@@ -66,6 +69,9 @@ class Means(Protocol):
 
     @property
     def _variance(self) -> FixedEffectsVariance: ...
+
+    @property
+    def _fit(self) -> Fit: ...
 
     @property
     def _estimability(self) -> Estimability: ...
@@ -132,6 +138,7 @@ class MeanComparisons:
     level: float
     adjust: str
     notes: tuple[str, ...]
+    _fit: Fit
 
     def to_frame(self) -> ResultTable:
         """Comparisons with tests and intervals.
@@ -151,6 +158,62 @@ class MeanComparisons:
             table[name] = found.estimate + side * self.half
         former = FORMER_MEANS | former_interval(self.level, BROOM_INTERVAL)
         return ResultTable.of(table, self.notes, former)
+
+    def effect_size(
+        self, sigma: str | float = "total", edf: float | None = None, level: float | None = None
+    ) -> EffectSizes:
+        """The comparisons in units of a standard deviation: Cohen's d.
+
+        Parameters
+        ----------
+        sigma : {"total", "residual"} or float
+            The standard deviation: of a response given the fixed effects, that is the root of the
+            mean variance of all random effects and the residual; of the residual alone; or any
+            other, such as that of a norming sample.
+        edf : float, optional
+            Degrees of freedom of ``sigma`` as an estimate. By default Satterthwaite's for those by
+            name, and infinite for a number, which is then taken to be known.
+        level : float, optional
+            Confidence level; by default that of the comparisons.
+
+        Returns
+        -------
+        EffectSizes
+            Not adjusted for how many there are.
+
+        Raises
+        ------
+        ModelError
+            If ``sigma`` is neither a name nor a positive number, or ``edf`` is not positive.
+
+        Notes
+        -----
+        With d the effect size and s the standard error of the comparison,
+        ``se^2 = s^2 / sigma^2 + d^2 / (2 edf)``, as R's ``emmeans::eff_size`` has it.
+
+        References
+        ----------
+        Hedges, L. V. (2007). Effect sizes in cluster-randomized designs. Journal of Educational
+        and Behavioral Statistics 32, 341-370.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.emmeans("recipe").contrasts().effect_size()
+        contrast estimate std_error   df conf_low conf_high
+        A - B     0.18721   0.31152 42.0 -0.44147   0.81589
+        A - C     0.19284   0.31155 42.0 -0.43589   0.82156
+        B - C     0.00563   0.31116 42.0 -0.62232   0.63358
+        ---
+        in units of 7.894, the standard deviation of a response given the fixed effects, with ...
+        95 % intervals, not adjusted
+        """
+        from mixedeffects.inference.effect_size import effect_sizes
+
+        level = self.level if level is None else level
+        return effect_sizes(self._fit, self.labels, self.estimates, sigma, edf, level)
 
     def plot(self, ax: Any = None) -> Axes:
         """Draw the comparisons with their intervals beside zero.
@@ -222,6 +285,7 @@ def compare_means(means: Means, method: Any, adjust: str | None, reference: Any)
         level=means.level,
         adjust=adjust,
         notes=_notes(means, adjust, [C.shape for _, _, C in made], lost),
+        _fit=means._fit,
     )
 
 
