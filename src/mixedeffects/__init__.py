@@ -35,6 +35,7 @@ from mixedeffects.errors import (
     MixedEffectsError,
     ModelError,
 )
+from mixedeffects.frame.hypothesis_coding import contrast_matrix
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.inference.pooling import PooledFits, pool
 from mixedeffects.model import LinearMixedModel, lmer
@@ -80,6 +81,7 @@ __all__ = [
     "VarCorr",
     "anova",
     "compare",
+    "contrast_matrix",
     "cross_validate",
     "etable",
     "gls",

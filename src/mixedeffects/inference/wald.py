@@ -25,6 +25,7 @@ from mixedeffects.inference.wald_result import WaldTest
 __all__ = [
     "anova_table",
     "checked_type",
+    "f_statistic",
     "independent_rows",
     "p_of_f",
     "term_hypotheses",
@@ -51,7 +52,7 @@ def wald_test(
         )
     variance = fixed_effects_variance(fit, vcov, "inf" if test == "chi2" else ddf, cluster)
     contrasts = contrast_matrix(fit.frame, hypothesis)
-    F, q, df, scaling = _f_statistic(fit, contrasts, variance)
+    F, q, df, scaling = f_statistic(fit, contrasts, variance)
     labelled = pd.DataFrame(contrasts, columns=fit.fixef_names)
     if test == "chi2":
         p = float(scipy.stats.chi2.sf(q * F, q))
@@ -59,7 +60,7 @@ def wald_test(
     return WaldTest("F", scaling * F, q, df, p_of_f(scaling * F, q, df), scaling, labelled)
 
 
-def _f_statistic(
+def f_statistic(
     fit: Fit, L: Matrix, variance: FixedEffectsVariance
 ) -> tuple[float, int, float, float]:
     """Unscaled F, number of independent contrasts, denominator df and scaling."""
@@ -128,7 +129,7 @@ def anova_table(
         row = (np.nan,) * 6
         if len(L):
             try:
-                F, q, df, scaling = _f_statistic(fit, L, variance)
+                F, q, df, scaling = f_statistic(fit, L, variance)
             except ModelError as error:
                 if variance.unseen is None:
                     raise
