@@ -11,6 +11,7 @@ import scipy.special
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice, checked_level, checked_names
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.wald import anova_table
@@ -32,7 +33,7 @@ def anova_effect_sizes(
     cluster: Any,
     level: float,
     alternative: str,
-) -> pd.DataFrame:
+) -> ResultTable:
     """See `LinearMixedModel.anova_effect_sizes`."""
     level = checked_level(level)
     wanted = [
@@ -62,7 +63,10 @@ def anova_effect_sizes(
         )
         for measure in wanted
     ]
-    return pd.concat(parts, ignore_index=True)
+    how = "" if side == "two-sided" else " one-sided"
+    return ResultTable.of(
+        pd.concat(parts, ignore_index=True), (f"{100 * level:.4g} %{how} intervals",)
+    )
 
 
 def _estimates(measure: str, F: Matrix, q: Matrix, df: Matrix) -> Matrix:

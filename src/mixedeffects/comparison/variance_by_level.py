@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.covariance.mean_variances import residual_variance
 from mixedeffects.covariance.of_fit import conditioned
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.contrasts import listed_names
@@ -17,7 +18,7 @@ __all__ = ["r_squared_by_level"]
 Matrix = NDArray[np.float64]
 
 
-def r_squared_by_level(fit: Fit) -> pd.DataFrame:
+def r_squared_by_level(fit: Fit) -> ResultTable:
     """See `LinearMixedModel.r2_by_level`."""
     groups = sorted({term.group for term in fit.frame.terms})
     if len(groups) != 1:
@@ -56,7 +57,7 @@ def r_squared_by_level(fit: Fit) -> pd.DataFrame:
         own = table["level"] == level
         share = table["variance"].where(own)
         table[level] = share / share.sum()
-    return table
+    return ResultTable.of(table)
 
 
 def _cluster_means(values: Matrix, codes: NDArray[np.int32]) -> Matrix:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_level, checked_number, member, plain
 from mixedeffects.covariance.mean_variances import random_variances, residual_variance
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.engine.curvature import new_effects_jacobian
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
@@ -56,8 +57,11 @@ class EffectSizes:
     >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
     >>> nine_days = m.effect_size({"nine days": {"Days": 9}}, sigma="residual")
     >>> nine_days.to_frame().round(2)
-        contrast  estimate  std_error    df  conf_low  conf_high
-    0  nine days      3.68       0.59  17.0      2.45       4.92
+    contrast  estimate std_error   df conf_low conf_high
+    nine days     3.68      0.59 17.0     2.45      4.92
+    ---
+    in units of 25.59, the residual standard deviation, with 144.0 degrees of freedom
+    95 % intervals, not adjusted
     >>> round(nine_days.sigma, 2), round(nine_days.edf, 1)
     (25.59, 144.0)
     """
@@ -69,36 +73,30 @@ class EffectSizes:
     level: float
     notes: tuple[str, ...]
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> ResultTable:
         """Effect sizes with their intervals.
 
         Returns
         -------
-        DataFrame, one row per contrast
+        ResultTable, one row per contrast
             The labels, ``estimate``, ``std_error``, ``df``, ``conf_low`` and ``conf_high``.
         """
         found = self.estimates
         half = scipy.stats.t.ppf(0.5 + self.level / 2.0, found.df) * found.se
-        return self.labels.assign(
+        table = self.labels.assign(
             estimate=found.estimate,
             std_error=found.se,
             df=found.df,
             conf_low=found.estimate - half,
             conf_high=found.estimate + half,
         )
-
-    def _printed(self) -> tuple[pd.DataFrame, int, tuple[str, ...]]:
-        return self.to_frame(), self.labels.shape[1], self.notes
+        return ResultTable.of(table, self.notes)
 
     def __repr__(self) -> str:
-        from mixedeffects.inference.marginal_means_table import labelled_table
-
-        return labelled_table(*self._printed()).to_text(width=None)
+        return repr(self.to_frame())
 
     def _repr_html_(self) -> str:
-        from mixedeffects.inference.marginal_means_table import labelled_table
-
-        return str(labelled_table(*self._printed())._repr_html_())
+        return str(self.to_frame()._repr_html_())
 
 
 def effect_sizes(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.formula.syntax import variable_names
@@ -29,7 +30,7 @@ Matrix = NDArray[np.float64]
 
 def joint_tests(
     fit: Fit, by: Any, at: Any, weights: str, ddf: str, vcov: str, cluster: Any
-) -> pd.DataFrame:
+) -> ResultTable:
     """See `LinearMixedModel.joint_tests`."""
     encoder = Estimability(fit.frame).encoder
     grid = reference_grid(fit, encoder, at)
@@ -60,7 +61,9 @@ def joint_tests(
             "There is nothing to test: no variable of the fixed part, beside those in by=, has two "
             "or more values in the reference grid."
         )
-    return pd.DataFrame(rows)
+    return ResultTable.of(
+        pd.DataFrame(rows), (means._variance.method.removeprefix("t-tests use "),)
+    )
 
 
 def _tested(

@@ -213,9 +213,9 @@ class MeanComparisons:
         >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
         >>> m.emmeans("recipe").contrasts().effect_size()
         contrast estimate std_error   df conf_low conf_high
-        A - B     0.18721   0.31152 42.0 -0.44147   0.81589
-        A - C     0.19284   0.31155 42.0 -0.43589   0.82156
-        B - C     0.00563   0.31116 42.0 -0.62232   0.63358
+        A - B      0.1872    0.3115 42.0  -0.4415    0.8159
+        A - C      0.1928    0.3115 42.0  -0.4359    0.8216
+        B - C      0.0056    0.3112 42.0  -0.6223    0.6336
         ---
         in units of 7.894, the standard deviation of a response given the fixed effects, with ...
         95 % intervals, not adjusted

@@ -15,9 +15,9 @@ from mixedeffects.base.arrays import read_only
 from mixedeffects.base.options import checked_level, checked_names, plain
 from mixedeffects.covariance.parameter_rows import parameter_rows
 from mixedeffects.covariance.varcorr import VarCorr
-from mixedeffects.display.coefficients import coefficient_table
-from mixedeffects.display.numbers import format_numbers, round_number
-from mixedeffects.display.tables import Column, Table
+from mixedeffects.display.frame_text import frame_table
+from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.tables import Table
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
 from mixedeffects.fitting.natural import covariance_parameters
@@ -97,7 +97,7 @@ class PooledFits:
 
     # --- tables --------------------------------------------------------------------------
 
-    def coef_table(self, level: float = 0.95) -> pd.DataFrame:
+    def coef_table(self, level: float = 0.95) -> ResultTable:
         """Pooled estimates with tests, intervals, and what the missing values cost.
 
         Parameters
@@ -107,7 +107,7 @@ class PooledFits:
 
         Returns
         -------
-        DataFrame, p rows
+        ResultTable, p rows
             Columns ``Estimate``, ``Std. Error``, ``df``, ``t value``, ``Pr(>|t|)``, ``lower``,
             ``upper``; ``RIV``, the relative increase of the variance ``(1 + 1/m) B / U``; and
             ``FMI``, the fraction of missing information.
@@ -128,7 +128,7 @@ class PooledFits:
         """
         return self._r_style(np.eye(len(self.estimates)), list(self.estimates.index), level)
 
-    def contrast(self, hypothesis: Any, level: float = 0.95) -> pd.DataFrame:
+    def contrast(self, hypothesis: Any, level: float = 0.95) -> ResultTable:
         """Linear combinations of the pooled fixed effects, each by itself.
 
         Parameters
@@ -141,7 +141,7 @@ class PooledFits:
 
         Returns
         -------
-        DataFrame, one row per contrast
+        ResultTable, one row per contrast
             Columns as of `coef_table`.
 
         Raises
@@ -157,15 +157,18 @@ class PooledFits:
         >>> pooled = me.pool([me.lmer("Reaction ~ Days + (1 | Subject)", d) for d in shifted])
         >>> week = pooled.contrast({"a week": {"Days": 7}})
         >>> week[["Estimate", "Std. Error", "RIV"]].round(2)
-                Estimate  Std. Error  RIV
-        a week     73.27        5.63  0.0
+               Estimate Std. Error  RIV
+        a week    73.27       5.63 0.00
+        ---
+        95 % intervals
+        180 rows in each fit, by REML; complete data: t-tests use Satterthwaite's method
         """
         L = named_contrasts(self.fits[0].frame, hypothesis)
         return self._r_style(L.to_numpy(), list(L.index), level)
 
     def tidy(
         self, effects: str | Sequence[str] = ("fixed", "ran_pars"), level: float | None = None
-    ) -> pd.DataFrame:
+    ) -> ResultTable:
         """One row per parameter, with broom's column names, dots written as underscores.
 
         Parameters
@@ -194,9 +197,9 @@ class PooledFits:
         >>> shifted = [sleep.assign(Days=sleep["Days"] + 0.1 * i) for i in range(3)]
         >>> pooled = me.pool([me.lmer("Reaction ~ Days + (1 | Subject)", d) for d in shifted])
         >>> pooled.tidy("ran_pars")[["group", "term", "estimate"]].round(1)
-              group             term  estimate
-        0   Subject  sd__(Intercept)      37.1
-        1  Residual  sd__Observation      31.0
+        group    term            estimate
+        Subject  sd__(Intercept)     37.1
+        Residual sd__Observation     31.0
         """
         wanted = checked_names(effects, "effects")
         unknown = [name for name in wanted if name not in _EFFECTS]
@@ -206,9 +209,10 @@ class PooledFits:
                 "'ran_pars'."
             )
         makers = {"fixed": lambda: self._fixed(level), "ran_pars": self._random}
-        return pd.concat([makers[name]() for name in wanted], ignore_index=True)
+        table = pd.concat([makers[name]() for name in wanted], ignore_index=True)
+        return ResultTable.of(pd.DataFrame(table))
 
-    def glance(self) -> pd.DataFrame:
+    def glance(self) -> ResultTable:
         """One row about the whole: what is defined for pooled fits.
 
         Likelihoods of different imputed data sets are those of different data, so there are no
@@ -216,7 +220,7 @@ class PooledFits:
 
         Returns
         -------
-        DataFrame, one row
+        ResultTable, one row
             ``nimp``, the number of fits; ``nobs``, of rows in each; ``sigma``, the root of the mean
             residual variance; ``riv_mean`` and ``fmi_max`` over the fixed effects; ``converged``,
             whether all fits are.
@@ -228,11 +232,11 @@ class PooledFits:
         >>> shifted = [sleep.assign(Days=sleep["Days"] + 0.1 * i) for i in range(3)]
         >>> pooled = me.pool([me.lmer("Reaction ~ Days + (1 | Subject)", d) for d in shifted])
         >>> pooled.glance()[["nimp", "nobs", "converged"]]
-           nimp  nobs  converged
-        0     3   180       True
+        nimp nobs converged
+           3  180 True
         """
         rules = self._rules(np.eye(len(self.estimates)))
-        return pd.DataFrame(
+        row = pd.DataFrame(
             {
                 "nimp": [self.m],
                 "nobs": [self.fits[0].nobs],
@@ -242,6 +246,7 @@ class PooledFits:
                 "converged": [all(fit.optimum.converged for fit in self.fits)],
             }
         )
+        return ResultTable.of(row)
 
     # --- joint tests ---------------------------------------------------------------------
 
@@ -289,7 +294,7 @@ class PooledFits:
         L = contrast_matrix(self.fits[0].frame, hypothesis)
         return self._joint(L)[0]
 
-    def anova(self, type: int | str = 3) -> pd.DataFrame:
+    def anova(self, type: int | str = 3) -> ResultTable:
         """Joint tests D1 of the terms of the fixed part.
 
         Parameters
@@ -300,7 +305,7 @@ class PooledFits:
 
         Returns
         -------
-        DataFrame, one row per term
+        ResultTable, one row per term
             Columns ``NumDF``, ``DenDF``, ``F value``, ``Pr(>F)`` and ``RIV``, the average relative
             increase of the variances; NaN for a term without columns.
 
@@ -322,9 +327,11 @@ class PooledFits:
         ...     [me.lmer("angle ~ recipe + temp + (1 | recipe:replicate)", d) for d in shifted]
         ... )
         >>> pooled.anova()[["NumDF", "F value"]].round(2)
-                NumDF  F value
-        recipe      2     0.25
-        temp        1    32.25
+               NumDF F value
+        recipe     2    0.25
+        temp       1   32.25
+        ---
+        type 3, pooled over 4 fits
         """
         kind = checked_type(type)
         hypotheses = [term_hypotheses(fit, kind) for fit in self.fits]
@@ -337,7 +344,8 @@ class PooledFits:
                 row = (test.num_df, test.den_df, test.statistic, test.p, riv)
             rows[label] = row
         columns = ["NumDF", "DenDF", "F value", "Pr(>F)", "RIV"]
-        return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        return ResultTable.of(table, (f"type {kind}, pooled over {self.m} fits",))
 
     # --- computing -----------------------------------------------------------------------
 
@@ -392,14 +400,14 @@ class PooledFits:
         F = scaling * float(np.sum(estimate**2 / values)) / q
         return WaldTest("D1", F, q, df, p_of_f(F, q, df), scaling, labelled), increase
 
-    def _r_style(self, L: Matrix, labels: list[str], level: float) -> pd.DataFrame:
+    def _r_style(self, L: Matrix, labels: list[str], level: float) -> ResultTable:
         level = checked_level(level)
         found = self._rules(L)
         df, error = found["df"].to_numpy(), found["std_error"].to_numpy()
         with np.errstate(divide="ignore", invalid="ignore"):
             t = found["estimate"].to_numpy() / error
         half = scipy.stats.t.ppf(0.5 + level / 2.0, df) * error
-        return pd.DataFrame(
+        table = pd.DataFrame(
             {
                 "Estimate": found["estimate"].to_numpy(),
                 "Std. Error": error,
@@ -413,6 +421,7 @@ class PooledFits:
             },
             index=labels,
         )
+        return ResultTable.of(table, (f"{100 * level:.4g} % intervals", *self.notes))
 
     def _fixed(self, level: float | None) -> pd.DataFrame:
         table = self.coef_table(0.95 if level is None else level)
@@ -447,21 +456,9 @@ class PooledFits:
     # --- shown ---------------------------------------------------------------------------
 
     def _table(self) -> Table:
-        frame = self.coef_table()
-        tests = frame.drop(columns=["df", "lower", "upper", "RIV", "FMI"])
-        numbers = coefficient_table(tests, stars=False)
-        columns = list(numbers.columns)
-        df = [round_number(value, 1) for value in frame["df"]]
-        columns.insert(2, Column("df", tuple(format_numbers(df, 15, decimals=1))))
-        for name in ("RIV", "FMI"):
-            texts = format_numbers([round_number(value, 3) for value in frame[name]], 15)
-            columns.append(Column(name, tuple(texts)))
-        return replace(
-            numbers,
-            columns=tuple(columns),
-            caption=f"{self.fits[0].formula}, pooled over {self.m} fits by Rubin's rules",
-            footnotes=self.notes,
-        )
+        table = frame_table(self.coef_table().drop(columns=["lower", "upper"]), self.notes)
+        caption = f"{self.fits[0].formula}, pooled over {self.m} fits by Rubin's rules"
+        return replace(table, caption=caption)
 
     def __repr__(self) -> str:
         return self._table().to_text(width=None)

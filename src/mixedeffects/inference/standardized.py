@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice, checked_flag, checked_level
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.fitting import fit_formula
@@ -36,7 +37,7 @@ def standardized_coefficients(
     vcov: str,
     cluster: Any,
     level: float,
-) -> pd.DataFrame:
+) -> ResultTable:
     """See `LinearMixedModel.standardize`."""
     method = checked_choice(method, "method", _METHODS)
     two_sd = checked_flag(two_sd, "two_sd")
@@ -53,10 +54,8 @@ def standardized_coefficients(
     return _named(coefficient_tests(fit, ddf, vcov, level, cluster), factor)
 
 
-def _named(table: pd.DataFrame, factor: Matrix) -> pd.DataFrame:
-    # The columns of an interval have the level in their names.
-    low, high = (table.iloc[:, column].to_numpy() for column in (5, 6))
-    return pd.DataFrame(
+def _named(table: ResultTable, factor: Matrix) -> ResultTable:
+    named = pd.DataFrame(
         {
             "term": list(table.index),
             "estimate": factor * table["Estimate"].to_numpy(),
@@ -64,10 +63,11 @@ def _named(table: pd.DataFrame, factor: Matrix) -> pd.DataFrame:
             "df": table["df"].to_numpy(),
             "statistic": table["t value"].to_numpy(),
             "p_value": table["Pr(>|t|)"].to_numpy(),
-            "conf_low": factor * low,
-            "conf_high": factor * high,
+            "conf_low": factor * table["lower"].to_numpy(),
+            "conf_high": factor * table["upper"].to_numpy(),
         }
     )
+    return ResultTable.of(named, table.notes)
 
 
 # --- after the fit ---------------------------------------------------------------------

@@ -145,7 +145,7 @@ def anova_table(
     if fit.optimum.undetermined:
         table.attrs["undetermined"] = fit.optimum.undetermined
     how = variance.method.removeprefix("t-tests use ")
-    return ResultTable.of(table, (f"Type {'I' * names[kind]} tests; {how}",))
+    return ResultTable.of(table, (f"Type {'I' * kind} tests; {how}",))
 
 
 def checked_type(kind: Any) -> int:

@@ -202,12 +202,12 @@ class Comparison(Held):
         >>> import mixedeffects as me
         >>> m = me.lmer("distance ~ age + Sex + (age | Subject)", me.load_dataset("orthodont"))
         >>> m.r2_by_level().drop(columns="description").round(3)
-          source    level  variance  total  within  between
-        0     f1   within     2.200  0.254   0.527      NaN
-        1     f2  between     1.122  0.130     NaN     0.25
-        2      v   within     0.256  0.030   0.061      NaN
-        3      m  between     3.356  0.388     NaN     0.75
-        4      e   within     1.716  0.198   0.411      NaN
+        source level   variance total within between
+        f1     within     2.200 0.254  0.527     NaN
+        f2     between    1.122 0.130    NaN    0.25
+        v      within     0.256 0.030  0.061     NaN
+        m      between    3.356 0.388    NaN    0.75
+        e      within     1.716 0.198  0.411     NaN
         """
         from mixedeffects.comparison.variance_by_level import r_squared_by_level
 
@@ -278,9 +278,11 @@ class Comparison(Held):
         >>> cake = me.load_dataset("cake")
         >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
         >>> m.anova_effect_sizes("omega")[["term", "estimate", "conf_low", "conf_high"]].round(3)
-                  term  estimate  conf_low  conf_high
-        0       recipe     0.000     0.000      0.105
-        1  temperature     0.302     0.213      0.400
+        term        estimate conf_low conf_high
+        recipe         0.000    0.000     0.105
+        temperature    0.302    0.213     0.400
+        ---
+        95 % intervals
         """
         from mixedeffects.comparison.anova_effect_sizes import anova_effect_sizes
 

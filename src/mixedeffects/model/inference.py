@@ -455,10 +455,12 @@ class Inference(Held):
         >>> import mixedeffects as me
         >>> m = me.lmer("distance ~ age + Sex + (1 | Subject)", me.load_dataset("orthodont"))
         >>> m.standardize()[["term", "estimate", "conf_low", "conf_high"]].round(2)
-                  term  estimate  conf_low  conf_high
-        0  (Intercept)      0.32     -0.02       0.66
-        1          age      0.51      0.41       0.60
-        2    SexFemale     -0.79     -1.33      -0.26
+        term        estimate conf_low conf_high
+        (Intercept)     0.32    -0.02      0.66
+        age             0.51     0.41      0.60
+        SexFemale      -0.79    -1.33     -0.26
+        ---
+        95 % intervals; t-tests use Satterthwaite's method
         """
         from mixedeffects.inference.standardized import standardized_coefficients
 

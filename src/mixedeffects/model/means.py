@@ -158,11 +158,13 @@ class Means(Held):
         >>> import mixedeffects as me
         >>> cake = me.load_dataset("cake")
         >>> m = me.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", cake)
-        >>> m.joint_tests(by="recipe").drop(columns="note").round(3)
-                  term recipe  num_df  den_df  statistic  p_value
-        0  temperature      A       5   210.0      8.576      0.0
-        1  temperature      B       5   210.0      7.210      0.0
-        2  temperature      C       5   210.0      6.746      0.0
+        >>> m.joint_tests(by="recipe").drop(columns="note")
+        term        recipe num_df den_df statistic  p_value
+        temperature A           5  210.0      8.58 2.07e-07
+        temperature B           5  210.0      7.21 2.99e-06
+        temperature C           5  210.0      6.75 7.45e-06
+        ---
+        Satterthwaite's method
         """
         from mixedeffects.inference.joint_tests import joint_tests
 
