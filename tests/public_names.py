@@ -37,6 +37,7 @@ def _results() -> list[type]:
         m.wald("Days"),
         c.emmeans("recipe"),
         c.emmeans("recipe").contrasts(),
+        c.emmeans("recipe").contrasts().effect_size(),
         m.ranova(),
         m.icc(),
         m.r2(),

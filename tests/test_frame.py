@@ -250,10 +250,12 @@ def test_coding_inside_the_formula():
     assert names('I(a == "p")') == ('I(a == "p")TRUE',)
 
 
-def test_contrasts_leave_the_random_effects_alone_as_in_lme4():
+def test_contrasts_are_those_of_the_random_effects_too():
     frame = build_model_frame("y ~ f + (f | g)", big(), contrasts={"f": "sum"})
     assert frame.fixef_names == ("(Intercept)", "f1", "f2")
-    assert frame.terms[0].columns == ("(Intercept)", "fb", "fc")
+    assert frame.terms[0].columns == ("(Intercept)", "f1", "f2")
+    frame = build_model_frame("y ~ 1 + (0 + f | g)", big(), contrasts={"f": "sum"})
+    assert frame.terms[0].columns == ("fa", "fb", "fc")
 
 
 def test_terms_of_the_columns():

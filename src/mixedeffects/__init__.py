@@ -36,7 +36,9 @@ from mixedeffects.errors import (
     MixedEffectsError,
     ModelError,
 )
+from mixedeffects.frame.hypothesis_coding import contrast_matrix
 from mixedeffects.inference.bootstrap import Bootstrap
+from mixedeffects.inference.pooling import PooledFits, pool
 from mixedeffects.model import LinearMixedModel, lmer
 from mixedeffects.model.habits import OF_THE_PACKAGE as _OF_THE_PACKAGE
 from mixedeffects.model.habits import unknown_attribute as _unknown_attribute
@@ -72,6 +74,7 @@ __all__ = [
     "ModelError",
     "Optimum",
     "PlannedCovariance",
+    "PooledFits",
     "Power",
     "Progress",
     "RandomEffectsCovariance",
@@ -81,6 +84,7 @@ __all__ = [
     "VarCorr",
     "anova",
     "compare",
+    "contrast_matrix",
     "cross_validate",
     "etable",
     "gls",
@@ -89,6 +93,7 @@ __all__ = [
     "load_dataset",
     "marginal_covariance",
     "plot",
+    "pool",
     "power",
 ]
 

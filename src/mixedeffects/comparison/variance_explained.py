@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mixedeffects.base.options import checked_flag
-from mixedeffects.covariance.of_fit import R_of, conditioned
+from mixedeffects.covariance.mean_variances import random_variances, residual_variance
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.fitting.fit import Fit, once_per_fit
 
@@ -176,16 +176,12 @@ def variances(fit: Fit) -> Variances:
     fixed = float(np.var(linear, ddof=1))
     # Of a constant nothing but rounding is left.
     rounding = 8.0 * np.finfo(np.float64).eps * float(np.abs(linear).max(initial=0.0))
-    random: dict[str, float] = {}
-    for term, G in zip(*conditioned(fit), strict=True):
-        mean = float(np.sum(G * (term.z.T @ term.z))) / fit.nobs
-        random[term.group] = random.get(term.group, 0.0) + mean
     weights = fit.frame.weights
     weighted = weights is not None and bool(np.ptp(weights) > 0.0 or weights[0] != 1.0)
     return Variances(
         fixed if fixed > rounding**2 else 0.0,
-        pd.Series(random, name="variance"),
-        float(np.mean(R_of(fit).diag())),
+        pd.Series(random_variances(fit), name="variance"),
+        residual_variance(fit),
         weighted,
     )
 

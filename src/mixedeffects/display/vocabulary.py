@@ -38,10 +38,10 @@ ESTIMATES = {
     *INTERVAL,
     *BROOM_INTERVAL,
 }
-_DEGREES_OF_FREEDOM = {"df", "DenDF", "df1", "df2"}
-_STATISTICS = {"statistic", "Chisq", "F value", "t value", "z value"}
+_DEGREES_OF_FREEDOM = {"df", "DenDF", "df1", "df2", "den_df"}
+_STATISTICS = {"statistic", "Chisq", "F value", "t value", "z value", "RIV", "FMI", "riv", "fmi"}
 _P_VALUE = re.compile(r"Pr\(.*\)|p_value|p_adjusted")
-_COUNTS = {"NumDF", "Df", "npar", "nobs", "df_residual"}
+_COUNTS = {"NumDF", "Df", "npar", "nobs", "df_residual", "num_df", "nimp"}
 
 #: Earlier spellings of the columns of means and comparisons, and of predictions.
 FORMER_MEANS = {

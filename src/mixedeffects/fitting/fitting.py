@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import checked_flag
+from mixedeffects.base.options import checked_choice, checked_flag
 from mixedeffects.base.warning import warn
 from mixedeffects.engine import Control, CrossProducts, Optimum
 from mixedeffects.engine.basis import lower_factor
@@ -31,6 +31,7 @@ from mixedeffects.fitting.theta import read_theta
 from mixedeffects.fitting.undetermined import hardly_determined, with_identification
 from mixedeffects.formula.syntax import quote_name
 from mixedeffects.frame import build_model_frame
+from mixedeffects.frame.double_bars import separate_double_bars
 from mixedeffects.frame.ingest import detached
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.frame.structures import one_row_each
@@ -60,13 +61,14 @@ def fit_formula(
     inherited: dict[str, Any] | None = None,
     start: Sequence[float] | None = None,
     control: Control | None = None,
+    double_bar: str = "lme4",
     progress: ProgressOption = None,
 ) -> Fit:
     """Fit a model from its formula; the arguments are those of `mixedeffects.lmer`.
 
     Parameters
     ----------
-    formula, data, reml, weights, offset, contrasts, start, control, progress
+    formula, data, reml, weights, offset, contrasts, start, control, double_bar, progress
         As for `mixedeffects.lmer`.
     inherited : dict, optional
         Codings of categorical columns that need not be in the formula.
@@ -80,6 +82,8 @@ def fit_formula(
     reml = bool(checked_flag(reml, "reml"))
     if control is not None and not isinstance(control, Control):
         raise ModelError(f"control must be a mixedeffects.Control, not {control!r:.60}.")
+    if checked_choice(double_bar, "double_bar", ("lme4", "separate")) == "separate":
+        formula = separate_double_bars(formula, data)
     with one_blas_thread():
         frame = build_model_frame(
             formula, data, weights=weights, offset=offset, contrasts=contrasts, inherited=inherited
@@ -116,7 +120,8 @@ def fit_formula(
 def _codings(frame: ModelFrame, inherited: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Codings of an earlier fit: those of factors in the formula, and the others."""
     assert frame.fixed_encoder is not None
-    factors = frame.fixed_encoder.factors
+    encoders = (frame.fixed_encoder, *frame.random_encoders)
+    factors = {name for encoder in encoders for name in encoder.factors}
     own = {n: c for n, c in inherited.items() if n in factors or quote_name(n) in factors}
     return own, {name: coding for name, coding in inherited.items() if name not in own}
 

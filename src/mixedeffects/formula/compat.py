@@ -228,7 +228,7 @@ def coding_matrix(kind: str, n_levels: int) -> NDArray[np.float64]:
     Parameters
     ----------
     kind : str
-        ``"treatment"``, ``"sum"``, ``"helmert"`` or ``"poly"``.
+        ``"treatment"``, ``"sum"``, ``"helmert"``, ``"poly"`` or ``"sdif"``.
     n_levels : int
         Number of levels, at least 2.
 
@@ -243,6 +243,7 @@ def coding_matrix(kind: str, n_levels: int) -> NDArray[np.float64]:
         "sum": contrasts.SumContrasts,
         "helmert": contrasts.HelmertContrasts,
         "poly": contrasts.PolyContrasts,
+        "sdif": contrasts.DiffContrasts,
     }
     matrix = codings[kind]().get_coding_matrix(list(range(n_levels)), reduced_rank=True)
     return np.asarray(matrix, dtype=np.float64)

@@ -99,6 +99,11 @@ _CODINGS = {
     "poly": "poly",
     "contr.poly": "poly",
     "Poly": "poly",
+    "sdif": "sdif",
+    "contr.sdif": "sdif",
+    "Diff": "sdif",
+    "SAS": "sas",
+    "contr.SAS": "sas",
 }
 
 
@@ -549,7 +554,7 @@ class _Evaluation:
             return Coding(_CODINGS[name])
         raise FormulaError(
             f"`{deparse(node)}`: the coding is one of contr.treatment, contr.sum, contr.helmert, "
-            "contr.poly; for a matrix use the argument `contrasts`."
+            "contr.poly, contr.sdif, contr.SAS; for a matrix use the argument `contrasts`."
         )
 
     def called_coding(self, spec: Call, node: Call, factor: Factor) -> Coding:

@@ -18,8 +18,8 @@ class Coding:
     Attributes
     ----------
     kind : str
-        ``"treatment"``, ``"sum"``, ``"helmert"``, ``"poly"`` or ``"matrix"``; ``"level"`` for
-        treatment contrasts whose reference was given as a number.
+        ``"treatment"``, ``"sum"``, ``"helmert"``, ``"poly"``, ``"sdif"``, ``"sas"`` or
+        ``"matrix"``; ``"level"`` for treatment contrasts whose reference was given as a number.
     base : str or int or None
         For treatment contrasts the reference level: its label, or its number counted from 1.
     matrix : ndarray or None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -143,12 +143,17 @@ def build_model_frame(
     if w is not None and extra["weights"] is not None:
         check_weights(extra["weights"].name, w)
 
-    X, encoder, far = _fixed_matrix(
-        fixed, values, evaluation.states, codings, spare, n, design_only
+    named = {deparse(tree) for part in (fixed, *random) for tree in part.variables}
+    codings, spare = (
+        {name if name in named else quote_name(name): coding for name, coding in each.items()}
+        for each in (codings, spare)
     )
+    every = {**spare, **codings}
+    X, encoder, far = _fixed_matrix(fixed, values, evaluation.states, every, n, design_only)
     terms, encoders, unused = _random_terms(
-        formula, random, values, evaluation.states, groups, rows, n, design_only
+        formula, random, values, evaluation.states, every, groups, rows, n, design_only
     )
+    _check_codings(codings, (encoder, *encoders))
     total_offset = _offset(evaluation.offsets, values, _taken(extra["offset"], rows, "Column "))
     if not design_only:
         with np.errstate(over="ignore"):
@@ -397,23 +402,10 @@ def _fixed_matrix(
     values: Mapping[str, Value],
     states: Mapping[str, State],
     codings: Mapping[str, Coding],
-    spare: Mapping[str, Coding],
     n: int,
     design_only: bool,
 ) -> tuple[Vector, DesignEncoder, tuple[str, ...]]:
-    named = {deparse(tree) for tree in fixed.variables}
-    codings, spare = (
-        {name if name in named else quote_name(name): coding for name, coding in each.items()}
-        for each in (codings, spare)
-    )
-    encoder, settled = fit_encoder(fixed, values, states, {**spare, **codings})
-    factors = encoder.factors
-    for name in codings:
-        if name not in factors:
-            raise ModelError(
-                f"`contrasts` names `{name}`, which is not a factor of the fixed effects"
-                f"{' (those are ' + ', '.join(factors) + ')' if factors else ''}."
-            )
+    encoder, settled = fit_encoder(fixed, values, states, codings)
     if encoder.coders:
         largest = max(encoder.coders, key=lambda coder: len(coder.suffixes)).name
         check_size(n, encoder.n_columns, largest)
@@ -429,6 +421,17 @@ def _fixed_matrix(
     return X, encoder.keeping(kept), far
 
 
+def _check_codings(codings: Mapping[str, Coding], encoders: Sequence[DesignEncoder]) -> None:
+    """Every factor that ``contrasts`` names is one of the formula."""
+    factors = list(dict.fromkeys(name for encoder in encoders for name in encoder.factors))
+    for name in codings:
+        if name not in factors:
+            raise ModelError(
+                f"`contrasts` names `{name}`, which is not a factor of the fixed or random effects"
+                f"{' (those are ' + ', '.join(factors) + ')' if factors else ''}."
+            )
+
+
 # --- random-effects terms --------------------------------------------------------------
 
 
@@ -437,6 +440,7 @@ def _random_terms(
     random: list[TermTable],
     values: Mapping[str, Value],
     states: Mapping[str, State],
+    codings: Mapping[str, Coding],
     groups: Mapping[str, GroupColumn],
     rows: NDArray[np.intp] | None,
     n: int,
@@ -467,7 +471,7 @@ def _random_terms(
     seen: set[str] = set()
     for i in order:
         bar = formula.random[i]
-        encoder, settled = fit_encoder(random[i], values, states, {})
+        encoder, settled = fit_encoder(random[i], values, states, codings)
         label, repeat = bar.group, 0
         while label in seen:
             repeat += 1

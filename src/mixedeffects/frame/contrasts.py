@@ -18,7 +18,7 @@ from mixedeffects.frame.columns import labels_of
 
 __all__ = ["contrast_columns", "read_contrasts"]
 
-_KINDS = ("treatment", "sum", "helmert", "poly")
+_KINDS = ("treatment", "sum", "helmert", "poly", "sdif", "sas")
 
 
 def read_contrasts(contrasts: Mapping[str, Any] | None) -> dict[str, Coding]:
@@ -27,9 +27,9 @@ def read_contrasts(contrasts: Mapping[str, Any] | None) -> dict[str, Coding]:
     Parameters
     ----------
     contrasts : mapping of str to str, array or DataFrame, optional
-        For each factor ``"treatment"``, ``"sum"``, ``"helmert"`` or ``"poly"`` (also as
-        ``"contr.sum"``), the label of a level to be the reference, or a matrix with one row per
-        level.
+        For each factor ``"treatment"``, ``"sum"``, ``"helmert"``, ``"poly"``, ``"sdif"`` or
+        ``"sas"`` (also as ``"contr.sum"``), the label of a level to be the reference, or a matrix
+        with one row per level.
 
     Returns
     -------
@@ -127,13 +127,15 @@ def contrast_columns(
         return _matrix_columns(name, levels, coding)
     if coding.kind == "level" and coding.base not in levels:
         raise ModelError(f"{_wanted(name)}; not {coding.base}.")
-    if coding.kind in ("treatment", "level"):
-        base = _base(name, levels, coding.base)
+    if coding.kind in ("treatment", "level", "sas"):
+        base = count - 1 if coding.kind == "sas" else _base(name, levels, coding.base)
         keep = [i for i in range(count) if i != base]
         return np.array(keep, dtype=np.intp), tuple(levels[i] for i in keep)
     matrix = _named(coding.kind, count)
     if coding.kind == "poly":
         return matrix, _poly_names(count - 1)
+    if coding.kind == "sdif":
+        return matrix, tuple(f"{i + 1}-{i}" for i in range(1, count))
     return matrix, tuple(str(i) for i in range(1, count))
 
 

@@ -17,11 +17,12 @@ from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.vocabulary import INTERVAL, former_interval
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
+from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.inference.contrasts import contrast_rows, contrasts_and_constants, listed_names
 from mixedeffects.inference.variance import FixedEffectsVariance
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
-__all__ = ["Estimates", "contrast_table", "linear_estimates"]
+__all__ = ["Estimates", "contrast_table", "linear_estimates", "named_contrasts"]
 
 Matrix = NDArray[np.float64]
 
@@ -90,9 +91,7 @@ def contrast_table(
 ) -> ResultTable:
     """See `LinearMixedModel.contrast`."""
     level = checked_level(level)
-    if isinstance(hypothesis, Mapping):
-        hypothesis = _from_mapping(hypothesis, list(fit.frame.fixef_names))
-    L, constant = contrasts_and_constants(fit.frame, hypothesis)
+    L, constant = named_contrasts(fit.frame, hypothesis)
     variance = fixed_effects_variance(fit, vcov, ddf, cluster)
     found = linear_estimates(fit.beta, variance, L.to_numpy(), constant)
     table = pd.DataFrame(
@@ -110,6 +109,28 @@ def contrast_table(
         table[name] = found.estimate + bound
     notes = (f"{100 * level:.4g} % intervals; {variance.method}",)
     return ResultTable.of(table, notes, former_interval(level))
+
+
+def named_contrasts(frame: ModelFrame, hypothesis: Any) -> tuple[pd.DataFrame, Matrix]:
+    """Contrasts with their labels, as `LinearMixedModel.contrast` takes them.
+
+    Parameters
+    ----------
+    frame : ModelFrame
+        Names of coefficients and terms.
+    hypothesis
+        As for `labelled_contrasts`, or a mapping of labels to contrasts.
+
+    Returns
+    -------
+    L : DataFrame, shape (r, p)
+        The contrasts.
+    constant : ndarray, shape (r,)
+        What is added to each: of hypotheses in words, such as ``"Days = 10"``.
+    """
+    if isinstance(hypothesis, Mapping):
+        hypothesis = _from_mapping(hypothesis, list(frame.fixef_names))
+    return contrasts_and_constants(frame, hypothesis)
 
 
 def _from_mapping(given: Mapping[Any, Any], names: list[str]) -> pd.DataFrame:

@@ -113,6 +113,7 @@ class MarginalMeans:
     _estimability: Estimability
     _beta: Matrix
     _variance: FixedEffectsVariance
+    _fit: Fit
 
     def to_frame(self) -> ResultTable:
         """Means with standard errors, degrees of freedom and intervals.
@@ -167,7 +168,12 @@ class MarginalMeans:
         )
 
     def contrasts(
-        self, method: Any = "pairwise", adjust: str | None = None, reference: Any = None
+        self,
+        method: Any = "pairwise",
+        adjust: str | None = None,
+        reference: Any = None,
+        interaction: Any = False,
+        cross_adjust: str | None = None,
     ) -> MeanComparisons:
         """Compare the means, within each level of ``by`` by themselves.
 
@@ -187,6 +193,13 @@ class MarginalMeans:
             and of the false discovery rate, which have none, are Bonferroni's.
         reference : str, optional
             The control of ``"trt.vs.ctrl"``, by its label; the first mean unless given.
+        interaction : bool, str, mapping, or one of these for each factor
+            Interaction contrasts: products of contrasts of the factors in ``specs``, such as
+            differences of differences. True takes ``method`` for every factor;
+            ``("pairwise", "poly")`` has one for each. By default not adjusted.
+        cross_adjust : {"bonferroni", "sidak", "holm", "fdr"}, optional
+            With ``by``: adjust each comparison also for being made in every group, after
+            ``adjust``. Intervals are not.
 
         Returns
         -------
@@ -218,10 +231,22 @@ class MarginalMeans:
         averaged over temperature, with equal weights
         p-values: Tukey's studentized range, 3 means
         95 % intervals (adjusted alike); t-tests use Satterthwaite's method
+
+        Whether the linear trend over temperatures differs between recipes:
+
+        >>> import pandas as pd
+        >>> crossed = me.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", cake)
+        >>> both = crossed.emmeans(["recipe", "temperature"])
+        >>> products = both.contrasts(interaction=("pairwise", "poly"))
+        >>> pd.DataFrame(products.to_frame()).iloc[:3, :3].round(2)
+          recipe_pairwise temperature_poly  estimate
+        0           A - B           linear     -3.80
+        1           A - C           linear     -0.73
+        2           B - C           linear      3.07
         """
         from mixedeffects.inference.mean_comparisons import compare_means
 
-        return compare_means(self, method, adjust, reference)
+        return compare_means(self, method, adjust, reference, interaction, cross_adjust)
 
     def plot(self, ax: Any = None) -> Axes:
         """Draw the means with their intervals.
@@ -327,6 +352,7 @@ def marginal_means(
         _estimability=estimability,
         _beta=beta,
         _variance=variance,
+        _fit=fit,
     )
 
 

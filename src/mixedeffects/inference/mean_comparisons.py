@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,18 +15,29 @@ from mixedeffects.base.options import checked_choice
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.vocabulary import BROOM_INTERVAL, FORMER_MEANS, former_interval
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.frame.columns import labels_of
 from mixedeffects.inference.estimability import Estimability
 from mixedeffects.inference.linear_functions import Estimates, linear_estimates
-from mixedeffects.inference.mean_contrasts import METHODS, contrast_coefficients
+from mixedeffects.inference.mean_contrasts import (
+    METHODS,
+    contrast_coefficients,
+    interaction_coefficients,
+    interaction_methods,
+)
 from mixedeffects.inference.multiplicity import ADJUSTMENTS, Family, adjusted_p, critical_values
 from mixedeffects.inference.variance import FixedEffectsVariance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["MeanComparisons", "compare_means"]
+    from mixedeffects.inference.effect_size import EffectSizes
+
+__all__ = ["MeanComparisons", "Means", "compare_means", "compared"]
 
 Matrix = NDArray[np.float64]
+
+_ACROSS = ("bonferroni", "sidak", "holm", "fdr", "none")
 
 
 class Means(Protocol):
@@ -68,6 +80,9 @@ class Means(Protocol):
     def _variance(self) -> FixedEffectsVariance: ...
 
     @property
+    def _fit(self) -> Fit: ...
+
+    @property
     def _estimability(self) -> Estimability: ...
 
     @property
@@ -89,7 +104,8 @@ class MeanComparisons:
     Attributes
     ----------
     labels : DataFrame
-        One row per comparison: ``contrast``, and the levels of ``by``.
+        One row per comparison: ``contrast``, or of interaction contrasts one column for each
+        factor, such as ``recipe_pairwise``; and the levels of ``by``.
     L : DataFrame, shape (comparisons, p)
         As linear functions of the fixed effects; NaN for one that is not estimable.
     estimates : Estimates
@@ -132,6 +148,7 @@ class MeanComparisons:
     level: float
     adjust: str
     notes: tuple[str, ...]
+    _fit: Fit
 
     def to_frame(self) -> ResultTable:
         """Comparisons with tests and intervals.
@@ -151,6 +168,62 @@ class MeanComparisons:
             table[name] = found.estimate + side * self.half
         former = FORMER_MEANS | former_interval(self.level, BROOM_INTERVAL)
         return ResultTable.of(table, self.notes, former)
+
+    def effect_size(
+        self, sigma: str | float = "total", edf: float | None = None, level: float | None = None
+    ) -> EffectSizes:
+        """The comparisons in units of a standard deviation: Cohen's d.
+
+        Parameters
+        ----------
+        sigma : {"total", "residual"} or float
+            The standard deviation: of a response given the fixed effects, that is the root of the
+            mean variance of all random effects and the residual; of the residual alone; or any
+            other, such as that of a norming sample.
+        edf : float, optional
+            Degrees of freedom of ``sigma`` as an estimate. By default Satterthwaite's for those by
+            name, and infinite for a number, which is then taken to be known.
+        level : float, optional
+            Confidence level; by default that of the comparisons.
+
+        Returns
+        -------
+        EffectSizes
+            Not adjusted for how many there are.
+
+        Raises
+        ------
+        ModelError
+            If ``sigma`` is neither a name nor a positive number, or ``edf`` is not positive.
+
+        Notes
+        -----
+        With d the effect size and s the standard error of the comparison,
+        ``se^2 = s^2 / sigma^2 + d^2 / (2 edf)``, as R's ``emmeans::eff_size`` has it.
+
+        References
+        ----------
+        Hedges, L. V. (2007). Effect sizes in cluster-randomized designs. Journal of Educational
+        and Behavioral Statistics 32, 341-370.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.emmeans("recipe").contrasts().effect_size()
+        contrast estimate std_error   df conf_low conf_high
+        A - B      0.1872    0.3115 42.0  -0.4415    0.8159
+        A - C      0.1928    0.3115 42.0  -0.4359    0.8216
+        B - C      0.0056    0.3112 42.0  -0.6223    0.6336
+        ---
+        in units of 7.894, the standard deviation of a response given the fixed effects, with ...
+        95 % intervals, not adjusted
+        """
+        from mixedeffects.inference.effect_size import effect_sizes
+
+        level = self.level if level is None else level
+        return effect_sizes(self._fit, self.labels, self.estimates, sigma, edf, level)
 
     def plot(self, ax: Any = None) -> Axes:
         """Draw the comparisons with their intervals beside zero.
@@ -181,17 +254,31 @@ class MeanComparisons:
         return str(self.to_frame()._repr_html_())
 
 
-def compare_means(means: Means, method: Any, adjust: str | None, reference: Any) -> MeanComparisons:
+def compare_means(
+    means: Means,
+    method: Any,
+    adjust: str | None,
+    reference: Any,
+    interaction: Any = False,
+    cross_adjust: Any = None,
+) -> MeanComparisons:
     """See `MarginalMeans.contrasts`."""
-    adjust = _adjustment(method, adjust)
-    groups, labels = means.groups(), means.labels()
+    products = interaction is not False and interaction is not None
+    # Tukey's adjustment is no more for products of differences than for contrasts of one's own.
+    adjust = _adjustment({} if products else method, adjust)
+    across = _cross_adjustment(cross_adjust, means.by)
+    groups = means.groups()
     # Where factors are nested, some groups have other means than others, or one only.
     several = [rows for rows in groups if len(rows) > 1] or groups[:1]
-    made = [
-        (rows, *contrast_coefficients(method, [labels[i] for i in rows], reference))
-        for rows in (groups if isinstance(method, Mapping) else several)
-    ]
-    L = np.vstack([_compared(means, C, rows) for rows, _, C in made])
+    if products:
+        made = _products(means, several, method, interaction, reference)
+    else:
+        labels = means.labels()
+        made = []
+        for rows in groups if isinstance(method, Mapping) else several:
+            names, C = contrast_coefficients(method, [labels[i] for i in rows], reference)
+            made.append((rows, {"contrast": names}, C))
+    L = np.vstack([compared(means, C, rows) for rows, _, C in made])
     constant = np.concatenate([C @ means.constant[rows] for rows, _, C in made])
     found = linear_estimates(means._beta, means._variance, L, constant)
 
@@ -202,17 +289,21 @@ def compare_means(means: Means, method: Any, adjust: str | None, reference: Any)
         start += len(C)
         root = L[own] @ means._variance.root
         # Means that nothing can be compared with are not part of the family.
-        compared = int((C[np.isfinite(found.p[own])] != 0.0).any(axis=0).sum())
-        family = Family(found.t[own], found.df[own], found.p[own], root, compared)
+        some = int((C[np.isfinite(found.p[own])] != 0.0).any(axis=0).sum())
+        family = Family(found.t[own], found.df[own], found.p[own], root, some)
         p[own] = adjusted_p(adjust, family)
         half[own] = critical_values(adjust, family, means.level) * found.se[own]
 
-    table = pd.DataFrame({"contrast": [name for _, names, _ in made for name in names]})
-    first = np.repeat([rows[0] for rows, _, _ in made], [len(C) for _, _, C in made])
+    shapes = [C.shape for _, _, C in made]
+    notes = _notes(means, adjust, shapes, int(np.isnan(L).any(axis=1).sum()))
+    if across != "none":
+        p = _adjusted_across(across, p, [count for count, _ in shapes])
+        notes = (*notes[:-1], f"then across groups: {ADJUSTMENTS[across]}", notes[-1])
+    table = pd.concat([pd.DataFrame(names) for _, names, _ in made], ignore_index=True)
+    first = np.repeat([rows[0] for rows, _, _ in made], [count for count, _ in shapes])
     for name in means.by:
         table[name] = means.levels[name].take(first).array
     within = [" ".join(map(str, row)) for row in table.itertuples(index=False)]
-    lost = int(np.isnan(L).any(axis=1).sum())
     return MeanComparisons(
         labels=table,
         L=pd.DataFrame(L, within, means.L.columns),
@@ -221,8 +312,65 @@ def compare_means(means: Means, method: Any, adjust: str | None, reference: Any)
         half=half,
         level=means.level,
         adjust=adjust,
-        notes=_notes(means, adjust, [C.shape for _, _, C in made], lost),
+        notes=notes,
+        _fit=means._fit,
     )
+
+
+def _products(
+    means: Means, groups: Sequence[Any], method: Any, interaction: Any, reference: Any
+) -> list[tuple[Any, dict[str, list[str]], Matrix]]:
+    """Interaction contrasts within each group: rows, a name per factor, coefficients."""
+    if reference is not None:
+        raise ModelError(
+            "reference= is for contrasts of one factor, not for interaction contrasts."
+        )
+    factors = [str(name) for name in means.levels if name not in means.by]
+    methods = interaction_methods(interaction, method, factors)
+    columns = [
+        f"{name}_{own if isinstance(own, str) else 'custom'}"
+        for name, own in zip(factors, methods, strict=True)
+    ]
+    made = []
+    for rows in groups:
+        levels = [labels_of(means.levels[name].iloc[rows].unique().tolist()) for name in factors]
+        if math.prod(map(len, levels)) != len(rows):
+            raise ModelError(
+                "Interaction contrasts need a mean for every combination of "
+                f"{' and '.join(factors)}; here some do not exist, because factors are nested. Put "
+                "the containing factor into by=."
+            )
+        names, C = interaction_coefficients(methods, levels)
+        made.append((rows, dict(zip(columns, names, strict=True)), C))
+    return made
+
+
+def _cross_adjustment(chosen: Any, by: Sequence[str]) -> str:
+    if chosen is None:
+        return "none"
+    across = checked_choice(chosen, "cross_adjust", _ACROSS)
+    if across != "none" and not by:
+        raise ModelError(
+            "cross_adjust is for comparisons within the levels of by=; these means have no by, so "
+            "use adjust=."
+        )
+    return across
+
+
+def _adjusted_across(method: str, p: Matrix, counts: Sequence[int]) -> Matrix:
+    """Adjust each comparison for being made in every group, whatever it was adjusted for before."""
+    if len(set(counts)) > 1:
+        raise ModelError(
+            "cross_adjust needs the same comparisons in every group of by=; here groups have "
+            f"{min(counts)} to {max(counts)}."
+        )
+    out = np.empty_like(p)
+    for i in range(counts[0]):
+        own = p[i :: counts[0]]
+        unknown = np.full(len(own), np.nan)
+        family = Family(unknown, unknown, own, np.zeros((len(own), 0)), len(own))
+        out[i :: counts[0]] = adjusted_p(method, family)
+    return out
 
 
 def _adjustment(method: Any, adjust: Any) -> str:
@@ -238,10 +386,11 @@ def _adjustment(method: Any, adjust: Any) -> str:
     return chosen
 
 
-def _compared(means: Means, C: Matrix, rows: NDArray[np.intp]) -> Matrix:
-    """Rows of the comparisons; where every mean is estimable there is nothing more to check."""
+def compared(means: Means, C: Matrix, rows: NDArray[np.intp]) -> Matrix:
+    """Rows of comparisons C of these means, over the fixed effects; NaN if not estimable."""
     L = means.L.to_numpy()[rows]
     if np.isfinite(L).all():
+        # Where every mean is estimable there is nothing more to check.
         return np.asarray(C @ L)
     return means._estimability.reduce(C @ means._all_columns[rows])
 

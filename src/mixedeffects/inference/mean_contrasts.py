@@ -17,7 +17,7 @@ from mixedeffects.errors import ModelError
 from mixedeffects.frame.columns import labels_of
 from mixedeffects.inference.contrasts import listed_names
 
-__all__ = ["METHODS", "contrast_coefficients"]
+__all__ = ["METHODS", "contrast_coefficients", "interaction_coefficients", "interaction_methods"]
 
 Matrix = NDArray[np.float64]
 
@@ -88,6 +88,61 @@ def contrast_coefficients(
     if method == "eff":
         return [f"{label} effect" for label in shown], np.eye(k) - 1.0 / k
     return _polynomials(k)
+
+
+def interaction_methods(interaction: Any, method: Any, factors: Sequence[str]) -> list[Any]:
+    """The family of contrasts of each factor, for interaction contrasts.
+
+    Parameters
+    ----------
+    interaction : True, str, mapping or sequence of these
+        True for ``method`` throughout; one for all factors, or one for each.
+    method : str or mapping
+        As for `contrast_coefficients`.
+    factors : sequence of str
+        The factors of the means.
+
+    Raises
+    ------
+    ModelError
+        If there are not as many as factors.
+    """
+    given = method if interaction is True else interaction
+    if isinstance(given, (str, Mapping)):
+        given = [given] * len(factors)
+    if not isinstance(given, Sequence) or len(given) != len(factors):
+        raise ModelError(
+            "interaction is True, a family of contrasts, or one for each factor of the means "
+            f"({listed_names(factors)}); not {interaction!r:.60}."
+        )
+    return list(given)
+
+
+def interaction_coefficients(
+    methods: Sequence[Any], levels: Sequence[Sequence[str]]
+) -> tuple[list[list[str]], Matrix]:
+    """Products of contrasts, one of each factor: differences of differences.
+
+    Parameters
+    ----------
+    methods : sequence of str or mapping
+        Of each factor, as for `contrast_coefficients`.
+    levels : sequence of sequence of str
+        Levels of each factor; means go over the first fastest.
+
+    Returns
+    -------
+    names : list of list of str
+        For each factor the name of its contrast in each product.
+    coefficients : ndarray, shape (products, means)
+    """
+    own = [contrast_coefficients(m, labels) for m, labels in zip(methods, levels, strict=True)]
+    product: Matrix = np.ones((1, 1))
+    for _, C in own:
+        product = np.asarray(np.kron(C, product), dtype=np.float64)
+    counts = [len(names) for names, _ in own]
+    positions = np.unravel_index(np.arange(len(product)), counts, order="F")
+    return [[names[i] for i in at] for (names, _), at in zip(own, positions, strict=True)], product
 
 
 def _differences(

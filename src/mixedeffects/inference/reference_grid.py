@@ -183,7 +183,7 @@ def reference_grid(fit: Fit, encoder: DesignEncoder, at: Mapping[str, Any] | Non
         The fit.
     encoder : DesignEncoder
         Makes all columns of the fixed part.
-    at : mapping of str to value or list of values, or None
+    at : mapping of str to value, list of values or slice, or None
         Levels of factors to keep, values of covariates.
 
     Raises
@@ -270,6 +270,9 @@ def _read_at(at: Any, names: Sequence[str], fit: Fit) -> dict[str, list[Any]]:
     for name, values in at.items():
         if name not in names:
             raise no_such_variable(name, fit, names)
+        if isinstance(values, slice):
+            read[name] = [values]
+            continue
         scalar = isinstance(values, str) or np.ndim(values) == 0
         listed = [values] if scalar else list(values)
         if not listed:
@@ -282,6 +285,8 @@ def _variable(
     name: str, columns: Columns, encoder: DesignEncoder, chosen: list[Any] | None
 ) -> GridVariable:
     value, _ = columns[name]
+    if chosen is not None and isinstance(chosen[0], slice):
+        chosen = _range(name, chosen[0], value)
     if isinstance(value, Factor):
         used = np.bincount(value.codes, minlength=len(value.levels)) > 0
         points = tuple(label for label, any_row in zip(value.levels, used, strict=True) if any_row)
@@ -311,6 +316,36 @@ def _variable(
         return GridVariable(name, numbers, (), "number", few, True)
     numbers = tuple(found.tolist()) if few else (float(value.mean()),)
     return GridVariable(name, numbers, (), "number", few, False)
+
+
+def _range(name: str, given: slice, value: Any) -> list[Any]:
+    """Values of a slice, both ends included: levels in their order, or numbers by a step."""
+    if isinstance(value, Factor):
+        levels = list(value.levels)
+        ends = [labels_of([end])[0] for end in (given.start, given.stop) if end is not None]
+        _levels_at(name, ends, tuple(levels))
+        low = 0 if given.start is None else levels.index(labels_of([given.start])[0])
+        high = len(levels) - 1 if given.stop is None else levels.index(labels_of([given.stop])[0])
+        used = set(np.unique(value.codes).tolist())
+        found = [levels[i] for i in range(low, high + 1) if i in used]
+        if not found or given.step is not None:
+            raise ModelError(
+                f"at: {given} of {name!r} has no level; a range of levels is slice(first, last), "
+                f"in the order {listed_names(levels)}."
+            )
+        return found
+    least = float(np.min(value)) if given.start is None else given.start
+    most = float(np.max(value)) if given.stop is None else given.stop
+    numbers = [least, most, given.step]
+    if not all(isinstance(x, (int, float, np.number)) and np.isfinite(x) for x in numbers) or not (
+        given.step > 0.0 and least <= most
+    ):
+        raise ModelError(
+            f"at: a range of the number {name!r} is slice(low, high, step) with a positive step, "
+            f"such as slice(0, 8, 2); not {given}."
+        )
+    count = int(np.floor((most - least) / given.step + 1e-9)) + 1
+    return [float(least + i * given.step) for i in range(count)]
 
 
 def _made_a_factor(name: str, encoder: DesignEncoder) -> bool:

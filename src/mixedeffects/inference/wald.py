@@ -22,7 +22,15 @@ from mixedeffects.inference.variance import FixedEffectsVariance, is_robust
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 from mixedeffects.inference.wald_result import WaldTest
 
-__all__ = ["anova_table", "wald_test"]
+__all__ = [
+    "anova_table",
+    "checked_type",
+    "f_statistic",
+    "independent_rows",
+    "p_of_f",
+    "term_hypotheses",
+    "wald_test",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -44,15 +52,15 @@ def wald_test(
         )
     variance = fixed_effects_variance(fit, vcov, "inf" if test == "chi2" else ddf, cluster)
     contrasts = contrast_matrix(fit.frame, hypothesis)
-    F, q, df, scaling = _f_statistic(fit, contrasts, variance)
+    F, q, df, scaling = f_statistic(fit, contrasts, variance)
     labelled = pd.DataFrame(contrasts, columns=fit.fixef_names)
     if test == "chi2":
         p = float(scipy.stats.chi2.sf(q * F, q))
         return WaldTest("chi2", q * F, q, np.inf, p, 1.0, labelled)
-    return WaldTest("F", scaling * F, q, df, _p_value(scaling * F, q, df), scaling, labelled)
+    return WaldTest("F", scaling * F, q, df, p_of_f(scaling * F, q, df), scaling, labelled)
 
 
-def _f_statistic(
+def f_statistic(
     fit: Fit, L: Matrix, variance: FixedEffectsVariance
 ) -> tuple[float, int, float, float]:
     """Unscaled F, number of independent contrasts, denominator df and scaling."""
@@ -62,7 +70,30 @@ def _f_statistic(
             "clusters determine them, or a part of them, one by one. Use clusters that the fixed "
             "effects do not single out, or the model's covariance matrix."
         )
-    covariance = variance.covariance(L)
+    independent, values = independent_rows(L, variance.covariance(L))
+    q = len(independent)
+    if q < len(L) and variance.unseen is not None:
+        raise singular_contrasts(len(L))
+    if q == 0:
+        return np.nan, 0, np.nan, 1.0
+    estimate = independent @ fit.beta
+    F = float(np.sum(estimate**2 / values)) / q
+    if q == 1:
+        return F, 1, float(variance.df(independent)[0]), 1.0
+    df, scaling = variance.f_test(independent)
+    return F, q, df, scaling
+
+
+def independent_rows(L: Matrix, covariance: Matrix) -> tuple[Matrix, Matrix]:
+    """Uncorrelated combinations of contrasts, and their variances.
+
+    Parameters
+    ----------
+    L : ndarray, shape (r, p)
+        The contrasts, which may depend on each other.
+    covariance : ndarray, shape (r, r)
+        Covariance matrix of their estimates.
+    """
     values, vectors = np.linalg.eigh(covariance)
     keep = values > max(_RANK * values[-1], 0.0)
     if not keep.all():
@@ -72,21 +103,11 @@ def _f_statistic(
         L = L / size[:, None]
         values, vectors = np.linalg.eigh(covariance / np.outer(size, size))
         keep = values > max(_RANK * values[-1], 0.0)
-    independent = vectors[:, keep].T @ L
-    q = len(independent)
-    if q < len(L) and variance.unseen is not None:
-        raise singular_contrasts(len(L))
-    if q == 0:
-        return np.nan, 0, np.nan, 1.0
-    estimate = independent @ fit.beta
-    F = float(np.sum(estimate**2 / values[keep])) / q
-    if q == 1:
-        return F, 1, float(variance.df(independent)[0]), 1.0
-    df, scaling = variance.f_test(independent)
-    return F, q, df, scaling
+    return vectors[:, keep].T @ L, values[keep]
 
 
-def _p_value(F: float, q: int, df: float) -> float:
+def p_of_f(F: float, q: int, df: float) -> float:
+    """Upper tail of the F distribution; of chi-squared where df is infinite."""
     if np.isinf(df):
         return float(scipy.stats.chi2.sf(q * F, q))
     return float(scipy.stats.f.sf(F, q, df))
@@ -96,24 +117,19 @@ def anova_table(
     fit: Fit, kind: Any, ddf: str, vcov: str = "model", cluster: Any = None
 ) -> ResultTable:
     """See `LinearMixedModel.anova`."""
-    names = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
     if any(isinstance(getattr(given, "fit", None), Fit) for given in (kind, ddf, vcov, cluster)):
         raise ModelError(
             "m.anova() tests the terms of one fit. To compare fits, give them all to "
             "mixedeffects.anova: me.anova(m1, m2)."
         )
-    kind = plain(kind)
-    if isinstance(kind, bool) or not isinstance(kind, (int, str)) or kind not in names:
-        raise ModelError(
-            f"type {kind!r:.60} is not known; there are 1, 2, 3 (or 'I', 'II', 'III')."
-        )
+    kind = checked_type(kind)
     variance = fixed_effects_variance(fit, vcov, ddf, cluster)
     rows = {}
-    for label, L in term_hypotheses(fit, names[kind]).items():
+    for label, L in term_hypotheses(fit, kind).items():
         row = (np.nan,) * 6
         if len(L):
             try:
-                F, q, df, scaling = _f_statistic(fit, L, variance)
+                F, q, df, scaling = f_statistic(fit, L, variance)
             except ModelError as error:
                 if variance.unseen is None:
                     raise
@@ -121,7 +137,7 @@ def anova_table(
                 warn(f"Not tested: term {label}. {error}", ClusterWarning)
                 F, q, df, scaling = np.nan, len(L), np.nan, 1.0
             mean_square = F * fit.sigma**2
-            p = _p_value(scaling * F, q, df)
+            p = p_of_f(scaling * F, q, df)
             row = (mean_square * q, mean_square, q, df, scaling * F, p)
         rows[label] = row
     columns = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
@@ -129,7 +145,24 @@ def anova_table(
     if fit.optimum.undetermined:
         table.attrs["undetermined"] = fit.optimum.undetermined
     how = variance.method.removeprefix("t-tests use ")
-    return ResultTable.of(table, (f"Type {'I' * names[kind]} tests; {how}",))
+    return ResultTable.of(table, (f"Type {'I' * kind} tests; {how}",))
+
+
+def checked_type(kind: Any) -> int:
+    """The type of the hypotheses about terms, 1, 2 or 3.
+
+    Raises
+    ------
+    ModelError
+        If it is not known.
+    """
+    names = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
+    kind = plain(kind)
+    if isinstance(kind, bool) or not isinstance(kind, (int, str)) or kind not in names:
+        raise ModelError(
+            f"type {kind!r:.60} is not known; there are 1, 2, 3 (or 'I', 'II', 'III')."
+        )
+    return names[kind]
 
 
 @once_per_fit("hypotheses about the terms")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from mixedeffects.model.held import Held
 from mixedeffects.progress import ProgressOption
@@ -159,6 +162,131 @@ class Comparison(Held):
         from mixedeffects.comparison.variance_explained import r_squared
 
         return r_squared(self.fit)
+
+    def r2_by_level(self) -> pd.DataFrame:
+        """Shares of the variance within and between clusters, for models of two levels.
+
+        Each part of the model is divided into what varies within the clusters and what their means
+        differ by. Shares of one level, or of all variance, add up to Rights and Sterba's measures
+        of that level: the fixed effects' share of the variance within clusters is ``f1`` in the
+        column ``within``, and ``f1 + v`` adds that of the random slopes.
+
+        Returns
+        -------
+        DataFrame, five rows
+            ``source`` (``f1``: fixed effects within clusters, ``f2``: between them; ``v``: random
+            slopes by what their columns vary within clusters; ``m``: random effects otherwise;
+            ``e``: residual), ``description``, ``level``, ``variance`` in squared units of the
+            response, and its shares of the ``total`` and of the variance ``within`` and
+            ``between``. The totals of ``f1`` and ``f2`` sum to `r2`'s marginal value, with ``v``
+            and ``m`` to the conditional one.
+
+        Raises
+        ------
+        ModelError
+            If there are several grouping factors.
+
+        Notes
+        -----
+        Where a column varies both within and between clusters its one coefficient has a part in
+        both; with the column centred on its clusters' means, and these as another column, each
+        level has coefficients of its own, and these are the measures as published.
+
+        References
+        ----------
+        Rights, J. D. and Sterba, S. K. (2019). Quantifying explained variance in multilevel models:
+        an integrative framework for defining R-squared measures. Psychological Methods 24, 309-338.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("distance ~ age + Sex + (age | Subject)", me.load_dataset("orthodont"))
+        >>> m.r2_by_level().drop(columns="description").round(3)
+        source level   variance total within between
+        f1     within     2.200 0.254  0.527     NaN
+        f2     between    1.122 0.130    NaN    0.25
+        v      within     0.256 0.030  0.061     NaN
+        m      between    3.356 0.388    NaN    0.75
+        e      within     1.716 0.198  0.411     NaN
+        """
+        from mixedeffects.comparison.variance_by_level import r_squared_by_level
+
+        return r_squared_by_level(self.fit)
+
+    def anova_effect_sizes(
+        self,
+        measures: str | Sequence[str] = ("eta", "omega", "epsilon"),
+        *,
+        type: int | str = 3,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        level: float = 0.95,
+        alternative: str = "two-sided",
+    ) -> pd.DataFrame:
+        """Partial eta, omega and epsilon squared of each term, with intervals.
+
+        They are made of the F tests of `anova`, with F, q and df of the term:
+        ``eta^2 = q F / (q F + df)``, ``epsilon^2 = q (F - 1) / (q F + df)`` and
+        ``omega^2 = q (F - 1) / (q F + df + 1)``, the last two not below zero.
+
+        Parameters
+        ----------
+        measures : {"eta", "omega", "epsilon"} or several of them
+            Eta squared is too large in small samples; the others are adjusted.
+        type, ddf, vcov, cluster
+            As for `anova`.
+        level : float
+            Confidence level.
+        alternative : {"two-sided", "greater"}
+            Two bounds, or a lower one alone, the upper being 1.
+
+        Returns
+        -------
+        DataFrame, one row per measure and term
+            ``term``, ``measure``, ``estimate``, ``conf_low``, ``conf_high``, and the test's
+            ``statistic``, ``num_df`` and ``den_df``.
+
+        Raises
+        ------
+        ModelError
+            If an option is not known, or ``ddf="inf"``.
+
+        Notes
+        -----
+        In a mixed model these are approximations: the shares are of the variance that the term is
+        tested against, which is another one for terms between clusters and within them, so terms
+        of different levels do not compare. See `r2_by_level` for shares of the variance itself.
+
+        All three estimate one share in the population, so they have one interval: with the
+        noncentralities l at which F is in the upper and in the lower tail, ``l / (l + df)``. R's
+        effectsize has it for eta squared, and for the others that of a smaller F, which is empty
+        where the estimate is zero.
+
+        References
+        ----------
+        Steiger, J. H. (2004). Beyond the F test: effect size confidence intervals and tests of
+        close fit in the analysis of variance and contrast analysis. Psychological Methods 9,
+        164-182.
+
+        Albers, C. and Lakens, D. (2018). When power analyses based on pilot data are biased.
+        Journal of Experimental Social Psychology 74, 187-195.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.anova_effect_sizes("omega")[["term", "estimate", "conf_low", "conf_high"]].round(3)
+        term        estimate conf_low conf_high
+        recipe         0.000    0.000     0.105
+        temperature    0.302    0.213     0.400
+        ---
+        95 % intervals
+        """
+        from mixedeffects.comparison.anova_effect_sizes import anova_effect_sizes
+
+        return anova_effect_sizes(self.fit, measures, type, ddf, vcov, cluster, level, alternative)
 
     def caic(self, *, progress: ProgressOption = None) -> ConditionalAIC:
         """Conditional AIC, for comparing models by how they predict for the same levels.

@@ -16,6 +16,7 @@ from mixedeffects.model.held import Held
 
 if TYPE_CHECKING:
     from mixedeffects.inference.cluster_robust import RobustCovariance
+    from mixedeffects.inference.effect_size import EffectSizes
 
 __all__ = ["Inference"]
 
@@ -289,6 +290,58 @@ class Inference(Held):
 
         return contrast_table(self.fit, hypothesis, ddf, vcov, cluster, level)
 
+    def effect_size(
+        self,
+        hypothesis: Any,
+        sigma: str | float = "total",
+        edf: float | None = None,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        level: float = 0.95,
+    ) -> EffectSizes:
+        """Linear combinations of the fixed effects in units of a standard deviation.
+
+        Parameters
+        ----------
+        hypothesis
+            As for `contrast`.
+        sigma, edf
+            The standard deviation and its degrees of freedom, as for
+            `MeanComparisons.effect_size`.
+        ddf, vcov, cluster, level
+            As for `coef_table`.
+
+        Returns
+        -------
+        EffectSizes
+            Which says what the standard deviation is.
+
+        Raises
+        ------
+        ModelError
+            As for `contrast`, and if ``sigma`` or ``edf`` is not what it should be.
+
+        References
+        ----------
+        Hedges, L. V. (2007). Effect sizes in cluster-randomized designs. Journal of Educational
+        and Behavioral Statistics 32, 341-370.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.effect_size({"a week": {"Days": 7}})
+        contrast estimate std_error   df conf_low conf_high
+        a week     1.5105    0.2892 17.0   0.9004    2.1206
+        ---
+        in units of 48.51, the standard deviation of a response given the fixed effects, with ...
+        95 % intervals, not adjusted
+        """
+        from mixedeffects.inference.effect_size import contrast_effect_sizes
+
+        return contrast_effect_sizes(self.fit, hypothesis, sigma, edf, ddf, vcov, cluster, level)
+
     def anova(
         self,
         type: int | str = 3,
@@ -339,6 +392,81 @@ class Inference(Held):
         Type III tests; Satterthwaite's method
         """
         return anova_table(self.fit, type, ddf, vcov, cluster)
+
+    def standardize(
+        self,
+        method: str = "refit",
+        *,
+        two_sd: bool = False,
+        include_response: bool = True,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        level: float = 0.95,
+    ) -> pd.DataFrame:
+        """Standardised coefficients: in standard deviations of the response per one of x.
+
+        Parameters
+        ----------
+        method : {"refit", "basic", "pseudo"}
+            ``"refit"``: the model is fitted again with response and numeric columns centred and
+            divided by their standard deviations; factors stay as they are. ``"basic"``: each
+            coefficient times the standard deviation of its column of X, those of factors and
+            interactions included, over that of the response. ``"pseudo"``, for one grouping
+            factor: as basic, by the level at which the column varies. Within clusters the
+            response's standard deviation is that within, from ``y ~ 1 + (1 | g)``; a column that
+            does not vary there has its standard deviation over the clusters, and the response's
+            that between them.
+        two_sd : bool
+            Predictors by two standard deviations, so that their coefficients compare with those of
+            indicators with even shares (Gelman 2008); the response by one.
+        include_response : bool
+            Whether the response is standardised too.
+        ddf, vcov, cluster, level
+            As for `coef_table`.
+
+        Returns
+        -------
+        DataFrame, one row per coefficient
+            ``term``, ``estimate``, ``std_error``, ``df``, ``statistic``, ``p_value``, ``conf_low``,
+            ``conf_high``. NaN for the intercept by the methods that do not fit again.
+
+        Raises
+        ------
+        ModelError
+            If ``method`` is not known or cannot be had for this model: a refit with an offset, or
+            with functions such as log() of a column; ``"pseudo"`` with several grouping factors.
+
+        Notes
+        -----
+        Standard deviations are those of the rows used, with prior weights weighted. They are taken
+        as known: standard errors do not count that they are estimated.
+
+        References
+        ----------
+        Gelman, A. (2008). Scaling regression inputs by dividing by two standard deviations.
+        Statistics in Medicine 27, 2865-2873.
+
+        Hoffman, L. (2015). Longitudinal Analysis: Modeling Within-Person Fluctuation and Change.
+        Routledge; page 342.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("distance ~ age + Sex + (1 | Subject)", me.load_dataset("orthodont"))
+        >>> m.standardize()[["term", "estimate", "conf_low", "conf_high"]].round(2)
+        term        estimate conf_low conf_high
+        (Intercept)     0.32    -0.02      0.66
+        age             0.51     0.41      0.60
+        SexFemale      -0.79    -1.33     -0.26
+        ---
+        95 % intervals; t-tests use Satterthwaite's method
+        """
+        from mixedeffects.inference.standardized import standardized_coefficients
+
+        return standardized_coefficients(
+            self.fit, method, two_sd, include_response, ddf, vcov, cluster, level
+        )
 
     @property
     def satterthwaite(self) -> Satterthwaite:

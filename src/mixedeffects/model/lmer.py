@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from mixedeffects.engine import Control
 from mixedeffects.fitting.fitting import fit_formula
@@ -26,6 +26,7 @@ def lmer(
     contrasts: dict[str, Any] | None = None,
     start: Sequence[float] | None = None,
     control: Control | None = None,
+    double_bar: Literal["lme4", "separate"] = "lme4",
     progress: ProgressOption = None,
 ) -> LinearMixedModel:
     """Fit a linear mixed model, ``y = X beta + Z b + e``.
@@ -44,13 +45,21 @@ def lmer(
     offset : str or array, shape (n,), optional
         Known part of the linear predictor.
     contrasts : dict, optional
-        Coding of categorical columns, for example ``{"group": "sum"}``.
+        Coding of categorical columns in the fixed and the random part, for example
+        ``{"group": "sum"}``: ``"treatment"``, ``"sum"``, ``"helmert"``, ``"poly"``, ``"sdif"``
+        (each level less the one before), ``"sas"`` (against the last level), the label of the
+        reference level, or a matrix with a row for each level, as `contrast_matrix` makes it.
     start : sequence of float, optional
         Starting value of theta, the only one then; by default a moment estimate, and further ones
         where evaluations are cheap. The factor of a term with a
         covariance structure is brought into the structure.
     control : Control, optional
         Tolerance and limit of evaluations.
+    double_bar : {"lme4", "separate"}
+        What ``(f || g)`` means for a factor f. lme4 separates f from the intercept and leaves the
+        effects of its levels correlated, with as many variances as levels; the summary says so.
+        ``"separate"`` makes ``diag(f | g)`` of it: an independent effect for each column that f is
+        coded by. For numbers both are the same.
     progress : bool, callable or None
         True prints one line per iteration on standard error; a callable gets each `Progress`; None
         shows the last one after some seconds on a terminal or in a notebook; False is silent.
@@ -132,6 +141,7 @@ def lmer(
             contrasts=contrasts,
             start=start,
             control=control,
+            double_bar=double_bar,
             progress=progress,
         ),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import pandas as pd
+
 from mixedeffects.model.held import Held
 
 if TYPE_CHECKING:
@@ -38,7 +40,9 @@ class Means(Held):
         by : str or list of str, optional
             Further columns, within whose levels means are compared.
         at : mapping, optional
-            For some columns the levels to keep, or the values of a number.
+            For some columns the levels to keep, or the values of a number; ``slice(0, 8, 2)``
+            for 0, 2, ..., 8, and ``slice("a", "c")`` for the levels from a to c, both ends
+            included.
         weights : {"equal", "proportional", "cells"}
             How predictions are averaged over the factors not named: equally, by the number of rows
             of the combinations averaged over, or by that of each cell.
@@ -101,6 +105,70 @@ class Means(Held):
         from mixedeffects.inference.marginal_means import marginal_means
 
         return marginal_means(self.fit, specs, by, at, weights, level, ddf, vcov, cluster, adjust)
+
+    def joint_tests(
+        self,
+        by: str | Sequence[str] | None = None,
+        at: Mapping[str, Any] | None = None,
+        weights: Literal["equal", "proportional", "cells"] = "equal",
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+    ) -> pd.DataFrame:
+        """F tests of each factor and interaction by marginal means, also within levels of ``by``.
+
+        A factor is tested by the differences of its means, an interaction by differences of
+        differences. Unlike the terms of `anova` these do not depend on how the formula is written,
+        and ``by`` gives simple effects: tests of a factor at each level of another.
+
+        Parameters
+        ----------
+        by : str or list of str, optional
+            Columns within whose levels the other ones are tested.
+        at, weights
+            As for `emmeans`. A number is taken at its mean less and plus one, so that it is tested
+            by its slope, unless ``at`` has values.
+        ddf, vcov, cluster
+            As for `wald`.
+
+        Returns
+        -------
+        DataFrame, one row per test
+            ``term``, the columns of ``by``, ``num_df``, ``den_df``, ``statistic``, ``p_value``, and
+            ``note``, which says how many contrasts are not estimable and so left out of the test;
+            NaN where there is none left.
+
+        Raises
+        ------
+        ModelError
+            If a name or option is not known, or nothing is left to be tested.
+
+        Notes
+        -----
+        R's emmeans has these tests as ``joint_tests``. Its denominator degrees of freedom are the
+        least of the contrasts'; here they are those of the joint test, as in `wald`.
+
+        References
+        ----------
+        Searle, S. R., Speed, F. M. and Milliken, G. A. (1980). Population marginal means in the
+        linear model: an alternative to least squares means. The American Statistician 34, 216-221.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", cake)
+        >>> m.joint_tests(by="recipe").drop(columns="note")
+        term        recipe num_df den_df statistic  p_value
+        temperature A           5  210.0      8.58 2.07e-07
+        temperature B           5  210.0      7.21 2.99e-06
+        temperature C           5  210.0      6.75 7.45e-06
+        ---
+        Satterthwaite's method
+        """
+        from mixedeffects.inference.joint_tests import joint_tests
+
+        return joint_tests(self.fit, by, at, weights, ddf, vcov, cluster)
 
     def emtrends(
         self,

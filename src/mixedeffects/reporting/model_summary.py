@@ -12,6 +12,7 @@ from mixedeffects.diagnostics.residuals import residual_quantiles
 from mixedeffects.display.summary import InformationCriteria, Summary
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.fitting.natural import structures_at_bounds
+from mixedeffects.frame.double_bars import correlated_in_double_bars
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.singular import doubtful_degrees_of_freedom
 from mixedeffects.inference.variance import DDF_METHODS
@@ -73,6 +74,11 @@ def _notes(fit: Fit, coefficients: pd.DataFrame, satterthwaite: bool) -> list[st
         )
         if dropped.far_from_zero:
             notes.append(dropped.advice())
+    notes += [
+        f"`{name}` in `||` has correlated effects, as in lme4; "
+        'lmer(..., double_bar="separate") makes them independent'
+        for name in correlated_in_double_bars(fit.frame.formula, fit.frame.terms)
+    ]
     return notes + fit_notes(fit, coefficients, satterthwaite)
 
 

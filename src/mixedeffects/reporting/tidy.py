@@ -10,12 +10,13 @@ import pandas as pd
 
 from mixedeffects.base.options import checked_names, meant
 from mixedeffects.covariance.of_fit import fitted_values, varcorr_of
+from mixedeffects.covariance.parameter_rows import parameter_rows
 from mixedeffects.diagnostics.residuals import residuals
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.vocabulary import BROOM_INTERVAL, INTERVAL
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.fitting.natural import covariance_parameters, structure_parameters
+from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.inference.coefficients import coefficient_tests
 from mixedeffects.inference.conditional import conditional_modes
 
@@ -70,19 +71,7 @@ def _fixed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _random_parameters(fit: Fit) -> pd.DataFrame:
-    structured = fit.frame.structured_terms
-    rows: list[tuple[str, str, float]] = []
-    for group, own in varcorr_of(fit).to_frame().groupby("grp", sort=False):
-        if group in structured:
-            for kind, column, value in structure_parameters(covariance_parameters(fit), str(group)):
-                rows.append((str(group), f"{kind}__{column}" if column else kind, value))
-            continue
-        for first, second, value in own[["var1", "var2", "sdcor"]].to_numpy().tolist():
-            if isinstance(second, str):
-                rows.append((str(group), f"cor__{first}.{second}", value))
-            else:
-                name = first if isinstance(first, str) else "Observation"
-                rows.append((str(group), f"sd__{name}", value))
+    rows = parameter_rows(varcorr_of(fit), fit.frame.structured_terms, covariance_parameters(fit))
     groups, names, values = zip(*rows, strict=True)
     return pd.DataFrame(
         {

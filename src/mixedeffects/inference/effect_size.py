@@ -1,0 +1,162 @@
+"""Contrasts in units of a standard deviation: Cohen's d."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from numpy.typing import NDArray
+
+from mixedeffects.base.options import checked_level, checked_number, member, plain
+from mixedeffects.covariance.mean_variances import random_variances, residual_variance
+from mixedeffects.display.result_table import ResultTable
+from mixedeffects.engine.curvature import new_effects_jacobian
+from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.inference.linear_functions import Estimates, linear_estimates, named_contrasts
+from mixedeffects.inference.satterthwaite import satterthwaite_of
+from mixedeffects.inference.variance_by_name import fixed_effects_variance
+
+__all__ = ["EffectSizes", "contrast_effect_sizes", "effect_sizes"]
+
+Matrix = NDArray[np.float64]
+
+_IN_WORDS = {
+    "total": "standard deviation of a response given the fixed effects",
+    "residual": "residual standard deviation",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class EffectSizes:
+    """Contrasts divided by a standard deviation.
+
+    Made by `MeanComparisons.effect_size` and `LinearMixedModel.effect_size`.
+
+    Attributes
+    ----------
+    labels : DataFrame
+        One row per contrast: what it is called.
+    estimates : Estimates
+        Effect sizes, their standard errors, and the degrees of freedom of the contrasts.
+    sigma : float
+        The standard deviation they are divided by, in units of the response.
+    edf : float
+        Its degrees of freedom; infinite if it is taken to be known.
+    level : float
+        Confidence level.
+    notes : tuple of str
+        The same in words.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    >>> nine_days = m.effect_size({"nine days": {"Days": 9}}, sigma="residual")
+    >>> nine_days.to_frame().round(2)
+    contrast  estimate std_error   df conf_low conf_high
+    nine days     3.68      0.59 17.0     2.45      4.92
+    ---
+    in units of 25.59, the residual standard deviation, with 144.0 degrees of freedom
+    95 % intervals, not adjusted
+    >>> round(nine_days.sigma, 2), round(nine_days.edf, 1)
+    (25.59, 144.0)
+    """
+
+    labels: pd.DataFrame
+    estimates: Estimates
+    sigma: float
+    edf: float
+    level: float
+    notes: tuple[str, ...]
+
+    def to_frame(self) -> ResultTable:
+        """Effect sizes with their intervals.
+
+        Returns
+        -------
+        ResultTable, one row per contrast
+            The labels, ``estimate``, ``std_error``, ``df``, ``conf_low`` and ``conf_high``.
+        """
+        found = self.estimates
+        half = scipy.stats.t.ppf(0.5 + self.level / 2.0, found.df) * found.se
+        table = self.labels.assign(
+            estimate=found.estimate,
+            std_error=found.se,
+            df=found.df,
+            conf_low=found.estimate - half,
+            conf_high=found.estimate + half,
+        )
+        return ResultTable.of(table, self.notes)
+
+    def __repr__(self) -> str:
+        return repr(self.to_frame())
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame()._repr_html_())
+
+
+def effect_sizes(
+    fit: Fit, labels: pd.DataFrame, found: Estimates, sigma: Any, edf: Any, level: Any
+) -> EffectSizes:
+    """See `MeanComparisons.effect_size`."""
+    level = checked_level(level)
+    scale, known, what = _scale(fit, sigma)
+    if edf is not None:
+        known = plain(edf)
+        if isinstance(known, bool) or not isinstance(known, (int, float)) or not known > 0.0:
+            raise ModelError(f"edf must be a positive number, not {edf!r:.60}.")
+    d = found.estimate / scale
+    error = np.sqrt((found.se / scale) ** 2 + d**2 / (2.0 * known))
+    of = "taken as known" if np.isinf(known) else f"with {known:.1f} degrees of freedom"
+    notes = (
+        f"in units of {scale:.4g}, the {what}, {of}",
+        f"{100 * level:.4g} % intervals, not adjusted",
+    )
+    return EffectSizes(labels, Estimates(d, error, found.df), scale, float(known), level, notes)
+
+
+def contrast_effect_sizes(
+    fit: Fit,
+    hypothesis: Any,
+    sigma: Any,
+    edf: Any,
+    ddf: str,
+    vcov: str,
+    cluster: Any,
+    level: float,
+) -> EffectSizes:
+    """See `LinearMixedModel.effect_size`."""
+    L, constant = named_contrasts(fit.frame, hypothesis)
+    variance = fixed_effects_variance(fit, vcov, ddf, cluster)
+    found = linear_estimates(fit.beta, variance, L.to_numpy(), constant)
+    return effect_sizes(fit, pd.DataFrame({"contrast": list(L.index)}), found, sigma, edf, level)
+
+
+def _scale(fit: Fit, sigma: Any) -> tuple[float, float, str]:
+    """A standard deviation, its degrees of freedom, and what it is."""
+    name = member(plain(sigma), _IN_WORDS)
+    if name is None:
+        if isinstance(plain(sigma), str):
+            raise ModelError(
+                f"sigma {sigma!r:.60} is not known; there are 'total', 'residual', or a number."
+            )
+        value = checked_number(sigma, "sigma")
+        if not value > 0.0:
+            raise ModelError(f"sigma must be positive, not {value:g}.")
+        return value, np.inf, "standard deviation given"
+    m = len(satterthwaite_of(fit).hessian)
+    residual = residual_variance(fit)
+    gradient, variance = np.zeros(m), residual
+    gradient[-1] = 2.0 * residual / fit.sigma
+    if name == "total":
+        variance += sum(random_variances(fit).values())
+        for t, term in enumerate(fit.frame.terms):
+            # Rows that have the mean of z z' as their sum of squares.
+            rows = np.linalg.qr(term.z / np.sqrt(fit.nobs), mode="r")
+            gradient += new_effects_jacobian(fit.optimum, t, np.asarray(rows)).sum(axis=0)
+    df = satterthwaite_of(fit).df_of(np.array([variance]), gradient[None, :])
+    return float(np.sqrt(variance)), float(df[0]), _IN_WORDS[name]
