@@ -20,7 +20,7 @@ from mixedeffects.inference.contrasts import listed_names
 from mixedeffects.inference.estimability import Estimability
 from mixedeffects.inference.grid_averages import (
     WEIGHTS,
-    average_cells,
+    GridAverage,
     cell_shares,
     grid_notes,
     slope_rows,
@@ -36,6 +36,7 @@ from mixedeffects.inference.nested_factors import (
     with_containing,
 )
 from mixedeffects.inference.reference_grid import ReferenceGrid, no_such_variable, reference_grid
+from mixedeffects.inference.response_scale import ResponseScale, response_scale
 from mixedeffects.inference.variance import FixedEffectsVariance
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
@@ -79,11 +80,15 @@ class MarginalMeans:
     constant : ndarray, shape (means,)
         The offset, averaged like the predictions.
     estimates : Estimates
-        Estimates, standard errors and degrees of freedom, in units of the response.
+        Estimates, standard errors and degrees of freedom, on the scale of the fit.
     level : float
         Confidence level.
+    scale : ResponseScale
+        The scale that the table is on.
     notes : tuple of str
         Averages taken, values held, and what to beware of.
+    average : GridAverage
+        The reference grid, and how the means are made of its cells.
 
     Examples
     --------
@@ -109,10 +114,12 @@ class MarginalMeans:
     level: float
     adjust: str
     notes: tuple[str, ...]
+    scale: ResponseScale
     _all_columns: Matrix
     _estimability: Estimability
     _beta: Matrix
     _variance: FixedEffectsVariance
+    average: GridAverage
 
     def to_frame(self) -> ResultTable:
         """Means with standard errors, degrees of freedom and intervals.
@@ -135,13 +142,17 @@ class MarginalMeans:
         95 % intervals; t-tests use Satterthwaite's method
         """
         table = self.levels.copy()
-        found = self.estimates
-        table["estimate"], table["std_error"], table["df"] = found.estimate, found.se, found.df
+        found, scale = self.estimates, self.scale
+        table["estimate"] = scale.values(found.estimate)
+        table["std_error"] = scale.errors(found.estimate, found.se)
+        table["df"] = found.df
         half = np.full(len(table), np.nan)
         for rows in self.groups():
             half[rows] = critical_values(self.adjust, self._family(rows), self.level)
-        for name, side in zip(BROOM_INTERVAL, (-1.0, 1.0), strict=True):
-            table[name] = found.estimate + side * half * found.se
+        half *= found.se
+        bounds = scale.bounds(found.estimate - half, found.estimate + half)
+        for name, bound in zip(BROOM_INTERVAL, bounds, strict=True):
+            table[name] = bound
         former = {**FORMER_MEANS, self.name: "estimate"}
         return ResultTable.of(
             table, self.notes, former | former_interval(self.level, BROOM_INTERVAL)
@@ -263,6 +274,9 @@ def marginal_means(
     cluster: Any,
     adjust: str,
     trend: str | None = None,
+    type: Any = "link",  # noqa: A002 - the name of the option
+    bias_adjust: Any = False,
+    sigma: Any = None,
 ) -> MarginalMeans:
     """See `LinearMixedModel.emmeans`, and `LinearMixedModel.emtrends` for ``trend``."""
     level = checked_level(level)
@@ -285,6 +299,7 @@ def marginal_means(
     groups = with_containing(groups, nesting, [])
     own = with_containing([name for name in own if name not in groups], nesting, groups)
     _check_column_names([*own, *groups])
+    scale = response_scale(fit, type, bias_adjust, sigma)
     variance = fixed_effects_variance(fit, vcov, ddf, cluster)
 
     data = grid.data()
@@ -296,14 +311,13 @@ def marginal_means(
     counts = grid.counts()
     equal, exists = nested_weights(counts, grid.names, [*own, *groups], nesting)
     share, empty = cell_shares(counts, axes, weights, equal)
-    averaged = average_cells(rows.reshape(*grid.shape, -1), axes, share)
-    constant = average_cells(constant.reshape(*grid.shape, 1), axes, share)[:, 0]
 
     shape = tuple(grid.shape[axis] for axis in axes)
-    positions = np.unravel_index(np.arange(len(averaged)), shape) if axes else ()
+    positions = np.unravel_index(np.arange(len(share)), shape) if axes else ()
     by_name = dict(zip((grid.names[axis] for axis in axes), positions, strict=True))
     some = cell_shares(exists.astype(np.float64), axes, "cells", equal)[1] == 0
-    averaged, constant, empty = averaged[some], constant[some], empty[some]
+    average = GridAverage(grid, axes, share, some)
+    averaged, constant, empty = average.of(rows), average.of(constant)[:, 0], empty[some]
     levels = pd.DataFrame(
         {name: grid[name].shown(by_name[name][some]) for name in (*own, *groups)},
         index=pd.RangeIndex(len(averaged)),
@@ -322,11 +336,17 @@ def marginal_means(
         estimates=estimates,
         level=float(level),
         adjust=adjust,
-        notes=(*notes, _interval_note(level, adjust, variance)),
+        notes=(
+            *notes,
+            *scale.notes(estimates.estimate),
+            _interval_note(level, adjust, variance),
+        ),
+        scale=scale,
         _all_columns=averaged,
         _estimability=estimability,
         _beta=beta,
         _variance=variance,
+        average=average,
     )
 
 

@@ -18,6 +18,7 @@ from mixedeffects.inference.estimability import Estimability
 from mixedeffects.inference.linear_functions import Estimates, linear_estimates
 from mixedeffects.inference.mean_contrasts import METHODS, contrast_coefficients
 from mixedeffects.inference.multiplicity import ADJUSTMENTS, Family, adjusted_p, critical_values
+from mixedeffects.inference.response_scale import ResponseScale
 from mixedeffects.inference.variance import FixedEffectsVariance
 
 if TYPE_CHECKING:
@@ -62,6 +63,16 @@ class Means(Protocol):
         ...
 
     @property
+    def scale(self) -> ResponseScale:
+        """The scale that estimates are shown on."""
+        ...
+
+    @property
+    def estimates(self) -> Estimates:
+        """The means."""
+        ...
+
+    @property
     def _beta(self) -> Matrix: ...
 
     @property
@@ -93,15 +104,17 @@ class MeanComparisons:
     L : DataFrame, shape (comparisons, p)
         As linear functions of the fixed effects; NaN for one that is not estimable.
     estimates : Estimates
-        Estimates, standard errors and degrees of freedom, in units of the response.
+        Estimates, standard errors and degrees of freedom, on the scale of the fit.
     p : ndarray
         Adjusted probabilities.
     half : ndarray
-        Half-widths of the intervals, in units of the response.
+        Half-widths of the intervals, on the scale of the fit.
     level : float
         Confidence level.
     adjust : str
         How probabilities and intervals are adjusted.
+    scale : ResponseScale
+        The scale that the table is on.
     notes : tuple of str
         The same in words.
 
@@ -131,6 +144,7 @@ class MeanComparisons:
     half: Matrix
     level: float
     adjust: str
+    scale: ResponseScale
     notes: tuple[str, ...]
 
     def to_frame(self) -> ResultTable:
@@ -144,11 +158,14 @@ class MeanComparisons:
             not estimable.
         """
         table = self.labels.copy()
-        found = self.estimates
-        table["estimate"], table["std_error"], table["df"] = found.estimate, found.se, found.df
+        found, scale = self.estimates, self.scale
+        table["estimate"] = scale.values(found.estimate)
+        table["std_error"] = scale.errors(found.estimate, found.se)
+        table["df"] = found.df
         table["statistic"], table["p_value"] = found.t, self.p
-        for name, side in zip(BROOM_INTERVAL, (-1.0, 1.0), strict=True):
-            table[name] = found.estimate + side * self.half
+        bounds = scale.bounds(found.estimate - self.half, found.estimate + self.half)
+        for name, bound in zip(BROOM_INTERVAL, bounds, strict=True):
+            table[name] = bound
         former = FORMER_MEANS | former_interval(self.level, BROOM_INTERVAL)
         return ResultTable.of(table, self.notes, former)
 
@@ -187,8 +204,9 @@ def compare_means(means: Means, method: Any, adjust: str | None, reference: Any)
     groups, labels = means.groups(), means.labels()
     # Where factors are nested, some groups have other means than others, or one only.
     several = [rows for rows in groups if len(rows) > 1] or groups[:1]
+    sign = "/" if means.scale.of_differences(np.zeros(1)).gives_ratios else "-"
     made = [
-        (rows, *contrast_coefficients(method, [labels[i] for i in rows], reference))
+        (rows, *contrast_coefficients(method, [labels[i] for i in rows], reference, sign))
         for rows in (groups if isinstance(method, Mapping) else several)
     ]
     L = np.vstack([_compared(means, C, rows) for rows, _, C in made])
@@ -213,6 +231,7 @@ def compare_means(means: Means, method: Any, adjust: str | None, reference: Any)
         table[name] = means.levels[name].take(first).array
     within = [" ".join(map(str, row)) for row in table.itertuples(index=False)]
     lost = int(np.isnan(L).any(axis=1).sum())
+    scale = means.scale.of_differences(np.concatenate([C.sum(axis=1) for _, _, C in made]))
     return MeanComparisons(
         labels=table,
         L=pd.DataFrame(L, within, means.L.columns),
@@ -221,7 +240,8 @@ def compare_means(means: Means, method: Any, adjust: str | None, reference: Any)
         half=half,
         level=means.level,
         adjust=adjust,
-        notes=_notes(means, adjust, [C.shape for _, _, C in made], lost),
+        scale=scale,
+        notes=_notes(means, adjust, [C.shape for _, _, C in made], lost, scale),
     )
 
 
@@ -247,11 +267,13 @@ def _compared(means: Means, C: Matrix, rows: NDArray[np.intp]) -> Matrix:
 
 
 def _notes(
-    means: Means, adjust: str, shapes: Sequence[tuple[int, ...]], lost: int
+    means: Means, adjust: str, shapes: Sequence[tuple[int, ...]], lost: int, scale: ResponseScale
 ) -> tuple[str, ...]:
     count, k = max(shapes)
     notes = list(means.notes[:-1])
-    notes = [note for note in notes if "not estimable" not in note]
+    own = means.scale.notes(means.estimates.estimate)
+    notes = [note for note in notes if "not estimable" not in note and note not in own]
+    notes += [scale.hint] if scale.hint else []
     if lost:
         notes.append(f"{lost} comparisons are not estimable")
     within = f" within each {' '.join(means.by)}" if means.by else ""

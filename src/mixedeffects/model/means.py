@@ -27,6 +27,9 @@ class Means(Held):
         vcov: str = "model",
         cluster: Any = None,
         adjust: str = "none",
+        type: Literal["link", "response"] = "link",
+        bias_adjust: bool = False,
+        sigma: float | None = None,
     ) -> MarginalMeans:
         """Estimated marginal means: predictions over a reference grid, averaged.
 
@@ -48,6 +51,16 @@ class Means(Held):
             As for `coef_table`.
         adjust : {"none", "bonferroni", "sidak", "mvt"}
             For intervals that hold for all means of a group together.
+        type : {"link", "response"}
+            Where the formula transforms its response, as in ``log(y) ~ ...``: ``"link"`` gives
+            means on the scale of the fit, ``"response"`` back on that of y, with standard errors
+            by the delta method. Comparisons of logarithms are then ratios.
+        bias_adjust : bool
+            With ``type="response"``: add half the variance of a response about its mean times the
+            second derivative of the inverse, which of a median makes nearly a mean.
+        sigma : float, optional
+            The standard deviation for ``bias_adjust``; by default that of the random effects
+            and the residual together, the spread of the responses of new groups.
 
         Returns
         -------
@@ -79,6 +92,11 @@ class Means(Held):
         own, such as b of ``a / b``. A note says so. Averages over a nested factor go over the
         levels that occur in each of those that contain it, and its own means come with these.
 
+        Back on the scale of the response the means are those of the fit's scale transformed: of
+        logarithms geometric means, which are medians of the responses. Transformations that can be
+        undone are logarithms, powers, ``sqrt``, ``1/y``, ``exp``, ``scale``, ``center``, sums and
+        products with numbers, ``asin``, logits, and these in one another.
+
         References
         ----------
         Searle, S. R., Speed, F. M. and Milliken, G. A. (1980). Population marginal means in the
@@ -100,7 +118,10 @@ class Means(Held):
         """
         from mixedeffects.inference.marginal_means import marginal_means
 
-        return marginal_means(self.fit, specs, by, at, weights, level, ddf, vcov, cluster, adjust)
+        return marginal_means(
+            self.fit, specs, by, at, weights, level, ddf, vcov, cluster, adjust, None,
+            type, bias_adjust, sigma,
+        )  # fmt: skip
 
     def emtrends(
         self,
