@@ -234,26 +234,109 @@ class MarginalMeans:
 
         return compare_means(self, method, adjust, reference)
 
-    def plot(self, ax: Any = None) -> Axes:
-        """Draw the means with their intervals.
+    def letters(
+        self, level: float | None = None, adjust: str | None = None, reverse: bool = False
+    ) -> pd.DataFrame:
+        """The means with letters: two share one exactly where they do not differ significantly.
 
         Parameters
         ----------
-        ax : matplotlib.axes.Axes, optional
-            Where to draw; a new figure unless given.
+        level : float, optional
+            One minus the level of the tests; by default that of the means.
+        adjust : str, optional
+            As for `contrasts`; by default Tukey's adjustment of all pairwise differences.
+        reverse : bool
+            Give the first letters to the largest means.
 
         Returns
         -------
-        matplotlib.axes.Axes
+        DataFrame, one row per mean
+            That of `to_frame` with a column ``letters``, empty where a mean is not estimable.
+            Within each level of ``by`` the letters begin anew.
+
+        Raises
+        ------
+        ModelError
+            If an option is not known, or there are too many different letters.
+
+        References
+        ----------
+        Piepho, H.-P. (2004). An algorithm for a letter-based representation of all-pairwise
+        comparisons. Journal of Computational and Graphical Statistics 13, 456-466.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.emmeans("temperature").letters()[["temperature", "letters"]]
+          temperature letters
+        0         175       a
+        1         185      ab
+        2         195      bc
+        3         205      bc
+        4         215       d
+        5         225      cd
+        """
+        from mixedeffects.inference.letters import mean_letters
+
+        return mean_letters(self, level, adjust, reverse)[0]
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        lines: bool | None = None,
+        arrows: bool = False,
+        letters: bool = False,
+    ) -> Axes | NDArray[Any]:
+        """Draw the means with their intervals.
+
+        The first factor lies along the axis, others have colours and lines between their means,
+        and those of ``by`` make panels with the same axes.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, or several, optional
+            Where to draw, one for each panel; a new figure unless given.
+        lines : bool, optional
+            Join the means of a colour; by default where there are several, or values of a number.
+        arrows : bool
+            Draw arrows from each mean: two that face each other overlap where the means do not
+            differ significantly, by Tukey's test.
+        letters : bool
+            Write the letters of `letters` above the intervals.
+
+        Returns
+        -------
+        matplotlib Axes, or an array of them
+            An array if ``by`` makes panels.
 
         Raises
         ------
         ImportError
             If matplotlib is not installed.
+        ModelError
+            If an option is not what it should be.
+
+        References
+        ----------
+        Andrews, H. P., Snee, R. D. and Sarner, M. H. (1980). Graphical display of means. The
+        American Statistician 34, 195-199.
+
+        Examples
+        --------
+        >>> from matplotlib.figure import Figure
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", cake)
+        >>> ax = m.emmeans(["temperature", "recipe"]).plot(Figure().subplots())
+        >>> ax.get_xlabel(), ax.get_ylabel()
+        ('temperature', 'angle')
         """
         from mixedeffects.inference.marginal_means_plot import draw_means
 
-        return draw_means(self.to_frame(), self.levels, self.name, self.level, ax)
+        return draw_means(self, ax, lines, arrows, letters)
 
     def __repr__(self) -> str:
         return repr(self.to_frame())
@@ -274,7 +357,7 @@ def marginal_means(
     cluster: Any,
     adjust: str,
     trend: str | None = None,
-    type: Any = "link",  # noqa: A002 - the name of the option
+    type: Any = "link",
     bias_adjust: Any = False,
     sigma: Any = None,
 ) -> MarginalMeans:

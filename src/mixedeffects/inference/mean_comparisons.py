@@ -24,13 +24,18 @@ from mixedeffects.inference.variance import FixedEffectsVariance
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["MeanComparisons", "compare_means"]
+__all__ = ["MeanComparisons", "Means", "compare_means"]
 
 Matrix = NDArray[np.float64]
 
 
 class Means(Protocol):
     """What is compared: means in groups, as linear functions of the fixed effects."""
+
+    @property
+    def name(self) -> str:
+        """What they are means of."""
+        ...
 
     @property
     def by(self) -> tuple[str, ...]:
@@ -83,6 +88,10 @@ class Means(Protocol):
 
     @property
     def _all_columns(self) -> Matrix: ...
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table."""
+        ...
 
     def groups(self) -> list[NDArray[np.intp]]:
         """Rows of each group."""
@@ -170,7 +179,7 @@ class MeanComparisons:
         return ResultTable.of(table, self.notes, former)
 
     def plot(self, ax: Any = None) -> Axes:
-        """Draw the comparisons with their intervals beside zero.
+        """Draw the comparisons with their intervals beside zero; ratios beside one.
 
         Parameters
         ----------
@@ -186,10 +195,11 @@ class MeanComparisons:
         ImportError
             If matplotlib is not installed.
         """
-        from mixedeffects.inference.marginal_means_plot import draw_comparisons
+        from mixedeffects.inference.mean_comparisons_plot import draw_comparisons
 
         simultaneous = self.adjust != "none"
-        return draw_comparisons(self.to_frame(), self.labels, self.level, simultaneous, ax)
+        ratios = self.scale.gives_ratios
+        return draw_comparisons(self.to_frame(), self.labels, self.level, simultaneous, ratios, ax)
 
     def __repr__(self) -> str:
         return repr(self.to_frame())
@@ -271,8 +281,8 @@ def _notes(
 ) -> tuple[str, ...]:
     count, k = max(shapes)
     notes = list(means.notes[:-1])
-    own = means.scale.notes(means.estimates.estimate)
-    notes = [note for note in notes if "not estimable" not in note and note not in own]
+    of_means = means.scale.notes(means.estimates.estimate)
+    notes = [note for note in notes if "not estimable" not in note and note not in of_means]
     notes += [scale.hint] if scale.hint else []
     if lost:
         notes.append(f"{lost} comparisons are not estimable")

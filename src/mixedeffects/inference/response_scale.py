@@ -110,13 +110,15 @@ class ResponseScale:
         if way.is_affine:
             hint = f"contrasts are of {way.original}"
         else:
-            hint = f"estimates are ratios of {way.original}; tests are of differences of {self.name}"
+            hint = (
+                f"estimates are ratios of {way.original}; tests are of differences of {self.name}"
+            )
         return ResponseScale(self.name, way, hint=hint, is_of_differences=True)
 
 
 def response_scale(
     fit: Fit,
-    type: Any,  # noqa: A002 - the name of the option
+    type: Any,
     bias_adjust: Any,
     sigma: Any,
     conditioned: Sequence[int] = (),
@@ -178,7 +180,9 @@ def response_transformation(fit: Fit) -> Transformation | str:
     if isinstance(tree, Name):
         return Transformation(text, text)
     given = given_data(fit.request)
-    source = materialised(given.data if isinstance(given, NewResponse) else given_table(fit.request))
+    source = materialised(
+        given.data if isinstance(given, NewResponse) else given_table(fit.request)
+    )
     every = Columns(take_columns(source, data_columns([tree], column_names(source))))
     columns, there = {}, np.ones(every.n, dtype=np.bool_)
     for name in every.frame.columns:

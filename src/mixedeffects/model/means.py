@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mixedeffects.model.held import Held
 
 if TYPE_CHECKING:
+    from mixedeffects.inference.effects import Effects
     from mixedeffects.inference.marginal_means import MarginalMeans
 
 __all__ = ["Means"]
@@ -120,6 +121,78 @@ class Means(Held):
 
         return marginal_means(
             self.fit, specs, by, at, weights, level, ddf, vcov, cluster, adjust, None,
+            type, bias_adjust, sigma,
+        )  # fmt: skip
+
+    def effects(
+        self,
+        variables: str | Sequence[str],
+        by: str | Sequence[str] | None = None,
+        at: Mapping[str, Any] | None = None,
+        weights: Literal["equal", "proportional", "cells"] = "equal",
+        level: float = 0.95,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        adjust: str = "none",
+        type: Literal["link", "response"] = "link",
+        bias_adjust: bool = False,
+        sigma: float | None = None,
+    ) -> Effects:
+        """Predictions of the population over the range of variables, the others averaged.
+
+        What the fixed part says of a variable, as a table and a picture: of a number a curve over
+        its observed range, of a factor its levels. At each point it is the mean of `emmeans` there.
+
+        Parameters
+        ----------
+        variables : str or list of str
+            Columns of the fixed part. The first is drawn along the axis; a number is taken from its
+            smallest to its largest value in 25 to 52 even steps. Others make lines of their own:
+            a factor for each level, a number at all its values if there are no more than five,
+            else at its quartiles.
+        by : str or list of str, optional
+            Further columns, which make panels.
+        at : mapping, optional
+            The levels to keep, or the values of a number, in place of these; ``slice(0, 20)`` is a
+            range, and ``slice(0, 20, 5)`` one with its step. For columns not named too.
+        weights, level, ddf, vcov, cluster
+            As for `emmeans`.
+        adjust : {"none", "bonferroni", "sidak", "mvt"}
+            ``"mvt"`` makes bands that hold at all points of a panel together.
+        type, bias_adjust, sigma
+            As for `emmeans`: with ``type="response"`` a model of ``log(y)`` gives curves of y.
+
+        Returns
+        -------
+        Effects
+            With ``.to_frame()`` and ``.plot()``.
+
+        Raises
+        ------
+        ModelError
+            As for `emmeans`.
+
+        References
+        ----------
+        Fox, J. (2003). Effect displays in R for generalised linear models. Journal of Statistical
+        Software 8(15). The predictions are those of ``ggemmeans`` in R's ggeffects.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("distance ~ age * Sex + (age | Subject)", me.load_dataset("orthodont"))
+        >>> m.effects(["age", "Sex"], at={"age": [8, 14]}).to_frame().iloc[:, :4].round(2)
+            age     Sex  estimate  std_error
+        0   8.0    Male     22.62       0.53
+        1  14.0    Male     27.32       0.70
+        2   8.0  Female     21.21       0.64
+        3  14.0  Female     24.09       0.85
+        """
+        from mixedeffects.inference.effects import effects
+
+        return effects(
+            self.fit, variables, by, at, weights, level, ddf, vcov, cluster, adjust,
             type, bias_adjust, sigma,
         )  # fmt: skip
 

@@ -175,8 +175,8 @@ class Prediction(Held):
         Returns
         -------
         Series, or DataFrame
-            On the scale that ``type`` says, of the kind given (a mapping gives pandas, a lazy frame an
-            eager one, pyarrow without an interval an array), in the order of the rows. With an
+            On the scale that ``type`` says, of the kind given (a mapping gives pandas, a lazy frame
+            an eager one, pyarrow without an interval an array), in the order of the rows. With an
             interval the columns ``fit``, ``se``, ``lower`` and ``upper``; with ``se`` alone
             ``fit`` and ``se``. A row with a missing value in a column needed is NaN. An iterator
             of frames gives a generator of results.
