@@ -77,7 +77,7 @@ def _log(v: Matrix) -> Jet:
 def _power(v: Matrix, p: float, sign: float) -> Jet:
     """Undo ``u ** p`` where all u have one sign, and v that of `_power_sign`."""
     q, side = 1.0 / p, _power_sign(p, sign)
-    w = side * v
+    w = np.abs(v)
 
     def term(factor: float, exponent: float) -> Matrix:
         # Of a parabola the third derivative is zero at zero too.
@@ -170,6 +170,18 @@ class Transformation:
     def is_affine(self) -> bool:
         """Whether it only shifts and scales."""
         return all(step.kind == "affine" for step in self.steps)
+
+    @property
+    def falls(self) -> bool:
+        """Whether larger originals have smaller transformed values."""
+        falling = False
+        for step in self.steps:
+            if step.kind == "affine":
+                falling ^= step.numbers[0] < 0.0
+            elif step.kind == "power":
+                p, sign = step.numbers
+                falling ^= (p < 0.0) != (_power_sign(p, sign) != sign)
+        return falling
 
     def forward(self, u: Any) -> Matrix:
         """Transform values of the original."""

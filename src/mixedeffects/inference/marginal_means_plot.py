@@ -138,7 +138,7 @@ def comparison_arrows(means: Means) -> tuple[Matrix, int]:
         ends = np.column_stack(
             [scale.values(eta - lengths[:, 0]), scale.values(eta + lengths[:, 1])]
         )
-        if np.nanmedian(scale.slopes(eta)) < 0.0:
+        if scale.way.falls:
             ends = ends[:, ::-1]
         lengths = np.abs(ends - shown[:, None])
     return lengths, wrong

@@ -84,7 +84,7 @@ class ResponseScale:
         if self.way is None:
             return low, high
         one, other = self.values(low), self.values(high)
-        return np.minimum(one, other), np.maximum(one, other)
+        return (other, one) if self.way.falls else (one, other)
 
     def notes(self, eta: Matrix) -> list[str]:
         """What to say below a table of these estimates."""
