@@ -17,7 +17,7 @@ __all__ = ["critical_differences", "letter_columns", "letter_display", "mean_let
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #: Sets of means that are kept while they are split; a display of more could not be read.
-_MOST = 20_000
+_MOST = 500
 
 
 def letter_columns(count: int, different: Iterable[tuple[int, int]]) -> list[frozenset[int]]:

@@ -129,7 +129,11 @@ def term_effects(fit: Fit) -> list[TermEffect]:
     found: list[tuple[str, ...]] = []
     for names in _variables_of_terms(fit):
         if names and not any(set(names) <= set(other) for other in found):
-            found = [other for other in found if not set(other) <= set(names)] + [names]
+            inside = [other for other in found if set(other) <= set(names)]
+            # In the place of the first term that it has in it.
+            place = found.index(inside[0]) if inside else len(found)
+            found.insert(place, names)
+            found = [other for other in found if other not in inside]
     numbers = _numbers(fit)
     out = []
     for names in found:

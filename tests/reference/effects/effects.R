@@ -24,7 +24,7 @@ curve <- function(m, formula, data, terms, variables, at, weights = "equal") {
   gg <- NULL
   if (!is.null(terms)) gg <- lapply(list(ggemmeans = ggemmeans, ggpredict = ggpredict), function(f) {
     k <- as.data.frame(quiet(f(m, terms))); tf(k[, c("x", "group", "predicted", "std.error")]) })
-  list(formula = formula, data = data, variables = as.list(variables), at = lapply(at, as.list), weights = weights,
+  list(formula = formula, data = data, theta = as.list(unname(getME(m, "theta"))), variables = as.list(variables), at = lapply(at, as.list), weights = weights,
        table = tf(as.data.frame(e)), ggeffects = gg)
 }
 f1 <- "Reaction ~ Days + (Days | Subject)"; f2 <- "distance ~ age * Sex + (age | Subject)"
