@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import member
 from mixedeffects.display.curves import Cloud, Sheet, draw_sheet
 from mixedeffects.display.needs_matplotlib import require_matplotlib
 from mixedeffects.errors import ModelError
@@ -47,7 +48,7 @@ def draw_effects(
         As for `Effects.plot`.
     """
     require_matplotlib()
-    if not (isinstance(data, bool) or data == "partial"):
+    if not (isinstance(data, bool) or member(data, ("partial",))):
         raise ModelError(f"data must be True, False or 'partial', not {data!r:.60}.")
     if groups is None and factor is not None:
         raise ModelError("factor= says whose levels groups= draws; add groups='all'.")

@@ -187,8 +187,6 @@ def response_transformation(fit: Fit) -> Transformation | str:
     columns, there = {}, np.ones(every.n, dtype=np.bool_)
     for name in every.frame.columns:
         columns[name], missing = every[name]
-        if isinstance(columns[name], Factor):
-            return f"type='response': `{name}` is categorical, so that `{text}` has no way back."
         there &= True if missing is None else ~missing
     state: Any = {}
     # What scale() and mean() remember is of all rows of the data that have the response.
@@ -196,6 +194,11 @@ def response_transformation(fit: Fit) -> Transformation | str:
     there &= True if found.missing is None else ~found.missing
     rows = {name: take_rows(value, there) for name, value in columns.items()}
     try:
+        for name, value in columns.items():
+            if isinstance(value, Factor):
+                raise ModelError(
+                    f"type='response': `{name}` is categorical, so that `{text}` has no way back."
+                )
         return read_transformation(tree, rows, int(there.sum()), state)
     except ModelError as error:
         return str(error)

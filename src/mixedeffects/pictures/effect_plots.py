@@ -102,7 +102,7 @@ def effects(
             f"The terms of the fixed part have {sum(counts)} panels, more than {_PANELS}; choose "
             "some with variables=."
         )
-    axes, _ = axes_for(sum(counts), ax, (5.6, 3.9) if sum(counts) == 1 else (3.6, 3.2), 2)
+    axes, _ = axes_for(sum(counts), ax, (5.6, 3.9) if sum(counts) == 1 else (2.9, 2.6), 2)
     start = 0
     for each, count in zip(drawn, counts, strict=True):
         own: Any = axes[start : start + count]
