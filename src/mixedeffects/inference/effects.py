@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_names
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.estimability import Estimability
@@ -74,7 +75,7 @@ class Effects:
         """Averages taken, values held, and what to beware of."""
         return self.means.notes
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> ResultTable:
         """The predictions with standard errors and intervals.
 
         Returns
@@ -87,15 +88,16 @@ class Effects:
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.effects("Days", at={"Days": [0, 9]}).to_frame()[["Days", "estimate", "df"]].round(1)
-           Days  estimate    df
-        0   0.0     251.4  17.0
-        1   9.0     345.6  17.0
+        >>> m.effects("Days", at={"Days": slice(0, 9, 3)}).to_frame()
+        Days estimate std_error   df conf_low conf_high
+           0  251.405     6.825 17.0  237.007   265.804
+           3  282.807     7.705 17.0  266.550   299.064
+           6  314.209    10.732 17.0  291.566   336.852
+           9  345.611    14.629 17.0  314.747   376.475
+        ---
+        95 % intervals; t-tests use Satterthwaite's method
         """
-        table = self.means.to_frame()
-        numbers = ["estimate", "std_error", "df", "conf_low", "conf_high"]
-        table.columns = pd.Index([*self.means.levels.columns, *numbers])
-        return table
+        return self.means.to_frame()
 
     def plot(
         self,
@@ -151,27 +153,25 @@ class Effects:
 
         return draw_effects(self.means, self.to_frame(), self._fit, ax, data, groups, factor)
 
-    def _printed(self) -> tuple[pd.DataFrame, int, tuple[str, ...]]:
-        table, notes = self.to_frame(), self.notes
+    def _printed(self) -> ResultTable:
+        """The table, of a curve some points."""
+        table = self.to_frame()
         x = table[self.variables[0]]
-        if not isinstance(x.dtype, pd.CategoricalDtype):
-            points = np.unique(x)
-            chosen = _printed_points(points)
-            if len(chosen) < len(points):
-                total = len(table)
-                table = table[x.isin(chosen)].reset_index(drop=True)
-                notes = (f"{len(table)} of {total} points of the grid; see .to_frame()", *notes)
-        return table, self.means.levels.shape[1], notes
+        if isinstance(x.dtype, pd.CategoricalDtype):
+            return table
+        points = np.unique(x.to_numpy(dtype=np.float64))
+        chosen = _printed_points(points)
+        if len(chosen) == len(points):
+            return table
+        some = table[x.isin(chosen)].reset_index(drop=True)
+        thinned = f"{len(some)} of {len(table)} points of the grid; see .to_frame()"
+        return ResultTable.of(pd.DataFrame(some), (thinned, *self.notes))
 
     def __repr__(self) -> str:
-        from mixedeffects.inference.marginal_means_table import labelled_table
-
-        return labelled_table(*self._printed()).to_text(width=None)
+        return repr(self._printed())
 
     def _repr_html_(self) -> str:
-        from mixedeffects.inference.marginal_means_table import labelled_table
-
-        return str(labelled_table(*self._printed())._repr_html_())
+        return str(self._printed()._repr_html_())
 
 
 def effects(

@@ -10,8 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_flag, checked_level
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.inference.mean_comparisons import Means, compare_means
+from mixedeffects.inference.mean_contrasts import METHODS
+from mixedeffects.inference.multiplicity import ADJUSTMENTS
 
 __all__ = ["critical_differences", "letter_columns", "letter_display", "mean_letters"]
 
@@ -102,12 +105,12 @@ def letter_display(order: Sequence[int], different: Iterable[tuple[int, int]]) -
 
 def mean_letters(
     means: Means, level: Any, adjust: Any, reverse: Any
-) -> tuple[pd.DataFrame, list[str]]:
+) -> tuple[ResultTable, list[str]]:
     """See `MarginalMeans.letters`; also the letters alone."""
     level = checked_level(means.level if level is None else level)
     falling = checked_flag(reverse, "reverse")
     found = np.full(len(means.levels), "", dtype=object)
-    estimates = means.to_frame()[means.name].to_numpy(dtype=np.float64)
+    estimates = means.estimates.estimate
     p = _pairwise_p(means, adjust)
     for rows, own in zip(means.groups(), p, strict=True):
         known = np.flatnonzero(np.isfinite(estimates[rows]))
@@ -120,9 +123,14 @@ def mean_letters(
         ]
         letters = letter_display((order[::-1] if falling else order).tolist(), different)
         found[rows[known]] = letters
-    table = means.to_frame()
-    table["letters"] = found.tolist()
-    return table, found.tolist()
+    table = pd.DataFrame(means.to_frame())
+    table["letters"] = pd.Series(found.tolist(), table.index, dtype=object)
+    how = ADJUSTMENTS[METHODS["pairwise"] if adjust is None else adjust]
+    note = (
+        f"letters: means that share one do not differ at the level {100 * (1.0 - level):.4g} % "
+        f"({how})"
+    )
+    return ResultTable.of(table, (*means.notes, note)), found.tolist()
 
 
 def _pairwise_p(means: Means, adjust: Any) -> list[dict[tuple[int, int], float]]:

@@ -236,7 +236,7 @@ class MarginalMeans:
 
     def letters(
         self, level: float | None = None, adjust: str | None = None, reverse: bool = False
-    ) -> pd.DataFrame:
+    ) -> ResultTable:
         """The means with letters: two share one exactly where they do not differ significantly.
 
         Parameters
@@ -269,14 +269,18 @@ class MarginalMeans:
         >>> import mixedeffects as me
         >>> cake = me.load_dataset("cake")
         >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
-        >>> m.emmeans("temperature").letters()[["temperature", "letters"]]
-          temperature letters
-        0         175       a
-        1         185      ab
-        2         195      bc
-        3         205      bc
-        4         215       d
-        5         225      cd
+        >>> m.emmeans("temperature").letters()
+        temperature estimate std_error   df conf_low conf_high letters
+        175           27.978     1.177 77.5   25.635    30.321 a
+        185           29.956     1.177 77.5   27.613    32.298 ab
+        195           31.422     1.177 77.5   29.079    33.765 b
+        205           32.178     1.177 77.5   29.835    34.521 b
+        215           35.844     1.177 77.5   33.502    38.187 c
+        225           35.356     1.177 77.5   33.013    37.698 c
+        ---
+        averaged over recipe, with equal weights
+        95 % intervals; t-tests use Satterthwaite's method
+        letters: means that share one do not differ at the level 5 % (Tukey's studentized range)
         """
         from mixedeffects.inference.letters import mean_letters
 

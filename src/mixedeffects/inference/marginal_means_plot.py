@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import scipy.optimize
 from numpy.typing import NDArray
 
@@ -37,8 +36,6 @@ def draw_means(means: Means, ax: Any, lines: Any, arrows: Any, letters: Any) -> 
     if lines is not None:
         joined = checked_flag(lines, "lines")
     shown = means.to_frame()
-    numbers = ["estimate", "std_error", "df", "conf_low", "conf_high"]
-    shown.columns = pd.Index([*means.levels.columns, *numbers])
     notes = [f"{100 * means.level:.4g} % intervals"]
     texts: list[str] = []
     if letters:

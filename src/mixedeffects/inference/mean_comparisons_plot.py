@@ -9,6 +9,7 @@ import pandas as pd
 
 from mixedeffects.display.lettering import name_ticks, short
 from mixedeffects.display.panels import one_axes
+from mixedeffects.display.vocabulary import BROOM_INTERVAL
 from mixedeffects.frame.columns import labels_of
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def draw_comparisons(
 
     from mixedeffects.display.colours import SERIES
 
-    low, high = table.columns[-2:]
+    low, high = BROOM_INTERVAL
     y = np.arange(len(table))
     null = 1.0 if ratios else 0.0
     clear = (table[low] > null) | (table[high] < null)

@@ -182,12 +182,14 @@ class Means(Held):
         --------
         >>> import mixedeffects as me
         >>> m = me.lmer("distance ~ age * Sex + (age | Subject)", me.load_dataset("orthodont"))
-        >>> m.effects(["age", "Sex"], at={"age": [8, 14]}).to_frame().iloc[:, :4].round(2)
-            age     Sex  estimate  std_error
-        0   8.0    Male     22.62       0.53
-        1  14.0    Male     27.32       0.70
-        2   8.0  Female     21.21       0.64
-        3  14.0  Female     24.09       0.85
+        >>> m.effects(["age", "Sex"], at={"age": [8, 14]})
+        age Sex    estimate std_error   df conf_low conf_high
+          8 Male    22.6156    0.5265 25.0  21.5313   23.7000
+         14 Male    27.3219    0.5730 25.0  26.1418   28.5020
+          8 Female  21.2091    0.6350 25.0  19.9013   22.5169
+         14 Female  24.0864    0.6910 25.0  22.6631   25.5096
+        ---
+        95 % intervals; t-tests use Satterthwaite's method
         """
         from mixedeffects.inference.effects import effects
 
