@@ -36,6 +36,8 @@ _MARKERS = "osD^vPX"
 _DODGE = 0.6
 #: Points to a character of a legend, nearly.
 _CHARACTER = 4.9
+#: Points that a panel's title takes.
+_TITLE = 16.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,10 +178,15 @@ def draw_sheet(sheet: Sheet, ax: Any) -> list[Axes]:
         each.set_axisbelow(True)
     _share_axes(axes, given)
     _name_axes(axes, sheet, given)
-    above = _write_note(axes[0], sheet.note) if count == 1 else 0.0
     for panel, each in zip(sheet.panels, axes, strict=True):
         if panel.title:
             literal(each.set_title(short(panel.title, 40), loc="left", fontsize=9.5))
+    above = _TITLE if sheet.panels[0].title else 0.0
+    if count == 1 or given:
+        above += _write_note(axes[0], sheet.note, above)
+    elif len(sheet.series) < 2 and sheet.note:
+        figure = axes[0].figure
+        literal(figure.suptitle(sheet.note, x=0.01, ha="left", fontsize=8, color=FAINT))
     if len(sheet.series) > 1:
         _write_legend(axes, sheet, handles, above, given)
     return axes
@@ -194,8 +201,10 @@ def _draw_curve(ax: Any, sheet: Sheet, curve: Curve, colours: list[str]) -> Any:
     style, marker = _STYLES[curve.series % len(_STYLES)], _MARKERS[curve.series % len(_MARKERS)]
     many = len(sheet.series) > 1
     if sheet.categories is None and len(curve.x) > 1 and not sheet.bars:
+        # Many bands over each other would hide the lines.
+        alpha = min(0.18, 0.6 / len(sheet.series))
         band = ax.fill_between(
-            curve.x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0
+            curve.x, curve.low, curve.high, color=colour, alpha=alpha, linewidth=0
         )
         line = ax.plot(curve.x, curve.y, color=colour, linewidth=2.0, linestyle=style)[0]
         return (band, line) if many else line
@@ -352,13 +361,10 @@ def _name_axes(axes: list[Any], sheet: Sheet, given: bool) -> None:
     columns = axes[0].get_subplotspec().get_gridspec().ncols
     for i, each in enumerate(axes):
         each.tick_params(labelleft=i % columns == 0, labelbottom=i + columns >= len(axes))
-    if sheet.note:
-        text = axes[0].figure.suptitle(sheet.note, x=0.01, ha="left", fontsize=8, color=FAINT)
-        literal(text)
 
 
-def _write_note(ax: Any, note: str) -> float:
-    """A small line above the axes; returns the height that it takes."""
+def _write_note(ax: Any, note: str, above: float) -> float:
+    """A small line above the axes and so many points; returns the height that it takes."""
     if not note:
         return 0.0
     wide = max(20, int(_width(ax) / 3.9))
@@ -368,7 +374,7 @@ def _write_note(ax: Any, note: str) -> float:
             "\n".join(lines),
             (0.0, 1.0),
             xycoords="axes fraction",
-            xytext=(0, 5),
+            xytext=(0, 5 + above),
             textcoords="offset points",
             va="bottom",
             fontsize=8,
@@ -384,7 +390,7 @@ def _write_legend(
     drawn = sorted(handles)
     names = [short(sheet.series[i], 28) for i in drawn]
     title = short(sheet.series_name, 40)
-    style = {
+    style: dict[str, Any] = {
         "title": title,
         "frameon": False,
         "fontsize": 9,
@@ -397,6 +403,8 @@ def _write_legend(
     ax, shown = axes[0], [handles[i] for i in drawn]
     entry = 38.0 + _CHARACTER * max(map(len, names))
     whole = len(axes) > 1 and not given
+    if whole and sheet.note:
+        style["title"] = "\n".join([*textwrap.wrap(sheet.note, 80), title])
     wide = 72.0 * ax.figure.get_size_inches()[0] if whole else _width(ax)
     columns = int(np.clip(wide // entry, 1, len(names)))
     rows = -(-len(names) // columns)
