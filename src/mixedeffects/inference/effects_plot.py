@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import member
+from mixedeffects.base.options import member, plain
 from mixedeffects.display.curves import Cloud, Sheet, draw_sheet
 from mixedeffects.display.needs_matplotlib import require_matplotlib
 from mixedeffects.errors import ModelError
@@ -48,6 +48,7 @@ def draw_effects(
         As for `Effects.plot`.
     """
     require_matplotlib()
+    data = plain(data)
     if not (isinstance(data, bool) or member(data, ("partial",))):
         raise ModelError(f"data must be True, False or 'partial', not {data!r:.60}.")
     if groups is None and factor is not None:
