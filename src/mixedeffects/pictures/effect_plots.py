@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.display.needs_matplotlib import require_matplotlib
-from mixedeffects.display.panels import axes_for
+from mixedeffects.display.panels import axes_for, one_axes
+from mixedeffects.display.points import say_nothing_to_draw
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.formula.syntax import variable_names
@@ -69,7 +70,7 @@ def effects(
     ImportError
         If matplotlib is not installed.
     ModelError
-        As for `LinearMixedModel.effects` and ``Effects.plot``, and if there is no variable to draw.
+        As for `LinearMixedModel.effects` and ``Effects.plot``.
 
     References
     ----------
@@ -94,7 +95,8 @@ def effects(
         raise ModelError("by= makes panels of the effects of variables=; name these too.")
     terms = term_effects(fit)
     if not terms:
-        raise ModelError("The fixed part has no variable, so there are no effects to draw.")
+        sentence = "The fixed part has no variable, so there are no effects to draw."
+        return say_nothing_to_draw(one_axes(ax), "Effects", sentence)
     drawn = [effects_of(fit, each.variables, each.by, *asked) for each in terms]
     counts = [_panels(each) for each in drawn]
     if sum(counts) > _PANELS:
