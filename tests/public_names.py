@@ -35,6 +35,7 @@ def _results() -> list[type]:
         m.variogram("Days"),
         m.robust("CR2"),
         m.wald("Days"),
+        m.effects("Days"),
         c.emmeans("recipe"),
         c.emmeans("recipe").contrasts(),
         c.emmeans("recipe").contrasts().effect_size(),

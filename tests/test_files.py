@@ -44,7 +44,7 @@ def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without their pictures, which take seconds."""
     from mixedeffects.reporting import report
 
-    monkeypatch.setattr(report, "_drawn", lambda model: iter(()))
+    monkeypatch.setattr(report, "_drawn", lambda *_: iter(()))
 
 
 @pytest.mark.usefixtures("plain_report")

@@ -481,7 +481,7 @@ def test_pictures() -> None:
     ax = comparisons.plot()
     assert [t.get_text() for t in ax.get_yticklabels()] == list(comparisons.labels["contrast"])
     assert fitted_model("sleepstudy").emmeans("Days", at={"Days": [0, 9]}).plot(ax=ax) is ax
-    assert fitted_model("sleepstudy").emmeans([]).plot().get_ylabel() == "marginal mean"
+    assert fitted_model("sleepstudy").emmeans([]).plot().get_ylabel() == "Reaction"
     plt.close("all")
 
 

@@ -16,7 +16,12 @@ from mixedeffects.base.files import check_place, ending, unreadable
 from mixedeffects.covariance.export import check_target
 from mixedeffects.inference.cluster_robust import check_kind
 from mixedeffects.inference.variance import DDF_METHODS
-from mixedeffects.storage.fit_document import fit_document, json_text, robust_document
+from mixedeffects.storage.fit_document import (
+    effects_document,
+    fit_document,
+    json_text,
+    robust_document,
+)
 
 __all__ = ["main"]
 
@@ -113,6 +118,14 @@ def _parser() -> argparse.ArgumentParser:
         help="clusters of --robust (default: the outermost factor; several: multiway)",
     )
     fit.add_argument(
+        "--effects",
+        metavar="COLUMNS",
+        action="append",
+        default=[],
+        help="print the predictions of the population over these columns: Days, or age,Sex "
+        "(may be repeated)",
+    )
+    fit.add_argument(
         "--save-v", type=Path, metavar="FILE", help="write V: .npz, .mtx, .csv or .csv.gz"
     )
     fit.add_argument("--save-v-level", metavar="LEVEL", help="only the block of this level")
@@ -156,17 +169,26 @@ def _fit(options: argparse.Namespace) -> int:
         # A list of one is the same as its element; the model is asked once, before any output.
         robust = model.robust(options.robust, options.cluster)
     summary = model.summary(ddf=options.ddf)
+    kind = "model" if robust is None else robust.kind
+    effects = [
+        model.effects(_columns(each, data), ddf=options.ddf, vcov=kind, cluster=options.cluster)
+        for each in options.effects
+    ]
     if options.json:
         document = fit_document(model.fit, options.ddf)
         if robust is not None:
             document["robust"] = robust_document(robust)
+        if effects:
+            document["effects"] = [effects_document(each) for each in effects]
         print(json_text(document))
     else:
         print(summary)
         if robust is not None:
             print(f"\n{robust}")
+        for each in effects:
+            names = ", ".join((*each.variables, *each.by))
+            print(f"\nEffect of {names} on {each.response}:\n{each}")
     if options.html is not None:
-        kind = "model" if robust is None else robust.kind
         model.report(options.html, ddf=options.ddf, vcov=kind, cluster=options.cluster)
         print(f"{options.html} written", file=sys.stderr)
     if options.save_v is not None:
@@ -178,6 +200,11 @@ def _fit(options: argparse.Namespace) -> int:
         )
         print(f"{options.save_v} written", file=sys.stderr)
     return 0
+
+
+def _columns(given: str, data: pd.DataFrame) -> list[str]:
+    """The columns that a list with commas names; a column's own name may have one."""
+    return [given] if given in data.columns else [each.strip() for each in given.split(",")]
 
 
 def _read(source: str) -> pd.DataFrame:

@@ -7,6 +7,7 @@ of ``m.plot("qq")`` as well.
 from __future__ import annotations
 
 from mixedeffects.display.plots import covariance, matrix
+from mixedeffects.pictures.effect_plots import effects
 from mixedeffects.pictures.panel import influence, panel
 from mixedeffects.pictures.ranef_plots import caterpillar, ranef_pairs, ranef_qq
 from mixedeffects.pictures.residual_plots import groups, leverage, qq, residuals, scale
@@ -14,6 +15,7 @@ from mixedeffects.pictures.residual_plots import groups, leverage, qq, residuals
 __all__ = [
     "caterpillar",
     "covariance",
+    "effects",
     "groups",
     "influence",
     "leverage",

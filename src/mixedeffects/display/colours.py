@@ -1,4 +1,4 @@
-"""Colours of matrix pictures; imported only when a picture is drawn, for it needs matplotlib."""
+"""Colours of pictures; imported only when a picture is drawn, for it needs matplotlib."""
 
 from __future__ import annotations
 
@@ -12,7 +12,19 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import member
 from mixedeffects.errors import ModelError
 
-__all__ = ["MISSING", "ZeroIsWhite", "colour_map", "diverging", "readable_on"]
+__all__ = [
+    "MISSING",
+    "SERIES",
+    "ZeroIsWhite",
+    "colour_map",
+    "diverging",
+    "readable_on",
+    "series_colours",
+]
+
+#: Okabe and Ito's colours, which the common kinds of colour blindness can tell apart.
+SERIES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"]
+
 
 # An odd number, so that one colour in the middle belongs to zero alone.
 STEPS = 257
@@ -20,6 +32,24 @@ MISSING = "#9a9a9a"
 # ColorBrewer's RdBu, safe for the common kinds of colour blindness, without its near-white middle.
 NEGATIVE = ["#67001f", "#b2182b", "#d6604d", "#f4a582", "#fbdfcf"]
 POSITIVE = ["#d9e9f5", "#92c5de", "#4393c3", "#2166ac", "#053061"]
+
+
+def series_colours(count: int, ordered: bool) -> list[str]:
+    """Colours of several lines: different ones, or from dark to light where they have an order.
+
+    Parameters
+    ----------
+    count : int
+        How many; after seven different ones they begin anew.
+    ordered : bool
+        Whether they stand for values of a number.
+    """
+    if not ordered or count < 2:
+        return [SERIES[i % len(SERIES)] for i in range(count)]
+    from matplotlib.colors import to_hex
+
+    # The light end of the map cannot be seen on white.
+    return [to_hex(colormaps["plasma"](each)) for each in np.linspace(0.0, 0.78, count)]
 
 
 def diverging() -> Colormap:

@@ -68,9 +68,11 @@ def checked_axes(ax: Any) -> Axes:
 
 
 def axes_for(
-    count: int, ax: Any, size: tuple[float, float] = (3.0, 2.3)
+    count: int, ax: Any, size: tuple[float, float] = (3.0, 2.3), most: int = 3
 ) -> tuple[list[Axes], bool]:
     """So many axes, and whether the caller gave them; unused ones of a new figure are hidden.
+
+    A new figure has at most three columns, or ``most``.
 
     Raises
     ------
@@ -91,7 +93,7 @@ def axes_for(
         return given, True
     import matplotlib.pyplot as plt
 
-    columns = min(count, 3) if count != 4 else 2
+    columns = min(count, most) if count != 4 else 2
     rows = math.ceil(count / columns)
     _, grid = plt.subplots(
         rows,

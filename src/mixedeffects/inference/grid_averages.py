@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,14 @@ from mixedeffects.formula.syntax import variable_names
 from mixedeffects.inference.nested_factors import Nesting
 from mixedeffects.inference.reference_grid import ReferenceGrid, no_such_variable
 
-__all__ = ["WEIGHTS", "average_cells", "cell_shares", "grid_notes", "slope_rows"]
+__all__ = [
+    "WEIGHTS",
+    "GridAverage",
+    "average_cells",
+    "cell_shares",
+    "grid_notes",
+    "slope_rows",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -59,6 +67,33 @@ def average_cells(values: Matrix, axes: Sequence[int], share: Matrix) -> Matrix:
     cells = values.transpose([*axes, *others, values.ndim - 1])
     average: Matrix = np.einsum("mc,mcp->mp", share, cells.reshape(*share.shape, -1))
     return average
+
+
+@dataclass(frozen=True, eq=False)
+class GridAverage:
+    """How means are made of the cells of a grid.
+
+    Attributes
+    ----------
+    grid : ReferenceGrid
+        The cells.
+    axes : list of int
+        The axes that are kept, the slowest first.
+    share : ndarray, shape (combinations, cells averaged)
+        Weights.
+    kept : ndarray of bool, shape (combinations,)
+        The combinations of levels that exist.
+    """
+
+    grid: ReferenceGrid
+    axes: list[int]
+    share: Matrix
+    kept: NDArray[np.bool_]
+
+    def of(self, values: Matrix) -> Matrix:
+        """Averages of values for each cell, shape (means, columns)."""
+        shaped = values.reshape(*self.grid.shape, -1)
+        return np.asarray(average_cells(shaped, self.axes, self.share)[self.kept])
 
 
 def slope_rows(

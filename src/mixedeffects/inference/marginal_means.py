@@ -20,7 +20,7 @@ from mixedeffects.inference.contrasts import listed_names
 from mixedeffects.inference.estimability import Estimability
 from mixedeffects.inference.grid_averages import (
     WEIGHTS,
-    average_cells,
+    GridAverage,
     cell_shares,
     grid_notes,
     slope_rows,
@@ -36,6 +36,7 @@ from mixedeffects.inference.nested_factors import (
     with_containing,
 )
 from mixedeffects.inference.reference_grid import ReferenceGrid, no_such_variable, reference_grid
+from mixedeffects.inference.response_scale import ResponseScale, response_scale
 from mixedeffects.inference.variance import FixedEffectsVariance
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
@@ -79,11 +80,15 @@ class MarginalMeans:
     constant : ndarray, shape (means,)
         The offset, averaged like the predictions.
     estimates : Estimates
-        Estimates, standard errors and degrees of freedom, in units of the response.
+        Estimates, standard errors and degrees of freedom, on the scale of the fit.
     level : float
         Confidence level.
+    scale : ResponseScale
+        The scale that the table is on.
     notes : tuple of str
         Averages taken, values held, and what to beware of.
+    average : GridAverage
+        The reference grid, and how the means are made of its cells.
 
     Examples
     --------
@@ -109,11 +114,13 @@ class MarginalMeans:
     level: float
     adjust: str
     notes: tuple[str, ...]
+    scale: ResponseScale
     _all_columns: Matrix
     _estimability: Estimability
     _beta: Matrix
     _variance: FixedEffectsVariance
     _fit: Fit
+    average: GridAverage
 
     def to_frame(self) -> ResultTable:
         """Means with standard errors, degrees of freedom and intervals.
@@ -136,13 +143,17 @@ class MarginalMeans:
         95 % intervals; t-tests use Satterthwaite's method
         """
         table = self.levels.copy()
-        found = self.estimates
-        table["estimate"], table["std_error"], table["df"] = found.estimate, found.se, found.df
+        found, scale = self.estimates, self.scale
+        table["estimate"] = scale.values(found.estimate)
+        table["std_error"] = scale.errors(found.estimate, found.se)
+        table["df"] = found.df
         half = np.full(len(table), np.nan)
         for rows in self.groups():
             half[rows] = critical_values(self.adjust, self._family(rows), self.level)
-        for name, side in zip(BROOM_INTERVAL, (-1.0, 1.0), strict=True):
-            table[name] = found.estimate + side * half * found.se
+        half *= found.se
+        bounds = scale.bounds(found.estimate - half, found.estimate + half)
+        for name, bound in zip(BROOM_INTERVAL, bounds, strict=True):
+            table[name] = bound
         former = {**FORMER_MEANS, self.name: "estimate"}
         return ResultTable.of(
             table, self.notes, former | former_interval(self.level, BROOM_INTERVAL)
@@ -248,26 +259,113 @@ class MarginalMeans:
 
         return compare_means(self, method, adjust, reference, interaction, cross_adjust)
 
-    def plot(self, ax: Any = None) -> Axes:
-        """Draw the means with their intervals.
+    def letters(
+        self, level: float | None = None, adjust: str | None = None, reverse: bool = False
+    ) -> ResultTable:
+        """The means with letters: two share one exactly where they do not differ significantly.
 
         Parameters
         ----------
-        ax : matplotlib.axes.Axes, optional
-            Where to draw; a new figure unless given.
+        level : float, optional
+            One minus the level of the tests; by default that of the means.
+        adjust : str, optional
+            As for `contrasts`; by default Tukey's adjustment of all pairwise differences.
+        reverse : bool
+            Give the first letters to the largest means.
 
         Returns
         -------
-        matplotlib.axes.Axes
+        DataFrame, one row per mean
+            That of `to_frame` with a column ``letters``, empty where a mean is not estimable.
+            Within each level of ``by`` the letters begin anew.
+
+        Raises
+        ------
+        ModelError
+            If an option is not known, or there are too many different letters.
+
+        References
+        ----------
+        Piepho, H.-P. (2004). An algorithm for a letter-based representation of all-pairwise
+        comparisons. Journal of Computational and Graphical Statistics 13, 456-466.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.emmeans("temperature").letters()
+        temperature estimate std_error   df conf_low conf_high letters
+        175           27.978     1.177 77.5   25.635    30.321 a
+        185           29.956     1.177 77.5   27.613    32.298 ab
+        195           31.422     1.177 77.5   29.079    33.765 b
+        205           32.178     1.177 77.5   29.835    34.521 b
+        215           35.844     1.177 77.5   33.502    38.187 c
+        225           35.356     1.177 77.5   33.013    37.698 c
+        ---
+        averaged over recipe, with equal weights
+        95 % intervals; t-tests use Satterthwaite's method
+        letters: means that share one do not differ at the level 5 % (Tukey's studentized range)
+        """
+        from mixedeffects.inference.letters import mean_letters
+
+        return mean_letters(self, level, adjust, reverse)[0]
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        lines: bool | None = None,
+        arrows: bool = False,
+        letters: bool = False,
+    ) -> Axes | NDArray[Any]:
+        """Draw the means with their intervals.
+
+        The first factor lies along the axis, others have colours and lines between their means,
+        and those of ``by`` make panels with the same axes.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, or several, optional
+            Where to draw, one for each panel; a new figure unless given.
+        lines : bool, optional
+            Join the means of a colour; by default where there are several, or values of a number.
+        arrows : bool
+            Draw arrows from each mean: two that face each other overlap where the means do not
+            differ significantly, by Tukey's test.
+        letters : bool
+            Write the letters of `letters` above the intervals.
+
+        Returns
+        -------
+        matplotlib Axes, or an array of them
+            An array if ``by`` makes panels.
 
         Raises
         ------
         ImportError
             If matplotlib is not installed.
+        ModelError
+            If an option is not what it should be.
+
+        References
+        ----------
+        Andrews, H. P., Snee, R. D. and Sarner, M. H. (1980). Graphical display of means. The
+        American Statistician 34, 195-199.
+
+        Examples
+        --------
+        >>> from matplotlib.figure import Figure
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", cake)
+        >>> ax = m.emmeans(["temperature", "recipe"]).plot(Figure().subplots())
+        >>> ax.get_xlabel(), ax.get_ylabel()
+        ('temperature', 'angle')
         """
         from mixedeffects.inference.marginal_means_plot import draw_means
 
-        return draw_means(self.to_frame(), self.levels, self.name, self.level, ax)
+        return draw_means(self, ax, lines, arrows, letters)
 
     def __repr__(self) -> str:
         return repr(self.to_frame())
@@ -288,6 +386,9 @@ def marginal_means(
     cluster: Any,
     adjust: str,
     trend: str | None = None,
+    type: Any = "link",
+    bias_adjust: Any = False,
+    sigma: Any = None,
 ) -> MarginalMeans:
     """See `LinearMixedModel.emmeans`, and `LinearMixedModel.emtrends` for ``trend``."""
     level = checked_level(level)
@@ -310,6 +411,7 @@ def marginal_means(
     groups = with_containing(groups, nesting, [])
     own = with_containing([name for name in own if name not in groups], nesting, groups)
     _check_column_names([*own, *groups])
+    scale = response_scale(fit, type, bias_adjust, sigma)
     variance = fixed_effects_variance(fit, vcov, ddf, cluster)
 
     data = grid.data()
@@ -321,14 +423,13 @@ def marginal_means(
     counts = grid.counts()
     equal, exists = nested_weights(counts, grid.names, [*own, *groups], nesting)
     share, empty = cell_shares(counts, axes, weights, equal)
-    averaged = average_cells(rows.reshape(*grid.shape, -1), axes, share)
-    constant = average_cells(constant.reshape(*grid.shape, 1), axes, share)[:, 0]
 
     shape = tuple(grid.shape[axis] for axis in axes)
-    positions = np.unravel_index(np.arange(len(averaged)), shape) if axes else ()
+    positions = np.unravel_index(np.arange(len(share)), shape) if axes else ()
     by_name = dict(zip((grid.names[axis] for axis in axes), positions, strict=True))
     some = cell_shares(exists.astype(np.float64), axes, "cells", equal)[1] == 0
-    averaged, constant, empty = averaged[some], constant[some], empty[some]
+    average = GridAverage(grid, axes, share, some)
+    averaged, constant, empty = average.of(rows), average.of(constant)[:, 0], empty[some]
     levels = pd.DataFrame(
         {name: grid[name].shown(by_name[name][some]) for name in (*own, *groups)},
         index=pd.RangeIndex(len(averaged)),
@@ -347,12 +448,18 @@ def marginal_means(
         estimates=estimates,
         level=float(level),
         adjust=adjust,
-        notes=(*notes, _interval_note(level, adjust, variance)),
+        notes=(
+            *notes,
+            *scale.notes(estimates.estimate),
+            _interval_note(level, adjust, variance),
+        ),
+        scale=scale,
         _all_columns=averaged,
         _estimability=estimability,
         _beta=beta,
         _variance=variance,
         _fit=fit,
+        average=average,
     )
 
 

@@ -26,6 +26,7 @@ from mixedeffects.inference.mean_contrasts import (
     interaction_methods,
 )
 from mixedeffects.inference.multiplicity import ADJUSTMENTS, Family, adjusted_p, critical_values
+from mixedeffects.inference.response_scale import ResponseScale
 from mixedeffects.inference.variance import FixedEffectsVariance
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ _ACROSS = ("bonferroni", "sidak", "holm", "fdr", "none")
 
 class Means(Protocol):
     """What is compared: means in groups, as linear functions of the fixed effects."""
+
+    @property
+    def name(self) -> str:
+        """What they are means of."""
+        ...
 
     @property
     def by(self) -> tuple[str, ...]:
@@ -74,6 +80,16 @@ class Means(Protocol):
         ...
 
     @property
+    def scale(self) -> ResponseScale:
+        """The scale that estimates are shown on."""
+        ...
+
+    @property
+    def estimates(self) -> Estimates:
+        """The means."""
+        ...
+
+    @property
     def _beta(self) -> Matrix: ...
 
     @property
@@ -87,6 +103,10 @@ class Means(Protocol):
 
     @property
     def _all_columns(self) -> Matrix: ...
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table."""
+        ...
 
     def groups(self) -> list[NDArray[np.intp]]:
         """Rows of each group."""
@@ -109,15 +129,17 @@ class MeanComparisons:
     L : DataFrame, shape (comparisons, p)
         As linear functions of the fixed effects; NaN for one that is not estimable.
     estimates : Estimates
-        Estimates, standard errors and degrees of freedom, in units of the response.
+        Estimates, standard errors and degrees of freedom, on the scale of the fit.
     p : ndarray
         Adjusted probabilities.
     half : ndarray
-        Half-widths of the intervals, in units of the response.
+        Half-widths of the intervals, on the scale of the fit.
     level : float
         Confidence level.
     adjust : str
         How probabilities and intervals are adjusted.
+    scale : ResponseScale
+        The scale that the table is on.
     notes : tuple of str
         The same in words.
 
@@ -147,6 +169,7 @@ class MeanComparisons:
     half: Matrix
     level: float
     adjust: str
+    scale: ResponseScale
     notes: tuple[str, ...]
     _fit: Fit
 
@@ -161,11 +184,14 @@ class MeanComparisons:
             not estimable.
         """
         table = self.labels.copy()
-        found = self.estimates
-        table["estimate"], table["std_error"], table["df"] = found.estimate, found.se, found.df
+        found, scale = self.estimates, self.scale
+        table["estimate"] = scale.values(found.estimate)
+        table["std_error"] = scale.errors(found.estimate, found.se)
+        table["df"] = found.df
         table["statistic"], table["p_value"] = found.t, self.p
-        for name, side in zip(BROOM_INTERVAL, (-1.0, 1.0), strict=True):
-            table[name] = found.estimate + side * self.half
+        bounds = scale.bounds(found.estimate - self.half, found.estimate + self.half)
+        for name, bound in zip(BROOM_INTERVAL, bounds, strict=True):
+            table[name] = bound
         former = FORMER_MEANS | former_interval(self.level, BROOM_INTERVAL)
         return ResultTable.of(table, self.notes, former)
 
@@ -226,7 +252,7 @@ class MeanComparisons:
         return effect_sizes(self._fit, self.labels, self.estimates, sigma, edf, level)
 
     def plot(self, ax: Any = None) -> Axes:
-        """Draw the comparisons with their intervals beside zero.
+        """Draw the comparisons with their intervals beside zero; ratios beside one.
 
         Parameters
         ----------
@@ -242,10 +268,11 @@ class MeanComparisons:
         ImportError
             If matplotlib is not installed.
         """
-        from mixedeffects.inference.marginal_means_plot import draw_comparisons
+        from mixedeffects.inference.mean_comparisons_plot import draw_comparisons
 
         simultaneous = self.adjust != "none"
-        return draw_comparisons(self.to_frame(), self.labels, self.level, simultaneous, ax)
+        ratios = self.scale.gives_ratios
+        return draw_comparisons(self.to_frame(), self.labels, self.level, simultaneous, ratios, ax)
 
     def __repr__(self) -> str:
         return repr(self.to_frame())
@@ -270,13 +297,15 @@ def compare_means(
     groups = means.groups()
     # Where factors are nested, some groups have other means than others, or one only.
     several = [rows for rows in groups if len(rows) > 1] or groups[:1]
+    sign = "/" if means.scale.of_differences(np.zeros(1)).gives_ratios else "-"
     if products:
-        made = _products(means, several, method, interaction, reference)
+        made = _products(means, several, method, interaction, reference, sign)
     else:
         labels = means.labels()
         made = []
         for rows in groups if isinstance(method, Mapping) else several:
-            names, C = contrast_coefficients(method, [labels[i] for i in rows], reference)
+            shown = [labels[i] for i in rows]
+            names, C = contrast_coefficients(method, shown, reference, sign)
             made.append((rows, {"contrast": names}, C))
     L = np.vstack([compared(means, C, rows) for rows, _, C in made])
     constant = np.concatenate([C @ means.constant[rows] for rows, _, C in made])
@@ -295,7 +324,8 @@ def compare_means(
         half[own] = critical_values(adjust, family, means.level) * found.se[own]
 
     shapes = [C.shape for _, _, C in made]
-    notes = _notes(means, adjust, shapes, int(np.isnan(L).any(axis=1).sum()))
+    scale = means.scale.of_differences(np.concatenate([C.sum(axis=1) for _, _, C in made]))
+    notes = _notes(means, adjust, shapes, int(np.isnan(L).any(axis=1).sum()), scale)
     if across != "none":
         p = _adjusted_across(across, p, [count for count, _ in shapes])
         notes = (*notes[:-1], f"then across groups: {ADJUSTMENTS[across]}", notes[-1])
@@ -312,13 +342,14 @@ def compare_means(
         half=half,
         level=means.level,
         adjust=adjust,
+        scale=scale,
         notes=notes,
         _fit=means._fit,
     )
 
 
 def _products(
-    means: Means, groups: Sequence[Any], method: Any, interaction: Any, reference: Any
+    means: Means, groups: Sequence[Any], method: Any, interaction: Any, reference: Any, sign: str
 ) -> list[tuple[Any, dict[str, list[str]], Matrix]]:
     """Interaction contrasts within each group: rows, a name per factor, coefficients."""
     if reference is not None:
@@ -340,7 +371,7 @@ def _products(
                 f"{' and '.join(factors)}; here some do not exist, because factors are nested. Put "
                 "the containing factor into by=."
             )
-        names, C = interaction_coefficients(methods, levels)
+        names, C = interaction_coefficients(methods, levels, sign)
         made.append((rows, dict(zip(columns, names, strict=True)), C))
     return made
 
@@ -396,11 +427,13 @@ def compared(means: Means, C: Matrix, rows: NDArray[np.intp]) -> Matrix:
 
 
 def _notes(
-    means: Means, adjust: str, shapes: Sequence[tuple[int, ...]], lost: int
+    means: Means, adjust: str, shapes: Sequence[tuple[int, ...]], lost: int, scale: ResponseScale
 ) -> tuple[str, ...]:
     count, k = max(shapes)
     notes = list(means.notes[:-1])
-    notes = [note for note in notes if "not estimable" not in note]
+    of_means = means.scale.notes(means.estimates.estimate)
+    notes = [note for note in notes if "not estimable" not in note and note not in of_means]
+    notes += [scale.hint] if scale.hint else []
     if lost:
         notes.append(f"{lost} comparisons are not estimable")
     within = f" within each {' '.join(means.by)}" if means.by else ""

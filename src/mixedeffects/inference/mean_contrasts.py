@@ -36,7 +36,7 @@ _HIGHEST_DEGREE = 6
 
 
 def contrast_coefficients(
-    method: Any, labels: Sequence[str], reference: Any = None
+    method: Any, labels: Sequence[str], reference: Any = None, sign: str = "-"
 ) -> tuple[list[str], Matrix]:
     """Names and coefficients of the contrasts of a family.
 
@@ -49,6 +49,8 @@ def contrast_coefficients(
         The k means.
     reference : str, optional
         For ``"trt.vs.ctrl"``, the label of the control; the first unless given.
+    sign : str
+        What stands between two means: ``"/"`` where their differences become ratios.
 
     Returns
     -------
@@ -79,12 +81,12 @@ def contrast_coefficients(
         pairs = list(combinations(range(k), 2))
         if method == "revpairwise":
             pairs = [(j, i) for j in range(k) for i in range(j)]
-        return _differences(pairs, shown)
+        return _differences(pairs, shown, sign)
     if method == "consec":
-        return _differences([(i + 1, i) for i in range(k - 1)], shown)
+        return _differences([(i + 1, i) for i in range(k - 1)], shown, sign)
     if method == "trt.vs.ctrl":
         control = 0 if reference is None else _position(reference, labels)
-        return _differences([(i, control) for i in range(k) if i != control], shown)
+        return _differences([(i, control) for i in range(k) if i != control], shown, sign)
     if method == "eff":
         return [f"{label} effect" for label in shown], np.eye(k) - 1.0 / k
     return _polynomials(k)
@@ -119,7 +121,7 @@ def interaction_methods(interaction: Any, method: Any, factors: Sequence[str]) -
 
 
 def interaction_coefficients(
-    methods: Sequence[Any], levels: Sequence[Sequence[str]]
+    methods: Sequence[Any], levels: Sequence[Sequence[str]], sign: str = "-"
 ) -> tuple[list[list[str]], Matrix]:
     """Products of contrasts, one of each factor: differences of differences.
 
@@ -129,6 +131,8 @@ def interaction_coefficients(
         Of each factor, as for `contrast_coefficients`.
     levels : sequence of sequence of str
         Levels of each factor; means go over the first fastest.
+    sign : str
+        Between the labels of a difference.
 
     Returns
     -------
@@ -136,7 +140,10 @@ def interaction_coefficients(
         For each factor the name of its contrast in each product.
     coefficients : ndarray, shape (products, means)
     """
-    own = [contrast_coefficients(m, labels) for m, labels in zip(methods, levels, strict=True)]
+    own = [
+        contrast_coefficients(m, labels, None, sign)
+        for m, labels in zip(methods, levels, strict=True)
+    ]
     product: Matrix = np.ones((1, 1))
     for _, C in own:
         product = np.asarray(np.kron(C, product), dtype=np.float64)
@@ -146,12 +153,12 @@ def interaction_coefficients(
 
 
 def _differences(
-    pairs: Sequence[tuple[int, int]], labels: Sequence[str]
+    pairs: Sequence[tuple[int, int]], labels: Sequence[str], sign: str
 ) -> tuple[list[str], Matrix]:
     C = np.zeros((len(pairs), len(labels)))
     for row, (i, j) in enumerate(pairs):
         C[row, i], C[row, j] = 1.0, -1.0
-    return [f"{labels[i]} - {labels[j]}" for i, j in pairs], C
+    return [f"{labels[i]} {sign} {labels[j]}" for i, j in pairs], C
 
 
 def _in_parentheses(label: str) -> str:

@@ -21,7 +21,13 @@ from mixedeffects.frame.ingest import materialised, take_columns
 from mixedeffects.frame.variables import Columns, data_columns, evaluate_variable
 from mixedeffects.inference.contrasts import listed_names
 
-__all__ = ["GridVariable", "ReferenceGrid", "no_such_variable", "reference_grid"]
+__all__ = [
+    "GridVariable",
+    "ReferenceGrid",
+    "made_a_factor",
+    "no_such_variable",
+    "reference_grid",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -303,7 +309,7 @@ def _variable(
             points = _levels_at(name, [python.get(c, c) for c in labels_of(chosen)], points)
         return GridVariable(name, points, levels, "logical", True, chosen is not None)
     found = np.unique(value)
-    if _made_a_factor(name, encoder):
+    if made_a_factor(name, encoder):
         kept = tuple(found.tolist())
         if chosen is not None:
             labels = _levels_at(name, labels_of(chosen), tuple(labels_of(kept)))
@@ -348,7 +354,7 @@ def _range(name: str, given: slice, value: Any) -> list[Any]:
     return [float(least + i * given.step) for i in range(count)]
 
 
-def _made_a_factor(name: str, encoder: DesignEncoder) -> bool:
+def made_a_factor(name: str, encoder: DesignEncoder) -> bool:
     """Whether the formula makes categories of a column of numbers."""
     return any(
         coder.kind == "factor" and name in variable_names(coder.tree) for coder in encoder.coders

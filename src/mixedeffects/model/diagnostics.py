@@ -294,13 +294,14 @@ class Diagnostics(Held):
     def plot(self, kind: str, *, ax: Any = None, **options: Any) -> Axes | NDArray[Any]: ...
 
     def plot(self, kind: str = "panel", *, ax: Any = None, **options: Any) -> Axes | NDArray[Any]:
-        """Diagnostic pictures of the fit.
+        """Pictures of the fit: its effects, and its diagnostics.
 
         Parameters
         ----------
-        kind : {"panel", "residuals", "scale", "qq", "groups", "leverage", "influence", \
-"caterpillar", "ranef_qq", "ranef_pairs"}
-            ``panel``: six pictures together; ``residuals``: against fitted values or a variable;
+        kind : {"panel", "effects", "residuals", "scale", "qq", "groups", "leverage", \
+"influence", "caterpillar", "ranef_qq", "ranef_pairs"}
+            ``panel``: six pictures together; ``effects``: what the fixed part says of its
+            variables; ``residuals``: against fitted values or a variable;
             ``scale``: root of absolute residuals against fitted values; ``qq``: normal quantiles of
             residuals with a band; ``groups``: residuals of the levels with the largest ones;
             ``leverage``: residuals against leverages; ``influence``: what changes without a row or

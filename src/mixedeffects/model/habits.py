@@ -141,7 +141,11 @@ OF_THE_PACKAGE: dict[str, tuple[str, str]] = {
     "modelsummary": ("modelsummary", "me.etable([m1, m2])"),
     "stargazer": ("stargazer", "me.etable([m1, m2])"),
     "tab_model": ("sjPlot", "me.etable([m1, m2])"),
-    "ggpredict": ("ggeffects", "m.emmeans(...), m.predict(...)"),
+    "ggpredict": ("ggeffects", "m.effects(...)"),
+    "ggemmeans": ("ggeffects", "m.effects(...)"),
+    "allEffects": ("effects", "m.effects(...), m.plot('effects')"),
+    "mice": ("mice", "me.pool(fits) of data sets that an imputer made"),
+    "effectsize": ("effectsize", "m.effect_size(...)"),
     "allFit": ("lme4", "m.optimum.starts"),
 }
 
@@ -178,7 +182,6 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
         "re_form": ("lme4", "re='all', None or terms"),
         "re_formula": ("brms", "re='all', None or terms"),
         "allow_new_levels": ("lme4", "new_levels='population'"),
-        "type": ("R", "nothing, predictions are of the response"),
         "se_fit": ("R", "se=True"),
         "exog": ("statsmodels", "newdata="),
         "data": ("R", "newdata="),

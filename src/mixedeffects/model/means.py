@@ -10,6 +10,7 @@ import pandas as pd
 from mixedeffects.model.held import Held
 
 if TYPE_CHECKING:
+    from mixedeffects.inference.effects import Effects
     from mixedeffects.inference.marginal_means import MarginalMeans
 
 __all__ = ["Means"]
@@ -29,6 +30,9 @@ class Means(Held):
         vcov: str = "model",
         cluster: Any = None,
         adjust: str = "none",
+        type: Literal["link", "response"] = "link",
+        bias_adjust: bool = False,
+        sigma: float | None = None,
     ) -> MarginalMeans:
         """Estimated marginal means: predictions over a reference grid, averaged.
 
@@ -52,6 +56,16 @@ class Means(Held):
             As for `coef_table`.
         adjust : {"none", "bonferroni", "sidak", "mvt"}
             For intervals that hold for all means of a group together.
+        type : {"link", "response"}
+            Where the formula transforms its response, as in ``log(y) ~ ...``: ``"link"`` gives
+            means on the scale of the fit, ``"response"`` back on that of y, with standard errors
+            by the delta method. Comparisons of logarithms are then ratios.
+        bias_adjust : bool
+            With ``type="response"``: add half the variance of a response about its mean times the
+            second derivative of the inverse, which of a median makes nearly a mean.
+        sigma : float, optional
+            The standard deviation for ``bias_adjust``; by default that of the random effects
+            and the residual together, the spread of the responses of new groups.
 
         Returns
         -------
@@ -83,6 +97,11 @@ class Means(Held):
         own, such as b of ``a / b``. A note says so. Averages over a nested factor go over the
         levels that occur in each of those that contain it, and its own means come with these.
 
+        Back on the scale of the response the means are those of the fit's scale transformed: of
+        logarithms geometric means, which are medians of the responses. Transformations that can be
+        undone are logarithms, powers, ``sqrt``, ``1/y``, ``exp``, ``scale``, ``center``, sums and
+        products with numbers, ``asin``, logits, and these in one another.
+
         References
         ----------
         Searle, S. R., Speed, F. M. and Milliken, G. A. (1980). Population marginal means in the
@@ -104,7 +123,84 @@ class Means(Held):
         """
         from mixedeffects.inference.marginal_means import marginal_means
 
-        return marginal_means(self.fit, specs, by, at, weights, level, ddf, vcov, cluster, adjust)
+        return marginal_means(
+            self.fit, specs, by, at, weights, level, ddf, vcov, cluster, adjust, None,
+            type, bias_adjust, sigma,
+        )  # fmt: skip
+
+    def effects(
+        self,
+        variables: str | Sequence[str],
+        by: str | Sequence[str] | None = None,
+        at: Mapping[str, Any] | None = None,
+        weights: Literal["equal", "proportional", "cells"] = "equal",
+        level: float = 0.95,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        adjust: str = "none",
+        type: Literal["link", "response"] = "link",
+        bias_adjust: bool = False,
+        sigma: float | None = None,
+    ) -> Effects:
+        """Predictions of the population over the range of variables, the others averaged.
+
+        What the fixed part says of a variable, as a table and a picture: of a number a curve over
+        its observed range, of a factor its levels. At each point it is the mean of `emmeans` there.
+
+        Parameters
+        ----------
+        variables : str or list of str
+            Columns of the fixed part. The first is drawn along the axis; a number is taken from its
+            smallest to its largest value in 25 to 52 even steps. Others make lines of their own:
+            a factor for each level, a number at all its values if there are no more than five,
+            else at its quartiles.
+        by : str or list of str, optional
+            Further columns, which make panels.
+        at : mapping, optional
+            The levels to keep, or the values of a number, in place of these; ``slice(0, 20)`` is a
+            range, and ``slice(0, 20, 5)`` one with its step. For columns not named too.
+        weights, level, ddf, vcov, cluster
+            As for `emmeans`.
+        adjust : {"none", "bonferroni", "sidak", "mvt"}
+            ``"mvt"`` makes bands that hold at all points of a panel together.
+        type, bias_adjust, sigma
+            As for `emmeans`: with ``type="response"`` a model of ``log(y)`` gives curves of y.
+
+        Returns
+        -------
+        Effects
+            With ``.to_frame()`` and ``.plot()``.
+
+        Raises
+        ------
+        ModelError
+            As for `emmeans`.
+
+        References
+        ----------
+        Fox, J. (2003). Effect displays in R for generalised linear models. Journal of Statistical
+        Software 8(15). The predictions are those of ``ggemmeans`` in R's ggeffects.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("distance ~ age * Sex + (age | Subject)", me.load_dataset("orthodont"))
+        >>> m.effects(["age", "Sex"], at={"age": [8, 14]})
+        age Sex    estimate std_error   df conf_low conf_high
+          8 Male    22.6156    0.5265 25.0  21.5313   23.7000
+         14 Male    27.3219    0.5730 25.0  26.1418   28.5020
+          8 Female  21.2091    0.6350 25.0  19.9013   22.5169
+         14 Female  24.0864    0.6910 25.0  22.6631   25.5096
+        ---
+        95 % intervals; t-tests use Satterthwaite's method
+        """
+        from mixedeffects.inference.effects import effects
+
+        return effects(
+            self.fit, variables, by, at, weights, level, ddf, vcov, cluster, adjust,
+            type, bias_adjust, sigma,
+        )  # fmt: skip
 
     def joint_tests(
         self,

@@ -31,6 +31,9 @@ class Prediction(Held):
         weights: Any = None,
         offset: Any = None,
         chunk_size: int = 100_000,
+        type: Literal["link", "response"] = "link",
+        bias_adjust: bool = False,
+        sigma: float | None = None,
     ) -> pd.Series[Any]: ...
 
     @overload
@@ -49,6 +52,9 @@ class Prediction(Held):
         weights: Any = None,
         offset: Any = None,
         chunk_size: int = 100_000,
+        type: Literal["link", "response"] = "link",
+        bias_adjust: bool = False,
+        sigma: float | None = None,
     ) -> pd.Series[Any] | pd.DataFrame: ...
 
     @overload
@@ -67,6 +73,9 @@ class Prediction(Held):
         weights: Any = None,
         offset: Any = None,
         chunk_size: int = 100_000,
+        type: Literal["link", "response"] = "link",
+        bias_adjust: bool = False,
+        sigma: float | None = None,
     ) -> Iterator[Any]: ...
 
     @overload
@@ -85,6 +94,9 @@ class Prediction(Held):
         weights: Any = None,
         offset: Any = None,
         chunk_size: int = 100_000,
+        type: Literal["link", "response"] = "link",
+        bias_adjust: bool = False,
+        sigma: float | None = None,
     ) -> Any: ...
 
     def predict(
@@ -102,6 +114,9 @@ class Prediction(Held):
         weights: Any = None,
         offset: Any = None,
         chunk_size: int = 100_000,
+        type: Literal["link", "response"] = "link",
+        bias_adjust: bool = False,
+        sigma: float | None = None,
     ) -> Any:
         """Predictions, with standard errors and intervals.
 
@@ -145,12 +160,23 @@ class Prediction(Held):
             In place of the offset= of the fit, which is used again if it named a column.
         chunk_size : int
             Rows worked on at a time, which bounds the memory.
+        type : {"link", "response"}
+            Where the formula transforms its response, as in ``log(y) ~ ...``: ``"link"`` predicts
+            on the scale of the fit, ``"response"`` on that of y, standard errors by the delta
+            method.
+        bias_adjust : bool
+            With ``type="response"``: add half the variance of a response about its prediction
+            times the second derivative of the inverse, which of a median makes nearly a mean. The
+            ends of intervals for new observations, which are quantiles, stay as they are.
+        sigma : float, optional
+            The standard deviation for ``bias_adjust``; by default that of the residual and of the
+            random effects left out together.
 
         Returns
         -------
         Series, or DataFrame
-            In units of the response, of the kind given (a mapping gives pandas, a lazy frame an
-            eager one, pyarrow without an interval an array), in the order of the rows. With an
+            On the scale that ``type`` says, of the kind given (a mapping gives pandas, a lazy frame
+            an eager one, pyarrow without an interval an array), in the order of the rows. With an
             interval the columns ``fit``, ``se``, ``lower`` and ``upper``; with ``se`` alone
             ``fit`` and ``se``. A row with a missing value in a column needed is NaN. An iterator
             of frames gives a generator of results.
@@ -206,8 +232,9 @@ class Prediction(Held):
         from mixedeffects.prediction.predict import PredictionOptions, predict
 
         options = PredictionOptions(
-            re, interval, level, new_levels, se, ddf, vcov, cluster, weights, offset, chunk_size
-        )
+            re, interval, level, new_levels, se, ddf, vcov, cluster, weights, offset, chunk_size,
+            type, bias_adjust, sigma,
+        )  # fmt: skip
         return predict(self.fit, newdata, options)
 
     def simulate(self, n: int = 1, seed: Any = None, re: Any = None) -> pd.DataFrame:

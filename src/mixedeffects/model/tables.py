@@ -174,8 +174,8 @@ class Tables(Held):
 
         It has the data used and left out, coefficients with intervals, tests of the terms, the
         random effects with their shares of the variance, the certificate of the optimum,
-        diagnostics, conditional modes, and pictures of V and Z. The file needs nothing from
-        outside. It is there whole or not at all. Without matplotlib it has no pictures.
+        effects, diagnostics, conditional modes, and pictures of V and Z. The file needs nothing
+        from outside. It is there whole or not at all. Without matplotlib it has no pictures.
 
         Parameters
         ----------

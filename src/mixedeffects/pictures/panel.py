@@ -18,7 +18,7 @@ from mixedeffects.display.panels import axes_for
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.conditional import conditional_modes
-from mixedeffects.pictures import ranef_plots, residual_plots
+from mixedeffects.pictures import effect_plots, ranef_plots, residual_plots
 from mixedeffects.pictures.door import of_a_fit
 
 if TYPE_CHECKING:
@@ -156,6 +156,7 @@ PANEL: dict[str, Callable[..., Any]] = {
 #: What `LinearMixedModel.plot` draws by name.
 PICTURES: dict[str, Callable[..., Any]] = {
     "panel": panel,
+    "effects": effect_plots.effects,
     "residuals": residual_plots.residuals,
     "scale": residual_plots.scale,
     "qq": residual_plots.qq,

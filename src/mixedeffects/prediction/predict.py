@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from mixedeffects.frame.estimable import Estimability
 from mixedeffects.frame.grouping import UNSEEN
 from mixedeffects.frame.new_data import DesignRows, NewData, Wanted, spans
 from mixedeffects.inference.prediction_variance import PredictionVariance
+from mixedeffects.inference.response_scale import response_scale
 from mixedeffects.inference.satterthwaite import satterthwaite_of
 from mixedeffects.inference.variance import FixedEffectsVariance, ddf_name
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
@@ -56,6 +57,9 @@ class PredictionOptions:
     weights: Any = None
     offset: Any = None
     chunk_size: Any = 100_000
+    type: Any = "link"
+    bias_adjust: Any = False
+    sigma: Any = None
 
 
 def predict(fit: Fit, newdata: Any, options: PredictionOptions) -> Any:
@@ -82,6 +86,9 @@ class _Predictor:
         self.fit, self.options = fit, options
         self.terms = select_terms(fit.frame, options.re)
         _check(options, population=not self.terms)
+        self.scale = response_scale(
+            fit, options.type, options.bias_adjust, options.sigma, self.terms
+        )
         #: Method for the degrees of freedom of the intervals.
         self.ddf = _method(options) or ("inf" if self.terms else "satterthwaite")
         self.errors_wanted = bool(options.se) or options.interval is not None
@@ -154,6 +161,7 @@ class _Predictor:
             for start, stop in self._chunks(n, codes):
                 part = slice(start, stop)
                 self._errors(rows(start, stop), {name: out[name][part] for name in out})
+        self._back(out)
         if len(out) == 1:
             return pd.Series(out["estimate"], index=frame.index, name="estimate")
         return self._table(pd.DataFrame(out, index=frame.index))
@@ -177,14 +185,16 @@ class _Predictor:
                 self._errors(rows, found)
             for name, values in found.items():
                 out[name][start:stop][complete] = values
+        self._back(out)
         answer = new.answer(out, single=len(out) == 1)
         return self._table(answer) if isinstance(answer, pd.DataFrame) else answer
 
     def _table(self, predictions: pd.DataFrame) -> ResultTable:
         options = self.options
+        hint = (self.scale.hint,) if self.scale.hint else ()
         if options.interval is None:
-            return ResultTable.of(predictions, former=FORMER_PREDICTIONS)
-        notes = (f"{100 * options.level:.4g} % {options.interval} intervals",)
+            return ResultTable.of(predictions, hint, former=FORMER_PREDICTIONS)
+        notes = (*hint, f"{100 * options.level:.4g} % {options.interval} intervals")
         return ResultTable.of(predictions, notes, FORMER_PREDICTIONS)
 
     def _chunks(self, n: int, codes: Mapping[int, Codes]) -> Iterator[tuple[int, int]]:
@@ -226,6 +236,21 @@ class _Predictor:
             half = self._quantile(rows, variance) * out["std_error"]
             out["conf_low"][:] = out["estimate"] - half
             out["conf_high"][:] = out["estimate"] + half
+
+    def _back(self, out: Mapping[str, Matrix]) -> None:
+        """Bring results to the scale they are shown on."""
+        scale = self.scale
+        if scale.way is None:
+            return
+        fitted = out["estimate"].copy()
+        out["estimate"][:] = scale.values(fitted)
+        if "std_error" in out:
+            out["std_error"][:] = scale.errors(fitted, out["std_error"])
+        if "conf_low" in out:
+            # The ends of an interval for a new observation are quantiles, which have no bias.
+            of_mean = self.options.interval == "confidence"
+            ends = scale if of_mean else replace(scale, spread=0.0)
+            out["conf_low"][:], out["conf_high"][:] = ends.bounds(out["conf_low"], out["conf_high"])
 
     def _new_effects(self, t: int, z: Matrix) -> Matrix:
         """``z'G z``, the variance of the effects of a level drawn anew."""

@@ -42,6 +42,7 @@ from mixedeffects.inference.variance import (
 )
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 from mixedeffects.inference.wald import anova_table
+from mixedeffects.pictures.effect_plots import term_effects
 from mixedeffects.reporting.model_summary import fit_notes
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _html(
         Section("terms", "Tests of terms", list(terms)),
         Section("random-effects", "Random effects", list(_random(fit))),
         Section("optimum", "Optimum", list(_optimum(fit))),
-        *_drawn(fit),
+        *_drawn(fit, ddf, vcov, cluster),
     ]
     # Last, because it tells what the others warned of.
     satterthwaite = variance.method == DDF_METHODS["satterthwaite"]
@@ -289,11 +290,13 @@ def _optimum(fit: Fit) -> Iterator[str]:
     yield folded("How the random effects are eliminated", items(optimum.structure))
 
 
-def _drawn(fit: Fit) -> Iterator[Section]:
+def _drawn(fit: Fit, ddf: str, vcov: str, cluster: Any) -> Iterator[Section]:
     try:
         from mixedeffects.reporting.report_pictures import Pictures
 
         drawn = Pictures(fit)
+        if term_effects(fit):
+            yield Section("effects", "Effects", [pictures(drawn.fixed(ddf, vcov, cluster))])
         yield Section("diagnostics", "Diagnostics", [pictures(drawn.diagnostics())])
         yield Section("modes", "Conditional modes", [pictures(drawn.effects())])
         yield Section("matrices", "Matrices", [pictures(drawn.matrices())])

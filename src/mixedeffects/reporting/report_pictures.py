@@ -14,7 +14,8 @@ from mixedeffects.display.report_page import figure, note
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.conditional import conditional_modes
-from mixedeffects.pictures import ranef_plots
+from mixedeffects.inference.effects import effects
+from mixedeffects.pictures import effect_plots, ranef_plots
 from mixedeffects.pictures.panel import PANEL
 
 __all__ = ["Pictures"]
@@ -30,6 +31,8 @@ _LABELLED = 12
 _LABEL = 6
 #: Rows of a level's block of V that is drawn beside the whole.
 _BLOCK = 200
+#: Panels of one effect that are drawn.
+_FACETS = 8
 
 
 class Pictures:
@@ -67,6 +70,30 @@ class Pictures:
         }
         for name, picture in PANEL.items():
             yield self._figure(partial(picture, m), alts[name], captions[name])
+
+    def fixed(self, ddf: str, vcov: str, cluster: Any) -> Iterator[str]:
+        """Effects of the terms of the fixed part."""
+        m = self._fit
+        for each in effect_plots.term_effects(m):
+            names = " and ".join((*each.variables, *each.by))
+            try:
+                found = effects(
+                    m, each.variables, each.by or None, None, "equal", 0.95, ddf, vcov, cluster,
+                    "none", "link", False, None,
+                )  # fmt: skip
+            except ModelError as error:
+                yield note(f"Effect of {names}: not drawn. {error}")
+                continue
+            others = [note for note in found.notes if note.startswith(("averaged", "at "))]
+            caption = "; ".join(["Means of the population with 95 % intervals", *others]) + "."
+            alt = f"Effect of {names} on {found.response}, with 95 % intervals"
+            panels = len(found.means.groups())
+            if panels > _FACETS:
+                yield note(f"{alt}: not drawn, for it has {panels} panels; see m.effects().")
+                continue
+            rows = -(-panels // 2)
+            size = _SIZE if panels == 1 else (2.4 * 2, 2.3 * rows + 0.6)
+            yield self._figure(found.plot, alt, caption, size, panels)
 
     def matrices(self) -> Iterator[str]:
         """V, the block of one level, and Z."""
@@ -135,19 +162,28 @@ class Pictures:
         alt: str,
         caption: str,
         size: tuple[float, float] = _SIZE,
+        panels: int = 1,
     ) -> str:
         from matplotlib.figure import Figure
 
         with _own_style():
             sheet = Figure(figsize=size, layout="constrained")
             try:
-                draw(ax=sheet.subplots())
+                draw(ax=sheet.subplots() if panels == 1 else _grid_of(sheet, panels))
             except ModelError as error:
                 return note(f"{alt}: not drawn. {error}")
             file = io.BytesIO()
             sheet.savefig(file, format="png", dpi=_RESOLUTION)
         shown = (round(_PIXELS * size[0]), round(_PIXELS * size[1]))
         return figure(file.getvalue(), shown, alt, caption)
+
+
+def _grid_of(sheet: Any, panels: int) -> Any:
+    """Axes in two columns, no more than there are panels."""
+    axes = list(sheet.subplots(-(-panels // 2), 2, squeeze=False).flat)
+    for unused in axes[panels:]:
+        unused.set_visible(False)
+    return axes[:panels]
 
 
 @contextmanager

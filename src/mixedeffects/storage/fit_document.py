@@ -35,6 +35,9 @@ ranef                        if asked for, by grouping factor: ``levels``, ``col
                              ``values``, a row for each level
 robust                       if asked for on the command line: ``kind``, ``cluster``,
                              ``n_clusters``, ``repaired``, ``coefficients``, ``vcov``
+effects                      if asked for on the command line, one object each: ``variables``,
+                             ``response``, ``level``, ``notes``, and ``rows``: the points with
+                             ``estimate``, ``std_error``, ``df``, ``conf_low``, ``conf_high``
 ============================ =====================================================================
 """
 
@@ -61,8 +64,17 @@ from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
 if TYPE_CHECKING:
     from mixedeffects.inference.cluster_robust import RobustCovariance
+    from mixedeffects.inference.effects import Effects
 
-__all__ = ["SCHEMA", "SCHEMA_VERSION", "fit_document", "json_text", "robust_document", "write_json"]
+__all__ = [
+    "SCHEMA",
+    "SCHEMA_VERSION",
+    "effects_document",
+    "fit_document",
+    "json_text",
+    "robust_document",
+    "write_json",
+]
 
 SCHEMA = "mixedeffects.fit"
 SCHEMA_VERSION = 1
@@ -164,6 +176,22 @@ def robust_document(robust: RobustCovariance) -> dict[str, Any]:
             "repaired": bool(robust.repaired),
             "coefficients": _rows(robust.table),
             "vcov": robust.vcov.to_numpy(),
+        }
+    )
+
+
+def effects_document(effects: Effects) -> dict[str, Any]:
+    """The part of the document about the effects of some variables."""
+    return _plain_mapping(
+        {
+            "variables": [*effects.variables, *effects.by],
+            "response": effects.response,
+            "level": effects.level,
+            "notes": list(effects.notes),
+            "rows": [
+                {str(name): value for name, value in row.items()}
+                for row in effects.to_frame().to_dict("records")
+            ],
         }
     )
 

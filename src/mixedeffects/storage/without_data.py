@@ -17,6 +17,7 @@ from mixedeffects.fitting.estimability import estimability
 from mixedeffects.fitting.fit import Fit, OncePerFit
 from mixedeffects.fitting.request import LEFT_OUT, left_out, with_data
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
+from mixedeffects.inference.response_scale import response_transformation
 from mixedeffects.inference.wald import term_hypotheses
 
 __all__ = ["REMEMBERED", "FrameWithoutRows", "TermWithoutRows", "without_data"]
@@ -39,6 +40,7 @@ REMEMBERED: tuple[tuple[OncePerFit[Any, Any], tuple[Any, ...]], ...] = (
     (residual_quantiles, ()),
     (variances, ()),
     (estimability, ()),
+    (response_transformation, ()),
     *((term_hypotheses, (kind,)) for kind in (1, 2, 3)),
 )
 
