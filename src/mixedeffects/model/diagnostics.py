@@ -14,6 +14,7 @@ from mixedeffects.progress import ProgressOption
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from mixedeffects.diagnostics.check_result import ModelChecks
     from mixedeffects.diagnostics.influence import Influence
 
 
@@ -207,6 +208,95 @@ class Diagnostics(Held):
         from mixedeffects.diagnostics.influence import influence
 
         return influence(self.fit, by, refit, progress)
+
+    def check(
+        self,
+        which: str | Sequence[str] | None = None,
+        order: Any = None,
+        by: Any = None,
+        draws: int = 250,
+        seed: Any = 1,
+        level: float = 0.05,
+    ) -> ModelChecks:
+        """All that can be checked about the fit in one call: a verdict a line, with what to do.
+
+        P-values compare a number computed from the data with the same number computed from data
+        sets that the fitted model draws, random effects included, and is fitted to again; so they
+        allow for shrinkage, correlated residuals and everything estimated, in small designs too.
+
+        Parameters
+        ----------
+        which : str or list of str, optional
+            Some of ``normality`` of residuals and of the conditional modes of each term; ``spread``
+            of residuals over fitted values and by level of each factor; ``autocorrelation``, where
+            an order is given; ``linearity`` in each covariate; ``simulation``, ranks of the
+            responses among those drawn from the model; ``outliers``; ``influence`` of the levels of
+            each factor; ``collinearity``; ``levels``, their number; ``singularity``, variances of
+            zero and correlations of one; ``grouping`` factors that are nearly the same. By default
+            all.
+        order : str or array, shape (n,), optional
+            Column of numbers, dates or an ordered categorical, or values, along which
+            autocorrelation is looked for.
+        by : str or array, shape (n,), optional
+            Groups within which the rows are in order; by default the connected blocks of V, or the
+            outermost factor if all rows are connected.
+        draws : int
+            Number of data sets drawn. No p-value is below one over their number and one. With more
+            than 10 million numbers in all fewer are drawn, 99 at the least; ``notes`` say so.
+        seed : int, numpy Generator or None
+            The same seed gives the same p-values; None a new one.
+        level : float
+            P-values up to it are worth a ``look``; those up to a fifth of it are a ``problem``,
+            unless what was found is small in itself.
+
+        Returns
+        -------
+        ModelChecks
+            Prints the verdicts; ``to_frame()`` has one row a check, ``plot()`` draws them, and
+            ``outliers``, ``cooks_distance``, ``collinearity``, ``components`` and ``ranks`` list
+            what they are about. ``fine`` means that nothing speaks against the model there, not
+            that it is right.
+
+        Raises
+        ------
+        DataError
+            If the order or the groups are missing, or of a kind that has no order.
+        ModelError
+            If an argument is not what it should be.
+
+        Notes
+        -----
+        Statistics: Shapiro and Francia's of studentized residuals and of the worst column of modes;
+        Koenker's score statistic over fitted values; Levene's F by level; Durbin and Watson's of
+        conditional residuals, whose mean under the model is given; the score of a covariate's
+        square; Kolmogorov and Smirnov's distance of the ranks, whose limits for many draws are
+        known exactly as the model is normal; the largest studentized residual; the largest Cook's
+        distance, at the V of the fit. Without a refit, the verdict on Cook's distance looks at
+        4 over the number of levels, and at 1.
+
+        With more than 600 random effects or 10,000 rows data sets are not fitted again: V keeps its
+        form, its scale and the fixed effects are estimated. With more than 100,000 rows, residuals
+        are looked at in a sample. The notes of the result say what was done.
+
+        References
+        ----------
+        Hartig, F. (2024). DHARMa: residual diagnostics for hierarchical regression models. R
+        package, for ranks among simulated responses. Davison, A. C. and Hinkley, D. V. (1997).
+        Bootstrap Methods and their Application, section 4.2.3. Cambridge University Press. Fox, J.
+        and Monette, G. (1992). Generalized collinearity diagnostics. Journal of the American
+        Statistical Association 87, 178-183. Bates, D., Kliegl, R., Vasishth, S. and Baayen, H.
+        (2015). Parsimonious mixed models. arXiv:1506.04967.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.check(["linearity", "levels"])
+        Checks of a fit to 180 rows: ...
+        """
+        from mixedeffects.diagnostics.check import check
+
+        return check(self.fit, which, order, by, draws, seed, level)
 
     def variogram(
         self,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice
 from mixedeffects.diagnostics.influence import influence as influence_of
+from mixedeffects.diagnostics.leverage import affordable_leverage
 from mixedeffects.display.lettering import literal, short
 from mixedeffects.display.needs_matplotlib import require_matplotlib
 from mixedeffects.display.panels import axes_for
@@ -138,7 +139,7 @@ def _ranef_quantiles(fit: Fit, ax: Any) -> Any:
 
 
 def _leverage(fit: Fit, ax: Any) -> Any:
-    if residual_plots.affordable_leverage(fit):
+    if affordable_leverage(fit):
         return residual_plots.leverage(fit, ax=ax)
     return residual_plots.leverage(fit, kind="fixed", resid="scaled", ax=ax)
 
