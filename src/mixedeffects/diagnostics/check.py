@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import checked_choice, checked_level, checked_names, entropy_of
 from mixedeffects.diagnostics import check_design, check_residuals
 from mixedeffects.diagnostics.check_comparison import Comparison
+from mixedeffects.diagnostics.check_draws import number_of_draws
 from mixedeffects.diagnostics.check_influence import influential_levels
 from mixedeffects.diagnostics.check_pictures import picture_data
 from mixedeffects.diagnostics.check_residuals import Order
@@ -52,7 +53,7 @@ def check(
     which: Any = None,
     order: Any = None,
     by: Any = None,
-    draws: int = 250,
+    draws: int | None = None,
     seed: Any = SEED,
     level: float = 0.05,
 ) -> ModelChecks:
@@ -66,7 +67,11 @@ def check(
         If an argument is not what it should be.
     """
     level = checked_level(level, example=0.05)
-    count = checked_count(draws, "draws, the number of data sets drawn,")
+    count = (
+        number_of_draws(fit)
+        if draws is None
+        else checked_count(draws, "draws, the number of data sets drawn,")
+    )
     if 1.0 / (count + 1.0) > level:
         least = int(np.ceil(1.0 / level)) - 1
         raise ModelError(

@@ -13,10 +13,10 @@ from mixedeffects.diagnostics.check_draws import (
     Outcomes,
     is_refitted,
     kept_rows,
-    number_of_draws,
     observed,
     simulated,
 )
+from mixedeffects.diagnostics.check_statistics import ordered
 from mixedeffects.diagnostics.leverage import affordable_leverage, leverage
 from mixedeffects.fitting.fit import Fit
 
@@ -27,6 +27,8 @@ Positions = NDArray[np.intp]
 
 #: Share of a row's variance that its own fitted value leaves, below which it has no residual.
 _NO_RESIDUAL = 1e-8
+#: Different values of the response up to which its form is remarked on.
+_FEW_VALUES = 10
 
 
 @dataclass(eq=False)
@@ -37,7 +39,7 @@ class Comparison:
     ----------
     fit : Fit
         The fit.
-    wanted : int
+    count : int
         How many data sets to draw.
     entropy : int
         Seed.
@@ -46,7 +48,7 @@ class Comparison:
     """
 
     fit: Fit
-    wanted: int
+    count: int
     entropy: int
     level: float
 
@@ -54,11 +56,6 @@ class Comparison:
     def asked(self) -> bool:
         """Whether data sets were drawn."""
         return "draws" in vars(self)
-
-    @property
-    def n_draws(self) -> int:
-        """How many data sets there are to compare with."""
-        return self.draws.count
 
     @cached_property
     def rows(self) -> Positions:
@@ -78,8 +75,7 @@ class Comparison:
     @cached_property
     def draws(self) -> Outcomes:
         """What it makes of the data sets drawn from it."""
-        count = number_of_draws(self.fit, self.wanted)
-        return simulated(self.fit, self.rows, self.curves.columns, count, self.entropy)
+        return simulated(self.fit, self.rows, self.curves.columns, self.count, self.entropy)
 
     @cached_property
     def usable(self) -> Positions:
@@ -95,6 +91,16 @@ class Comparison:
     def drawn_residuals(self) -> Matrix:
         """The same of the data sets drawn, one a column."""
         return self._studentized(self.draws.residuals)
+
+    @cached_property
+    def ordered_residuals(self) -> Matrix:
+        """Those of the data sets drawn, each in ascending order."""
+        return ordered(self.drawn_residuals)
+
+    @cached_property
+    def ordered_ranks(self) -> Matrix:
+        """Ranks of the data sets drawn, each in ascending order."""
+        return ordered(self.draws.ranks)
 
     @cached_property
     def _shares_left(self) -> Matrix:
@@ -121,11 +127,9 @@ class Comparison:
         if how[0] != ";":
             how = f" {how}"
         out = [f"P-values compare with {made:,} data sets drawn from the fit{how}."]
-        asked = number_of_draws(fit, self.wanted)
-        if asked < self.wanted:
-            out.append(f"{self.wanted:,} draws of {fit.nobs:,} rows are many: {asked:,} were made.")
-        if made < asked:
-            out.append(f"{asked - made:,} of {asked:,} data sets could not be fitted again.")
+        if made < self.count:
+            left = self.count - made
+            out.append(f"{left:,} of {self.count:,} data sets could not be fitted again.")
         if len(self.rows) < fit.nobs:
             out.append(
                 f"Residuals were looked at in a sample of {len(self.rows):,} of {fit.nobs:,} rows."
@@ -133,4 +137,10 @@ class Comparison:
         if len(self.usable) < len(self.rows):
             count = len(self.rows) - len(self.usable)
             out.append(f"{count:,} rows determine their own fitted values: not among residuals.")
+        different = len(np.unique(fit.frame.y))
+        if different <= _FEW_VALUES:
+            out.append(
+                f"The response has {different} different values only: no normal distribution gives "
+                "that, and checks of its form will say so."
+            )
         return out

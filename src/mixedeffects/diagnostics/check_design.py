@@ -176,11 +176,13 @@ def singularity(fit: Fit) -> Iterator[Finding]:
     for group in dict.fromkeys(term.group for term in fit.frame.terms):
         shown = short(group)
         said = []
-        for term, T in zip(fit.frame.terms, fit.T, strict=True):
+        encoders = fit.frame.random_encoders
+        for t, (term, T) in enumerate(zip(fit.frame.terms, fit.T, strict=True)):
             if term.group == group:
-                said += _without_variance(term, T)
+                coded = bool(encoders) and bool(encoders[t].factors)
+                said += _without_variance(term, T, coded)
         table = components[group]
-        shares = [f"{share:.2g}" for share in table["proportion"] if np.isfinite(share)]
+        shares = [f"{share:.2f}" for share in table["proportion"] if np.isfinite(share)]
         listed = f" (shares of its components {', '.join(shares[:6])})" if len(shares) > 1 else ""
         if len(table) > 1:
             name, value = "least share", float(table["proportion"].iloc[-1])
@@ -195,8 +197,12 @@ def singularity(fit: Fit) -> Iterator[Finding]:
         yield Finding(f"singularity: {shown}", name, value, LOOK if said else FINE, advice)
 
 
-def _without_variance(term: RandomTerm, T: Matrix) -> list[str]:
-    """What of a term has no variance of its own, and what to leave out."""
+def _without_variance(term: RandomTerm, T: Matrix, coded: bool) -> list[str]:
+    """What of a term has no variance of its own, and what to leave out.
+
+    ``||`` leaves the columns of a factor together, so where the columns are coded from one it is no
+    advice.
+    """
     written = _written(term)
     # Standard deviations in units of sigma, for a typical row.
     sizes = np.sqrt(np.mean(term.z**2, axis=0))[:, None] * T
@@ -231,16 +237,20 @@ def _without_variance(term: RandomTerm, T: Matrix) -> list[str]:
         a, b, correlation = pairs[0]
         said.append(
             f"The correlation of {names[a]} and {names[b]} by {group} is "
-            f"{'+1' if correlation > 0 else '-1'}: make the effects uncorrelated with ||, or leave "
-            f"{drop} out of {written}."
+            f"{'+1' if correlation > 0 else '-1'}: {_cure(drop, written, coded)}"
         )
     else:
         free = int((own >= _ZERO).sum())
         said.append(
-            f"The {len(rest)} effects by {group} vary in {free} directions only: leave {drop} out "
-            f"of {written}, or make the effects uncorrelated with ||."
+            f"The {len(rest)} effects by {group} vary in {free} "
+            f"{'direction' if free == 1 else 'directions'} only: {_cure(drop, written, coded)}"
         )
     return said
+
+
+def _cure(drop: str, written: str, coded: bool) -> str:
+    out = f"leave {drop} out of {written}"
+    return f"{out}." if coded else f"{out}, or make its effects uncorrelated with ||."
 
 
 def _written(term: RandomTerm) -> str:

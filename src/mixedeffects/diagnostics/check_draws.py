@@ -41,8 +41,9 @@ Positions = NDArray[np.intp]
 #: Random effects and rows up to which every draw is fitted again.
 _REFITTED_EFFECTS = 600
 _REFITTED_ROWS = 10_000
-#: Numbers drawn in all, above which fewer data sets are drawn, and how many at the least.
-_NUMBERS = 10_000_000
+#: Data sets drawn; fewer where more than so many numbers would be, or refits are slow.
+_DRAWS = 250
+_NUMBERS = 7_500_000
 _LEAST_DRAWS = 99
 #: Rows that are looked at, where there are more.
 _MOST_ROWS = 100_000
@@ -86,9 +87,11 @@ def is_refitted(fit: Fit) -> bool:
     return fit.crossproducts.q <= _REFITTED_EFFECTS and fit.nobs <= _REFITTED_ROWS
 
 
-def number_of_draws(fit: Fit, wanted: int) -> int:
-    """How many data sets are drawn where so many are wanted."""
-    return min(wanted, max(_LEAST_DRAWS, _NUMBERS // fit.nobs))
+def number_of_draws(fit: Fit) -> int:
+    """How many data sets are drawn where nobody says how many."""
+    if is_refitted(fit) and fit.frame.structured_terms:
+        return _LEAST_DRAWS
+    return min(_DRAWS, max(_LEAST_DRAWS, _NUMBERS // fit.nobs))
 
 
 def kept_rows(fit: Fit, entropy: int) -> Positions:

@@ -11,6 +11,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from mixedeffects.diagnostics.check_comparison import Comparison
+from mixedeffects.diagnostics.check_statistics import ordered
 from mixedeffects.display.lettering import short
 from mixedeffects.display.normal_bands import plotting_positions, shown_ranks
 
@@ -57,18 +58,18 @@ def picture_data(c: Comparison, chosen: Sequence[str], tables: dict[str, Any]) -
     free = not c.asked or len(c.usable) >= 3
     if "normality" in chosen and free:
         envelopes.append(
-            _quantiles("Residuals", "studentized residual", c.residuals[:, 0], c.drawn_residuals)
+            _quantiles("Residuals", "studentized residual", c.residuals[:, 0], c.ordered_residuals)
         )
         for t, term in enumerate(c.fit.frame.terms[:_TERMS]):
             own = c.data.modes[t][:, 0, 0]
             if term.n_levels > 3 and np.ptp(own) > 0.0:
                 name = f"Effects of {short(term.group, 16)}: {short(term.columns[0], 14)}"
-                drawn = c.draws.modes[t][:, 0]
+                drawn = ordered(c.draws.modes[t][:, 0])
                 envelopes.append(_quantiles(name, "conditional mode", own, drawn))
     if "simulation" in chosen:
         n = len(c.data.ranks)
         ranks = shown_ranks(n, _POINTS)
-        lower, upper = _band(np.sort(c.draws.ranks, axis=0)[ranks - 1])
+        lower, upper = _band(c.ordered_ranks[ranks - 1])
         envelopes.append(
             Envelope(
                 "Ranks among responses drawn",
@@ -106,21 +107,22 @@ def picture_data(c: Comparison, chosen: Sequence[str], tables: dict[str, Any]) -
 
 
 def _quantiles(title: str, ylabel: str, own: Matrix, drawn: Matrix) -> Envelope:
-    """Sorted values, in units of their standard deviation, against normal quantiles."""
+    """Sorted values, in units of their standard deviation, against normal quantiles.
+
+    Those of data sets drawn are sorted already.
+    """
     n = len(own)
     ranks = shown_ranks(n, _POINTS)
     x = scipy.stats.norm.ppf(plotting_positions(ranks, n))
 
     def in_units(values: Matrix) -> Matrix:
-        ordered = np.sort(values, axis=0)
-        spread = np.sqrt(np.mean(ordered**2, axis=0))
+        spread = np.sqrt(np.einsum("i...,i...->...", values, values) / n)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray((ordered / spread)[ranks - 1])
+            return np.asarray(values[ranks - 1] / spread)
 
     lower, upper = _band(in_units(drawn))
-    return Envelope(
-        title, "normal quantiles", f"{ylabel} / SD", x, in_units(own), lower, upper
-    )
+    y = in_units(np.sort(own))
+    return Envelope(title, "normal quantiles", f"{ylabel} / SD", x, y, lower, upper)
 
 
 def _band(lines: Matrix) -> tuple[Matrix, Matrix]:

@@ -15,6 +15,7 @@ from mixedeffects.diagnostics.check_statistics import (
     departure_from_normal,
     departure_from_uniform,
     durbin_watson,
+    ordered,
     shares_above,
     spread_by_level,
     spread_over,
@@ -75,16 +76,21 @@ class Order:
 
 def normality(c: Comparison, notes: list[str]) -> Iterator[Finding]:
     """Of residuals, and of the conditional modes by term."""
-    statistic = float(departure_from_normal(c.residuals)[0])
-    p = shares_above(statistic, departure_from_normal(c.drawn_residuals))
+    statistic = float(departure_from_normal(ordered(c.residuals))[0])
+    p = shares_above(statistic, departure_from_normal(c.ordered_residuals))
     shape, large = _shape(c.residuals[:, 0])
     verdict = judged(p, c.level, large)
     if verdict == "fine":
         advice = "No sign against normal residuals."
-    elif "skewed" in shape:
-        advice = f"Residuals are {shape}: try a transformed response, such as log(y)."
     else:
-        advice = f"Residuals are {shape}: see which rows in `outliers` and with m.plot('qq')."
+        logarithm = "right" in shape and bool((c.fit.frame.y > 0.0).all())
+        cures = {
+            "skewed": f"try {'log(y)' if logarithm else 'a transformed response'}",
+            "heavy": "see which rows in `outliers` and with m.plot('qq')",
+            "light": "means and their tests bear this; see m.plot('qq')",
+        }
+        cure = cures[shape.partition("-")[0].partition(" ")[0]]
+        advice = _sized(f"Residuals are {shape}: {cure}.", large)
     yield Finding("normality: residuals", "1 - W'", statistic, verdict, advice, p)
     for t, term in enumerate(c.fit.frame.terms):
         shown = short(term.label)
@@ -93,8 +99,11 @@ def normality(c: Comparison, notes: list[str]) -> Iterator[Finding]:
             why = "no variance" if not varies else f"only {term.n_levels} levels"
             notes.append(f"Normality of the effects of {shown} was not judged: {why}.")
             continue
-        own = np.array([departure_from_normal(c.data.modes[t][:, j])[0] for j in varies])
-        drawn = np.array([departure_from_normal(c.draws.modes[t][:, j]) for j in varies])
+        own, drawn = (
+            np.array([departure_from_normal(ordered(some.modes[t][:, j])) for j in varies])
+            for some in (c.data, c.draws)
+        )
+        own = own[:, 0]
         if not np.isfinite(drawn).any():
             notes.append(f"Normality of the effects of {shown} was not judged: no draw varies.")
             continue
@@ -106,11 +115,17 @@ def normality(c: Comparison, notes: list[str]) -> Iterator[Finding]:
         advice = f"No sign against normal effects of {shown}."
         if verdict != "fine":
             column = short(term.columns[varies[worst]], 16)
-            advice = (
+            advice = _sized(
                 f"Effects of {shown} on {column} are {shape}: see m.plot('ranef_qq') for levels "
-                "apart; a predictor of the levels may be missing."
+                "apart; a predictor of the levels may be missing.",
+                large,
             )
         yield Finding(f"normality: {shown}", "1 - W'", float(own[worst]), verdict, advice, p)
+
+
+def _sized(advice: str, large: bool) -> str:
+    """With a remark where what was found is small."""
+    return advice if large else f"{advice} It is small in itself."
 
 
 def _varies(modes: Matrix) -> bool:
@@ -138,14 +153,16 @@ def spread(c: Comparison, notes: list[str]) -> Iterator[Finding]:
         third = max(len(order) // 3, 1)
         low, high = (_root_mean_square(r[some, 0]) for some in (order[:third], order[-third:]))
         ratio = high / low if low > 0 else np.inf
-        verdict = judged(p, c.level, not 1.0 / _RATIO < ratio < _RATIO)
+        large = not 1.0 / _RATIO < ratio < _RATIO
+        verdict = judged(p, c.level, large)
         advice = "No sign of a spread that changes with the fitted values."
         if verdict != "fine":
             way = "grows" if ratio > 1 else "falls"
-            cure = "log(y)" if ratio > 1 else "weights="
-            advice = (
+            cure = "log(y)" if ratio > 1 and (c.fit.frame.y > 0.0).all() else "weights="
+            advice = _sized(
                 f"The spread {way} with the fitted values (top third {ratio:.2g} times the bottom "
-                f"third): try {cure}, or vcov='CR2'."
+                f"third): try {cure}, or vcov='CR2'.",
+                large,
             )
         yield Finding("spread: fitted values", "n R2", statistic, verdict, advice, p, 1.0)
     else:
@@ -165,9 +182,10 @@ def spread(c: Comparison, notes: list[str]) -> Iterator[Finding]:
         verdict = judged(p, c.level, large)
         advice = f"No sign of a spread that differs by {short(group)}."
         if verdict != "fine":
-            advice = (
+            advice = _sized(
                 f"The spread differs by {short(group)}; most in {name}, {ratio:.2g} times the "
-                "whole: use vcov='CR2', or weights= by what sets these levels apart."
+                "whole: use vcov='CR2', or weights= by what sets these levels apart.",
+                large,
             )
         yield Finding(
             f"spread: {short(group)}", "F", statistic, verdict, advice, p, float(levels - 1)
@@ -242,7 +260,8 @@ def outlying_rows(c: Comparison) -> tuple[Finding, pd.DataFrame]:
     )
     beyond = int((np.abs(r) > _FAR).sum())
     expected = float(np.mean((np.abs(c.drawn_residuals) > _FAR).sum(axis=0)))
-    counted = f"{beyond:,} rows beyond {_FAR:g}, {expected:.1f} expected"
+    some = "row" if beyond == 1 else "rows"
+    counted = f"{beyond:,} {some} beyond {_FAR:g}, {expected:.1f} expected"
     if verdict == "fine":
         advice = f"No sign of outliers: {counted}."
     else:
@@ -276,8 +295,8 @@ def curvature(c: Comparison, notes: list[str]) -> Iterator[Finding]:
 
 def simulated_ranks(c: Comparison) -> Finding:
     """Whether the responses' ranks among those drawn from the model are uniform."""
-    statistic = float(departure_from_uniform(c.data.ranks)[0])
-    p = shares_above(statistic, departure_from_uniform(c.draws.ranks))
+    statistic = float(departure_from_uniform(ordered(c.data.ranks))[0])
+    p = shares_above(statistic, departure_from_uniform(c.ordered_ranks))
     verdict = judged(p, c.level, statistic > _DISTANCE)
     advice = "No sign against the distribution that the model gives the responses."
     if verdict != "fine":

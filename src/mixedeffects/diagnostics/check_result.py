@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from mixedeffects.diagnostics.check_pictures import PictureData
 from mixedeffects.diagnostics.check_verdict import VERDICTS, Finding
 from mixedeffects.display.lettering import one_line
-from mixedeffects.display.numbers import format_p_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +24,8 @@ __all__ = ["ModelChecks"]
 _WIDTH = 80
 #: Characters of the name of a check that are shown in text.
 _NAME = 34
+#: Shares smaller than this are rounding.
+_TINY = 1e-10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -185,11 +186,9 @@ class ModelChecks:
 
     def _rows(self) -> Iterator[tuple[Finding, str, str]]:
         """Findings with value and p-value as text."""
-        known = [f.p_value for f in self.findings if np.isfinite(f.p_value)]
-        texts = iter(format_p_values(known, digits=2))
         for each in self.findings:
-            value = f"{each.value:.4g}" if np.isfinite(each.value) else "NA"
-            yield each, value, next(texts) if np.isfinite(each.p_value) else ""
+            p, value = each.p_value, f"{each.value:.4g}" if abs(each.value) > _TINY else "0"
+            yield each, value, "" if np.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
     def __str__(self) -> str:
         return self.to_text()
@@ -222,10 +221,8 @@ class ModelChecks:
             lines.append(
                 f"{finding.verdict:8} {name:{_NAME}}  {finding.statistic:14} {value:>7}{shown}"
             )
-            lines += textwrap.wrap(finding.advice, _WIDTH - 9, break_on_hyphens=False) and [
-                f"         {part}"
-                for part in textwrap.wrap(finding.advice, _WIDTH - 9, break_on_hyphens=False)
-            ]
+            parts = textwrap.wrap(finding.advice, _WIDTH - 9, break_on_hyphens=False)
+            lines += [f"         {part}" for part in parts]
         if self._footnotes():
             lines.append("")
         for note in self._footnotes():

@@ -16,6 +16,7 @@ __all__ = [
     "departure_from_normal",
     "departure_from_uniform",
     "durbin_watson",
+    "ordered",
     "shares_above",
     "spread_by_level",
     "spread_over",
@@ -26,8 +27,19 @@ Matrix = NDArray[np.float64]
 Positions = NDArray[np.intp]
 
 
+def ordered(values: Matrix) -> Matrix:
+    """Each column in ascending order."""
+    # Columns are sorted several times as fast where they lie together.
+    return np.sort(np.asfortranarray(values), axis=0)
+
+
 def departure_from_normal(values: Matrix) -> Matrix:
     """One minus the squared correlation with normal scores, shape (m,); NaN for constants.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n, m)
+        Each column in ascending order, as of `ordered`.
 
     References
     ----------
@@ -42,16 +54,20 @@ def departure_from_normal(values: Matrix) -> Matrix:
     """
     n = len(values)
     scores = scipy.stats.norm.ppf(plotting_positions(np.arange(1, n + 1), n))
-    ordered = np.sort(values, axis=0)
-    ordered -= ordered.mean(axis=0)
-    size = np.einsum("im,im->m", ordered, ordered)
+    size = n * np.var(values, axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        explained = (scores @ ordered) ** 2 / (size * float(scores @ scores))
+        # The scores sum to zero.
+        explained = (scores @ values) ** 2 / (size * float(scores @ scores))
     return np.where(size > 0.0, np.maximum(1.0 - explained, 0.0), np.nan)
 
 
 def departure_from_uniform(shares: Matrix) -> Matrix:
     """Kolmogorov and Smirnov's largest distance from the uniform distribution, shape (m,).
+
+    Parameters
+    ----------
+    shares : ndarray, shape (n, m)
+        Each column in ascending order, as of `ordered`.
 
     Examples
     --------
@@ -60,10 +76,9 @@ def departure_from_uniform(shares: Matrix) -> Matrix:
     array([0.5])
     """
     n = len(shares)
-    ordered = np.sort(shares, axis=0)
     at = np.arange(n)[:, None]
-    above = ((at + 1) / n - ordered).max(axis=0)
-    below = (ordered - at / n).max(axis=0)
+    above = ((at + 1) / n - shares).max(axis=0)
+    below = (shares - at / n).max(axis=0)
     return np.asarray(np.maximum(above, below))
 
 

@@ -214,7 +214,7 @@ class Diagnostics(Held):
         which: str | Sequence[str] | None = None,
         order: Any = None,
         by: Any = None,
-        draws: int = 250,
+        draws: int | None = None,
         seed: Any = 1,
         level: float = 0.05,
     ) -> ModelChecks:
@@ -240,9 +240,10 @@ class Diagnostics(Held):
         by : str or array, shape (n,), optional
             Groups within which the rows are in order; by default the connected blocks of V, or the
             outermost factor if all rows are connected.
-        draws : int
-            Number of data sets drawn. No p-value is below one over their number and one. With more
-            than 10 million numbers in all fewer are drawn, 99 at the least; ``notes`` say so.
+        draws : int, optional
+            Number of data sets drawn; no p-value is below one over their number plus one. By
+            default 250, and from 30,000 rows on fewer, 99 at the least; 99 with covariance
+            structures, whose refits are slow.
         seed : int, numpy Generator or None
             The same seed gives the same p-values; None a new one.
         level : float
