@@ -7,12 +7,13 @@ of ``m.plot("qq")`` as well.
 from __future__ import annotations
 
 from mixedeffects.display.plots import covariance, matrix
-from mixedeffects.pictures.panel import influence, panel
+from mixedeffects.pictures.panel import checks, influence, panel
 from mixedeffects.pictures.ranef_plots import caterpillar, ranef_pairs, ranef_qq
 from mixedeffects.pictures.residual_plots import groups, leverage, qq, residuals, scale
 
 __all__ = [
     "caterpillar",
+    "checks",
     "covariance",
     "groups",
     "influence",

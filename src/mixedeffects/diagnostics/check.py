@@ -17,7 +17,7 @@ from mixedeffects.diagnostics.check_influence import influential_levels
 from mixedeffects.diagnostics.check_pictures import picture_data
 from mixedeffects.diagnostics.check_residuals import Order
 from mixedeffects.diagnostics.check_result import ModelChecks
-from mixedeffects.diagnostics.check_verdict import Finding
+from mixedeffects.diagnostics.check_verdict import FAR_BELOW, Finding
 from mixedeffects.diagnostics.variogram import clusters_of
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.fit import Fit
@@ -100,6 +100,9 @@ def check(
         if name in chosen
         for finding in _findings(name, comparison, neighbours, notes, tables)
     ]
+    if comparison.asked and comparison.draws.count + 1 < FAR_BELOW / level:
+        least = int(np.ceil(FAR_BELOW / level)) - 1
+        notes.append(f"No p-value of so few draws is a `problem` by itself; it takes {least:,}.")
     if neighbours is not None and neighbours.ties:
         notes.append(
             f"{neighbours.ties:,} of {len(neighbours.later):,} neighbours share a place in "

@@ -12,7 +12,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from mixedeffects.diagnostics.check_verdict import FINE, LOOK, PROBLEM, Finding, worse
+from mixedeffects.diagnostics.check_verdict import FINE, LOOK, PROBLEM, Finding
 from mixedeffects.display.lettering import short
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.frame.model_frame import RandomTerm
@@ -153,11 +153,8 @@ def principal_components(fit: Fit) -> dict[str, pd.DataFrame]:
     --------
     >>> import mixedeffects as me
     >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-    >>> principal_components(m.fit)["Subject"].round(3)
-                  sd  proportion
-    component
-    1          0.967       0.949
-    2          0.224       0.051
+    >>> principal_components(m.fit)["Subject"]["proportion"].round(3).tolist()
+    [0.946, 0.054]
     """
     out = {}
     for group in dict.fromkeys(term.group for term in fit.frame.terms):

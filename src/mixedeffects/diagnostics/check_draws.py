@@ -204,6 +204,7 @@ class _Refits:
             for j in range(Y.shape[1]):
                 A = responses.crossproducts(j)
                 try:
+                    T: Sequence[Matrix]
                     if structures is None:
                         T, _ = optimal_factors(A, fit.reml, start, fit.optimum.has_rivals)
                     else:

@@ -64,7 +64,7 @@ def influential_levels(
             )
             continue
         p = np.nan
-        if fit.nobs <= _COMPARED:
+        if len(c.rows) == fit.nobs <= _COMPARED:
             if inverse is None:
                 inverse = np.asarray(V_of(fit).solve(np.eye(fit.nobs)))
             own, drawn = _distances(c, inverse, term.codes, term.n_levels)
@@ -114,8 +114,8 @@ def _distances(
 ) -> tuple[Matrix, Matrix]:
     """Cook's distance of each level, and the largest of each data set drawn.
 
-    At the V of the fit, ``[X'V^-1X - S_j' P_jj^-1 S_j]^-1 S_j' P_jj^-1`` times ``P y`` is what level
-    j changes; see `deletion`. Drawn data sets have their own scale and residuals in it.
+    At the V of the fit, ``[X'V^-1X - S_j' P_jj^-1 S_j]^-1 S_j' P_jj^-1`` times ``P y`` is what
+    level j changes; see `deletion`. Drawn data sets have their own scale and residuals in it.
     """
     fit = c.fit
     X = fit.crossproducts.basis.fixed_columns(fit.frame.X)

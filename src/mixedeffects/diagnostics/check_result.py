@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mixedeffects.diagnostics.check_pictures import PictureData
 from mixedeffects.diagnostics.check_verdict import VERDICTS, Finding
 from mixedeffects.display.lettering import one_line
+from mixedeffects.display.tables import Column, Table, html_document
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +61,8 @@ class ModelChecks:
     ranks : Series or None
         For each row looked at, the share of responses drawn from the model, random effects
         included, that lie below its own.
+    pictures : PictureData
+        What `plot` draws from.
 
     Examples
     --------
@@ -67,7 +70,7 @@ class ModelChecks:
     >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
     >>> checks = m.check(["outliers", "levels"])
     >>> checks.outliers.index.tolist()
-    [57, 59]
+    [56, 59, 7]
     >>> checks.to_frame()[["check", "verdict"]]
                  check  verdict
     0         outliers  problem
@@ -125,9 +128,7 @@ class ModelChecks:
         names = [*made, *(f.check for f in self.findings if f.check not in made)]
         wanted = checked_choice(check, "Check", names)
         own = [
-            v
-            for v, f in zip(lines, self.findings, strict=True)
-            if wanted in (_kind(f), f.check)
+            v for v, f in zip(lines, self.findings, strict=True) if wanted in (_kind(f), f.check)
         ]
         return max(own, key=VERDICTS.index)
 
@@ -168,15 +169,17 @@ class ModelChecks:
         axes: list[Axes] = draw_checks(self.pictures, ax)
         return np.array(axes)
 
-    def _headline(self) -> str:
+    def headline(self) -> str:
+        """How many verdicts of each kind there are, in words."""
         count = {name: sum(f.verdict == name for f in self.findings) for name in VERDICTS}
         parts = [f"{count['problem']} problem{'' if count['problem'] == 1 else 's'}"]
         parts += [f"{count['look']} to look at", f"{count['fine']} fine"]
         return f"Checks of a fit to {self.nobs:,} rows: {', '.join(parts)}"
 
-    def _footnotes(self) -> tuple[str, ...]:
+    def remarks(self) -> tuple[str, ...]:
+        """What stands below the verdicts: how to read them, and `notes`."""
         judged = sum(np.isfinite(f.p_value) for f in self.findings)
-        some = ()
+        some: tuple[str, ...] = ()
         if judged > 1:
             some = (
                 f"With {judged} p-values about {judged * self.level:.1g} of them are below "
@@ -211,7 +214,7 @@ class ModelChecks:
                  The variance by Batch is poorly estimated: ddf='kr',
                  m.confint('profile').
         """
-        lines = [self._headline()]
+        lines = [self.headline()]
         lines += textwrap.wrap(f"Formula: {one_line(self.formula)}", _WIDTH, subsequent_indent="  ")
         lines.append("")
         for finding, value, p in self._rows():
@@ -223,9 +226,9 @@ class ModelChecks:
             )
             parts = textwrap.wrap(finding.advice, _WIDTH - 9, break_on_hyphens=False)
             lines += [f"         {part}" for part in parts]
-        if self._footnotes():
+        if self.remarks():
             lines.append("")
-        for note in self._footnotes():
+        for note in self.remarks():
             lines += textwrap.wrap(note, _WIDTH, subsequent_indent="  ")
         return "\n".join(lines)
 
@@ -239,44 +242,37 @@ class ModelChecks:
         >>> "levels: Batch" in m.check("levels").to_html()
         True
         """
-        head = "".join(
-            f'<th scope="col" style="text-align: {side}">{name}</th>'
-            for name, side in (
-                ("verdict", "left"),
-                ("check", "left"),
-                ("statistic", "left"),
-                ("value", "right"),
-                ("p", "right"),
-                ("advice", "left"),
-            )
-        )
-        body = []
-        for finding, value, p in self._rows():
-            cells = [
-                f'<td style="text-align: left{_STYLE[finding.verdict]}">{finding.verdict}</td>',
-                f'<td style="text-align: left">{escape(finding.check)}</td>',
-                f'<td style="text-align: left">{escape(finding.statistic)}</td>',
-                f'<td style="text-align: right">{value}</td>',
-                f'<td style="text-align: right">{escape(p)}</td>',
-                f'<td style="text-align: left">{escape(finding.advice)}</td>',
-            ]
-            body.append(f"<tr>{''.join(cells)}</tr>")
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self._footnotes())
-        return (
-            f"<table><caption>{escape(self._headline())}</caption>"
-            f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>{notes}"
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.remarks())
+        return replace(self.table(), caption=self.headline()).to_html() + notes
+
+    def table(self) -> Table:
+        """Verdicts and advice as a table of texts.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> [column.header for column in m.check("levels").table().columns]
+        ['verdict', 'statistic', 'value', 'p', 'advice']
+        """
+        rows = list(self._rows())
+
+        def texts(header: str, cells: list[str]) -> Column:
+            return Column(header, tuple(cells), align="left", numeric=False)
+
+        return Table(
+            (
+                texts("verdict", [f.verdict for f, _, _ in rows]),
+                texts("statistic", [f.statistic for f, _, _ in rows]),
+                Column("value", tuple(value for _, value, _ in rows)),
+                Column("p", tuple(p for _, _, p in rows)),
+                texts("advice", [f.advice for f, _, _ in rows]),
+            ),
+            tuple(f.check for f, _, _ in rows),
         )
 
     def _repr_html_(self) -> str:
-        return self.to_html()
-
-
-#: The verdict is a word; weight and a line beside it only help to find it.
-_STYLE = {
-    "fine": "",
-    "look": "; font-weight: 600; border-left: 4px solid #92c5de",
-    "problem": "; font-weight: 700; border-left: 4px solid #b2182b",
-}
+        return html_document(self.to_html())
 
 
 def _kind(finding: Finding) -> str:

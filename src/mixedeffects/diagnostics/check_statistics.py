@@ -50,7 +50,7 @@ def departure_from_normal(values: Matrix) -> Matrix:
     --------
     >>> import numpy as np
     >>> departure_from_normal(np.array([[-1.0, -1.0], [0.0, 0.0], [1.0, 20.0]])).round(3)
-    array([0.   , 0.205])
+    array([0.   , 0.214])
     """
     n = len(values)
     scores = scipy.stats.norm.ppf(plotting_positions(np.arange(1, n + 1), n))
@@ -123,7 +123,7 @@ def spread_by_level(residuals: Matrix, codes: NDArray[np.int64]) -> Matrix:
     >>> import numpy as np
     >>> r = np.array([[1.0], [-1.2], [3.0], [-2.6]])
     >>> spread_by_level(r, np.array([0, 0, 1, 1])).round(1)
-    array([28.9])
+    array([57.8])
     """
     n = len(residuals)
     _, codes = np.unique(codes, return_inverse=True)
@@ -179,12 +179,13 @@ def shares_above(value: float, drawn: Matrix) -> float:
 
 
 def two_sided(value: float, drawn: Matrix) -> float:
-    """Twice the smaller of the p-values of a large and of a small number.
+    """The same for the distance from the mean of the data sets, whichever way it goes.
 
     Examples
     --------
     >>> import numpy as np
-    >>> two_sided(3.0, np.array([1.0, 2.0, 4.0]))
+    >>> two_sided(3.0, np.array([1.0, 2.0, 6.0]))
     1.0
     """
-    return min(1.0, 2.0 * min(shares_above(value, drawn), shares_above(-value, -drawn)))
+    mean = float(np.mean(drawn[np.isfinite(drawn)]))
+    return shares_above(abs(value - mean), np.abs(drawn - mean))

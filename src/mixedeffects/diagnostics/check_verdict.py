@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["FINE", "LOOK", "PROBLEM", "VERDICTS", "Finding", "judged", "named_rows", "worse"]
+__all__ = ["FAR_BELOW", "FINE", "LOOK", "PROBLEM", "VERDICTS", "Finding", "judged", "named_rows"]
 
 FINE, LOOK, PROBLEM = "fine", "look", "problem"
 #: From best to worst.
 VERDICTS = (FINE, LOOK, PROBLEM)
 
 #: So many times below the level a p-value alone is a problem, if what it is about is not small.
-_FAR_BELOW = 5.0
+FAR_BELOW = 5.0
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,7 @@ def judged(p_value: float, level: float, large: bool) -> str:
     """
     if not p_value <= level:
         return FINE
-    return PROBLEM if large and p_value <= level / _FAR_BELOW else LOOK
-
-
-def worse(*verdicts: str) -> str:
-    """The worst of several verdicts."""
-    return max(verdicts, key=VERDICTS.index)
+    return PROBLEM if large and p_value <= level / FAR_BELOW else LOOK
 
 
 def named_rows(labels: list[str], most: int = 3) -> str:

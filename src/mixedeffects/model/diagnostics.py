@@ -364,7 +364,7 @@ class Diagnostics(Held):
 
     @overload
     def plot(
-        self, kind: Literal["panel"] = "panel", *, ax: Any = None, **options: Any
+        self, kind: Literal["panel", "checks"] = "panel", *, ax: Any = None, **options: Any
     ) -> NDArray[Any]: ...
 
     @overload
@@ -384,14 +384,15 @@ class Diagnostics(Held):
 
         Parameters
         ----------
-        kind : {"panel", "residuals", "scale", "qq", "groups", "leverage", "influence", \
-"caterpillar", "ranef_qq", "ranef_pairs"}
-            ``panel``: six pictures together; ``residuals``: against fitted values or a variable;
-            ``scale``: root of absolute residuals against fitted values; ``qq``: normal quantiles of
-            residuals with a band; ``groups``: residuals of the levels with the largest ones;
-            ``leverage``: residuals against leverages; ``influence``: what changes without a row or
-            level; ``caterpillar``: conditional modes with intervals; ``ranef_qq``: their normal
-            quantiles; ``ranef_pairs``: pairs of them with the ellipse of their covariance.
+        kind : {"panel", "checks", "residuals", "scale", "qq", "groups", "leverage", \
+"influence", "caterpillar", "ranef_qq", "ranef_pairs"}
+            ``panel``: six pictures together; ``checks``: those of `check`; ``residuals``: against
+            fitted values or a variable; ``scale``: root of absolute residuals against fitted
+            values; ``qq``: normal quantiles of residuals with a band; ``groups``: residuals of the
+            levels with the largest ones; ``leverage``: residuals against leverages; ``influence``:
+            what changes without a row or level; ``caterpillar``: conditional modes with intervals;
+            ``ranef_qq``: their normal quantiles; ``ranef_pairs``: pairs of them with the ellipse of
+            their covariance.
         ax : matplotlib Axes or several, optional
             Where to draw; by default a new figure.
         **options

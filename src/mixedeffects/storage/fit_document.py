@@ -60,9 +60,18 @@ from mixedeffects.inference.conditional import conditional_modes
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
 if TYPE_CHECKING:
+    from mixedeffects.diagnostics.check_result import ModelChecks
     from mixedeffects.inference.cluster_robust import RobustCovariance
 
-__all__ = ["SCHEMA", "SCHEMA_VERSION", "fit_document", "json_text", "robust_document", "write_json"]
+__all__ = [
+    "SCHEMA",
+    "SCHEMA_VERSION",
+    "checks_document",
+    "fit_document",
+    "json_text",
+    "robust_document",
+    "write_json",
+]
 
 SCHEMA = "mixedeffects.fit"
 SCHEMA_VERSION = 1
@@ -166,6 +175,12 @@ def robust_document(robust: RobustCovariance) -> dict[str, Any]:
             "vcov": robust.vcov.to_numpy(),
         }
     )
+
+
+def checks_document(checks: ModelChecks) -> list[dict[str, Any]]:
+    """The part of the document about checks: one entry a verdict."""
+    plain = _plain_mapping({"checks": checks.to_frame().to_dict("records")})
+    return list(plain["checks"])
 
 
 def json_text(document: dict[str, Any]) -> str:
