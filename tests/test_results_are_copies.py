@@ -137,6 +137,7 @@ def handed_out(m: me.LinearMixedModel, data: pd.DataFrame) -> dict[str, Any]:
         "wald": m.wald("Days"),
         "influence": m.influence("Subject"),
         "variogram": m.variogram("Days"),
+        "checks": m.check(draws=19),
         "predict": m.predict(),
         "ranef": m.ranef(cond_var=True),
         "marginal_covariance": planned,

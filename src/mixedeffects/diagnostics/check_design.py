@@ -106,7 +106,7 @@ def collinearity(fit: Fit, notes: list[str], tables: dict[str, pd.DataFrame]) ->
     if verdict != FINE:
         cure = (
             "centre the variables of interactions"
-            if any(":" in str(label) for label in table.index)
+            if any(":" in label and name in label.split(":") for label in map(str, table.index))
             else "drop one, or combine them"
         )
         advice = (

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mixedeffects import _kernels
 from mixedeffects.covariance.design import z_times, z_transpose_times
 from mixedeffects.covariance.of_fit import R_of, V_of
+from mixedeffects.diagnostics.check_levels import WholeLevels, whole_groups
 from mixedeffects.diagnostics.leverage import rows_by_factor
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
@@ -68,6 +69,10 @@ class Outcomes:
         Conditional modes of each term.
     curvature : ndarray, shape (c, m)
         Score statistics of further columns of X, standard normal if V were known.
+    sigma : ndarray, shape (m,)
+        Residual standard deviations at unit weight.
+    distances : dict of str to ndarray, shape (l, m)
+        Cook's distances of the levels of factors that share no random effects, see `WholeLevels`.
     """
 
     residuals: Matrix
@@ -75,6 +80,8 @@ class Outcomes:
     ranks: Matrix
     modes: list[Matrix]
     curvature: Matrix
+    sigma: Matrix
+    distances: dict[str, Matrix]
 
     @property
     def count(self) -> int:
@@ -161,7 +168,18 @@ def _joined(parts: Sequence[Outcomes], rows: Positions) -> Outcomes:
             for t in range(len(parts[0].modes))
         ],
         curvature=np.hstack([part.curvature for part in parts]),
+        sigma=np.concatenate([part.sigma for part in parts]),
+        distances={
+            group: np.hstack([part.distances[group] for part in parts])
+            for group in parts[0].distances
+        },
     )
+
+
+def _levels(fit: Fit) -> list[WholeLevels]:
+    if not fit.frame.X.shape[1]:
+        return []
+    return [WholeLevels(fit, group) for group in whole_groups(fit)]
 
 
 class _Refits:
@@ -169,6 +187,7 @@ class _Refits:
 
     def __init__(self, fit: Fit, columns: Matrix) -> None:
         self._fit, frame = fit, fit.frame
+        self._levels = _levels(fit)
         self._root_weights = np.ones(fit.nobs) if frame.weights is None else np.sqrt(frame.weights)
         self._weighted = columns * self._root_weights[:, None] ** 2
         # Products of the further columns with [Z X], in the basis that is fitted in.
@@ -243,12 +262,18 @@ class _Refits:
             information = np.maximum(left, 0.0) * basis.weight_scale
             with np.errstate(divide="ignore", invalid="ignore"):
                 score = self._weighted.T @ error / sigma / np.sqrt(information)
+        scaled = (error * self._root_weights / sigma)[:, None]
         return Outcomes(
-            residuals=(error * self._root_weights / sigma)[:, None],
+            residuals=scaled,
             fitted=fitted,
             ranks=ranks[:, None],
             modes=[each[:, :, None] for each in modes],
             curvature=score[:, None],
+            sigma=np.array([sigma]),
+            distances={
+                levels.group: levels.distances(levels.information(factorisation), scaled)
+                for levels in self._levels
+            },
         )
 
 
@@ -257,6 +282,7 @@ class _Held:
 
     def __init__(self, fit: Fit, columns: Matrix) -> None:
         self._fit, frame = fit, fit.frame
+        self._levels = [(each, each.information(fit.factorisation)) for each in _levels(fit)]
         V = V_of(fit)
         self._X = fit.crossproducts.basis.fixed_columns(frame.X)
         self._S = V.solve(self._X)
@@ -289,10 +315,13 @@ class _Held:
             z_times(term, np.ascontiguousarray(b), random)
             modes.append(b)
         marginal = errors + random
+        scaled = errors / (np.sqrt(self._R)[:, None] * scale)
         return Outcomes(
-            residuals=errors / (np.sqrt(self._R)[:, None] * scale),
+            residuals=scaled,
             fitted=Y - errors,
             ranks=scipy.special.ndtr(marginal / (self._sd[:, None] * scale)),
             modes=modes,
             curvature=self._score.T @ own / scale,
+            sigma=fit.sigma * scale,
+            distances={each.group: each.distances(A, scaled) for each, A in self._levels},
         )

@@ -9,14 +9,12 @@ import pandas as pd
 import scipy.linalg
 from numpy.typing import NDArray
 
-from mixedeffects.covariance.groups import connected_blocks
 from mixedeffects.covariance.of_fit import V_of
 from mixedeffects.diagnostics.check_comparison import Comparison
 from mixedeffects.diagnostics.check_statistics import shares_above
 from mixedeffects.diagnostics.check_verdict import FINE, LOOK, PROBLEM, Finding, judged, named_rows
 from mixedeffects.diagnostics.influence import influence
 from mixedeffects.display.lettering import short
-from mixedeffects.fitting.fit import Fit
 
 __all__ = ["influential_levels"]
 
@@ -26,7 +24,6 @@ Matrix = NDArray[np.float64]
 _COMPARED = 2_000
 #: Rows up to which they are computed at all, if rows of different levels are correlated.
 _AFFORDABLE = 10_000
-_AFFORDABLE_NESTED = 200_000
 #: Cook's distance from which a level decides; what is mentioned is above this over their number.
 _DECIDES = 1.0
 _MENTIONED = 4.0
@@ -52,27 +49,26 @@ def influential_levels(
     if not fit.frame.X.shape[1]:
         notes.append("Influence was not judged: there are no fixed effects.")
         return
-    inverse = None
     for group, term in {term.group: term for term in fit.frame.terms}.items():
         shown = short(group)
         if term.n_levels < 3:
             notes.append(f"Influence by {shown} was not judged: fewer than three levels.")
             continue
-        if fit.nobs > (_AFFORDABLE_NESTED if _is_nested(fit, group) else _AFFORDABLE):
+        p = np.nan
+        if group in c.data.distances:
+            own = c.data.distances[group][:, 0]
+            p = _p_value(own, c.draws.distances[group])
+        elif len(c.rows) == fit.nobs <= _COMPARED:
+            own, drawn = _held_distances(c, term.codes, term.n_levels)
+            p = _p_value(own, drawn)
+        elif fit.nobs <= _AFFORDABLE:
+            own = influence(fit, group).cooks_distance.to_numpy()
+        else:
             notes.append(
                 f"Influence by {shown} was left out, as it would take long: m.influence({group!r})."
             )
             continue
-        p = np.nan
-        if len(c.rows) == fit.nobs <= _COMPARED:
-            if inverse is None:
-                inverse = np.asarray(V_of(fit).solve(np.eye(fit.nobs)))
-            own, drawn = _distances(c, inverse, term.codes, term.n_levels)
-            distance = pd.Series(own, index=pd.Index(list(term.levels), name=group))
-            if np.isfinite(own).any():
-                p = shares_above(float(np.nanmax(own)), drawn)
-        else:
-            distance = influence(fit, group).cooks_distance
+        distance = pd.Series(own, index=pd.Index(list(term.levels), name=group))
         known = distance.dropna()
         if len(known) < len(distance):
             count = len(distance) - len(known)
@@ -101,31 +97,42 @@ def influential_levels(
         yield Finding(f"influence: {shown}", "Cook's D", largest, verdict, advice, p)
 
 
-def _is_nested(fit: Fit, group: str) -> bool:
-    """Whether no other factor connects rows of different levels."""
-    codes = next(term.codes for term in fit.frame.terms if term.group == group)
-    blocks = connected_blocks(fit.frame.terms)
-    pairs = np.unique(codes.astype(np.int64) * (int(blocks.max()) + 1) + blocks)
-    return len(pairs) == int(codes.max()) + 1 == int(blocks.max()) + 1
+def _p_value(own: Matrix, drawn: Matrix) -> float:
+    """Of the largest distance."""
+    known = np.isfinite(own)
+    if not known.any():
+        return np.nan
+    largest = np.where(np.isfinite(drawn), drawn, -np.inf).max(axis=0)
+    return shares_above(float(own[known].max()), largest)
 
 
-def _distances(
-    c: Comparison, inverse: Matrix, codes: NDArray[np.int32], n_levels: int
+def _held_distances(
+    c: Comparison, codes: NDArray[np.int32], n_levels: int
 ) -> tuple[Matrix, Matrix]:
-    """Cook's distance of each level, and the largest of each data set drawn.
+    """Cook's distance of each level, of the data and of the data sets drawn, at the fit's V.
 
-    At the V of the fit, ``[X'V^-1X - S_j' P_jj^-1 S_j]^-1 S_j' P_jj^-1`` times ``P y`` is what
-    level j changes; see `deletion`. Drawn data sets have their own scale and residuals in it.
+    ``[X'V^-1X - S_j' P_jj^-1 S_j]^-1 S_j' P_jj^-1`` times ``P y`` is what level j changes; see
+    `deletion`. Only the scale of V is a data set's own.
     """
     fit = c.fit
     X = fit.crossproducts.basis.fixed_columns(fit.frame.X)
     p = X.shape[1]
+    inverse = np.asarray(V_of(fit).solve(np.eye(fit.nobs)))
     root = scipy.linalg.cholesky(X.T @ inverse @ X, lower=True)
     # Columns for which X'V^-1X is the identity.
-    S = inverse @ scipy.linalg.solve_triangular(root, X.T, lower=True).T
+    X = scipy.linalg.solve_triangular(root, X.T, lower=True).T
+    S = inverse @ X
     weights = np.ones(fit.nobs) if fit.frame.weights is None else np.sqrt(fit.frame.weights)
-    both = np.hstack([c.data.residuals, c.draws.residuals]) * (weights / fit.sigma)[:, None]
-    out = np.full((n_levels, both.shape[1]), np.nan)
+    both = [
+        some.fitted + some.residuals * (some.sigma / weights[:, None]) for some in (c.data, c.draws)
+    ]
+    Y = np.hstack(both)
+    if fit.frame.offset is not None:
+        Y -= fit.frame.offset[:, None]
+    Py = inverse @ Y - S @ (S.T @ Y)
+    df = fit.nobs - p if fit.reml else fit.nobs
+    Py /= np.sqrt(np.einsum("im,im->m", Y, Py) / df)
+    out = np.full((n_levels, Y.shape[1]), np.nan)
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes, minlength=n_levels))
     for j, rows in enumerate(np.split(order, ends[:-1])):
@@ -133,11 +140,9 @@ def _distances(
             solved = scipy.linalg.solve(inverse[np.ix_(rows, rows)], S[rows], assume_a="pos")
         except np.linalg.LinAlgError:
             continue
-        left = np.eye(p) - S[rows].T @ solved
-        values, vectors = np.linalg.eigh(left)
+        values, vectors = np.linalg.eigh(np.eye(p) - S[rows].T @ solved)
         if values[0] < _NOTHING_LEFT:
             continue
-        change = (vectors / values) @ (vectors.T @ (solved.T @ both[rows]))
+        change = (vectors / values) @ (vectors.T @ (solved.T @ Py[rows]))
         out[j] = np.einsum("pm,pm->m", change, change) / p
-    largest = np.where(np.isfinite(out[:, 1:]), out[:, 1:], -np.inf).max(axis=0)
-    return out[:, 0], largest
+    return out[:, 0], out[:, 1:]

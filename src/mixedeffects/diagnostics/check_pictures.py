@@ -31,7 +31,10 @@ _BAND = (0.025, 0.975)
 
 @dataclass(frozen=True, eq=False)
 class Envelope:
-    """A line and where 95 % of the lines of data sets drawn lie, place by place."""
+    """A line and where 95 % of the lines of data sets drawn lie, place by place.
+
+    It should be level, or else have y equal to x.
+    """
 
     title: str
     xlabel: str
@@ -40,6 +43,7 @@ class Envelope:
     y: Matrix
     lower: Matrix
     upper: Matrix
+    level: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +52,7 @@ class PictureData:
 
     envelopes: tuple[Envelope, ...] = ()
     cloud: tuple[Matrix, Matrix] | None = None
-    bars: dict[str, tuple[list[str], Matrix, float]] = field(default_factory=dict)
+    bars: dict[str, tuple[list[str], Matrix, float, str]] = field(default_factory=dict)
 
 
 def picture_data(c: Comparison, chosen: Sequence[str], tables: dict[str, Any]) -> PictureData:
@@ -69,16 +73,18 @@ def picture_data(c: Comparison, chosen: Sequence[str], tables: dict[str, Any]) -
     if "simulation" in chosen:
         n = len(c.data.ranks)
         ranks = shown_ranks(n, _POINTS)
+        uniform = (ranks - 0.5) / n
         lower, upper = _band(c.ordered_ranks[ranks - 1])
         envelopes.append(
             Envelope(
                 "Ranks among responses drawn",
                 "uniform quantiles",
-                "share of draws below",
-                (ranks - 0.5) / n,
-                np.sort(c.data.ranks[:, 0])[ranks - 1],
-                lower,
-                upper,
+                "share of draws below, less uniform",
+                uniform,
+                np.sort(c.data.ranks[:, 0])[ranks - 1] - uniform,
+                lower - uniform,
+                upper - uniform,
+                level=True,
             )
         )
     if "spread" in chosen and free:
@@ -95,6 +101,7 @@ def picture_data(c: Comparison, chosen: Sequence[str], tables: dict[str, Any]) -
             [short(level, 16) for level in top.index],
             top["cooks_d"].to_numpy(),
             limit,
+            "dashed: 4 over the number of levels",
         )
     if "collinearity" in tables:
         table = tables["collinearity"].sort_values("se_factor", ascending=False).head(_LEVELS)
@@ -102,6 +109,7 @@ def picture_data(c: Comparison, chosen: Sequence[str], tables: dict[str, Any]) -
             [short(term, 16) for term in table.index],
             table["se_factor"].to_numpy(),
             float(np.sqrt(5.0)),
+            "dashed: from here look",
         )
     return PictureData(tuple(envelopes), cloud, bars)
 

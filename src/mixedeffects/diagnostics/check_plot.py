@@ -49,7 +49,7 @@ def draw_checks(pictures: PictureData, ax: Any) -> list[Axes]:
         what = draw_cloud(own, x, y)
         draw_smooth(own, x, y)
         finish(own, "Spread", "fitted value", "root of |studentized residual|", what)
-    for title, (names, values, limit) in pictures.bars.items():
+    for title, (names, values, limit, dashed) in pictures.bars.items():
         own = next(rest)
         at = np.arange(len(values))
         own.hlines(at, 0.0, values, color="#d0d0d0", linewidth=1.4, zorder=2)
@@ -58,14 +58,14 @@ def draw_checks(pictures: PictureData, ax: Any) -> list[Axes]:
         name_ticks(own.yaxis, at, names, fontsize=8)
         own.set_ylim(len(values) - 0.4, -0.6)
         own.set_xlim(left=0.0)
-        finish(own, title, f"{title.partition(' by ')[0]}", "", "dashed: from here look")
+        finish(own, title, f"{title.partition(' by ')[0]}", "", dashed)
     return axes
 
 
 def _draw_envelope(ax: Any, line: Envelope) -> None:
     ends = [float(line.x[0]), float(line.x[-1])]
     ax.fill_between(line.x, line.lower, line.upper, color="#d9d9d9", linewidth=0, zorder=1)
-    ax.plot(ends, ends, color=FAINT, linewidth=0.8, zorder=2)
+    ax.plot(ends, [0.0, 0.0] if line.level else ends, color=FAINT, linewidth=0.8, zorder=2)
     size = float(np.clip(400.0 / np.sqrt(len(line.x)), 4.0, 22.0))
     outside = (line.y < line.lower) | (line.y > line.upper)
     ax.scatter(line.x[~outside], line.y[~outside], s=size, color=EMPIRICAL, linewidths=0, zorder=3)

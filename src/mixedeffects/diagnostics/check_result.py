@@ -135,9 +135,9 @@ class ModelChecks:
     def plot(self, ax: Any = None) -> NDArray[Any]:
         """Draw the pictures that belong to the checks made.
 
-        Quantiles of residuals and modes, spread over fitted values and by level, ranks of the
-        responses, residuals of neighbours, Cook's distances and variance inflation; shaded is where
-        95 % of data sets drawn from the fit lie, place by place.
+        Quantiles of residuals and modes, ranks of the responses less those of a uniform
+        distribution, spread over fitted values, Cook's distances and variance inflation; shaded is
+        where 95 % of data sets drawn from the fit lie, place by place.
 
         Parameters
         ----------
