@@ -39,9 +39,10 @@ __all__ = ["Outcomes", "is_refitted", "kept_rows", "number_of_draws", "observed"
 Matrix = NDArray[np.float64]
 Positions = NDArray[np.intp]
 
-#: Random effects and rows up to which every draw is fitted again.
+#: Random effects, those factored densely, and rows up to which every draw is fitted again.
 _REFITTED_EFFECTS = 600
-_REFITTED_ROWS = 10_000
+_REFITTED_DENSE = 150
+_REFITTED_ROWS = 5_000
 #: Data sets drawn; fewer where more than so many numbers would be, or refits are slow.
 _DRAWS = 250
 _NUMBERS = 7_500_000
@@ -91,7 +92,9 @@ class Outcomes:
 
 def is_refitted(fit: Fit) -> bool:
     """Whether the model is fitted again to every data set drawn from it."""
-    return fit.crossproducts.q <= _REFITTED_EFFECTS and fit.nobs <= _REFITTED_ROWS
+    A = fit.crossproducts
+    few = A.q <= _REFITTED_EFFECTS and A.remainder.core_size <= _REFITTED_DENSE
+    return few and fit.nobs <= _REFITTED_ROWS
 
 
 def number_of_draws(fit: Fit) -> int:

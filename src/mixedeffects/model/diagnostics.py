@@ -272,12 +272,15 @@ class Diagnostics(Held):
         conditional residuals, whose mean under the model is given; the score of a covariate's
         square; Kolmogorov and Smirnov's distance of the ranks, whose limits for many draws are
         known exactly as the model is normal; the largest studentized residual; the largest Cook's
-        distance, at the V of the fit. Without a refit, the verdict on Cook's distance looks at
-        4 over the number of levels, and at 1.
+        distance, where rows of different levels are correlated at the V of the fit. With more than
+        2,000 such rows there is no p-value: the verdict is ``look`` above 4 over the number of
+        levels, and ``problem`` above 1.
 
-        With more than 600 random effects or 10,000 rows data sets are not fitted again: V keeps its
-        form, its scale and the fixed effects are estimated. With more than 100,000 rows, residuals
-        are looked at in a sample. The notes of the result say what was done.
+        With more than 600 random effects (150 of crossed factors) or 5,000 rows data sets are not
+        fitted again: V keeps its form, its scale and the fixed effects are estimated. With more
+        than 100,000 rows, residuals are looked at in a sample. With more than 10,000 rows influence
+        is left out, unless levels share no random effects. The notes of the result say what was
+        done.
 
         References
         ----------
