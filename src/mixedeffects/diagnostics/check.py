@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice, checked_level, checked_names, entropy_of
+from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.diagnostics import check_design, check_residuals
 from mixedeffects.diagnostics.check_comparison import Comparison
 from mixedeffects.diagnostics.check_draws import number_of_draws
@@ -90,6 +91,8 @@ def check(
         )
     neighbours = None if order is None else _neighbours(fit, order, by)
     comparison = Comparison(fit, count, entropy_of(seed), level)
+    # Residuals, fitted values and ranks of every data set, and as much again in the making.
+    refuse_beyond_memory(48.0 * count * len(comparison.rows), f"{count:,} draws", "Ask for fewer.")
     if neighbours is not None:
         neighbours = neighbours.among(comparison.rows, fit.nobs)
     notes: list[str] = []
