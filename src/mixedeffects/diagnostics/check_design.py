@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mixedeffects.diagnostics.check_verdict import FINE, LOOK, PROBLEM, Finding
 from mixedeffects.display.lettering import short
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.frame.model_frame import RandomTerm
 
@@ -80,7 +81,7 @@ def variance_inflation(fit: Fit) -> pd.DataFrame:
             )
             df = int(own.sum())
             rows.append((labels[number - 1], df, np.exp(log_gvif), np.exp(log_gvif / (2 * df))))
-    table = pd.DataFrame(rows, columns=["term", "df", "vif", "se_factor"])
+    table = ResultTable(rows, columns=["term", "df", "vif", "se_factor"])
     return table.set_index("term")
 
 
@@ -156,14 +157,14 @@ def principal_components(fit: Fit) -> dict[str, pd.DataFrame]:
     >>> principal_components(m.fit)["Subject"]["proportion"].round(3).tolist()
     [0.946, 0.054]
     """
-    out = {}
+    out: dict[str, pd.DataFrame] = {}
     for group in dict.fromkeys(term.group for term in fit.frame.terms):
         own = [T for term, T in zip(fit.frame.terms, fit.T, strict=True) if term.group == group]
         sd = np.linalg.svd(scipy.linalg.block_diag(*own), compute_uv=False)
         total = float(np.sum(sd**2))
         share = sd**2 / total if total > 0.0 else np.full(len(sd), np.nan)
         index = pd.RangeIndex(1, len(sd) + 1, name="component")
-        out[group] = pd.DataFrame({"sd": sd, "proportion": share}, index=index)
+        out[group] = ResultTable({"sd": sd, "proportion": share}, index=index)
     return out
 
 

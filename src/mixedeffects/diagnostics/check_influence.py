@@ -15,6 +15,7 @@ from mixedeffects.diagnostics.check_statistics import shares_above
 from mixedeffects.diagnostics.check_verdict import FINE, LOOK, PROBLEM, Finding, judged, named_rows
 from mixedeffects.diagnostics.influence import influence
 from mixedeffects.display.lettering import short
+from mixedeffects.display.result_table import ResultTable
 
 __all__ = ["influential_levels"]
 
@@ -79,7 +80,7 @@ def influential_levels(
             continue
         known = known.sort_values(ascending=False, kind="stable")
         limit = _MENTIONED / len(distance)
-        tables[group] = pd.DataFrame({"cooks_d": known, "beyond": known > limit})
+        tables[group] = ResultTable({"cooks_d": known, "beyond": known > limit})
         largest = float(known.iloc[0])
         beyond = int((known > limit).sum())
         if np.isnan(p):

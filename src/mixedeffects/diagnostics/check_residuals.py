@@ -23,6 +23,7 @@ from mixedeffects.diagnostics.check_statistics import (
 )
 from mixedeffects.diagnostics.check_verdict import Finding, judged, named_rows
 from mixedeffects.display.lettering import short
+from mixedeffects.display.result_table import ResultTable
 
 __all__ = [
     "Order",
@@ -254,7 +255,7 @@ def outlying_rows(c: Comparison) -> tuple[Finding, pd.DataFrame]:
     if verdict != "fine" and worst not in chosen:
         chosen = np.append(chosen, worst)
     chosen = chosen[np.argsort(-np.abs(r[chosen]), kind="stable")]
-    table = pd.DataFrame(
+    table = ResultTable(
         {"residual": r[chosen], "statistic": deleted[chosen], "p_value": adjusted[chosen]},
         index=rows[chosen],
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mixedeffects.diagnostics.check_pictures import PictureData
 from mixedeffects.diagnostics.check_verdict import VERDICTS, Finding
 from mixedeffects.display.lettering import one_line
+from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.tables import Column, Table, html_document
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ class ModelChecks:
     >>> checks.outliers.index.tolist()
     [56, 59, 7]
     >>> checks.to_frame()[["check", "verdict"]]
-                 check  verdict
-    0         outliers  problem
-    1  levels: Subject     fine
+    check           verdict
+    outliers        problem
+    levels: Subject fine
     """
 
     findings: tuple[Finding, ...]
@@ -103,11 +104,11 @@ class ModelChecks:
         >>> import mixedeffects as me
         >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
         >>> m.check("levels").to_frame()[["check", "value", "verdict"]]
-                   check  value verdict
-        0  levels: Batch    6.0    look
+        check         value verdict
+        levels: Batch     6 look
         """
         names = ("check", "statistic", "value", "df", "p_value", "verdict", "advice")
-        return pd.DataFrame(
+        return ResultTable(
             {name: [getattr(each, name) for each in self.findings] for name in names}
         )
 
