@@ -122,7 +122,9 @@ def page_table(results: dict[str, Any]) -> str:
             before = row.get(name, (0, 0))
             row[name] = (before[0] + result["alarms"][check], before[1] + count)
     names = list(results["designs"])
-    lines = ["| check | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    sets = {name: max(results["designs"][name]["sets"].values()) for name in names}
+    heads = [f"{name} ({sets[name]})" for name in names]
+    lines = ["| check | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(names)]
     for check, row in shares.items():
         cells = [f"{100 * row[n][0] / row[n][1]:.1f}" if n in row else "" for n in names]
         lines.append(f"| {check} | " + " | ".join(cells) + " |")
@@ -140,10 +142,11 @@ def main() -> None:
         found = alarms(name, options.sets, options.draws)
         # Read again each time: other designs may be run beside it.
         results = json.loads(path.read_text()) if path.exists() else {"designs": {}}
-        results |= {"sets": options.sets, "draws": options.draws}
+        results["draws"] = options.draws
         results["designs"][name] = found
         path.write_text(json.dumps(results, indent=1) + "\n")
         print(name, found, flush=True)
+    # With --only and no design the table alone is made.
     results = json.loads(path.read_text())
     results["designs"] = {n: results["designs"][n] for n in DESIGNS if n in results["designs"]}
     table = page_table(results)
