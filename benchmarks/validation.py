@@ -305,6 +305,7 @@ The test suite compares the rest with stored answers in the same way:
 |---|---|---|
 | likelihood-ratio tests, `ranova` | lme4, lmerTest | `tests/reference/comparison/` |
 | ICC, R², conditional AIC | performance, cAIC4 | `tests/reference/comparison/` |
+| variance inflation, principal components | performance, lme4 | `tests/reference/checks/` |
 | marginal means, slopes, comparisons | emmeans | `tests/reference/marginal_means/` |
 | Kenward-Roger, with prior weights and crossed | pbkrtest | `tests/reference/inference/kr_*.json` |
 | all robust kinds, saddlepoint, HTZ | clubSandwich | `tests/reference/inference/robust_*.json` |

@@ -33,6 +33,7 @@ def _results() -> list[type]:
         m.summary(),
         m.influence("Subject"),
         m.variogram("Days"),
+        m.check("levels"),
         m.robust("CR2"),
         m.wald("Days"),
         m.effects("Days"),

@@ -98,6 +98,7 @@ def results() -> dict[str, Any]:
         "kr": m.kenward_roger,
         "satterthwaite": m.satterthwaite,
         "variogram": m.variogram("Days"),
+        "checks": m.check(["levels", "collinearity"]),
         "etable": me.etable(m),
         "compare": me.compare(m),
         "wald": m.wald("Days"),
@@ -136,6 +137,7 @@ def given() -> dict[str, Any]:
         "parameter": "sigma",
         "value": 30.0,
         "path": "V.npz",
+        "check": "levels",
     }
 
 
@@ -144,6 +146,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "m.bootstrap": {"n": 2, "seed": 1},
     "m.profile": {"parameters": "sigma", "level": 0.8},
     "m.simulate": {"seed": 1},
+    "m.check": {"which": "outliers", "draws": 19},
+    "plot.checks": {"which": "simulation", "draws": 19},
     "m.report": {"path": "fit.html"},
     "m.to_json": {"path": "fit.json"},
     "etable.save": {"path": "t.tex"},
@@ -319,6 +323,8 @@ VALUES: dict[str, dict[str, Any]] = {
     "m.predict": {"interval": "prediction", "se": True, "chunk_size": 2, "level": 0.9},
     "m.variogram": {"bins": 3, "max_pairs": 500, "by": "Subject"},
     "m.influence": {"by": "Subject", "refit": True},
+    "m.check": {"which": "outliers", "draws": 19, "seed": 2, "level": 0.1},
+    "plot.checks": {"which": "simulation", "draws": 19, "seed": 2},
     "m.robust": {"kind": "CR0", "cluster": "Subject", "crossed": False, "level": 0.9},
     "m.confint": {"method": "boot", "n": 3, "seed": 1, "kind": "basic", "progress": False},
     "m.getme": {"name": "theta"},
@@ -338,7 +344,15 @@ def test_scalars_of_numpy_are_what_they_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    skipped = ("m.report", "plot.panel", "plot.influence", "m.to_json", "V.save", "planned.save")
+    skipped = (
+        "m.report",
+        "plot.panel",
+        "plot.influence",
+        "checks.plot",
+        "m.to_json",
+        "V.save",
+        "planned.save",
+    )
     wrong = []
     for name, (function, options, signature) in calls().items():
         if name in skipped:

@@ -22,6 +22,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 import mixedeffects as me
 from design_models import model_of
 from designs import Design, designs
+from mixedeffects.diagnostics import leverage
+from mixedeffects.diagnostics.leverage import affordable_leverage
 from mixedeffects.display import normal_bands, points
 from mixedeffects.display.normal_bands import normal_band, shown_ranks
 from mixedeffects.display.smooth import local_linear
@@ -234,10 +236,11 @@ def test_rows_of_leverage_one_are_counted() -> None:
 def test_expensive_pictures_have_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     m = fitted_model("penicillin")
     assert residual_plots.affordable_whitening(m.fit) == "cholesky"
-    assert residual_plots.affordable_leverage(m.fit)
+    assert affordable_leverage(m.fit)
     monkeypatch.setattr(residual_plots, "_AFFORDABLE", 5e5)
     assert residual_plots.affordable_whitening(m.fit) == "symmetric"
     monkeypatch.setattr(residual_plots, "_AFFORDABLE", 100.0)
+    monkeypatch.setattr(leverage, "_AFFORDABLE_WORK", 100.0)
     drawn = m.plot(ax=axes(2, 3))
     assert drawn[2].get_ylabel() == "scaled residual"
     assert drawn[5].get_xlabel() == "leverage of the fixed part"

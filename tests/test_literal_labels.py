@@ -68,6 +68,7 @@ PICTURES: dict[str, Callable[[me.LinearMixedModel], Any]] = {
     "blocks": lambda m: me.plot.covariance(np.eye(4), LEVELS, groups=[("$a$", 0, 2)]),
     "profile": lambda m: m.profile(slope_name()).plot(),
     "bootstrap": lambda m: m.bootstrap(5, seed=1).plot(slope_name()),
+    "checks": lambda m: m.check(draws=19).plot(),
     "variogram": lambda m: m.variogram("x$_1$").plot(),
     "power": lambda m: me.power(m, slope_name(), n=[8], draws=2, seed=1).plot(),
 }

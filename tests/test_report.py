@@ -36,6 +36,7 @@ SECTIONS = [
     "Tests of terms",
     "Random effects",
     "Optimum",
+    "Checks",
     "Diagnostics",
     "Conditional modes",
     "Matrices",

@@ -78,14 +78,16 @@ def arrays(
     seen[id(value)] = value
     if isinstance(value, (np.ndarray, pd.DataFrame, pd.Series)) or scipy.sparse.issparse(value):
         yield path, value
-    elif isinstance(value, (dict, list, tuple)) or hasattr(value, "keys"):
+    elif isinstance(value, (dict, list, tuple)) or callable(getattr(value, "keys", None)):
         keys = value.keys() if hasattr(value, "keys") else range(len(value))
         for key in keys:
             yield from arrays(value[key], f"{path}[{key!r}]", seen, depth + 1)
     elif inspect.isgenerator(value):
         for number, each in enumerate(value):
             yield from arrays(each, f"{path}: {number}", seen, depth + 1)
-    if type(value).__module__.startswith("mixedeffects"):
+    # Tables of results have all that pandas can write, the clipboard included.
+    ours = type(value).__module__.startswith("mixedeffects")
+    if ours and not isinstance(value, pd.DataFrame):
         for name in set(dir(value)) - LEFT_OUT:
             if not name.startswith("_"):
                 yield from arrays(_got(value, name), f"{path}.{name}", seen, depth + 1)
@@ -137,6 +139,7 @@ def handed_out(m: me.LinearMixedModel, data: pd.DataFrame) -> dict[str, Any]:
         "wald": m.wald("Days"),
         "influence": m.influence("Subject"),
         "variogram": m.variogram("Days"),
+        "checks": m.check(draws=19),
         "predict": m.predict(),
         "ranef": m.ranef(cond_var=True),
         "marginal_covariance": planned,

@@ -17,6 +17,7 @@ from mixedeffects.covariance.export import check_target
 from mixedeffects.inference.cluster_robust import check_kind
 from mixedeffects.inference.variance import DDF_METHODS
 from mixedeffects.storage.fit_document import (
+    checks_document,
     effects_document,
     fit_document,
     json_text,
@@ -135,6 +136,10 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="in csv files, an apostrophe before labels that spreadsheets would run",
     )
+    fit.add_argument("--check", action="store_true", help="check the fit: a verdict a line")
+    fit.add_argument(
+        "--check-order", metavar="COLUMN", help="look for autocorrelation along it, with --check"
+    )
     fit.add_argument("--html", type=Path, metavar="FILE", help="write a report with pictures")
     fit.add_argument("--json", action="store_true", help="print the estimates as JSON")
     fit.add_argument("--progress", action="store_true", help="show iterations on standard error")
@@ -168,6 +173,7 @@ def _fit(options: argparse.Namespace) -> int:
     if options.robust is not None:
         # A list of one is the same as its element; the model is asked once, before any output.
         robust = model.robust(options.robust, options.cluster)
+    checks = model.check(order=options.check_order) if options.check else None
     summary = model.summary(ddf=options.ddf)
     kind = "model" if robust is None else robust.kind
     effects = [
@@ -180,6 +186,8 @@ def _fit(options: argparse.Namespace) -> int:
             document["robust"] = robust_document(robust)
         if effects:
             document["effects"] = [effects_document(each) for each in effects]
+        if checks is not None:
+            document["checks"] = checks_document(checks)
         print(json_text(document))
     else:
         print(summary)
@@ -188,6 +196,8 @@ def _fit(options: argparse.Namespace) -> int:
         for each in effects:
             names = ", ".join((*each.variables, *each.by))
             print(f"\nEffect of {names} on {each.response}:\n{each}")
+        if checks is not None:
+            print(f"\n{checks}")
     if options.html is not None:
         model.report(options.html, ddf=options.ddf, vcov=kind, cluster=options.cluster)
         print(f"{options.html} written", file=sys.stderr)
@@ -264,6 +274,8 @@ def _check_targets(options: argparse.Namespace) -> None:
         raise me.DataError("--save-v-by needs --save-v-level: a level of the factor.")
     if options.html is not None:
         check_place(options.html)
+    if options.check_order is not None and not options.check:
+        raise me.DataError("--check-order says along what --check looks for autocorrelation.")
     if options.robust is not None:
         check_kind(options.robust)
     elif options.cluster is not None:

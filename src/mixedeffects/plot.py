@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from mixedeffects.display.plots import covariance, matrix
 from mixedeffects.pictures.effect_plots import effects
-from mixedeffects.pictures.panel import influence, panel
+from mixedeffects.pictures.panel import checks, influence, panel
 from mixedeffects.pictures.ranef_plots import caterpillar, ranef_pairs, ranef_qq
 from mixedeffects.pictures.residual_plots import groups, leverage, qq, residuals, scale
 
 __all__ = [
     "caterpillar",
+    "checks",
     "covariance",
     "effects",
     "groups",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEVERAGE_KINDS",
+    "affordable_leverage",
     "leverage",
     "row_quadratic_forms",
     "rows_by_factor",
@@ -41,6 +42,8 @@ LEVERAGE_KINDS = ("total", "fixed", "random")
 
 #: Memory for the right-hand sides and solutions of one chunk of probes, in bytes.
 _CHUNK = 100e6
+#: Operations that leverages may take which nobody asked for by name: some seconds.
+_AFFORDABLE_WORK = 2e10
 
 
 def leverage(fit: Fit, kind: str) -> Matrix:
@@ -66,6 +69,22 @@ def leverage(fit: Fit, kind: str) -> Matrix:
         "pi,pi->i", half_S, half_S
     )
     return total if kind == "total" else total - fixed
+
+
+def affordable_leverage(fit: Fit) -> bool:
+    """Whether the leverages, and the studentized residuals, of all rows are quickly there."""
+    A = fit.crossproducts
+    if len(A.factors) == 1:
+        return True
+    sizes = [float(f.n_levels * f.k) for f in A.factors]
+    blocks = connected_blocks(fit.frame.terms)
+    solves = 0.0
+    for factor in A.factors[1:]:
+        codes = fit.frame.terms[factor.members[0].term].codes
+        block = np.zeros(factor.n_levels, dtype=np.int64)
+        block[codes] = blocks
+        solves += factor.k * float(np.bincount(block).max())
+    return solves * (sum(sizes) * 10.0 + float(A.remainder.core_size) ** 2) <= _AFFORDABLE_WORK
 
 
 def row_quadratic_forms(fit: Fit) -> Matrix:

@@ -34,7 +34,7 @@ from mixedeffects.frame.ingest import materialised, take_columns, values_of_rows
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["VARIOGRAM_KINDS", "Variogram", "variogram"]
+__all__ = ["VARIOGRAM_KINDS", "Variogram", "clusters_of", "variogram"]
 
 Matrix = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -176,7 +176,7 @@ def variogram(
     if not is_whole_number(max_pairs):
         raise ModelError(f"max_pairs must be a whole number above zero, not {max_pairs!r:.60}.")
     t, name = _distances(fit, distance)
-    clusters, label = _clusters(fit, by)
+    clusters, label = clusters_of(fit, by)
     pairs = _Pairs(clusters, int(max_pairs))
     if not pairs.total:
         raise ModelError(f"No two rows share a level of {label}, so there are no pairs.")
@@ -224,7 +224,7 @@ def _implied(fit: Fit, i: Integers, j: Integers) -> Matrix:
     return out
 
 
-def _clusters(fit: Fit, by: str | None) -> tuple[Integers, str]:
+def clusters_of(fit: Fit, by: str | None) -> tuple[Integers, str]:
     """Number of each row's cluster, and what the clusters are called."""
     terms = fit.frame.terms
     if by is not None:

@@ -14,6 +14,7 @@ from mixedeffects.progress import ProgressOption
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from mixedeffects.diagnostics.check_result import ModelChecks
     from mixedeffects.diagnostics.influence import Influence
 
 
@@ -213,6 +214,99 @@ class Diagnostics(Held):
 
         return influence(self.fit, by, refit, progress)
 
+    def check(
+        self,
+        which: str | Sequence[str] | None = None,
+        order: Any = None,
+        by: Any = None,
+        draws: int | None = None,
+        seed: Any = 1,
+        level: float = 0.05,
+    ) -> ModelChecks:
+        """All that can be checked about the fit in one call: a verdict a line, with what to do.
+
+        P-values compare a number computed from the data with the same number computed from data
+        sets that the fitted model draws, random effects included, and is fitted to again; so they
+        allow for shrinkage, correlated residuals and everything estimated, in small designs too.
+
+        Parameters
+        ----------
+        which : str or list of str, optional
+            Some of ``normality`` of residuals and of the conditional modes of each term; ``spread``
+            of residuals over fitted values and by level of each factor; ``autocorrelation``, where
+            an order is given; ``linearity`` in each covariate; ``simulation``, ranks of the
+            responses among those drawn from the model; ``outliers``; ``influence`` of the levels of
+            each factor; ``collinearity``; ``levels``, their number; ``singularity``, variances of
+            zero and correlations of one; ``grouping`` factors that are nearly the same. By default
+            all.
+        order : str or array, shape (n,), optional
+            Column of numbers, dates or an ordered categorical, or values, along which
+            autocorrelation is looked for.
+        by : str or array, shape (n,), optional
+            Groups within which the rows are in order; by default the connected blocks of V, or the
+            outermost factor if all rows are connected.
+        draws : int, optional
+            Number of data sets drawn; no p-value is below one over their number plus one. By
+            default 250, and from 30,000 rows on fewer, 99 at the least; 99 with covariance
+            structures, whose refits are slow.
+        seed : int, numpy Generator or None
+            The same seed gives the same p-values; None a new one.
+        level : float
+            P-values up to it are worth a ``look``; those up to a fifth of it are a ``problem``,
+            unless what was found is small in itself.
+
+        Returns
+        -------
+        ModelChecks
+            Prints the verdicts; ``to_frame()`` has one row a check, ``plot()`` draws them, and
+            ``outliers``, ``cooks_distance``, ``collinearity``, ``components`` and ``ranks`` list
+            what they are about. ``fine`` means that nothing speaks against the model there, not
+            that it is right.
+
+        Raises
+        ------
+        DataError
+            If the order or the groups are missing, or of a kind that has no order.
+        ModelError
+            If an argument is not what it should be.
+
+        Notes
+        -----
+        Statistics: Shapiro and Francia's of studentized residuals and of the worst column of modes;
+        Koenker's score statistic over fitted values; Levene's F by level; Durbin and Watson's of
+        conditional residuals, whose mean under the model is given; the score of a covariate's
+        square; Kolmogorov and Smirnov's distance of the ranks, whose limits for many draws are
+        known exactly as the model is normal; the largest studentized residual; the largest Cook's
+        distance, where rows of different levels are correlated at the V of the fit. With more than
+        2,000 such rows there is no p-value: the verdict is ``look`` above 4 over the number of
+        levels, and ``problem`` above 1.
+
+        With more than 600 random effects (150 of crossed factors) or 5,000 rows data sets are not
+        fitted again: V keeps its form, its scale and the fixed effects are estimated. With more
+        than 100,000 rows, residuals are looked at in a sample. With more than 10,000 rows influence
+        is left out, unless levels share no random effects. The notes of the result say what was
+        done.
+
+        References
+        ----------
+        Hartig, F. (2024). DHARMa: residual diagnostics for hierarchical regression models. R
+        package, for ranks among simulated responses. Davison, A. C. and Hinkley, D. V. (1997).
+        Bootstrap Methods and their Application, section 4.2.3. Cambridge University Press. Fox, J.
+        and Monette, G. (1992). Generalized collinearity diagnostics. Journal of the American
+        Statistical Association 87, 178-183. Bates, D., Kliegl, R., Vasishth, S. and Baayen, H.
+        (2015). Parsimonious mixed models. arXiv:1506.04967.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.check(["linearity", "levels"])
+        Checks of a fit to 180 rows: ...
+        """
+        from mixedeffects.diagnostics.check import check
+
+        return check(self.fit, which, order, by, draws, seed, level)
+
     def variogram(
         self,
         distance: Any,
@@ -278,7 +372,7 @@ class Diagnostics(Held):
 
     @overload
     def plot(
-        self, kind: Literal["panel"] = "panel", *, ax: Any = None, **options: Any
+        self, kind: Literal["panel", "checks"] = "panel", *, ax: Any = None, **options: Any
     ) -> NDArray[Any]: ...
 
     @overload
@@ -298,15 +392,15 @@ class Diagnostics(Held):
 
         Parameters
         ----------
-        kind : {"panel", "effects", "residuals", "scale", "qq", "groups", "leverage", \
+        kind : {"panel", "effects", "checks", "residuals", "scale", "qq", "groups", "leverage", \
 "influence", "caterpillar", "ranef_qq", "ranef_pairs"}
             ``panel``: six pictures together; ``effects``: what the fixed part says of its
-            variables; ``residuals``: against fitted values or a variable;
-            ``scale``: root of absolute residuals against fitted values; ``qq``: normal quantiles of
-            residuals with a band; ``groups``: residuals of the levels with the largest ones;
-            ``leverage``: residuals against leverages; ``influence``: what changes without a row or
-            level; ``caterpillar``: conditional modes with intervals; ``ranef_qq``: their normal
-            quantiles; ``ranef_pairs``: pairs of them with the ellipse of their covariance.
+            variables; ``checks``: those of `check`; ``residuals``: against fitted values or a
+            variable; ``scale``: root of absolute residuals against fitted values; ``qq``: normal
+            quantiles of residuals with a band; ``groups``: residuals of the levels with the largest
+            ones; ``leverage``: residuals against leverages; ``influence``: what changes without a
+            row or level; ``caterpillar``: conditional modes with intervals; ``ranef_qq``: their
+            normal quantiles; ``ranef_pairs``: pairs of them with the ellipse of their covariance.
         ax : matplotlib Axes or several, optional
             Where to draw; by default a new figure.
         **options

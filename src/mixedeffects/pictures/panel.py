@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice
+from mixedeffects.diagnostics.check import check
 from mixedeffects.diagnostics.influence import influence as influence_of
+from mixedeffects.diagnostics.leverage import affordable_leverage
 from mixedeffects.display.lettering import literal, short
 from mixedeffects.display.needs_matplotlib import require_matplotlib
 from mixedeffects.display.panels import axes_for
@@ -24,7 +26,7 @@ from mixedeffects.pictures.door import of_a_fit
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["PANEL", "PICTURES", "draw", "influence", "panel"]
+__all__ = ["PANEL", "PICTURES", "checks", "draw", "influence", "panel"]
 
 
 @of_a_fit
@@ -128,6 +130,50 @@ def influence(
     return deletions.plot(statistic, coefficient=coefficient, top=top, ax=ax)
 
 
+@of_a_fit
+def checks(
+    fit: Fit,
+    *,
+    which: Any = None,
+    draws: int | None = None,
+    seed: Any = 1,
+    ax: Any = None,
+) -> NDArray[Any]:
+    """Pictures of the checks: the data beside data sets that the fitted model draws.
+
+    Parameters
+    ----------
+    model : LinearMixedModel
+        The fit.
+    which, draws, seed
+        As for `LinearMixedModel.check`.
+    ax : matplotlib Axes or several, optional
+        Where to draw, one for each picture; by default a new figure.
+
+    Returns
+    -------
+    ndarray of matplotlib Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ModelError
+        As for `LinearMixedModel.check` and ``ModelChecks.plot``.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> import mixedeffects as me
+    >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+    >>> axes = me.plot.checks(m, which="simulation", ax=Figure().subplots())
+    >>> len(axes)
+    1
+    """
+    require_matplotlib()
+    return check(fit, which, draws=draws, seed=seed).plot(ax)
+
+
 def _ranef_quantiles(fit: Fit, ax: Any) -> Any:
     group, column = ranef_plots.factor_with_variance(fit)
     name = conditional_modes(fit)[group].columns[column]
@@ -138,7 +184,7 @@ def _ranef_quantiles(fit: Fit, ax: Any) -> Any:
 
 
 def _leverage(fit: Fit, ax: Any) -> Any:
-    if residual_plots.affordable_leverage(fit):
+    if affordable_leverage(fit):
         return residual_plots.leverage(fit, ax=ax)
     return residual_plots.leverage(fit, kind="fixed", resid="scaled", ax=ax)
 
@@ -163,6 +209,7 @@ PICTURES: dict[str, Callable[..., Any]] = {
     "groups": residual_plots.groups,
     "leverage": residual_plots.leverage,
     "influence": influence,
+    "checks": checks,
     "caterpillar": ranef_plots.caterpillar,
     "ranef_qq": ranef_plots.ranef_qq,
     "ranef_pairs": ranef_plots.ranef_pairs,

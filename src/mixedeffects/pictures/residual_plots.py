@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "affordable_leverage",
     "affordable_whitening",
     "draw_quantiles",
     "groups",
@@ -404,22 +403,6 @@ def affordable_whitening(fit: Fit) -> str:
     low_rank = connected.constant(R_of(fit).diag()) & (q <= sizes)
     work = 9.0 * float(np.sum(np.where(low_rank, q, sizes) ** 3))
     return "symmetric" if work <= _AFFORDABLE else "scaled"
-
-
-def affordable_leverage(fit: Fit) -> bool:
-    """Whether the leverages, and the studentized residuals, of all rows are quickly there."""
-    A = fit.crossproducts
-    if len(A.factors) == 1:
-        return True
-    sizes = [float(f.n_levels * f.k) for f in A.factors]
-    blocks = ConnectedBlocks.of(fit.frame.terms).numbers
-    solves = 0.0
-    for factor in A.factors[1:]:
-        codes = fit.frame.terms[factor.members[0].term].codes
-        block = np.zeros(factor.n_levels, dtype=np.int64)
-        block[codes] = blocks
-        solves += factor.k * float(np.bincount(block).max())
-    return solves * (sum(sizes) * 10.0 + float(A.remainder.core_size) ** 2) <= _AFFORDABLE
 
 
 def _draw_box(ax: Any, values: Matrix, place: float) -> None:

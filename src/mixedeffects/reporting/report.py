@@ -15,6 +15,7 @@ import pandas as pd
 from mixedeffects.base.files import check_place, target_path, write_text_whole
 from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
 from mixedeffects.covariance.of_fit import varcorr_of
+from mixedeffects.diagnostics.check import check
 from mixedeffects.display.coefficients import coefficient_table, correlation_table
 from mixedeffects.display.comparison_table import comparison_table
 from mixedeffects.display.report_page import (
@@ -107,6 +108,7 @@ def _html(
         Section("terms", "Tests of terms", list(terms)),
         Section("random-effects", "Random effects", list(_random(fit))),
         Section("optimum", "Optimum", list(_optimum(fit))),
+        Section("checks", "Checks", list(_checks(fit))),
         *_drawn(fit, ddf, vcov, cluster),
     ]
     # Last, because it tells what the others warned of.
@@ -288,6 +290,13 @@ def _optimum(fit: Fit) -> Iterator[str]:
     table = Table((Column("Value", values), Column("Condition", bounds, numeric=False)), labels)
     yield scrolling(table, "Certificate of the optimum")
     yield folded("How the random effects are eliminated", items(optimum.structure))
+
+
+def _checks(fit: Fit) -> Iterator[str]:
+    checks = check(fit)
+    yield paragraph(f"{checks.headline()}.")
+    yield scrolling(checks.table(), "Checks")
+    yield items(checks.remarks())
 
 
 def _drawn(fit: Fit, ddf: str, vcov: str, cluster: Any) -> Iterator[Section]:

@@ -63,12 +63,14 @@ from mixedeffects.inference.conditional import conditional_modes
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
 if TYPE_CHECKING:
+    from mixedeffects.diagnostics.check_result import ModelChecks
     from mixedeffects.inference.cluster_robust import RobustCovariance
     from mixedeffects.inference.effects import Effects
 
 __all__ = [
     "SCHEMA",
     "SCHEMA_VERSION",
+    "checks_document",
     "effects_document",
     "fit_document",
     "json_text",
@@ -194,6 +196,12 @@ def effects_document(effects: Effects) -> dict[str, Any]:
             ],
         }
     )
+
+
+def checks_document(checks: ModelChecks) -> list[dict[str, Any]]:
+    """The part of the document about checks: one entry a verdict."""
+    plain = _plain_mapping({"checks": checks.to_frame().to_dict("records")})
+    return list(plain["checks"])
 
 
 def json_text(document: dict[str, Any]) -> str:

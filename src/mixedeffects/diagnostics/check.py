@@ -1,0 +1,211 @@
+"""All checks of a fit in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.base.options import checked_choice, checked_level, checked_names, entropy_of
+from mixedeffects.covariance.sizes import refuse_beyond_memory
+from mixedeffects.diagnostics import check_design, check_residuals
+from mixedeffects.diagnostics.check_comparison import Comparison
+from mixedeffects.diagnostics.check_draws import number_of_draws
+from mixedeffects.diagnostics.check_influence import influential_levels
+from mixedeffects.diagnostics.check_pictures import picture_data
+from mixedeffects.diagnostics.check_residuals import Order
+from mixedeffects.diagnostics.check_result import ModelChecks
+from mixedeffects.diagnostics.check_verdict import FAR_BELOW, Finding
+from mixedeffects.diagnostics.variogram import clusters_of
+from mixedeffects.errors import DataError, ModelError
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.request import given_table
+from mixedeffects.frame.columns import describe_type
+from mixedeffects.frame.ingest import materialised, take_columns, values_of_rows
+from mixedeffects.inference.cluster_factor import read_levels
+from mixedeffects.simulation.responses import checked_count
+
+__all__ = ["CHECKS", "check"]
+
+#: The checks, in the order in which they are made.
+CHECKS = (
+    "normality",
+    "spread",
+    "autocorrelation",
+    "linearity",
+    "simulation",
+    "outliers",
+    "influence",
+    "collinearity",
+    "levels",
+    "singularity",
+    "grouping",
+)
+
+#: Seed, where none is given.
+SEED = 1
+
+
+def check(
+    fit: Fit,
+    which: Any = None,
+    order: Any = None,
+    by: Any = None,
+    draws: int | None = None,
+    seed: Any = SEED,
+    level: float = 0.05,
+) -> ModelChecks:
+    """See `LinearMixedModel.check`.
+
+    Raises
+    ------
+    DataError
+        If the order or the groups are missing, or of a kind that has no order.
+    ModelError
+        If an argument is not what it should be.
+    """
+    level = checked_level(level, example=0.05)
+    count = (
+        number_of_draws(fit)
+        if draws is None
+        else checked_count(draws, "draws, the number of data sets drawn,")
+    )
+    if 1.0 / (count + 1.0) > level:
+        least = int(np.ceil(1.0 / level)) - 1
+        raise ModelError(
+            f"With {count:,} data sets drawn no p-value is as small as level={level:g}; draws must "
+            f"be at least {least:,}."
+        )
+    names = list(CHECKS) if which is None else checked_names(which, "which")
+    chosen = [checked_choice(name, "Check", CHECKS) for name in names]
+    if not chosen:
+        raise ModelError(f"which is empty, so there is nothing to check; there are {CHECKS}.")
+    if order is None and by is not None:
+        raise ModelError("by= says within which groups the rows are in order; give order= too.")
+    if order is None and which is not None and "autocorrelation" in chosen:
+        raise ModelError(
+            "Autocorrelation is checked along an order: order= names a column, such as a time."
+        )
+    neighbours = None if order is None else _neighbours(fit, order, by)
+    comparison = Comparison(fit, count, entropy_of(seed), level)
+    # Residuals, fitted values and ranks of every data set, and as much again in the making.
+    refuse_beyond_memory(48.0 * count * len(comparison.rows), f"{count:,} draws", "Ask for fewer.")
+    if neighbours is not None:
+        neighbours = neighbours.among(comparison.rows, fit.nobs)
+    notes: list[str] = []
+    tables: dict[str, Any] = {"influence": {}}
+    findings = [
+        finding
+        for name in CHECKS
+        if name in chosen
+        for finding in _findings(name, comparison, neighbours, notes, tables)
+    ]
+    if comparison.asked and comparison.draws.count + 1 < FAR_BELOW / level:
+        least = int(np.ceil(FAR_BELOW / level)) - 1
+        notes.append(f"No p-value of so few draws is a `problem` by itself; it takes {least:,}.")
+    if neighbours is not None and neighbours.ties:
+        notes.append(
+            f"{neighbours.ties:,} of {len(neighbours.later):,} neighbours share a place in "
+            f"{neighbours.name!r} and were taken in the order of the data."
+        )
+    if not fit.optimum.converged:
+        notes.append("The fit did not converge, so the checks are of a fit that may not be it.")
+    return ModelChecks(
+        findings=tuple(findings),
+        formula=fit.formula,
+        nobs=fit.nobs,
+        level=level,
+        notes=(*comparison.notes(), *notes),
+        outliers=tables.get("outliers"),
+        cooks_distance=tables["influence"],
+        collinearity=tables.get("collinearity"),
+        components=check_design.principal_components(fit) if "singularity" in chosen else {},
+        ranks=tables.get("ranks"),
+        pictures=picture_data(comparison, chosen, tables),
+    )
+
+
+def _findings(
+    name: str,
+    c: Comparison,
+    neighbours: Order | None,
+    notes: list[str],
+    tables: dict[str, Any],
+) -> Iterator[Finding]:
+    """What one check finds; what it leaves out goes into notes, what it lists into tables."""
+    fit = c.fit
+    no_rows_left = name in ("normality", "spread", "outliers") and len(c.usable) < 3
+    if no_rows_left:
+        notes.append(f"Residuals were not looked at for {name}: the model leaves none free.")
+    elif name == "normality":
+        yield from check_residuals.normality(c, notes)
+    elif name == "spread":
+        yield from check_residuals.spread(c, notes)
+    elif name == "autocorrelation":
+        if neighbours is not None:
+            yield check_residuals.autocorrelation(c, neighbours)
+        else:
+            notes.append("Autocorrelation was not checked: order= names a column, such as a time.")
+    elif name == "linearity":
+        yield from check_residuals.curvature(c, notes)
+    elif name == "simulation":
+        yield check_residuals.simulated_ranks(c)
+        index = fit.frame.index[c.rows]
+        tables["ranks"] = pd.Series(c.data.ranks[:, 0], index=index, name="rank")
+    elif name == "outliers":
+        finding, tables["outliers"] = check_residuals.outlying_rows(c)
+        yield finding
+    elif name == "influence":
+        yield from influential_levels(c, notes, tables["influence"])
+    elif name == "collinearity":
+        yield from check_design.collinearity(fit, notes, tables)
+    elif name == "levels":
+        yield from check_design.few_levels(fit)
+    elif name == "singularity":
+        yield from check_design.singularity(fit)
+    else:
+        yield from check_design.separable_factors(fit)
+
+
+def _neighbours(fit: Fit, order: Any, by: Any) -> Order:
+    """Pairs of rows that follow each other within groups."""
+    frame = fit.frame
+    if isinstance(order, str):
+        name = order
+        table = take_columns(materialised(given_table(fit.request)), [name])
+        values: Any = table[name].iloc[frame.positions]
+    else:
+        name, values = str(getattr(order, "name", None) or "order"), order
+    n_rows = fit.nobs + len(frame.dropped.rows)
+    series = values_of_rows(f"the order {name!r}", values, frame.index, frame.positions, n_rows)
+    dtype = series.dtype
+    if isinstance(dtype, pd.CategoricalDtype) and dtype.ordered:
+        series = pd.Series(series.cat.codes, index=series.index).where(series.notna())
+    elif not (
+        (pd.api.types.is_numeric_dtype(dtype) and dtype.kind != "c")
+        or pd.api.types.is_datetime64_any_dtype(dtype)
+        or pd.api.types.is_timedelta64_dtype(dtype)
+    ):
+        raise DataError(
+            f"The order {name!r} holds {describe_type(series)}; numbers, dates or an ordered "
+            "categorical are needed."
+        )
+    missing = int(series.isna().sum())
+    if missing:
+        raise DataError(f"The order {name!r} has {missing:,} missing values in the rows used.")
+    place: NDArray[np.intp] = np.asarray(series.rank(method="dense"), dtype=np.intp)
+    if by is None:
+        codes, label = clusters_of(fit, None)
+    else:
+        factor = read_levels(fit, by, "by", "groups")
+        codes, label = factor.codes, factor.name
+    sorted_rows = np.lexsort((place, codes))
+    same = codes[sorted_rows[1:]] == codes[sorted_rows[:-1]]
+    earlier, later = sorted_rows[:-1][same], sorted_rows[1:][same]
+    if not len(earlier):
+        raise ModelError(f"No two rows share a level of {label}, so none follows another.")
+    ties = int((place[earlier] == place[later]).sum())
+    return Order(name, label, earlier, later, ties)
