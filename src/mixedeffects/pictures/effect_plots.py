@@ -97,7 +97,8 @@ def effects(
     terms = term_effects(fit)
     if not terms:
         sentence = "The fixed part has no variable, so there are no effects to draw."
-        return say_nothing_to_draw(one_axes(ax), "Effects", sentence)
+        empty: Axes = say_nothing_to_draw(one_axes(ax), "Effects", sentence)
+        return empty
     drawn = [effects_of(fit, each.variables, each.by, *asked) for each in terms]
     counts = [_panels(each) for each in drawn]
     if sum(counts) > _PANELS:
