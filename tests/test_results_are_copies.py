@@ -78,7 +78,9 @@ def arrays(
     seen[id(value)] = value
     if isinstance(value, (np.ndarray, pd.DataFrame, pd.Series)) or scipy.sparse.issparse(value):
         yield path, value
-    elif isinstance(value, (dict, list, tuple)) or hasattr(value, "keys"):
+        # The methods of a table are pandas'.
+        return
+    if isinstance(value, (dict, list, tuple)) or hasattr(value, "keys"):
         keys = value.keys() if hasattr(value, "keys") else range(len(value))
         for key in keys:
             yield from arrays(value[key], f"{path}[{key!r}]", seen, depth + 1)
