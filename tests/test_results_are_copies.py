@@ -80,8 +80,9 @@ def arrays(
         yield path, value
         # The methods of a table are pandas'.
         return
-    if isinstance(value, (dict, list, tuple)) or hasattr(value, "keys"):
-        keys = value.keys() if hasattr(value, "keys") else range(len(value))
+    named = callable(getattr(value, "keys", None))
+    if isinstance(value, (dict, list, tuple)) or named:
+        keys = value.keys() if named else range(len(value))
         for key in keys:
             yield from arrays(value[key], f"{path}[{key!r}]", seen, depth + 1)
     elif inspect.isgenerator(value):
