@@ -379,7 +379,7 @@ def test_a_reference_that_is_no_level(data: pd.DataFrame) -> None:
         ("s(x)", "no penalised smooths"), ("rcs(x, 3)", "natural splines"),
         ("cs(x, df = 4)", "`ns(x, df = 4)`"), ("cut(x, brks)", "pandas.cut"),
         ("other::fun(x)", "`::`"), ("x if x else 0", "not expected"),
-        ("C(f, Diff)", "contr.treatment"), ("data$x", "column's name alone"),
+        ("C(f, Simple)", "contr.treatment"), ("data$x", "column's name alone"),
     ],
 )  # fmt: skip
 def test_habits_of_other_packages_are_told_what_to_write(

@@ -78,16 +78,17 @@ def arrays(
     seen[id(value)] = value
     if isinstance(value, (np.ndarray, pd.DataFrame, pd.Series)) or scipy.sparse.issparse(value):
         yield path, value
-    elif isinstance(value, (dict, list, tuple)) or callable(getattr(value, "keys", None)):
-        keys = value.keys() if hasattr(value, "keys") else range(len(value))
+        # The methods of a table are pandas'.
+        return
+    named = callable(getattr(value, "keys", None))
+    if isinstance(value, (dict, list, tuple)) or named:
+        keys = value.keys() if named else range(len(value))
         for key in keys:
             yield from arrays(value[key], f"{path}[{key!r}]", seen, depth + 1)
     elif inspect.isgenerator(value):
         for number, each in enumerate(value):
             yield from arrays(each, f"{path}: {number}", seen, depth + 1)
-    # Tables of results have all that pandas can write, the clipboard included.
-    ours = type(value).__module__.startswith("mixedeffects")
-    if ours and not isinstance(value, pd.DataFrame):
+    if type(value).__module__.startswith("mixedeffects"):
         for name in set(dir(value)) - LEFT_OUT:
             if not name.startswith("_"):
                 yield from arrays(_got(value, name), f"{path}.{name}", seen, depth + 1)
@@ -139,7 +140,6 @@ def handed_out(m: me.LinearMixedModel, data: pd.DataFrame) -> dict[str, Any]:
         "wald": m.wald("Days"),
         "influence": m.influence("Subject"),
         "variogram": m.variogram("Days"),
-        "checks": m.check(draws=19),
         "predict": m.predict(),
         "ranef": m.ranef(cond_var=True),
         "marginal_covariance": planned,

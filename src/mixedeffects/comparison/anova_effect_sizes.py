@@ -39,6 +39,8 @@ def anova_effect_sizes(
     wanted = [
         checked_choice(name, "measure", _MEASURES) for name in checked_names(measures, "measures")
     ]
+    if not wanted:
+        raise ModelError("measures names none; there are 'eta', 'omega' and 'epsilon'.")
     side = checked_choice(alternative, "alternative", _SIDES)
     table = anova_table(fit, kind, ddf, vcov, cluster)
     F, q, df = (table[name].to_numpy(float) for name in ("F value", "NumDF", "DenDF"))

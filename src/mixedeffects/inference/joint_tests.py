@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import checked_names
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
@@ -34,8 +35,8 @@ def joint_tests(
     """See `LinearMixedModel.joint_tests`."""
     encoder = Estimability(fit.frame).encoder
     grid = reference_grid(fit, encoder, at)
-    at = dict(at or {})
-    groups = [by] if isinstance(by, str) else list(by or [])
+    at = dict(at) if at is not None else {}
+    groups = [] if by is None else [str(name) for name in checked_names(by, "by")]
     for v in grid.variables:
         if v.kind == "number" and not v.counted and not v.chosen and v.name not in groups:
             # Two values, so that a covariate is tested by its slope.

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import checked_choice
+from mixedeffects.base.options import checked_choice, plain
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.vocabulary import BROOM_INTERVAL, FORMER_MEANS, former_interval
 from mixedeffects.errors import ModelError
@@ -290,6 +290,7 @@ def compare_means(
     cross_adjust: Any = None,
 ) -> MeanComparisons:
     """See `MarginalMeans.contrasts`."""
+    interaction = plain(interaction)
     products = interaction is not False and interaction is not None
     # Tukey's adjustment is no more for products of differences than for contrasts of one's own.
     adjust = _adjustment({} if products else method, adjust)

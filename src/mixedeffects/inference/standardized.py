@@ -135,10 +135,10 @@ def _sd(values: Matrix, weights: Matrix | None) -> float:
 
 def _cluster(fit: Fit, cluster: Any) -> Any:
     """Clusters given by row of the data as given, by row of the refit."""
-    if cluster is None or isinstance(cluster, (str, list, tuple)):
-        return cluster
-    values = np.asarray(cluster)
-    return values[fit.frame.positions] if len(values) != fit.nobs else values
+    rows = fit.nobs + len(fit.frame.dropped.rows)
+    if isinstance(cluster, (list, tuple, np.ndarray, pd.Series)) and np.shape(cluster) == (rows,):
+        return np.asarray(cluster)[fit.frame.positions]
+    return cluster
 
 
 def _refitted(fit: Fit, two_sd: bool, include_response: bool) -> Fit:
