@@ -225,7 +225,7 @@ def test_answers_from_dense_algebra(name: str) -> None:
     whitened = m.resid("cholesky")
     assert float(whitened @ whitened) == pytest.approx(float(m.y @ W @ m.y))
     ours = m.predict(re=None, interval="prediction")
-    assert_allclose(ours["se"] ** 2, np.diag(V), rtol=1e-9)
+    assert_allclose(ours["std_error"] ** 2, np.diag(V), rtol=1e-9)
     mean = m.predict(re=None, interval="confidence")
     assert (mean == 0.0).all(axis=None)
     assert m.coef_table().shape == (0, 7) and m.anova().shape == (0, 6)

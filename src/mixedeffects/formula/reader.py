@@ -212,7 +212,7 @@ class _Reader:
                 f"{token.value!r} is not expected here. A name with blanks is written in "
                 f"backticks: `{both}`.",
                 self.text,
-                before.start,
+                token.start,
                 token.end,
             )
         return problem(f"{token.value!r} is not expected here.", self.text, token.start, token.end)

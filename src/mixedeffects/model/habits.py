@@ -274,6 +274,8 @@ def explained(function: Function) -> Function:
     """A function that says what an argument it does not have is called here."""
     name = function.__name__
     parameters = inspect.signature(function).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return function
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
