@@ -123,6 +123,47 @@ def test_crossed_weighted_refits_with_offset_and_dropped_rows():
         assert boot.draws["(Intercept)"][i] == pytest.approx(again.fixef.iloc[0], rel=1e-8)
 
 
+@pytest.fixture(scope="module")
+def wide() -> me.LinearMixedModel:
+    rng = np.random.default_rng(2)
+    g, h, x = rng.integers(0, 80, 700), rng.integers(0, 60, 700), rng.normal(size=700)
+    y = rng.normal(size=80)[g] + 0.7 * rng.normal(size=60)[h] + x + rng.normal(size=700)
+    return me.lmer("y ~ x + (1 | g) + (1 | h)", pd.DataFrame({"g": g, "h": h, "x": x, "y": y}))
+
+
+@pytest.fixture(scope="module")
+def penicillin() -> me.LinearMixedModel:
+    return me.lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", me.load_dataset("penicillin"))
+
+
+@pytest.mark.parametrize("name", ["wide", "penicillin"])
+def test_draws_of_crossed_designs_do_not_depend_on_the_workers(name, request):
+    m = request.getfixturevalue(name)
+    one = m.bootstrap(70, seed=4, workers=1)
+    for workers in (2, 3, None):
+        pd.testing.assert_frame_equal(m.bootstrap(70, seed=4, workers=workers).draws, one.draws)
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(me.Interrupted) as stopped:
+        # Told of once the work has begun, so there is something done and something left.
+        m.bootstrap(5, seed=4, workers=2, progress=stop)
+    resumed = stopped.value.partial.resume(70, workers=3)
+    pd.testing.assert_frame_equal(resumed.draws, one.draws)
+
+
+def test_few_crossed_effects_go_down_in_the_kernels_to_the_same_optimum(penicillin, monkeypatch):
+    from mixedeffects.engine import finding
+
+    fast = penicillin.bootstrap(30, seed=9)
+    monkeypatch.setattr(finding, "has_few_effects", lambda _: False)
+    searched = penicillin.bootstrap(30, seed=9)
+    np.testing.assert_allclose(fast.draws, searched.draws, rtol=1e-5)
+    np.testing.assert_allclose(fast.criterion, searched.criterion, atol=1e-8)
+    assert (fast.n_singular, fast.n_failed) == (searched.n_singular, searched.n_failed)
+
+
 def test_singular_refits_are_counted_and_a_singular_fit_starts_afresh():
     m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff2"))
     boot = m.bootstrap(60, seed=1)

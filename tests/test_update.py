@@ -325,3 +325,48 @@ def test_update_of_a_fit_without_its_data(two: pd.DataFrame) -> None:
     with pytest.raises(me.ModelError, match="without its data, and its weights"):
         slim.update(data=two)
     assert same(slim.update(data=two, weights="w"), me.lmer("y ~ x + (1 | g)", two, weights="w"))
+
+
+# --- what is known already is not searched for again ------------------------------------------
+
+
+def test_an_update_that_changes_nothing_is_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mixedeffects.fitting import fitting
+
+    penicillin = me.load_dataset("penicillin")
+    m = me.lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", penicillin)
+    searched = m.update(reml=False).update(reml=True)
+    assert searched.optimum is not m.optimum
+    assert same(searched, m)
+
+    def no_search(*_: Any, **__: Any) -> Any:
+        raise AssertionError("searched")
+
+    monkeypatch.setattr(fitting, "fit_frame", no_search)
+    for again in (m.update(), m.update(". ~ ."), m.update(reml=True)):
+        assert again is not m
+        assert again.criterion == m.criterion
+        np.testing.assert_array_equal(again.theta, m.theta)
+    for changed in ({"reml": False}, {"start": m.theta}, {"weights": np.full(144, 2.0)}):
+        with pytest.raises(AssertionError, match="searched"):
+            m.update(**changed)
+
+
+def test_data_changed_in_place_are_fitted() -> None:
+    rng = np.random.default_rng(1)
+    columns = {"y": rng.normal(size=60), "g": np.repeat(np.arange(12), 5)}
+    m = me.lmer("y ~ 1 + (1 | g)", columns)
+    columns["y"][:] = rng.normal(size=60) + columns["g"]
+    assert m.update().criterion != m.criterion
+
+
+def test_a_refit_to_nearly_the_same_response_looks_nowhere_else() -> None:
+    m = me.lmer("diameter ~ 1 + (1 | plate) + (1 | sample)", me.load_dataset("penicillin"))
+    assert m.optimum.starts == m.optimum.agreed > 1
+    y = np.asarray(m.y) + 1e-3 * m.sigma * np.random.default_rng(1).normal(size=144)
+    near = m.refit(y)
+    whole = me.lmer(m.formula, me.load_dataset("penicillin").assign(diameter=y))
+    assert near.optimum.starts == 1 < whole.optimum.starts
+    assert near.criterion == pytest.approx(whole.criterion, abs=1e-8)
+    np.testing.assert_allclose(near.theta, whole.theta, rtol=1e-5)
+    assert m.refit(np.asarray(m.y)[::-1]).optimum.starts > 1

@@ -7,9 +7,10 @@ The deviance as a function of (theta, sigma), *not* profiled over sigma, is
 and ``C(theta, sigma) = sigma^2 (X'V0^-1X)^-1`` is the covariance matrix of the fixed effects.
 With ``V0 = V/sigma^2``, P its projection, and directions E_r that Sigma takes from where it is, its
 second derivatives in Sigma are ``2 y'P K_r P K_s P y / sigma^2 - tr(P K_r P K_s)``. The forms of
-the response are analytic; see `quadratic_forms`. The traces, whose blocks may be too many to hold,
-are central differences of ``tr(P K_r)``, which one selected inverse gives for all r at once. These
-know nothing of the response: neither its digits nor a score that vanishes with T is in them.
+the response are analytic; see `quadratic_forms`. So are the traces where their blocks are few
+enough; see `trace_forms`. Else they are central differences of ``tr(P K_r)``, which one selected
+inverse gives for all r at once. These know nothing of the response: neither its digits nor a score
+that vanishes with T is in them.
 
 Derivatives are taken along *natural* directions. For a term with l levels they are the columns
 of ``dT = S E``, E the unit matrices of the lower triangle, where
@@ -25,7 +26,8 @@ standard deviations matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +49,9 @@ from mixedeffects.engine.parameters import (
 )
 from mixedeffects.engine.quadratic_forms import fixed_scores, inner_products, response_forms
 from mixedeffects.engine.search import SINGULAR
+from mixedeffects.engine.trace_forms import are_worth_forming, natural_root, trace_forms
 from mixedeffects.engine.triangular import inverse_upper, solve_lower
+from mixedeffects.progress import Listener, Repetitions
 
 __all__ = [
     "FLAT",
@@ -186,13 +190,6 @@ def _visible(A: CrossProducts) -> list[float]:
     return [count / A.n for count in levels]
 
 
-def _natural_root(T: Matrix, D: Matrix, visible: float) -> Matrix:
-    """S of the module, for T in coordinates in which the engine's factor is ``D T``."""
-    wide = np.hstack([T, np.sqrt(visible) * np.linalg.inv(D)])
-    S = np.tril(np.asarray(np.linalg.qr(wide.T, mode="r")).T)
-    return np.asarray(S * np.where(np.diag(S) < 0.0, -1.0, 1.0))
-
-
 def _along(S: Matrix) -> Matrix:
     """The directions ``S E`` in the entries of a lower triangle, one a column."""
     rows, columns = lower_entries(len(S))
@@ -227,6 +224,11 @@ class _Digits:
         step = longer if four else _STEP
         of_forms = _EPS * max(_amplifications(A, T))
         return _Digits(step, four, (error / step + of_forms, error / longer + of_forms))
+
+    @property
+    def points(self) -> int:
+        """Evaluations for one derivative."""
+        return 4 if self.four else 2
 
     def reach(self, bend: float) -> float:
         """The longest step."""
@@ -288,7 +290,7 @@ def _amplifications(A: CrossProducts, T: Sequence[Matrix]) -> list[float]:
 def observed_curvature(
     A: CrossProducts, optimum: AtOptimum, reml: bool, user: bool | None = None
 ) -> Curvature:
-    """Hessian of the unprofiled deviance at the optimum; two or four evaluations per direction.
+    """Hessian of the unprofiled deviance at the optimum.
 
     Parameters
     ----------
@@ -309,7 +311,7 @@ def observed_curvature(
     here = optimum.evaluation
     sigma = A.basis.sigma(float(np.sqrt(here.sigma2)))
     visible = _visible(A)
-    S = [_natural_root(T, d, share) for T, d, share in zip(at, D, visible, strict=True)]
+    S = [natural_root(T, d, share) for T, d, share in zip(at, D, visible, strict=True)]
     roots = [d @ s for d, s in zip(D, S, strict=True)]
     shares = [
         np.asarray(np.linalg.solve(s, T), dtype=np.float64) for s, T in zip(S, at, strict=True)
@@ -332,11 +334,14 @@ def observed_curvature(
     forms = response_forms(here, tangents, interior, _given(optimum))
     digits = _Digits.of(A, optimum.T)
     bend = T_to_theta([np.diag(np.diag(M)) for M in shares]).tolist()
-    for j in range(m):
-        natural[:m, j] = digits.derivative(
-            lambda h, move=L[:, j]: traces_at(theta + h * move),  # type: ignore[misc]
-            bend[j],
-        )
+    if are_worth_forming(A, reml, digits.points * m):
+        natural[:m, :m] = -trace_forms(here.factorisation, optimum.T, tangents, reml)
+    else:
+        for j in _each_of(m):
+            natural[:m, j] = digits.derivative(
+                lambda h, move=L[:, j]: traces_at(theta + h * move),  # type: ignore[misc]
+                bend[j],
+            )
     natural[:m, :m] = 0.5 * (natural[:m, :m] + natural[:m, :m].T) + 2.0 * forms.square
     singular = [bool(np.linalg.svd(T, compute_uv=False)[-1] < SINGULAR) for T in optimum.T]
     with_score = [
@@ -361,6 +366,18 @@ def observed_curvature(
         ]
         undetermined = _undetermined(optimum, roots, changes, scipy.linalg.block_diag(*curved))
     return Curvature(theta, sigma, directions, natural, noise, interior, undetermined)
+
+
+def _each_of(count: int) -> Iterator[int]:
+    """Numbers of the directions to differentiate along; tells how far that has come."""
+    listener, began = Listener(None), time.perf_counter()
+    try:
+        for number in range(count):
+            yield number
+            seconds = time.perf_counter() - began
+            listener.tell(Repetitions("second derivative", number + 1, count, seconds))
+    finally:
+        listener.close()
 
 
 def _given(optimum: AtOptimum) -> bool:
@@ -635,23 +652,26 @@ def structured_curvature(A: CrossProducts, optimum: AtOptimum, reml: bool) -> Cu
     regular = ~p.null(eta)[free]
     forms = response_forms(here, tangents, regular, _given(optimum))
     digits = _Digits.of(A, optimum.T)
-    for column in range(m):
-        move = L[:, column]
-        reach = digits.reach(bend[column]) * move
-        inside = ((eta - np.abs(reach) >= p.lower) & (eta + np.abs(reach) <= p.upper)).all()
-        if inside:
-            natural[:m, column] = digits.derivative(
-                lambda h, move=move: traces_at(eta + h * move),  # type: ignore[misc]
-                bend[column],
-            )
-        else:
-            # Too close to a bound for both sides: three points on the other side of it.
-            short = 0.25 * _STEP
-            far = eta + 2.0 * short * move
-            if not ((far >= p.lower) & (far <= p.upper)).all():
-                short = -short
-            at = [traces_at(eta + i * short * move) for i in range(3)]
-            natural[:m, column] = (-3.0 * at[0] + 4.0 * at[1] - at[2]) / (2.0 * short)
+    if are_worth_forming(A, reml, digits.points * m):
+        natural[:m, :m] = -trace_forms(here.factorisation, optimum.T, tangents, reml)
+    else:
+        for column in _each_of(m):
+            move = L[:, column]
+            reach = digits.reach(bend[column]) * move
+            inside = ((eta - np.abs(reach) >= p.lower) & (eta + np.abs(reach) <= p.upper)).all()
+            if inside:
+                natural[:m, column] = digits.derivative(
+                    lambda h, move=move: traces_at(eta + h * move),  # type: ignore[misc]
+                    bend[column],
+                )
+            else:
+                # Too close to a bound for both sides: three points on the other side of it.
+                short = 0.25 * _STEP
+                far = eta + 2.0 * short * move
+                if not ((far >= p.lower) & (far <= p.upper)).all():
+                    short = -short
+                at = [traces_at(eta + i * short * move) for i in range(3)]
+                natural[:m, column] = (-3.0 * at[0] + 4.0 * at[1] - at[2]) / (2.0 * short)
     parts = np.array([inner_products(tangents, _traces(here)), forms.linear])
     noise = digits.noise(parts, 1.0)
     natural[:m, :m] = 0.5 * (natural[:m, :m] + natural[:m, :m].T) + 2.0 * forms.square
@@ -670,7 +690,7 @@ def structured_curvature(A: CrossProducts, optimum: AtOptimum, reml: bool) -> Cu
         roots, changes, curved = [], [], []
         of_terms = zip(p.terms, p.split(eta), optimum.T, here.score, visible, strict=True)
         for term, own, T, F, share in of_terms:
-            root = _natural_root(T, np.eye(len(T)), share)
+            root = natural_root(T, np.eye(len(T)), share)
             inverse = np.linalg.inv(root)
             changes.append(_entries(inverse @ term.derivatives(own) @ inverse.T).T)
             roots.append(root)
@@ -690,7 +710,7 @@ def _natural_scales(term: StructuredTerm | UnstructuredTerm, own: Matrix, visibl
     """Natural directions of one term's parameters, one a column."""
     if not isinstance(term, StructuredTerm):
         T = term.factor(own)
-        return _along(_natural_root(T, np.eye(len(T)), visible))
+        return _along(natural_root(T, np.eye(len(T)), visible))
     size = np.sqrt(own**2 + visible)
     n_sd = term.structure.n_sd
     size[n_sd:] = np.minimum(own - term.lower, term.upper - own)[n_sd:]
@@ -701,7 +721,7 @@ def _bends(term: StructuredTerm | UnstructuredTerm, own: Matrix, visible: float)
     """By how much steps grow with their length; see `_Digits.derivative`."""
     if not isinstance(term, StructuredTerm):
         T = term.factor(own)
-        M = np.linalg.solve(_natural_root(T, np.eye(len(T)), visible), T)
+        M = np.linalg.solve(natural_root(T, np.eye(len(T)), visible), T)
         return T_to_theta([np.diag(np.diag(M))])
     bends = own / np.sqrt(own**2 + visible)
     bends[term.structure.n_sd :] = 0.0

@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.crossproducts import CrossProducts
-from mixedeffects.engine.further_starts import LITTLE_RESIDUAL, look_elsewhere
+from mixedeffects.engine.further_starts import (
+    LITTLE_RESIDUAL,
+    descend_with_few_effects,
+    has_few_effects,
+    look_elsewhere,
+)
 from mixedeffects.engine.objective import Evaluation
 from mixedeffects.engine.optimum import Control, Optimum, Progress, record
 from mixedeffects.engine.parameterisation import parameterise
 from mixedeffects.engine.parameters import T_to_theta, theta_to_T
 from mixedeffects.engine.search import (
+    LARGE_DEVIATION,
     descend_single_term,
     is_single_term,
     search,
@@ -130,14 +136,20 @@ def find_optimum(
 _QUICK = 30
 
 
+def _is_near(T: Matrix) -> bool:
+    """Whether standard deviations are no larger than dense matrices keep the digits of."""
+    return bool(np.abs(T).max() < LARGE_DEVIATION)
+
+
 def optimal_factors(
     A: CrossProducts, reml: bool, start: Sequence[Matrix] | None, further: bool = True
 ) -> tuple[list[Matrix], bool]:
     """Where the optimum is and whether it was reached, without the record of `find_optimum`.
 
-    For fits that are repeated thousands of times: one term on one factor goes down in the kernels
-    and is not looked at again unless it ends near a singular covariance or takes long. With
-    ``further``, and where it is cheap, other starts are tried too.
+    For fits that are repeated thousands of times: one term on one factor, or few random effects on
+    several, go down in the kernels and are not looked at again unless they end near a singular
+    covariance, far out, or take long. With ``further``, and where it is cheap, other starts are
+    tried too.
     """
     control = Control()
     if start is not None and is_single_term(A) and not further:
@@ -147,5 +159,9 @@ def optimal_factors(
         T = theta_to_T(theta, A.term_columns)
         if tried < _QUICK and surely_regular(T[0]):
             return T, True
+    elif start is not None and has_few_effects(A) and not further:
+        settled = descend_with_few_effects(A, reml, start, control.tolerance, _QUICK)
+        if settled is not None and all(surely_regular(T) and _is_near(T) for T in settled):
+            return settled, True
     optimum = find_optimum(A, reml, start=start, control=control, further=further)
     return list(optimum.T), optimum.converged

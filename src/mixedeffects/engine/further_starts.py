@@ -25,7 +25,15 @@ from mixedeffects.engine.parameters import T_to_theta, lower_entries, theta_to_T
 from mixedeffects.engine.remainder import DenseRemainder
 from mixedeffects.engine.search import Report, Search, is_single_term, search
 
-__all__ = ["LITTLE_RESIDUAL", "Elsewhere", "affordable_starts", "further_starts", "look_elsewhere"]
+__all__ = [
+    "LITTLE_RESIDUAL",
+    "Elsewhere",
+    "affordable_starts",
+    "descend_with_few_effects",
+    "further_starts",
+    "has_few_effects",
+    "look_elsewhere",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -177,7 +185,7 @@ def affordable_starts(A: CrossProducts) -> int:
         k, width = factor.k, A.p + 1
         m = k * (k + 1) // 2
         work = factor.n_levels * k * (width * (k + width) + 4.0 * k * k + m * m)
-    elif A.q <= _FEW:
+    elif has_few_effects(A):
         m, width = sum(k * (k + 1) // 2 for k in A.term_columns), A.q + A.p + 1
         work = A.q * (2.0 * A.q * width + width * width) + A.q * m * (A.q + m)
     else:
@@ -186,6 +194,28 @@ def affordable_starts(A: CrossProducts) -> int:
     work += 60.0 * m**3
     starts = min(int(_AFFORDABLE / (_USUAL * work)), _MOST_STARTS)
     return starts if starts >= _FEWEST else 0
+
+
+def has_few_effects(A: CrossProducts) -> bool:
+    """Whether the kernels can search with all random effects in one dense matrix."""
+    return A.provisional is None and not is_single_term(A) and A.q <= _FEW
+
+
+def descend_with_few_effects(
+    A: CrossProducts, reml: bool, start: Sequence[Matrix], tolerance: float, most: int
+) -> list[Matrix] | None:
+    """Where a descent in the kernels settled, if `has_few_effects`; None where it did not.
+
+    Parameters
+    ----------
+    A, reml, start, tolerance
+        As for `search`.
+    most : int
+        Evaluations after which it has not.
+    """
+    theta = T_to_theta(list(start))[None]
+    ends, _, settled, _ = _descend(A, reml, theta, tolerance, most)
+    return theta_to_T(ends[0], A.term_columns) if settled[0] else None
 
 
 def further_starts(A: CrossProducts, end: Sequence[Matrix], count: int) -> Matrix:

@@ -290,7 +290,8 @@ class Optimum(ReadOnlyArrays):
     def curvature(self) -> Curvature:
         """Observed Hessian of the deviance in (theta, sigma).
 
-        Computed when asked for: it takes two or four more evaluations for each variance parameter.
+        Computed when asked for: in designs so large that it is not made of dense matrices it takes
+        two or four more evaluations for each variance parameter.
         """
         A = self.evaluation.A
         with one_blas_thread(A.remainder.core_size):

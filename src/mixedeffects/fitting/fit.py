@@ -51,6 +51,9 @@ class Fit:
     remembered : dict
         What was worked out from the rows before they were left out; empty where they are there. See
         `once_per_fit`.
+    is_as_requested : bool
+        Whether the same request gives this fit again: no start was chosen, and no response put in
+        place of that of the data. Not known of a stored fit.
 
     Notes
     -----
@@ -64,6 +67,7 @@ class Fit:
     reml: bool
     request: Request
     remembered: dict[Any, Any] = field(default_factory=dict)
+    is_as_requested: bool = False
     _kept: dict[Any, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:

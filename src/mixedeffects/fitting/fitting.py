@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ from mixedeffects.formula.syntax import quote_name
 from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.double_bars import separate_double_bars
 from mixedeffects.frame.ingest import detached
-from mixedeffects.frame.model_frame import ModelFrame
+from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 from mixedeffects.frame.structures import one_row_each
 from mixedeffects.progress import ProgressOption
 
@@ -63,6 +64,7 @@ def fit_formula(
     control: Control | None = None,
     double_bar: str = "lme4",
     progress: ProgressOption = None,
+    earlier: Fit | None = None,
 ) -> Fit:
     """Fit a model from its formula; the arguments are those of `mixedeffects.lmer`.
 
@@ -72,6 +74,8 @@ def fit_formula(
         As for `mixedeffects.lmer`.
     inherited : dict, optional
         Codings of categorical columns that need not be in the formula.
+    earlier : Fit, optional
+        A fit whose optimum is taken if it turns out that all is as it was there.
 
     Raises
     ------
@@ -90,8 +94,17 @@ def fit_formula(
         )
         for sentence in frame.dropped.lost:
             warn(sentence, DataWarning)
-        A = assemble_frame(frame)
-        if start is None:
+        again = (
+            earlier is not None
+            and start is None
+            and earlier.is_as_requested
+            and earlier.optimum.converged
+            and (earlier.reml, earlier.request.control) == (reml, control)
+            and _are_the_same(frame, earlier.frame)
+        )
+        A = earlier.crossproducts if again and earlier is not None else assemble_frame(frame)
+        factors: Sequence[Matrix] | None = None
+        if start is None and not again:
             factors = subsample_start(
                 A,
                 response(frame),
@@ -101,7 +114,7 @@ def fit_formula(
                 reml,
                 covariance_structures(frame.terms),
             )
-        else:
+        elif start is not None:
             factors = starting_factors(A, read_theta(frame.terms, start, "start"))
     own, spare = _codings(frame, inherited)
     request = Request(
@@ -113,8 +126,41 @@ def fit_formula(
         inherited=spare,
         control=control,
     )
+    if again and earlier is not None:
+        fit = Fit(frame, A, earlier.optimum, reml, request, is_as_requested=True)
+        _warn(fit)
+        return fit
     # A start that the user chose is where the search is wanted.
-    return fit_frame(frame, A, reml, request, factors, control, progress, further=start is None)
+    fit = fit_frame(frame, A, reml, request, factors, control, progress, further=start is None)
+    return dataclasses.replace(fit, is_as_requested=start is None)
+
+
+def _are_the_same(frame: ModelFrame, other: ModelFrame) -> bool:
+    """Whether two frames give the same model: equal arrays, names and covariance structures."""
+
+    def equal(one: Any, another: Any) -> bool:
+        if one is None or another is None:
+            return one is another
+        return np.array_equal(one, another)
+
+    def same_term(one: RandomTerm, another: RandomTerm) -> bool:
+        names = ("group", "columns", "structure", "homogeneous")
+        return (
+            all(getattr(one, name) == getattr(another, name) for name in names)
+            and one.levels.equals(another.levels)
+            and equal(one.codes, another.codes)
+            and equal(one.z, another.z)
+        )
+
+    return (
+        frame.fixef_names == other.fixef_names
+        and len(frame.terms) == len(other.terms)
+        and all(same_term(*pair) for pair in zip(frame.terms, other.terms, strict=True))
+        and all(
+            equal(getattr(frame, name), getattr(other, name))
+            for name in ("y", "X", "weights", "offset")
+        )
+    )
 
 
 def _codings(frame: ModelFrame, inherited: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

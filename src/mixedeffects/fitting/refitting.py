@@ -51,6 +51,9 @@ __all__ = [
 
 Matrix = NDArray[np.float64]
 
+#: Change of a response, relative to the residual standard deviation, that makes no new optimum.
+_NEARLY_THE_SAME = 0.01
+
 
 class Unchanged(Enum):
     """The default of an argument that stays as it was in the fit."""
@@ -234,8 +237,21 @@ def refit(fit: Fit, y: Any, progress: ProgressOption) -> Fit:
         fit.optimum.restart,
         None,
         progress,
+        further=not _surely_no_rival(fit, frame),
         identified=identified,
     )
+
+
+def _surely_no_rival(fit: Fit, frame: ModelFrame) -> bool:
+    """Whether another start would lead where this fit's optimum does.
+
+    All starts did, and the response is the same but for a hundredth of the residual error.
+    """
+    if fit.optimum.starts == 1 or fit.optimum.has_rivals:
+        return False
+    change = less_offset(frame) - less_offset(fit.frame)
+    weighted = change if frame.weights is None else change * np.sqrt(frame.weights)
+    return bool(np.sqrt(np.mean(weighted**2)) < _NEARLY_THE_SAME * fit.sigma)
 
 
 def _new_response(fit: Fit, y: Any) -> Matrix:
@@ -285,6 +301,7 @@ def update(
         start=start,
         control=asked.control if control is UNCHANGED else control,
         progress=progress,
+        earlier=fit if data is None else None,
     )
 
 

@@ -30,6 +30,7 @@ from mixedeffects.engine.finding import find_optimum, optimal_factors
 from mixedeffects.engine.objective import deviance
 from mixedeffects.engine.optimum import has_null_directions
 from mixedeffects.engine.responses import Responses
+from mixedeffects.engine.search import is_single_term
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.fitting.assembly import covariance_structures, engine_terms
@@ -63,7 +64,8 @@ _BATCH = 64
 _BATCH_BYTES = 32e6
 #: Seconds of work that are lost at most when interrupted, if a refit takes less.
 _CHUNK_SECONDS = 0.5
-#: Random effects up to which a refit is too short for threads to gain anything.
+#: Random effects of one term up to which a refit, all of it in the kernels, is too short for
+#: threads to gain anything.
 _SMALL = 500
 #: Threads, however many are asked for.
 _MOST_WORKERS = 256
@@ -188,9 +190,9 @@ class Bootstrap(Sealed):
             self.wanted = checked_count(n, "n, the number of refits,")
         core = self._fit.crossproducts.remainder.core_size
         if workers is None:
-            beside = (
-                self._fit.crossproducts.q > _SMALL and core <= _LARGE_CORE and not self._statistic
-            )
+            A = self._fit.crossproducts
+            long = A.q > _SMALL or not is_single_term(A)
+            beside = long and core <= _LARGE_CORE and not self._statistic
             workers = _processors() if beside else 1
         workers = checked_count(workers, "workers, the number of refits at a time,")
         refuse_beyond_memory(
