@@ -24,7 +24,7 @@ exclude_patterns = ["_build", "_extensions", "images"]
 templates_path = ["_templates"]
 
 html_static_path = ["_static"]
-html_css_files = ["tables.css", "phones.css"]
+html_css_files = ["tables.css", "pages.css"]
 html_theme = "furo"
 html_title = f"mixedeffects {release}"
 
@@ -33,8 +33,8 @@ html_title = f"mixedeffects {release}"
 # come from a server, or be some megabytes of script beside the pages.
 html_math_renderer = "mathml"
 
-# Buttons that copy code, without the outputs, prompts and shell's dollar signs in it.
-copybutton_selector = "div.highlight-ipython3 pre, div.highlight-python pre, div.highlight-r pre"
+# Buttons that copy code; printed text and outputs have none.
+copybutton_selector = "div[class*='highlight-']:not(.output):not(.highlight-text) pre"
 copybutton_exclude = ".linenos, .gp, .go"
 
 # Names in single backquotes are looked up as Python objects; those that are none become code.

@@ -19,7 +19,9 @@ _NAMES = json.loads(
     (Path(__file__).parent / "reference" / "names" / "lme4_names.json").read_text(encoding="utf-8")
 )
 _BLOCK = re.compile(r"^```(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_SPANS = re.findall(r"`([^`]+)`", _BLOCK.sub("", _PAGE))
+# What is typed by users of other packages, the first column of one table, is not there on purpose.
+_TYPED = re.compile(r"^\| `m\.\w+` (?=\| \S+ \| )", re.MULTILINE)
+_SPANS = re.findall(r"`([^`]+)`", _TYPED.sub("", _BLOCK.sub("", _PAGE)))
 
 _CHAIN = re.compile(r"(?<![\w.`])(me|m)\.([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 #: Fields of a fit in MixedModels.jl, which are written like attributes.

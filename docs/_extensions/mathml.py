@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
@@ -20,6 +21,14 @@ _MALFORMED = tuple(
     if isinstance(kind, type) and issubclass(kind, Exception)
 )
 
+#: Markup that browsers space or draw badly, and what is put in its place: a prime, which the text's
+#: font raises by itself (see pages.css); "is distributed as"; names of operators before brackets.
+_REPLACED = (
+    (r"<msup>(<mi>\w+</mi>)<mi>&#x02032;</mi></msup>", r'\1<mtext class="prime">&#x02032;</mtext>'),
+    (r"<mi>&#x0007E;</mi>", r"<mo>&#x0223C;</mo>"),
+    (r"<mo>([A-Za-z]+)</mo>", r"<mi>\1</mi>"),
+)
+
 _log = logging.getLogger(__name__)
 
 
@@ -30,6 +39,8 @@ def _mathml(node: nodes.Element, display: str) -> str:
     except _MALFORMED as error:
         _log.warning("%s in the formula %s", type(error).__name__, latex, location=node)
         return f"<code>{latex}</code>"
+    for found, put in _REPLACED:
+        markup = re.sub(found, put, markup)
     return markup
 
 
