@@ -45,6 +45,7 @@ from mixedeffects.model.habits import unknown_attribute as _unknown_attribute
 from mixedeffects.prediction.planned import PlannedCovariance, marginal_covariance
 from mixedeffects.prediction.power import Power, power
 from mixedeffects.progress import Repetitions, Unfinished
+from mixedeffects.reporting.citation import cite
 from mixedeffects.reporting.estimates_table import EstimatesTable, etable
 from mixedeffects.storage.former_paths import find_former_modules as _find_former_modules
 
@@ -83,6 +84,7 @@ __all__ = [
     "Unfinished",
     "VarCorr",
     "anova",
+    "cite",
     "compare",
     "contrast_matrix",
     "cross_validate",

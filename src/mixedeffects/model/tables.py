@@ -14,6 +14,7 @@ from mixedeffects.model.held import Held
 
 if TYPE_CHECKING:
     from mixedeffects.display.summary import Summary
+    from mixedeffects.reporting.description import Description
 
 __all__ = ["Tables"]
 
@@ -211,6 +212,59 @@ class Tables(Held):
         from mixedeffects.reporting.report import write_report
 
         return write_report(self.fit, path, title, ddf, vcov, cluster)
+
+    def describe(
+        self,
+        *,
+        ddf: str = "satterthwaite",
+        vcov: str = "model",
+        cluster: Any = None,
+        level: float = 0.95,
+        digits: int = 2,
+    ) -> Description:
+        """Sentences for a paper in APA style, every number from the fit.
+
+        They say what was fitted to what, how it was tested, the estimates with intervals and tests,
+        the random effects, and what to know: rows and columns left out, a singular fit. What the
+        numbers mean is for the author to say.
+
+        Parameters
+        ----------
+        ddf, vcov, cluster
+            As for `coef_table`.
+        level : float
+            Confidence level of the intervals.
+        digits : int
+            Decimals of estimates, more where a standard error would have fewer than two digits.
+
+        Returns
+        -------
+        Description
+            Text when printed; ``to_markdown()`` and ``to_html()`` have symbols in italics.
+
+        Raises
+        ------
+        ModelError
+            If an argument is not what it should be.
+
+        References
+        ----------
+        American Psychological Association (2020). Publication manual, 7th edition, chapter 6.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> print(m.describe())
+        A linear mixed model of Reaction was fitted by restricted maximum likelihood (REML) to ...
+        <BLANKLINE>
+        Days: b = 10.47, SE = 1.55, 95% CI [7.21, 13.73], t(17.0) = 6.77, p < .001.
+        <BLANKLINE>
+        Subject had random intercepts (SD = 24.74) and effects of Days (SD = 5.92), correlated ...
+        """
+        from mixedeffects.reporting.description import describe
+
+        return describe(self.fit, ddf, vcov, cluster, level, digits)
 
     def to_dict(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,10 @@ from mixedeffects.inference.variance import (
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 from mixedeffects.inference.wald import anova_table
 from mixedeffects.pictures.effect_plots import term_effects
+from mixedeffects.reporting.citation import cite
+from mixedeffects.reporting.description import describe
 from mixedeffects.reporting.model_summary import fit_notes
+from mixedeffects.reporting.reproduction import code_to_reproduce, shape_of_data, versions
 
 if TYPE_CHECKING:
     from mixedeffects.inference.cluster_robust import RobustCovariance
@@ -110,6 +112,7 @@ def _html(
         Section("optimum", "Optimum", list(_optimum(fit))),
         Section("checks", "Checks", list(_checks(fit))),
         *_drawn(fit, ddf, vcov, cluster),
+        Section("paper", "For the paper", list(_paper(fit, ddf, vcov, cluster))),
     ]
     # Last, because it tells what the others warned of.
     satterthwaite = variance.method == DDF_METHODS["satterthwaite"]
@@ -130,7 +133,7 @@ def _html(
     from html import escape
 
     lead = [f"<p><code>{escape(fit.formula)}</code></p>"]
-    foot = f"Written by mixedeffects {version('mixedeffects')}."
+    foot = f"Written by {versions()}."
     return page(title, lead, [first, *sections], foot)
 
 
@@ -148,8 +151,10 @@ def _model(fit: Fit, notes: list[str]) -> Iterator[str]:
         ("Fitted by", "restricted maximum likelihood" if fit.reml else "maximum likelihood"),
         ("Rows used", f"{fit.nobs:,}" if total == fit.nobs else f"{fit.nobs:,} of {total:,}"),
     ]
-    if fit.request.data_name:
-        facts.insert(0, ("Data", fit.request.data_name))
+    shape = shape_of_data(fit)
+    data = ", ".join(filter(None, (fit.request.data_name, shape)))
+    if data:
+        facts.insert(0, ("Data", data))
     facts += [(f"Levels of {group}", f"{count:,}") for group, count in fit.ngroups.items()]
     facts.append(("Fixed effects", f"{len(frame.fixef_names):,}"))
     for name, values, given in (
@@ -290,6 +295,16 @@ def _optimum(fit: Fit) -> Iterator[str]:
     table = Table((Column("Value", values), Column("Condition", bounds, numeric=False)), labels)
     yield scrolling(table, "Certificate of the optimum")
     yield folded("How the random effects are eliminated", items(optimum.structure))
+
+
+def _paper(fit: Fit, ddf: str, vcov: str, cluster: Any) -> Iterator[str]:
+    yield describe(fit, ddf, vcov, cluster, 0.95, 2).to_html()
+    yield "<h3>Code</h3>"
+    from html import escape
+
+    yield f"<pre><code>{escape(code_to_reproduce(fit, ddf, vcov, cluster))}</code></pre>"
+    yield "<h3>References</h3>"
+    yield items(str(cite(fit, ddf, vcov)).splitlines())
 
 
 def _checks(fit: Fit) -> Iterator[str]:
