@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mixedeffects as me
@@ -52,6 +55,134 @@ def test_fit_a_file(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[s
     answer = json.loads(capsys.readouterr().out)
     assert answer["criterion"] == pytest.approx(1743.6283, abs=1e-4)
     assert answer["coefficients"]["Days"]["df"] == pytest.approx(17.0, abs=1e-3)
+
+
+def _same_as_bundled(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Fit the sleep study from a file: the criterion is as ever; what was said is returned."""
+    assert main([*arguments, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["criterion"] == pytest.approx(1743.6283, abs=1e-4)
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("name", "separator", "decimal", "said"),
+    [
+        ("sleep.csv", ",", ".", ""),
+        ("sleep.csv", ";", ".", "sleep.csv was read with semicolons between fields."),
+        ("sleep.csv", ";", ",", "semicolons between fields and decimal commas."),
+        ("sleep.tsv", "\t", ".", "tabs between fields."),
+        ("sleep.txt.gz", "\t", ".", "tabs between fields."),
+    ],
+)
+def test_fields_are_separated_by_what_the_header_has(
+    name: str,
+    separator: str,
+    decimal: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / name
+    data = me.load_dataset("sleepstudy").rename(columns={"Days": "Days, or; nights"})
+    data.to_csv(path, index=False, sep=separator, decimal=decimal)
+    formula = SLEEP.replace("Days", "`Days, or; nights`")
+    error = _same_as_bundled(["fit", str(path), formula], capsys)
+    assert said in error
+    assert bool(error) == bool(said)
+    if path.suffix != ".gz":
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+        error = _same_as_bundled(["fit", "-", formula], capsys)
+        assert said.replace(name, "standard input") in error
+
+
+def test_a_pipe_without_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in (b"", b"a,b\n1,2\n3"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+        assert main(["fit", "-", "a ~ 1 + (1 | b)"]) == 1
+        assert "'standard input' cannot be read as a table" in capsys.readouterr().err
+
+
+def test_points_and_commas_together_are_left_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mixed.csv"
+    path.write_text("y;x;g\n1.5;1,2;a\n2.5;1,3;a\n3.5;2,3;b\n")
+    assert main(["fit", str(path), "y ~ x + (1 | g)"]) == 1
+    assert "decimal commas" not in capsys.readouterr().err
+
+
+def test_excel_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openpyxl")
+    path = tmp_path / "sleep.xlsx"
+    with pd.ExcelWriter(path) as book:
+        me.load_dataset("sleepstudy").to_excel(book, sheet_name="Sleep", index=False)
+        pd.DataFrame({"about": ["sleep"]}).to_excel(book, sheet_name="Notes", index=False)
+    error = _same_as_bundled(["fit", str(path), SLEEP], capsys)
+    assert "sleep.xlsx has 2 sheets; the first, 'Sleep', was read." in error
+    for content in (b"Reaction,Days", path.read_bytes()[:500]):
+        path.write_bytes(content)
+        assert main(["fit", str(path), SLEEP]) == 1
+        assert "cannot be read as a table" in capsys.readouterr().err
+
+
+def test_spss_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pyreadstat = pytest.importorskip("pyreadstat")
+    path = tmp_path / "children.sav"
+    children = me.load_dataset("orthodont").astype({"Subject": str})
+    children["Sex"] = children["Sex"].map({"Male": 2.0, "Female": 1.0}).astype(float)
+    children["site"] = np.resize([1.0, 2.0, 3.0], len(children))
+    pyreadstat.write_sav(
+        children,
+        path,
+        variable_value_labels={
+            "Sex": {1.0: "Female", 2.0: "Male"},
+            "age": {8.0: "eight", 10.0: "ten", 12.0: "twelve", 14.0: "fourteen"},
+            "site": {1.0: "north", 2.0: "south"},
+        },
+        variable_measure={"Sex": "nominal", "age": "scale", "site": "nominal"},
+    )
+    assert main(["fit", str(path), "distance ~ age * Sex + site + (age | Subject)", "--json"]) == 0
+    captured = capsys.readouterr()
+    # Levels in the order of the codes; labels of a scale are no levels.
+    names = list(json.loads(captured.out)["coefficients"])
+    assert names == ["(Intercept)", "age", "SexMale", "site", "age:SexMale"]
+    assert "some values of site have no label of their own" in captured.err
+    path.write_bytes(b"not SPSS")
+    assert main(["fit", str(path), SLEEP]) == 1
+    assert "cannot be read as a table" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("suffix", "package", "extra"),
+    [
+        (".parquet", "pyarrow", "arrow"),
+        (".xlsx", "openpyxl", "excel"),
+        (".sav", "pyreadstat", "spss"),
+    ],
+)
+def test_a_missing_extra_is_named(
+    suffix: str,
+    package: str,
+    extra: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def without(*_: object, **__: object) -> None:
+        raise ImportError(package)
+
+    for reader in ("read_parquet", "ExcelFile"):
+        monkeypatch.setattr(pd, reader, without)
+    monkeypatch.setitem(sys.modules, "pyreadstat", None)
+    path = tmp_path / f"sleep{suffix}"
+    path.write_bytes(b"")
+    assert main(["fit", str(path), SLEEP]) == 1
+    error = capsys.readouterr().err
+    assert f"needs {package}; install it with: pip install 'mixedeffects[{extra}]'" in error
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".mtx", ".csv"])

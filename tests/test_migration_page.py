@@ -19,9 +19,9 @@ _NAMES = json.loads(
     (Path(__file__).parent / "reference" / "names" / "lme4_names.json").read_text(encoding="utf-8")
 )
 _BLOCK = re.compile(r"^```(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-#: What is typed elsewhere stands in a table that is made; test_habits.py has its names.
-_BY_HAND = re.sub(r"% made by .*?% end of what is made", "", _PAGE, flags=re.DOTALL)
-_SPANS = re.findall(r"`([^`]+)`", _BLOCK.sub("", _BY_HAND))
+# What is typed by users of other packages, the first column of one table, is not there on purpose.
+_TYPED = re.compile(r"^\| `m\.\w+` (?=\| \S+ \| )", re.MULTILINE)
+_SPANS = re.findall(r"`([^`]+)`", _TYPED.sub("", _BLOCK.sub("", _PAGE)))
 
 _CHAIN = re.compile(r"(?<![\w.`])(me|m)\.([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 #: Fields of a fit in MixedModels.jl, which are written like attributes.

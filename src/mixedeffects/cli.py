@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 import mixedeffects as me
-from mixedeffects.base.files import check_place, ending, unreadable
+from mixedeffects.base.files import check_place
 from mixedeffects.covariance.export import check_target
+from mixedeffects.frame.data_files import read_table
 from mixedeffects.inference.cluster_robust import check_kind
 from mixedeffects.inference.variance import DDF_METHODS
 from mixedeffects.storage.fit_document import (
@@ -25,9 +25,6 @@ from mixedeffects.storage.fit_document import (
 )
 
 __all__ = ["main"]
-
-#: Bytes at the end of a csv file among which its last row is.
-_LONGEST_ROW = 1 << 16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     fit = commands.add_parser("fit", help="fit a model to a data file")
-    fit.add_argument("data", help="csv, csv.gz, parquet or arrow file, or a bundled dataset's name")
+    fit.add_argument(
+        "data",
+        help="csv, tsv, txt (also .gz), parquet, arrow, xlsx or sav file, - for text from a pipe, "
+        "or a bundled dataset's name",
+    )
     fit.add_argument("formula", help="for example 'Reaction ~ Days + (Days | Subject)'")
     fit.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     fit.add_argument("--weights", metavar="COLUMN", help="prior weights")
@@ -219,49 +220,11 @@ def _columns(given: str, data: pd.DataFrame) -> list[str]:
 
 def _read(source: str) -> pd.DataFrame:
     path = Path(source)
-    if not path.exists():
+    if source != "-" and not path.exists():
         if path.suffix or "/" in source:
             raise me.DataError(f"There is no file {source!r}.")
         return me.load_dataset(source)
-    try:
-        data = _read_file(path)
-    except ImportError:
-        raise me.DataError(
-            f"Reading {source!r} needs pyarrow; install it with: pip install 'mixedeffects[arrow]'"
-        ) from None
-    except me.MixedEffectsError:
-        raise
-    except (ValueError, OSError, EOFError, zlib.error) as error:
-        raise unreadable(source, error) from None
-    data.attrs["name"] = path.name
-    return data
-
-
-def _read_file(path: Path) -> pd.DataFrame:
-    match ending(path):
-        case ".csv":
-            _check_last_line(path)
-            return pd.read_csv(path, compression=None)
-        case ".csv.gz":
-            return pd.read_csv(path, compression="gzip")
-        case ".parquet":
-            return pd.read_parquet(path)
-        case ".arrow" | ".feather":
-            return pd.read_feather(path)
-    raise me.DataError(
-        f"The format of {path.name!r} is not known: use .csv, .csv.gz, .parquet or .arrow."
-    )
-
-
-def _check_last_line(path: Path) -> None:
-    """Complain about a csv file that ends within a row: the rest would be read as missing."""
-    with path.open("rb") as file:
-        header = file.readline()
-        file.seek(0, os.SEEK_END)
-        file.seek(max(len(header), file.tell() - _LONGEST_ROW))
-        last = file.read().rpartition(b"\n")[2]
-    if last and b'"' not in header + last and last.count(b",") < header.count(b","):
-        raise ValueError("its last line is cut short")
+    return read_table(source, lambda text: print(f"mixedeffects: {text}", file=sys.stderr))
 
 
 def _check_targets(options: argparse.Namespace) -> None:

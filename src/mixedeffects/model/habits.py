@@ -241,9 +241,11 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
 }
 
 
-#: Names, calls and arguments within a sentence.
+#: Calls with text in them, which may have brackets; names, formulas and arguments in a sentence.
+_CALL = r"""\((?:"[^"]*"|\([^()]*\)|[^()"])*\)"""
 _CODE = re.compile(
-    r"(\bme?\.\w+(?:\([^)]*\)|\[[^\]]*\]|\.\w+|\*\*2)*|\b\w+=(?:'\w+'|True|False|me\.\w+\(\.\.\.\))?)"
+    rf"""(\b(?:me?|pickle|numpy\.linalg)\.\w+(?:{_CALL}|\[[^\]]*\]|\.\w+|\*\*2)*|"[^"]*"|"""
+    r"""\b\w+=(?:'\w+'|True|False|me\.\w+\(\.\.\.\))?)"""
 )
 
 
