@@ -10,6 +10,7 @@
 
 #include <Eigen/Cholesky>
 #include <cmath>
+#include <limits>
 #include <nanobind/stl/tuple.h>
 #include <optional>
 #include <stdexcept>
@@ -103,7 +104,10 @@ inline SingleFactorSums single_factor_sums(const double *T, const SingleFactor &
                 beta = fixed.solve(Xy);
                 if (with_fixed) inverse = fixed.solve(MatrixXd::Identity(p, p));
             }
-            rho2 = std::max(rho2 + S(p, p), 0.0);
+            rho2 += S(p, p);
+            // What is left of y'y by no more than rounding is nothing: searches are not drawn there.
+            constexpr double rounding = 16.0 * std::numeric_limits<double>::epsilon();
+            if (!(rho2 > rounding * A.border[width * width - 1])) rho2 = 0.0;
 
             struct Sums {
                 SquareMatrix<K> N, B, CC;
