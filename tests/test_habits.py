@@ -309,3 +309,48 @@ def test_the_page_shows_the_table() -> None:
     assert len(rows) == len(OF_A_FIT) + len(OF_THE_PACKAGE) + sum(map(len, OF_ARGUMENTS.values()))
     assert all(len(re.findall(r"(?<!\\)\|", row)) == 4 for row in rows)
     assert habits_page() in PAGE
+
+
+# --- specifications in words ----------------------------------------------------------------------
+
+
+def test_means_by_a_formula(m: me.LinearMixedModel) -> None:
+    cake = me.load_dataset("cake")
+    c = me.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", cake)
+    for words, (specs, by) in {
+        "~ recipe": (["recipe"], None),
+        "~ recipe | temperature": (["recipe"], ["temperature"]),
+        "recipe | temperature": (["recipe"], ["temperature"]),
+        "~ recipe * temperature": (["recipe", "temperature"], None),
+        "~ `recipe`:temperature": (["recipe", "temperature"], None),
+        "~ 1": ([], None),
+    }.items():
+        ours = c.emmeans(words)
+        pd.testing.assert_frame_equal(ours.to_frame(), c.emmeans(specs, by=by).to_frame())
+        assert ours.comparisons is None
+
+
+def test_a_left_side_asks_for_comparisons() -> None:
+    cake = me.load_dataset("cake")
+    c = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+    means = c.emmeans("trt.vs.ctrl ~ recipe")
+    assert means.comparisons is not None
+    expected = c.emmeans("recipe").contrasts("trt.vs.ctrl")
+    pd.testing.assert_frame_equal(means.comparisons.to_frame(), expected.to_frame())
+    assert repr(expected) in repr(means) and repr(c.emmeans("recipe")) in repr(means)
+    assert means._repr_html_().count("<table>") == 2
+    pickle.loads(pickle.dumps(means))
+
+
+def test_specifications_that_cannot_be_read(m: me.LinearMixedModel) -> None:
+    for words, sentence in (
+        ("~ half | Days | half", "cannot be read"),
+        ("a ~ b ~ c", "cannot be read"),
+        ("~ half |", "no variable behind the bar"),
+        ("pairwize ~ half", "'pairwize' are not known"),
+        ("~ hal", "no variable 'hal' in the fixed part.*Did you mean 'half'"),
+    ):
+        with pytest.raises(me.ModelError, match=sentence):
+            m.emmeans(words)
+    with pytest.raises(me.ModelError, match="no by= beside it"):
+        m.emmeans("~ half | Days", by="Days")

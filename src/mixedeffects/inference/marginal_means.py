@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import checked_level
+from mixedeffects.base.caching import cached_property
+from mixedeffects.base.options import checked_level, plain
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.vocabulary import BROOM_INTERVAL, FORMER_MEANS, former_interval
 from mixedeffects.errors import ModelError
@@ -121,6 +123,7 @@ class MarginalMeans:
     _variance: FixedEffectsVariance
     _fit: Fit
     average: GridAverage
+    compared: str | None = None
 
     def to_frame(self) -> ResultTable:
         """Means with standard errors, degrees of freedom and intervals.
@@ -367,11 +370,52 @@ class MarginalMeans:
 
         return draw_means(self, ax, lines, arrows, letters)
 
+    @cached_property
+    def comparisons(self) -> MeanComparisons | None:
+        """Those that the left side of ``"pairwise ~ x"`` asks for; None without one.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> list(m.emmeans("pairwise ~ recipe").comparisons.to_frame()["contrast"])
+        ['A - B', 'A - C', 'B - C']
+        """
+        return None if self.compared is None else self.contrasts(self.compared)
+
     def __repr__(self) -> str:
-        return repr(self.to_frame())
+        own = repr(self.to_frame())
+        return own if self.comparisons is None else f"{own}\n\n{self.comparisons!r}"
 
     def _repr_html_(self) -> str:
-        return str(self.to_frame()._repr_html_())
+        own = str(self.to_frame()._repr_html_())
+        return own if self.comparisons is None else f"{own}\n{self.comparisons._repr_html_()}"
+
+
+def _in_words(specs: Any, by: Any, fit: Fit) -> tuple[Any, Any, str | None]:
+    """Variables, groups and kind of comparisons of ``"pairwise ~ a * b | c"``."""
+    words = plain(specs)
+    if not isinstance(words, str) or words in fit.frame.data.columns:
+        return specs, by, None
+    if "~" not in words and "|" not in words:
+        return specs, by, None
+    left, _, right = words.rpartition("~")
+    own, bar, groups = right.partition("|")
+    if "~" in left or "|" in groups or (bar and by is not None):
+        raise ModelError(
+            f"specs {words!r:.60} cannot be read: one `~` and one `|` at most, as in "
+            "'pairwise ~ a | b', and then no by= beside it."
+        )
+    names = [_variables(part) for part in (own, groups)]
+    if bar and not names[1]:
+        raise ModelError(f"specs {words!r:.60} names no variable behind the bar.")
+    return names[0], names[1] if bar else by, left.strip() or None
+
+
+def _variables(text: str) -> list[str]:
+    names = [part.strip().strip("`") for part in re.split(r"[*+:]", text)]
+    return [name for name in names if name not in ("", "1")]
 
 
 def marginal_means(
@@ -401,6 +445,7 @@ def marginal_means(
             f"adjust {adjust!r} is not known for the intervals of means; there are "
             f"{listed_names(_FOR_MEANS)}. To compare means see .contrasts()."
         )
+    specs, by, compared = _in_words(specs, by, fit)
     estimability = Estimability(fit.frame)
     grid = reference_grid(fit, estimability.encoder, at)
     own, groups = _named(specs, "specs", grid, fit), _named(by, "by", grid, fit)
@@ -439,7 +484,7 @@ def marginal_means(
     estimates = linear_estimates(beta, variance, L, constant)
     lost = np.asarray(np.isnan(L).any(axis=1))
     notes = grid_notes(grid, (*own, *groups), weights, trend, empty, lost, nesting)
-    return MarginalMeans(
+    means = MarginalMeans(
         name="emmean" if trend is None else f"{trend}.trend",
         levels=levels,
         by=tuple(groups),
@@ -460,7 +505,11 @@ def marginal_means(
         _variance=variance,
         _fit=fit,
         average=average,
+        compared=compared,
     )
+    # What cannot be compared is said here, not when it is printed.
+    _ = means.comparisons
+    return means
 
 
 def _interval_note(level: float, adjust: str, variance: FixedEffectsVariance) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import meant
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.request import given_table
@@ -237,7 +238,8 @@ def no_such_variable(name: Any, fit: Fit, names: Sequence[str]) -> ModelError:
         response = variable_names(fit.frame.formula.response_tree)
         what = "the response" if name in response else "only in the random effects"
         return ModelError(f"{name!r} is {what}, not a variable of the fixed part ({valid}).")
-    return ModelError(f"There is no variable {name!r:.60} in the fixed part; {valid}.")
+    hint = meant(name, names)
+    return ModelError(f"There is no variable {name!r:.60} in the fixed part; {valid}.{hint}")
 
 
 def _offset_trees(fit: Fit, encoder: DesignEncoder) -> tuple[list[Node], float]:

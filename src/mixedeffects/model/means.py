@@ -40,7 +40,8 @@ class Means(Held):
         ----------
         specs : str or list of str
             Columns of the data whose levels the means belong to; none (``[]``) for one mean of
-            all.
+            all. ``"a * b | c"`` is ``["a", "b"]`` with ``by="c"``, and ``"pairwise ~ a"`` shows the
+            comparisons below the means, which are ``.comparisons`` then.
         by : str or list of str, optional
             Further columns, within whose levels means are compared.
         at : mapping, optional
