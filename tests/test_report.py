@@ -40,6 +40,7 @@ SECTIONS = [
     "Diagnostics",
     "Conditional modes",
     "Matrices",
+    "For the paper",
 ]
 
 

@@ -38,6 +38,7 @@ h2 {font-size: 1.25rem; margin: 2.2rem 0 0.6rem 0; padding-bottom: 0.2rem;
   border-bottom: 1px solid var(--line);}
 h3 {font-size: 1.05rem; margin: 1.4rem 0 0.4rem 0;}
 p {margin: 0.4rem 0;}
+pre {white-space: pre-wrap; margin: 0.6rem 0;}
 code {font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: 0.92em;
  }
 nav ul {display: flex; flex-wrap: wrap; gap: 0.1rem 1.1rem; list-style: none; padding: 0;
