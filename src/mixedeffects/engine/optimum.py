@@ -245,16 +245,12 @@ class Optimum(ReadOnlyArrays):
         """Whether some start led elsewhere: then other responses are to be searched as well."""
         return self.agreed < self.starts
 
-    def continues(self, earlier: Optimum, reliable: bool) -> None:
-        """Say what an earlier search, which led to where this one began, has done.
-
-        Where its deviances were not reliable, nothing but rounding, one below all others is no sign
-        of a likelihood without a maximum.
-        """
+    def continues(self, earlier: Optimum) -> None:
+        """Say what an earlier search, which led to where this one began, has done."""
         self.evaluations += earlier.evaluations
         self.search_evaluations += earlier.search_evaluations
         self.starts, self.agreed = earlier.starts, earlier.agreed
-        self.unbounded = self.unbounded or (reliable and earlier.unbounded)
+        self.unbounded = self.unbounded or earlier.unbounded
 
     @property
     def restart(self) -> tuple[Matrix, ...] | None:

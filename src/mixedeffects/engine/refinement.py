@@ -23,8 +23,6 @@ Matrix = NDArray[np.float64]
 
 #: Sums of squares, relative to their difference, from which too many digits are lost.
 _LOST = 1e3
-#: The same from which nothing is left that can tell one deviance from another.
-_NOTHING_LEFT = 1e12
 #: Relative standard deviations at which effects are found when no search has found any.
 _LARGE = 1e4
 _MOST_TIMES = 3
@@ -76,7 +74,7 @@ def find_refined_optimum(
             return A, None
         earlier, optimum = optimum, _found(search, A, start)
         if earlier is not None and optimum is not None:
-            optimum.continues(earlier, _lost(earlier) < _NOTHING_LEFT)
+            optimum.continues(earlier)
     return A, optimum
 
 
