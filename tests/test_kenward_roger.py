@@ -21,7 +21,7 @@ from design_models import DenseModel, model_of
 from designs import KINDS, Design, make_design
 from inference_references import FOLDER, FORMULAS
 from mixedeffects.engine import fronts
-from mixedeffects.engine.crossproducts import make_crossproducts
+from mixedeffects.engine.assembly import make_crossproducts
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.parameters import theta_to_T
 from mixedeffects.inference.kenward_roger import kenward_roger

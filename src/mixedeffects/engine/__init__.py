@@ -1,6 +1,7 @@
 """The engine: arrays and blocks in, an optimum with its certificate out."""
 
-from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm, make_crossproducts
+from mixedeffects.engine.assembly import make_crossproducts
+from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.finding import find_optimum
 from mixedeffects.engine.optimum import Certificate, Control, Optimum, Progress

@@ -12,16 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
 from mixedeffects.base.arrays import ReadOnlyArrays
 from mixedeffects.base.caching import cached_property
-from mixedeffects.engine import fronts
-from mixedeffects.engine.basis import Basis, make_basis
-from mixedeffects.engine.fronts import Layout, dense_layout, plan_layout
-from mixedeffects.engine.memory import RemainderTooLargeError
+from mixedeffects.engine.basis import Basis
+from mixedeffects.engine.fronts import Layout
 from mixedeffects.engine.provisional import Provisional
 from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
 
@@ -29,8 +26,9 @@ __all__ = [
     "ChainFactor",
     "CrossProducts",
     "EngineTerm",
+    "Link",
+    "Member",
     "RestFactor",
-    "make_crossproducts",
 ]
 
 Matrix = NDArray[np.float64]
@@ -268,211 +266,3 @@ class CrossProducts:
     def split_remainder(self, values: Matrix) -> list[Matrix]:
         """The rest factors' part of such rows: arrays (l, k, m)."""
         return [values[f.columns].reshape(f.n_levels, f.k, values.shape[1]) for f in self.rest]
-
-
-@dataclass(frozen=True, eq=False)
-class _Factor:
-    members: tuple[Member, ...]
-    codes: Codes
-    n_levels: int
-    z: Matrix
-
-
-def _merge_terms(terms: Sequence[EngineTerm], z: Sequence[Matrix]) -> list[_Factor]:
-    """One factor per grouping; terms on the same grouping share its blocks."""
-    by_grouping: dict[int, list[int]] = {}
-    for t, term in enumerate(terms):
-        by_grouping.setdefault(term.grouping, []).append(t)
-    factors = []
-    for members in by_grouping.values():
-        stops = np.cumsum([terms[t].z.shape[1] for t in members])
-        slices = [
-            slice(int(e) - terms[t].z.shape[1], int(e)) for t, e in zip(members, stops, strict=True)
-        ]
-        columns = z[members[0]] if len(members) == 1 else np.hstack([z[t] for t in members])
-        factors.append(
-            _Factor(
-                tuple(Member(t, s) for t, s in zip(members, slices, strict=True)),
-                terms[members[0]].codes,
-                terms[members[0]].n_levels,
-                np.ascontiguousarray(columns),
-            )
-        )
-    return sorted(factors, key=lambda f: -f.n_levels * f.z.shape[1])
-
-
-def _split_chain(
-    factors: Sequence[_Factor],
-) -> tuple[list[_Factor], list[list[Codes]], list[_Factor]]:
-    """Chain, rest, and for each chain factor its parents in the chain factors further out."""
-    chain = [factors[0]]
-    rest: list[_Factor] = []
-    for factor in factors[1:]:
-        inner = chain[-1]
-        if len(_kernels.nesting_parents(inner.codes, inner.n_levels, factor.codes)):
-            chain.append(factor)
-        else:
-            rest.append(factor)
-    parents = [
-        [_kernels.nesting_parents(f.codes, f.n_levels, o.codes) for o in chain[e + 1 :]]
-        for e, f in enumerate(chain)
-    ]
-    return chain, parents, rest
-
-
-def make_crossproducts(
-    y: Matrix,
-    X: Matrix,
-    terms: Sequence[EngineTerm],
-    weights: Matrix | None,
-) -> CrossProducts:
-    """Assemble the blocks of A in one pass per factor.
-
-    Parameters
-    ----------
-    y : ndarray, shape (n,)
-        Response less offset.
-    X : ndarray, shape (n, p)
-        Fixed-effects matrix of full column rank.
-    terms : sequence of EngineTerm
-        Random-effects terms in the user's order.
-    weights : ndarray, shape (n,), or None
-        Prior weights, positive.
-
-    Raises
-    ------
-    RemainderTooLargeError
-        If the blocks would not fit into memory.
-    """
-    n, p = X.shape
-    basis, y_star, X_star, z_star, w_star = make_basis(y, X, [t.z for t in terms], weights)
-    w = np.empty(0) if w_star is None else w_star
-    border = np.empty((n, p + 1))
-    border[:, :p] = X_star
-    border[:, p] = y_star
-    chain, parents, rest = _split_chain(_merge_terms(terms, z_star))
-
-    grouped = [_kernels.rows_by_level(f.codes, f.n_levels) for f in chain]
-    layout = _plan(rest, grouped[-1], p + 1)
-    r, first = layout.r, list(layout.first)
-    rest_codes = [f.codes for f in rest]
-    rest_z = [f.z for f in rest]
-    rest_k = [z.shape[1] for z in rest_z]
-    patterns = [
-        _kernels.remainder_pattern(start, order, rest_codes, first, rest_k, r, p + 1)
-        for start, order in grouped
-    ]
-    chain_factors = []
-    for e, factor in enumerate(chain):
-        k = factor.z.shape[1]
-        outer_z = [f.z for f in chain[e + 1 :]]
-        head = sum(z.shape[1] for z in outer_z)
-        ptr, ind = patterns[e]
-        diag = np.empty((factor.n_levels, k, k))
-        panel = np.empty(k * (head * factor.n_levels + len(ind)))
-        start, order = grouped[e]
-        _kernels.assemble_levels(
-            start,
-            order,
-            factor.z,
-            w,
-            outer_z,
-            rest_codes,
-            first,
-            rest_z,
-            border,
-            r,
-            ptr,
-            ind,
-            diag,
-            panel,
-        )
-        links, at = [], 0
-        for step, parent in enumerate(parents[e]):
-            outer = e + 1 + step
-            relative = _kernels.relative_positions(parent, ptr, ind, *patterns[outer])
-            links.append(Link(outer, parent, relative, at))
-            at += outer_z[step].shape[1]
-        chain_factors.append(
-            ChainFactor(
-                factor.members, factor.n_levels, k, diag, panel, ptr, ind, head, tuple(links)
-            )
-        )
-
-    remainder = _assemble_remainder(rest, layout, w, border)
-    return CrossProducts(
-        tuple(chain_factors),
-        tuple(
-            RestFactor(
-                f.members,
-                f.n_levels,
-                f.z.shape[1],
-                layout.first[g],
-                layout.core_levels[g],
-                layout.core_offsets[g],
-            )
-            for g, f in enumerate(rest)
-        ),
-        remainder,
-        layout,
-        n,
-        p,
-        0.0 if w_star is None else float(np.log(w_star).sum()),
-        basis,
-        tuple(t.z.shape[1] for t in terms),
-    )
-
-
-def _plan(rest: Sequence[_Factor], grouped: tuple[Offsets, Codes], n_border: int) -> Layout:
-    """Layout of the remainder, from which of its levels occur together in the chain's levels."""
-    levels, columns = [f.n_levels for f in rest], [f.z.shape[1] for f in rest]
-    if sum(n * k for n, k in zip(levels, columns, strict=True)) <= fronts.DENSE_BELOW:
-        return dense_layout(levels, columns)
-    nodes = dense_layout(levels, [1] * len(levels))
-    ptr, ind = _kernels.remainder_pattern(
-        *grouped, [f.codes for f in rest], list(nodes.first), [1] * len(rest), nodes.r, 0
-    )
-    try:
-        return plan_layout(levels, columns, ptr, ind, n_border)
-    except RemainderTooLargeError as error:
-        terms = [member.term for g in error.members for member in rest[g].members]
-        raise RemainderTooLargeError(terms, error.size, error.gigabytes) from None
-
-
-def _assemble_remainder(
-    rest: Sequence[_Factor], layout: Layout, w: Matrix, border: Matrix
-) -> DenseRemainder | SparseRemainder:
-    """Cross-products of ``[Z_rest X y]``."""
-    r, n_border = layout.r, border.shape[1]
-    weighted = border * w[:, None] if len(w) else border
-    if layout.fronts is None:
-        matrix = np.zeros((r + n_border, r + n_border), order="F")
-        if rest:
-            offsets = list(layout.core_offsets)
-            codes, z = [f.codes for f in rest], [f.z for f in rest]
-            _kernels.assemble_remainder(codes, z, offsets, w, border, r, matrix)
-        matrix[r:, r:] = border.T @ weighted
-        _kernels.mirror_lower(matrix)
-        return DenseRemainder(matrix)
-    with_border = np.empty((r + n_border, n_border))
-    with_border[r:] = border.T @ weighted
-    columns, values = [], []
-    for f, first in zip(rest, layout.first, strict=True):
-        k = f.z.shape[1]
-        at = first[:, None] + np.arange(k, dtype=np.int32)
-        sums = np.zeros((f.n_levels, k, n_border))
-        _kernels.group_sums(f.codes, f.z, np.ascontiguousarray(weighted), sums)
-        with_border[at] = sums
-        columns.append(at[f.codes])
-        values.append(f.z)
-    n, width = len(border), sum(f.z.shape[1] for f in rest)
-    data = np.hstack(values)
-    starts = np.arange(0, n * width + 1, width)
-    indices = np.hstack(columns).ravel()
-    Z = scipy.sparse.csr_array((data.ravel(), indices, starts), shape=(n, r))
-    WZ = Z
-    if len(w):
-        WZ = scipy.sparse.csr_array(((data * w[:, None]).ravel(), indices, starts), shape=(n, r))
-    random = scipy.sparse.csc_array(Z.T @ WZ)
-    random.sort_indices()
-    return SparseRemainder(layout.fronts, random, with_border)

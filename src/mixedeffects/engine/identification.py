@@ -27,7 +27,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import read_only
-from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm, make_crossproducts
+from mixedeffects.engine.assembly import make_crossproducts
+from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
 from mixedeffects.engine.objective import Evaluation, evaluate
 from mixedeffects.engine.optimum import Optimum
 from mixedeffects.engine.parameters import lower_entries, symmetric_directions

@@ -27,6 +27,7 @@ from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import (
     Factorisation,
     NotPositiveDefiniteError,
+    SelectedInverse,
     factor_T,
 )
 from mixedeffects.engine.parameters import (
@@ -40,7 +41,14 @@ from mixedeffects.engine.provisional import shrunken
 from mixedeffects.engine.remainder import DenseRemainder
 from mixedeffects.engine.triangular import solve_lower
 
-__all__ = ["Evaluation", "LocalModel", "along_each", "deviance", "evaluate"]
+__all__ = [
+    "Evaluation",
+    "LocalModel",
+    "along_each",
+    "deviance",
+    "evaluate",
+    "evaluate_with_inverse",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -231,9 +239,22 @@ def evaluate(
     single = len(A.chain) == 1 and not A.rest
     if single and A.provisional is None and not few_directions:
         return _evaluate_single_factor(A, T, reml)
+    return _evaluate(A, T, reml, keep=False)[0]
+
+
+def evaluate_with_inverse(
+    A: CrossProducts, T: Sequence[Matrix], reml: bool
+) -> tuple[Evaluation, SelectedInverse]:
+    """The same, and all of P on A's pattern."""
+    return _evaluate(A, T, reml, keep=True)
+
+
+def _evaluate(
+    A: CrossProducts, T: Sequence[Matrix], reml: bool, keep: bool
+) -> tuple[Evaluation, SelectedInverse]:
     factorisation = Factorisation(A, T)
     border = factorisation.border
-    inverse = factorisation.selected_inverse(with_fixed=reml and border is None)
+    inverse = factorisation.selected_inverse(reml and border is None, keep)
     N, B = list(inverse.N), list(inverse.B)
     for f, T_f in enumerate(factorisation.T):
         B[f] = _traces(T_f, N[f], B[f])
@@ -244,7 +265,8 @@ def evaluate(
             B[f], N[f] = B[f] - taken, N[f] - taken @ T_f
     cc = [c.T @ c for c in factorisation.solution.c]
     d = deviance(factorisation, reml)
-    return _evaluation(A, T, reml, d, factorisation.rho2, N, B, cc, factorisation)
+    found = _evaluation(A, T, reml, d, factorisation.rho2, N, B, cc, factorisation)
+    return found, inverse
 
 
 def _rows_of(scores: Matrix) -> Matrix:

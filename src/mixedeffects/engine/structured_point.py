@@ -11,7 +11,7 @@ average information there. Delta is exact, so the model knows how the structure 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -22,7 +22,7 @@ from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.objective import evaluate
 from mixedeffects.engine.parameterisation import Parameterisation
 
-__all__ = ["StructuredModel", "StructuredPoint", "has_many_columns"]
+__all__ = ["StructuredModel", "StructuredPoint", "has_many_columns", "tangent_bases"]
 
 Matrix = NDArray[np.float64]
 
@@ -35,6 +35,18 @@ _MANY_COLUMNS = 8
 def has_many_columns(A: CrossProducts) -> bool:
     """Whether a structure has far fewer directions than its covariance has entries."""
     return max(factor.k for factor in A.factors) > _MANY_COLUMNS
+
+
+def tangent_bases(parameterisation: Parameterisation, eta: Matrix) -> list[Matrix]:
+    """Orthonormal bases (r, k, k) of the tangent spaces of every term's Sigma."""
+    bases = []
+    for term, own in zip(parameterisation.terms, parameterisation.split(eta), strict=True):
+        derivatives = term.derivatives(own)
+        flat = derivatives.reshape(len(own), -1)
+        _, values, right = np.linalg.svd(flat, full_matrices=False)
+        kept = right[values > _FLAT * max(float(values[0]), 1.0)]
+        bases.append(np.ascontiguousarray(kept.reshape(-1, *derivatives.shape[1:])))
+    return bases
 
 
 class StructuredPoint:
@@ -52,14 +64,7 @@ class StructuredPoint:
 
     def model(self) -> StructuredModel:
         """Model of the deviance around this point."""
-        parts = self.parameterisation.split(self.eta)
-        bases: list[Matrix] = []
-        for term, own in zip(self.parameterisation.terms, parts, strict=True):
-            flat = term.derivatives(own).reshape(len(own), -1)
-            _, values, right = np.linalg.svd(flat, full_matrices=False)
-            kept = right[values > _FLAT * max(float(values[0]), 1.0)]
-            k = self.evaluation.score[len(bases)].shape[0]
-            bases.append(np.ascontiguousarray(kept.reshape(-1, k, k)))
+        bases = tangent_bases(self.parameterisation, self.eta)
         return StructuredModel(
             self.parameterisation,
             self.eta,
@@ -84,7 +89,9 @@ class StructuredModel:
     bases : tuple of ndarray (r, k, k)
         Orthonormal bases of the tangent spaces.
     information : ndarray
-        Average information along all of them.
+        Average information along all of them, and in the further parameters.
+    further : ndarray, shape (s,)
+        Derivatives in further parameters, which V is taken to be linear in; they follow eta.
     """
 
     parameterisation: Parameterisation
@@ -92,6 +99,7 @@ class StructuredModel:
     score: tuple[Matrix, ...]
     bases: tuple[Matrix, ...]
     information: Matrix
+    further: Matrix = field(default_factory=lambda: np.zeros(0))
 
     @cached_property
     def _rows(self) -> tuple[slice, ...]:
@@ -111,11 +119,17 @@ class StructuredModel:
         ]
 
     def at(self, step: Matrix) -> tuple[float, Matrix, Matrix]:
-        """Change of d, gradient and Hessian of the model after a step in eta."""
+        """Change of d, gradient and Hessian of the model after a step in eta and what follows."""
         p, r, m = self.parameterisation, len(self.information), len(self.eta)
-        there = [term.at(own) for term, own in zip(p.terms, p.split(self.eta + step), strict=True)]
-        a, J = np.zeros(r), np.zeros((r, m))
-        value = 0.0
+        there = [
+            term.at(own) for term, own in zip(p.terms, p.split(self.eta + step[:m]), strict=True)
+        ]
+        a, J = np.zeros(r), np.zeros((r, len(step)))
+        n_further = len(self.further)
+        linear = step[m:]
+        a[r - n_further :] = linear
+        J[r - n_further :, m:] = np.eye(n_further)
+        value = float(self.further @ linear)
         for values, (here, F, U), rows, at in zip(
             there, self._own, self._rows, p.places, strict=True
         ):
@@ -124,7 +138,8 @@ class StructuredModel:
             a[rows] = U.reshape(len(U), change.size) @ change
             J[rows, at] = values.gradient(U)
         Ha = self.information @ a
-        gradient, hessian = np.empty(m), J.T @ self.information @ J
+        gradient, hessian = np.empty(len(step)), J.T @ self.information @ J
+        gradient[m:] = self.further + Ha[r - n_further :]
         for values, (_, F, U), rows, at in zip(there, self._own, self._rows, p.places, strict=True):
             pull = F + (Ha[rows] @ U.reshape(len(U), F.size)).reshape(F.shape)
             gradient[at] = values.gradient(pull)

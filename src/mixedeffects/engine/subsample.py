@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.engine.assembly import make_crossproducts
 from mixedeffects.engine.basis import lower_factor
-from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm, make_crossproducts
+from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
 from mixedeffects.engine.finding import find_optimum
 from mixedeffects.engine.structures import CovarianceStructure
 

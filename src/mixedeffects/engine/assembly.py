@@ -1,0 +1,421 @@
+"""From the rows of a design to its cross-products: where they stand, and their values.
+
+Where they stand follows from which levels occur together and is found once (`Assembly`); the values
+are filled in for any rows that have these levels, such as rows whitened by a covariance of the
+residuals. A factor is *scattered* if such a row has several of its levels: then its columns are a
+sparse matrix, and it belongs to the remainder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from mixedeffects import _kernels
+from mixedeffects.engine import fronts
+from mixedeffects.engine.basis import make_basis
+from mixedeffects.engine.crossproducts import (
+    ChainFactor,
+    CrossProducts,
+    EngineTerm,
+    Link,
+    Member,
+    RestFactor,
+)
+from mixedeffects.engine.fronts import Layout, dense_layout, plan_layout
+from mixedeffects.engine.memory import RemainderTooLargeError
+from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
+
+__all__ = ["Assembly", "Blocks", "make_crossproducts"]
+
+Matrix = NDArray[np.float64]
+Codes = NDArray[np.int32]
+Offsets = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Factor:
+    """Terms that share a grouping: which they are, and the level of each row."""
+
+    members: tuple[Member, ...]
+    codes: Codes
+    n_levels: int
+    k: int
+    is_scattered: bool
+
+    @property
+    def size(self) -> int:
+        """Number of random effects."""
+        return self.n_levels * self.k
+
+    def columns(self, z: Sequence[Matrix]) -> Matrix:
+        """Columns of all its terms, (n, k)."""
+        terms = [member.term for member in self.members]
+        own = z[terms[0]] if len(terms) == 1 else np.hstack([z[t] for t in terms])
+        return np.ascontiguousarray(own)
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """The blocks of A, as `CrossProducts` has them."""
+
+    chain: tuple[ChainFactor, ...]
+    rest: tuple[RestFactor, ...]
+    remainder: DenseRemainder | SparseRemainder
+    layout: Layout
+
+
+def _merge_terms(terms: Sequence[EngineTerm], scattered: Sequence[bool]) -> list[_Factor]:
+    """One factor per grouping, the largest first; terms on the same grouping share its blocks."""
+    by_grouping: dict[int, list[int]] = {}
+    for t, term in enumerate(terms):
+        by_grouping.setdefault(term.grouping, []).append(t)
+    factors = []
+    for members in by_grouping.values():
+        stops = np.cumsum([terms[t].z.shape[1] for t in members])
+        slices = [
+            slice(int(e) - terms[t].z.shape[1], int(e)) for t, e in zip(members, stops, strict=True)
+        ]
+        first = terms[members[0]]
+        factors.append(
+            _Factor(
+                tuple(Member(t, s) for t, s in zip(members, slices, strict=True)),
+                first.codes,
+                first.n_levels,
+                int(stops[-1]),
+                scattered[members[0]],
+            )
+        )
+    return sorted(factors, key=lambda f: -f.size)
+
+
+def _split_chain(factors: Sequence[_Factor]) -> tuple[list[_Factor], list[_Factor]]:
+    """Chain and rest: the largest factor that is not scattered, and those it is nested in."""
+    chain: list[_Factor] = []
+    rest: list[_Factor] = []
+    for factor in factors:
+        if factor.is_scattered:
+            rest.append(factor)
+        elif not chain or len(
+            _kernels.nesting_parents(chain[-1].codes, chain[-1].n_levels, factor.codes)
+        ):
+            chain.append(factor)
+        else:
+            rest.append(factor)
+    return chain, rest
+
+
+class Assembly:
+    """Where the products of a design stand.
+
+    Parameters
+    ----------
+    terms : sequence of EngineTerm
+        Random-effects terms in the user's order; of their columns only the number counts.
+    n_border : int
+        Columns of ``[X y]``.
+    scattered : sequence of bool, optional
+        For each term whether rows have several of its levels.
+    together : tuple (codes, n_levels), optional
+        Groups such that the levels in one row occur in one of them; needed where every factor is
+        scattered.
+
+    Raises
+    ------
+    RemainderTooLargeError
+        If the blocks would not fit into memory.
+    """
+
+    def __init__(
+        self,
+        terms: Sequence[EngineTerm],
+        n_border: int,
+        scattered: Sequence[bool] | None = None,
+        together: tuple[Codes, int] | None = None,
+    ) -> None:
+        self.n_border = n_border
+        factors = _merge_terms(terms, scattered or [False] * len(terms))
+        self._chain, self._rest = _split_chain(factors)
+        self._parents = [
+            [_kernels.nesting_parents(f.codes, f.n_levels, o.codes) for o in self._chain[e + 1 :]]
+            for e, f in enumerate(self._chain)
+        ]
+        self._grouped = [_kernels.rows_by_level(f.codes, f.n_levels) for f in self._chain]
+        if self._chain:
+            occurring = self._grouped[-1]
+        elif together is not None:
+            occurring = _kernels.rows_by_level(*together)
+        else:
+            occurring = (np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int32))
+        self.layout = _plan(self._rest, occurring, n_border)
+        codes, first = [f.codes for f in self._rest], list(self.layout.first)
+        columns = [f.k for f in self._rest]
+        self._patterns = [
+            _kernels.remainder_pattern(start, order, codes, first, columns, self.layout.r, n_border)
+            for start, order in self._grouped
+        ]
+        self._links = [self._links_of(e) for e in range(len(self._chain))]
+
+    def _links_of(self, e: int) -> tuple[Link, ...]:
+        links, at = [], 0
+        for step, parent in enumerate(self._parents[e]):
+            outer = e + 1 + step
+            relative = _kernels.relative_positions(
+                parent, *self._patterns[e], *self._patterns[outer]
+            )
+            links.append(Link(outer, parent, relative, at))
+            at += self._chain[outer].k
+        return tuple(links)
+
+    def fill(
+        self,
+        z: Sequence[Matrix],
+        border: Matrix,
+        w: Matrix,
+        sparse: Sequence[scipy.sparse.csr_array | None] = (),
+    ) -> Blocks:
+        """The blocks of rows.
+
+        Parameters
+        ----------
+        z : sequence of ndarray (n, k)
+            Columns of each term; of a scattered one they are not looked at.
+        border : ndarray, shape (n, p + 1)
+            ``[X y]``.
+        w : ndarray, shape (n,) or (0,)
+            Weights; none where all are one, and with scattered factors.
+        sparse : sequence of csr_array or None
+            For each term that is scattered its columns, n x (l k), level after level.
+        """
+        layout, r = self.layout, self.layout.r
+        columns = {id(f): f.columns(z) for f in (*self._chain, *self._rest) if not f.is_scattered}
+        whole = [f for f in self._rest if not f.is_scattered]
+        at = {id(f): first for f, first in zip(self._rest, layout.first, strict=True)}
+        scattered = (
+            self._scattered_columns(columns, sparse) if len(whole) < len(self._rest) else None
+        )
+        chain = []
+        for e, factor in enumerate(self._chain):
+            own, k = columns[id(factor)], factor.k
+            outer_z = [columns[id(f)] for f in self._chain[e + 1 :]]
+            head = sum(each.shape[1] for each in outer_z)
+            ptr, ind = self._patterns[e]
+            diag = np.empty((factor.n_levels, k, k))
+            panel = np.empty(k * (head * factor.n_levels + len(ind)))
+            start, order = self._grouped[e]
+            _kernels.assemble_levels(
+                start,
+                order,
+                own,
+                w,
+                outer_z,
+                [f.codes for f in whole],
+                [at[id(f)] for f in whole],
+                [columns[id(f)] for f in whole],
+                border,
+                r,
+                ptr,
+                ind,
+                diag,
+                panel,
+            )
+            if scattered is not None:
+                _add_scattered(factor, own, scattered, head, ptr, ind, r + self.n_border, panel)
+            chain.append(
+                ChainFactor(
+                    factor.members, factor.n_levels, k, diag, panel, ptr, ind, head, self._links[e]
+                )
+            )
+        rest = tuple(
+            RestFactor(
+                f.members,
+                f.n_levels,
+                f.k,
+                layout.first[g],
+                layout.core_levels[g],
+                layout.core_offsets[g],
+            )
+            for g, f in enumerate(self._rest)
+        )
+        if scattered is None and layout.fronts is None:
+            remainder = self._dense_remainder(columns, w, border)
+        else:
+            remainder = self._sparse_products(columns, scattered, w, border)
+        return Blocks(tuple(chain), rest, remainder, layout)
+
+    def _dense_remainder(
+        self, columns: dict[int, Matrix], w: Matrix, border: Matrix
+    ) -> DenseRemainder | SparseRemainder:
+        r = self.layout.r
+        size = r + self.n_border
+        matrix = np.zeros((size, size), order="F")
+        if self._rest:
+            codes, z = [f.codes for f in self._rest], [columns[id(f)] for f in self._rest]
+            offsets = list(self.layout.core_offsets)
+            _kernels.assemble_remainder(codes, z, offsets, w, border, r, matrix)
+        matrix[r:, r:] = border.T @ (border * w[:, None] if len(w) else border)
+        _kernels.mirror_lower(matrix)
+        return DenseRemainder(matrix)
+
+    def _positions(self, g: int) -> Codes:
+        """Columns of the remainder of each level of a factor, (l, k)."""
+        k = self._rest[g].k
+        return np.asarray(self.layout.first[g][:, None] + np.arange(k, dtype=np.int32))
+
+    def _scattered_columns(
+        self, columns: dict[int, Matrix], sparse: Sequence[scipy.sparse.csr_array | None]
+    ) -> scipy.sparse.csr_array:
+        """``Z_rest`` of the scattered factors, n x r, zero for the others."""
+        total = None
+        for g, f in enumerate(self._rest):
+            if not f.is_scattered:
+                continue
+            places = self._positions(g)
+            for member in f.members:
+                own = sparse[member.term]
+                assert own is not None
+                moved = places[:, member.columns].ravel()[own.indices]
+                part = scipy.sparse.csr_array(
+                    (own.data, moved, own.indptr), shape=(own.shape[0], self.layout.r)
+                )
+                total = part if total is None else total + part
+        return total
+
+    def _sparse_products(
+        self,
+        columns: dict[int, Matrix],
+        scattered: scipy.sparse.csr_array | None,
+        w: Matrix,
+        border: Matrix,
+    ) -> DenseRemainder | SparseRemainder:
+        """Cross-products of ``[Z_rest X y]`` by sparse products."""
+        r, n_border, n = self.layout.r, self.n_border, len(border)
+        weighted = border * w[:, None] if len(w) else border
+        with_border = np.empty((r + n_border, n_border))
+        with_border[r:] = border.T @ weighted
+        places, values = [], []
+        for g, f in enumerate(self._rest):
+            if f.is_scattered:
+                continue
+            z = columns[id(f)]
+            sums = np.zeros((f.n_levels, f.k, n_border))
+            _kernels.group_sums(f.codes, z, np.ascontiguousarray(weighted), sums)
+            at = self._positions(g)
+            with_border[at] = sums
+            places.append(at[f.codes])
+            values.append(z)
+        Z = WZ = None
+        if values:
+            width = sum(each.shape[1] for each in values)
+            data = np.hstack(values)
+            starts = np.arange(0, n * width + 1, width)
+            indices = np.hstack(places).ravel()
+            Z = scipy.sparse.csr_array((data.ravel(), indices, starts), shape=(n, r))
+            WZ = Z
+            if len(w):
+                scaled = (data * w[:, None]).ravel()
+                WZ = scipy.sparse.csr_array((scaled, indices, starts), shape=(n, r))
+        if scattered is not None:
+            of_scattered = scattered.T @ border
+            Z = WZ = scattered if Z is None else Z + scattered
+            for g, f in enumerate(self._rest):
+                if f.is_scattered:
+                    at = self._positions(g).ravel()
+                    with_border[at] = of_scattered[at]
+        random = scipy.sparse.csc_array(Z.T @ WZ)
+        random.sort_indices()
+        if self.layout.fronts is not None:
+            return SparseRemainder(self.layout.fronts, random, with_border)
+        matrix = np.empty((r + n_border, r + n_border), order="F")
+        matrix[:r, :r] = random.toarray()
+        matrix[:, r:] = with_border
+        matrix[r:, :r] = with_border[:r].T
+        return DenseRemainder(matrix)
+
+
+def _add_scattered(
+    factor: _Factor,
+    z: Matrix,
+    scattered: scipy.sparse.csr_array,
+    head: int,
+    ptr: Offsets,
+    ind: Codes,
+    width: int,
+    panel: Matrix,
+) -> None:
+    """Add the products of a chain factor with scattered columns to its panel."""
+    n, k = z.shape
+    own = factor.codes[:, None].astype(np.int64) * k + np.arange(k)
+    Z = scipy.sparse.csr_array(
+        (z.ravel(), own.ravel(), np.arange(0, n * k + 1, k)), shape=(n, factor.n_levels * k)
+    )
+    products = scipy.sparse.coo_array(Z.T @ scattered)
+    row, column = products.coords
+    level, a = np.divmod(row.astype(np.int64), k)
+    keys = np.repeat(np.arange(factor.n_levels), np.diff(ptr)) * width + ind
+    at = np.searchsorted(keys, level * width + column)
+    panel.reshape(-1)[k * (head * (level + 1) + at) + a] += products.data
+
+
+def make_crossproducts(
+    y: Matrix,
+    X: Matrix,
+    terms: Sequence[EngineTerm],
+    weights: Matrix | None,
+) -> CrossProducts:
+    """Assemble the blocks of A in one pass per factor.
+
+    Parameters
+    ----------
+    y : ndarray, shape (n,)
+        Response less offset.
+    X : ndarray, shape (n, p)
+        Fixed-effects matrix of full column rank.
+    terms : sequence of EngineTerm
+        Random-effects terms in the user's order.
+    weights : ndarray, shape (n,), or None
+        Prior weights, positive.
+
+    Raises
+    ------
+    RemainderTooLargeError
+        If the blocks would not fit into memory.
+    """
+    n, p = X.shape
+    basis, y_star, X_star, z_star, w_star = make_basis(y, X, [t.z for t in terms], weights)
+    border = np.empty((n, p + 1))
+    border[:, :p] = X_star
+    border[:, p] = y_star
+    assembly = Assembly(terms, p + 1)
+    blocks = assembly.fill(z_star, border, np.empty(0) if w_star is None else w_star)
+    return CrossProducts(
+        blocks.chain,
+        blocks.rest,
+        blocks.remainder,
+        blocks.layout,
+        n,
+        p,
+        0.0 if w_star is None else float(np.log(w_star).sum()),
+        basis,
+        tuple(t.z.shape[1] for t in terms),
+    )
+
+
+def _plan(rest: Sequence[_Factor], grouped: tuple[Offsets, Codes], n_border: int) -> Layout:
+    """Layout of the remainder, from which of its levels occur together."""
+    levels, columns = [f.n_levels for f in rest], [f.k for f in rest]
+    if sum(n * k for n, k in zip(levels, columns, strict=True)) <= fronts.DENSE_BELOW:
+        return dense_layout(levels, columns)
+    nodes = dense_layout(levels, [1] * len(levels))
+    ptr, ind = _kernels.remainder_pattern(
+        *grouped, [f.codes for f in rest], list(nodes.first), [1] * len(rest), nodes.r, 0
+    )
+    try:
+        return plan_layout(levels, columns, ptr, ind, n_border)
+    except RemainderTooLargeError as error:
+        terms = [member.term for g in error.members for member in rest[g].members]
+        raise RemainderTooLargeError(terms, error.size, error.gigabytes) from None

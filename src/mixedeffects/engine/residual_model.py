@@ -1,0 +1,474 @@
+"""The covariance of the residuals as a function of its parameters, and the whitening of rows.
+
+    S(phi) = blockdiag over residual groups of  W^-1/2 D C D W^-1/2,    U S U' = I
+
+``D = diag exp(v'delta)`` with v centred and orthonormal over the rows, so that sigma is the
+geometric mean of the standard deviations in a search; C of a family of correlations, one set of
+parameters for each stratum. phi is delta followed by the parameters of each stratum's family.
+Everything here is in the order of the series: rows by group, then by position.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+from numpy.typing import NDArray
+
+from mixedeffects.base.arrays import ReadOnlyArrays
+from mixedeffects.base.caching import cached_property
+from mixedeffects.engine.residual_families import Block, Chain, Family, make_family
+
+__all__ = ["ResidualDesign", "ResidualModel", "Whitening"]
+
+Matrix = NDArray[np.float64]
+Positions = NDArray[np.intp]
+
+#: Pairs of rows that starting values are made of at most.
+_MOST_PAIRS = 2_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualDesign(ReadOnlyArrays):
+    """What the covariance of the residuals is made of, one entry a row.
+
+    Attributes
+    ----------
+    kind : str
+        Name of the structure: ``"diag"``, ``"cs"``, ``"ar1"``, ``"car1"``, ``"ante"``, ``"toep"``,
+        ``"us"``, ``"exp"``, ``"gau"``.
+    codes : ndarray of int, shape (n,)
+        Residual group.
+    positions : ndarray, shape (n, d)
+        Numbers of the common times, or coordinates; zeros where there are none.
+    n_times : int
+        Number of common times, 0 where there are none.
+    stratum : ndarray of int, shape (n,)
+        Which parameters of the correlation hold; one for a group.
+    n_strata : int
+        Number of them.
+    v : ndarray, shape (n, s)
+        What the logarithms of the standard deviations are linear in.
+    weights : ndarray, shape (n,), or None
+        Prior weights.
+    homogeneous, nugget : bool
+        As for `make_family`.
+    """
+
+    kind: str
+    codes: NDArray[np.int32]
+    positions: Matrix
+    n_times: int
+    stratum: NDArray[np.int32]
+    n_strata: int
+    v: Matrix
+    weights: Matrix | None = None
+    homogeneous: bool = True
+    nugget: bool = False
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.codes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pattern:
+    """Groups with the same positions: their rows (groups, m), and the positions (m, d)."""
+
+    stratum: int
+    rows: Positions
+    positions: Matrix
+
+
+class ResidualModel:
+    """S as a function of phi.
+
+    Parameters
+    ----------
+    design : ResidualDesign
+        What it is made of.
+    """
+
+    def __init__(self, design: ResidualDesign) -> None:
+        self.design = design
+        keys = [*design.positions.T[::-1], design.codes]
+        #: Rows by group, then by position.
+        self.order: Positions = np.lexsort(keys)
+        codes = design.codes[self.order]
+        self.is_first = np.append(True, codes[1:] != codes[:-1])
+        self.starts = np.flatnonzero(self.is_first)
+        self.sizes = np.diff(np.append(self.starts, design.n))
+        self.positions = design.positions[self.order]
+        self.stratum = design.stratum[self.order]
+        self.weights = None if design.weights is None else design.weights[self.order]
+        v = design.v[self.order]
+        self.v_mean = v.mean(axis=0) if v.shape[1] else np.zeros(0)
+        centred = v - self.v_mean
+        if v.shape[1]:
+            Q, R = np.linalg.qr(centred)
+            self.v, self._root = Q * np.sqrt(design.n), R / np.sqrt(design.n)
+        else:
+            self.v, self._root = centred, np.zeros((0, 0))
+        made = [self._family(s) for s in range(design.n_strata)]
+        self.families: tuple[Family, ...] = tuple(f for f in made if f is not None)
+        ends = np.cumsum([self.v.shape[1], *[f.n_parameters for f in self.families]]).tolist()
+        #: Where the parameters of each stratum's family are.
+        self.places = [slice(a, b) for a, b in itertools.pairwise(ends)]
+        self.n_parameters: int = ends[-1]
+
+    def _family(self, stratum: int) -> Family | None:
+        design = self.design
+        own = self.sizes[self.stratum[self.starts] == stratum]
+        return make_family(
+            design.kind,
+            design.n_times,
+            max(2, int(own.max(initial=2))),
+            design.homogeneous,
+            design.nugget,
+            stratum == 0,
+            design.positions.shape[1],
+        )
+
+    @property
+    def n_delta(self) -> int:
+        """Number of parameters of the standard deviations."""
+        return self.v.shape[1]
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether each residual depends on the one before it alone."""
+        return not self.families or isinstance(self.families[0], Chain)
+
+    # --- parameters ----------------------------------------------------------------------
+
+    def unbounded(self, phi: Matrix) -> Matrix:
+        """Coordinates of a search without bounds."""
+        out = phi.copy()
+        for family, at in zip(self.families, self.places, strict=True):
+            out[at] = family.unbounded(phi[at])
+        return out
+
+    def bounded(self, z: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+        """phi, and its first and second derivatives, each in its own coordinate."""
+        phi, first, second = z.copy(), np.ones(len(z)), np.zeros(len(z))
+        for family, at in zip(self.families, self.places, strict=True):
+            phi[at], first[at], second[at] = family.bounded(z[at])
+        return phi, first, second
+
+    def log_deviations(self, phi: Matrix) -> tuple[Matrix, float]:
+        """Coefficients of v as given, and the logarithm of D where v is zero."""
+        delta = np.linalg.solve(self._root, phi[: self.n_delta])
+        return delta, -float(self.v_mean @ delta)
+
+    # --- where things are ----------------------------------------------------------------
+
+    @cached_property
+    def _steps(self) -> tuple[Positions, list[tuple[int, Matrix, Matrix]], Positions]:
+        """For rows after the first of their group: which distinct step; the steps by stratum."""
+        rows = np.flatnonzero(~self.is_first)
+        t = self.positions[:, 0]
+        keys = np.column_stack([self.stratum[rows], t[rows - 1], t[rows]])
+        if self.design.kind in ("ar1", "car1", "exp"):
+            keys[:, 2] -= keys[:, 1]
+            keys[:, 1] = 0.0
+        distinct, which = np.unique(keys, axis=0, return_inverse=True)
+        by_stratum = []
+        for s in range(self.design.n_strata):
+            own = distinct[distinct[:, 0] == s]
+            by_stratum.append((len(own), own[:, 1], own[:, 2]))
+        return rows, by_stratum, which.reshape(-1)
+
+    @cached_property
+    def patterns(self) -> list[_Pattern]:
+        """Groups by stratum and positions, each list of positions once."""
+        out = []
+        plain = self.design.kind == "cs"
+        for m in np.unique(self.sizes).tolist():
+            starts = self.starts[self.sizes == m]
+            rows = starts[:, None] + np.arange(m)
+            strata = self.stratum[starts]
+            at = self.positions[rows].reshape(len(starts), -1)
+            keys = np.column_stack([strata, np.zeros((len(starts), 0)) if plain else at])
+            distinct, which = np.unique(keys, axis=0, return_inverse=True)
+            which = which.reshape(-1)
+            order = np.argsort(which, kind="stable")
+            for pattern, own in enumerate(
+                np.split(order, np.cumsum(np.bincount(which, minlength=len(distinct)))[:-1])
+            ):
+                chosen = rows[own]
+                out.append(_Pattern(int(distinct[pattern, 0]), chosen, self.positions[chosen[0]]))
+        return out
+
+    @cached_property
+    def sparsity(self) -> tuple[Positions, Positions]:
+        """``indptr, indices`` of U and its derivatives, lower triangular."""
+        n = self.design.n
+        if self.is_chain:
+            own = np.arange(n)
+            before = np.where(self.is_first, own, own - 1)
+            return 2 * np.arange(n + 1), np.column_stack([before, own]).reshape(-1)
+        within = np.arange(n) - np.repeat(self.starts, self.sizes)
+        indptr = np.append(0, np.cumsum(within + 1))
+        first = np.repeat(np.repeat(self.starts, self.sizes), within + 1)
+        indices = first + np.arange(indptr[-1]) - np.repeat(indptr[:-1], within + 1)
+        return indptr, indices
+
+    def at(self, phi: Matrix) -> Whitening:
+        """S at phi.
+
+        Raises
+        ------
+        LinAlgError
+            If C is not positive definite.
+        """
+        return _ChainWhitening(self, phi) if self.is_chain else _BlockWhitening(self, phi)
+
+    # --- starting values -----------------------------------------------------------------
+
+    def start(self, residuals: Matrix) -> Matrix:
+        """Parameters near the moments of residuals, in the order of the series."""
+        phi = np.zeros(self.n_parameters)
+        scaled = residuals if self.weights is None else residuals * np.sqrt(self.weights)
+        if self.n_delta:
+            size = scaled**2
+            log_size = np.log(size + 1e-3 * size.mean())
+            delta = 0.5 * self.v.T @ (log_size - log_size.mean()) / len(size)
+            phi[: self.n_delta] = np.clip(delta, -2.0, 2.0)
+            scaled = scaled * np.exp(-self.v @ phi[: self.n_delta])
+        scaled = scaled / np.sqrt(np.mean(scaled**2))
+        for s, (family, at) in enumerate(zip(self.families, self.places, strict=True)):
+            if isinstance(family, Chain):
+                phi[at] = self._chain_start(s, family, scaled)
+            else:
+                assert isinstance(family, Block)
+                phi[at] = family.moment(*self._pairs(s, scaled))
+        return phi
+
+    def _chain_start(self, stratum: int, family: Chain, scaled: Matrix) -> Matrix:
+        rows, by_stratum, which = self._steps
+        offset = sum(each[0] for each in by_stratum[:stratum])
+        count, first, second = by_stratum[stratum]
+        products = scaled[rows] * scaled[rows - 1]
+        squares = 0.5 * (scaled[rows] ** 2 + scaled[rows - 1] ** 2)
+        n_all = offset + sum(each[0] for each in by_stratum[stratum:])
+        own = slice(offset, offset + count)
+        sums = np.bincount(which, products, n_all)[own]
+        sizes = np.bincount(which, squares, n_all)[own]
+        counts = np.bincount(which, minlength=n_all)[own].astype(np.float64)
+        return family.moment(np.clip(sums / sizes, -0.95, 0.95), first, second, counts)
+
+    def _pairs(self, stratum: int, scaled: Matrix) -> tuple[Matrix, Matrix]:
+        """Positions and products of pairs of rows of one group, each row with itself too."""
+        pairs, products = [], []
+        own = [p for p in self.patterns if p.stratum == stratum]
+        total = sum(len(p.rows) * len(p.positions) ** 2 for p in own)
+        keep = max(1, total // _MOST_PAIRS)
+        is_us = self.design.kind == "us"
+        for pattern in own:
+            a, b = np.tril_indices(len(pattern.positions), 0 if is_us else -1)
+            rows = pattern.rows[::keep]
+            values = scaled[rows[:, a]] * scaled[rows[:, b]]
+            at = np.stack([pattern.positions[a], pattern.positions[b]], axis=1)
+            pairs.append(np.tile(at, (len(rows), 1, 1)))
+            products.append(values.ravel())
+        return np.concatenate(pairs), np.concatenate(products)
+
+
+class Whitening:
+    """U at some phi, and its derivatives.
+
+    Attributes
+    ----------
+    U : csr_array, n x n
+        Lower triangular, rows in the order of the series.
+    logdet : float
+        ``log |S|``.
+    logdet_gradient : ndarray, shape (number of parameters,)
+        Its derivatives in phi.
+    """
+
+    U: scipy.sparse.csr_array
+    logdet: float
+    logdet_gradient: Matrix
+
+    def __init__(self, model: ResidualModel, phi: Matrix) -> None:
+        self.model, self.phi = model, phi
+        with np.errstate(over="ignore"):
+            #: W^1/2 D^-1
+            self.scale = np.exp(-model.v @ phi[: model.n_delta])
+        if model.weights is not None:
+            self.scale = self.scale * np.sqrt(model.weights)
+        if not (np.isfinite(self.scale).all() and (self.scale > 0.0).all()):
+            raise np.linalg.LinAlgError("a standard deviation is not finite")
+
+    def _matrix(self, data: Matrix) -> scipy.sparse.csr_array:
+        indptr, indices = self.model.sparsity
+        n = self.model.design.n
+        return scipy.sparse.csr_array((data, indices, indptr), shape=(n, n))
+
+    def derivative(self, j: int) -> scipy.sparse.csr_array:
+        """dU/dphi_j."""
+        if j < self.model.n_delta:
+            data = -self.U.data * self.model.v[self.model.sparsity[1], j]
+            return self._matrix(data)
+        return self._of_correlation(j)
+
+    def _of_correlation(self, j: int) -> scipy.sparse.csr_array:
+        raise NotImplementedError
+
+    def transposed_root(self, x: Matrix) -> Matrix:
+        """``U'^-1 x`` for x (n, m)."""
+        raise NotImplementedError
+
+    def root(self, x: Matrix) -> Matrix:
+        """``U^-1 x`` for x (n, m): errors of covariance S, if x is white."""
+        raise NotImplementedError
+
+
+class _ChainWhitening(Whitening):
+    def __init__(self, model: ResidualModel, phi: Matrix) -> None:
+        super().__init__(model, phi)
+        n = model.design.n
+        self._r = np.zeros(n)
+        self._dr: list[Matrix] = []
+        rows, by_stratum, which = model._steps
+        correlations, derivatives = [], []
+        for family, at, (_, first, second) in zip(
+            model.families, model.places, by_stratum, strict=False
+        ):
+            assert isinstance(family, Chain)
+            r, dr = family.neighbours(phi[at], first, second)
+            correlations.append(r)
+            derivatives.append(dr)
+        if correlations:
+            whole = np.concatenate(correlations)
+            if not (np.abs(whole) < 1.0).all():
+                raise np.linalg.LinAlgError("a correlation of neighbours is one")
+            self._r[rows] = whole[which]
+        ends = np.cumsum([0, *[len(r) for r in correlations]])
+        self._by_step = [
+            (int(ends[s]), dr[k]) for s, dr in enumerate(derivatives) for k in range(len(dr))
+        ]
+        self._q = 1.0 / ((1.0 - self._r) * (1.0 + self._r))
+        root = np.sqrt(self._q)
+        self._before = np.append(self.scale[:1], self.scale[:-1])
+        data = np.column_stack([-self._r * root * self._before, root * self.scale])
+        data[model.is_first, 0] = 0.0
+        self.U = self._matrix(data.reshape(-1))
+        self.logdet = -float(np.log(self._q).sum()) - 2.0 * float(np.log(self.scale).sum())
+        gradient = [2.0 * model.v.sum(axis=0)] if model.n_delta else []
+        slope = -2.0 * self._r * self._q
+        of_zeta = [float(slope @ self._row_derivative(k)) for k in range(len(self._by_step))]
+        self.logdet_gradient = np.concatenate([*gradient, of_zeta])
+
+    def _row_derivative(self, k: int) -> Matrix:
+        """Derivatives of the correlation of each row with the one before."""
+        rows, by_stratum, which = self.model._steps
+        start, values = self._by_step[k]
+        full = np.zeros(sum(each[0] for each in by_stratum))
+        full[start : start + len(values)] = values
+        out = np.zeros(self.model.design.n)
+        out[rows] = full[which]
+        return out
+
+    def _of_correlation(self, j: int) -> scipy.sparse.csr_array:
+        dr = self._row_derivative(j - self.model.n_delta)
+        steep = self._q**1.5 * dr
+        data = np.column_stack([-steep * self._before, self._r * steep * self.scale])
+        data[self.model.is_first, 0] = 0.0
+        return self._matrix(data.reshape(-1))
+
+    def _band(self) -> tuple[Matrix, Matrix]:
+        data = self.U.data.reshape(-1, 2)
+        return data[:, 0], data[:, 1]
+
+    def transposed_root(self, x: Matrix) -> Matrix:
+        """``U'^-1 x``, backwards along the series."""
+        before, own = self._band()
+        band = np.vstack([before, own])
+        return np.asarray(scipy.linalg.solve_banded((0, 1), band, x))
+
+    def root(self, x: Matrix) -> Matrix:
+        """``U^-1 x``, forwards along the series."""
+        before, own = self._band()
+        band = np.vstack([own, np.append(before[1:], 0.0)])
+        return np.asarray(scipy.linalg.solve_banded((1, 0), band, x))
+
+
+class _BlockWhitening(Whitening):
+    def __init__(self, model: ResidualModel, phi: Matrix) -> None:
+        super().__init__(model, phi)
+        self._roots: list[tuple[Matrix, Matrix]] = []
+        _indptr, indices = model.sparsity
+        data = np.empty(len(indices))
+        logdet = 0.0
+        for pattern in model.patterns:
+            family = model.families[pattern.stratum]
+            assert isinstance(family, Block)
+            C = family.matrix(phi[model.places[pattern.stratum]], pattern.positions)
+            L: Matrix = np.asarray(np.linalg.cholesky(C))
+            inverse = np.asarray(
+                scipy.linalg.solve_triangular(L, np.eye(len(L)), lower=True, check_finite=False)
+            )
+            self._roots.append((L, inverse))
+            self._fill(data, pattern, inverse)
+            logdet += len(pattern.rows) * 2.0 * float(np.log(np.diag(L)).sum())
+        self.U = self._matrix(data)
+        self.logdet = logdet - 2.0 * float(np.log(self.scale).sum())
+        gradient = np.zeros(model.n_parameters)
+        gradient[: model.n_delta] = 2.0 * model.v.sum(axis=0)
+        self._changes: list[Matrix] = []
+        for pattern, (_, inverse) in zip(model.patterns, self._roots, strict=True):
+            at = model.places[pattern.stratum]
+            family = model.families[pattern.stratum]
+            assert isinstance(family, Block)
+            change = inverse @ family.derivatives(phi[at], pattern.positions) @ inverse.T
+            self._changes.append(change)
+            gradient[at] += len(pattern.rows) * np.einsum("rii->r", change)
+        self.logdet_gradient = gradient
+
+    def _fill(self, data: Matrix, pattern: _Pattern, matrix: Matrix) -> None:
+        """Put a lower-triangular matrix, times the scale, at the rows of a pattern."""
+        a, b = np.tril_indices(len(matrix))
+        at = self.model.sparsity[0][pattern.rows][:, a] + b
+        data[at] = matrix[a, b] * self.scale[pattern.rows[:, b]]
+
+    def _of_correlation(self, j: int) -> scipy.sparse.csr_array:
+        data = np.zeros(len(self.U.data))
+        for pattern, (_, inverse), change in zip(
+            self.model.patterns, self._roots, self._changes, strict=True
+        ):
+            at = self.model.places[pattern.stratum]
+            if at.start <= j < at.stop:
+                half = np.tril(change[j - at.start])
+                np.einsum("ii->i", half)[:] *= 0.5
+                self._fill(data, pattern, -half @ inverse)
+        return self._matrix(data)
+
+    def transposed_root(self, x: Matrix) -> Matrix:
+        """``U'^-1 x = L'(x / scale)``."""
+        out = np.empty_like(x)
+        scaled = x / self.scale[:, None]
+        for pattern, (L, _) in zip(self.model.patterns, self._roots, strict=True):
+            out[pattern.rows] = L.T @ scaled[pattern.rows]
+        return out
+
+    def root(self, x: Matrix) -> Matrix:
+        """``U^-1 x = (L x) / scale``."""
+        out = np.empty_like(x)
+        for pattern, (L, _) in zip(self.model.patterns, self._roots, strict=True):
+            out[pattern.rows] = L @ x[pattern.rows]
+        return np.asarray(out / self.scale[:, None])
+
+
+def whitened_rows(matrix: scipy.sparse.csr_array, columns: Sequence[Matrix]) -> list[Matrix]:
+    """A sparse matrix times several dense ones, at once."""
+    widths = [each.shape[1] for each in columns]
+    out = np.asarray(matrix @ np.hstack(columns))
+    ends = np.cumsum(widths)[:-1]
+    return [np.ascontiguousarray(part) for part in np.split(out, ends, axis=1)]

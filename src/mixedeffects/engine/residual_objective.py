@@ -1,0 +1,168 @@
+"""The profiled deviance where residuals are correlated, and its derivatives, at one point.
+
+    d(theta, phi) = [ d of `objective` on A(phi) ] + log |S(phi)|
+
+With ``P = L~ M^-1 L~'``, ``a = [-b; -beta; 1]`` and dA_r the derivative of A in phi_r,
+
+    score_r = tr(S^-1 S_r) + <P, dA_r> + a'dA_r a / sigma^2.
+
+The average information, jointly with that of Sigma, comes from the working variates
+``f_r = S_r S^-1 (y - X beta - Z b)``: ``[Z X]'S^-1 f_r`` is minus the part of ``dA_r a``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.base.arrays import ReadOnlyArrays
+from mixedeffects.base.caching import cached_property
+from mixedeffects.engine.objective import Evaluation, along_each, evaluate_with_inverse
+from mixedeffects.engine.quadratic_forms import inner_products
+from mixedeffects.engine.residual_rows import ResidualRows, RowsAt, inner_product
+
+__all__ = ["ResidualEvaluation", "evaluate_residual"]
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualEvaluation(ReadOnlyArrays):
+    """Deviance and derivatives at one set of factors and residual parameters.
+
+    Attributes
+    ----------
+    at_theta : Evaluation
+        The deviance, log |S| included, and its derivatives in the random effects.
+    rows : RowsAt
+        The whitened rows.
+    phi : ndarray, shape (r,)
+        Residual parameters.
+    score : ndarray, shape (r,)
+        Derivatives in phi.
+    slopes : ndarray, shape (r,)
+        ``a'dA_r a / sigma^2``.
+    effects : tuple of ndarray (l, k, r)
+        ``Z'S^-1 f_r`` per factor.
+    fixed : ndarray, shape (p, r)
+        ``X'S^-1 f_r``.
+    """
+
+    at_theta: Evaluation
+    rows: RowsAt
+    phi: Matrix
+    score: Matrix
+    slopes: Matrix
+    effects: tuple[Matrix, ...]
+    fixed: Matrix
+
+    @property
+    def deviance(self) -> float:
+        """d, in the engine's scale."""
+        return self.at_theta.deviance
+
+    @cached_property
+    def residuals(self) -> Matrix:
+        """``y - X beta - Z b`` in the order of the series, in the engine's scale."""
+        return self.rows.rows.residuals(self.modes, self.at_theta.factorisation.solution.beta)
+
+    @property
+    def modes(self) -> list[Matrix]:
+        """Random effects (l, k) of each term."""
+        A, b = self.at_theta.A, self.at_theta.factorisation.solution.b
+        out: list[Matrix] = [np.empty(0)] * len(A.term_columns)
+        for factor, own in zip(A.factors, b, strict=True):
+            for member in factor.members:
+                out[member.term] = np.ascontiguousarray(own[:, member.columns])
+        return out
+
+    def information(self, directions: Sequence[Matrix]) -> Matrix:
+        """Average information of d along matrices (r, k, k) per term, then in phi.
+
+        sigma profiled out.
+        """
+        form = self.unprofiled_information(directions)
+        return np.asarray(form[:-1, :-1] - form[:-1, -1:] * form[-1, :-1] / self.at_theta.df)
+
+    def unprofiled_information(self, directions: Sequence[Matrix]) -> Matrix:
+        """The same and along V itself, which is last."""
+        here, A = self.at_theta, self.at_theta.A
+        factorisation = here.factorisation
+        c = factorisation.solution.c
+        n_theta = sum(len(each) for each in directions)
+        n_phi = len(self.phi)
+        v = along_each(A, c, directions) if A.factors else []
+        blocks, border = A.multiply(v, np.zeros((A.p + 1, n_theta))) if v else ([], None)
+        of_border = np.zeros((A.p, 0)) if border is None else border[: A.p]
+        total = [
+            np.concatenate([own, more], axis=2)
+            for own, more in zip(blocks, self.effects, strict=True)
+        ]
+        fixed = np.hstack([of_border, self.fixed])
+        seen = fixed if here.reml else fixed[:0]
+        solved, remainder = factorisation.forward(total, seen)
+        form = np.zeros((n_theta + n_phi, n_theta + n_phi))
+        variates = self.rows.working_variates(self.residuals)
+        form[n_theta:, n_theta:] = variates.T @ variates
+        for own, product in zip(v, total, strict=True):
+            own, product = (x.reshape(-1, x.shape[2]) for x in (own, product))
+            form[:n_theta] += own.T @ product
+        form[n_theta:, :n_theta] = form[:n_theta, n_theta:].T
+        for half in solved:
+            flat = half.reshape(-1, half.shape[-1])
+            form -= flat.T @ flat
+        form -= remainder.T @ remainder
+        s = -self.slopes
+        if n_theta:
+            s = np.concatenate([inner_products(directions, here.outer_products), s])
+        out = np.empty((len(s) + 1, len(s) + 1))
+        out[:-1, :-1], out[-1, -1] = form / here.sigma2, here.df
+        out[:-1, -1] = out[-1, :-1] = s
+        return out
+
+
+def evaluate_residual(
+    rows: ResidualRows, T: Sequence[Matrix], phi: Matrix, reml: bool
+) -> ResidualEvaluation:
+    """Whiten, factorise, differentiate.
+
+    Parameters
+    ----------
+    rows : ResidualRows
+        The design.
+    T : sequence of ndarray (k, k)
+        One factor per term, in the engine's basis.
+    phi : ndarray, shape (r,)
+        Residual parameters.
+    reml : bool
+        Which criterion.
+
+    Raises
+    ------
+    NotPositiveDefiniteError, LinAlgError
+        Where there is no deviance.
+    """
+    at_phi = rows.at(phi)
+    A = at_phi.A
+    here, inverse = evaluate_with_inverse(A, T, reml)
+    solution = here.factorisation.solution
+    b = [-own[:, :, None] for own in solution.b]
+    border = np.append(-solution.beta, 1.0)[:, None]
+    m = len(phi)
+    score, slopes = np.array(at_phi.whitening.logdet_gradient), np.empty(m)
+    effects = [np.empty((*own.shape, m)) for own in solution.b]
+    fixed = np.empty((A.p, m))
+    for j in range(m):
+        D = at_phi.derivative(j)
+        products, of_border = D.multiply(b, border)
+        square = float(border[:, 0] @ of_border[:, 0])
+        for own, product, out in zip(b, products, effects, strict=True):
+            square += float(np.vdot(own, product))
+            out[:, :, j] = -product[:, :, 0]
+        fixed[:, j] = -of_border[: A.p, 0]
+        slopes[j] = square / here.sigma2
+        score[j] += inner_product(inverse, D, reml) + slopes[j]
+    return ResidualEvaluation(here, at_phi, phi, score, slopes, tuple(effects), fixed)

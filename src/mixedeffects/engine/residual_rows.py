@@ -1,0 +1,258 @@
+"""The rows of a design whose residuals are correlated, and the cross-products they have at phi.
+
+    A(phi) = (U B)'(U B),    B = [Z X y]
+
+Whitening leaves a row in its level of a factor if every residual group lies in one level: then the
+factor *holds the series*. A row of any other factor has several levels afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from mixedeffects import _kernels
+from mixedeffects.engine.assembly import Assembly, Blocks
+from mixedeffects.engine.basis import Basis, make_basis
+from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
+from mixedeffects.engine.factorisation import SelectedInverse
+from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
+from mixedeffects.engine.residual_model import ResidualDesign, ResidualModel, Whitening
+
+__all__ = ["ResidualRows", "RowsAt", "inner_product"]
+
+Matrix = NDArray[np.float64]
+_NONE = np.empty(0)
+
+
+class ResidualRows:
+    """A design in the engine's basis, in the order of the series.
+
+    Parameters
+    ----------
+    y : ndarray, shape (n,)
+        Response less offset.
+    X : ndarray, shape (n, p)
+        Fixed-effects matrix of full column rank.
+    terms : sequence of EngineTerm
+        Random-effects terms in the user's order; there may be none.
+    design : ResidualDesign
+        What the covariance of the residuals is made of.
+
+    Raises
+    ------
+    RemainderTooLargeError
+        If the blocks would not fit into memory.
+    """
+
+    def __init__(
+        self, y: Matrix, X: Matrix, terms: Sequence[EngineTerm], design: ResidualDesign
+    ) -> None:
+        self.basis: Basis
+        self.basis, y_star, X_star, z_star, w = make_basis(
+            y, X, [term.z for term in terms], design.weights
+        )
+        self.model = ResidualModel(replace(design, weights=w))
+        order = self.model.order
+        self.n, self.p = X.shape
+        self.term_columns = tuple(term.z.shape[1] for term in terms)
+        self.border = np.column_stack([X_star, y_star])[order]
+        self.terms = [
+            EngineTerm(
+                np.ascontiguousarray(term.codes[order]),
+                term.n_levels,
+                np.ascontiguousarray(z[order]),
+                term.grouping,
+            )
+            for term, z in zip(terms, z_star, strict=True)
+        ]
+        series = np.cumsum(self.model.is_first).astype(np.int32) - 1
+        n_series = len(self.model.starts)
+        is_diagonal = not self.model.families
+        self.scattered = [
+            not is_diagonal and not len(_kernels.nesting_parents(series, n_series, term.codes))
+            for term in self.terms
+        ]
+        self._assembly = Assembly(self.terms, self.p + 1, self.scattered, (series, n_series))
+        self._sparse = [
+            _sparse_columns(term) if scattered else None
+            for term, scattered in zip(self.terms, self.scattered, strict=True)
+        ]
+        self._dense = [
+            self.border,
+            *[t.z for t, s in zip(self.terms, self.scattered, strict=True) if not s],
+        ]
+
+    def at(self, phi: Matrix) -> RowsAt:
+        """The rows whitened at phi.
+
+        Raises
+        ------
+        LinAlgError
+            If S is not positive definite there.
+        """
+        return RowsAt(self, self.model.at(phi))
+
+    def times(self, matrix: scipy.sparse.csr_array) -> tuple[Matrix, list[scipy.sparse.csr_array]]:
+        """A sparse matrix times all dense columns, side by side, and times the sparse ones."""
+        dense = np.asarray(matrix @ np.hstack(self._dense))
+        sparse = [scipy.sparse.csr_array(matrix @ own) for own in self._sparse if own is not None]
+        return dense, sparse
+
+    def fill(self, dense: Matrix, sparse: Sequence[scipy.sparse.csr_array]) -> Blocks:
+        """The blocks of such products."""
+        ends = np.cumsum([each.shape[1] for each in self._dense])[:-1]
+        border, *z = (np.ascontiguousarray(part) for part in np.split(dense, ends, axis=1))
+        whole, scattered = iter(z), iter(sparse)
+        columns: list[Matrix] = []
+        of_terms: list[scipy.sparse.csr_array | None] = []
+        for is_scattered in self.scattered:
+            columns.append(_NONE if is_scattered else next(whole))
+            of_terms.append(next(scattered) if is_scattered else None)
+        return self._assembly.fill(columns, border, _NONE, of_terms)
+
+    def crossproducts(self, blocks: Blocks, logdet: float) -> CrossProducts:
+        """A with the log determinant of S, which takes the place of the prior weights."""
+        return CrossProducts(
+            blocks.chain,
+            blocks.rest,
+            blocks.remainder,
+            blocks.layout,
+            self.n,
+            self.p,
+            -logdet,
+            self.basis,
+            self.term_columns,
+        )
+
+    def residuals(self, b: Sequence[Matrix], beta: Matrix) -> Matrix:
+        """``y - X beta - Z b`` for effects (l, k) per term, shape (n,), in the engine's scale."""
+        out = self.border @ np.append(-beta, 1.0)
+        for term, own in zip(self.terms, b, strict=True):
+            out -= np.einsum("nk,nk->n", term.z, own[term.codes])
+        return out
+
+
+def _sparse_columns(term: EngineTerm) -> scipy.sparse.csr_array:
+    n, k = term.z.shape
+    places = term.codes[:, None].astype(np.int64) * k + np.arange(k)
+    return scipy.sparse.csr_array(
+        (term.z.ravel(), places.ravel(), np.arange(0, n * k + 1, k)), shape=(n, term.n_levels * k)
+    )
+
+
+class RowsAt:
+    """The rows at some phi: A there, and its derivatives.
+
+    Attributes
+    ----------
+    whitening : Whitening
+        U.
+    A : CrossProducts
+        The blocks of the whitened rows.
+    """
+
+    def __init__(self, rows: ResidualRows, whitening: Whitening) -> None:
+        self.rows, self.whitening = rows, whitening
+        self._whitened = rows.times(whitening.U)
+        self.A = rows.crossproducts(rows.fill(*self._whitened), whitening.logdet)
+
+    def derivative(self, j: int) -> CrossProducts:
+        """``dA/dphi_j = (UB)'(U_j B) + (U_j B)'(UB)``, by polarisation."""
+        dense, sparse = self._whitened
+        changed, changed_sparse = self.rows.times(self.whitening.derivative(j))
+        size = float(np.linalg.norm(changed))
+        scale = float(np.linalg.norm(dense)) / size if size > 0.0 else 1.0
+        plus, minus = (
+            self.rows.fill(
+                dense + sign * scale * changed,
+                [
+                    own + sign * scale * other
+                    for own, other in zip(sparse, changed_sparse, strict=True)
+                ],
+            )
+            for sign in (1.0, -1.0)
+        )
+        return self.rows.crossproducts(_difference(plus, minus, 0.5 / scale), 0.0)
+
+    def working_variates(self, residuals: Matrix) -> Matrix:
+        """``U S_j g`` up to its sign, shape (n, number of parameters), for ``g = S^-1 residuals``.
+
+        ``U'^-1 K_j residuals`` with ``K_j = U_j'U + U'U_j`` the derivative of ``S^-1``.
+        """
+        whitening = self.whitening
+        e = whitening.U @ residuals
+        m = whitening.model.n_parameters
+        out = np.empty((len(e), m))
+        back = np.empty((len(e), m))
+        for j in range(m):
+            U_j = whitening.derivative(j)
+            back[:, j] = U_j.T @ e
+            out[:, j] = U_j @ residuals
+        return np.asarray(out + whitening.transposed_root(back)) if m else out
+
+
+def _difference(plus: Blocks, minus: Blocks, factor: float) -> Blocks:
+    """``factor (plus - minus)``, block by block."""
+    chain = tuple(
+        replace(one, diag=factor * (one.diag - two.diag), panel=factor * (one.panel - two.panel))
+        for one, two in zip(plus.chain, minus.chain, strict=True)
+    )
+    one, two = plus.remainder, minus.remainder
+    remainder: DenseRemainder | SparseRemainder
+    if isinstance(one, DenseRemainder) and isinstance(two, DenseRemainder):
+        remainder = DenseRemainder(np.asfortranarray(factor * (one.matrix - two.matrix)))
+    else:
+        assert isinstance(one, SparseRemainder) and isinstance(two, SparseRemainder)
+        random = scipy.sparse.csc_array(factor * (one.random - two.random))
+        remainder = SparseRemainder(one.fronts, random, factor * (one.border - two.border))
+    return replace(plus, chain=chain, remainder=remainder)
+
+
+def inner_product(inverse: SelectedInverse, D: CrossProducts, with_fixed: bool) -> float:
+    """``<P, D>`` for D with the pattern of A: over the random effects, and the fixed ones."""
+    r, size = D.r, D.r + (D.p if with_fixed else 0)
+    total = 0.0
+    for e, factor in enumerate(D.chain):
+        total += float(np.vdot(inverse.P[e], factor.diag))
+        seen = _seen_columns(factor.ptr, factor.ind, factor.head, factor.n_levels, size)
+        mine = inverse.panels[e].reshape(-1, factor.k)[seen]
+        total += 2.0 * float(np.vdot(mine, factor.panel.reshape(-1, factor.k)[seen]))
+    core, first = D.remainder, D.layout.core
+    if isinstance(core, DenseRemainder):
+        if size:
+            total += float(np.vdot(inverse.core[:size, :size], core.matrix[:size, :size]))
+        return total
+    in_fronts, places, _, _ = core._places
+    entries = core.random.tocoo()
+    upper = (entries.row < first) & (entries.row <= entries.col)
+    on_diagonal = entries.row[upper] == entries.col[upper]
+    n_random = len(on_diagonal)
+    weight = np.full(len(places), 2.0)
+    weight[:n_random][on_diagonal] = 1.0
+    border = core.border.shape[1]
+    is_seen = np.tile(np.arange(r, r + border) < size, first)
+    weight[n_random:] *= is_seen
+    values = np.where(weight > 0.0, inverse.fronts[places], 0.0)
+    total += float(np.sum(weight * values * in_fronts))
+    dense, _ = core.begin()
+    width = size - first
+    return total + float(np.vdot(inverse.core[:width, :width], dense[:width, :width]))
+
+
+def _seen_columns(
+    ptr: NDArray[np.int64], ind: NDArray[np.int32], head: int, n_levels: int, size: int
+) -> NDArray[np.intp]:
+    """Which columns of all panels, one after the other, are those of effects."""
+    counts = np.diff(ptr)
+    level = np.repeat(np.arange(n_levels), counts)
+    own = np.flatnonzero(ind < size)
+    places = own + head * (level[own] + 1)
+    if not head:
+        return np.asarray(places)
+    heads = (head * np.arange(n_levels) + ptr[:-1])[:, None] + np.arange(head)
+    return np.concatenate([heads.ravel(), places])

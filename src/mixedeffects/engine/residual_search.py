@@ -1,0 +1,298 @@
+"""The search for the optimum where residuals are correlated, in theta and phi at once.
+
+Steps are those of the trust region on the average information, with the exact change of every
+Sigma and the change of S linear in phi. At the end phi is held, and the search over random effects
+alone looks whether something is left to gain there: a singular covariance, a correlation at the end
+of its range. If there is, both go on from that point.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from mixedeffects.engine.basis import lower_factor
+from mixedeffects.engine.factorisation import NotPositiveDefiniteError
+from mixedeffects.engine.finding import find_optimum
+from mixedeffects.engine.objective import evaluate
+from mixedeffects.engine.optimum import Control, Optimum, Progress, record
+from mixedeffects.engine.parameterisation import Parameterisation, parameterise
+from mixedeffects.engine.residual_objective import ResidualEvaluation, evaluate_residual
+from mixedeffects.engine.residual_rows import ResidualRows
+from mixedeffects.engine.start import starting_factors
+from mixedeffects.engine.structured_point import StructuredModel, tangent_bases
+from mixedeffects.engine.structures import CovarianceStructure
+from mixedeffects.engine.trust_region import Iterate, minimise, minimise_model
+
+__all__ = ["ResidualOptimum", "find_residual_optimum"]
+
+Matrix = NDArray[np.float64]
+
+#: Descents, each from where the search over random effects alone ended.
+_ROUNDS = 4
+#: Decrease of the deviance that is worth another descent.
+_WORTH = 1e-8
+#: Standard deviation, in an orthonormal basis, to start from at least.
+_SMALLEST_START = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualOptimum:
+    """Where the search ended.
+
+    Attributes
+    ----------
+    optimum : Optimum
+        Of the random effects at phi, with the evaluations of the whole search.
+    evaluation : ResidualEvaluation
+        There.
+    """
+
+    optimum: Optimum
+    evaluation: ResidualEvaluation
+
+    @property
+    def phi(self) -> Matrix:
+        """Residual parameters."""
+        return self.evaluation.phi
+
+
+class _Space:
+    """Coordinates of the search: those of the random effects, then those of the residuals."""
+
+    def __init__(
+        self, rows: ResidualRows, parameterisation: Parameterisation, eta: Matrix, reml: bool
+    ) -> None:
+        self.rows, self.parameterisation, self.eta, self.reml = rows, parameterisation, eta, reml
+        self._is_free = all(
+            structure is None
+            for structure in (getattr(t, "structure", None) for t in parameterisation.terms)
+        )
+        held = np.zeros(len(eta), dtype=np.bool_) if self._is_free else parameterisation.held(eta)
+        self.moving = np.flatnonzero(~held)
+        self._centre = eta if self._is_free else parameterisation.unbounded(eta)
+
+    def coordinates(self, phi: Matrix) -> Matrix:
+        """Of the point itself, with these residual parameters."""
+        return np.concatenate([self._centre[self.moving], self.rows.model.unbounded(phi)])
+
+    def parameters(self, x: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+        """Eta and phi, one after the other; first and second derivatives of those that move."""
+        m = len(self.moving)
+        full = self._centre.copy()
+        full[self.moving] = x[:m]
+        first, second = np.ones(len(full)), np.zeros(len(full))
+        eta = full
+        if not self._is_free:
+            moved, first, second = self.parameterisation.bounded(full)
+            eta = self.eta.copy()
+            eta[self.moving] = moved[self.moving]
+        phi, of_phi, bent = self.rows.model.bounded(x[m:])
+        return (
+            np.concatenate([eta, phi]),
+            np.concatenate([first[self.moving], of_phi]),
+            np.concatenate([second[self.moving], bent]),
+        )
+
+    @property
+    def kept(self) -> NDArray[np.intp]:
+        """Which of eta and phi move."""
+        n_phi = self.rows.model.n_parameters
+        return np.concatenate([self.moving, len(self.eta) + np.arange(n_phi)])
+
+    def point(self, x: Matrix) -> _Point | None:
+        """The point at x; None where there is no deviance."""
+        try:
+            return _Point(self, x)
+        except (NotPositiveDefiniteError, np.linalg.LinAlgError):
+            return None
+
+
+class _Point:
+    """One evaluation, as the trust region wants it."""
+
+    def __init__(self, space: _Space, x: Matrix) -> None:
+        self.space, self.x = space, x
+        both, first, _ = space.parameters(x)
+        m = len(space.eta)
+        self.eta, phi = both[:m], both[m:]
+        T = space.parameterisation.factors(self.eta)
+        self.evaluation = evaluate_residual(space.rows, T, phi, space.reml)
+        self.value = self.evaluation.deviance
+        if not math.isfinite(self.value):
+            raise NotPositiveDefiniteError("the deviance is not finite")
+        score = self.evaluation.score
+        if m:
+            of_eta = space.parameterisation.gradient(self.eta, self.evaluation.at_theta.score)
+            score = np.concatenate([of_eta, score])
+        self.gradient = first * score[space.kept]
+
+    def model(self) -> _Model:
+        """Model of the deviance around this point."""
+        evaluation, parameterisation = self.evaluation, self.space.parameterisation
+        bases = tangent_bases(parameterisation, self.eta)
+        inner = StructuredModel(
+            parameterisation,
+            self.eta,
+            tuple(evaluation.at_theta.score),
+            tuple(bases),
+            evaluation.information(bases),
+            evaluation.score,
+        )
+        return _Model(self.space, self.x, inner)
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """The model of `StructuredModel` in the coordinates of the search."""
+
+    space: _Space
+    x: Matrix
+    inner: StructuredModel
+
+    def at(self, step: Matrix, correction: Matrix) -> tuple[float, Matrix, Matrix]:
+        """Change of d, gradient and Hessian of the model after a step."""
+        kept = self.space.kept
+        here, _, _ = self.space.parameters(self.x)
+        there, first, second = self.space.parameters(self.x + step)
+        value, gradient, hessian = self.inner.at(there - here)
+        own = gradient[kept]
+        bent = first[:, None] * hessian[kept][:, kept] * first
+        np.einsum("ii->i", bent)[:] += second * own
+        corrected = correction @ step
+        return (
+            value + 0.5 * float(step @ corrected),
+            first * own + corrected,
+            bent + correction,
+        )
+
+    def minimise(self, correction: Matrix, radius: float) -> tuple[Matrix, float]:
+        """Step within the radius that makes the model small, and the decrease it predicts."""
+        return minimise_model(lambda step: self.at(step, correction), len(self.x), radius)
+
+
+def find_residual_optimum(
+    rows: ResidualRows,
+    reml: bool,
+    *,
+    start: tuple[Sequence[Matrix], Matrix] | None = None,
+    control: Control | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    structures: Sequence[CovarianceStructure | None] | None = None,
+) -> ResidualOptimum:
+    """Minimise the profiled deviance over the factors and the residual parameters.
+
+    Parameters
+    ----------
+    rows : ResidualRows
+        The design.
+    reml : bool
+        REML criterion or -2 log-likelihood.
+    start : tuple (factors, phi), optional
+        Where to start; by default at moments of the residuals of a fit without correlations.
+    control : Control, optional
+        Tolerance and limits.
+    progress : callable, optional
+        Called after every accepted step.
+    structures : sequence of CovarianceStructure or None, optional
+        One per term; None for a term whose covariance is free.
+    """
+    control = control or Control()
+    free: list[CovarianceStructure | None] = [None] * len(rows.term_columns)
+    parameterisation = parameterise(rows.basis, rows.term_columns, structures or free)
+    T, phi = _start(rows, reml) if start is None else start
+    began, spent, steps = time.perf_counter(), 0 if start else 1, 0
+    offset = rows.basis.deviance_offset(rows.n, rows.p, reml)
+    path: list[float] = []
+
+    def report(each: Iterate[_Point]) -> None:
+        value = each.point.value
+        if path and value >= path[-1]:
+            return
+        path.append(value)
+        if progress is not None:
+            factors = tuple(lower_factor(own) for own in each.point.evaluation.at_theta.T)
+            gradient = float(np.abs(each.point.gradient).max(initial=0.0))
+            seconds = time.perf_counter() - began
+            progress(
+                Progress(
+                    len(path) - 1,
+                    spent + each.evaluations,
+                    value + offset,
+                    gradient,
+                    seconds,
+                    factors,
+                )
+            )
+
+    inner: Optimum | None = None
+    for _ in range(_ROUNDS):
+        eta = parameterisation.nearest(T) if len(T) else np.zeros(0)
+        space = _Space(rows, parameterisation, eta, reml)
+        x = space.coordinates(phi)
+        result = minimise(
+            space.point,
+            x,
+            tolerance=control.tolerance,
+            max_evaluations=max(2, control.max_evaluations - spent),
+            radius=math.sqrt(max(len(x), 1)),
+            report=report,
+            natural=True,
+        )
+        spent += result.evaluations
+        steps += result.iterations
+        point = result.point
+        phi = point.evaluation.phi
+        if not len(T):
+            break
+        inner = find_optimum(
+            point.evaluation.at_theta.A,
+            reml,
+            start=[lower_factor(own) for own in point.evaluation.at_theta.T],
+            control=replace(control, max_evaluations=max(2, control.max_evaluations - spent)),
+            structures=structures,
+            further=False,
+        )
+        if point.value - inner.evaluation.deviance < _WORTH:
+            break
+        spent += inner.evaluations
+        T = inner.T
+    evaluation = point.evaluation
+    here = evaluation.at_theta
+    factors = tuple(lower_factor(own) for own in here.T)
+    optimum = record(
+        here,
+        factors,
+        gradient=point.gradient,
+        parameters=np.ones(len(point.gradient)),
+        result=result,
+        evaluations=spent,
+        iterations=steps,
+        null_score=None if inner is None else inner.null_score,
+        path=tuple(value + offset for value in path),
+        parameterisation=parameterisation if structures is not None else None,
+        search_evaluations=spent,
+    )
+    return ResidualOptimum(optimum, evaluation)
+
+
+def _start(rows: ResidualRows, reml: bool) -> tuple[list[Matrix], Matrix]:
+    """Factors by moments without correlations, and parameters by those of what is left."""
+    weights = rows.model.weights
+    root = np.ones(rows.n) if weights is None else np.sqrt(weights)
+    plain = scipy.sparse.csr_array(scipy.sparse.diags_array(root))
+    A = rows.crossproducts(rows.fill(*rows.times(plain)), -2.0 * float(np.log(root).sum()))
+    T = starting_factors(A, reml) if rows.term_columns else []
+    here = evaluate(A, T, reml)
+    solution = here.factorisation.solution
+    b: list[Matrix] = [np.empty(0)] * len(T)
+    for factor, own in zip(A.factors, solution.b, strict=True):
+        for member in factor.members:
+            b[member.term] = np.ascontiguousarray(own[:, member.columns])
+    return T, rows.model.start(rows.residuals(b, solution.beta))
