@@ -22,7 +22,7 @@ from mixedeffects.formula.syntax import (
 )
 from mixedeffects.formula.terms import TermTable, expand_terms
 
-__all__ = ["Bar", "has_bar", "split_bars"]
+__all__ = ["Bar", "group_name", "group_variables", "has_bar", "split_bars"]
 
 _BARS = ("|", "||")
 #: Most names and operators of a grouping, so that its name can still be read.
@@ -254,8 +254,8 @@ def _expand_nesting(
     return [
         Bar(
             expression=deparse(expression),
-            group=_group_name(factor),
-            variables=tuple(_group_variables(factor, text)),
+            group=group_name(factor),
+            variables=tuple(group_variables(factor, text)),
             tree=expression,
             start=place.start,
             end=place.end,
@@ -275,11 +275,12 @@ def _nested(grouping: Node) -> list[Node]:
     return [Binary(":", grouping.right, parent), *outer]
 
 
-def _group_name(factor: Node) -> str:
+def group_name(factor: Node) -> str:
+    """lme4's name of a grouping factor: ``tch:sch``."""
     if isinstance(factor, Name):
         return factor.name
     if isinstance(factor, Group):
-        return _group_name(factor.inner)
+        return group_name(factor.inner)
     if isinstance(factor, Binary):
         right = deparse(factor.right)
         # `:` reads from the left, so a compound right side shows its parentheses.
@@ -289,7 +290,8 @@ def _group_name(factor: Node) -> str:
     return deparse(factor)
 
 
-def _group_variables(factor: Node, text: str) -> list[str]:
+def group_variables(factor: Node, text: str) -> list[str]:
+    """The columns whose combinations are the levels; an error where it is no grouping factor."""
     match factor:
         case Name(name="."):
             fail(
@@ -298,12 +300,12 @@ def _group_variables(factor: Node, text: str) -> list[str]:
         case Name(name=name):
             return [name]
         case Group(inner=inner):
-            return _group_variables(inner, text)
+            return group_variables(inner, text)
         case Binary(operator=":", left=left, right=right):
-            return _group_variables(left, text) + _group_variables(right, text)
+            return group_variables(left, text) + group_variables(right, text)
         case Call(function=function, arguments=(argument,)) if function in _FACTOR_CALLS:
             # Any column is made a factor before grouping, so this says nothing new.
-            return _group_variables(argument.value, text)
+            return group_variables(argument.value, text)
         case Binary(operator="/"):
             fail(
                 "Nesting inside a part of the grouping cannot be expanded; write the terms out, "

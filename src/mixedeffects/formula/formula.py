@@ -73,13 +73,13 @@ class Formula:
             f"Formula: {self.text}",
             f"  response  {self.response}",
             f"  fixed     {self.fixed}",
-            f"  random    {' + '.join(str(bar) for bar in self.random)}",
+            f"  random    {' + '.join(str(bar) for bar in self.random) or 'none'}",
         ]
         return "\n".join(lines)
 
     def __reduce__(self) -> Any:
         # As text: the trees of a long formula are deeper than a pickle can be.
-        return _stored, (self.text, not self.response)
+        return _stored, (self.text, not self.response, not self.random)
 
     @property
     def uses_dot(self) -> bool:
@@ -122,7 +122,7 @@ class Formula:
         if self.uses_dot:
             others = " + ".join(map(quote_name, self._others(columns, excluding))) or "1"
             text = update_formula(f"{quote_name(name)} ~ {others}", text)
-        return parse_formula(text)
+        return parse_formula(text, without_random=not self.random)
 
     def fixed_terms(
         self, columns: Iterable[str] | None = None, excluding: Sequence[str] = ()
@@ -166,8 +166,8 @@ def _on_one_line(text: str) -> str:
     return _QUOTED_OR_BLANK.sub(lambda found: " " if found["blank"] else found[0], text).strip()
 
 
-def _stored(text: str, one_sided: bool) -> Formula:
-    return parse_formula(text, one_sided=one_sided)
+def _stored(text: str, one_sided: bool, without_random: bool = False) -> Formula:
+    return parse_formula(text, one_sided=one_sided, without_random=without_random)
 
 
 def _check_response(tree: Node, fixed: TermTable, text: str) -> None:
@@ -185,7 +185,7 @@ def _check_response(tree: Node, fixed: TermTable, text: str) -> None:
             )
 
 
-def parse_formula(text: str, *, one_sided: bool = False) -> Formula:
+def parse_formula(text: str, *, one_sided: bool = False, without_random: bool = False) -> Formula:
     """Read a mixed-model formula written in lme4's grammar.
 
     Parameters
@@ -200,6 +200,8 @@ def parse_formula(text: str, *, one_sided: bool = False) -> Formula:
         backticks around names that are not plain words; ``.`` for all other columns.
     one_sided : bool
         Whether the response may be left out: ``"~ x + (x | g)"``.
+    without_random : bool
+        Whether it may have no random-effects term, as where the residuals are correlated.
 
     Returns
     -------
@@ -248,10 +250,11 @@ def parse_formula(text: str, *, one_sided: bool = False) -> Formula:
             fail("`~` must separate the response from the terms.", text, 0, len(text))
 
     fixed_tree, bars = split_bars(right, text)
-    if not bars:
+    if not bars and not without_random:
         raise FormulaError(
             f"The formula '{text}' has no random-effects term. Add one, for example "
-            "`(1 | group)`; without random effects use ordinary least squares."
+            "`(1 | group)`, or say how the residuals are correlated, for example "
+            "residual='ar1(time | group)'; without either use ordinary least squares."
         )
     if fixed_tree is None:
         fixed_tree = Number(1.0, "1")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.centring import is_far_from_zero
 from mixedeffects.errors import DataError, ModelError
-from mixedeffects.formula import Bar, Formula, parse_formula
+from mixedeffects.formula import Bar, Formula, ResidualSpec, parse_formula, read_residual
 from mixedeffects.formula.evaluate import State, check_functions
 from mixedeffects.formula.syntax import Node, deparse, quote_name
 from mixedeffects.formula.terms import TermTable, expand_terms
@@ -37,6 +37,7 @@ from mixedeffects.frame.identifiability import check_random_columns
 from mixedeffects.frame.ingest import as_column, column_names, materialised, take_columns
 from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
 from mixedeffects.frame.rank import independent_columns
+from mixedeffects.frame.residual_rows import ResidualRows, residual_rows, rows_in_their_order
 from mixedeffects.frame.row_labels import by_row_labels
 from mixedeffects.frame.structures import check_replication, check_structure_columns
 from mixedeffects.frame.variables import (
@@ -46,6 +47,7 @@ from mixedeffects.frame.variables import (
     evaluate_variable,
     take_rows,
 )
+from mixedeffects.frame.variance_columns import read_variance, variance_columns
 
 __all__ = ["build_model_frame"]
 
@@ -61,6 +63,9 @@ def build_model_frame(
     contrasts: Mapping[str, Any] | None = None,
     inherited: Mapping[str, Any] | None = None,
     design_only: bool = False,
+    residual: str | None = None,
+    variance: str | None = None,
+    without_random: bool = False,
 ) -> ModelFrame:
     """Make the arrays of a linear mixed model from a formula and a dataframe.
 
@@ -85,6 +90,13 @@ def build_model_frame(
     design_only : bool
         Leave the response unread, zero in every row; the formula need not have one. Then nothing
         is to be estimated, and what could not be is no error.
+    residual : str, optional
+        How residuals are correlated; see `mixedeffects.formula.read_residual`.
+    variance : str, optional
+        What the logarithm of their standard deviation is linear in, as terms of a formula.
+    without_random : bool
+        Whether the formula may have no random-effects term even without ``residual`` and
+        ``variance``.
 
     Returns
     -------
@@ -111,34 +123,47 @@ def build_model_frame(
     >>> list(frame.terms[0].levels)
     ['a', 'b']
     """
+    spec = None if residual is None else read_residual(residual)
+    of_variance = None if variance is None else read_variance(variance)
     if not isinstance(formula, Formula):
-        formula = parse_formula(formula, one_sided=design_only)
+        formula = parse_formula(
+            formula,
+            one_sided=design_only,
+            without_random=without_random or spec is not None or of_variance is not None,
+        )
     response = None if design_only else formula.response_tree
     codings, spare = read_contrasts(contrasts), read_contrasts(inherited)
     source = materialised(data)
     available = column_names(source)
     by_name = [name for name in (weights, offset) if isinstance(name, str)]
-    fixed = formula.fixed_terms(available if formula.uses_dot else None, by_name)
+    of_groups = [] if spec is None else list(spec.variables)
+    fixed = formula.fixed_terms(available if formula.uses_dot else None, [*by_name, *of_groups])
     random = [expand_terms(bar.tree, formula.text) for bar in formula.random]
 
-    table = _take(formula, response, fixed, random, by_name, source, available)
+    of_residuals: list[Node] = [] if spec is None else [*spec.position]
+    if of_variance is not None:
+        of_residuals += of_variance[1].variables
+    grouped = [v for bar in formula.random for v in bar.variables] + of_groups
+    if spec is not None and spec.by is not None:
+        grouped.append(spec.by)
+    trees: list[Node] = [] if response is None else [response]
+    trees += [*fixed.variables, *fixed.offsets]
+    trees += [tree for part in random for tree in part.variables] + of_residuals
+    table = _take(trees, [*grouped, *by_name], source, available)
     columns = Columns(table)
-    evaluation = _evaluate_all(response, fixed, random, columns)
+    evaluation = _evaluate_all(response, fixed, trees, columns)
     extra = {
         "weights": _argument("weights", weights, columns),
         "offset": _argument("offset", offset, columns),
     }
-    groups = {
-        name: read_group(table[name])
-        for name in dict.fromkeys(v for bar in formula.random for v in bar.variables)
-    }
+    groups = {name: read_group(table[name]) for name in dict.fromkeys(grouped)}
     selection = _select_rows(evaluation, extra, groups, columns)
     rows = selection.rows
 
     values = {name: take_rows(e.value, rows) for name, e in evaluation.variables.items()}
     n = columns.n if rows is None else len(rows)
     y = _response(evaluation.response, values, n)
-    _check_values(evaluation, fixed, random, values)
+    _check_values(evaluation, fixed, random, of_residuals, values)
     w = _taken(extra["weights"], rows, "Column ")
     if w is not None and extra["weights"] is not None:
         check_weights(extra["weights"].name, w)
@@ -150,8 +175,25 @@ def build_model_frame(
     )
     every = {**spare, **codings}
     X, encoder, far = _fixed_matrix(fixed, values, evaluation.states, every, n, design_only)
+    chosen = {
+        name: group if rows is None else replace(group, codes=group.codes[rows])
+        for name, group in groups.items()
+    }
     terms, encoders, unused = _random_terms(
-        formula, random, values, evaluation.states, every, groups, rows, n, design_only
+        formula, random, values, evaluation.states, every, chosen, n, design_only
+    )
+    of_rows: ResidualRows | None = None
+    if spec is not None:
+        numbers = _row_numbers(spec, groups, rows)
+        texts = frozenset(
+            name for name in table.columns if not isinstance(table[name].dtype, pd.CategoricalDtype)
+        )
+        of_rows = residual_rows(spec, values, evaluation.states, chosen, numbers, texts)
+        unused = {**unused, **of_rows.unused}
+    variance_term, variance_encoder = (
+        (None, None)
+        if of_variance is None
+        else variance_columns(*of_variance, values, evaluation.states, n, not design_only)
     )
     _check_codings(codings, (encoder, *encoders))
     total_offset = _offset(evaluation.offsets, values, _taken(extra["offset"], rows, "Column "))
@@ -184,11 +226,33 @@ def build_model_frame(
             far_from_zero=far,
             n_rows=len(table),
             lost=selection.lost,
+            empty_steps=() if of_rows is None else tuple(of_rows.empty.items()),
         ),
         data=used.copy(),
         fixed_encoder=encoder,
         random_encoders=encoders,
+        residual=None if of_rows is None else of_rows.term,
+        variance=variance_term,
+        residual_coders=() if of_rows is None else of_rows.coders,
+        variance_encoder=variance_encoder,
     )
+
+
+def _row_numbers(
+    spec: ResidualSpec, groups: Mapping[str, GroupColumn], rows: NDArray[np.intp] | None
+) -> NDArray[np.int64] | None:
+    """For ``ar1(1 | group)`` the number of each row in its group; rows left out count."""
+    if spec.position or spec.kind != "ar1":
+        return None
+    columns = [groups[name] for name in spec.variables]
+    if rows is None:
+        return rows_in_their_order(combine(columns, spec.variables).codes)
+    absent = np.any([column.codes < 0 for column in columns], axis=0)
+    present = np.flatnonzero(~absent)
+    columns = [replace(column, codes=column.codes[present]) for column in columns]
+    numbers = np.full(absent.size, -1, dtype=np.int64)
+    numbers[present] = rows_in_their_order(combine(columns, spec.variables).codes)
+    return numbers[rows]
 
 
 # --- the columns, and the variables made of them ---------------------------------------
@@ -205,25 +269,11 @@ class _Evaluation:
 
 
 def _take(
-    formula: Formula,
-    response: Node | None,
-    fixed: TermTable,
-    random: list[TermTable],
-    by_name: list[str],
-    source: Any,
-    available: list[str],
+    trees: Sequence[Node], by_name: Sequence[str], source: Any, available: list[str]
 ) -> pd.DataFrame:
-    trees: list[Node] = [*fixed.variables, *fixed.offsets]
-    if response is not None:
-        trees.insert(0, response)
-    for table in random:
-        trees += table.variables
     for tree in trees:
         check_functions(tree)
-    names = dict.fromkeys(data_columns(trees, available))
-    for bar in formula.random:
-        names |= dict.fromkeys(bar.variables)
-    names |= dict.fromkeys(by_name)
+    names = dict.fromkeys([*data_columns(trees, available), *by_name])
     frame = take_columns(source, names)
     if len(frame) == 0:
         check_rows(0, 0, {})
@@ -231,15 +281,10 @@ def _take(
 
 
 def _evaluate_all(
-    response: Node | None, fixed: TermTable, random: list[TermTable], columns: Columns
+    response: Node | None, fixed: TermTable, trees: Sequence[Node], columns: Columns
 ) -> _Evaluation:
     variables: dict[str, Evaluated] = {}
     states: dict[str, State] = {}
-    trees: list[Node] = [*fixed.variables, *fixed.offsets]
-    if response is not None:
-        trees.insert(0, response)
-    for table in random:
-        trees += table.variables
     for tree in trees:
         name = deparse(tree)
         if name not in variables:
@@ -373,9 +418,11 @@ def _check_values(
     evaluation: _Evaluation,
     fixed: TermTable,
     random: list[TermTable],
+    of_residuals: Sequence[Node],
     values: Mapping[str, Value],
 ) -> None:
     names = {deparse(tree) for table in (fixed, *random) for tree in table.variables}
+    names |= {deparse(tree) for tree in of_residuals}
     for name in sorted({*names, *evaluation.offsets}):
         value = values[name]
         if not isinstance(value, Factor):
@@ -441,15 +488,10 @@ def _random_terms(
     values: Mapping[str, Value],
     states: Mapping[str, State],
     codings: Mapping[str, Coding],
-    groups: Mapping[str, GroupColumn],
-    rows: NDArray[np.intp] | None,
+    columns: Mapping[str, GroupColumn],
     n: int,
     design_only: bool,
 ) -> tuple[tuple[RandomTerm, ...], tuple[DesignEncoder, ...], dict[str, int]]:
-    columns = {
-        name: group if rows is None else replace(group, codes=group.codes[rows])
-        for name, group in groups.items()
-    }
     groupings: dict[str, Grouping] = {}
     made_of: dict[str, tuple[str, ...]] = {}
     for bar in formula.random:

@@ -38,7 +38,7 @@ def separate_double_bars(text: str, data: Any) -> str:
     data : dataframe
         Where it is known which columns are factors.
     """
-    text = parse_formula(text).text
+    text = parse_formula(text, without_random=True).text
     source = materialised(data)
     known = set(column_names(source))
     out, end = [], 0

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mixedeffects.frame.columns import factor_of, labels_of
 from mixedeffects.frame.ingest import materialised, take_columns
 from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.frame.residual_term import ResidualTerm
 
 __all__ = [
     "MISSING",
@@ -145,12 +146,12 @@ def joined_labels(levels: Sequence[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def level_codes(term: RandomTerm, data: Any) -> NDArray[np.int32]:
-    """Find the levels of a random-effects term in other data.
+def level_codes(term: RandomTerm | ResidualTerm, data: Any) -> NDArray[np.int32]:
+    """Find the levels of a random-effects term, or the residual groups, in other data.
 
     Parameters
     ----------
-    term : RandomTerm
+    term : RandomTerm or ResidualTerm
         A term of a fitted model.
     data : dataframe
         Must have the columns ``term.variables``.

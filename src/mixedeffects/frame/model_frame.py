@@ -11,9 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import DetachedTable, ReadOnlyArrays
+from mixedeffects.frame.residual_term import ResidualTerm, VarianceTerm
 
 if TYPE_CHECKING:
     from mixedeffects.formula import Formula
+    from mixedeffects.frame.coder import VariableCoder
     from mixedeffects.frame.encode import DesignEncoder
 
 __all__ = ["Dropped", "ModelFrame", "RandomTerm"]
@@ -91,6 +93,9 @@ class Dropped:
     far_from_zero : tuple of str
         Those of ``columns`` whose values vary so little beside their size that rounding has taken
         what tells them from others. Centred, they may well be kept.
+    empty_steps : tuple of (str, int)
+        The position of the residuals, and how many of its steps occur in no row used. They are
+        left in: the rows before and behind them are so much further apart.
     """
 
     rows: pd.Index
@@ -100,6 +105,7 @@ class Dropped:
     n_rows: int | None = None
     lost: tuple[str, ...] = ()
     far_from_zero: tuple[str, ...] = ()
+    empty_steps: tuple[tuple[str, int], ...] = ()
 
     def __bool__(self) -> bool:
         return bool(len(self.rows) or self.columns or self.unused_levels)
@@ -126,6 +132,9 @@ class Dropped:
         for group, count in self.unused_levels.items():
             levels = "level" if count == 1 else "levels"
             said.append(f"{count:,} declared {levels} of `{group}` without rows")
+        for position, count in self.empty_steps:
+            steps = "step" if count == 1 else "steps"
+            said.append(f"{count:,} {steps} of `{position}` without rows kept as gaps in time")
         return said
 
     def advice(self) -> str:
@@ -178,6 +187,14 @@ class ModelFrame(ReadOnlyArrays):
         Makes the columns of X from other data; also says which term each column belongs to.
     random_encoders : tuple of DesignEncoder
         The same for the columns z of each of ``terms``.
+    residual : ResidualTerm or None
+        Covariance structure of the residuals; None means independent.
+    variance : VarianceTerm or None
+        What the logarithm of their standard deviation is linear in; None means nothing.
+    residual_coders : tuple of VariableCoder
+        Make the position of a row in other data, one for each part; then one for its stratum.
+    variance_encoder : DesignEncoder or None
+        Makes the columns of ``variance`` from other data.
     """
 
     formula: Formula
@@ -193,6 +210,10 @@ class ModelFrame(ReadOnlyArrays):
     data: DetachedTable = DetachedTable()  # noqa: RUF009 - a descriptor
     fixed_encoder: DesignEncoder | None = None
     random_encoders: tuple[DesignEncoder, ...] = ()
+    residual: ResidualTerm | None = None
+    variance: VarianceTerm | None = None
+    residual_coders: tuple[VariableCoder, ...] = ()
+    variance_encoder: DesignEncoder | None = None
 
     @property
     def nobs(self) -> int:
