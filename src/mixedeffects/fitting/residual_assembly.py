@@ -1,0 +1,71 @@
+"""From what the frame says of the residuals to what the engine's model of them is made of."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.engine.residual_model import ResidualDesign
+from mixedeffects.frame.model_frame import ModelFrame
+from mixedeffects.frame.residual_term import ResidualTerm
+
+__all__ = ["deviation_columns", "residual_design"]
+
+Matrix = NDArray[np.float64]
+
+
+def residual_design(frame: ModelFrame) -> ResidualDesign | None:
+    """The engine's design of the residuals; None where they are independent, of one variance."""
+    term, variance = frame.residual, frame.variance
+    if term is None and variance is None:
+        return None
+    n = frame.nobs
+    v = np.zeros((n, 0)) if variance is None else variance.v
+    if term is None:
+        return ResidualDesign(
+            "diag",
+            np.arange(n, dtype=np.int32),
+            np.zeros((n, 1)),
+            0,
+            np.zeros(n, dtype=np.int32),
+            1,
+            v,
+            frame.weights,
+        )
+    v = np.hstack([deviation_columns(term), v])
+    stratum = np.zeros(n, dtype=np.int32) if term.stratum is None else term.stratum
+    return ResidualDesign(
+        term.kind,
+        term.codes,
+        _positions(term),
+        term.n_times,
+        stratum,
+        term.n_strata,
+        v,
+        frame.weights,
+        term.homogeneous,
+        term.nugget,
+    )
+
+
+def _positions(term: ResidualTerm) -> Matrix:
+    if term.coordinates is not None:
+        return np.asarray(term.coordinates, dtype=np.float64)
+    if term.steps is not None:
+        return term.steps[:, None].astype(np.float64)
+    return np.zeros((len(term.codes), 1))
+
+
+def deviation_columns(term: ResidualTerm) -> Matrix:
+    """Indicators of all standard deviations but the first, stratum by stratum, time by time.
+
+    None where the structure has them among its own parameters (``us``).
+    """
+    n = len(term.codes)
+    if term.kind == "us" and not term.homogeneous:
+        return np.zeros((n, 0))
+    stratum = np.zeros(n, dtype=np.int64) if term.stratum is None else term.stratum
+    cell, count = stratum.astype(np.int64), term.n_strata
+    if not term.homogeneous and term.steps is not None:
+        cell, count = cell * term.n_times + term.steps, count * term.n_times
+    return np.asarray(cell[:, None] == np.arange(1, count), dtype=np.float64)
