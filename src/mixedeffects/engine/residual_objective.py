@@ -24,6 +24,7 @@ from mixedeffects.engine.objective import Evaluation, along_each, evaluate_with_
 from mixedeffects.engine.quadratic_forms import inner_products
 from mixedeffects.engine.residual_model import ResidualModel
 from mixedeffects.engine.residual_rows import ResidualRows, RowsAt, inner_product
+from mixedeffects.engine.residual_sums import ChainSumsAt, PatternSumsAt
 
 __all__ = ["ResidualEvaluation", "evaluate_residual"]
 
@@ -38,8 +39,8 @@ class ResidualEvaluation(ReadOnlyArrays):
     ----------
     at_theta : Evaluation
         The deviance, log |S| included, and its derivatives in the random effects.
-    rows : RowsAt
-        The whitened rows.
+    rows : RowsAt, ChainSumsAt or PatternSumsAt
+        A and its derivatives.
     phi : ndarray, shape (r,)
         Residual parameters.
     score : ndarray, shape (r,)
@@ -53,7 +54,7 @@ class ResidualEvaluation(ReadOnlyArrays):
     """
 
     at_theta: Evaluation
-    rows: RowsAt
+    rows: RowsAt | ChainSumsAt | PatternSumsAt
     phi: Matrix
     score: Matrix
     slopes: Matrix
@@ -111,8 +112,8 @@ class ResidualEvaluation(ReadOnlyArrays):
         seen = fixed if here.reml else fixed[:0]
         solved, remainder = factorisation.forward(total, seen)
         form = np.zeros((n_theta + n_phi, n_theta + n_phi))
-        variates = self.rows.working_variates(self.residuals)
-        form[n_theta:, n_theta:] = variates.T @ variates
+        beta = factorisation.solution.beta
+        form[n_theta:, n_theta:] = self.rows.working_products(self.modes, beta)
         for own, product in zip(v, total, strict=True):
             own, product = (x.reshape(-1, x.shape[2]) for x in (own, product))
             form[:n_theta] += own.T @ product
@@ -158,7 +159,7 @@ def evaluate_residual(
     b = [-own[:, :, None] for own in solution.b]
     border = np.append(-solution.beta, 1.0)[:, None]
     m = len(phi)
-    score, slopes = np.array(at_phi.whitening.logdet_gradient), np.empty(m)
+    score, slopes = np.array(at_phi.logdet_gradient), np.empty(m)
     effects = [np.empty((*own.shape, m)) for own in solution.b]
     fixed = np.empty((A.p, m))
     for j in range(m):
