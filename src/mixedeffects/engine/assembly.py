@@ -270,7 +270,7 @@ class Assembly:
         self, columns: dict[int, Matrix], sparse: Sequence[scipy.sparse.csr_array | None]
     ) -> scipy.sparse.csr_array:
         """``Z_rest`` of the scattered factors, n x r, zero for the others."""
-        total = None
+        parts = []
         for g, f in enumerate(self._rest):
             if not f.is_scattered:
                 continue
@@ -279,10 +279,11 @@ class Assembly:
                 own = sparse[member.term]
                 assert own is not None
                 moved = places[:, member.columns].ravel()[own.indices]
-                part = scipy.sparse.csr_array(
-                    (own.data, moved, own.indptr), shape=(own.shape[0], self.layout.r)
-                )
-                total = part if total is None else total + part
+                shape = (own.shape[0], self.layout.r)
+                parts.append(scipy.sparse.csr_array((own.data, moved, own.indptr), shape=shape))
+        total = parts[0]
+        for part in parts[1:]:
+            total = scipy.sparse.csr_array(total + part)
         return total
 
     def _sparse_products(
@@ -308,7 +309,8 @@ class Assembly:
             with_border[at] = sums
             places.append(at[f.codes])
             values.append(z)
-        Z = WZ = None
+        Z = scipy.sparse.csr_array((n, r))
+        WZ = Z
         if values:
             width = sum(each.shape[1] for each in values)
             data = np.hstack(values)
@@ -321,7 +323,7 @@ class Assembly:
                 WZ = scipy.sparse.csr_array((scaled, indices, starts), shape=(n, r))
         if scattered is not None:
             of_scattered = scattered.T @ border
-            Z = WZ = scattered if Z is None else Z + scattered
+            Z = WZ = scipy.sparse.csr_array(Z + scattered) if values else scattered
             for g, f in enumerate(self._rest):
                 if f.is_scattered:
                     at = self._positions(g).ravel()

@@ -58,12 +58,14 @@ __all__ = [
     "Curvature",
     "changes_of_sigma",
     "fixed_effects_covariance",
+    "natural_scales",
     "new_effects_jacobian",
     "observed_curvature",
     "structured_curvature",
     "surely_curved",
     "vcov_along_null_directions",
     "vcov_jacobian",
+    "visible_variances",
 ]
 
 Matrix = NDArray[np.float64]
@@ -181,7 +183,7 @@ def _theta(A: CrossProducts, optimum: AtOptimum, user: bool) -> Matrix:
     return T_to_theta([A.basis.relative_factor(t, T) for t, T in enumerate(optimum.T)])
 
 
-def _visible(A: CrossProducts) -> list[float]:
+def visible_variances(A: CrossProducts) -> list[float]:
     """``l/n`` per term: the variance that the rows of a level can tell from none."""
     levels = [0] * len(A.term_columns)
     for factor in A.factors:
@@ -270,7 +272,9 @@ def _trace_amplification(A: CrossProducts, T: Sequence[Matrix]) -> float:
     Fixed effects lose the digits of the largest effects, except as columns less provisional ones.
     Other factors lose those of the effects that they share with larger ones.
     """
-    of_term = [float(np.vdot(own, own)) / share for own, share in zip(T, _visible(A), strict=True)]
+    of_term = [
+        float(np.vdot(own, own)) / share for own, share in zip(T, visible_variances(A), strict=True)
+    ]
     ratios = sorted(
         [0.0, *(max(of_term[member.term] for member in factor.members) for factor in A.factors)]
     )
@@ -279,7 +283,9 @@ def _trace_amplification(A: CrossProducts, T: Sequence[Matrix]) -> float:
 
 def _amplifications(A: CrossProducts, T: Sequence[Matrix]) -> list[float]:
     """By how much the shrinkage of each term's effects magnifies rounding in the score."""
-    ratios = [float(np.vdot(own, own)) / share for own, share in zip(T, _visible(A), strict=True)]
+    ratios = [
+        float(np.vdot(own, own)) / share for own, share in zip(T, visible_variances(A), strict=True)
+    ]
     if A.provisional is not None:
         # Provisional effects keep half of the digits, but where two large effects share directions.
         shared = sorted([0.0, *ratios])[-2]
@@ -310,7 +316,7 @@ def observed_curvature(
     at = theta_to_T(theta, k)
     here = optimum.evaluation
     sigma = A.basis.sigma(float(np.sqrt(here.sigma2)))
-    visible = _visible(A)
+    visible = visible_variances(A)
     S = [natural_root(T, d, share) for T, d, share in zip(at, D, visible, strict=True)]
     roots = [d @ s for d, s in zip(D, S, strict=True)]
     shares = [
@@ -395,7 +401,7 @@ def surely_curved(A: CrossProducts, optimum: AtOptimum) -> bool:
 
     It is known where the search stopped, and differs from the observed Hessian by chance only.
     """
-    at, visible = optimum.evaluation, _visible(A)
+    at, visible = optimum.evaluation, visible_variances(A)
     p, eta = optimum.parameterisation, optimum.eta
     changes, regular = [], []
     for t, (T, share) in enumerate(zip(optimum.T, visible, strict=True)):
@@ -410,7 +416,7 @@ def surely_curved(A: CrossProducts, optimum: AtOptimum) -> bool:
         else:
             own = p.split(eta)[t]
             derivatives = p.terms[t].derivatives(own)
-            L = _natural_scales(p.terms[t], own, share)
+            L = natural_scales(p.terms[t], own, share)
             regular.append(~(p.terms[t].null(own) | p.terms[t].fixed(own)))
         changes.append((L.T @ derivatives.reshape(len(L), -1)).reshape(-1, *T.shape))
     keep = np.concatenate(regular)
@@ -630,11 +636,11 @@ def structured_curvature(A: CrossProducts, optimum: AtOptimum, reml: bool) -> Cu
     assert p is not None and eta is not None
     here = optimum.evaluation
     free = np.flatnonzero(~p.fixed(eta))
-    visible = _visible(A)
+    visible = visible_variances(A)
     blocks: list[Matrix] = []
     tangents, bends = [], []
     for term, own, share in zip(p.terms, p.split(eta), visible, strict=True):
-        scale = _natural_scales(term, own, share)
+        scale = natural_scales(term, own, share)
         blocks.append(scale)
         bends.append(_bends(term, own, share))
         tangents.append(np.einsum("rj,rab->jab", scale, term.derivatives(own)))
@@ -706,7 +712,7 @@ def structured_curvature(A: CrossProducts, optimum: AtOptimum, reml: bool) -> Cu
     return Curvature(eta[free], sigma, directions, natural, noise, regular, undetermined, certain)
 
 
-def _natural_scales(term: StructuredTerm | UnstructuredTerm, own: Matrix, visible: float) -> Matrix:
+def natural_scales(term: StructuredTerm | UnstructuredTerm, own: Matrix, visible: float) -> Matrix:
     """Natural directions of one term's parameters, one a column."""
     if not isinstance(term, StructuredTerm):
         T = term.factor(own)

@@ -22,6 +22,8 @@ from mixedeffects.engine.curvature import FLAT, Curvature, observed_curvature
 from mixedeffects.engine.further_starts import LITTLE_RESIDUAL
 from mixedeffects.engine.objective import Evaluation
 from mixedeffects.engine.parameters import n_parameters
+from mixedeffects.engine.residual_curvature import residual_curvature
+from mixedeffects.engine.residual_objective import ResidualEvaluation
 from mixedeffects.engine.search import (
     LARGE_CORE,
     SINGULAR,
@@ -213,6 +215,8 @@ class Optimum(ReadOnlyArrays):
     unbounded : bool
         Whether a search ran off to a residual variance of zero: this one if it did not converge,
         else another, to below this optimum.
+    residual : ResidualEvaluation or None
+        Where residuals are correlated, or of several variances: their parameters, and the rows.
     """
 
     evaluations: int
@@ -239,6 +243,7 @@ class Optimum(ReadOnlyArrays):
     starts: int = 1
     agreed: int = 1
     unbounded: bool = False
+    residual: ResidualEvaluation | None = None
 
     @property
     def has_rivals(self) -> bool:
@@ -263,10 +268,11 @@ class Optimum(ReadOnlyArrays):
 
     @property
     def n_parameters(self) -> int:
-        """Number of covariance parameters, sigma not counted."""
+        """Number of covariance parameters, those of the residuals included, sigma not counted."""
+        own = 0 if self.residual is None else len(self.residual.phi)
         if self.parameterisation is not None:
-            return self.parameterisation.n_parameters
-        return n_parameters(self.evaluation.A.term_columns)
+            return self.parameterisation.n_parameters + own
+        return n_parameters(self.evaluation.A.term_columns) + own
 
     @property
     def variance_directions(self) -> list[Matrix | None] | None:
@@ -291,6 +297,8 @@ class Optimum(ReadOnlyArrays):
         """
         A = self.evaluation.A
         with one_blas_thread(A.remainder.core_size):
+            if self.residual is not None:
+                return residual_curvature(self.residual, self.parameterisation, self.eta)
             return observed_curvature(A, self, self.evaluation.reml)
 
     @cached_property

@@ -112,9 +112,9 @@ class Autoregression(Chain):
 
     def neighbours(self, zeta: Matrix, first: Matrix, second: Matrix) -> tuple[Matrix, Matrix]:
         """Powers of rho."""
-        step = np.rint(second - first).astype(np.int64)
+        step = np.rint(second - first)
         rho = float(zeta[0])
-        return np.power(rho, step), (step * np.power(rho, step - 1))[None]
+        return np.asarray(rho**step), np.asarray((step * rho ** (step - 1.0))[None])
 
     def unbounded(self, zeta: Matrix) -> Matrix:
         """The inverse hyperbolic tangent, doubled."""
@@ -245,7 +245,7 @@ class CompoundSymmetry(Block):
 
     def moment(self, pairs: Matrix, products: Matrix) -> Matrix:
         """The mean product."""
-        return np.clip([products.mean()], 0.8 * self._low, _STEEPEST)
+        return np.array([np.clip(products.mean(), 0.8 * self._low, _STEEPEST)])
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ class Toeplitz(Block):
 
     def matrix(self, zeta: Matrix, positions: Matrix) -> Matrix:
         """By lag."""
-        return np.append(1.0, zeta)[_lags(positions)]
+        return np.asarray(np.append(1.0, zeta)[_lags(positions)])
 
     def derivatives(self, zeta: Matrix, positions: Matrix) -> Matrix:
         """Ones at each lag."""
@@ -286,7 +286,7 @@ class Toeplitz(Block):
         lag = np.rint(np.abs(pairs[:, 0, 0] - pairs[:, 1, 0])).astype(np.int64)
         sums = np.bincount(lag, products, self.n_times)[1:]
         counts = np.bincount(lag, minlength=self.n_times)[1:]
-        means = sums / np.maximum(counts, 1)
+        means: Matrix = np.asarray(sums / np.maximum(counts, 1))
         whole = np.arange(self.n_times, dtype=np.float64)[:, None]
         while np.linalg.eigvalsh(self.matrix(means, whole))[0] < 0.05:
             means = 0.9 * means

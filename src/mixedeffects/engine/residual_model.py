@@ -10,6 +10,7 @@ Everything here is in the order of the series: rows by group, then by position.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,8 +119,10 @@ class ResidualModel:
         self.families: tuple[Family, ...] = tuple(f for f in made if f is not None)
         ends = np.cumsum([self.v.shape[1], *[f.n_parameters for f in self.families]]).tolist()
         #: Where the parameters of each stratum's family are.
+        #: Logarithm of what D is divided by; zero in a search.
+        self.shift = 0.0
         self.places = [slice(a, b) for a, b in itertools.pairwise(ends)]
-        self.n_parameters: int = ends[-1]
+        self.n_parameters = int(ends[-1])
 
     def _family(self, stratum: int) -> Family | None:
         design = self.design
@@ -137,7 +140,7 @@ class ResidualModel:
     @property
     def n_delta(self) -> int:
         """Number of parameters of the standard deviations."""
-        return self.v.shape[1]
+        return int(self.v.shape[1])
 
     @property
     def is_chain(self) -> bool:
@@ -160,10 +163,15 @@ class ResidualModel:
             phi[at], first[at], second[at] = family.bounded(z[at])
         return phi, first, second
 
-    def log_deviations(self, phi: Matrix) -> tuple[Matrix, float]:
-        """Coefficients of v as given, and the logarithm of D where v is zero."""
-        delta = np.linalg.solve(self._root, phi[: self.n_delta])
-        return delta, -float(self.v_mean @ delta)
+    def coefficients(self, phi: Matrix) -> Matrix:
+        """What the logarithms of the standard deviations are in v as given, shape (s,)."""
+        return np.asarray(np.linalg.solve(self._root, phi[: self.n_delta]))
+
+    def with_unit_at_zero(self, phi: Matrix) -> tuple[ResidualModel, float]:
+        """The same with D one where v is zero at phi, and the logarithm of what it was there."""
+        out = copy.copy(self)
+        out.shift = self.shift - float(self.v_mean @ self.coefficients(phi))
+        return out, out.shift - self.shift
 
     # --- where things are ----------------------------------------------------------------
 
@@ -300,7 +308,7 @@ class Whitening:
         self.model, self.phi = model, phi
         with np.errstate(over="ignore"):
             #: W^1/2 D^-1
-            self.scale = np.exp(-model.v @ phi[: model.n_delta])
+            self.scale = np.exp(model.shift - model.v @ phi[: model.n_delta])
         if model.weights is not None:
             self.scale = self.scale * np.sqrt(model.weights)
         if not (np.isfinite(self.scale).all() and (self.scale > 0.0).all()):

@@ -22,6 +22,7 @@ from mixedeffects.base.arrays import ReadOnlyArrays
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.objective import Evaluation, along_each, evaluate_with_inverse
 from mixedeffects.engine.quadratic_forms import inner_products
+from mixedeffects.engine.residual_model import ResidualModel
 from mixedeffects.engine.residual_rows import ResidualRows, RowsAt, inner_product
 
 __all__ = ["ResidualEvaluation", "evaluate_residual"]
@@ -58,6 +59,11 @@ class ResidualEvaluation(ReadOnlyArrays):
     slopes: Matrix
     effects: tuple[Matrix, ...]
     fixed: Matrix
+
+    @property
+    def model(self) -> ResidualModel:
+        """The covariance of the residuals as a function of phi."""
+        return self.rows.rows.model
 
     @property
     def deviance(self) -> float:

@@ -8,20 +8,23 @@ factor *holds the series*. A row of any other factor has several levels afterwar
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.assembly import Assembly, Blocks
 from mixedeffects.engine.basis import Basis, make_basis
 from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
 from mixedeffects.engine.factorisation import SelectedInverse
 from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
-from mixedeffects.engine.residual_model import ResidualDesign, ResidualModel, Whitening
+from mixedeffects.engine.residual_model import ResidualDesign, ResidualModel
 
 __all__ = ["ResidualRows", "RowsAt", "inner_product"]
 
@@ -87,6 +90,12 @@ class ResidualRows:
             *[t.z for t, s in zip(self.terms, self.scattered, strict=True) if not s],
         ]
 
+    def with_model(self, model: ResidualModel) -> ResidualRows:
+        """The same rows with another model of the same structure."""
+        out = copy.copy(self)
+        out.model = model
+        return out
+
     def at(self, phi: Matrix) -> RowsAt:
         """The rows whitened at phi.
 
@@ -95,7 +104,7 @@ class ResidualRows:
         LinAlgError
             If S is not positive definite there.
         """
-        return RowsAt(self, self.model.at(phi))
+        return RowsAt(self, phi)
 
     def times(self, matrix: scipy.sparse.csr_array) -> tuple[Matrix, list[scipy.sparse.csr_array]]:
         """A sparse matrix times all dense columns, side by side, and times the sparse ones."""
@@ -134,7 +143,7 @@ class ResidualRows:
         out = self.border @ np.append(-beta, 1.0)
         for term, own in zip(self.terms, b, strict=True):
             out -= np.einsum("nk,nk->n", term.z, own[term.codes])
-        return out
+        return np.asarray(out)
 
 
 def _sparse_columns(term: EngineTerm) -> scipy.sparse.csr_array:
@@ -148,18 +157,33 @@ def _sparse_columns(term: EngineTerm) -> scipy.sparse.csr_array:
 class RowsAt:
     """The rows at some phi: A there, and its derivatives.
 
-    Attributes
+    Parameters
     ----------
-    whitening : Whitening
-        U.
-    A : CrossProducts
-        The blocks of the whitened rows.
+    rows : ResidualRows
+        The design.
+    phi : ndarray, shape (r,)
+        Residual parameters.
     """
 
-    def __init__(self, rows: ResidualRows, whitening: Whitening) -> None:
-        self.rows, self.whitening = rows, whitening
-        self._whitened = rows.times(whitening.U)
-        self.A = rows.crossproducts(rows.fill(*self._whitened), whitening.logdet)
+    def __init__(self, rows: ResidualRows, phi: Matrix) -> None:
+        self.rows, self.phi = rows, phi
+        self.whitening = rows.model.at(phi)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"rows": self.rows, "phi": self.phi}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["rows"], state["phi"])  # type: ignore[misc]
+
+    @cached_property
+    def _whitened(self) -> tuple[Matrix, list[scipy.sparse.csr_array]]:
+        return self.rows.times(self.whitening.U)
+
+    @cached_property
+    def A(self) -> CrossProducts:
+        """The blocks of the whitened rows."""
+        rows = self.rows
+        return rows.crossproducts(rows.fill(*self._whitened), self.whitening.logdet)
 
     def derivative(self, j: int) -> CrossProducts:
         """``dA/dphi_j = (UB)'(U_j B) + (U_j B)'(UB)``, by polarisation."""

@@ -30,7 +30,7 @@ from mixedeffects.engine.structured_point import StructuredModel, tangent_bases
 from mixedeffects.engine.structures import CovarianceStructure
 from mixedeffects.engine.trust_region import Iterate, minimise, minimise_model
 
-__all__ = ["ResidualOptimum", "find_residual_optimum"]
+__all__ = ["find_residual_optimum"]
 
 Matrix = NDArray[np.float64]
 
@@ -40,27 +40,6 @@ _ROUNDS = 4
 _WORTH = 1e-8
 #: Standard deviation, in an orthonormal basis, to start from at least.
 _SMALLEST_START = 0.1
-
-
-@dataclass(frozen=True, eq=False)
-class ResidualOptimum:
-    """Where the search ended.
-
-    Attributes
-    ----------
-    optimum : Optimum
-        Of the random effects at phi, with the evaluations of the whole search.
-    evaluation : ResidualEvaluation
-        There.
-    """
-
-    optimum: Optimum
-    evaluation: ResidualEvaluation
-
-    @property
-    def phi(self) -> Matrix:
-        """Residual parameters."""
-        return self.evaluation.phi
 
 
 class _Space:
@@ -185,7 +164,7 @@ def find_residual_optimum(
     control: Control | None = None,
     progress: Callable[[Progress], None] | None = None,
     structures: Sequence[CovarianceStructure | None] | None = None,
-) -> ResidualOptimum:
+) -> Optimum:
     """Minimise the profiled deviance over the factors and the residual parameters.
 
     Parameters
@@ -263,23 +242,35 @@ def find_residual_optimum(
             break
         spent += inner.evaluations
         T = inner.T
-    evaluation = point.evaluation
+    evaluation = _with_unit_at_zero(point.evaluation)
     here = evaluation.at_theta
-    factors = tuple(lower_factor(own) for own in here.T)
     optimum = record(
         here,
-        factors,
+        tuple(lower_factor(own) for own in here.T),
         gradient=point.gradient,
         parameters=np.ones(len(point.gradient)),
         result=result,
         evaluations=spent,
         iterations=steps,
         null_score=None if inner is None else inner.null_score,
-        path=tuple(value + offset for value in path),
-        parameterisation=parameterisation if structures is not None else None,
+        path=tuple(value + offset for value in path or [point.value]),
         search_evaluations=spent,
     )
-    return ResidualOptimum(optimum, evaluation)
+    optimum.residual = evaluation
+    if structures is not None:
+        optimum.parameterisation = parameterisation
+        optimum.eta = parameterisation.canonical(parameterisation.nearest(here.T))
+    return optimum
+
+
+def _with_unit_at_zero(evaluation: ResidualEvaluation) -> ResidualEvaluation:
+    """The same point with sigma the standard deviation where v is zero, not a mean."""
+    rows, phi = evaluation.rows.rows, evaluation.phi
+    model, moved = rows.model.with_unit_at_zero(phi)
+    if moved == 0.0:
+        return evaluation
+    T = [own * math.exp(-moved) for own in evaluation.at_theta.T]
+    return evaluate_residual(rows.with_model(model), T, phi, evaluation.at_theta.reml)
 
 
 def _start(rows: ResidualRows, reml: bool) -> tuple[list[Matrix], Matrix]:

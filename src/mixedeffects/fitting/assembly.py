@@ -14,7 +14,7 @@ from mixedeffects.engine.structures import CovarianceStructure
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
-__all__ = ["assemble", "covariance_structures", "engine_terms"]
+__all__ = ["assemble", "covariance_structures", "engine_terms", "too_large"]
 
 Matrix = NDArray[np.float64]
 
@@ -64,13 +64,18 @@ def assemble(
     try:
         return make_crossproducts(y, X, engine_terms(terms), weights)
     except RemainderTooLargeError as error:
-        names = ", ".join(f"{terms[t].label} ({terms[t].n_levels:,})" for t in error.members)
-        raise ModelError(
-            f"The random effects of {names} are crossed with those eliminated first. Even in a "
-            f"good order they need a dense matrix with {error.size:,} rows, "
-            f"{error.gigabytes:,.0f} GB in all, more than this machine has. Use fewer levels, or a "
-            "factor that contains the others."
-        ) from None
+        raise too_large(terms, error) from None
+
+
+def too_large(terms: Sequence[RandomTerm], error: RemainderTooLargeError) -> ModelError:
+    """The sentence about blocks that cannot be held."""
+    names = ", ".join(f"{terms[t].label} ({terms[t].n_levels:,})" for t in error.members)
+    return ModelError(
+        f"The random effects of {names} are crossed with those eliminated first. Even in a "
+        f"good order they need a dense matrix with {error.size:,} rows, "
+        f"{error.gigabytes:,.0f} GB in all, more than this machine has. Use fewer levels, or a "
+        "factor that contains the others."
+    )
 
 
 def _check_parameters(terms: Sequence[RandomTerm]) -> None:

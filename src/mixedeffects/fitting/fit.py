@@ -20,6 +20,7 @@ from mixedeffects.engine import CrossProducts, Optimum
 from mixedeffects.engine.curvature import fixed_effects_covariance
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.parameters import T_to_theta
+from mixedeffects.engine.residual_objective import ResidualEvaluation
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.modes import term_modes
 from mixedeffects.fitting.request import Request
@@ -110,6 +111,11 @@ class Fit:
     def n_parameters(self) -> int:
         """Number of parameters: fixed effects, covariance parameters, and sigma."""
         return len(self.fixef_names) + self.optimum.n_parameters + 1
+
+    @property
+    def residual(self) -> ResidualEvaluation | None:
+        """Where residuals are correlated, or of several variances: their parameters and rows."""
+        return self.optimum.residual
 
     # --- estimates -----------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from mixedeffects.fitting.assembly import assemble, covariance_structures, engin
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters, structures_at_bounds
 from mixedeffects.fitting.request import Request
+from mixedeffects.fitting.residual_fitting import fit_residual_frame
 from mixedeffects.fitting.searching import Searching
 from mixedeffects.fitting.theta import read_theta
 from mixedeffects.fitting.undetermined import hardly_determined, with_identification
@@ -63,6 +64,8 @@ def fit_formula(
     start: Sequence[float] | None = None,
     control: Control | None = None,
     double_bar: str = "lme4",
+    residual: str | None = None,
+    variance: str | None = None,
     progress: ProgressOption = None,
     earlier: Fit | None = None,
 ) -> Fit:
@@ -71,6 +74,8 @@ def fit_formula(
     Parameters
     ----------
     formula, data, reml, weights, offset, contrasts, start, control, double_bar, progress
+        As for `mixedeffects.lmer`.
+    residual, variance
         As for `mixedeffects.lmer`.
     inherited : dict, optional
         Codings of categorical columns that need not be in the formula.
@@ -90,10 +95,34 @@ def fit_formula(
         formula = separate_double_bars(formula, data)
     with one_blas_thread():
         frame = build_model_frame(
-            formula, data, weights=weights, offset=offset, contrasts=contrasts, inherited=inherited
+            formula,
+            data,
+            weights=weights,
+            offset=offset,
+            contrasts=contrasts,
+            inherited=inherited,
+            residual=residual,
+            variance=variance,
         )
         for sentence in frame.dropped.lost:
             warn(sentence, DataWarning)
+    own, spare = _codings(frame, inherited)
+    request = Request(
+        data=detached(data),
+        data_name=getattr(data, "attrs", {}).get("name"),
+        weights=detached(weights),
+        offset=detached(offset),
+        contrasts=(own | (contrasts or {})) or contrasts,
+        inherited=spare,
+        control=control,
+        residual=residual,
+        variance=variance,
+    )
+    if frame.residual is not None or frame.variance is not None:
+        _refuse_start(start)
+        fit = fit_residual_frame(frame, reml, request, progress)
+        return dataclasses.replace(fit, is_as_requested=start is None)
+    with one_blas_thread():
         again = (
             earlier is not None
             and start is None
@@ -116,16 +145,6 @@ def fit_formula(
             )
         elif start is not None:
             factors = starting_factors(A, read_theta(frame.terms, start, "start"))
-    own, spare = _codings(frame, inherited)
-    request = Request(
-        data=detached(data),
-        data_name=getattr(data, "attrs", {}).get("name"),
-        weights=detached(weights),
-        offset=detached(offset),
-        contrasts=(own | (contrasts or {})) or contrasts,
-        inherited=spare,
-        control=control,
-    )
     if again and earlier is not None:
         fit = Fit(frame, A, earlier.optimum, reml, request, is_as_requested=True)
         _warn(fit)
@@ -133,6 +152,15 @@ def fit_formula(
     # A start that the user chose is where the search is wanted.
     fit = fit_frame(frame, A, reml, request, factors, control, progress, further=start is None)
     return dataclasses.replace(fit, is_as_requested=start is None)
+
+
+def _refuse_start(start: Sequence[float] | None) -> None:
+    """No start can be chosen yet where residuals have a structure."""
+    if start is not None:
+        raise ModelError(
+            "`start` is theta alone, and says nothing of the residuals' parameters: leave it out "
+            "where `residual=` or `variance=` is given."
+        )
 
 
 def _are_the_same(frame: ModelFrame, other: ModelFrame) -> bool:

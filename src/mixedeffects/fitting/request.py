@@ -93,6 +93,8 @@ class Request(ReadOnlyArrays):
         Codings of an earlier fit for columns that the formula does not have.
     control : Control or None
         Tolerance and limits.
+    residual, variance : str or None
+        How residuals are correlated, and what their size follows, as given.
     """
 
     data: DetachedTable = DetachedTable()  # noqa: RUF009 - a descriptor
@@ -102,6 +104,8 @@ class Request(ReadOnlyArrays):
     contrasts: dict[str, Any] | None = None
     inherited: dict[str, Any] = field(default_factory=dict)
     control: Control | None = None
+    residual: str | None = None
+    variance: str | None = None
 
     def __repr__(self) -> str:
         return f"Request(data_name={self.data_name!r})"

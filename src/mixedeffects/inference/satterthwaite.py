@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.arrays import ReadOnlyArrays, read_only
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.curvature import vcov_along_null_directions, vcov_jacobian
+from mixedeffects.engine.residual_curvature import ResidualCurvature
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.inference.contrasts import contrast_rows
 
@@ -254,10 +255,16 @@ def in_standard_errors(L: Matrix, vcov: Matrix) -> Matrix:
 @once_per_fit("Satterthwaite")
 def satterthwaite_of(fit: Fit) -> Satterthwaite:
     """Derivatives behind Satterthwaite's degrees of freedom of a fit."""
+    curvature = fit.optimum.curvature
+    jacobian = (
+        curvature.vcov_jacobian
+        if isinstance(curvature, ResidualCurvature)
+        else vcov_jacobian(fit.optimum)
+    )
     return Satterthwaite(
         fit.vcov,
-        vcov_jacobian(fit.optimum),
-        fit.optimum.curvature,
+        jacobian,
+        curvature,
         vcov_along_null_directions(fit.optimum),
         fit.fixef_names,
     )

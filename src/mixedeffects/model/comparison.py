@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mixedeffects.model.held import Held
+from mixedeffects.model.independent import independent_residuals_only
 from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = ["Comparison"]
 class Comparison(Held):
     """Tests of the random effects, and how much the model explains."""
 
+    @independent_residuals_only
     def ranova(
         self,
         boundary: bool = False,
@@ -84,6 +86,7 @@ class Comparison(Held):
 
         return random_effects_tests(self.fit, boundary, reduce_terms, progress)
 
+    @independent_residuals_only
     def icc(self, by_group: bool = False) -> ICC:
         """Intraclass correlation: the random effects' share of the variance.
 
@@ -132,6 +135,7 @@ class Comparison(Held):
 
         return intraclass_correlation(self.fit, by_group)
 
+    @independent_residuals_only
     def r2(self) -> R2:
         """Nakagawa and Schielzeth's R2: shares of the variance that the model explains.
 
@@ -163,6 +167,7 @@ class Comparison(Held):
 
         return r_squared(self.fit)
 
+    @independent_residuals_only
     def r2_by_level(self) -> pd.DataFrame:
         """Shares of the variance within and between clusters, for models of two levels.
 
@@ -288,6 +293,7 @@ class Comparison(Held):
 
         return anova_effect_sizes(self.fit, measures, type, ddf, vcov, cluster, level, alternative)
 
+    @independent_residuals_only
     def caic(self, *, progress: ProgressOption = None) -> ConditionalAIC:
         """Conditional AIC, for comparing models by how they predict for the same levels.
 

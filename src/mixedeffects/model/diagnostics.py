@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 from mixedeffects.base.value_method import ValueMethod
 from mixedeffects.covariance.of_fit import fitted_values
 from mixedeffects.model.held import Held
+from mixedeffects.model.independent import independent_residuals_only
 
 __all__ = ["Diagnostics"]
 
@@ -44,6 +45,7 @@ class Diagnostics(Held):
         return pd.Series(fitted_values(self.fit).copy(), index=self.frame.index, name="fitted")
 
     @ValueMethod
+    @independent_residuals_only
     def resid(self, kind: str = "response") -> pd.Series:
         """Residuals.
 
@@ -95,6 +97,7 @@ class Diagnostics(Held):
 
         return pd.Series(residuals(self.fit, kind), index=self.frame.index, name=f"{kind} residual")
 
+    @independent_residuals_only
     def leverage(self, kind: str = "total") -> pd.Series:
         """Leverages: the diagonal of the matrix that maps the response to the fitted values.
 
@@ -136,6 +139,7 @@ class Diagnostics(Held):
 
         return pd.Series(leverage(self.fit, kind), index=self.frame.index, name=f"{kind} leverage")
 
+    @independent_residuals_only
     def influence(
         self, by: Any = None, refit: bool = False, progress: ProgressOption = None
     ) -> Influence:
@@ -214,6 +218,7 @@ class Diagnostics(Held):
 
         return influence(self.fit, by, refit, progress)
 
+    @independent_residuals_only
     def check(
         self,
         which: str | Sequence[str] | None = None,
@@ -307,6 +312,7 @@ class Diagnostics(Held):
 
         return check(self.fit, which, order, by, draws, seed, level)
 
+    @independent_residuals_only
     def variogram(
         self,
         distance: Any,
@@ -387,6 +393,7 @@ class Diagnostics(Held):
     @overload
     def plot(self, kind: str, *, ax: Any = None, **options: Any) -> Axes | NDArray[Any]: ...
 
+    @independent_residuals_only
     def plot(self, kind: str = "panel", *, ax: Any = None, **options: Any) -> Axes | NDArray[Any]:
         """Pictures of the fit: its effects, and its diagnostics.
 

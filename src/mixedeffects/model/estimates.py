@@ -15,6 +15,7 @@ from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
 from mixedeffects.model.held import Held
+from mixedeffects.model.independent import independent_residuals_only
 
 __all__ = ["Estimates"]
 
@@ -86,6 +87,7 @@ class Estimates(Held):
         return self.fit.theta
 
     @property
+    @independent_residuals_only
     def covariance_parameters(self) -> pd.Series:
         """The parameters of the random effects' covariance as they are reported; sigma last.
 
@@ -137,6 +139,7 @@ class Estimates(Held):
         """Log-likelihood (restricted for a REML fit), ``-criterion / 2``."""
         return self.fit.loglik
 
+    @independent_residuals_only
     def loglik_at(self, theta: Any, sigma: float | None = None, reml: bool | None = None) -> float:
         """Log-likelihood of these data at other parameters, maximised over the fixed effects.
 

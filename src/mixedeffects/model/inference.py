@@ -13,6 +13,7 @@ from mixedeffects.inference.variance_by_name import fixed_effects_variance
 from mixedeffects.inference.wald import anova_table, wald_test
 from mixedeffects.inference.wald_result import WaldTest
 from mixedeffects.model.held import Held
+from mixedeffects.model.independent import independent_residuals_only
 
 if TYPE_CHECKING:
     from mixedeffects.inference.cluster_robust import RobustCovariance
@@ -117,6 +118,7 @@ class Inference(Held):
 
         return coefficient_tests(self.fit, ddf, vcov, level, cluster)
 
+    @independent_residuals_only
     def robust(
         self,
         kind: str = "CR2",
@@ -290,6 +292,7 @@ class Inference(Held):
 
         return contrast_table(self.fit, hypothesis, ddf, vcov, cluster, level)
 
+    @independent_residuals_only
     def effect_size(
         self,
         hypothesis: Any,
@@ -393,6 +396,7 @@ class Inference(Held):
         """
         return anova_table(self.fit, type, ddf, vcov, cluster)
 
+    @independent_residuals_only
     def standardize(
         self,
         method: str = "refit",
@@ -486,6 +490,7 @@ class Inference(Held):
         return satterthwaite_of(self.fit)
 
     @property
+    @independent_residuals_only
     def kenward_roger(self) -> KenwardRoger:
         """Kenward and Roger's adjusted covariance of the fixed effects and degrees of freedom.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import pandas as pd
 
 from mixedeffects.model.held import Held, OfModel
+from mixedeffects.model.independent import independent_residuals_only
 from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Intervals(Held):
             progress=progress,
         )
 
+    @independent_residuals_only
     def profile(
         self, parameters: Any = None, level: float = 0.99, *, progress: ProgressOption = None
     ) -> Profile:
@@ -166,6 +168,7 @@ class Intervals(Held):
 
         return profile(self.fit, parameters, level, progress)
 
+    @independent_residuals_only
     def bootstrap(
         self,
         n: int = 1000,

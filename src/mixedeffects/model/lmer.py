@@ -27,6 +27,8 @@ def lmer(
     start: Sequence[float] | None = None,
     control: Control | None = None,
     double_bar: Literal["lme4", "separate"] = "lme4",
+    residual: str | None = None,
+    variance: str | None = None,
     progress: ProgressOption = None,
 ) -> LinearMixedModel:
     """Fit a linear mixed model, ``y = X beta + Z b + e``.
@@ -60,6 +62,12 @@ def lmer(
         effects of its levels correlated, with as many variances as levels; the summary says so.
         ``"separate"`` makes ``diag(f | g)`` of it: an independent effect for each column that f is
         coded by. For numbers both are the same.
+    residual : str, optional
+        How residuals of one group are correlated, ``"STRUCTURE(position | group)"``, for example
+        ``"ar1(week | id)"``; see the notes.
+    variance : str, optional
+        What the size of the residuals follows: terms of a log-linear model of their standard
+        deviation, for example ``"sex"`` (one for each level) or ``"log(age)"`` (a power of age).
     progress : bool, callable or None
         True prints one line per iteration on standard error; a callable gets each `Progress`; None
         shows the last one after some seconds on a terminal or in a notebook; False is silent.
@@ -103,6 +111,23 @@ def lmer(
     With ``hom = TRUE`` all effects of a term have one variance, with ``hom = FALSE`` each has its
     own; the latter is the default of ``diag`` and ``cs``, the former that of ``ar1``.
 
+    ``residual=`` takes a structure in the same manner, for the rows of a group. With ``residual=``
+    or ``variance=`` the formula may have no random-effects term. A position that is a factor counts
+    its declared levels, also those without rows; a missing row is a gap and is never closed up.
+
+    * ``ar1(t | g)``: correlation ``rho^h`` between rows h steps apart; ``ar1(1 | g)`` counts the
+      rows in their order. ``car1(t | g)``: ``exp(-h / range)``, for times that are any numbers.
+    * ``cs(1 | g)``: one correlation for all pairs, which may be negative.
+    * ``us(t | g)``: any covariance matrix of the common times; ``toep(t | g)``: a correlation for
+      each lag; ``ante(t | g)``: one for each pair of neighbouring times; ``diag(t | g)``: none, but
+      a variance for each time.
+    * ``exp(x + y | g)``, ``gau(x + y | g)``: correlations that fall with the distance,
+      ``exp(-d / range)`` and ``exp(-(d / range)^2)``; with ``nugget = TRUE`` a share of the
+      variance is not correlated.
+
+    All rows have one variance unless ``hom = FALSE`` gives each common time its own (``diag`` and
+    ``us`` always do); ``by = s`` gives each level of s parameters of its own.
+
     References
     ----------
     Bates, D., Maechler, M., Bolker, B. and Walker, S. (2015). Fitting linear mixed-effects models
@@ -142,6 +167,8 @@ def lmer(
             start=start,
             control=control,
             double_bar=double_bar,
+            residual=residual,
+            variance=variance,
             progress=progress,
         ),
     )

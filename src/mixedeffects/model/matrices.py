@@ -15,6 +15,7 @@ from mixedeffects.covariance import (
 )
 from mixedeffects.covariance.of_fit import G_of, R_of, V_of, Z_of
 from mixedeffects.model.held import Held
+from mixedeffects.model.independent import independent_residuals_only
 
 __all__ = ["Matrices"]
 
@@ -71,6 +72,7 @@ class Matrices(Held):
         return G_of(self.fit)
 
     @property
+    @independent_residuals_only
     def R(self) -> ResidualCovariance:
         """Covariance matrix of the residual errors, n x n; see `ResidualCovariance`.
 
@@ -84,6 +86,7 @@ class Matrices(Held):
         return R_of(self.fit)
 
     @property
+    @independent_residuals_only
     def V(self) -> MarginalCovariance:
         """Marginal covariance matrix of the response, ``Z G Z' + R``; see `MarginalCovariance`.
 
@@ -103,6 +106,7 @@ class Matrices(Held):
         """
         return V_of(self.fit)
 
+    @independent_residuals_only
     def getme(self, name: str) -> Any:
         """Any component that lme4's ``getME`` knows, under the same name.
 

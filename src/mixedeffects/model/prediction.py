@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 import pandas as pd
 
 from mixedeffects.model.held import Held
+from mixedeffects.model.independent import independent_residuals_only
 
 __all__ = ["Prediction"]
 
@@ -99,6 +100,7 @@ class Prediction(Held):
         sigma: float | None = None,
     ) -> Any: ...
 
+    @independent_residuals_only
     def predict(
         self,
         newdata: Any = None,
@@ -237,6 +239,7 @@ class Prediction(Held):
         )  # fmt: skip
         return predict(self.fit, newdata, options)
 
+    @independent_residuals_only
     def simulate(self, n: int = 1, seed: Any = None, re: Any = None) -> pd.DataFrame:
         """Draw responses from the fitted model, ``offset + X beta + Z b + e``.
 

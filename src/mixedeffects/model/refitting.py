@@ -9,6 +9,7 @@ from mixedeffects.engine import Control
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.refitting import UNCHANGED, Unchanged
 from mixedeffects.model.held import Held, held_by
+from mixedeffects.model.independent import independent_residuals_only
 from mixedeffects.progress import ProgressOption
 
 __all__ = ["Refitting"]
@@ -17,6 +18,7 @@ __all__ = ["Refitting"]
 class Refitting(Held):
     """Fitting again, and storing a fit."""
 
+    @independent_residuals_only
     def refit(self, y: Any, *, progress: ProgressOption = None) -> Self:
         """Fit the same model to another response.
 
@@ -133,6 +135,7 @@ class Refitting(Held):
             )
         )
 
+    @independent_residuals_only
     def without_data(self) -> Self:
         """The fit without its data, for storing: its size does not grow with the rows.
 
