@@ -79,6 +79,15 @@ def test_entries_solutions_and_roots_of_R(kind: str, options: dict[str, Any]) ->
     check_R(make_case(kind, **options))
 
 
+def _theta(V: me.MarginalCovariance) -> Any:
+    """Relative covariance parameters of V, in lme4's order."""
+    theta = [np.zeros(0)]
+    for G in V._user_blocks:
+        T = np.linalg.cholesky(G) / V.sigma
+        theta.append(T.T[np.triu_indices(len(T))])
+    return np.concatenate(theta)
+
+
 def check_V(case: Case) -> None:
     V, dense = case.V, case.dense_V
     n = len(dense)
@@ -118,8 +127,9 @@ def check_V(case: Case) -> None:
     fit = V.gls(X, y)
     assert_allclose(fit.vcov, np.linalg.inv(X.T @ inverse @ X), rtol=1e-8)
     assert_allclose(fit.coef, fit.vcov @ (X.T @ inverse @ y), rtol=1e-8)
-    Z, G = V.Z, V.G
-    assert_allclose((Z @ G.sparse() @ Z.T).toarray() + V.R, dense, **close)
+    assert_allclose((V.Z @ V.G.sparse() @ V.Z.T).toarray() + V.R, dense, **close)
+    moved = V.at(_theta(V), 2.0 * V.sigma)
+    assert_allclose(moved.dense(), 4.0 * dense, **close)
     again = pickle.loads(pickle.dumps(V))
     assert_allclose(again.solve(B), V.solve(B), rtol=1e-13)
 
@@ -140,3 +150,39 @@ def test_V_of_random_designs(case: tuple[str, dict[str, Any]], layout: str, seed
     made = make_case(case[0], layout, seed=seed, n_groups=3 + seed % 5, **case[1])
     check_R(made)
     check_V(made)
+
+
+def check_matrix(R: me.ResidualCovariance, dense: Any, codes: Any) -> None:
+    """What a user does with R."""
+    n = len(dense)
+    close: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-11 * np.abs(dense).max()}
+    x = np.random.default_rng(4).standard_normal((n, 2))
+    assert R.shape == dense.shape
+    assert_allclose(R @ x, dense @ x, **close)
+    assert_allclose(x.T @ R, x.T @ dense, **close)
+    assert_allclose(R @ x[:, 0], dense @ x[:, 0], **close)
+    assert_allclose(dense @ R.solve(x), x, atol=1e-9)
+    assert_allclose(R.diag(), np.diag(dense), **close)
+    assert_allclose(np.asarray(R), dense, **close)
+    assert_allclose(np.sqrt(R), np.sqrt(dense), rtol=1e-6, atol=1e-5)
+    own = np.flatnonzero(codes == 2)
+    block, corr = R.block("u2", by="unit"), R.corr("u2")
+    assert_allclose(block, dense[np.ix_(own, own)], **close)
+    sd = np.sqrt(np.diag(dense)[own])
+    assert_allclose(corr, dense[np.ix_(own, own)] / np.outer(sd, sd), **close)
+    assert block.index.equals(R.index[own]) and corr.columns.equals(R.index[own])
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [c for c in CASES if c[0] not in ("toep", "gau")], ids=identify
+)
+def test_R_as_an_object(kind: str, options: dict[str, Any]) -> None:
+    if (dense := make_case(kind, **options).dense_R).min() < 0.0:
+        options = {**options, "seed": 2}
+    case = make_case(kind, **options)
+    R = case.V.R
+    with np.errstate(invalid="ignore"):
+        check_matrix(R, case.dense_R, case.R.term.codes)
+    again = pickle.loads(pickle.dumps(R))
+    assert_allclose(again @ np.arange(R.shape[0]), R @ np.arange(R.shape[0]), rtol=1e-14)
+    assert dense.shape == (26, 26)

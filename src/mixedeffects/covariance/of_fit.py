@@ -40,14 +40,13 @@ Matrix = NDArray[np.float64]
 
 def structured_residual_of(fit: Fit) -> StructuredResidual | None:
     """R of a fit whose errors are correlated or of several variances; None where they are not."""
-    residual = getattr(fit, "residual", None)
-    if residual is None:
+    if fit.residual is None:
         return None
     frame = fit.frame
     weight_scale = fit.factorisation.A.basis.weight_scale
     return StructuredResidual(
-        residual.model,
-        residual.phi,
+        fit.residual.rows.rows.model,
+        fit.residual.phi,
         fit.sigma,
         weight_scale,
         frame.residual,

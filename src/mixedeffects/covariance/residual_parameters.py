@@ -87,7 +87,7 @@ def _logarithms(R: StructuredResidual) -> tuple[Matrix, Matrix]:
     A cell is a stratum, or a stratum and a time where these have standard deviations of their own.
     """
     model = R.model
-    delta, _ = model.log_deviations(R.phi)
+    delta = model.coefficients(R.phi)
     # Where v is zero: from the rows, whatever D is divided by.
     root_w = np.ones(R.n) if model.weights is None else np.sqrt(model.weights)
     log_D = np.log(root_w / R.whitening.scale)
@@ -141,7 +141,7 @@ def _is_factor(v: Matrix) -> bool:
 
 def _pair(R: StructuredResidual, a: int, b: int) -> str:
     times = None if R.term is None else R.term.times
-    return f"{a + 1}.{b + 1}" if times is None else f"{times[a]}.{times[b]}"
+    return f"{a + 1}, {b + 1}" if times is None else f"{times[a]}, {times[b]}"
 
 
 def _with_stratum(name: str, stratum: str) -> str:
