@@ -126,7 +126,7 @@ def _check_strata(term: ResidualTerm, stratum: NDArray[np.int32]) -> None:
     of_group[term.codes] = stratum
     mixed = np.flatnonzero(of_group[term.codes] != stratum)
     if len(mixed):
-        row = mixed[0]
+        row = mixed[np.argmin(term.codes[mixed])]
         group = term.codes[row]
         both = sorted({int(stratum[row]), int(of_group[group])})
         first, second = (term.strata[s] for s in both)
@@ -149,7 +149,8 @@ def _places(term: ResidualTerm) -> list[NDArray[np.int64]]:
 
 def _check_repeated(term: ResidualTerm) -> None:
     cell = term.codes.astype(np.int64)
-    for place in _places(term):
+    places = _places(term)
+    for place in places:
         number = place - place.min()
         width = int(number.max()) + 1
         if width > 2**31:
@@ -157,11 +158,13 @@ def _check_repeated(term: ResidualTerm) -> None:
             width = int(number.max()) + 1
         cell = pd.factorize(cell * width + number)[0].astype(np.int64)
     counts = np.bincount(cell)
-    repeated = np.flatnonzero(counts > 1)
-    if not len(repeated):
+    if counts.max() == 1:
         return
-    row = int(np.flatnonzero(cell == repeated[0])[0])
-    more = f" ({len(repeated):,} such places in all)" if len(repeated) > 1 else ""
+    rows = np.flatnonzero(counts[cell] > 1)
+    # The first in the order of groups and places, whatever the order of the rows.
+    row = int(rows[np.lexsort((*(place[rows] for place in places[::-1]), term.codes[rows]))[0]])
+    n_places = int((counts > 1).sum())
+    more = f" ({n_places:,} such places in all)" if n_places > 1 else ""
     nugget = (
         f"`{term.kind}({_where(term)} | {_group(term)}, nugget = TRUE)`"
         if term.kind in ("exp", "gau")
@@ -170,7 +173,7 @@ def _check_repeated(term: ResidualTerm) -> None:
         else ""
     )
     raise ModelError(
-        f"Group {term.levels[term.codes[row]]!r} of `{term.text}` has {counts[repeated[0]]:,} rows "
+        f"Group {term.levels[term.codes[row]]!r} of `{term.text}` has {counts[cell[row]]:,} rows "
         f"at {_place_of(term, row)}{more}. Two rows at one place would have the correlation 1. "
         f"Name a finer group, such as `{_group(term)}:side`, or average these rows first"
         f"{', or give each residual a part of its own: ' if nugget else ''}{nugget}."
