@@ -162,7 +162,8 @@ def _check_repeated(term: ResidualTerm) -> None:
         return
     rows = np.flatnonzero(counts[cell] > 1)
     # The first in the order of groups and places, whatever the order of the rows.
-    row = int(rows[np.lexsort((*(place[rows] for place in places[::-1]), term.codes[rows]))[0]])
+    keys = [place[rows] for place in places[::-1]] + [term.codes[rows].astype(np.int64)]
+    row = int(rows[np.lexsort(keys)[0]])
     n_places = int((counts > 1).sum())
     more = f" ({n_places:,} such places in all)" if n_places > 1 else ""
     nugget = (
@@ -283,8 +284,8 @@ def _check_connected(term: ResidualTerm, together: sparse.coo_array, within: str
     if len(apart):
         a, b = term.times[used[0]], term.times[used[apart[0]]]
         raise ModelError(
-            f"No groups of `{term.text}` join the times {a!r} and {b!r}{within}: neither has one "
-            "group rows at both, nor do several one after another, so the correlations between "
+            f"No groups of `{term.text}` join the times {a!r} and {b!r}{within}: none has rows at "
+            "both, and none lead from one to the other over times between, so the correlations of "
             f"neighbours cannot be told. Write `ar1({_where(term)} | {_group(term)})`."
         )
 
