@@ -568,6 +568,28 @@ def test_random_effects_that_the_residuals_hold() -> None:
     assert _frame(data, "cs(1 | id)", "y ~ x + (1 | id)", variance="week").residual is not None
 
 
+def test_usual_cases_are_refused_however_many_parameters_there_are() -> None:
+    data = _visits(24, 21)
+    held = "already holds the random effects of"
+    _refused(held, data, "us(week | id)", "y ~ x + (week | id)")
+    assert _term(data, "us(week | id)").n_times == 21
+
+
+def test_columns_that_are_not_there() -> None:
+    for residual in ("ar1(day | id)", "ar1(week | subject)", "ar1(week | id, by = centre)"):
+        _refused("There is no column", _visits(), residual, error=DataError)
+
+
+def test_polars_data() -> None:
+    polars = pytest.importorskip("polars")
+    data = _visits()
+    term = _term(data, "us(visit | id, by = arm)", variance="x")
+    other = _term(polars.from_pandas(data), "us(visit | id, by = arm)", variance="x")
+    for name in ("codes", "steps", "stratum"):
+        np.testing.assert_array_equal(getattr(term, name), getattr(other, name))
+    assert _times(other) == _times(term)
+
+
 def test_one_distance_tells_one_correlation() -> None:
     data = _visits(visits=2)
     data["time"] = data["week"] * 0.1
@@ -575,6 +597,130 @@ def test_one_distance_tells_one_correlation() -> None:
         _refused("are the same covariance", data, residual, "y ~ x + (1 | id)")
     _refused("All distances within the groups", data, "exp(time | id, nugget = TRUE)")
     assert _term(data, "exp(time | id)").kind == "exp"
+
+
+def test_parameters_that_are_too_many() -> None:
+    two = _visits(visits=2)
+    _refused(
+        r"The parameters of `ar1\(week \| id, hom = FALSE\)` and the random effects of "
+        r"`\(Intercept\)` on `id` .* there is one too many",
+        two,
+        "ar1(week | id, hom = FALSE)",
+        "y ~ x + (1 | id)",
+    )
+    _refused(
+        "`visitv2` of variance='visit'",
+        two,
+        "cs(1 | id)",
+        "y ~ x + (0 + week | id)",
+        variance="visit",
+    )
+    three = _visits(visits=3)
+    _refused("there are 2 too many", three, "toep(visit | id, hom = FALSE)", "y ~ (week | id)")
+    assert len(_frame(_visits(), "toep(visit | id, hom = FALSE)", "y ~ (1 | id)").terms) == 1
+    # Two sizes of the residuals tell a covariance from a correlation.
+    assert len(_frame(two, "cs(1 | id)", "y ~ (1 | id)", variance="arm").terms) == 1
+
+
+def _covariance(frame: ModelFrame, cell: Any, p: Any) -> Any:
+    """V from its definition, at parameters that are all natural ones."""
+    term, values = frame.residual, list(p)
+    assert term is not None
+
+    def take(count: int) -> Any:
+        return np.array([values.pop(0) for _ in range(count)])
+
+    stratum = np.zeros(frame.nobs, dtype=int) if term.stratum is None else term.stratum
+    log_sd = take(cell.max() + 1)[cell]
+    if frame.variance is not None:
+        log_sd = log_sd + frame.variance.v @ take(frame.variance.n_columns)
+    times = term.n_times
+    count = {"diag": 0, "us": times * (times - 1) // 2, "toep": times - 1, "ante": times - 1}
+    zetas = [take(count.get(term.kind, 1)) for _ in range(term.n_strata)]
+    R = np.zeros((frame.nobs, frame.nobs))
+    for i in range(frame.nobs):
+        for j in range(frame.nobs):
+            if i == j or term.codes[i] != term.codes[j]:
+                R[i, j] = float(i == j)
+                continue
+            zeta = zetas[stratum[i]]
+            step = (0, 0) if term.steps is None else sorted((term.steps[i], term.steps[j]))
+            if term.kind == "diag":
+                continue
+            R[i, j] = {
+                "cs": lambda z=zeta, s=step: z[0],
+                "ar1": lambda z=zeta, s=step: z[0] ** (s[1] - s[0]),
+                "car1": lambda z=zeta, i=i, j=j: (
+                    z[0] ** abs(term.coordinates[i, 0] - term.coordinates[j, 0])
+                ),
+                "toep": lambda z=zeta, s=step: z[s[1] - s[0] - 1],
+                "ante": lambda z=zeta, s=step: np.prod(z[s[0] : s[1]]),
+                "us": lambda z=zeta, s=step: z[s[1] * (s[1] - 1) // 2 + s[0]],
+            }[term.kind]()
+    R *= np.exp(log_sd[:, None] + log_sd)
+    for random in frame.terms:
+        k = random.n_columns
+        G = np.zeros((k, k))
+        G[np.tril_indices(k)] = take(k * (k + 1) // 2)
+        G = G + np.tril(G, -1).T
+        R += (random.codes[:, None] == random.codes) * (random.z @ G @ random.z.T)
+    assert not values
+    return R
+
+
+def _excess(frame: ModelFrame, rng: np.random.Generator) -> int:
+    """Parameters less the rank of V's derivatives, by differences, all blocks of V looked at."""
+    term = frame.residual
+    assert term is not None
+    cell = np.zeros(frame.nobs, dtype=int) if term.stratum is None else term.stratum.astype(int)
+    if not term.homogeneous and term.steps is not None:
+        cell = cell * term.n_times + term.steps
+    cell = np.unique(cell, return_inverse=True)[1]
+    times = term.n_times
+    count = {"diag": 0, "us": times * (times - 1) // 2, "toep": times - 1, "ante": times - 1}
+    n = cell.max() + 1 + (0 if frame.variance is None else frame.variance.n_columns)
+    n += term.n_strata * count.get(term.kind, 1)
+    n += sum(r.n_columns * (r.n_columns + 1) // 2 for r in frame.terms)
+    p = rng.uniform(0.2, 0.8, n)
+    step = 1e-5 * np.eye(n)
+    d = [
+        (_covariance(frame, cell, p + h) - _covariance(frame, cell, p - h)).ravel() / 2e-5
+        for h in step
+    ]
+    columns = np.array(d).T
+    columns /= np.maximum(np.linalg.norm(columns, axis=0), 1e-300)
+    return n - int((np.linalg.svd(columns, compute_uv=False) > 1e-7).sum())
+
+
+def test_what_is_refused_is_what_the_derivatives_of_V_say() -> None:
+    rng = np.random.default_rng(11)
+    structures = [
+        "cs(1 | id)", "cs(1 | id, by = arm)", "cs(visit | id, hom = FALSE)", "ar1(week | id)",
+        "ar1(week | id, hom = FALSE)", "car1(week | id)", "ante(visit | id)",
+        "toep(visit | id, hom = FALSE)", "us(visit | id)", "us(visit | id, hom = TRUE)",
+        "us(visit | id, by = arm)", "diag(visit | id)",
+    ]  # fmt: skip
+    randoms = ["(1 | id)", "(week | id)", "(x | id)", "(0 + week || id)", "(1 | arm)", ""]
+    seen = {True: 0, False: 0}
+    for _ in range(120):
+        data = _visits(int(rng.integers(4, 9)), int(rng.integers(2, 4)))
+        data = data[rng.random(len(data)) > rng.choice([0.0, 0.0, 0.2])]
+        formula = f"y ~ 1 + {rng.choice(randoms)}".rstrip(" +")
+        residual = str(rng.choice(structures))
+        variance = rng.choice(["", "arm", "visit"]) or None
+        try:
+            frame = build_model_frame(formula, data, residual=residual, variance=variance)
+            refused = False
+        except (ModelError, DataError) as error:
+            if not any(part in str(error) for part in ("told from each", "holds", "same covar")):
+                continue
+            refused = True
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("mixedeffects.frame.build.check_residual", lambda *_: None)
+                frame = build_model_frame(formula, data, residual=residual, variance=variance)
+        assert refused == (_excess(frame, rng) > 0), (formula, residual, variance)
+        seen[refused] += 1
+    assert min(seen.values()) > 10, seen
 
 
 def test_a_design_needs_no_data_to_estimate_from() -> None:

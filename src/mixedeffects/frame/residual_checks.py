@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from mixedeffects import _kernels
 from mixedeffects.errors import ModelError
 from mixedeffects.formula.syntax import quote_name
 from mixedeffects.frame.model_frame import RandomTerm
 from mixedeffects.frame.rank import independent_columns
+from mixedeffects.frame.residual_identifiability import Confounded, confounded, within_groups
 from mixedeffects.frame.residual_term import ResidualTerm, VarianceTerm
 
 __all__ = ["check_places", "check_residual"]
@@ -96,8 +97,12 @@ def check_residual(
         )
     if variance is not None:
         _check_variance(term, variance)
-    for random in terms:
-        _check_random_term(term, random, variance, weights)
+    if variance is None and weights is None:
+        for random in terms:
+            _refuse_known(term, random)
+    found = confounded(term, terms, variance, weights)
+    if found is not None:
+        _refuse(found, term, terms, variance)
 
 
 def _group(term: ResidualTerm) -> str:
@@ -278,11 +283,10 @@ def _check_lags(term: ResidualTerm, together: sparse.coo_array, within: str) -> 
 def _check_connected(term: ResidualTerm, together: sparse.coo_array, within: str) -> None:
     """The correlations of neighbours can be told as long as the times hang together."""
     assert term.times is not None
-    used = np.unique(together.row)
     _, part = connected_components(together, directed=False)
-    apart = np.flatnonzero(part[used] != part[used[0]])
+    apart = np.flatnonzero(part != part[0])
     if len(apart):
-        a, b = term.times[used[0]], term.times[used[apart[0]]]
+        a, b = term.times[0], term.times[apart[0]]
         raise ModelError(
             f"No groups of `{term.text}` join the times {a!r} and {b!r}{within}: none has rows at "
             "both, and none lead from one to the other over times between, so the correlations of "
@@ -323,21 +327,40 @@ def _check_variance(term: ResidualTerm, variance: VarianceTerm) -> None:
         )
 
 
-def _check_random_term(
+def _refuse(
+    found: Confounded,
     term: ResidualTerm,
-    random: RandomTerm,
+    terms: Sequence[RandomTerm],
     variance: VarianceTerm | None,
-    weights: NDArray[np.float64] | None,
-) -> None:
-    """Refuse a random effect whose covariance is one that the residuals have already."""
+) -> NoReturn:
+    """Say which parameters are the same covariance twice, and what to leave out."""
+    said = []
+    if found.residual:
+        said.append(f"`{term.text}`")
+    if found.variance:
+        names = ", ".join(f"`{name}`" for name in found.variance)
+        said.append(f"{names} of variance={'' if variance is None else variance.text!r}")
+    for t in found.random:
+        names = ", ".join(f"`{name}`" for name in terms[t].columns)
+        said.append(f"the random effects of {names} on `{terms[t].group}`")
+    together = " and ".join(said)
+    cure = (
+        "Leave one of them out"
+        if len(said) > 1
+        else "Join times or groups, so that more groups have rows in common"
+    )
+    excess = "is one" if found.excess == 1 else f"are {found.excess}"
+    raise ModelError(
+        f"The parameters of {together} cannot be told from each other in these data: there "
+        f"{excess} too many for the variances and covariances within the groups. {cure}, or write "
+        "a structure with fewer parameters."
+    )
+
+
+def _refuse_known(term: ResidualTerm, random: RandomTerm) -> None:
+    """The usual cases: a free matrix and effects of time, one correlation and an intercept."""
     if not _same_groups(term, random):
         return
-    scale = [] if weights is None else [weights]
-    scale += [] if variance is None else list(variance.v.T)
-    if any(_varies_within(values, term.codes, term.n_levels) for values in scale):
-        # A covariance of one size in rows of different size is another one.
-        return
-    constant = _has_constant(random)
     if term.kind == "us" and not term.homogeneous and term.steps is not None:
         functions = [
             name
@@ -353,6 +376,7 @@ def _check_random_term(
                 "write a structure of the residuals with fewer parameters."
             )
     one = term.kind in ("cs", "toep", "us") or len(_few_distances(term)) == 1
+    constant = _has_constant(random)
     if constant and term.homogeneous and one:
         raise ModelError(
             f"`{term.text}` and the random intercept of `{random.group}` are the same covariance: "
@@ -362,10 +386,7 @@ def _check_random_term(
 
 
 def _same_groups(term: ResidualTerm, random: RandomTerm) -> bool:
-    if term.n_levels != random.n_levels:
-        return False
-    same = term.variables == random.variables
-    return same or bool(len(_kernels.nesting_parents(term.codes, term.n_levels, random.codes)))
+    return term.n_levels == random.n_levels and within_groups(term, random)
 
 
 def _varies_within(values: NDArray[np.float64], codes: NDArray[np.integer], n_levels: int) -> bool:
