@@ -245,7 +245,7 @@ def test_names_of_the_parameters() -> None:
     assert repr(gau) == "R: 26 x 26, 8 blocks, gau(t | unit), sd 1.3, range 0.7, nugget 0.3"
     with pytest.raises(me.ModelError, match="no times in common"):
         _ = gau.covariance
-    with pytest.raises(me.ModelError, match=r"R has no groups.*R.rows|no level 'x'"):
+    with pytest.raises(me.ModelError, match="There is no level 'x' among the 8 levels of 'unit'"):
         gau.block("x")
 
 
@@ -291,6 +291,34 @@ def test_V_of_a_fit_gives_its_criterion(formula: str, given: dict[str, Any]) -> 
     assert_allclose(V.gls(m.X, m.y).coef, m.fixef, rtol=1e-10)
     total = m.Z @ m.G.sparse() @ m.Z.T + m.R.sparse()
     assert_allclose(V.dense(), total.toarray(), atol=1e-9)
+
+
+def test_a_matrix_that_is_given() -> None:
+    rng = np.random.default_rng(6)
+    codes = np.repeat(np.arange(12), 4)
+    data = pd.DataFrame({"y": rng.standard_normal(48), "g": (codes // 2).astype(str)})
+    root = np.where(codes[:, None] == codes, rng.standard_normal((48, 48)), 0.0)
+    K = root @ root.T + np.eye(48)
+    for formula in ("y ~ 1", "y ~ 1 + (1 | g)"):
+        m = me.lmer(formula, data, residual=me.known(K), sigma=1)
+        assert_allclose(np.asarray(m.R), K, rtol=1e-10, atol=1e-12)
+        assert m.R.parameters.to_dict() == {"Std.Dev.": 1.0}
+        assert repr(m.R) == "R: 48 x 48, 12 blocks, known(48 x 48), sd 1"
+        assert_allclose(m.V @ m.V.solve(m.y), m.y, atol=1e-10)
+        assert_allclose(m.V.parts["Residual"].dense(), K, rtol=1e-10, atol=1e-12)
+    # A level of a factor, not a block of the matrix.
+    assert m.V.block("1").index.tolist() == [8, 9, 10, 11, 12, 13, 14, 15]
+
+
+def test_a_variance_that_is_known() -> None:
+    sleep = me.load_dataset("sleepstudy")
+    m = me.lmer("Reaction ~ Days", sleep, weights="1 / (1 + Days)", sigma=10)
+    assert_allclose(m.R.diag(), 100.0 * (1.0 + sleep["Days"]), rtol=1e-12)
+    assert m.R.structure is None
+    assert repr(m.R) == "R: 180 x 180, diagonal: 100, divided by the prior weights"
+    assert repr(m.V).startswith("V = Z G Z' + R: 180 x 180, diagonal\n  dense")
+    with pytest.raises(me.ModelError, match=r"V has no groups of rows.*V.diag\(\)"):
+        m.V.block("308")
 
 
 def test_pictures_do_not_need_all_of_R() -> None:

@@ -129,7 +129,7 @@ class ResidualCovariance(Sealed):
         parts = [] if term is None else [term.text]
         if variance is not None:
             parts.append(f"variance by {variance.text}")
-        return ", ".join(parts) or self._residual.model.design.kind
+        return ", ".join(parts) or None
 
     @property
     def parameters(self) -> pd.Series:
@@ -391,7 +391,7 @@ class ResidualCovariance(Sealed):
         return plots.covariance(picture, ax=ax, **options)
 
     def __repr__(self) -> str:
-        if self._residual is None:
+        if self._residual is None or self.structure is None:
             weighted = "" if self._weights is None else ", divided by the prior weights"
             return f"R: {self._n} x {self._n}, diagonal: {self._sigma**2:.6g}{weighted}"
         groupings = self._residual.groupings
