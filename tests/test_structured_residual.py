@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -16,6 +18,7 @@ from numpy.testing import assert_allclose
 
 import mixedeffects as me
 from mixedeffects.covariance import structured_residual
+from mixedeffects.covariance.export import save_matrix
 from mixedeffects.covariance.pictures import PictureOfV
 from mixedeffects.covariance.structure import CovarianceStructure
 from mixedeffects.covariance.structured_residual import StructuredResidual
@@ -394,6 +397,29 @@ def test_no_correlation_is_seen_to_be_none() -> None:
     assert (R.floor() == R.diagonal()).all()
     small = StructuredResidual(R.model, np.array([1e-9]), 2.0, 1.0, R.term)
     assert (small.floor() < small.diagonal()).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "reason"),
+    [("ar1", {}, "errors are correlated"), ("diag", {"by": True}, "residual variances differ")],
+)
+def test_what_a_symmetric_root_needs(kind: str, options: dict[str, Any], reason: str) -> None:
+    V = make_case(kind, "i", **options).V
+    with pytest.raises(me.ModelError, match=reason):
+        V.whiten(np.ones(len(V.index)), kind="symmetric", max_gb=1e-6)
+
+
+def test_files_of_R_and_V(tmp_path: Path) -> None:
+    case = make_case("ante", "s", weights=True)
+    case.V.save(tmp_path / "V.npz")
+    stored = scipy.sparse.load_npz(tmp_path / "V.npz").toarray()
+    assert_allclose(stored, case.dense_V, rtol=1e-10, atol=1e-10)
+    save_matrix(case.V.R, tmp_path / "R.csv")
+    R = pd.read_csv(tmp_path / "R.csv", index_col=0)
+    assert_allclose(R, case.dense_R, rtol=1e-10, atol=1e-10)
+    assert R.index.tolist() == case.V.index.tolist()
+    largest = scipy.sparse.linalg.eigsh(case.V.aslinearoperator(), 1, v0=np.ones(len(R)))[0]
+    assert largest[0] == pytest.approx(np.linalg.eigvalsh(case.dense_V)[-1])
 
 
 def test_draws_of_R() -> None:
