@@ -490,7 +490,6 @@ class Inference(Held):
         return satterthwaite_of(self.fit)
 
     @property
-    @independent_residuals_only
     def kenward_roger(self) -> KenwardRoger:
         """Kenward and Roger's adjusted covariance of the fixed effects and degrees of freedom.
 
