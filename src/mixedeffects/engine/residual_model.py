@@ -119,7 +119,11 @@ class ResidualModel:
         self.families: tuple[Family, ...] = tuple(f for f in made if f is not None)
         ends = np.cumsum([self.v.shape[1], *[f.n_parameters for f in self.families]]).tolist()
         #: Where the parameters of each stratum's family are.
-        #: Logarithm of what D is divided by; zero in a search.
+        #: Whether S is divided by the n-th root of its determinant, as in a search: then the
+        #: random effects are measured in what is left of a residual given the others of its group,
+        #: which hardly changes with a strong correlation.
+        self.is_normalised = True
+        #: Logarithm of what D is divided by where S is not.
         self.shift = 0.0
         self.places = [slice(a, b) for a, b in itertools.pairwise(ends)]
         self.n_parameters = int(ends[-1])
@@ -168,10 +172,11 @@ class ResidualModel:
         return np.asarray(np.linalg.solve(self._root, phi[: self.n_delta]))
 
     def with_unit_at_zero(self, phi: Matrix) -> tuple[ResidualModel, float]:
-        """The same with D one where v is zero at phi, and the logarithm of what it was there."""
+        """S with D one where v is zero at phi, and half the logarithm of what that multiplies."""
         out = copy.copy(self)
-        out.shift = self.shift - float(self.v_mean @ self.coefficients(phi))
-        return out, out.shift - self.shift
+        out.is_normalised = False
+        out.shift = -float(self.v_mean @ self.coefficients(phi))
+        return out, 0.5 * out.at(phi).logdet / self.design.n
 
     # --- where things are ----------------------------------------------------------------
 
@@ -304,6 +309,9 @@ class Whitening:
     logdet: float
     logdet_gradient: Matrix
 
+    #: Logarithm of what U is multiplied by so that S has determinant one; zero where it need not.
+    log_factor = 0.0
+
     def __init__(self, model: ResidualModel, phi: Matrix) -> None:
         self.model, self.phi = model, phi
         with np.errstate(over="ignore"):
@@ -314,6 +322,16 @@ class Whitening:
         if not (np.isfinite(self.scale).all() and (self.scale > 0.0).all()):
             raise np.linalg.LinAlgError("a standard deviation is not finite")
 
+    def _normalise(self) -> None:
+        """Divide S by the n-th root of its determinant, if that is wanted."""
+        if not self.model.is_normalised:
+            return
+        n = self.model.design.n
+        self.log_factor = 0.5 * self.logdet / n
+        self._log_factor_gradient = 0.5 * self.logdet_gradient / n
+        self.U = self._matrix(np.exp(self.log_factor) * self.U.data)
+        self.logdet, self.logdet_gradient = 0.0, np.zeros(len(self.logdet_gradient))
+
     def _matrix(self, data: Matrix) -> scipy.sparse.csr_array:
         indptr, indices = self.model.sparsity
         n = self.model.design.n
@@ -323,10 +341,14 @@ class Whitening:
         """dU/dphi_j."""
         if j < self.model.n_delta:
             data = -self.U.data * self.model.v[self.model.sparsity[1], j]
-            return self._matrix(data)
-        return self._of_correlation(j)
+        else:
+            data = np.exp(self.log_factor) * self._of_correlation(j)
+        if self.model.is_normalised:
+            data = data + self._log_factor_gradient[j] * self.U.data
+        return self._matrix(data)
 
-    def _of_correlation(self, j: int) -> scipy.sparse.csr_array:
+    def _of_correlation(self, j: int) -> Matrix:
+        """Data of dU/dphi_j, before S is divided by anything."""
         raise NotImplementedError
 
     def transposed_root(self, x: Matrix) -> Matrix:
@@ -373,6 +395,7 @@ class _ChainWhitening(Whitening):
         slope = -2.0 * self._r * self._q
         of_zeta = [float(slope @ self._row_derivative(k)) for k in range(len(self._by_step))]
         self.logdet_gradient = np.concatenate([*gradient, of_zeta])
+        self._normalise()
 
     def _row_derivative(self, k: int) -> Matrix:
         """Derivatives of the correlation of each row with the one before."""
@@ -384,12 +407,12 @@ class _ChainWhitening(Whitening):
         out[rows] = full[which]
         return out
 
-    def _of_correlation(self, j: int) -> scipy.sparse.csr_array:
+    def _of_correlation(self, j: int) -> Matrix:
         dr = self._row_derivative(j - self.model.n_delta)
         steep = self._q**1.5 * dr
         data = np.column_stack([-steep * self._before, self._r * steep * self.scale])
         data[self.model.is_first, 0] = 0.0
-        return self._matrix(data.reshape(-1))
+        return np.asarray(data.reshape(-1))
 
     def _band(self) -> tuple[Matrix, Matrix]:
         data = self.U.data.reshape(-1, 2)
@@ -439,6 +462,7 @@ class _BlockWhitening(Whitening):
             self._changes.append(change)
             gradient[at] += len(pattern.rows) * np.einsum("rii->r", change)
         self.logdet_gradient = gradient
+        self._normalise()
 
     def _fill(self, data: Matrix, pattern: _Pattern, matrix: Matrix) -> None:
         """Put a lower-triangular matrix, times the scale, at the rows of a pattern."""
@@ -446,7 +470,7 @@ class _BlockWhitening(Whitening):
         at = self.model.sparsity[0][pattern.rows][:, a] + b
         data[at] = matrix[a, b] * self.scale[pattern.rows[:, b]]
 
-    def _of_correlation(self, j: int) -> scipy.sparse.csr_array:
+    def _of_correlation(self, j: int) -> Matrix:
         data = np.zeros(len(self.U.data))
         for pattern, (_, inverse), change in zip(
             self.model.patterns, self._roots, self._changes, strict=True
@@ -456,12 +480,12 @@ class _BlockWhitening(Whitening):
                 half = np.tril(change[j - at.start])
                 np.einsum("ii->i", half)[:] *= 0.5
                 self._fill(data, pattern, -half @ inverse)
-        return self._matrix(data)
+        return data
 
     def transposed_root(self, x: Matrix) -> Matrix:
         """``U'^-1 x = L'(x / scale)``."""
         out = np.empty_like(x)
-        scaled = x / self.scale[:, None]
+        scaled = x / (np.exp(self.log_factor) * self.scale[:, None])
         for pattern, (L, _) in zip(self.model.patterns, self._roots, strict=True):
             out[pattern.rows] = L.T @ scaled[pattern.rows]
         return out
@@ -471,7 +495,7 @@ class _BlockWhitening(Whitening):
         out = np.empty_like(x)
         for pattern, (L, _) in zip(self.model.patterns, self._roots, strict=True):
             out[pattern.rows] = L @ x[pattern.rows]
-        return np.asarray(out / self.scale[:, None])
+        return np.asarray(out / (np.exp(self.log_factor) * self.scale[:, None]))
 
 
 def whitened_rows(matrix: scipy.sparse.csr_array, columns: Sequence[Matrix]) -> list[Matrix]:
