@@ -28,7 +28,7 @@ def iterate_blocks(
         levels = range(len(V.connected))
         rows_of = [V.connected.rows(number) for number in levels]
     else:
-        term = find_factor(V.terms, by)
+        term = find_factor(V.factors, by)
         if not partial:
             check_nesting(V.groupings, term)
         levels = list(term.levels)

@@ -47,7 +47,7 @@ def as_sparse(
     refuse_above(12.0 * entries, max_gb, f"{name} as a sparse matrix", instead)
     total: Any = V.R.sparse()
     if V.terms:
-        Z = random_effects_matrix(V.terms)
+        Z = random_effects_matrix(V.terms, V.n)
         total = Z @ RandomEffectsCovariance(V.terms, V.G).sparse() @ Z.T + total
     out = scipy.sparse.csc_array(total)
     out.eliminate_zeros()

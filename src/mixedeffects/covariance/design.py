@@ -16,15 +16,23 @@ __all__ = ["random_effects_matrix", "z_labels", "z_times", "z_transpose_times"]
 Matrix = NDArray[np.float64]
 
 
-def random_effects_matrix(terms: Sequence[RandomTerm]) -> scipy.sparse.csc_array:
+def random_effects_matrix(terms: Sequence[RandomTerm], n: int) -> scipy.sparse.csc_array:
     """Z as lme4 lays it out: terms in order, levels within a term, columns within a level.
+
+    Parameters
+    ----------
+    terms : sequence of RandomTerm
+        There may be none.
+    n : int
+        Number of rows.
 
     Returns
     -------
     scipy.sparse.csc_array, shape (n, q)
         No stored zeros.
     """
-    n = len(terms[0].codes)
+    if not terms:
+        return scipy.sparse.csc_array((n, 0))
     per_row = sum(term.n_columns for term in terms)
     columns = np.empty((n, per_row), dtype=np.int64)
     values = np.empty((n, per_row))

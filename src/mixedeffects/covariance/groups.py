@@ -6,7 +6,7 @@ import difflib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,10 @@ from mixedeffects.base.arrays import ReadOnlyArrays
 from mixedeffects.base.options import plain
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.columns import labels_of
-from mixedeffects.frame.model_frame import RandomTerm
 
 __all__ = [
     "ConnectedBlocks",
+    "Factor",
     "Grouping",
     "check_nesting",
     "connected_blocks",
@@ -55,10 +55,26 @@ class Grouping(Protocol):
         """Level of each row, shape (n,)."""
 
 
+class Factor(Grouping, Protocol):
+    """A factor with levels that a user can name."""
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The columns whose combinations are the levels, in the order of the name."""
+
+    @property
+    def level_values(self) -> pd.Index:
+        """The original values that make each level."""
+
+
+_Named = TypeVar("_Named", bound=Factor)
+
+
 def connected_blocks(terms: Sequence[Grouping]) -> NDArray[np.int64]:
     """Number of the connected block of V each row belongs to, in order of first appearance.
 
-    Two rows are connected if they share a level of any factor, directly or through other rows.
+    Two rows are connected if they share a level of any factor, directly or through other rows;
+    at least one factor is needed.
     """
     start, nodes = 0, []
     for term in terms:
@@ -95,9 +111,9 @@ class ConnectedBlocks(ReadOnlyArrays):
     starts: NDArray[np.intp]
 
     @classmethod
-    def of(cls, terms: Sequence[Grouping]) -> ConnectedBlocks:
-        """The blocks of V where these factors connect rows."""
-        numbers = connected_blocks(terms)
+    def of(cls, terms: Sequence[Grouping], n: int | None = None) -> ConnectedBlocks:
+        """The blocks of V where these factors connect rows; n rows, if there may be no factor."""
+        numbers = connected_blocks(terms) if terms or n is None else np.arange(n)
         sizes = np.bincount(numbers)
         return cls(numbers, np.argsort(numbers, kind="stable"), sizes, np.cumsum(sizes) - sizes)
 
@@ -122,7 +138,7 @@ class ConnectedBlocks(ReadOnlyArrays):
         return np.asarray(np.minimum.reduceat(values[self.order], self.starts))
 
 
-def check_nesting(terms: Sequence[Grouping], by: RandomTerm) -> None:
+def check_nesting(terms: Sequence[Grouping], by: Grouping) -> None:
     """Raise ModelError unless every level of every term lies within one level of ``by``.
 
     Otherwise V is not block-diagonal by that factor; the message names rows that show it.
@@ -137,7 +153,7 @@ def check_nesting(terms: Sequence[Grouping], by: RandomTerm) -> None:
     )
 
 
-def crossing_sentence(terms: Sequence[Grouping], by: RandomTerm) -> str | None:
+def crossing_sentence(terms: Sequence[Grouping], by: Grouping) -> str | None:
     """How V connects rows of different levels of ``by``, with an example; None if it does not."""
     groups = list({term.group: term for term in terms}.values())
     crossing = [term for term in groups if not _is_nested(term, by)]
@@ -188,7 +204,7 @@ def rows_of_levels(codes: NDArray[Any], n_levels: int) -> list[NDArray[np.intp]]
 
 
 def contiguous_spans(
-    term: RandomTerm, codes: NDArray[np.int32], most: int = 40
+    term: Grouping, codes: NDArray[np.int32], most: int = 40
 ) -> list[tuple[str, int, int]] | None:
     """(label, start, stop) of each level's rows, if the rows are sorted by level and levels few."""
     if term.n_levels > most:
@@ -202,12 +218,12 @@ def contiguous_spans(
     ]
 
 
-def find_factor(terms: Sequence[RandomTerm], by: str) -> RandomTerm:
+def find_factor(terms: Sequence[_Named], by: str) -> _Named:
     """The term whose grouping factor is called ``by``; ``"a:b"`` and ``"b:a"`` are the same."""
     by = plain(by)
     if isinstance(by, str):
         for term in terms:
-            if by in (term.group, term.label):
+            if by in (term.group, getattr(term, "label", None)):
                 return term
         for term in terms:
             if sorted(by.split(":")) == sorted(term.variables):
@@ -216,7 +232,7 @@ def find_factor(terms: Sequence[RandomTerm], by: str) -> RandomTerm:
     raise ModelError(f"There is no grouping factor {by!r:.60}; the model has {_quoted(names)}.")
 
 
-def find_level(term: RandomTerm, level: Any) -> int:
+def find_level(term: Factor, level: Any) -> int:
     """Position of a level given by its label, its value, or its values as a tuple.
 
     Raises
@@ -243,7 +259,7 @@ def find_level(term: RandomTerm, level: Any) -> int:
     )
 
 
-def matching_levels(term: RandomTerm, level: Any) -> list[int]:
+def matching_levels(term: Factor, level: Any) -> list[int]:
     """Positions of all levels that a label, a value, or a tuple of values can mean.
 
     The values of an interaction may come in the order of the name (``"tch:sch"``) or of the

@@ -10,6 +10,7 @@ root or a file are in the ``marginal_*.py`` beside this one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ from mixedeffects.covariance.random_effects import RandomEffectsCovariance
 from mixedeffects.covariance.residual import ResidualCovariance
 from mixedeffects.covariance.rows import Rows
 from mixedeffects.covariance.sizes import range_text, size_text
-from mixedeffects.covariance.structure import CovarianceStructure
+from mixedeffects.covariance.structure import CovarianceStructure, with_residual_factor
+from mixedeffects.covariance.structured_residual import StructuredResidual
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.frame.model_frame import RandomTerm
 
@@ -61,6 +63,8 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         M at these parameters, from the engine.
     index : pandas.Index, length n
         Row labels.
+    residual : StructuredResidual, optional
+        R where it is not ``sigma^2 W^-1``; the factorisation is then that of whitened rows.
 
     Examples
     --------
@@ -90,6 +94,7 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         weights: Matrix | None,
         factorisation: Factorisation,
         index: pd.Index,
+        residual: StructuredResidual | None = None,
     ) -> None:
         # What pickles hold: the rest follows from it.
         self._user_terms = tuple(terms)
@@ -99,6 +104,11 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         self._weights = weights
         self._factorisation = factorisation
         self._index = index
+        self._residual = residual
+
+    @classmethod
+    def _attributes_now(cls, stored: dict[str, Any]) -> dict[str, Any]:
+        return {"_residual": None, **stored}
 
     @cached_property
     def _factored(self) -> FactoredCovariance:
@@ -112,7 +122,9 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
 
     @cached_property
     def _rows(self) -> Rows:
-        return Rows(self._index, self._user_terms, "V")
+        R = self._residual
+        factors = with_residual_factor(self._user_terms, None if R is None else R.factor)
+        return Rows(self._index, factors, "V")
 
     @property
     def T(self) -> MarginalCovariance:
@@ -128,13 +140,15 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
 
     @property
     def R(self) -> ResidualCovariance:
-        """Covariance matrix of the residual errors, n x n and diagonal."""
-        return ResidualCovariance(self.sigma, self._weights, len(self._index))
+        """Covariance matrix of the residual errors, n x n."""
+        n = len(self._index)
+        rows = replace(self._rows, matrix="R")
+        return ResidualCovariance(self.sigma, self._weights, n, self._residual, rows)
 
     @property
     def Z(self) -> scipy.sparse.csc_array:
         """Random-effects model matrix, n x q, in the column order of G."""
-        return random_effects_matrix(self._user_terms)
+        return random_effects_matrix(self._user_terms, len(self._index))
 
     @cached_property
     def parts(self) -> CovarianceParts:
@@ -196,8 +210,15 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         self, blocks: Sequence[Matrix], sigma: float, factorisation: Factorisation
     ) -> MarginalCovariance:
         """The same rows with other covariances."""
+        R = self._residual
         return MarginalCovariance(
-            self._user_terms, blocks, sigma, self._weights, factorisation, self._index
+            self._user_terms,
+            blocks,
+            sigma,
+            self._weights,
+            factorisation,
+            self._index,
+            residual=None if R is None else R.divided_by((self.sigma / sigma) ** 2),
         )
 
     # --- block by block ------------------------------------------------------------------
@@ -287,16 +308,22 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         return pd.DataFrame(values / np.outer(sd, sd), index=block.index, columns=block.columns)
 
     def __repr__(self) -> str:
-        groups = "; ".join(f"{t.label} ({t.n_levels} levels)" for t in self._user_terms)
-        sizes = self._structure.connected.sizes
-        structure = (
-            "one connected block"
-            if len(sizes) == 1
-            else f"{len(sizes):,} blocks of {range_text(min(sizes), max(sizes))} rows"
-        )
-        return (
-            f"V = Z G Z' + R: {self._n:,} x {self._n:,}, {structure}\n"
-            f"  random effects: {groups}\n"
+        lines = [f"V = Z G Z' + R: {self._n:,} x {self._n:,}, {self._blocks_text()}"]
+        if self._user_terms:
+            groups = (f"{t.label} ({t.n_levels} levels)" for t in self._user_terms)
+            lines.append(f"  random effects: {'; '.join(groups)}")
+        if self.R.structure is not None:
+            lines.append(f"  residual covariance: {self.R.structure}")
+        lines.append(
             f"  dense it would take {size_text(8.0 * float(self._n) ** 2)}; "
             "solve, logdet, quad, @, diag, block and gls need none of it"
         )
+        return "\n".join(lines)
+
+    def _blocks_text(self) -> str:
+        sizes = self._structure.connected.sizes
+        if len(sizes) == 1:
+            return "one connected block"
+        if max(sizes) == 1:
+            return "diagonal"
+        return f"{len(sizes):,} blocks of {range_text(min(sizes), max(sizes))} rows"

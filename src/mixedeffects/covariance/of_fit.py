@@ -15,6 +15,9 @@ from mixedeffects.covariance.design import random_effects_matrix, z_times
 from mixedeffects.covariance.marginal import MarginalCovariance, factorise
 from mixedeffects.covariance.random_effects import RandomEffectsCovariance
 from mixedeffects.covariance.residual import ResidualCovariance
+from mixedeffects.covariance.rows import Rows
+from mixedeffects.covariance.structure import with_residual_factor
+from mixedeffects.covariance.structured_residual import StructuredResidual
 from mixedeffects.covariance.varcorr import VarCorr
 from mixedeffects.fitting.assembly import assemble
 from mixedeffects.fitting.fit import Fit, once_per_fit
@@ -28,10 +31,27 @@ __all__ = [
     "Z_of",
     "conditioned",
     "fitted_values",
+    "structured_residual_of",
     "varcorr_of",
 ]
 
 Matrix = NDArray[np.float64]
+
+
+def structured_residual_of(fit: Fit) -> StructuredResidual | None:
+    """R of a fit whose errors are correlated or of several variances; None where they are not."""
+    if fit.residual is None:
+        return None
+    frame = fit.frame
+    weight_scale = fit.factorisation.A.basis.weight_scale
+    return StructuredResidual(
+        fit.residual.rows.rows.model,
+        fit.residual.phi,
+        fit.sigma,
+        weight_scale,
+        frame.residual,
+        frame.variance,
+    )
 
 
 @once_per_fit("V")
@@ -44,6 +64,7 @@ def V_of(fit: Fit) -> MarginalCovariance:
         fit.frame.weights,
         fit.factorisation,
         fit.frame.index,
+        structured_residual_of(fit),
     )
 
 
@@ -56,7 +77,10 @@ def G_of(fit: Fit) -> RandomEffectsCovariance:
 @once_per_fit("R")
 def R_of(fit: Fit) -> ResidualCovariance:
     """Covariance matrix of the residual errors."""
-    return ResidualCovariance(fit.sigma, fit.frame.weights, fit.nobs)
+    frame, residual = fit.frame, structured_residual_of(fit)
+    factors = with_residual_factor(frame.terms, frame.residual)
+    rows = Rows(frame.index, factors, "R")
+    return ResidualCovariance(fit.sigma, frame.weights, fit.nobs, residual, rows)
 
 
 @once_per_fit("variance components")
@@ -68,7 +92,7 @@ def varcorr_of(fit: Fit) -> VarCorr:
 @once_per_fit("Z")
 def Z_of(fit: Fit) -> scipy.sparse.csc_array:
     """Random-effects model matrix, sparse n x q; not to be written into."""
-    return random_effects_matrix(fit.frame.terms)
+    return random_effects_matrix(fit.frame.terms, fit.nobs)
 
 
 def conditioned(fit: Fit) -> tuple[list[RandomTerm], list[Matrix]]:

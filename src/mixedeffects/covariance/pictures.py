@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.covariance.entries import diagonal, small_blocks
 from mixedeffects.covariance.groups import contiguous_spans, find_factor
+from mixedeffects.covariance.residual_matrix import ResidualMatrix
 from mixedeffects.covariance.structure import CovarianceStructure
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ Matrix = NDArray[np.float64]
 
 #: Share of nonzeros above which a dense product is faster than a sparse one.
 _DENSE = 0.1
+#: Columns multiplied by R at once.
+_STRIP = 64
 #: Blocks up to this many rows are drawn with the data's row labels.
 _LABELLED = 1200
 #: Sorted by a factor, so many levels may be named; the picture leaves out what has no room.
@@ -117,12 +120,33 @@ class PictureOfV:
         bin_of[self._rows] = bins
         scale_of = np.zeros(self._V.n)
         scale_of[self._rows] = self._scale
-        stored = self._V.R.sparse().tocoo()
+        R = self._V.R
+        n_entries = sum(
+            float((np.bincount(grouping.codes).astype(np.float64) ** 2).sum())
+            for grouping in R.groupings
+        )
+        if n_entries > R.n * max(m, _STRIP):
+            return _sums_by_products(R, bin_of, scale_of, m)
+        stored = R.sparse().tocoo()
         values = stored.data * scale_of[stored.row] * scale_of[stored.col]
         drawn = (bin_of[stored.row] >= 0) & (bin_of[stored.col] >= 0)
         at = bin_of[stored.row[drawn]] * m + bin_of[stored.col[drawn]]
         sums = np.bincount(at, values[drawn], m * m)
         return np.asarray(sums, dtype=np.float64).reshape(m, m)
+
+
+def _sums_by_products(
+    R: ResidualMatrix, bin_of: NDArray[np.intp], scale_of: Matrix, m: int
+) -> Matrix:
+    """``B'R B`` from products with columns of B, where R has more entries than B."""
+    drawn = np.flatnonzero(bin_of >= 0)
+    place = (bin_of[drawn], drawn)
+    B = scipy.sparse.csr_array((scale_of[drawn], place), shape=(m, R.n))
+    out = np.empty((m, m))
+    for start in range(0, m, _STRIP):
+        strip = slice(start, min(start + _STRIP, m))
+        out[:, strip] = np.asarray(B @ R.times(np.ascontiguousarray(B[strip].toarray().T)))
+    return out
 
 
 def plot_V(
@@ -141,11 +165,14 @@ def plot_V(
             return plots.covariance(PictureOfV(V._structure, rows), ax=ax, **options)
         return plots.covariance(V.block(level, by), ax=ax, **options)
     if by is None:
-        term, rows = V._structure.terms[-1], np.arange(len(V._rows))
+        rows = np.arange(len(V._rows))
         options.setdefault("title", "V, marginal covariance of the response")
-        options.setdefault("groups", contiguous_spans(term, term.codes))
+        factors = V._structure.terms or V._structure.factors
+        if factors:
+            term = factors[-1]
+            options.setdefault("groups", contiguous_spans(term, term.codes))
     else:
-        term = find_factor(V._structure.terms, by)
+        term = find_factor(V._structure.factors, by)
         rows = np.argsort(term.codes, kind="stable")
         options.setdefault("title", Name(f"V, rows sorted by {short(term.group, 60)}"))
         options.setdefault("groups", contiguous_spans(term, term.codes[rows], most=_NAMED))
@@ -154,7 +181,7 @@ def plot_V(
 
 def _name(V: CovarianceOperator, rows: NDArray[np.intp]) -> str:
     """The factor and level whose rows these are."""
-    for term in V._structure.terms:
+    for term in V._structure.factors:
         code = term.codes[rows[0]]
         if np.array_equal(np.flatnonzero(term.codes == code), rows):
             return f"{term.group} {term.levels[code]}"

@@ -88,11 +88,10 @@ class RandomEffectsCovariance(Sealed):
         array([[1.23, 0.  ],
                [0.  , 0.42]])
         """
-        labels = pd.MultiIndex.from_tuples(
-            [(term.label, column) for term in self._terms for column in term.columns],
-            names=["term", "column"],
-        )
-        return pd.DataFrame(scipy.linalg.block_diag(*self._blocks), index=labels, columns=labels)
+        names = [(term.label, column) for term in self._terms for column in term.columns]
+        labels = _multi_index(names, ["term", "column"])
+        values = scipy.linalg.block_diag(*self._blocks) if names else np.zeros((0, 0))
+        return pd.DataFrame(values, index=labels, columns=labels)
 
     def sparse(self) -> scipy.sparse.csc_array:
         """G in Z's column order, ``bdiag(kronecker(diag(l), G_t), ...)`` in R.
@@ -112,6 +111,8 @@ class RandomEffectsCovariance(Sealed):
                [  0. ,   0. , 612.1,   9.6],
                [  0. ,   0. ,   9.6,  35.1]])
         """
+        if not self._terms:
+            return scipy.sparse.csc_array((0, 0))
         return scipy.sparse.csc_array(
             scipy.sparse.block_diag(
                 [
@@ -157,7 +158,7 @@ class RandomEffectsCovariance(Sealed):
         >>> m.G.labels()[:2].tolist()
         [('Subject', '308', '(Intercept)'), ('Subject', '308', 'Days')]
         """
-        return pd.MultiIndex.from_tuples(z_labels(self._terms), names=["term", "level", "column"])
+        return _multi_index(z_labels(self._terms), ["term", "level", "column"])
 
     def plot(self, *, ax: Any = None, **options: Any) -> Axes:
         """Picture of G, with lines between the terms.
@@ -207,3 +208,10 @@ class RandomEffectsCovariance(Sealed):
             for term in self._terms
         ]
         return "\n".join([head, *parts])
+
+
+def _multi_index(labels: Sequence[tuple[str, ...]], names: list[str]) -> pd.MultiIndex:
+    """Also of no labels at all."""
+    if labels:
+        return pd.MultiIndex.from_tuples(labels, names=names)
+    return pd.MultiIndex.from_arrays([[] for _ in names], names=names)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects.base.caching import cached_property
 from mixedeffects.base.sealed import Sealed
+from mixedeffects.covariance.conversion import as_dense
 from mixedeffects.covariance.diagonal_residual import DiagonalResidual
+from mixedeffects.covariance.pictures import PictureOfV
+from mixedeffects.covariance.residual_matrix import ResidualMatrix
+from mixedeffects.covariance.residual_parameters import covariance_of_times, residual_parameters
+from mixedeffects.covariance.rows import Rows
+from mixedeffects.covariance.structure import CovarianceStructure
+from mixedeffects.covariance.structured_residual import StructuredResidual
+from mixedeffects.errors import ModelError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["ResidualCovariance"]
 
@@ -18,7 +30,9 @@ Matrix = NDArray[np.float64]
 
 
 class ResidualCovariance(Sealed):
-    """R = sigma^2 W^-1, diagonal; prior weights included.
+    """R, n x n: ``sigma^2 W^-1`` with prior weights W, or with correlations within groups of rows.
+
+    Made by ``m.R`` for a fitted model. Nothing n x n is made until somebody asks for it.
 
     Parameters
     ----------
@@ -28,6 +42,10 @@ class ResidualCovariance(Sealed):
         Prior weights.
     n : int
         Number of rows.
+    residual : StructuredResidual, optional
+        What R is where it is not ``sigma^2 W^-1``; it has the weights in it.
+    rows : Rows, optional
+        Row labels, and the factors whose levels name rows.
 
     Examples
     --------
@@ -37,25 +55,168 @@ class ResidualCovariance(Sealed):
     array([654.94, 654.94, 654.94])
     """
 
-    def __init__(self, sigma: float, weights: Matrix | None, n: int) -> None:
+    def __init__(
+        self,
+        sigma: float,
+        weights: Matrix | None,
+        n: int,
+        residual: StructuredResidual | None = None,
+        rows: Rows | None = None,
+    ) -> None:
         self._sigma = sigma
         self._weights = weights
         self._n = n
+        self._residual = residual
+        self._given_rows = rows
+
+    @classmethod
+    def _attributes_now(cls, stored: dict[str, Any]) -> dict[str, Any]:
+        return {"_residual": None, "_given_rows": None, **stored}
 
     @property
     def shape(self) -> tuple[int, int]:
         """(n, n)."""
         return self._n, self._n
 
+    @property
+    def index(self) -> pd.Index:
+        """Row labels of the data, a pandas Index of length n."""
+        return self._rows.index
+
     @cached_property
-    def _matrix(self) -> DiagonalResidual:
+    def _matrix(self) -> ResidualMatrix:
         """What V is made with."""
+        if self._residual is not None:
+            return self._residual
         variances = np.full(self._n, self._sigma**2)
         return DiagonalResidual(variances if self._weights is None else variances / self._weights)
+
+    @property
+    def _rows(self) -> Rows:
+        return self._given_rows or Rows(pd.RangeIndex(self._n), (), "R")
+
+    # --- what it is ------------------------------------------------------------------------
+
+    @property
+    def structure(self) -> str | None:
+        """What was given for ``residual=`` and ``variance=``, as it would be written.
+
+        None where errors are independent, with one variance at unit prior weight.
+        """
+        if self._residual is None:
+            return None
+        term, variance = self._residual.term, self._residual.variance
+        parts = [] if term is None else [term.text]
+        if variance is not None:
+            parts.append(f"variance by {variance.text}")
+        return ", ".join(parts) or self._residual.model.design.kind
+
+    @property
+    def parameters(self) -> pd.Series:
+        """The parameters on natural scales, a Series.
+
+        ``Std.Dev.`` at unit prior weight, in units of the response, with the stratum and the time
+        where it differs by these; ``cor``, with two times or a lag where there are several;
+        ``range``, the distance in units of the position at which an exponential correlation is
+        1/e; ``nugget``, the share of the variance that is not correlated. Of the columns of
+        ``variance=`` those of a factor have a ``Std.Dev.`` each; others have coefficients of its
+        logarithm, and ``Std.Dev.`` is then the one where they are zero.
+        """
+        if self._residual is None:
+            return pd.Series([self._sigma], index=["Std.Dev."], name="Estimate")
+        return residual_parameters(self._residual)
+
+    @property
+    def covariance(self) -> pd.DataFrame | dict[str, pd.DataFrame]:
+        """Covariance matrix of the errors at the times that groups have in common.
+
+        Returns
+        -------
+        DataFrame, T x T, or dict of str to DataFrame
+            At unit prior weight, and where the columns of ``variance=`` are zero. With ``by=`` one
+            for each stratum.
+
+        Raises
+        ------
+        ModelError
+            If there are no common times: errors are independent, or positions are numbers.
+        """
+        R = self._residual
+        if R is None or R.term is None or R.term.times is None:
+            raise ModelError(
+                "R has no covariance matrix of times, because its groups of rows have no times in "
+                "common. R.block(level) gives the covariance matrix of one group's rows."
+            )
+        times = R.term.times
+        frames = [
+            pd.DataFrame(covariance_of_times(R, s), index=times, columns=times)
+            for s in range(R.term.n_strata)
+        ]
+        if R.term.strata is None:
+            return frames[0]
+        return dict(zip(map(str, R.term.strata), frames, strict=True))
+
+    # --- entries ---------------------------------------------------------------------------
 
     def diag(self) -> Matrix:
         """The diagonal, shape (n,), in squared units of the response."""
         return self._matrix.diagonal().copy()
+
+    def block(self, level: Any, by: str | None = None) -> pd.DataFrame:
+        """R of the rows of one level.
+
+        Parameters
+        ----------
+        level, by
+            As for `MarginalCovariance.block`; the residual groups are a factor too.
+
+        Returns
+        -------
+        DataFrame, n_i x n_i
+            In squared units of the response, labelled by the data's row labels.
+
+        Raises
+        ------
+        ModelError
+            If there is no such factor or level, or several factors have it.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.R.block("308").iloc[:2, :2].round(1)
+               0      1
+        0  654.9    0.0
+        1    0.0  654.9
+        """
+        rows = self._rows.of_level(level, by)
+        out = np.zeros((len(rows), len(rows)))
+        self._matrix.add_blocks(rows, out)
+        return pd.DataFrame(out, index=self.index[rows], columns=self.index[rows])
+
+    def corr(self, level: Any, by: str | None = None) -> pd.DataFrame:
+        """Correlations of the errors of one level.
+
+        Parameters
+        ----------
+        level, by
+            As for `block`.
+
+        Returns
+        -------
+        DataFrame, n_i x n_i
+            With ones on the diagonal.
+
+        Raises
+        ------
+        ModelError
+            As for `block`.
+        """
+        block = self.block(level, by)
+        sd = np.sqrt(np.diag(block))
+        values = block.to_numpy() / np.outer(sd, sd)
+        np.fill_diagonal(values, 1.0)
+        return pd.DataFrame(values, index=block.index, columns=block.columns)
 
     def sparse(self) -> scipy.sparse.csc_array:
         """R as a sparse matrix.
@@ -64,6 +225,11 @@ class ResidualCovariance(Sealed):
         -------
         scipy.sparse.csc_array, n x n
             In squared units of the response.
+
+        Raises
+        ------
+        ModelError
+            If it does not fit into memory; says what to use instead.
 
         Examples
         --------
@@ -76,8 +242,115 @@ class ResidualCovariance(Sealed):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Matrix:
         """R as an ndarray, for NumPy: ``np.asarray(m.R)``."""
-        return np.diag(self._matrix.diagonal()).astype(np.float64 if dtype is None else dtype)
+        instead = "R @ x, R.solve(x), R.diag(), R.block(level) and R.sparse() answer without it."
+        dense = as_dense(CovarianceStructure((), (), self._matrix), np.inf, "R", instead)
+        return dense.astype(np.float64 if dtype is None else dtype, copy=False)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """``array @ R`` is a product with R; other functions of NumPy take R as an ndarray."""
+        if ufunc is np.matmul and method == "__call__" and not options:
+            return self.__rmatmul__(inputs[0])
+        arrays = (np.asarray(x) if isinstance(x, ResidualCovariance) else x for x in inputs)
+        return getattr(ufunc, method)(*arrays, **options)
+
+    # --- products --------------------------------------------------------------------------
+
+    def __matmul__(self, other: Any) -> Matrix:
+        """``R @ x`` for x of shape (n,) or (n, m); DataError for other shapes."""
+        x, restore = self._rows.columns(other, "R @ x")
+        return restore(self._matrix.times(x))
+
+    def __rmatmul__(self, other: Any) -> Matrix:
+        """``x @ R`` for x of shape (n,) or (m, n); DataError for other shapes."""
+        return (self @ self._rows.transposed(other)).T
+
+    def solve(self, B: Any) -> Matrix:
+        """``R^-1 B``.
+
+        Parameters
+        ----------
+        B : array or DataFrame, shape (n,) or (n, m)
+            Right-hand sides.
+
+        Returns
+        -------
+        ndarray of the shape of B
+
+        Raises
+        ------
+        DataError
+            If B does not have n rows or is not finite.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> float(abs(m.R.solve(m.R @ m.y) - m.y).max()) < 1e-9
+        True
+        """
+        x, restore = self._rows.columns(B, "R.solve(B)")
+        return restore(self._matrix.solve(x))
+
+    # --- how it looks ----------------------------------------------------------------------
+
+    def plot(
+        self, level: Any = None, by: str | None = None, *, ax: Any = None, **options: Any
+    ) -> Axes:
+        """Picture of R, or of one level's block with the numbers in its cells.
+
+        Parameters
+        ----------
+        level, by
+            As for `block`; by default all rows, in their order.
+        ax : matplotlib Axes, optional
+            Where to draw.
+        **options
+            Passed on to `mixedeffects.plot.covariance`.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ModelError
+            As for `block`.
+
+        Examples
+        --------
+        >>> from matplotlib.figure import Figure
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> ax = m.R.plot("308", ax=Figure().subplots())
+        >>> ax.images[0].get_array().shape
+        (10, 10)
+        """
+        from mixedeffects.display import plots
+
+        options.setdefault("title", "R, covariance of the residual errors")
+        if options.get("kind") != "correlation":
+            options.setdefault("units", "response units²")
+        if level is not None:
+            return plots.covariance(self.block(level, by), ax=ax, **options)
+        if by is not None:
+            raise ModelError("by= says what level= is a level of: give level too, or neither.")
+        picture = PictureOfV(CovarianceStructure((), (), self._matrix))
+        return plots.covariance(picture, ax=ax, **options)
 
     def __repr__(self) -> str:
-        weighted = "" if self._weights is None else ", divided by the prior weights"
-        return f"R: {self._n} x {self._n}, diagonal: {self._sigma**2:.6g}{weighted}"
+        if self._residual is None:
+            weighted = "" if self._weights is None else ", divided by the prior weights"
+            return f"R: {self._n} x {self._n}, diagonal: {self._sigma**2:.6g}{weighted}"
+        groupings = self._residual.groupings
+        blocks = f"{groupings[0].n_levels} blocks" if groupings else "diagonal"
+        parts = [f"R: {self._n} x {self._n}", blocks, str(self.structure)]
+        parameters = self.parameters
+        for name, label in (("Std.Dev.", "sd"), *((n, n) for n in ("cor", "range", "nugget"))):
+            own = parameters[[str(key).split(" ")[0] == name for key in parameters.index]]
+            if len(own):
+                low, high = float(own.min()), float(own.max())
+                between = f" to {high:.4g}" if len(own) > 1 else ""
+                parts.append(f"{label} {low:.4g}{between}")
+        return ", ".join(parts)

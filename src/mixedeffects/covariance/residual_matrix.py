@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from mixedeffects.covariance.groups import Grouping
+from mixedeffects.covariance.groups import Factor, Grouping
 
 __all__ = ["ResidualMatrix"]
 
@@ -32,6 +32,11 @@ class ResidualMatrix(ABC):
     @abstractmethod
     def groupings(self) -> tuple[Grouping, ...]:
         """Factors such that R is zero between rows that share no level; none if it is diagonal."""
+
+    @property
+    def factor(self) -> Factor | None:
+        """The factor whose levels name groups of its rows, if there is one."""
+        return None
 
     # --- entries ---------------------------------------------------------------------------
 

@@ -11,9 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import number_array
-from mixedeffects.covariance.groups import find_factor, find_level, matching_levels
+from mixedeffects.covariance.groups import Factor, find_factor, find_level, matching_levels
 from mixedeffects.errors import DataError, ModelError
-from mixedeffects.frame.model_frame import RandomTerm
 from mixedeffects.frame.row_labels import by_row_labels
 
 __all__ = ["Rows"]
@@ -30,14 +29,14 @@ class Rows:
     ----------
     index : pandas.Index, length n
         Row labels.
-    factors : tuple of RandomTerm
-        Terms whose grouping factors name rows.
+    factors : tuple of Factor
+        Factors whose levels name rows.
     matrix : str
         What messages call the matrix.
     """
 
     index: pd.Index
-    factors: tuple[RandomTerm, ...]
+    factors: tuple[Factor, ...]
     matrix: str
 
     def __len__(self) -> int:
@@ -132,6 +131,11 @@ class Rows:
             term = find_factor(self.factors, by)
             return np.flatnonzero(term.codes == find_level(term, level))
         groups = list({term.group: term for term in self.factors}.values())
+        if not groups:
+            raise ModelError(
+                f"{self.matrix} has no groups of rows: the model has neither random effects nor "
+                f"residual groups. {self.matrix}.rows([0, 1]) takes rows by position."
+            )
         hits = [term for term in groups if matching_levels(term, level)]
         if len(hits) == 1 or len(groups) == 1:
             term = hits[0] if hits else groups[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import ReadOnlyArrays, read_only
 from mixedeffects.base.caching import cached_property
-from mixedeffects.covariance.groups import ConnectedBlocks, Grouping
+from mixedeffects.covariance.groups import ConnectedBlocks, Factor, Grouping
 from mixedeffects.covariance.residual_matrix import ResidualMatrix
 from mixedeffects.frame.model_frame import RandomTerm
 
-__all__ = ["CovarianceStructure"]
+__all__ = ["CovarianceStructure", "with_residual_factor"]
 
 Matrix = NDArray[np.float64]
 
@@ -59,4 +59,20 @@ class CovarianceStructure(ReadOnlyArrays):
     @cached_property
     def connected(self) -> ConnectedBlocks:
         """The connected blocks."""
-        return ConnectedBlocks.of(self.groupings)
+        return ConnectedBlocks.of(self.groupings, self.n)
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """Factors whose levels name rows: those of the terms, and that of R if it is another."""
+        return with_residual_factor(self.terms, self.R.factor)
+
+
+def with_residual_factor(terms: Sequence[Factor], factor: Factor | None) -> tuple[Factor, ...]:
+    """Factors of terms, and the one whose levels are the residual groups if it is not among them.
+
+    ``"a:b"`` and ``"b:a"`` are the same.
+    """
+    own = {tuple(sorted(term.variables)) for term in terms}
+    if factor is None or tuple(sorted(factor.variables)) in own:
+        return tuple(terms)
+    return *terms, factor

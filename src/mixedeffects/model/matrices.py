@@ -72,7 +72,6 @@ class Matrices(Held):
         return G_of(self.fit)
 
     @property
-    @independent_residuals_only
     def R(self) -> ResidualCovariance:
         """Covariance matrix of the residual errors, n x n; see `ResidualCovariance`.
 
@@ -86,7 +85,6 @@ class Matrices(Held):
         return R_of(self.fit)
 
     @property
-    @independent_residuals_only
     def V(self) -> MarginalCovariance:
         """Marginal covariance matrix of the response, ``Z G Z' + R``; see `MarginalCovariance`.
 
