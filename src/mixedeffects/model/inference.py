@@ -118,7 +118,6 @@ class Inference(Held):
 
         return coefficient_tests(self.fit, ddf, vcov, level, cluster)
 
-    @independent_residuals_only
     def robust(
         self,
         kind: str = "CR2",
