@@ -20,7 +20,6 @@ With ``Phi = E diag(l) E'``, ``h = diag(l)^(-1/2) E'X`` and the singular value d
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
