@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from typing import Any
 
@@ -97,6 +98,17 @@ def _theta(V: me.MarginalCovariance) -> Any:
     return np.concatenate(theta)
 
 
+def test_R_of_determinant_one() -> None:
+    """As the engine has S while it searches."""
+    R = make_case("ar1", weights=True, variance=True).R
+    model = copy.copy(R.model)
+    model.is_normalised = True
+    scaled = StructuredResidual(model, R.phi, R.sigma, R.weight_scale, R.term, R.variance)
+    assert scaled.logdet() == pytest.approx(R.n * np.log(scaled.tau2))
+    assert np.linalg.slogdet(scaled.sparse().toarray())[1] == pytest.approx(scaled.logdet())
+    assert_allclose(scaled.times(np.eye(R.n)), scaled.sparse().toarray(), atol=1e-12)
+
+
 def check_V(case: Case) -> None:
     V, dense = case.V, case.dense_V
     n = len(dense)
@@ -143,7 +155,7 @@ def check_V(case: Case) -> None:
     assert_allclose(again.solve(B), V.solve(B), rtol=1e-13)
 
 
-@pytest.mark.parametrize("layout", ["", "s", "so", "si", "i", "fs"])
+@pytest.mark.parametrize("layout", ["", "s", "so", "si", "fs"])
 @pytest.mark.parametrize(("kind", "options"), CASES, ids=identify)
 def test_V(kind: str, options: dict[str, Any], layout: str) -> None:
     check_V(make_case(kind, layout, **options))
@@ -262,7 +274,7 @@ def test_variances_of_the_levels_of_a_factor() -> None:
     ],
 )
 def test_V_of_a_fit_gives_its_criterion(formula: str, given: dict[str, Any]) -> None:
-    sleep = me.load_dataset("sleepstudy").sample(frac=0.8, random_state=1)
+    sleep = me.load_dataset("sleepstudy").query("Days < 5").sample(frac=0.9, random_state=1)
     sleep["sex"] = np.where(sleep["Subject"].astype(int) % 2, "F", "M")
     sleep["w"] = np.linspace(0.5, 2.0, len(sleep))
     m = me.lmer(formula, sleep, **given)

@@ -90,7 +90,7 @@ def _logarithms(R: StructuredResidual) -> tuple[Matrix, Matrix]:
     delta = model.coefficients(R.phi)
     # Where v is zero: from the rows, whatever D is divided by.
     root_w = np.ones(R.n) if model.weights is None else np.sqrt(model.weights)
-    log_D = np.log(root_w / R.whitening.scale)
+    log_D = np.log(root_w / R.whitening.scale) - R.whitening.log_factor
     at_zero = np.mean(log_D - model.design.v[model.order] @ delta) + np.log(R.sigma)
     n_cells = len(delta) - _n_variance(R)
     return np.append(0.0, delta[:n_cells]) + at_zero, delta[n_cells:]

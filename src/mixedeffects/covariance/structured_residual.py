@@ -109,7 +109,8 @@ class StructuredResidual(ReadOnlyArrays, ResidualMatrix):
     @cached_property
     def _sd(self) -> Matrix:
         """Standard deviations before those that belong to C, in the order of the series."""
-        return np.asarray(np.sqrt(self.tau2) / self.whitening.scale)
+        whitening = self.whitening
+        return np.asarray(np.sqrt(self.tau2) * np.exp(-whitening.log_factor) / whitening.scale)
 
     @cached_property
     def _patterns(self) -> tuple[Matrix, Positions, Positions]:

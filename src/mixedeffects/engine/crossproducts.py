@@ -86,6 +86,10 @@ class ChainFactor(ReadOnlyArrays):
     head: int
     links: tuple[Link, ...]
 
+    def with_values(self, diag: Matrix, panel: Matrix) -> ChainFactor:
+        """The same with other products."""
+        return replace(self, diag=diag, panel=panel)
+
     def with_response(self, products: Matrix) -> ChainFactor:
         """The same with another y, given its products, shape (l, k)."""
         panel = self.panel.copy()

@@ -69,7 +69,7 @@ def residual_curvature(
     parameterisation, eta
         Of random effects with a covariance structure; None where all covariances are free.
     """
-    rows, reml = evaluation.rows.rows, evaluation.at_theta.reml
+    rows, reml = evaluation.design, evaluation.at_theta.reml
     here, phi = evaluation.at_theta, evaluation.phi
     if parameterisation is None or eta is None:
         parameterisation = parameterise(here.A.basis, here.A.term_columns, [None] * len(here.T))

@@ -181,7 +181,7 @@ class ResidualModel:
     # --- where things are ----------------------------------------------------------------
 
     @cached_property
-    def _steps(self) -> tuple[Positions, list[tuple[int, Matrix, Matrix]], Positions]:
+    def steps(self) -> tuple[Positions, list[tuple[int, Matrix, Matrix]], Positions]:
         """For rows after the first of their group: which distinct step; the steps by stratum."""
         rows = np.flatnonzero(~self.is_first)
         t = self.positions[:, 0]
@@ -263,7 +263,7 @@ class ResidualModel:
         return phi
 
     def _chain_start(self, stratum: int, family: Chain, scaled: Matrix) -> Matrix:
-        rows, by_stratum, which = self._steps
+        rows, by_stratum, which = self.steps
         offset = sum(each[0] for each in by_stratum[:stratum])
         count, first, second = by_stratum[stratum]
         products = scaled[rows] * scaled[rows - 1]
@@ -351,6 +351,20 @@ class Whitening:
         """Data of dU/dphi_j, before S is divided by anything."""
         raise NotImplementedError
 
+    def working_variates(self, residuals: Matrix) -> Matrix:
+        """``U S_j g`` up to its sign, shape (n, number of parameters), for ``g = S^-1 residuals``.
+
+        ``U'^-1 K_j residuals`` with ``K_j = U_j'U + U'U_j`` the derivative of ``S^-1``.
+        """
+        e = self.U @ residuals
+        m = self.model.n_parameters
+        out, back = np.empty((2, len(e), m))
+        for j in range(m):
+            U_j = self.derivative(j)
+            back[:, j] = U_j.T @ e
+            out[:, j] = U_j @ residuals
+        return np.asarray(out + self.transposed_root(back)) if m else out
+
     def transposed_root(self, x: Matrix) -> Matrix:
         """``U'^-1 x`` for x (n, m)."""
         raise NotImplementedError
@@ -366,7 +380,7 @@ class _ChainWhitening(Whitening):
         n = model.design.n
         self._r = np.zeros(n)
         self._dr: list[Matrix] = []
-        rows, by_stratum, which = model._steps
+        rows, by_stratum, which = model.steps
         correlations, derivatives = [], []
         for family, at, (_, first, second) in zip(
             model.families, model.places, by_stratum, strict=False
@@ -399,7 +413,7 @@ class _ChainWhitening(Whitening):
 
     def _row_derivative(self, k: int) -> Matrix:
         """Derivatives of the correlation of each row with the one before."""
-        rows, by_stratum, which = self.model._steps
+        rows, by_stratum, which = self.model.steps
         start, values = self._by_step[k]
         full = np.zeros(sum(each[0] for each in by_stratum))
         full[start : start + len(values)] = values

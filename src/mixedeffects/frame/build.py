@@ -37,6 +37,7 @@ from mixedeffects.frame.identifiability import check_random_columns
 from mixedeffects.frame.ingest import as_column, column_names, materialised, take_columns
 from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
 from mixedeffects.frame.rank import independent_columns
+from mixedeffects.frame.residual_checks import check_places, check_residual
 from mixedeffects.frame.residual_rows import ResidualRows, residual_rows, rows_in_their_order
 from mixedeffects.frame.row_labels import by_row_labels
 from mixedeffects.frame.structures import check_replication, check_structure_columns
@@ -185,10 +186,8 @@ def build_model_frame(
     of_rows: ResidualRows | None = None
     if spec is not None:
         numbers = _row_numbers(spec, groups, rows)
-        texts = frozenset(
-            name for name in table.columns if not isinstance(table[name].dtype, pd.CategoricalDtype)
-        )
-        of_rows = residual_rows(spec, values, evaluation.states, chosen, numbers, texts)
+        of_rows = residual_rows(spec, values, evaluation.states, chosen, numbers)
+        check_places(of_rows.term)
         unused = {**unused, **of_rows.unused}
     variance_term, variance_encoder = (
         (None, None)
@@ -207,6 +206,8 @@ def build_model_frame(
         )
         check_random_columns(terms)
         check_replication(terms)
+        if of_rows is not None:
+            check_residual(of_rows.term, terms, variance_term, w)
     used = table if rows is None else table.iloc[rows]
     return ModelFrame(
         formula=formula,
