@@ -58,7 +58,7 @@ def residual_information_parts(
     """
     residual = fit.residual
     assert residual is not None
-    rows, T = residual.rows.rows, fit.optimum.T
+    rows, T = residual.design, fit.optimum.T
     free = fit.optimum.variance_directions
     members: list[tuple[int, Matrix]] = []
     for t, columns in enumerate(rows.term_columns):
@@ -84,12 +84,11 @@ def residual_information_parts(
     Phi = scipy.linalg.inv(precision)
     of_terms = [t for t, own in members for _ in own]
     owners = (*of_terms, *(len(members) + j for j in range(len(residual.phi))))
-    second = second.reshape(m, p, m, p).transpose(0, 2, 1, 3)
     return (
         InformationParts(
             0.5 * (Phi + Phi.T),
             0.5 * (first + first.transpose(0, 2, 1)),
-            np.ascontiguousarray(second),
+            np.ascontiguousarray(second.reshape(m, p, m, p).transpose(0, 2, 1, 3)),
             traces,
             trace,
             rows.n,
@@ -158,7 +157,7 @@ def _whitened(
     blocks: Sequence[Positions],
 ) -> Iterator[tuple[Matrix, Matrix]]:
     """For batches of blocks x (b, m, p), and W (r, b, m, m) along all directions."""
-    rows, whitening = residual.rows.rows, residual.rows.whitening
+    rows, whitening = residual.design, residual.model.at(residual.phi)
     X = rows.border[:, : rows.p]
     of_phi = [whitening.derivative(j) for j in range(len(residual.phi))]
     n_directions = sum(len(own) for _, own in members) + len(of_phi)
