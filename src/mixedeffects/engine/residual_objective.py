@@ -95,6 +95,8 @@ class ResidualEvaluation(ReadOnlyArrays):
         sigma profiled out.
         """
         form = self.unprofiled_information(directions)
+        if self.at_theta.A.known_variance is not None:
+            return form[:-1, :-1]
         return np.asarray(form[:-1, :-1] - form[:-1, -1:] * form[-1, :-1] / self.at_theta.df)
 
     def unprofiled_information(self, directions: Sequence[Matrix]) -> Matrix:
