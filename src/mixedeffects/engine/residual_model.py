@@ -167,6 +167,10 @@ class ResidualModel:
         """What the logarithms of the standard deviations are in v as given, shape (s,)."""
         return np.asarray(np.linalg.solve(self._root, phi[: self.n_delta]))
 
+    def standardised(self, v: Matrix) -> Matrix:
+        """Columns v as given, of any rows (m, s), in the coordinates that phi belongs to."""
+        return np.asarray(np.linalg.solve(self._root.T, (v - self.v_mean).T).T)
+
     def with_unit_at_zero(self, phi: Matrix) -> tuple[ResidualModel, float]:
         """The same with D one where v is zero at phi, and the logarithm of what it was there."""
         out = copy.copy(self)

@@ -239,7 +239,6 @@ class Prediction(Held):
         )  # fmt: skip
         return predict(self.fit, newdata, options)
 
-    @independent_residuals_only
     def simulate(self, n: int = 1, seed: Any = None, re: Any = None) -> pd.DataFrame:
         """Draw responses from the fitted model, ``offset + X beta + Z b + e``.
 

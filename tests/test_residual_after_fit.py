@@ -1,0 +1,259 @@
+"""What is done with the rows of a fit whose residuals are correlated or of several variances.
+
+Against dense algebra with R and V, which `test_structured_residual` checks by definition.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixedeffects as me
+
+
+def _repeated(seed: int = 3) -> pd.DataFrame:
+    """Twelve series of up to seven visits, some missing, with items crossed and sites above."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for g in range(12):
+        visits = np.sort(rng.choice(7, rng.integers(3, 8), replace=False))
+        rows += [(f"g{g:02d}", int(t), f"s{g // 3}", f"i{rng.integers(0, 5)}") for t in visits]
+    data = pd.DataFrame(rows, columns=["g", "t", "site", "item"])
+    n = len(data)
+    data["sex"] = np.where(data["g"].str[1:].astype(int) % 2, "f", "m")
+    data["x"] = rng.standard_normal(n)
+    data["w"] = rng.uniform(0.5, 2.0, n)
+    data["lat"], data["lon"] = rng.uniform(0, 4, (2, n))
+    level = pd.Series(rng.standard_normal(12), index=sorted(data["g"].unique()))
+    e = np.zeros(n)
+    for _, own in data.groupby("g"):
+        drawn = rng.standard_normal(len(own))
+        for k in range(1, len(drawn)):
+            drawn[k] = 0.6 * drawn[k - 1] + 0.8 * drawn[k]
+        e[own.index] = drawn
+    item = {f"i{k}": v for k, v in enumerate(rng.standard_normal(5))}
+    data["y"] = 2.0 + 0.5 * data["x"] + level[data["g"]].to_numpy() + data["item"].map(item)
+    data["y"] += e * np.where(data["sex"] == "f", 1.5, 1.0)
+    return data.sample(frac=1.0, random_state=1).reset_index(drop=True)
+
+
+DATA = _repeated()
+SHORT = DATA[DATA["t"] < 3].reset_index(drop=True)
+
+CASES = {
+    "ar1 alone": ("y ~ x + t", {"residual": "ar1(t | g)"}),
+    "car1 and variances, weights": (
+        "y ~ x",
+        {"residual": "car1(t | g)", "variance": "sex + x", "weights": "w"},
+    ),
+    "us": ("y ~ x", {"residual": "us(t | g)", "reml": False, "data": SHORT}),
+    "exp with nugget": ("y ~ x", {"residual": "exp(lat + lon | g, nugget = TRUE)"}),
+    "cs below a level": ("y ~ x + (1 | site)", {"residual": "cs(1 | g)"}),
+    "intercepts, ar1": ("y ~ x + (1 | g) + (1 | site)", {"residual": "ar1(t | g)"}),
+    "slopes, variances": ("y ~ x + (x | g)", {"variance": "sex", "weights": "w"}),
+    "crossed, variances": ("y ~ x + (1 | g) + (1 | item)", {"variance": "sex"}),
+    "crossed, ar1": ("y ~ x + (1 | g) + (1 | item)", {"residual": "ar1(t | g)", "weights": "w"}),
+    "by sex": ("y ~ x", {"residual": "ar1(t | g, by = sex)"}),
+}
+
+
+@functools.cache
+def fitted(name: str) -> me.LinearMixedModel:
+    formula, options = CASES[name]
+    return me.lmer(formula, **{"data": DATA, **options})
+
+
+@dataclass
+class Dense:
+    """The model as plain arrays."""
+
+    X: np.ndarray
+    y: np.ndarray
+    R: np.ndarray
+    ZGZ: np.ndarray
+
+    @classmethod
+    def of(cls, m: me.LinearMixedModel) -> Dense:
+        R = m.R.sparse().toarray()
+        ZGZ = np.zeros_like(R)
+        for term in m.frame.terms:
+            same = term.codes[:, None] == term.codes
+            ZGZ += np.where(same, term.z @ m.G[term.label].to_numpy() @ term.z.T, 0.0)
+        return cls(m.X, m.y, R, ZGZ)
+
+    @property
+    def V(self) -> np.ndarray:
+        return self.ZGZ + self.R
+
+    @property
+    def C(self) -> np.ndarray:
+        return np.linalg.inv(self.X.T @ np.linalg.solve(self.V, self.X))
+
+    @property
+    def beta(self) -> np.ndarray:
+        return self.C @ self.X.T @ np.linalg.solve(self.V, self.y)
+
+    @property
+    def P(self) -> np.ndarray:
+        S = np.linalg.solve(self.V, self.X)
+        return np.linalg.inv(self.V) - S @ self.C @ S.T
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fitted_values_and_residuals(name):
+    m, d = fitted(name), Dense.of(fitted(name))
+    e = d.R @ d.P @ d.y
+    np.testing.assert_allclose(m.resid(), e, atol=1e-8)
+    np.testing.assert_allclose(m.fitted, d.y - e, atol=1e-8)
+    sd = np.sqrt(np.diag(d.R))
+    np.testing.assert_allclose(m.resid("pearson"), e / sd, atol=1e-8)
+    np.testing.assert_allclose(m.resid("scaled"), e / sd, atol=1e-8)
+    left = np.sqrt(np.diag(d.R @ d.P @ d.R))
+    np.testing.assert_allclose(m.resid("studentized"), e / left, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(m.resid("marginal"), d.y - d.X @ d.beta, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_normalized_residuals(name):
+    """Whitened with the root of R that is triangular in the order of each series."""
+    m, d = fitted(name), Dense.of(fitted(name))
+    order = m.fit.residual.model.order
+    e = (d.R @ d.P @ d.y)[order]
+    root = np.linalg.cholesky(d.R[np.ix_(order, order)])
+    found = m.resid("normalized").to_numpy()[order]
+    np.testing.assert_allclose(found, np.linalg.solve(root, e), atol=1e-8)
+
+
+def test_normalized_residuals_of_independent_ones():
+    m = me.lmer("y ~ x + (1 | g)", DATA, weights="w")
+    np.testing.assert_allclose(m.resid("normalized"), m.resid("scaled"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_leverages(name):
+    m, d = fitted(name), Dense.of(fitted(name))
+    total = 1.0 - np.diag(d.R @ d.P)
+    fixed = np.diag(d.X @ d.C @ np.linalg.solve(d.V, d.X).T)
+    np.testing.assert_allclose(m.leverage(), total, atol=1e-8)
+    np.testing.assert_allclose(m.leverage("fixed"), fixed, atol=1e-8)
+    np.testing.assert_allclose(m.leverage("random"), total - fixed, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_variances_explained(name):
+    m, d = fitted(name), Dense.of(fitted(name))
+    fixed = np.var(d.X @ d.beta, ddof=1)
+    random, residual = np.diag(d.ZGZ).mean(), np.diag(d.R).mean()
+    total = fixed + random + residual
+    r2 = m.r2()
+    np.testing.assert_allclose(r2.marginal, fixed / total, rtol=1e-7)
+    np.testing.assert_allclose(r2.conditional, (fixed + random) / total, rtol=1e-7)
+    if m.ngroups:
+        assert m.icc().adjusted == pytest.approx(random / (random + residual))
+
+
+def test_there_is_no_icc_without_random_effects():
+    with pytest.raises(me.ModelError, match="no random effects"):
+        fitted("ar1 alone").icc()
+    with pytest.raises(me.ModelError, match="one grouping factor"):
+        fitted("ar1 alone").r2_by_level()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_variogram(name):
+    """Its implied line is that of V, its clusters those that V connects."""
+    m, d = fitted(name), Dense.of(fitted(name))
+    by = "g" if "g" in {*m.ngroups, getattr(m.frame.residual, "group", "")} else "site"
+    v = m.variogram("t", by=by)
+    data = CASES[name][1].get("data", DATA)
+    t, g = (data[c].to_numpy() for c in ("t", by))
+    i, j = np.triu_indices(len(t), 1)
+    keep = g[i] == g[j]
+    i, j = i[keep], j[keep]
+    r = d.y - d.X @ d.beta
+    apart = np.abs(t[i] - t[j])
+    D = np.diag(d.V)
+    frame = pd.DataFrame(
+        {
+            "apart": apart,
+            "empirical": 0.5 * (r[i] - r[j]) ** 2,
+            "implied": 0.5 * (D[i] + D[j] - 2.0 * d.V[i, j]),
+        }
+    )
+    expected = frame.groupby("apart").mean()
+    np.testing.assert_allclose(v.table["distance"], expected.index)
+    np.testing.assert_allclose(v.table["empirical"], expected["empirical"])
+    np.testing.assert_allclose(v.table["implied"], expected["implied"], rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_simulated_responses(name):
+    """The same draws as from a root of R and of G by the same numbers."""
+    m = fitted(name)
+    drawn = m.simulate(4000, seed=5).to_numpy()
+    np.testing.assert_array_equal(m.simulate(2, seed=5).to_numpy(), drawn[:, :2])
+    d = Dense.of(m)
+    centred = np.linalg.solve(np.linalg.cholesky(d.V), drawn - (d.X @ d.beta)[:, None])
+    S = centred @ centred.T / drawn.shape[1]
+    # Entries of a Wishart matrix of the identity: standard errors 1/sqrt(N), twice that squared.
+    assert abs(S - np.eye(len(S))).max() < 6.0 * np.sqrt(2.0 / drawn.shape[1])
+    assert abs(np.trace(S) / len(S) - 1.0) < 5.0 * np.sqrt(2.0 / (len(S) * drawn.shape[1]))
+    held = m.simulate(2000, seed=5, re="all").to_numpy() - m.fitted.to_numpy()[:, None]
+    within = np.linalg.solve(np.linalg.cholesky(d.R), held)
+    assert abs(within @ within.T / 2000 - np.eye(len(S))).max() < 6.0 * np.sqrt(2.0 / 2000)
+
+
+def _without(d: Dense, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients, and their covariance matrix, from these rows."""
+    X, V = d.X[left], d.V[np.ix_(left, left)]
+    C = np.linalg.inv(X.T @ np.linalg.solve(V, X))
+    return C @ X.T @ np.linalg.solve(V, d.y[left]), C
+
+
+def _check_influence(found, d: Dense, codes: np.ndarray) -> None:
+    p = d.X.shape[1]
+    for j, label in enumerate(found.dfbeta.index):
+        beta, C = _without(d, codes != j)
+        change = d.beta - beta
+        np.testing.assert_allclose(found.dfbeta.loc[label], change, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(
+            found.dfbetas.loc[label], change / np.sqrt(np.diag(C)), rtol=1e-5, atol=1e-7
+        )
+        cooks = change @ np.linalg.solve(d.C, change) / p
+        assert found.cooks_distance[label] == pytest.approx(cooks, rel=1e-5, abs=1e-8)
+        ratio = np.linalg.det(C) / np.linalg.det(d.C)
+        assert found.covratio[label] == pytest.approx(ratio, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_influence_of_single_rows(name):
+    m, d = fitted(name), Dense.of(fitted(name))
+    _check_influence(m.influence(), d, np.arange(m.nobs))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_influence_of_clusters(name):
+    """Of those that V does not connect with others, and of any where R is diagonal."""
+    m, d = fitted(name), Dense.of(fitted(name))
+    data = CASES[name][1].get("data", DATA)
+    by = "site" if "site" in m.formula else "g"
+    levels = sorted(data[by].unique())
+    codes = data[by].map({label: j for j, label in enumerate(levels)}).to_numpy()
+    if name == "crossed, ar1":
+        with pytest.raises(me.ModelError, match="V connects"):
+            m.influence(by)
+        return
+    _check_influence(m.influence(by), d, codes)
+
+
+def test_a_cluster_that_most_of_a_coefficient_rests_on():
+    """What is left is summed over the other rows, not subtracted."""
+    data = DATA.assign(z=np.where(DATA["g"] == "g03", 1e4 * DATA["x"], 1e-2 * DATA["x"]))
+    m = me.lmer("y ~ z", data, residual="ar1(t | g)")
+    levels = sorted(data["g"].unique())
+    codes = data["g"].map({label: j for j, label in enumerate(levels)}).to_numpy()
+    _check_influence(m.influence("g"), Dense.of(m), codes)
