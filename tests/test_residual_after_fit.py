@@ -257,3 +257,86 @@ def test_a_cluster_that_most_of_a_coefficient_rests_on():
     levels = sorted(data["g"].unique())
     codes = data["g"].map({label: j for j, label in enumerate(levels)}).to_numpy()
     _check_influence(m.influence("g"), Dense.of(m), codes)
+
+
+def test_influence_by_fitting_again():
+    m = fitted("intercepts, ar1")
+    found = m.influence("site", refit=True)
+    assert list(found.variance_parameters) == list(m.covariance_parameters.index)
+    for site in ("s0", "s3"):
+        formula, options = CASES["intercepts, ar1"]
+        again = me.lmer(formula, DATA[DATA["site"] != site], **options)
+        np.testing.assert_allclose(
+            found.variance_parameters.loc[site], again.covariance_parameters, atol=1e-4
+        )
+        np.testing.assert_allclose(found.dfbeta.loc[site], m.fixef - again.fixef, atol=1e-5)
+    of_sexes = fitted("by sex").influence("sex", refit=True)
+    assert "two rows for a correlation" in of_sexes.notes["f"]
+    assert of_sexes.dfbeta.isna().all().all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_another_response(name):
+    m = fitted(name)
+    y = m.simulate(1, seed=1)["sim_1"]
+    formula, options = CASES[name]
+    fresh = me.lmer(formula, **{**options, "data": options.get("data", DATA).assign(y=y)})
+    again = m.refit(y)
+    assert again.criterion == pytest.approx(fresh.criterion, abs=1e-6)
+    np.testing.assert_allclose(again.fixef, fresh.fixef, atol=1e-5)
+    np.testing.assert_allclose(again.fitted, fresh.fitted, atol=1e-4)
+    back = again.refit(m.y)
+    assert back.criterion == pytest.approx(m.criterion, abs=1e-6)
+    np.testing.assert_allclose(back.se, m.se, rtol=1e-5)
+    np.testing.assert_allclose(
+        back.covariance_parameters, m.covariance_parameters, rtol=1e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ["us", "intercepts, ar1", "car1 and variances, weights"])
+def test_bootstrap_refits_what_simulate_draws(name):
+    m = fitted(name)
+    boot = m.bootstrap(4, seed=2)
+    drawn = m.simulate(4, seed=2)
+    for i in range(4):
+        again = m.refit(drawn[f"sim_{i + 1}"])
+        expected = np.append(again.covariance_parameters, again.fixef)
+        np.testing.assert_allclose(boot.draws.loc[i], expected, rtol=1e-6, atol=1e-6)
+        assert boot.criterion[i] == pytest.approx(again.criterion)
+    assert list(boot.draws) == [*m.covariance_parameters.index, *m.fixef.index]
+    own = m.bootstrap(2, seed=2, statistic=lambda fit: fit.sigma)
+    np.testing.assert_allclose(own.draws["statistic"], boot.draws["sigma"][:2])
+
+
+def test_covariance_parameters_have_those_of_residuals():
+    m = fitted("slopes, variances")
+    assert list(m.covariance_parameters.index) == [
+        "sd_(Intercept)|g",
+        "cor_x.(Intercept)|g",
+        "sd_x|g",
+        "sd_sexm|Residual",
+        "sigma",
+    ]
+    assert m.covariance_parameters["sd_sexm|Residual"] == m.R.parameters["Std.Dev. sexm"]
+    assert m.covariance_parameters["sigma"] == m.R.parameters["Std.Dev."] == m.sigma
+    us = fitted("us").covariance_parameters
+    assert us["cor_0, 2|Residual"] == pytest.approx(fitted("us").R.parameters["cor 0, 2"])
+
+
+def test_update_keeps_or_changes_the_structure():
+    m = fitted("car1 and variances, weights")
+    kept = m.update(". ~ . + t", reml=False)
+    formula, options = CASES["car1 and variances, weights"]
+    fresh = me.lmer("y ~ x + t", DATA, reml=False, **options)
+    assert kept.criterion == pytest.approx(fresh.criterion, abs=1e-7)
+    other = m.update(residual="cs(1 | g)", variance=None)
+    fresh = me.lmer(formula, DATA, residual="cs(1 | g)", weights="w")
+    assert other.criterion == pytest.approx(fresh.criterion, abs=1e-7)
+    mixed = fitted("intercepts, ar1")
+    plain = mixed.update(residual=None)
+    assert plain.fit.residual is None
+    assert plain.criterion == pytest.approx(me.lmer(mixed.formula, DATA).criterion, abs=1e-7)
+    assert plain.criterion > mixed.criterion + 0.1
+    back = plain.update(residual="ar1(t | g)")
+    assert back.criterion == pytest.approx(mixed.criterion, abs=1e-7)
+    assert back.update(data=DATA[DATA["t"] < 6]).fit.residual is not None

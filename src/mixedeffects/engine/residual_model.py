@@ -177,6 +177,12 @@ class ResidualModel:
         out.shift = self.shift - float(self.v_mean @ self.coefficients(phi))
         return out, out.shift - self.shift
 
+    def in_geometric_means(self) -> ResidualModel:
+        """The same with the geometric mean of D one, as in a search."""
+        out = copy.copy(self)
+        out.shift = 0.0
+        return out
+
     # --- where things are ----------------------------------------------------------------
 
     @cached_property

@@ -29,6 +29,7 @@ from mixedeffects.fitting.request import (
     given_table,
     with_data,
 )
+from mixedeffects.fitting.residual_fitting import fit_residual_frame, fit_residual_response
 from mixedeffects.formula.syntax import Name, variable_names
 from mixedeffects.formula.update import update_formula
 from mixedeffects.frame.ingest import column_names, materialised, values_of_rows
@@ -191,12 +192,16 @@ def by_maximum_likelihood(fit: Fit) -> Fit:
     """The fit itself if it was fitted by maximum likelihood, else its cross-products refitted."""
     if not fit.reml:
         return fit
+    if fit.residual is not None:
+        return fit_residual_response(fit, fit.frame, reml=False)
     return fit_again(fit, fit.frame, fit.crossproducts, fit.optimum.restart, reml=False)
 
 
 def with_random_terms(fit: Fit, terms: Sequence[RandomTerm]) -> Fit:
     """The fit by the same criterion with other random terms, at least one."""
     frame = dataclasses.replace(fit.frame, terms=tuple(terms))
+    if fit.residual is not None:
+        return fit_residual_frame(frame, fit.reml, fit.request)
     with one_blas_thread():
         A = assemble_frame(frame)
         start = subsample_start(
@@ -223,6 +228,9 @@ def refit(fit: Fit, y: Any, progress: ProgressOption) -> Fit:
     """See `LinearMixedModel.refit`."""
     response = _new_response(fit, y)
     frame, data = with_response(fit, response, y)
+    if fit.residual is not None:
+        request = with_data(fit.request, data)
+        return fit_residual_response(fit, frame, request=request, progress=progress)
     A = replace_response(
         fit.crossproducts, less_offset(frame), frame.X, engine_terms(frame.terms), frame.weights
     )
@@ -275,6 +283,8 @@ def update(
     weights: Any,
     offset: Any,
     contrasts: dict[str, Any] | Unchanged | None,
+    residual: Any,
+    variance: Any,
     start: Sequence[float] | None,
     control: Control | Unchanged | None,
     progress: ProgressOption,
@@ -300,8 +310,10 @@ def update(
         inherited=inherited,
         start=start,
         control=asked.control if control is UNCHANGED else control,
+        residual=asked.residual if residual is UNCHANGED else residual,
+        variance=asked.variance if variance is UNCHANGED else variance,
         progress=progress,
-        earlier=fit if data is None else None,
+        earlier=fit if data is None and fit.residual is None else None,
     )
 
 

@@ -168,7 +168,6 @@ class Intervals(Held):
 
         return profile(self.fit, parameters, level, progress)
 
-    @independent_residuals_only
     def bootstrap(
         self,
         n: int = 1000,
