@@ -11,8 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 import mixedeffects as me
+from mixedeffects.covariance.structured_residual import StructuredResidual
+from mixedeffects.engine.curvature import fixed_effects_covariance
+from mixedeffects.engine.parameters import T_to_theta, theta_to_T
+from mixedeffects.engine.residual_objective import evaluate_residual
+from mixedeffects.fitting.residual_parameters import residual_parameters
 
 
 def _repeated(seed: int = 3) -> pd.DataFrame:
@@ -340,3 +346,225 @@ def test_update_keeps_or_changes_the_structure():
     back = plain.update(residual="ar1(t | g)")
     assert back.criterion == pytest.approx(mixed.criterion, abs=1e-7)
     assert back.update(data=DATA[DATA["t"] < 6]).fit.residual is not None
+
+
+# --- predictions ---------------------------------------------------------------------------
+
+IS_DIAGONAL = ("slopes, variances", "crossed, variances")
+
+
+def _covariance(p: pd.Series, sigma: float, name: str, data: pd.DataFrame) -> np.ndarray:
+    """R between all rows, from its parameters by definition."""
+    n = len(data)
+    t, g, sex = (data[c].to_numpy() for c in ("t", "g", "sex"))
+    apart = np.abs(t[:, None] - t).astype(float)
+    sd, C = np.full(n, sigma), np.eye(n)
+    if name in ("ar1 alone", "intercepts, ar1", "crossed, ar1"):
+        C = p["cor"] ** apart
+    elif name == "car1 and variances, weights":
+        C = np.exp(-apart / p["range"])
+        male, x = p["log Std.Dev. per sexm"], p["log Std.Dev. per x"]
+        sd = sd * np.exp(male * (sex == "m") + x * data["x"].to_numpy())
+    elif name == "us":
+        table = np.eye(3)
+        for i, j in ((0, 1), (0, 2), (1, 2)):
+            table[i, j] = table[j, i] = p[f"cor {i}, {j}"]
+        C = table[np.ix_(t, t)]
+        sd = np.array([p[f"Std.Dev. {k}"] for k in range(3)])[t]
+    elif name == "exp with nugget":
+        at = data[["lat", "lon"]].to_numpy()
+        d = np.sqrt(((at[:, None] - at) ** 2).sum(axis=2))
+        C = (1.0 - p["nugget"]) * np.exp(-d / p["range"]) + p["nugget"] * np.eye(n)
+    elif name == "cs below a level":
+        C = np.full((n, n), p["cor"]) + (1.0 - p["cor"]) * np.eye(n)
+    elif name == "by sex":
+        C = np.where(sex == "f", p["cor f"], p["cor m"])[:, None] ** apart
+        sd = np.where(sex == "f", p["Std.Dev. f"], p["Std.Dev. m"])
+    else:
+        sd = np.where(sex == "f", sigma, p["Std.Dev. sexm"])
+    if CASES[name][1].get("weights"):
+        sd = sd / np.sqrt(data["w"].to_numpy())
+    same = np.eye(n, dtype=bool) if name in IS_DIAGONAL else g[:, None] == g
+    return np.where(same, C * np.outer(sd, sd), 0.0)
+
+
+def _columns(names, data: pd.DataFrame) -> np.ndarray:
+    known = {"(Intercept)": np.ones(len(data)), "x": data["x"], "t": data["t"]}
+    return np.column_stack([known[name] for name in names])
+
+
+def _random(m: me.LinearMixedModel, data: pd.DataFrame) -> np.ndarray:
+    """Z G Z' between all rows."""
+    out = np.zeros((len(data), len(data)))
+    for term in m.frame.terms:
+        codes, z = data[term.group].to_numpy(), _columns(term.columns, data)
+        G = m.G[term.label].to_numpy()
+        out += np.where(codes[:, None] == codes, z @ G @ z.T, 0.0)
+    return out
+
+
+NEW = pd.DataFrame(
+    {
+        "g": ["g00", "g00", "g05", "g07", "g11", "g11", "new"],
+        "site": ["s0", "s0", "s1", "s2", "s3", "s3", "other"],
+        "item": ["i0", "i3", "i1", "i2", "i4", "i4", "i0"],
+        "sex": ["m", "m", "f", "f", "f", "f", "f"],
+        "t": [0, 2, 1, 1, 2, 0, 1],
+        "x": [0.3, -1.0, 2.0, 0.0, 1.0, -0.5, 0.2],
+        "w": [1.0, 2.0, 0.5, 1.0, 1.5, 0.7, 1.0],
+        "lat": [1.0, 2.0, 0.5, 3.0, 2.2, 0.1, 1.0],
+        "lon": [3.0, 0.4, 2.5, 1.0, 1.2, 2.1, 0.0],
+    }
+)
+
+
+@dataclass
+class Predicted:
+    """Best linear unbiased predictions of x'beta + z'b, or with e too, and what belongs to them."""
+
+    mean: np.ndarray
+    variance: np.ndarray
+    residual: np.ndarray
+    random: np.ndarray
+    of_fixed: np.ndarray
+    fixed: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, with_residual: bool) -> Predicted:
+        m, data = fitted(name), CASES[name][1].get("data", DATA)
+        both, n = pd.concat([data, NEW], ignore_index=True), len(data)
+        R, ZGZ = _covariance(m.R.parameters, m.sigma, name, both), _random(m, both)
+        np.testing.assert_allclose(m.R.sparse().toarray(), R[:n, :n], rtol=1e-8, atol=1e-10)
+        target = ZGZ + R if with_residual else ZGZ
+        V, X, x = (ZGZ + R)[:n, :n], _columns(m.fixef.index, data), _columns(m.fixef.index, NEW)
+        c = target[n:, :n]
+        W = np.linalg.solve(V, c.T).T
+        C = np.linalg.inv(X.T @ np.linalg.solve(V, X))
+        y = data["y"].to_numpy()
+        beta = C @ X.T @ np.linalg.solve(V, y)
+        D = x - W @ X
+        variance = np.diag(target)[n:] - np.einsum("in,in->i", W, c)
+        variance = variance + np.einsum("ip,pq,iq->i", D, C, D)
+        mean = x @ beta + W @ (y - X @ beta)
+        of_fixed = np.einsum("ip,pq,iq->i", x, C, x)
+        return cls(mean, variance, np.diag(R)[n:], np.diag(ZGZ)[n:], of_fixed, x @ beta)
+
+
+def _weights(name: str) -> dict[str, str]:
+    return {"weights": "w"} if CASES[name][1].get("weights") else {}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_predictions_for_new_rows(name):
+    m, d = fitted(name), Predicted.of(name, False)
+    options = {"new_levels": "population"}
+    np.testing.assert_allclose(m.predict(NEW, **options), d.mean, atol=1e-7)
+    found = m.predict(NEW, se=True, **options)
+    np.testing.assert_allclose(found["std_error"], np.sqrt(d.variance), rtol=1e-6)
+    found = m.predict(NEW, interval="prediction", **options, **_weights(name))
+    np.testing.assert_allclose(found["std_error"], np.sqrt(d.variance + d.residual), rtol=1e-6)
+    found = m.predict(NEW, re=None, interval="prediction", **_weights(name))
+    np.testing.assert_allclose(found["estimate"], d.fixed, atol=1e-7)
+    total = d.of_fixed + d.random + d.residual
+    np.testing.assert_allclose(found["std_error"], np.sqrt(total), rtol=1e-6)
+    confidence = m.predict(NEW, re=None, interval="confidence")
+    np.testing.assert_allclose(confidence["std_error"], np.sqrt(d.of_fixed), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in IS_DIAGONAL])
+def test_predictions_with_the_residuals_of_the_group(name):
+    m, d = fitted(name), Predicted.of(name, True)
+    options = {"new_levels": "population", "residual": True}
+    alone = m.predict(NEW, **options, **_weights(name))
+    found = m.predict(NEW, interval="prediction", **options, **_weights(name))
+    np.testing.assert_allclose(alone, found["estimate"])
+    np.testing.assert_allclose(found["estimate"], d.mean, atol=1e-6)
+    # A row at a time of the fit is that row again, without any error.
+    np.testing.assert_allclose(found["std_error"] ** 2, d.variance, rtol=1e-5, atol=1e-7)
+    half = (found["conf_high"] - found["conf_low"]) / 2.0
+    np.testing.assert_allclose(half, 1.959964 * found["std_error"], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_predictions_for_the_rows_of_the_fit(name):
+    """Are those for the same rows as new ones."""
+    m, data = fitted(name), CASES[name][1].get("data", DATA)
+    np.testing.assert_allclose(m.predict(), m.predict(data), atol=1e-10)
+    for re in ("all", None):
+        one = m.predict(re=re, interval="prediction")
+        two = m.predict(data, re=re, interval="prediction", **_weights(name))
+        np.testing.assert_allclose(one, two, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "name", ["us", "by sex", "car1 and variances, weights", "intercepts, ar1", "slopes, variances"]
+)
+def test_degrees_of_freedom_for_new_observations(name):
+    """Satterthwaite's, from differences of the whole variance in all parameters."""
+    m = fitted(name)
+    fit, basis = m.fit, m.fit.crossproducts.basis
+    rows, T = fit.residual.rows.rows, list(fit.residual.at_theta.T)
+    theta = T_to_theta(T) if T else np.zeros(0)
+    k, x = len(theta), _columns(m.fixef.index, NEW)
+    at_zero = rows.model.shift
+
+    def variance(values: np.ndarray) -> np.ndarray:
+        own = theta_to_T(values[:k], fit.crossproducts.term_columns) if k else []
+        phi, sigma = values[k:-1], float(values[-1])
+        there = evaluate_residual(rows, own, phi, fit.reml)
+        C = fixed_effects_covariance(there.at_theta.factorisation, sigma)
+        total = np.einsum("ip,pq,iq->i", x, C, x)
+        for t, term in enumerate(fit.frame.terms):
+            root = _columns(term.columns, NEW) @ basis.terms[t] @ own[t]
+            total += sigma**2 / basis.weight_scale * (root**2).sum(axis=1)
+        # What is called sigma is the standard deviation where all v are zero.
+        moved = at_zero + rows.model.v_mean @ rows.model.coefficients(phi)
+        R = StructuredResidual(
+            rows.model, phi, sigma, basis.weight_scale, fit.frame.residual, fit.frame.variance
+        )
+        named = sigma * float(np.exp(-moved))
+        return total + np.diag(_covariance(residual_parameters(R), named, name, NEW))
+
+    base = np.concatenate([theta, fit.residual.phi, [fit.sigma]])
+    steps = 1e-5 * np.eye(len(base))
+    gradient = np.stack([(variance(base + h) - variance(base - h)) / 2e-5 for h in steps], axis=1)
+    df = m.satterthwaite.df_of(variance(base), gradient)
+    found = m.predict(NEW, re=None, interval="prediction", **_weights(name))
+    t = (found["conf_high"] - found["estimate"]) / found["std_error"]
+    np.testing.assert_allclose(t, scipy.stats.t.ppf(0.975, df), rtol=1e-4)
+
+
+def test_residuals_of_groups_are_refused_where_they_say_nothing():
+    m = fitted("intercepts, ar1")
+    for options, message in (
+        ({"newdata": None}, "for new rows"),
+        ({"re": "g"}, "all random effects"),
+        ({"interval": "confidence"}, "for means"),
+        ({"ddf": "residual", "se": True}, "population predictions"),
+    ):
+        with pytest.raises(me.ModelError, match=message):
+            m.predict(**{"newdata": NEW, "residual": True, "new_levels": "population", **options})
+    for other in (fitted("slopes, variances"), me.lmer("y ~ x + (1 | g)", DATA)):
+        with pytest.raises(me.ModelError, match="independent of each other"):
+            other.predict(NEW, residual=True, new_levels="population")
+    counted = me.lmer("y ~ x", DATA, residual="ar1(1 | g)")
+    with pytest.raises(me.ModelError, match="in their order"):
+        counted.predict(NEW, residual=True)
+    with pytest.raises(me.DataError, match="whole steps"):
+        fitted("ar1 alone").predict(NEW.assign(t=NEW["t"] + 0.5), residual=True)
+    with pytest.raises(me.DataError, match="did not see"):
+        fitted("us").predict(NEW.assign(t=5), residual=True)
+    with pytest.raises(me.DataError, match="is not that of the fit for 'g00'"):
+        fitted("by sex").predict(NEW.assign(sex="f"), residual=True)
+
+
+def test_missing_groups_and_times_of_new_rows():
+    m = fitted("ar1 alone")
+    some = NEW.assign(t=NEW["t"].astype(float), g=NEW["g"].astype(object))
+    some.loc[1, "g"], some.loc[2, "t"] = None, np.nan
+    found = m.predict(some, residual=True)
+    assert found.isna().tolist() == [False, True, True, False, False, False, False]
+    whole = m.predict(NEW, residual=True)
+    np.testing.assert_allclose(found.dropna(), whole[found.notna()])
+    without = m.predict(NEW.drop(columns="g"), interval="prediction")
+    assert len(without) == len(NEW)

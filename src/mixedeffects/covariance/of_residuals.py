@@ -30,6 +30,7 @@ from mixedeffects.fitting.fit import Fit, once_per_fit
 
 __all__ = [
     "blocks_of_rows",
+    "engine_matrix",
     "factors_of_rows",
     "precisions",
     "residual_entries_of",
