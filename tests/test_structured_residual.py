@@ -446,6 +446,25 @@ _FORMER_ATTRIBUTES = (
 )
 
 
+def test_blocks_by_the_residual_groups() -> None:
+    """Pairs of rows within a unit have no blocks of V, since errors of a unit are correlated."""
+    V = make_case("toep", "f").V
+    levels = [level for level, _, _ in V.blocks(by="unit")]
+    assert levels == [f"u{g}" for g in range(8)]
+    with pytest.raises(
+        me.ModelError, match=r"share level 'u\d' of 'unit'.*block-diagonal by 'unit'"
+    ):
+        V.blocks(by="f")
+    parts = list(V.blocks(by="f", partial=True))
+    assert len(parts) > 8
+    with pytest.raises(me.ModelError, match="the model has 'f', 'unit'"):
+        V.block("u1", by="g")
+    crossed = make_case("toep", "i").V
+    assert len(list(crossed.blocks())) == 1
+    with pytest.raises(me.ModelError, match="of 'i' with rows of level"):
+        crossed.blocks(by="unit")
+
+
 def test_draws_of_R() -> None:
     case = make_case("toep", "s", weights=True)
     draws = case.V.sample(60_000, seed=3)
