@@ -219,6 +219,14 @@ class StructuredResidual(ReadOnlyArrays, ResidualMatrix):
         same = np.nonzero(self._group[a][:, None] == self._group[b])
         out[same] += self._entries(a[same[0]], b[same[1]])
 
+    def of_pairs(self, i: Positions, j: Positions) -> Matrix:
+        """``R[i, j]`` for pairs of rows, i and j of shape (s,); zero between groups."""
+        a, b = self._place[i], self._place[j]
+        out = np.zeros(len(a))
+        same = np.flatnonzero(self._group[a] == self._group[b])
+        out[same] = self._entries(a[same], b[same])
+        return out
+
     def sparse(self) -> scipy.sparse.csc_array:
         """All of R.
 
