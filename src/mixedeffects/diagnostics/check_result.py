@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from mixedeffects.diagnostics.check_pictures import PictureData
 from mixedeffects.diagnostics.check_verdict import VERDICTS, Finding
 from mixedeffects.display.lettering import one_line
+from mixedeffects.display.panels import AxesArray
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.tables import Column, Table, html_document
 
@@ -133,7 +133,7 @@ class ModelChecks:
         ]
         return max(own, key=VERDICTS.index)
 
-    def plot(self, ax: Any = None) -> NDArray[Any]:
+    def plot(self, ax: Any = None) -> AxesArray:
         """Draw the pictures that belong to the checks made.
 
         Quantiles of residuals and modes, ranks of the responses less those of a uniform
@@ -147,7 +147,7 @@ class ModelChecks:
 
         Returns
         -------
-        ndarray of matplotlib Axes
+        ndarray of matplotlib Axes, with their figure as ``.figure``
 
         Raises
         ------
@@ -168,7 +168,7 @@ class ModelChecks:
         from mixedeffects.diagnostics.check_plot import draw_checks
 
         axes: list[Axes] = draw_checks(self.pictures, ax)
-        return np.array(axes)
+        return AxesArray.of(axes)
 
     def headline(self) -> str:
         """How many verdicts of each kind there are, in words."""

@@ -6,14 +6,40 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mixedeffects.base.options import checked_names, is_listed
 from mixedeffects.display.needs_matplotlib import require_matplotlib
 from mixedeffects.errors import ModelError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["axes_for", "checked_axes", "chosen_parameters", "one_axes"]
+__all__ = ["AxesArray", "axes_for", "checked_axes", "chosen_parameters", "one_axes"]
+
+
+class AxesArray(np.ndarray):
+    """Axes of several pictures, an array that has the figure as a single `Axes` has it.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> figure = Figure()
+    >>> AxesArray.of(list(figure.subplots(1, 2))).figure is figure
+    True
+    """
+
+    @classmethod
+    def of(cls, axes: Sequence[Axes]) -> AxesArray:
+        """An array of these axes."""
+        return np.array(axes, dtype=object).view(cls)
+
+    @property
+    def figure(self) -> Figure | SubFigure:
+        """The figure with the pictures."""
+        found: Figure | SubFigure = self.flat[0].figure
+        return found
 
 
 def chosen_parameters(parameters: Any, known: Sequence[str]) -> list[str]:

@@ -49,6 +49,7 @@ from mixedeffects.simulation.responses import ResponseSampler, checked_count
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from mixedeffects.display.panels import AxesArray
     from mixedeffects.engine.crossproducts import CrossProducts
 
 __all__ = ["INTERVAL_KINDS", "Bootstrap", "bootstrap"]
@@ -416,9 +417,7 @@ class Bootstrap(Sealed):
             table[np.append(own, depends).astype(np.bool_)] = np.nan
         return table
 
-    def plot(
-        self, parameters: Any = None, level: float = 0.95, ax: Any = None
-    ) -> Axes | NDArray[Any]:
+    def plot(self, parameters: Any = None, level: float = 0.95, ax: Any = None) -> Axes | AxesArray:
         """Histogram of the draws of each parameter, with estimate and percentile interval.
 
         Parameters
@@ -432,7 +431,7 @@ class Bootstrap(Sealed):
 
         Returns
         -------
-        matplotlib.axes.Axes or ndarray of Axes
+        matplotlib.axes.Axes or ndarray of Axes, with their figure as ``.figure``
             One Axes for one parameter.
 
         Raises

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from mixedeffects.display.lettering import literal, short
-from mixedeffects.display.panels import axes_for, chosen_parameters
+from mixedeffects.display.panels import AxesArray, axes_for, chosen_parameters
 from mixedeffects.display.points import EMPIRICAL, FAINT, IMPLIED
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def draw_bootstrap(
     level: float,
     parameters: Any,
     ax: Any,
-) -> Axes | NDArray[Any]:
+) -> Axes | AxesArray:
     """Histograms of draws, with the estimates and intervals; see `Bootstrap.plot`."""
     names = chosen_parameters(parameters, list(draws.columns))
     axes, given = axes_for(len(names), ax)
@@ -51,4 +50,4 @@ def draw_bootstrap(
             fontsize=10,
             color=FAINT,
         )
-    return axes[0] if len(names) == 1 else np.array(axes)
+    return axes[0] if len(names) == 1 else AxesArray.of(axes)

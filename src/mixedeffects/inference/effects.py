@@ -21,6 +21,8 @@ from mixedeffects.inference.reference_grid import made_a_factor, reference_grid
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from mixedeffects.display.panels import AxesArray
+
 __all__ = ["Effects", "effects", "even_steps"]
 
 Matrix = NDArray[np.float64]
@@ -106,7 +108,7 @@ class Effects:
         data: bool | str = False,
         groups: Any = None,
         factor: str | None = None,
-    ) -> Axes | NDArray[Any]:
+    ) -> Axes | AxesArray:
         """Draw the effects: a line with a band for a number, points with bars for a factor.
 
         The first variable lies along the axis, others have colours and kinds of line, and those of

@@ -45,6 +45,7 @@ from mixedeffects.inference.variance_by_name import fixed_effects_variance
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from mixedeffects.display.panels import AxesArray
     from mixedeffects.inference.mean_comparisons import MeanComparisons
 
 __all__ = ["MarginalMeans", "marginal_means"]
@@ -321,7 +322,7 @@ class MarginalMeans:
         lines: bool | None = None,
         arrows: bool = False,
         letters: bool = False,
-    ) -> Axes | NDArray[Any]:
+    ) -> Axes | AxesArray:
         """Draw the means with their intervals.
 
         The first factor lies along the axis, others have colours and lines between their means,

@@ -41,6 +41,8 @@ from mixedeffects.progress import ProgressOption, StartAgain, Unfinished
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from mixedeffects.display.panels import AxesArray
+
 __all__ = ["Profile", "profile"]
 
 Matrix = NDArray[np.float64]
@@ -501,7 +503,7 @@ class Profile(Sealed):
 
     def plot(
         self, parameters: Any = None, *, absolute: bool = False, ax: Any = None
-    ) -> Axes | NDArray[Any]:
+    ) -> Axes | AxesArray:
         """Draw zeta against each parameter, with the intervals it gives.
 
         A straight line means that a Wald interval would do; the vertical lines end the intervals
@@ -518,7 +520,7 @@ class Profile(Sealed):
 
         Returns
         -------
-        matplotlib.axes.Axes or ndarray of Axes
+        matplotlib.axes.Axes or ndarray of Axes, with their figure as ``.figure``
             One Axes for one parameter.
 
         Raises

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pandas as pd
-from numpy.typing import NDArray
 
 from mixedeffects.diagnostics.variogram import Variogram
 from mixedeffects.progress import ProgressOption
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from mixedeffects.diagnostics.check_result import ModelChecks
     from mixedeffects.diagnostics.influence import Influence
+    from mixedeffects.display.panels import AxesArray
 
 
 from mixedeffects.base.value_method import ValueMethod
@@ -373,7 +373,7 @@ class Diagnostics(Held):
     @overload
     def plot(
         self, kind: Literal["panel", "checks"] = "panel", *, ax: Any = None, **options: Any
-    ) -> NDArray[Any]: ...
+    ) -> AxesArray: ...
 
     @overload
     def plot(
@@ -385,9 +385,9 @@ class Diagnostics(Held):
     ) -> Axes: ...
 
     @overload
-    def plot(self, kind: str, *, ax: Any = None, **options: Any) -> Axes | NDArray[Any]: ...
+    def plot(self, kind: str, *, ax: Any = None, **options: Any) -> Axes | AxesArray: ...
 
-    def plot(self, kind: str = "panel", *, ax: Any = None, **options: Any) -> Axes | NDArray[Any]:
+    def plot(self, kind: str = "panel", *, ax: Any = None, **options: Any) -> Axes | AxesArray:
         """Pictures of the fit: its effects, and its diagnostics.
 
         Parameters

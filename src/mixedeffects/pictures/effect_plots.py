@@ -6,11 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mixedeffects.display.needs_matplotlib import require_matplotlib
-from mixedeffects.display.panels import axes_for, one_axes
+from mixedeffects.display.panels import AxesArray, axes_for, one_axes
 from mixedeffects.display.points import say_nothing_to_draw
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
@@ -45,7 +42,7 @@ def effects(
     groups: Any = None,
     factor: str | None = None,
     ax: Any = None,
-) -> Axes | NDArray[Any]:
+) -> Axes | AxesArray:
     """Draw the effects of variables, or of every term of the fixed part that is in no other.
 
     Parameters
@@ -90,7 +87,7 @@ def effects(
     asked = (at, weights, level, ddf, vcov, cluster, "none", type, False, None)
     if variables is not None:
         found = effects_of(fit, variables, by, *asked)
-        picture: Axes | NDArray[Any] = found.plot(ax, data=data, groups=groups, factor=factor)
+        picture: Axes | AxesArray = found.plot(ax, data=data, groups=groups, factor=factor)
         return picture
     if by is not None:
         raise ModelError("by= makes panels of the effects of variables=; name these too.")
@@ -112,7 +109,7 @@ def effects(
         own: Any = axes[start : start + count]
         each.plot(own if each.by else own[0], data=data, groups=groups, factor=factor)
         start += count
-    return axes[0] if len(axes) == 1 else np.array(axes)
+    return axes[0] if len(axes) == 1 else AxesArray.of(axes)
 
 
 def _panels(found: Effects) -> int:

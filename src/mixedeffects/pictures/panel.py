@@ -7,16 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mixedeffects.base.options import checked_choice
 from mixedeffects.diagnostics.check import check
 from mixedeffects.diagnostics.influence import influence as influence_of
 from mixedeffects.diagnostics.leverage import affordable_leverage
 from mixedeffects.display.lettering import literal, short
 from mixedeffects.display.needs_matplotlib import require_matplotlib
-from mixedeffects.display.panels import axes_for
+from mixedeffects.display.panels import AxesArray, axes_for
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.conditional import conditional_modes
@@ -30,7 +27,7 @@ __all__ = ["PANEL", "PICTURES", "checks", "draw", "influence", "panel"]
 
 
 @of_a_fit
-def panel(fit: Fit, *, ax: Any = None) -> NDArray[Any]:
+def panel(fit: Fit, *, ax: Any = None) -> AxesArray:
     """Six pictures that show most of what can be wrong with a linear mixed model.
 
     Residuals against fitted values, scale against location, normal quantiles of whitened
@@ -47,7 +44,7 @@ def panel(fit: Fit, *, ax: Any = None) -> NDArray[Any]:
 
     Returns
     -------
-    ndarray of six matplotlib Axes
+    ndarray of six matplotlib Axes, with their figure as ``.figure``
 
     Raises
     ------
@@ -73,7 +70,7 @@ def panel(fit: Fit, *, ax: Any = None) -> NDArray[Any]:
     axes, _ = axes_for(len(PANEL), ax, (4.2, 3.6))
     for each, picture in zip(axes, PANEL.values(), strict=True):
         picture(fit, ax=each)
-    return np.array(axes)
+    return AxesArray.of(axes)
 
 
 @of_a_fit
@@ -138,7 +135,7 @@ def checks(
     draws: int | None = None,
     seed: Any = 1,
     ax: Any = None,
-) -> NDArray[Any]:
+) -> AxesArray:
     """Pictures of the checks: the data beside data sets that the fitted model draws.
 
     Parameters
@@ -152,7 +149,7 @@ def checks(
 
     Returns
     -------
-    ndarray of matplotlib Axes
+    ndarray of matplotlib Axes, with their figure as ``.figure``
 
     Raises
     ------
@@ -216,7 +213,7 @@ PICTURES: dict[str, Callable[..., Any]] = {
 }
 
 
-def draw(fit: Fit, kind: Any, ax: Any, options: dict[str, Any]) -> Axes | NDArray[Any]:
+def draw(fit: Fit, kind: Any, ax: Any, options: dict[str, Any]) -> Axes | AxesArray:
     """See `LinearMixedModel.plot`.
 
     Raises
@@ -231,5 +228,5 @@ def draw(fit: Fit, kind: Any, ax: Any, options: dict[str, Any]) -> Axes | NDArra
         if name not in known:
             there_are = ", ".join(repr(each) for each in known) or "none"
             raise ModelError(f"Picture {kind!r} has no option {name!r}; there are: {there_are}.")
-    drawn: Axes | NDArray[Any] = picture(fit, ax=ax, **options)
+    drawn: Axes | AxesArray = picture(fit, ax=ax, **options)
     return drawn
