@@ -125,6 +125,7 @@ class MarginalMeans:
     _fit: Fit
     average: GridAverage
     compared: str | None = None
+    _is_pooled: bool = False
 
     def to_frame(self) -> ResultTable:
         """Means with standard errors, degrees of freedom and intervals.
@@ -399,7 +400,7 @@ def _in_words(specs: Any, by: Any, fit: Fit) -> tuple[Any, Any, str | None]:
     words = plain(specs)
     if not isinstance(words, str) or words in fit.frame.data.columns:
         return specs, by, None
-    if "~" not in words and "|" not in words:
+    if not any(sign in words for sign in "~|*+:"):
         return specs, by, None
     left, _, right = words.rpartition("~")
     own, bar, groups = right.partition("|")
@@ -434,8 +435,12 @@ def marginal_means(
     type: Any = "link",
     bias_adjust: Any = False,
     sigma: Any = None,
+    pooled: tuple[Matrix, FixedEffectsVariance] | None = None,
 ) -> MarginalMeans:
-    """See `LinearMixedModel.emmeans`, and `LinearMixedModel.emtrends` for ``trend``."""
+    """See `LinearMixedModel.emmeans`, and `LinearMixedModel.emtrends` for ``trend``.
+
+    ``pooled`` are estimates and their variance that stand for several fits like this one.
+    """
     level = checked_level(level)
     if not isinstance(weights, str) or weights not in WEIGHTS:
         raise ModelError(
@@ -458,7 +463,7 @@ def marginal_means(
     own = with_containing([name for name in own if name not in groups], nesting, groups)
     _check_column_names([*own, *groups])
     scale = response_scale(fit, type, bias_adjust, sigma)
-    variance = fixed_effects_variance(fit, vcov, ddf, cluster)
+    beta, variance = pooled or (fit.beta, fixed_effects_variance(fit, vcov, ddf, cluster))
 
     data = grid.data()
     if trend is None:
@@ -481,7 +486,6 @@ def marginal_means(
         index=pd.RangeIndex(len(averaged)),
     )
     L = estimability.reduce(averaged)
-    beta = fit.beta
     estimates = linear_estimates(beta, variance, L, constant)
     lost = np.asarray(np.isnan(L).any(axis=1))
     notes = grid_notes(grid, (*own, *groups), weights, trend, empty, lost, nesting)
@@ -507,6 +511,7 @@ def marginal_means(
         _fit=fit,
         average=average,
         compared=compared,
+        _is_pooled=pooled is not None,
     )
     # What cannot be compared is said here, not when it is printed.
     _ = means.comparisons

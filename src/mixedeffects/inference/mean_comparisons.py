@@ -99,6 +99,9 @@ class Means(Protocol):
     def _fit(self) -> Fit: ...
 
     @property
+    def _is_pooled(self) -> bool: ...
+
+    @property
     def _estimability(self) -> Estimability: ...
 
     @property
@@ -172,6 +175,7 @@ class MeanComparisons:
     scale: ResponseScale
     notes: tuple[str, ...]
     _fit: Fit
+    _is_pooled: bool = False
 
     def to_frame(self) -> ResultTable:
         """Comparisons with tests and intervals.
@@ -249,6 +253,11 @@ class MeanComparisons:
         from mixedeffects.inference.effect_size import effect_sizes
 
         level = self.level if level is None else level
+        if self._is_pooled and isinstance(sigma, str):
+            raise ModelError(
+                f"Pooled fits have no standard deviation {sigma!r:.40}. Give a number, such as "
+                "sigma=pooled.varcorr.sigma, and edf= unless it is to be taken as known."
+            )
         return effect_sizes(self._fit, self.labels, self.estimates, sigma, edf, level)
 
     def plot(self, ax: Any = None) -> Axes:
@@ -346,6 +355,7 @@ def compare_means(
         scale=scale,
         notes=notes,
         _fit=means._fit,
+        _is_pooled=means._is_pooled,
     )
 
 

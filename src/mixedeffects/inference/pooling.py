@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,12 +22,16 @@ from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.inference.contrasts import contrast_matrix
+from mixedeffects.inference.estimability import Estimability
 from mixedeffects.inference.imputation_rules import (
     barnard_rubin_df,
     missing_information,
     reiter_df,
 )
+from mixedeffects.inference.joint_tests import joint_tests
 from mixedeffects.inference.linear_functions import named_contrasts
+from mixedeffects.inference.marginal_means import MarginalMeans, marginal_means
+from mixedeffects.inference.reference_grid import reference_grid
 from mixedeffects.inference.variance import FixedDf, FixedEffectsVariance
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 from mixedeffects.inference.wald import checked_type, independent_rows, p_of_f, term_hypotheses
@@ -347,7 +351,164 @@ class PooledFits:
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
         return ResultTable.of(table, (f"type {kind}, pooled over {self.m} fits",))
 
+    # --- means ---------------------------------------------------------------------------
+
+    def emmeans(
+        self,
+        specs: str | Sequence[str],
+        by: str | Sequence[str] | None = None,
+        at: Mapping[str, Any] | None = None,
+        weights: Literal["equal", "proportional", "cells"] = "equal",
+        level: float = 0.95,
+        adjust: str = "none",
+        type: Literal["link", "response"] = "link",
+    ) -> MarginalMeans:
+        """Estimated marginal means of the pooled fits, with comparisons and pictures.
+
+        Parameters
+        ----------
+        specs, by, at, weights, level, adjust, type
+            As for `LinearMixedModel.emmeans`. A number not in ``at`` is held at the mean, over the
+            data sets, of its means; counts of rows for ``weights`` are those of the first.
+
+        Returns
+        -------
+        MarginalMeans
+            Degrees of freedom are Barnard and Rubin's of each mean and of each comparison.
+
+        Raises
+        ------
+        ModelError
+            If a variable is not in the fixed part, or a level, value or option is not known.
+
+        References
+        ----------
+        Barnard, J. and Rubin, D. B. (1999). Small-sample degrees of freedom with multiple
+        imputation. Biometrika 86, 948-955.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> shifted = [cake.assign(angle=cake["angle"] + i * cake["temp"] / 50) for i in range(4)]
+        >>> pooled = me.pool(
+        ...     [me.lmer("angle ~ recipe + temp + (1 | recipe:replicate)", d) for d in shifted]
+        ... )
+        >>> pooled.emmeans("recipe").contrasts("trt.vs.ctrl").to_frame()
+        contrast estimate std_error   df statistic p_value conf_low conf_high
+        B - A      -1.478     2.456 40.1     -0.60    .777   -7.120     4.165
+        C - A      -1.522     2.456 40.1     -0.62    .765   -7.165     4.120
+        ---
+        at temp = 200
+        p-values: multivariate t distribution, 2 comparisons
+        95 % intervals (adjusted alike); pooled over 4 fits; complete data: t-tests use ...
+        """
+        held = {name: value for name, value in self._held(at).items() if name not in (at or {})}
+        return marginal_means(
+            self.fits[0],
+            specs,
+            by,
+            {**held, **(at or {})} or None,
+            weights,
+            level,
+            "satterthwaite",
+            "model",
+            None,
+            adjust,
+            type=type,
+            pooled=(self.estimates.to_numpy(), self._variance),
+        )
+
+    def joint_tests(
+        self,
+        by: str | Sequence[str] | None = None,
+        at: Mapping[str, Any] | None = None,
+        weights: Literal["equal", "proportional", "cells"] = "equal",
+    ) -> ResultTable:
+        """Tests D1 of each factor and interaction by marginal means, also within levels of ``by``.
+
+        Parameters
+        ----------
+        by, at, weights
+            As for `LinearMixedModel.joint_tests`.
+
+        Returns
+        -------
+        ResultTable, one row per test
+            Columns as there.
+
+        Raises
+        ------
+        ModelError
+            If a name or option is not known, or nothing is left to be tested.
+
+        References
+        ----------
+        As for `wald`.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> shifted = [cake.assign(angle=cake["angle"] + i * cake["temp"] / 50) for i in range(4)]
+        >>> pooled = me.pool(
+        ...     [me.lmer("angle ~ recipe * temp + (1 | recipe:replicate)", d) for d in shifted]
+        ... )
+        >>> pooled.joint_tests().drop(columns="note")["statistic"].round(2).tolist()
+        [0.25, 32.51, 0.18]
+        """
+        groups = [] if by is None else checked_names(by, "by")
+        around = {
+            name: value if name in groups else [value - 1.0, value + 1.0]
+            for name, value in self._held(at).items()
+        }
+        return joint_tests(
+            self.fits[0],
+            by,
+            {**around, **(at or {})} or None,
+            weights,
+            "satterthwaite",
+            "model",
+            None,
+            pooled=(self.estimates.to_numpy(), self._variance, self._f_statistic),
+        )
+
     # --- computing -----------------------------------------------------------------------
+
+    def _held(self, at: Any) -> dict[str, float]:
+        """Numbers that a reference grid holds at one value, at the mean over the data sets."""
+        grids = [reference_grid(fit, Estimability(fit.frame).encoder, at) for fit in self.fits]
+        return {
+            v.name: float(np.mean([np.mean(grid[v.name].points) for grid in grids]))
+            for v in grids[0].variables
+            if v.kind == "number" and not v.counted and not v.chosen
+        }
+
+    @property
+    def _variance(self) -> FixedEffectsVariance:
+        """The total variance with Barnard and Rubin's degrees of freedom."""
+        unseen = next((v.unseen for v in self._variances if v.unseen is not None), None)
+        between = (1.0 + 1.0 / self.m) * self.between.to_numpy()
+        total = np.mean([v.vcov for v in self._variances], axis=0) + between
+        seen = np.mean([v.seen for v in self._variances], axis=0) + between
+        return FixedEffectsVariance(
+            total,
+            self._df,
+            self._f_test,
+            f"pooled over {self.m} fits; {self.method}",
+            None if unseen is None else replace(unseen, seen=seen),
+        )
+
+    def _df(self, L: Matrix) -> Matrix:
+        return self._rules(L)["df"].to_numpy()
+
+    def _f_test(self, L: Matrix) -> tuple[float, float]:
+        """Reiter's degrees of freedom; the test itself is `_joint`'s."""
+        return self._joint(L)[0].den_df, 1.0
+
+    def _f_statistic(self, L: Matrix) -> tuple[float, int, float, float]:
+        test = self._joint(L)[0]
+        return test.statistic, test.num_df, test.den_df, 1.0
 
     def _rules(self, L: Matrix) -> pd.DataFrame:
         """Pooled contrasts, each by itself; NaN where the variance is not known in some fit."""
@@ -524,7 +685,8 @@ def pool(
     Returns
     -------
     PooledFits
-        With ``coef_table``, ``contrast``, ``wald``, ``anova``, ``tidy`` and ``glance``.
+        With ``coef_table``, ``contrast``, ``wald``, ``anova``, ``emmeans``, ``joint_tests``,
+        ``tidy`` and ``glance``.
 
     Raises
     ------
