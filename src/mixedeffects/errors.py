@@ -154,7 +154,10 @@ class ConvergenceWarning(UserWarning):
 
 
 class DataWarning(UserWarning):
-    """Rows are left out of a fit because a function in the formula has no value for them.
+    """The data are hardly what is meant: rows for which a function has no value, numbers as text.
+
+    Rows are left out of a fit because a function in the formula has no value for them, or a column
+    of numbers was read as text and each of its values is a level.
 
     Given by `lmer`, `LinearMixedModel.update` and `marginal_covariance`; values that are missing in
     the data bring no warning, see `LinearMixedModel.dropped`.
