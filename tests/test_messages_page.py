@@ -39,6 +39,9 @@ _PASSED_ON = {
     ("storage/without_data.py", "name"),
     ("base/value_method.py", "name"),
     ("model/linear_mixed_model.py", "name"),
+    ("covariance/operator.py", "name"),
+    ("display/summary.py", "name"),
+    ("inference/pooling.py", "name"),
 }
 
 _FIRST_WORDS = 5

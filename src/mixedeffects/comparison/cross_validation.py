@@ -16,14 +16,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.habits import explained
 from mixedeffects.base.options import entropy_of
+from mixedeffects.comparison.comparable import fits_of
 from mixedeffects.covariance import MarginalCovariance
 from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.of_fit import V_of, V_of_rows
 from mixedeffects.diagnostics.deletion_refit import refit_rows
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
-from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
+from mixedeffects.fitting.fit import Fit, HoldsFit
 from mixedeffects.inference.cluster_factor import read_levels
 from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.simulation.responses import checked_count
@@ -133,6 +135,7 @@ class CrossValidation:
         return head + self._table()._repr_html_()
 
 
+@explained
 def cross_validate(
     *models: HoldsFit,
     by: Any = None,
@@ -236,7 +239,7 @@ def cross_validate(
 def _fits_to_the_same_rows(models: Sequence[Any]) -> list[Fit]:
     if not models:
         raise ModelError("Give at least one fitted model.")
-    fits = [fit_of(model, f"Argument {i + 1}") for i, model in enumerate(models)]
+    fits = fits_of("me.cross_validate", models)
     first = fits[0]
     for i, fit in enumerate(fits):
         same = np.array_equal(fit.frame.positions, first.frame.positions)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.habits import explained
 from mixedeffects.base.options import checked_choice
 from mixedeffects.comparison.comparable import comparable
 from mixedeffects.display.result_table import ResultTable
@@ -83,6 +84,7 @@ class InformationCriteria:
         return comparison_html(*self._parts())
 
 
+@explained
 def compare(*models: HoldsFit, criterion: str = "AIC", refit: bool = True) -> InformationCriteria:
     """Information criteria of fits of the same response, best first.
 

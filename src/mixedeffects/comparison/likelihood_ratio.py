@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.habits import explained
 from mixedeffects.base.options import checked_flag
 from mixedeffects.comparison.comparable import comparable
 from mixedeffects.comparison.nesting import (
@@ -91,6 +92,7 @@ class ModelComparison:
         return comparison_html(*self._parts())
 
 
+@explained
 def anova(*models: HoldsFit, refit: bool = True, boundary: bool = False) -> ModelComparison:
     """Compare fits of the same response by likelihood-ratio tests, in lme4's layout.
 

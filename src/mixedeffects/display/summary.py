@@ -6,11 +6,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mixedeffects.base.habits import OF_A_SUMMARY, unknown_attribute
 from mixedeffects.display.coefficients import coefficient_table, correlation_table
 from mixedeffects.display.latex import latex_escape
 from mixedeffects.display.markdown import markdown_escape
@@ -216,6 +218,11 @@ class Summary:
                 f"correlation must be {p} x {p} like the coefficients, not of shape "
                 f"{self.correlation.shape}"
             )
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise unknown_attribute(name, "A summary", OF_A_SUMMARY, dir(self))
 
     def __str__(self) -> str:
         return self.to_text()

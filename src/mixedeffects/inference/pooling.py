@@ -12,6 +12,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import read_only
+from mixedeffects.base.habits import OF_POOLED_FITS, explained, unknown_attribute
 from mixedeffects.base.options import checked_level, checked_names, plain
 from mixedeffects.covariance.parameter_rows import parameter_rows
 from mixedeffects.covariance.varcorr import VarCorr
@@ -93,6 +94,11 @@ class PooledFits:
     notes: tuple[str, ...]
     _variances: tuple[FixedEffectsVariance, ...] = field(repr=False)
     _parameters: pd.Series = field(repr=False)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise unknown_attribute(name, "Pooled fits", OF_POOLED_FITS, dir(self))
 
     @property
     def m(self) -> int:
@@ -658,6 +664,7 @@ class PooledFits:
         return self._table().to_markdown()
 
 
+@explained
 def pool(
     fits: Iterable[HoldsFit],
     *,

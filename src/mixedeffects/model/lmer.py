@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from mixedeffects.base.habits import explained
 from mixedeffects.engine import Control
 from mixedeffects.fitting.fitting import fit_formula
-from mixedeffects.model.habits import explained
 from mixedeffects.model.held import held_by
 from mixedeffects.model.linear_mixed_model import LinearMixedModel
 from mixedeffects.progress import ProgressOption

@@ -12,6 +12,7 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.base.habits import explained
 from mixedeffects.base.options import checked_level, checked_names, entropy_of, is_listed
 from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.covariance.sizes import refuse_beyond_memory
@@ -123,6 +124,7 @@ class Power:
         return f"<p>{escape(self._heading())}</p>{table}"
 
 
+@explained
 def power(
     model: HoldsFit,
     test: Any,

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mixedeffects.base.files import check_place, escaped_formulas, target_path, write_text_whole
+from mixedeffects.base.habits import explained
 from mixedeffects.base.options import (
     checked_choice,
     checked_flag,
@@ -263,6 +264,7 @@ def etable(
 ) -> EstimatesTable | pd.DataFrame | str: ...
 
 
+@explained
 def etable(
     models: Any,
     *,

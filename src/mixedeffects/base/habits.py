@@ -18,6 +18,9 @@ from mixedeffects.base.value_method import ValueMethod
 __all__ = [
     "OF_ARGUMENTS",
     "OF_A_FIT",
+    "OF_A_MATRIX",
+    "OF_A_SUMMARY",
+    "OF_POOLED_FITS",
     "OF_THE_PACKAGE",
     "explained",
     "explains_arguments",
@@ -147,6 +150,36 @@ OF_THE_PACKAGE: dict[str, tuple[str, str]] = {
     "mice": ("mice", "me.pool(fits) of data sets that an imputer made"),
     "effectsize": ("effectsize", "m.effect_size(...)"),
     "allFit": ("lme4", "m.optimum.starts"),
+    "load": ("statsmodels", "pickle.load(file)"),
+    "cross_val_score": ("scikit-learn", "me.cross_validate(m, by=...)"),
+    "powerSim": ("simr", "me.power(m, ...)"),
+}
+
+#: Of what a fit gives: the printed summary, V and its parts, and pooled fits.
+OF_A_SUMMARY: dict[str, tuple[str, str]] = {
+    "as_text": ("statsmodels", "m.summary().to_text()"),
+    "as_latex": ("statsmodels", "m.summary().to_latex()"),
+    "as_html": ("statsmodels", "m.summary().to_html()"),
+    "as_csv": ("statsmodels", "m.coef_table().to_csv()"),
+    "tables": ("statsmodels", "m.coef_table() and m.varcorr"),
+}
+OF_A_MATRIX: dict[str, tuple[str, str]] = {
+    "toarray": ("SciPy", "m.V.dense()"),
+    "todense": ("SciPy", "m.V.dense()"),
+    "to_numpy": ("pandas", "m.V.dense()"),
+    "tocsc": ("SciPy", "m.V.sparse()"),
+    "tocsr": ("SciPy", "m.V.sparse()"),
+    "diagonal": ("SciPy", "m.V.diag()"),
+}
+OF_POOLED_FITS: dict[str, tuple[str, str]] = {
+    "params": ("statsmodels", "pooled.estimates"),
+    "fixef": ("lme4", "pooled.estimates"),
+    "bse": ("statsmodels", 'pooled.coef_table()["Std. Error"]'),
+    "pvalues": ("statsmodels", 'pooled.coef_table()["Pr(>|t|)"]'),
+    "conf_int": ("statsmodels", "pooled.coef_table(level=...)"),
+    "confint": ("R", "pooled.coef_table(level=...)"),
+    "summary": ("R", "print(pooled), pooled.coef_table()"),
+    "nobs": ("statsmodels", "pooled.glance()"),
 }
 
 _SELECT = "select the rows first: data[...]"
@@ -238,8 +271,31 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
     "robust": {"type": ("clubSandwich", "kind="), "cov_type": ("statsmodels", "kind=")},
     "wald": {"L": ("lmerTest", "hypothesis="), "r_matrix": ("statsmodels", "hypothesis=")},
     "contrast": {"L": ("lmerTest", "hypothesis="), "r_matrix": ("statsmodels", "hypothesis=")},
+    "cross_validate": {
+        "cv": ("scikit-learn", "folds="),
+        "n_splits": ("scikit-learn", "folds="),
+        "groups": ("scikit-learn", "by="),
+        "random_state": ("scikit-learn", "seed="),
+        "scoring": ("scikit-learn", "nothing; rmse, mae and elpd are all given"),
+    },
+    "power": {
+        "nsim": ("simr", "draws="),
+        "effect": ("simr", "effects={name of the coefficient: value}"),
+        "random_state": ("scikit-learn", "seed="),
+    },
+    "etable": {
+        "se": ("fixest", "vcov="),
+        "model_names": ("statsmodels", "names="),
+        "coef_map": ("modelsummary", "labels="),
+        "coef_omit": ("modelsummary", "drop="),
+    },
 }
 
+#: Functions that are given one after the other what they take as a list.
+TAKES_A_LIST: dict[str, str] = {
+    "etable": "a list of fits, or a dict with their names: me.etable([m1, m2]).",
+    "pool": "a list of fits: me.pool([m1, m2]).",
+}
 
 #: Calls with text in them, which may have brackets; names, formulas and arguments in a sentence.
 _CALL = r"""\((?:"[^"]*"|\([^()]*\)|[^()"])*\)"""
@@ -278,9 +334,14 @@ def explained(function: Function) -> Function:
     parameters = inspect.signature(function).parameters
     if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
         return function
+    kinds = [each.kind for each in parameters.values()]
+    most = sum(kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds)
+    any_number = inspect.Parameter.VAR_POSITIONAL in kinds
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
+        if len(arguments) > most and not any_number and name in TAKES_A_LIST:
+            raise TypeError(f"{name}() takes {TAKES_A_LIST[name]}")
         if not options.keys() <= parameters.keys():
             unknown = next(key for key in options if key not in parameters)
             raise _unknown_argument(name, unknown, list(parameters))
