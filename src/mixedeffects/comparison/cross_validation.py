@@ -23,7 +23,9 @@ from mixedeffects.covariance import MarginalCovariance
 from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.of_fit import V_of, V_of_rows
 from mixedeffects.diagnostics.deletion_refit import refit_rows
+from mixedeffects.display.lettering import wrapped
 from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.tables import DEFAULT_WIDTH
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit
 from mixedeffects.inference.cluster_factor import read_levels
@@ -126,7 +128,8 @@ class CrossValidation:
             if note
         ]
         more = [f"and {len(notes) - 5} more notes in by_fold"] if len(notes) > 5 else []
-        return "\n".join([*self._lines(), str(self._table()), *notes[:5], *more])
+        above = [line for text in self._lines() for line in wrapped(text, DEFAULT_WIDTH)]
+        return "\n".join([*above, str(self._table()), *notes[:5], *more])
 
     def _repr_html_(self) -> str:
         from html import escape

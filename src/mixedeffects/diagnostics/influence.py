@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -245,11 +245,9 @@ class Influence:
         return tuple(lines)
 
     def __repr__(self) -> str:
-        return f"{self.sentence()}\n{self._table}"
+        return str(replace(self._table, caption=self.sentence()))
 
     def _repr_html_(self) -> str:
-        from dataclasses import replace
-
         return str(replace(self._table, caption=self.sentence())._repr_html_())
 
 

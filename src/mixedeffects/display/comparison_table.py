@@ -7,6 +7,7 @@ from html import escape
 
 import pandas as pd
 
+from mixedeffects.display.lettering import wrapped
 from mixedeffects.display.numbers import (
     STAR_LEGEND,
     format_numbers,
@@ -14,7 +15,7 @@ from mixedeffects.display.numbers import (
     round_number,
     significance_stars,
 )
-from mixedeffects.display.tables import Column, Table, html_document
+from mixedeffects.display.tables import DEFAULT_WIDTH, Column, Table, html_document
 
 __all__ = ["comparison_html", "comparison_table", "comparison_text", "values_html"]
 
@@ -68,8 +69,14 @@ def comparison_text(
     heading: str, models: Mapping[str, str], frame: pd.DataFrame, notes: Sequence[str]
 ) -> str:
     """Heading, one line per model, the table, and notes."""
-    lines = [heading, *(f"{name}: {formula}" for name, formula in models.items())]
-    return "\n".join([*lines, comparison_table(frame).to_text(), *notes])
+    above = [heading, *(f"{name}: {formula}" for name, formula in models.items())]
+    return "\n".join(
+        [
+            *(line for text in above for line in wrapped(text, DEFAULT_WIDTH)),
+            comparison_table(frame).to_text(),
+            *(line for note in notes for line in wrapped(note, DEFAULT_WIDTH)),
+        ]
+    )
 
 
 def comparison_html(

@@ -8,11 +8,12 @@ the user's, a column's or a level's, is written by what is here.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["Name", "literal", "literal_legend", "name_ticks", "one_line", "short"]
+__all__ = ["Name", "literal", "literal_legend", "name_ticks", "one_line", "short", "wrapped"]
 
 _BREAKS = re.compile(r"[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
 _CONTROL = re.compile(
@@ -35,6 +36,21 @@ def one_line(text: Any) -> str:
     'north west␀'
     """
     return _CONTROL.sub(_visible, _BREAKS.sub(" ", str(text)))
+
+
+def wrapped(text: str, width: int | None) -> list[str]:
+    """Break a sentence or a formula at blanks; continued lines are indented.
+
+    Examples
+    --------
+    >>> wrapped("y ~ x + (1 | school)", 14)
+    ['y ~ x + (1 |', '  school)']
+    """
+    if width is None or len(text) <= width:
+        return [text]
+    return textwrap.wrap(
+        text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def short(label: Any, most: int = 24) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from html import escape
 
 from mixedeffects.display.latex import latex_cell, latex_escape, latex_row, latex_tabular
-from mixedeffects.display.lettering import one_line
+from mixedeffects.display.lettering import one_line, wrapped
 from mixedeffects.display.markdown import markdown_escape, markdown_row
-from mixedeffects.display.tables import html_document
+from mixedeffects.display.tables import DEFAULT_WIDTH, html_document
 
 __all__ = ["Row", "Section", "SectionedTable"]
 
@@ -119,7 +119,10 @@ class SectionedTable:
             out += [section.title] if section.title else []
             out += [line() for _ in section.rows]
             out.append(rule)
-        return "\n".join(text.rstrip() for text in [*out, *self.footnotes])
+        notes = [
+            line for note in self.footnotes for line in wrapped(note, max(width, DEFAULT_WIDTH))
+        ]
+        return "\n".join(text.rstrip() for text in [*out, *notes])
 
     def to_html(self) -> str:
         """Render the bare ``<table>`` element and its footnotes, without style rules.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -15,6 +14,7 @@ from numpy.typing import ArrayLike
 from mixedeffects.base.habits import OF_A_SUMMARY, unknown_attribute
 from mixedeffects.display.coefficients import coefficient_table, correlation_table
 from mixedeffects.display.latex import latex_escape
+from mixedeffects.display.lettering import wrapped
 from mixedeffects.display.markdown import markdown_escape
 from mixedeffects.display.numbers import format_numbers, round_number, zap_small
 from mixedeffects.display.tables import DEFAULT_WIDTH, Table, html_document, named_row
@@ -318,8 +318,13 @@ class Summary:
             " Offset": self.offset_name,
         }
         return (
-            *_wrap(title, width),
-            *(f"{label}: {text}" for label, text in named.items() if text is not None),
+            *wrapped(title, width),
+            *(
+                line
+                for label, text in named.items()
+                if text is not None
+                for line in wrapped(f"{label}: {text}", width)
+            ),
         )
 
     def _criterion_section(self) -> _Section:
@@ -368,13 +373,4 @@ class Summary:
     def _note_section(self, width: int | None) -> _Section | None:
         if not self.notes:
             return None
-        return _Section(before=tuple(line for note in self.notes for line in _wrap(note, width)))
-
-
-def _wrap(text: str, width: int | None) -> list[str]:
-    """Break a sentence at blanks; continued lines are indented."""
-    if width is None or len(text) <= width:
-        return [text]
-    return textwrap.wrap(
-        text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
+        return _Section(before=tuple(line for note in self.notes for line in wrapped(note, width)))

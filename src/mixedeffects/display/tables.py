@@ -8,7 +8,7 @@ from html import escape
 from typing import Literal
 
 from mixedeffects.display.latex import latex_cell, latex_escape, latex_row, latex_tabular
-from mixedeffects.display.lettering import one_line
+from mixedeffects.display.lettering import one_line, wrapped
 from mixedeffects.display.markdown import markdown_table
 from mixedeffects.display.numbers import pad_to_common_width, text_width
 
@@ -151,11 +151,11 @@ class Table:
         str
             Lines without trailing blanks.
         """
-        lines = [self.caption] if self.caption else []
+        lines = wrapped(self.caption, width) if self.caption else []
         for block in self._blocks(width):
             lines += self._block_lines(block)
         if self.footnotes:
-            lines += ["---", *self.footnotes]
+            lines += ["---", *(line for note in self.footnotes for line in wrapped(note, width))]
         return "\n".join(line.rstrip() for line in lines)
 
     def to_html(self) -> str:

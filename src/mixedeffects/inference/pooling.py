@@ -402,8 +402,8 @@ class PooledFits:
         ... )
         >>> pooled.emmeans("recipe").contrasts("trt.vs.ctrl").to_frame()
         contrast estimate std_error   df statistic p_value conf_low conf_high
-        B - A      -1.478     2.456 40.1     -0.60    .777   -7.120     4.165
-        C - A      -1.522     2.456 40.1     -0.62    .765   -7.165     4.120
+        B - A      -1.478     2.456 40.1     -0.60    .773   -7.109     4.153
+        C - A      -1.522     2.456 40.1     -0.62    .761   -7.153     4.109
         ---
         at temp = 200
         p-values: multivariate t distribution, 2 comparisons
@@ -461,7 +461,7 @@ class PooledFits:
         ...     [me.lmer("angle ~ recipe * temp + (1 | recipe:replicate)", d) for d in shifted]
         ... )
         >>> pooled.joint_tests().drop(columns="note")["statistic"].round(2).tolist()
-        [0.25, 32.51, 0.18]
+        [0.25, 32.18, 0.04]
         """
         groups = [] if by is None else checked_names(by, "by")
         around = {
@@ -631,7 +631,7 @@ class PooledFits:
         return replace(table, caption=caption)
 
     def __repr__(self) -> str:
-        return self._table().to_text(width=None)
+        return self._table().to_text()
 
     def _repr_html_(self) -> str:
         return str(self._table()._repr_html_())
