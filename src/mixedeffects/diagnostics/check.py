@@ -109,7 +109,8 @@ def check(
     if neighbours is not None and neighbours.ties:
         notes.append(
             f"{neighbours.ties:,} of {len(neighbours.later):,} neighbours share a place in "
-            f"{neighbours.name!r} and were taken in the order of the data."
+            f"{neighbours.name!r} within {neighbours.by} and were taken in the order of the data: "
+            "by= names the groups within which that is the order."
         )
     if not fit.optimum.converged:
         notes.append("The fit did not converge, so the checks are of a fit that may not be it.")
@@ -199,13 +200,25 @@ def _neighbours(fit: Fit, order: Any, by: Any) -> Order:
     place: NDArray[np.intp] = np.asarray(series.rank(method="dense"), dtype=np.intp)
     if by is None:
         codes, label = clusters_of(fit, None)
+        found = _following(codes, place)
+        if found[2]:
+            # Visits of patients in centres: the order is that of patients.
+            inner = {t.group: _following(t.codes, place) for t in frame.terms}
+            single = {g: own for g, own in inner.items() if len(own[0]) and not own[2]}
+            if single:
+                label = max(single, key=lambda group: len(single[group][0]))
+                found = single[label]
     else:
         factor = read_levels(fit, by, "by", "groups")
-        codes, label = factor.codes, factor.name
+        label, found = factor.name, _following(factor.codes, place)
+    if not len(found[0]):
+        raise ModelError(f"No two rows share a level of {label}, so none follows another.")
+    return Order(name, label, *found)
+
+
+def _following(codes: NDArray[Any], place: NDArray[np.intp]) -> tuple[Any, Any, int]:
+    """Rows, the ones that follow them within their group, and how many of these pairs are ties."""
     sorted_rows = np.lexsort((place, codes))
     same = codes[sorted_rows[1:]] == codes[sorted_rows[:-1]]
     earlier, later = sorted_rows[:-1][same], sorted_rows[1:][same]
-    if not len(earlier):
-        raise ModelError(f"No two rows share a level of {label}, so none follows another.")
-    ties = int((place[earlier] == place[later]).sum())
-    return Order(name, label, earlier, later, ties)
+    return earlier, later, int((place[earlier] == place[later]).sum())

@@ -99,15 +99,26 @@ def collinearity(fit: Fit, notes: list[str], tables: dict[str, pd.DataFrame]) ->
     encoder = fit.frame.fixed_encoder
     if encoder is not None and not encoder.table.intercept:
         notes.append("Without an intercept variance inflation also counts distances from zero.")
-    at = int(np.argmax(table["se_factor"].to_numpy()))
-    name, row = str(table.index[at]), table.iloc[at]
+    labels = [str(label) for label in table.index]
+    products = [label for label in labels if ":" in label]
+    # A product is collinear with what it is made of unless that is centred; nothing is amiss then.
+    made = np.array(
+        [":" in label or any(label in p.split(":") for p in products) for label in labels]
+    )
+    factors = table["se_factor"].to_numpy()
+    apart = np.where(made, 0.0, factors)
+    at = int(np.argmax(apart if (apart**2 >= _INFLATED).any() else factors))
+    name, row = labels[at], table.iloc[at]
     inflation = float(row["se_factor"]) ** 2
     verdict = FINE if inflation < _INFLATED else LOOK if inflation < _MUCH_INFLATED else PROBLEM
+    if made[at] and verdict == PROBLEM:
+        verdict = LOOK
     advice = f"No sign of collinearity: {short(name)} has the largest factor."
     if verdict != FINE:
         cure = (
-            "centre the variables of interactions"
-            if any(":" in label and name in label.split(":") for label in map(str, table.index))
+            "centre the variables of interactions, or leave it, for neither predictions nor the "
+            "test of the interaction change"
+            if made[at]
             else "drop one, or combine them"
         )
         advice = (

@@ -79,7 +79,7 @@ def draw_effects(
     sheet = Sheet(
         tuple(panels),
         layout.x_name,
-        means.scale.shown,
+        means.scale.label,
         layout.categories,
         layout.series_names,
         layout.series_name,

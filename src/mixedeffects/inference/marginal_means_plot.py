@@ -67,7 +67,7 @@ def draw_means(means: Means, ax: Any, lines: Any, arrows: Any, letters: Any) -> 
 def _value_name(means: Means) -> str:
     if means.name.endswith(".trend"):
         return f"slope of {means.name.removesuffix('.trend')}"
-    return str(means.scale.shown)
+    return means.scale.label
 
 
 def comparison_arrows(means: Means) -> tuple[Matrix, int]:

@@ -40,6 +40,19 @@ Matrix = NDArray[np.float64]
 
 _ACROSS = ("bonferroni", "sidak", "holm", "fdr", "none")
 
+#: What SAS, R and others call adjustments.
+_ADJUST_ELSEWHERE = {
+    "dunnett": "mvt",
+    "dunnettx": "mvt",
+    "simulate": "mvt",
+    "single-step": "mvt",
+    "hsd": "tukey",
+    "bonf": "bonferroni",
+    "bh": "fdr",
+    "lsd": "none",
+    "t": "none",
+}
+
 
 class Means(Protocol):
     """What is compared: means in groups, as linear functions of the fixed effects."""
@@ -419,7 +432,11 @@ def _adjustment(method: Any, adjust: Any) -> str:
     if adjust is None:
         known = isinstance(method, str) and method in METHODS
         return METHODS[method] if known else "none"
-    chosen = checked_choice(adjust, "adjust", tuple(ADJUSTMENTS))
+    given = plain(adjust)
+    lowered = given.lower() if isinstance(given, str) else given
+    if isinstance(lowered, str):
+        given = _ADJUST_ELSEWHERE.get(lowered, lowered if lowered in ADJUSTMENTS else given)
+    chosen = checked_choice(given, "adjust", tuple(ADJUSTMENTS))
     if chosen == "tukey" and (isinstance(method, Mapping) or "pairwise" not in str(method)):
         raise ModelError(
             "Tukey's adjustment is for all pairwise differences; for other contrasts use "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,12 @@ class ResponseScale:
     def shown(self) -> str:
         """The name of what estimates are of."""
         return self.name if self.way is None else self.way.original
+
+    @property
+    def label(self) -> str:
+        """The same for an axis: a column's name as it stands, without backticks."""
+        whole = re.fullmatch(r"`((?:\\.|[^`\\])*)`", self.shown)
+        return self.shown if whole is None else re.sub(r"\\(.)", r"\1", whole[1])
 
     @property
     def gives_ratios(self) -> bool:

@@ -244,7 +244,8 @@ class Diagnostics(Held):
             autocorrelation is looked for.
         by : str or array, shape (n,), optional
             Groups within which the rows are in order; by default the connected blocks of V, or the
-            outermost factor if all rows are connected.
+            outermost factor if all rows are connected. If rows share a place there, but not within
+            the levels of another grouping factor, such as patients in centres, it is that one.
         draws : int, optional
             Number of data sets drawn; no p-value is below one over their number plus one. By
             default 250, and from 30,000 rows on fewer, 99 at the least; 99 with covariance

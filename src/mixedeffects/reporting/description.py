@@ -115,7 +115,8 @@ def _model(fit: Fit) -> list[str]:
     rows = len(frame.dropped.rows)
     if rows:
         sentences.append(
-            f"Of {fit.nobs + rows:,} rows {rows:,} were left out because values were missing."
+            f"Of {fit.nobs + rows:,} rows {rows:,} {'was' if rows == 1 else 'were'} left out "
+            "because values were missing."
         )
     return sentences
 

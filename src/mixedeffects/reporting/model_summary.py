@@ -65,7 +65,8 @@ def _notes(fit: Fit, coefficients: pd.DataFrame, satterthwaite: bool) -> list[st
         missing = ", ".join(
             f"{name} {count:,}" for name, count in dropped.missing_by_column.items()
         )
-        notes.append(f"{len(dropped.rows):,} rows removed for missing values ({missing})")
+        rows = "row" if len(dropped.rows) == 1 else "rows"
+        notes.append(f"{len(dropped.rows):,} {rows} removed for missing values ({missing})")
     if dropped.columns:
         several = "columns" if len(dropped.columns) > 1 else "column"
         notes.append(
