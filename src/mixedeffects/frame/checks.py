@@ -181,7 +181,8 @@ def check_random_effects(k: int, n_levels: int, text: str, n: int) -> None:
             f"The number of observations ({n:,}) is not larger than the number of random effects "
             f"({k} x {n_levels:,} = {k * n_levels:,}) of the term {text}: these effects could "
             "reproduce the data by themselves, so their variances and the residual variance cannot "
-            "be told apart. Use fewer columns before the bar or a coarser grouping."
+            "be told apart. Use fewer columns before the bar, a coarser grouping, or a structure "
+            "with fewer parameters, such as cs(... | g) or ar1(... | g)."
         )
 
 
