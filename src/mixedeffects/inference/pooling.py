@@ -98,7 +98,7 @@ class PooledFits:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise unknown_attribute(name, "Pooled fits", OF_POOLED_FITS, dir(self))
+        raise unknown_attribute(name, "A set of pooled fits", OF_POOLED_FITS, dir(self))
 
     @property
     def m(self) -> int:
