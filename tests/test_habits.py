@@ -245,7 +245,7 @@ def test_names_that_are_no_plain_words(sleep: pd.DataFrame) -> None:
         (lambda m: m.contrast("halflat"), "'halflate'"),
         (lambda m: m.ranef()["subject"], "'Subject'"),
         (lambda m: m.robust("CR2", cluster="subject"), "`Subject`"),
-        (lambda m: m.emmeans("half").contrasts(adjust="bonf"), "'bonferroni'"),
+        (lambda m: m.emmeans("half").contrasts(adjust="bonferoni"), "'bonferroni'"),
     ],
 )
 def test_did_you_mean(m: me.LinearMixedModel, call: Callable[[Any], Any], meant: str) -> None:
