@@ -223,7 +223,10 @@ def test_a_table_of_terms_says_which_are_tested_at_a_zero_outside_the_data() -> 
     m = me.lmer("distance ~ age * Sex + (1 | Subject)", children)
     for kind in (2, 3):
         (note,) = (n for n in m.anova(type=kind).notes if "tested at" in n)
-        assert note.startswith("Sex tested at age = 0, which is outside the data")
+        assert note.startswith("Sex tested at age = 0, at the edge of the data or beyond")
+    one_at_zero = children.assign(age=children["age"].where(children.index != 5, 0))
+    far = me.lmer(m.formula, one_at_zero).anova()
+    assert any("Sex tested at age = 0" in n for n in far.notes)
     # It is: the same test by hand, and another at the mean.
     means = m.emmeans("Sex", at={"age": 0}).contrasts().to_frame()
     assert_allclose(m.anova().loc["Sex", "F value"], means["statistic"][0] ** 2, rtol=1e-8)

@@ -28,6 +28,8 @@ Matrix = NDArray[np.float64]
 
 #: Coefficients of a contrast below this share of the largest are rounding errors.
 _ROUNDING = 1e-9
+#: Standard deviations from the mean from which zero is at the edge of the data.
+_AT_THE_EDGE = 2.5
 
 
 def term_columns(encoder: DesignEncoder) -> dict[str, list[int]]:
@@ -184,7 +186,7 @@ def _clean(values: Matrix, beside: Matrix) -> Matrix:
 
 
 def tested_at_zero(frame: ModelFrame) -> dict[str, list[str]]:
-    """Numbers that have zero outside of the data, and the terms that they interact with.
+    """Numbers of which zero is at the edge of the data or beyond, and what they interact with.
 
     The hypothesis of such a term, of type 2 or 3, is one at zero of the number.
     """
@@ -207,6 +209,7 @@ def tested_at_zero(frame: ModelFrame) -> dict[str, list[str]]:
             ):
                 continue
             values = frame.X[:, column[terms.index(alone)]]
-            if values.min() > 0.0 or values.max() < 0.0:
+            outside = values.min() > 0.0 or values.max() < 0.0
+            if outside or abs(values.mean()) > _AT_THE_EDGE * values.std():
                 found.setdefault(coder.name, []).append(encoder.term_labels[position])
     return found

@@ -148,7 +148,7 @@ def anova_table(
     notes = [f"Type {'I' * kind} tests; {how}"]
     if kind > 1:
         notes += [
-            f"{', '.join(terms)} tested at {number} = 0, which is outside the data; "
+            f"{', '.join(terms)} tested at {number} = 0, at the edge of the data or beyond; "
             "m.joint_tests() tests at its mean"
             for number, terms in tested_at_zero(fit.frame).items()
         ]
