@@ -15,7 +15,8 @@ from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.fitting.request import NewResponse, given_data, given_table
 from mixedeffects.formula.formula import parse_formula
 from mixedeffects.formula.syntax import Name, Node, deparse
-from mixedeffects.formula.transformations import Transformation, read_transformation
+from mixedeffects.formula.transformation_reader import read_transformation
+from mixedeffects.formula.transformations import Transformation
 from mixedeffects.formula.values import Factor
 from mixedeffects.frame.ingest import column_names, materialised, take_columns
 from mixedeffects.frame.variables import Columns, data_columns, evaluate_variable, take_rows
