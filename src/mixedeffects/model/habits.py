@@ -10,9 +10,9 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
+from mixedeffects.base.options import meant
 from mixedeffects.base.value_method import ValueMethod
 
 __all__ = [
@@ -267,9 +267,7 @@ def unknown_attribute(
     """An AttributeError that says what a name is called here, or which is spelt most like it."""
     if name in habits:
         return AttributeError(f"{owner} has no {name!r}{hint(habits[name])}.", name=name)
-    near = get_close_matches(name, list(known), n=1, cutoff=0.7)
-    meant = f" Did you mean {near[0]!r}?" if near else ""
-    return AttributeError(f"{owner} has no {name!r}.{meant}", name=name)
+    return AttributeError(f"{owner} has no {name!r}.{meant(name, known, 0.7)}", name=name)
 
 
 def explained(function: Function) -> Function:
@@ -293,11 +291,10 @@ def _unknown_argument(function: str, unknown: str, known: list[str]) -> TypeErro
     habits = OF_ARGUMENTS.get(function, {})
     if unknown in habits:
         return TypeError(f"{function}() has no argument {unknown!r}{hint(habits[unknown])}.")
-    near = get_close_matches(unknown, known, n=1, cutoff=0.6)
-    if near:
-        return TypeError(f"{function}() has no argument {unknown!r}. Did you mean {near[0]!r}?")
-    listed = ", ".join(key for key in known if key != "self")
-    return TypeError(f"{function}() has no argument {unknown!r}; it takes {listed}.")
+    known = [key for key in known if key != "self"]
+    if question := meant(unknown, known):
+        return TypeError(f"{function}() has no argument {unknown!r}.{question}")
+    return TypeError(f"{function}() has no argument {unknown!r}; it takes {', '.join(known)}.")
 
 
 def explains_arguments(kind: Class) -> Class:
