@@ -26,10 +26,9 @@ from mixedeffects.diagnostics.leverage import rows_by_factor
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.finding import find_optimum, optimal_factors
-from mixedeffects.engine.responses import Responses
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
-from mixedeffects.fitting.assembly import covariance_structures, engine_terms
+from mixedeffects.fitting.assembly import covariance_structures, responses_of
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.modes import term_modes
 from mixedeffects.simulation.responses import ResponseSampler
@@ -210,15 +209,7 @@ class _Refits:
     def outcomes(self, Y: Matrix) -> Iterator[Outcomes]:
         """Those of responses that could be fitted, one a column."""
         fit, frame = self._fit, self._fit.frame
-        own = Y if frame.offset is None else Y - frame.offset[:, None]
-        responses = Responses(
-            fit.crossproducts,
-            own,
-            frame.X,
-            engine_terms(frame.terms),
-            frame.weights,
-            None if fit.crossproducts.provisional is None else fit.optimum.T,
-        )
+        responses = responses_of(fit, Y)
         structures = covariance_structures(frame.terms)
         start = fit.optimum.restart
         with one_blas_thread(), warnings.catch_warnings():

@@ -29,11 +29,10 @@ from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.finding import find_optimum, optimal_factors
 from mixedeffects.engine.objective import deviance
 from mixedeffects.engine.optimum import has_null_directions
-from mixedeffects.engine.responses import Responses
 from mixedeffects.engine.search import is_single_term
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
-from mixedeffects.fitting.assembly import covariance_structures, engine_terms
+from mixedeffects.fitting.assembly import covariance_structures, responses_of
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import (
     covariance_parameters,
@@ -227,19 +226,11 @@ class Bootstrap(Sealed):
         self, pool: ThreadPoolExecutor, workers: int, report: Callable[[], None]
     ) -> None:
         """Do the next refits, up to the end of their batch, a chunk at a time."""
-        fit, frame = self._fit, self._fit.frame
+        fit = self._fit
         size = max(1, min(_BATCH, int(_BATCH_BYTES / (8.0 * fit.nobs))))
         start = len(self._draws) // size * size
         Y = self._sampler.draw(start, start + size)
-        own = Y if frame.offset is None else Y - frame.offset[:, None]
-        responses = Responses(
-            fit.crossproducts,
-            own,
-            frame.X,
-            engine_terms(frame.terms),
-            frame.weights,
-            None if fit.crossproducts.provisional is None else fit.optimum.T,
-        )
+        responses = responses_of(fit, Y)
         end = min(start + size, self.wanted)
         chunk = min(workers, size)
         while (first := len(self._draws)) < end:
