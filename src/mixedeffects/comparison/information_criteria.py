@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice
 from mixedeffects.comparison.comparable import comparable
+from mixedeffects.display.comparison_table import comparison_html, comparison_text
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import HoldsFit
@@ -73,13 +74,9 @@ class InformationCriteria:
         return heading, self.models, self.table, self.notes
 
     def __repr__(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_text
-
         return comparison_text(*self._parts())
 
     def _repr_html_(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_html
-
         return comparison_html(*self._parts())
 
 

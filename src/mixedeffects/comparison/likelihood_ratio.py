@@ -17,6 +17,7 @@ from mixedeffects.comparison.nesting import (
     contains_variance,
     same_mean,
 )
+from mixedeffects.display.comparison_table import comparison_html, comparison_text
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit
@@ -81,13 +82,9 @@ class ModelComparison:
         return "Likelihood-ratio tests", self.models, self.table, self.notes
 
     def __repr__(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_text
-
         return comparison_text(*self._parts())
 
     def _repr_html_(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_html
-
         return comparison_html(*self._parts())
 
 

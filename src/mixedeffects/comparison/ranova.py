@@ -11,6 +11,7 @@ import pandas as pd
 
 from mixedeffects.base.options import checked_flag
 from mixedeffects.comparison.nesting import added_variance, contains_constant, same_span
+from mixedeffects.display.comparison_table import comparison_html, comparison_text
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.refitting import least_squares_criterion, with_random_terms
@@ -74,13 +75,9 @@ class RandomEffectsTests:
         return heading, {"Model": self.formula}, self.table, self.notes
 
     def __repr__(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_text
-
         return comparison_text(*self._parts())
 
     def _repr_html_(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_html
-
         return comparison_html(*self._parts())
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import checked_choice
 from mixedeffects.diagnostics.check_pictures import PictureData
 from mixedeffects.diagnostics.check_verdict import VERDICTS, Finding
 from mixedeffects.display.lettering import one_line
@@ -122,8 +123,6 @@ class ModelChecks:
         >>> m.check("levels").verdict("levels")
         'look'
         """
-        from mixedeffects.base.options import checked_choice
-
         made = list(dict.fromkeys(_kind(each) for each in self.findings))
         lines = [f.verdict for f in self.findings]
         names = [*made, *(f.check for f in self.findings if f.check not in made)]

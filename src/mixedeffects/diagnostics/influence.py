@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -248,8 +248,6 @@ class Influence:
         return f"{self.sentence()}\n{self._table}"
 
     def _repr_html_(self) -> str:
-        from dataclasses import replace
-
         return str(replace(self._table, caption=self.sentence())._repr_html_())
 
 

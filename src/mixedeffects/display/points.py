@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,8 +111,6 @@ def finish(ax: Axes, title: str, xlabel: str, ylabel: str, note: str = "") -> Ax
 
 def say_nothing_to_draw(ax: Any, title: str, sentence: str) -> Any:
     """Axes with a sentence in place of a picture."""
-    import textwrap
-
     finish(ax, title, "", "")
     ax.set(xticks=[], yticks=[])
     ax.spines[["left", "bottom"]].set_visible(False)

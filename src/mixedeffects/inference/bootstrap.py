@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from mixedeffects.base.arrays import number_array
 from mixedeffects.base.options import checked_choice, checked_level, entropy_of
 from mixedeffects.base.sealed import Sealed
 from mixedeffects.covariance.sizes import refuse_beyond_memory
+from mixedeffects.display.parameter_table import parameter_table
 from mixedeffects.display.result_table import ResultTable, interval_table
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.finding import find_optimum, optimal_factors
@@ -463,8 +465,6 @@ class Bootstrap(Sealed):
         return lines + ([", ".join(said)] if said else [])
 
     def _table(self) -> Any:
-        from mixedeffects.display.parameter_table import parameter_table
-
         table = self.to_frame().drop(columns="n")
         if 1 < len(self._draws) >= self.wanted:
             table = table.join(self.confint())
@@ -474,8 +474,6 @@ class Bootstrap(Sealed):
         return "\n".join([*self._lines(), "", str(self._table())])
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         head = "".join(f"<p>{escape(line)}</p>" for line in self._lines())
         return head + str(self._table()._repr_html_())
 

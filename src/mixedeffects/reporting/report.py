@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ from mixedeffects.display.tables import Column, Table
 from mixedeffects.display.varcorr_text import varcorr_table
 from mixedeffects.errors import ClusterWarning, ConvergenceWarning, CostWarning, ModelError
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.inference.cluster_robust import robust_covariance
+from mixedeffects.inference.cluster_robust import RobustCovariance, robust_covariance
 from mixedeffects.inference.coefficients import coefficient_tests, tests_with
 from mixedeffects.inference.variance import (
     DDF_METHODS,
@@ -47,9 +48,6 @@ from mixedeffects.reporting.citation import cite
 from mixedeffects.reporting.description import describe
 from mixedeffects.reporting.model_summary import fit_notes
 from mixedeffects.reporting.reproduction import code_to_reproduce, shape_of_data, versions
-
-if TYPE_CHECKING:
-    from mixedeffects.inference.cluster_robust import RobustCovariance
 
 __all__ = ["write_report"]
 
@@ -130,8 +128,6 @@ def _html(
         title = "Linear mixed model" + (
             f" of {fit.request.data_name}" if fit.request.data_name else ""
         )
-    from html import escape
-
     lead = [f"<p><code>{escape(fit.formula)}</code></p>"]
     foot = f"Written by {versions()}."
     return page(title, lead, [first, *sections], foot)
@@ -300,8 +296,6 @@ def _optimum(fit: Fit) -> Iterator[str]:
 def _paper(fit: Fit, ddf: str, vcov: str, cluster: Any) -> Iterator[str]:
     yield describe(fit, ddf, vcov, cluster, 0.95, 2).to_html()
     yield "<h3>Code</h3>"
-    from html import escape
-
     yield f"<pre><code>{escape(code_to_reproduce(fit, ddf, vcov, cluster))}</code></pre>"
     yield "<h3>References</h3>"
     yield items(str(cite(fit, ddf, vcov)).splitlines())
