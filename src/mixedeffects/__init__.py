@@ -38,7 +38,8 @@ from mixedeffects.errors import (
 )
 from mixedeffects.frame.hypothesis_coding import contrast_matrix
 from mixedeffects.inference.bootstrap import Bootstrap
-from mixedeffects.inference.pooling import PooledFits, pool
+from mixedeffects.inference.pooled_fits import PooledFits
+from mixedeffects.inference.pooling import pool
 from mixedeffects.model import LinearMixedModel, lmer
 from mixedeffects.model.habits import OF_THE_PACKAGE as _OF_THE_PACKAGE
 from mixedeffects.model.habits import unknown_attribute as _unknown_attribute
