@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.caching import cached_property
-from mixedeffects.base.options import checked_level, plain
+from mixedeffects.base.options import checked_level
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.vocabulary import (
     BROOM_INTERVAL,
@@ -42,6 +41,7 @@ from mixedeffects.inference.nested_factors import (
 )
 from mixedeffects.inference.reference_grid import ReferenceGrid, no_such_variable, reference_grid
 from mixedeffects.inference.response_scale import ResponseScale, response_scale
+from mixedeffects.inference.specs_in_words import specs_in_words
 from mixedeffects.inference.variance import FixedEffectsVariance
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
@@ -88,12 +88,16 @@ class MarginalMeans:
         Estimates, standard errors and degrees of freedom, on the scale of the fit.
     level : float
         Confidence level.
-    scale : ResponseScale
-        The scale that the table is on.
+    adjust : str
+        How the intervals are adjusted for there being several: ``"none"`` or a method's name.
     notes : tuple of str
         Averages taken, values held, and what to beware of.
+    scale : ResponseScale
+        The scale that the table is on.
     average : GridAverage
         The reference grid, and how the means are made of its cells.
+    compared : str or None
+        The method of comparisons that stands before ``~`` in ``specs``.
 
     Examples
     --------
@@ -396,31 +400,6 @@ class MarginalMeans:
         return own if self.comparisons is None else f"{own}\n{self.comparisons._repr_html_()}"
 
 
-def _in_words(specs: Any, by: Any, fit: Fit) -> tuple[Any, Any, str | None]:
-    """Variables, groups and kind of comparisons of ``"pairwise ~ a * b | c"``."""
-    words = plain(specs)
-    if not isinstance(words, str) or words in fit.frame.data.columns:
-        return specs, by, None
-    if "~" not in words and "|" not in words:
-        return specs, by, None
-    left, _, right = words.rpartition("~")
-    own, bar, groups = right.partition("|")
-    if "~" in left or "|" in groups or (bar and by is not None):
-        raise ModelError(
-            f"specs {words!r:.60} cannot be read: one `~` and one `|` at most, as in "
-            "'pairwise ~ a | b', and then no by= beside it."
-        )
-    names = [_variables(part) for part in (own, groups)]
-    if bar and not names[1]:
-        raise ModelError(f"specs {words!r:.60} names no variable behind the bar.")
-    return names[0], names[1] if bar else by, left.strip() or None
-
-
-def _variables(text: str) -> list[str]:
-    names = [part.strip().strip("`") for part in re.split(r"[*+:]", text)]
-    return [name for name in names if name not in ("", "1")]
-
-
 def marginal_means(
     fit: Fit,
     specs: Any,
@@ -448,7 +427,7 @@ def marginal_means(
             f"adjust {adjust!r} is not known for the intervals of means; there are "
             f"{listed_names(_FOR_MEANS)}. To compare means see .contrasts()."
         )
-    specs, by, compared = _in_words(specs, by, fit)
+    specs, by, compared = specs_in_words(specs, by, fit)
     estimability = Estimability(fit.frame)
     grid = reference_grid(fit, estimability.encoder, at)
     own, groups = _named(specs, "specs", grid, fit), _named(by, "by", grid, fit)
