@@ -215,6 +215,13 @@ class VarCorr:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> print(m.varcorr.to_latex().splitlines()[4])
+        Batch & (Intercept) & 42.001 \\
         """
         return str(self._table().to_latex(caption, label))
 
@@ -224,6 +231,13 @@ class VarCorr:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> print(m.varcorr.to_markdown().splitlines()[-1])
+        | Residual |  | 49.510 |
         """
         return str(self._table().to_markdown())
 
@@ -233,6 +247,13 @@ class VarCorr:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.varcorr.to_html().splitlines()[0]
+        '<table>'
         """
         return str(self._table().to_html())
 

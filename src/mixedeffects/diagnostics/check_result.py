@@ -170,14 +170,30 @@ class ModelChecks:
         return np.array(axes)
 
     def headline(self) -> str:
-        """How many verdicts of each kind there are, in words."""
+        """How many verdicts of each kind there are, in words.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.check("levels").headline()
+        'Checks of a fit to 30 rows: 0 problems, 1 to look at, 0 fine'
+        """
         count = {name: sum(f.verdict == name for f in self.findings) for name in VERDICTS}
         parts = [f"{count['problem']} problem{'' if count['problem'] == 1 else 's'}"]
         parts += [f"{count['look']} to look at", f"{count['fine']} fine"]
         return f"Checks of a fit to {self.nobs:,} rows: {', '.join(parts)}"
 
     def remarks(self) -> tuple[str, ...]:
-        """What stands below the verdicts: how to read them, and `notes`."""
+        """What stands below the verdicts: how to read them, and `notes`.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.check(["levels", "normality"]).remarks()[-1]
+        'P-values compare with 250 data sets drawn from the fit and fitted again.'
+        """
         judged = sum(np.isfinite(f.p_value) for f in self.findings)
         some: tuple[str, ...] = ()
         if judged > 1:

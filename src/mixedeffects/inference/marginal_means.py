@@ -170,7 +170,16 @@ class MarginalMeans:
         )
 
     def groups(self) -> list[NDArray[np.intp]]:
-        """Rows of the means that are compared with each other, one array per level of ``by``."""
+        """Rows of the means that are compared with each other, one array per level of ``by``.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.emmeans("recipe", by="temperature").groups()[1]
+        array([3, 4, 5])
+        """
         every = np.arange(len(self.levels))
         if not self.by:
             return [every]
@@ -178,7 +187,16 @@ class MarginalMeans:
         return [every[numbers == g] for g in range(int(numbers.max()) + 1)]
 
     def labels(self) -> list[str]:
-        """Label of each mean within its group; numbers follow the name of their variable."""
+        """Label of each mean within its group; numbers follow the name of their variable.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.emmeans("recipe").labels()
+        ['A', 'B', 'C']
+        """
         return _joined(self.levels.drop(columns=list(self.by)))
 
     def _family(self, rows: NDArray[np.intp]) -> Family:

@@ -90,7 +90,17 @@ class PooledFits:
 
     @property
     def m(self) -> int:
-        """Number of fits."""
+        """Number of fits.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> sleep = me.load_dataset("sleepstudy")
+        >>> shifted = [sleep.assign(Days=sleep["Days"] + 0.1 * i) for i in range(3)]
+        >>> pooled = me.pool([me.lmer("Reaction ~ Days + (1 | Subject)", d) for d in shifted])
+        >>> pooled.m
+        3
+        """
         return len(self.fits)
 
     # --- tables --------------------------------------------------------------------------
@@ -460,7 +470,21 @@ class PooledFits:
         return self._table().to_latex(caption, label)
 
     def to_markdown(self) -> str:
-        """The table that is printed, as a Markdown pipe table."""
+        """The table that is printed, as a Markdown pipe table.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> sleep = me.load_dataset("sleepstudy")
+        >>> shifted = [sleep.assign(Days=sleep["Days"] + 0.1 * i) for i in range(3)]
+        >>> pooled = me.pool([me.lmer("Reaction ~ Days + (1 | Subject)", d) for d in shifted])
+        >>> print(pooled.to_markdown().splitlines()[-1])
+        180 rows in each fit, by REML; complete data: t-tests use Satterthwaite's method
+        """
         return self._table().to_markdown()
 
 
