@@ -17,7 +17,8 @@ from mixedeffects.diagnostics.check_pictures import PictureData
 from mixedeffects.diagnostics.check_verdict import VERDICTS, Finding
 from mixedeffects.display.lettering import one_line
 from mixedeffects.display.result_table import ResultTable
-from mixedeffects.display.tables import Column, Table, html_document
+from mixedeffects.display.shown import Shown
+from mixedeffects.display.tables import Column, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +33,7 @@ _TINY = 1e-10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ModelChecks:
+class ModelChecks(Shown):
     """What the checks of a fit found, made by `LinearMixedModel.check`.
 
     Attributes
@@ -209,12 +210,6 @@ class ModelChecks:
             p, value = each.p_value, f"{each.value:.4g}" if abs(each.value) > _TINY else "0"
             yield each, value, "" if np.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def __repr__(self) -> str:
-        return self.to_text()
-
     def to_text(self) -> str:
         """The verdicts in lines of up to 80 characters.
 
@@ -286,9 +281,6 @@ class ModelChecks:
             ),
             tuple(f.check for f, _, _ in rows),
         )
-
-    def _repr_html_(self) -> str:
-        return html_document(self.to_html())
 
 
 def _kind(finding: Finding) -> str:

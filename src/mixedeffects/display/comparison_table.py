@@ -14,7 +14,8 @@ from mixedeffects.display.numbers import (
     round_number,
     significance_stars,
 )
-from mixedeffects.display.tables import Column, Table, html_document
+from mixedeffects.display.shown import html_document
+from mixedeffects.display.tables import Column, Table
 
 __all__ = ["comparison_html", "comparison_table", "comparison_text", "values_html"]
 

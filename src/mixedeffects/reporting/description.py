@@ -15,7 +15,7 @@ import numpy as np
 from mixedeffects.base.options import checked_level, is_whole_number
 from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
 from mixedeffects.covariance.of_fit import varcorr_of
-from mixedeffects.display.tables import html_document
+from mixedeffects.display.shown import html_document
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters

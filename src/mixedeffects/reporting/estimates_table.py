@@ -27,7 +27,7 @@ from mixedeffects.comparison.variance_explained import intraclass_correlation, r
 from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.sectioned import Row, Section, SectionedTable
-from mixedeffects.display.tables import html_document
+from mixedeffects.display.shown import Shown
 from mixedeffects.display.vocabulary import INTERVAL, intervals_at
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.fit import Fit
@@ -64,7 +64,7 @@ _KNOWN = ("nobs", "groups", "method", *_VALUES, *_SHARES, "n_parameters")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EstimatesTable:
+class EstimatesTable(Shown):
     """Several fits side by side, made by `etable`.
 
     ``str()`` gives the text; notebooks show HTML.
@@ -89,15 +89,6 @@ class EstimatesTable:
 
     table: SectionedTable
     numbers: pd.DataFrame
-
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def __repr__(self) -> str:
-        return self.to_text()
-
-    def _repr_html_(self) -> str:
-        return html_document(self.to_html())
 
     def to_text(self) -> str:
         """Return the table as text with aligned decimal points.
