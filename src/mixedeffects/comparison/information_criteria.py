@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice
 from mixedeffects.comparison.comparable import comparable
-from mixedeffects.display.comparison_table import comparison_html, comparison_text
+from mixedeffects.display.comparison_table import ShownComparison
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import HoldsFit
@@ -20,8 +20,8 @@ __all__ = ["InformationCriteria", "compare"]
 Matrix = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class InformationCriteria:
+@dataclass(frozen=True, eq=False, repr=False)
+class InformationCriteria(ShownComparison):
     """Information criteria of fits to one response, made by `compare`.
 
     Attributes
@@ -72,12 +72,6 @@ class InformationCriteria:
     def _parts(self) -> tuple[str, dict[str, str], pd.DataFrame, tuple[str, ...]]:
         heading = f"Information criteria, best first; delta and weight by {self.criterion}"
         return heading, self.models, self.table, self.notes
-
-    def __repr__(self) -> str:
-        return comparison_text(*self._parts())
-
-    def _repr_html_(self) -> str:
-        return comparison_html(*self._parts())
 
 
 def compare(*models: HoldsFit, criterion: str = "AIC", refit: bool = True) -> InformationCriteria:

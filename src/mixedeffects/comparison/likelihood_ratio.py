@@ -17,7 +17,7 @@ from mixedeffects.comparison.nesting import (
     contains_variance,
     same_mean,
 )
-from mixedeffects.display.comparison_table import comparison_html, comparison_text
+from mixedeffects.display.comparison_table import ShownComparison
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit
@@ -28,8 +28,8 @@ __all__ = ["ModelComparison", "anova"]
 Matrix = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class ModelComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelComparison(ShownComparison):
     """Likelihood-ratio tests of fits to one response, made by `anova`.
 
     Attributes
@@ -80,12 +80,6 @@ class ModelComparison:
 
     def _parts(self) -> tuple[str, dict[str, str], pd.DataFrame, tuple[str, ...]]:
         return "Likelihood-ratio tests", self.models, self.table, self.notes
-
-    def __repr__(self) -> str:
-        return comparison_text(*self._parts())
-
-    def _repr_html_(self) -> str:
-        return comparison_html(*self._parts())
 
 
 def anova(*models: HoldsFit, refit: bool = True, boundary: bool = False) -> ModelComparison:
