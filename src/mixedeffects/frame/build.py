@@ -204,6 +204,13 @@ class _Evaluation:
     offsets: tuple[str, ...]
 
 
+def _trees(response: Node | None, fixed: TermTable, random: list[TermTable]) -> list[Node]:
+    """Every expression of the model: the response, fixed part, offsets, random effects."""
+    first = [] if response is None else [response]
+    own = [variable for table in random for variable in table.variables]
+    return [*first, *fixed.variables, *fixed.offsets, *own]
+
+
 def _take(
     formula: Formula,
     response: Node | None,
@@ -213,11 +220,7 @@ def _take(
     source: Any,
     available: list[str],
 ) -> pd.DataFrame:
-    trees: list[Node] = [*fixed.variables, *fixed.offsets]
-    if response is not None:
-        trees.insert(0, response)
-    for table in random:
-        trees += table.variables
+    trees = _trees(response, fixed, random)
     for tree in trees:
         check_functions(tree)
     names = dict.fromkeys(data_columns(trees, available))
@@ -235,12 +238,7 @@ def _evaluate_all(
 ) -> _Evaluation:
     variables: dict[str, Evaluated] = {}
     states: dict[str, State] = {}
-    trees: list[Node] = [*fixed.variables, *fixed.offsets]
-    if response is not None:
-        trees.insert(0, response)
-    for table in random:
-        trees += table.variables
-    for tree in trees:
+    for tree in _trees(response, fixed, random):
         name = deparse(tree)
         if name not in variables:
             states[name] = {}
