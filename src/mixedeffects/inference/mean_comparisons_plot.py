@@ -10,7 +10,7 @@ from wcwidth import wcswidth
 
 from mixedeffects.display.lettering import fitted, literal, name_ticks, short, short_each, unquoted
 from mixedeffects.display.panels import one_axes
-from mixedeffects.display.vocabulary import BROOM_INTERVAL
+from mixedeffects.display.vocabulary import BROOM_INTERVAL, intervals_at
 from mixedeffects.frame.columns import labels_of
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def draw_comparisons(
     what = short(unquoted(response), 40)
     literal(axes.set_xlabel(f"{'ratio' if ratios else 'estimate'} ({what})"))
     how = "simultaneous " if simultaneous else ""
-    axes.set_title(f"{how}{100 * level:.4g} % intervals", loc="left", fontsize=10)
+    axes.set_title(f"{how}{intervals_at(level)}", loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
