@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mixedeffects.base.options import checked_names, is_listed
+from mixedeffects.display.lettering import fitted, literal
 from mixedeffects.display.needs_matplotlib import require_matplotlib
 from mixedeffects.errors import ModelError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["axes_for", "checked_axes", "chosen_parameters", "one_axes"]
+__all__ = ["axes_for", "checked_axes", "chosen_parameters", "name_below", "one_axes"]
 
 
 def chosen_parameters(parameters: Any, known: Sequence[str]) -> list[str]:
@@ -106,3 +107,9 @@ def axes_for(
     for unused in axes[count:]:
         unused.set_visible(False)
     return axes[:count], False
+
+
+def name_below(ax: Axes, name: object) -> None:
+    """Write what a small picture is of below it, in two lines where one has not the room."""
+    wide = ax.get_window_extent().width * 72.0 / ax.figure.dpi
+    literal(ax.set_xlabel(fitted(name, 1.1 * wide, 10.0, 2)))

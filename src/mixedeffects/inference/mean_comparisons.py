@@ -292,7 +292,9 @@ class MeanComparisons:
 
         simultaneous = self.adjust != "none"
         ratios = self.scale.gives_ratios
-        return draw_comparisons(self.to_frame(), self.labels, self.level, simultaneous, ratios, ax)
+        return draw_comparisons(
+            self.to_frame(), self.labels, self.scale.shown, self.level, simultaneous, ratios, ax
+        )
 
     def __repr__(self) -> str:
         return repr(self.to_frame())

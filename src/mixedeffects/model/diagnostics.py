@@ -222,6 +222,7 @@ class Diagnostics(Held):
         draws: int | None = None,
         seed: Any = 1,
         level: float = 0.05,
+        progress: ProgressOption = None,
     ) -> ModelChecks:
         """All that can be checked about the fit in one call: a verdict a line, with what to do.
 
@@ -254,6 +255,9 @@ class Diagnostics(Held):
         level : float
             P-values up to it are worth a ``look``; those up to a fifth of it are a ``problem``,
             unless what was found is small in itself.
+        progress : bool, callable or None
+            True shows steps, rate and time left on standard error; a callable gets each
+            `Repetitions`; None shows them after some seconds on a terminal or in a notebook.
 
         Returns
         -------
@@ -267,6 +271,8 @@ class Diagnostics(Held):
         ------
         DataError
             If the order or the groups are missing, or of a kind that has no order.
+        Interrupted
+            On Ctrl-C; ``partial.resume()`` of the exception goes on from there.
         ModelError
             If an argument is not what it should be.
 
@@ -305,7 +311,7 @@ class Diagnostics(Held):
         """
         from mixedeffects.diagnostics.check import check
 
-        return check(self.fit, which, order, by, draws, seed, level)
+        return check(self.fit, which, order, by, draws, seed, level, progress)
 
     def variogram(
         self,

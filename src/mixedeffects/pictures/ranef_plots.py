@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_level, checked_names
 from mixedeffects.covariance.groups import find_factor
-from mixedeffects.display.lettering import name_ticks, short
+from mixedeffects.display.lettering import name_ticks, short, short_each
 from mixedeffects.display.panels import axes_for
 from mixedeffects.display.points import (
     EMPIRICAL,
@@ -141,7 +141,7 @@ def caterpillar(
         if variances[column] == 0.0:
             note = "no variance is estimated, so all modes are zero"
         finish(each, f"{short(group)}: {short(names[column])}", "conditional mode", "", note)
-        labels = [short(modes.index[i], 18) for i in order] if named and number == 0 else []
+        labels = short_each(modes.index[order], 18) if named and number == 0 else []
         name_ticks(each.yaxis, range(len(labels)), labels)
         each.tick_params(axis="y", labelsize=7 if len(modes) > 12 else 8)
         if not labels:
