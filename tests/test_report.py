@@ -26,6 +26,7 @@ import mixedeffects as me
 import mixedeffects.pictures.ranef_plots
 import mixedeffects.pictures.residual_plots
 import mixedeffects.reporting.report
+from mixedeffects.cli import main
 from mixedeffects.errors import CostWarning
 from references import fitted_model
 
@@ -463,3 +464,12 @@ def test_in_a_browser(name: str, tmp_path: Path) -> None:
         assert page["size"] >= 16
         assert max(page["shown"]) <= width
     assert min(said[390]["shown"]) > 300
+
+
+def test_a_report_is_no_file_of_another_format(tmp_path: Path) -> None:
+    m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+    with pytest.raises(me.DataError, match=r"must end in \.html"):
+        m.report(tmp_path / "report.docx")
+    arguments = ["fit", "dyestuff", "Yield ~ 1 + (1 | Batch)"]
+    assert main([*arguments, "--html", str(tmp_path / "report.PDF")]) == 1
+    assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 import mixedeffects as me
-from mixedeffects.base.files import check_place
+from mixedeffects.base.files import report_path
 from mixedeffects.covariance.export import check_target
 from mixedeffects.frame.data_files import read_file
 from mixedeffects.inference.cluster_robust import check_kind
@@ -256,7 +256,7 @@ def _check_targets(options: argparse.Namespace) -> None:
     if options.save_v_by is not None and options.save_v_level is None:
         raise me.DataError("--save-v-by needs --save-v-level: a level of the factor.")
     if options.html is not None:
-        check_place(options.html)
+        report_path(options.html)
     if options.check_order is not None and not options.check:
         raise me.DataError("--check-order says along what --check looks for autocorrelation.")
     if options.robust is not None:

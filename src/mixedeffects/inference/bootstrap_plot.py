@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.display.lettering import literal, short
-from mixedeffects.display.panels import axes_for, chosen_parameters
+from mixedeffects.display.panels import as_pictures, axes_for, chosen_parameters
 from mixedeffects.display.points import EMPIRICAL, FAINT, IMPLIED
 
 if TYPE_CHECKING:
@@ -51,4 +51,4 @@ def draw_bootstrap(
             fontsize=10,
             color=FAINT,
         )
-    return axes[0] if len(names) == 1 else np.array(axes)
+    return axes[0] if len(names) == 1 else as_pictures(axes)

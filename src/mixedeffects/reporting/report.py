@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.base.files import check_place, target_path, write_text_whole
+from mixedeffects.base.files import report_path, write_text_whole
 from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
 from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.diagnostics.check import check
@@ -74,8 +74,7 @@ def write_report(fit: Fit, path: Any, title: str | None, ddf: str, vcov: str, cl
     """
     if title is not None and not isinstance(title, str):
         raise ModelError(f"title must be text, not {title!r:.60}.")
-    target = target_path(path, "The report")
-    check_place(target)
+    target = report_path(path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         html = _html(fit, title, ddf, vcov, cluster, caught)
