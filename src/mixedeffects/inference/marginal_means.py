@@ -415,7 +415,7 @@ def _in_words(specs: Any, by: Any, fit: Fit) -> tuple[Any, Any, str | None]:
     words = plain(specs)
     if not isinstance(words, str) or words in fit.frame.data.columns:
         return specs, by, None
-    if "~" not in words and "|" not in words:
+    if not re.search(r"[~|]", words) and ("(" in words or not re.search(r"[*+:]", words)):
         return specs, by, None
     left, _, right = words.rpartition("~")
     own, bar, groups = right.partition("|")
