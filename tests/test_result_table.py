@@ -117,8 +117,8 @@ def test_it_is_a_dataframe(cake: me.LinearMixedModel) -> None:
     assert table.at["recipeB", "df"] == 7.0
     assert len(pd.concat([table, table])) == 2 * len(table)
     assert (table * 2.0)["df"].iloc[0] == 2.0 * table["df"].iloc[0]
-    parts = table.groupby(table["df"] > 50.0)["Estimate"].sum()
-    assert parts.sum() == pytest.approx(table["Estimate"].sum())
+    by_df = table.groupby(table["df"] > 50.0)["Estimate"].sum()
+    assert by_df.sum() == pytest.approx(table["Estimate"].sum())
 
 
 def test_every_deciding_column_in_80_columns(cake: me.LinearMixedModel) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice, checked_level, checked_names
 from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.vocabulary import intervals_at
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.wald import anova_table
@@ -65,10 +66,8 @@ def anova_effect_sizes(
         )
         for measure in wanted
     ]
-    how = "" if side == "two-sided" else " one-sided"
-    return ResultTable.of(
-        pd.concat(parts, ignore_index=True), (f"{100 * level:.4g} %{how} intervals",)
-    )
+    how = "" if side == "two-sided" else "one-sided"
+    return ResultTable.of(pd.concat(parts, ignore_index=True), (intervals_at(level, how),))
 
 
 def _estimates(measure: str, F: Matrix, q: Matrix, df: Matrix) -> Matrix:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mixedeffects.display.frame_text import frame_table
 from mixedeffects.display.tables import DEFAULT_WIDTH, Table
-from mixedeffects.display.vocabulary import INTERVAL, former_interval
+from mixedeffects.display.vocabulary import INTERVAL, former_interval, intervals_at
 
 __all__ = ["ResultTable", "interval_table"]
 
@@ -181,7 +181,7 @@ def interval_table(bounds: Any, index: Any, level: float, how: str) -> ResultTab
         What kind of intervals they are.
     """
     table = pd.DataFrame(bounds, index=index, columns=list(INTERVAL))
-    return ResultTable.of(table, (f"{100 * level:.4g} % {how} intervals",), former_interval(level))
+    return ResultTable.of(table, (intervals_at(level, how),), former_interval(level))
 
 
 class _ByFormerNames:

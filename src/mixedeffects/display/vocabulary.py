@@ -11,6 +11,7 @@ import re
 from typing import Literal
 
 __all__ = [
+    "BROOM",
     "BROOM_INTERVAL",
     "ESTIMATES",
     "FORMER_MEANS",
@@ -18,6 +19,7 @@ __all__ = [
     "INTERVAL",
     "Kind",
     "former_interval",
+    "intervals_at",
     "kind_of",
 ]
 
@@ -27,6 +29,15 @@ Kind = Literal["estimate", "df", "statistic", "p", "count", "number"]
 #: Bounds of an interval in R's style, and in broom's.
 INTERVAL = ("lower", "upper")
 BROOM_INTERVAL = ("conf_low", "conf_high")
+
+#: Broom's names for R's.
+BROOM = {
+    "Estimate": "estimate",
+    "Std. Error": "std_error",
+    "t value": "statistic",
+    "Pr(>|t|)": "p_value",
+    **dict(zip(INTERVAL, BROOM_INTERVAL, strict=True)),
+}
 
 #: Estimates with their standard errors and intervals, which share a scale.
 ESTIMATES = {
@@ -77,6 +88,17 @@ def kind_of(name: object) -> Kind:
     if text in _STATISTICS:
         return "statistic"
     return "count" if text in _COUNTS else "number"
+
+
+def intervals_at(level: float, kind: str = "") -> str:
+    """What tables and pictures call intervals of a level.
+
+    Examples
+    --------
+    >>> intervals_at(0.95), intervals_at(0.9, "Wald")
+    ('95 % intervals', '90 % Wald intervals')
+    """
+    return f"{100 * level:.4g} % {f'{kind} ' if kind else ''}intervals"
 
 
 def former_interval(level: float, names: tuple[str, str] = INTERVAL) -> dict[str, str]:

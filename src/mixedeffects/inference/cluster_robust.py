@@ -18,13 +18,13 @@ from mixedeffects.covariance.of_fit import V_of
 from mixedeffects.display.coefficients import coefficient_table
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.tables import Table
-from mixedeffects.display.vocabulary import INTERVAL, former_interval
 from mixedeffects.errors import ClusterWarning, ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.cluster_factor import ClusterFactor, crossing_of, read_cluster
 from mixedeffects.inference.cluster_moments import KINDS, ClusterMoments, cluster_moments
 from mixedeffects.inference.cluster_wald import quadratic_form, robust_wald
 from mixedeffects.inference.contrasts import contrast_matrix
+from mixedeffects.inference.estimates import Estimates, tests_table
 from mixedeffects.inference.multiway import MULTIWAY_KINDS, multiway_covariance
 from mixedeffects.inference.saddlepoint import saddlepoint_p_value
 from mixedeffects.inference.unseen import Unseen
@@ -136,16 +136,16 @@ class RobustCovariance:
         """
         test = checked_choice(test, "test", tuple(COEFFICIENT_TESTS))
         estimate, se = self.estimate.to_numpy(), self.se.to_numpy()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = estimate / se
-        columns: dict[str, Matrix] = {"Estimate": estimate, "Std. Error": se}
         if test == "saddlepoint":
-            own, u = self._nested(test).variances(np.eye(len(t)))
+            t = Estimates(estimate, se, se).t
+            own, u = self._nested(test).variances(np.eye(len(se)))
             found = [
                 (np.nan, np.nan) if np.isnan(t[i]) else saddlepoint_p_value(t[i], own[i], u[i])
-                for i in range(len(t))
+                for i in range(len(se))
             ]
-            columns |= {
+            columns = {
+                "Estimate": estimate,
+                "Std. Error": se,
                 "saddlepoint": np.array([s for s, _ in found]),
                 "t value": t,
                 "Pr(>|t|)": np.array([p for _, p in found]),
@@ -154,23 +154,15 @@ class RobustCovariance:
         few = min(self.n_clusters)
         df = {
             "Satterthwaite": self.df.to_numpy(),
-            "z": np.full(len(t), np.inf),
-            "naive-t": np.full(len(t), few - 1.0),
-            "naive-tp": np.full(len(t), few - float(len(t))),
+            "z": np.full(len(se), np.inf),
+            "naive-t": np.full(len(se), few - 1.0),
+            "naive-tp": np.full(len(se), few - float(len(se))),
         }[test]
         # No degrees of freedom left: no p-value, rather than one of a distribution there is not.
         usable = np.where(df > 0.0, df, np.nan)
-        p_values = np.asarray(2.0 * scipy.stats.t.sf(np.abs(t), usable))
-        columns |= {"df": df, "t value": t, "Pr(>|t|)": p_values}
-        table = pd.DataFrame(columns, index=self.estimate.index)
-        intervals, former = "", {}
-        if self.level is not None:
-            half = scipy.stats.t.ppf(0.5 + self.level / 2.0, usable) * se
-            for name, bound in zip(INTERVAL, (estimate - half, estimate + half), strict=True):
-                table[name] = bound
-            intervals = f"{100 * self.level:.4g} % intervals; "
-            former = former_interval(self.level)
-        return ResultTable.of(table, (f"{intervals}{self.kind} standard errors",), former)
+        tested = Estimates(estimate, se, usable)
+        how = f"{self.kind} standard errors"
+        return tests_table(tested, self.estimate.index, self.level, how).assign(df=df)
 
     def test(self, hypothesis: Any, test: str = "HTZ") -> WaldTest:
         """Wald test of several contrasts.

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_level, checked_number, member, plain
 from mixedeffects.covariance.mean_variances import random_variances, residual_variance
 from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.vocabulary import intervals_at
 from mixedeffects.engine.curvature import new_effects_jacobian
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.inference.linear_functions import Estimates, linear_estimates, named_contrasts
+from mixedeffects.inference.estimates import Estimates
+from mixedeffects.inference.linear_functions import linear_estimates, named_contrasts
 from mixedeffects.inference.satterthwaite import satterthwaite_of
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
@@ -82,7 +83,7 @@ class EffectSizes:
             The labels, ``estimate``, ``std_error``, ``df``, ``conf_low`` and ``conf_high``.
         """
         found = self.estimates
-        half = scipy.stats.t.ppf(0.5 + self.level / 2.0, found.df) * found.se
+        half = found.half_widths(self.level)
         table = self.labels.assign(
             estimate=found.estimate,
             std_error=found.se,
@@ -114,7 +115,7 @@ def effect_sizes(
     of = "taken as known" if np.isinf(known) else f"with {known:.1f} degrees of freedom"
     notes = (
         f"in units of {scale:.4g}, the {what}, {of}",
-        f"{100 * level:.4g} % intervals, not adjusted",
+        f"{intervals_at(level)}, not adjusted",
     )
     return EffectSizes(labels, Estimates(d, error, found.df), scale, float(known), level, notes)
 

@@ -13,6 +13,7 @@ from mixedeffects.base.options import member, plain
 from mixedeffects.display.curves import Cloud, Sheet, draw_sheet
 from mixedeffects.display.needs_matplotlib import require_matplotlib
 from mixedeffects.display.panels import as_pictures
+from mixedeffects.display.vocabulary import intervals_at
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.effects_rows import level_lines, row_points
@@ -56,7 +57,7 @@ def draw_effects(
         raise ModelError("factor= says whose levels groups= draws; add groups='all'.")
     layout = layout_of(means.levels, means.by)
     panels = layout.panels(table)
-    notes = [f"{100 * means.level:.4g} % intervals"]
+    notes = [intervals_at(means.level)]
     if groups is not None:
         strands, sentence = level_lines(fit, means, layout, groups, factor)
         notes.append(sentence)

@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import number_array
 from mixedeffects.base.options import checked_level
 from mixedeffects.display.result_table import ResultTable
-from mixedeffects.display.vocabulary import INTERVAL, former_interval
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.inference.contrasts import contrast_rows, contrasts_and_constants, listed_names
+from mixedeffects.inference.estimates import Estimates, tests_table
 from mixedeffects.inference.variance import FixedEffectsVariance
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
-__all__ = ["Estimates", "contrast_table", "linear_estimates", "named_contrasts"]
+__all__ = ["contrast_table", "linear_estimates", "named_contrasts"]
 
 Matrix = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Estimates:
-    """Linear functions of the fixed effects; NaN where one cannot be estimated.
-
-    Attributes
-    ----------
-    estimate, se, df : ndarray, shape (r,)
-        Estimates, their standard errors and degrees of freedom.
-    """
-
-    estimate: Matrix
-    se: Matrix
-    df: Matrix
-
-    @property
-    def t(self) -> Matrix:
-        """Estimates in units of their standard errors."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return self.estimate / self.se
-
-    @property
-    def p(self) -> Matrix:
-        """Two-sided probabilities, of each function by itself."""
-        return np.asarray(2.0 * scipy.stats.t.sf(np.abs(self.t), self.df))
 
 
 def linear_estimates(
@@ -94,21 +66,7 @@ def contrast_table(
     L, constant = named_contrasts(fit.frame, hypothesis)
     variance = fixed_effects_variance(fit, vcov, ddf, cluster)
     found = linear_estimates(fit.beta, variance, L.to_numpy(), constant)
-    table = pd.DataFrame(
-        {
-            "Estimate": found.estimate,
-            "Std. Error": found.se,
-            "df": found.df,
-            "t value": found.t,
-            "Pr(>|t|)": found.p,
-        },
-        index=L.index,
-    )
-    half = scipy.stats.t.ppf(0.5 + level / 2.0, found.df) * found.se
-    for name, bound in zip(INTERVAL, (-half, half), strict=True):
-        table[name] = found.estimate + bound
-    notes = (f"{100 * level:.4g} % intervals; {variance.method}",)
-    return ResultTable.of(table, notes, former_interval(level))
+    return tests_table(found, L.index, level, variance.method)
 
 
 def named_contrasts(frame: ModelFrame, hypothesis: Any) -> tuple[pd.DataFrame, Matrix]:

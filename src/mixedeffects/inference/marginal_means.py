@@ -14,12 +14,18 @@ from numpy.typing import NDArray
 from mixedeffects.base.caching import cached_property
 from mixedeffects.base.options import checked_level, plain
 from mixedeffects.display.result_table import ResultTable
-from mixedeffects.display.vocabulary import BROOM_INTERVAL, FORMER_MEANS, former_interval
+from mixedeffects.display.vocabulary import (
+    BROOM_INTERVAL,
+    FORMER_MEANS,
+    former_interval,
+    intervals_at,
+)
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.frame.columns import labels_of
 from mixedeffects.inference.contrasts import listed_names
 from mixedeffects.inference.estimability import Estimability
+from mixedeffects.inference.estimates import Estimates
 from mixedeffects.inference.grid_averages import (
     WEIGHTS,
     GridAverage,
@@ -27,10 +33,7 @@ from mixedeffects.inference.grid_averages import (
     grid_notes,
     slope_rows,
 )
-from mixedeffects.inference.linear_functions import (
-    Estimates,
-    linear_estimates,
-)
+from mixedeffects.inference.linear_functions import linear_estimates
 from mixedeffects.inference.multiplicity import ADJUSTMENTS, Family, critical_values
 from mixedeffects.inference.nested_factors import (
     find_nesting,
@@ -531,7 +534,7 @@ def marginal_means(
 
 def _interval_note(level: float, adjust: str, variance: FixedEffectsVariance) -> str:
     how = "" if adjust == "none" else f" (simultaneous: {ADJUSTMENTS[adjust]})"
-    return f"{100 * level:.4g} % intervals{how}; {variance.method}"
+    return f"{intervals_at(level)}{how}; {variance.method}"
 
 
 def _named(given: Any, what: str, grid: ReferenceGrid, fit: Fit) -> list[str]:

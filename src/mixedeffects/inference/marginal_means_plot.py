@@ -12,6 +12,7 @@ from mixedeffects.base.options import checked_flag
 from mixedeffects.display.curves import Sheet, draw_sheet
 from mixedeffects.display.needs_matplotlib import require_matplotlib
 from mixedeffects.display.panels import as_pictures
+from mixedeffects.display.vocabulary import intervals_at
 from mixedeffects.inference.letters import critical_differences, mean_letters
 from mixedeffects.inference.mean_comparisons import Means
 from mixedeffects.inference.means_layout import layout_of
@@ -37,7 +38,7 @@ def draw_means(means: Means, ax: Any, lines: Any, arrows: Any, letters: Any) -> 
     if lines is not None:
         joined = checked_flag(lines, "lines")
     shown = means.to_frame()
-    notes = [f"{100 * means.level:.4g} % intervals"]
+    notes = [intervals_at(means.level)]
     texts: list[str] = []
     if letters:
         texts = mean_letters(means, None, None, False)[1]

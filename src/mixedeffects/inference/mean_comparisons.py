@@ -13,12 +13,18 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice, plain
 from mixedeffects.display.result_table import ResultTable
-from mixedeffects.display.vocabulary import BROOM_INTERVAL, FORMER_MEANS, former_interval
+from mixedeffects.display.vocabulary import (
+    BROOM_INTERVAL,
+    FORMER_MEANS,
+    former_interval,
+    intervals_at,
+)
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.frame.columns import labels_of
 from mixedeffects.inference.estimability import Estimability
-from mixedeffects.inference.linear_functions import Estimates, linear_estimates
+from mixedeffects.inference.estimates import Estimates
+from mixedeffects.inference.linear_functions import linear_estimates
 from mixedeffects.inference.mean_contrasts import (
     METHODS,
     contrast_coefficients,
@@ -446,4 +452,4 @@ def _notes(
         notes.append(f"p-values: {ADJUSTMENTS[adjust]}, {family}{within}")
     own = adjust not in ("none", "holm", "fdr")
     how = "" if adjust == "none" else " (adjusted alike)" if own else " (Bonferroni's)"
-    return (*notes, f"{100 * means.level:.4g} % intervals{how}; {means._variance.method}")
+    return (*notes, f"{intervals_at(means.level)}{how}; {means._variance.method}")

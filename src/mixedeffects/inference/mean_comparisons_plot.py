@@ -9,7 +9,7 @@ import pandas as pd
 
 from mixedeffects.display.lettering import name_ticks, short
 from mixedeffects.display.panels import one_axes
-from mixedeffects.display.vocabulary import BROOM_INTERVAL
+from mixedeffects.display.vocabulary import BROOM_INTERVAL, intervals_at
 from mixedeffects.frame.columns import labels_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def draw_comparisons(
         axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("ratio" if ratios else "estimate")
     how = "simultaneous " if simultaneous else ""
-    axes.set_title(f"{how}{100 * level:.4g} % intervals", loc="left", fontsize=10)
+    axes.set_title(f"{how}{intervals_at(level)}", loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import read_only
@@ -18,10 +17,12 @@ from mixedeffects.covariance.varcorr import VarCorr
 from mixedeffects.display.frame_text import frame_table
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.tables import Table
+from mixedeffects.display.vocabulary import INTERVAL, intervals_at
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.inference.contrasts import contrast_matrix
+from mixedeffects.inference.estimates import Estimates, fixed_rows, tests_table
 from mixedeffects.inference.imputation_rules import (
     barnard_rubin_df,
     missing_information,
@@ -406,46 +407,15 @@ class PooledFits:
         level = checked_level(level)
         found = self._rules(L)
         found["estimate"] = found["estimate"] + constant
-        df, error = found["df"].to_numpy(), found["std_error"].to_numpy()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = found["estimate"].to_numpy() / error
-        half = scipy.stats.t.ppf(0.5 + level / 2.0, df) * error
-        table = pd.DataFrame(
-            {
-                "Estimate": found["estimate"].to_numpy(),
-                "Std. Error": error,
-                "df": df,
-                "t value": t,
-                "Pr(>|t|)": 2.0 * scipy.stats.t.sf(np.abs(t), df),
-                "lower": found["estimate"].to_numpy() - half,
-                "upper": found["estimate"].to_numpy() + half,
-                "RIV": found["riv"].to_numpy(),
-                "FMI": found["fmi"].to_numpy(),
-            },
-            index=labels,
-        )
-        return ResultTable.of(table, (f"{100 * level:.4g} % intervals", *self.notes))
+        own = (found[name].to_numpy() for name in ("estimate", "std_error", "df"))
+        table = tests_table(Estimates(*own), labels, level, "")
+        table["RIV"], table["FMI"] = found["riv"].to_numpy(), found["fmi"].to_numpy()
+        return ResultTable.of(table, (intervals_at(level), *self.notes))
 
     def _fixed(self, level: float | None) -> pd.DataFrame:
         table = self.coef_table(0.95 if level is None else level)
-        frame = pd.DataFrame(
-            {
-                "effect": "fixed",
-                "group": None,
-                "term": list(table.index),
-                "estimate": table["Estimate"].to_numpy(),
-                "std_error": table["Std. Error"].to_numpy(),
-                "statistic": table["t value"].to_numpy(),
-                "df": table["df"].to_numpy(),
-                "p_value": table["Pr(>|t|)"].to_numpy(),
-            }
-        )
-        if level is not None:
-            frame["conf_low"], frame["conf_high"] = (
-                table["lower"].to_numpy(),
-                table["upper"].to_numpy(),
-            )
-        return frame.assign(riv=table["RIV"].to_numpy(), fmi=table["FMI"].to_numpy())
+        rows = fixed_rows(table if level is not None else table.drop(columns=list(INTERVAL)))
+        return rows.assign(riv=table["RIV"].to_numpy(), fmi=table["FMI"].to_numpy())
 
     def _random(self) -> pd.DataFrame:
         structured = self.fits[0].frame.structured_terms

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice, checked_flag, checked_level
 from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.vocabulary import BROOM, BROOM_INTERVAL
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.fitting import fit_formula
@@ -64,19 +65,11 @@ def standardized_coefficients(
 
 
 def _named(table: ResultTable, factor: Matrix) -> ResultTable:
-    named = pd.DataFrame(
-        {
-            "term": list(table.index),
-            "estimate": factor * table["Estimate"].to_numpy(),
-            "std_error": factor * table["Std. Error"].to_numpy(),
-            "df": table["df"].to_numpy(),
-            "statistic": table["t value"].to_numpy(),
-            "p_value": table["Pr(>|t|)"].to_numpy(),
-            "conf_low": factor * table["lower"].to_numpy(),
-            "conf_high": factor * table["upper"].to_numpy(),
-        }
-    )
-    return ResultTable.of(named, table.notes)
+    named = pd.DataFrame(table).rename(columns=BROOM)
+    scaled = ["estimate", "std_error", *BROOM_INTERVAL]
+    named[scaled] = named[scaled].mul(factor, axis=0)
+    named.insert(0, "term", list(table.index))
+    return ResultTable.of(named.reset_index(drop=True), table.notes)
 
 
 # --- after the fit ---------------------------------------------------------------------

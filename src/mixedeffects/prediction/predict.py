@@ -16,7 +16,7 @@ from mixedeffects.base.options import checked_flag, checked_level, is_whole_numb
 from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.of_fit import fitted_values
 from mixedeffects.display.result_table import ResultTable
-from mixedeffects.display.vocabulary import BROOM_INTERVAL, FORMER_PREDICTIONS
+from mixedeffects.display.vocabulary import BROOM_INTERVAL, FORMER_PREDICTIONS, intervals_at
 from mixedeffects.engine.curvature import new_effects_jacobian
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import DataError, ModelError
@@ -194,7 +194,7 @@ class _Predictor:
         hint = (self.scale.hint,) if self.scale.hint else ()
         if options.interval is None:
             return ResultTable.of(predictions, hint, former=FORMER_PREDICTIONS)
-        notes = (*hint, f"{100 * options.level:.4g} % {options.interval} intervals")
+        notes = (*hint, intervals_at(options.level, options.interval))
         return ResultTable.of(predictions, notes, FORMER_PREDICTIONS)
 
     def _chunks(self, n: int, codes: Mapping[int, Codes]) -> Iterator[tuple[int, int]]:

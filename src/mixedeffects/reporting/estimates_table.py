@@ -28,7 +28,7 @@ from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.sectioned import Row, Section, SectionedTable
 from mixedeffects.display.tables import html_document
-from mixedeffects.display.vocabulary import INTERVAL
+from mixedeffects.display.vocabulary import INTERVAL, intervals_at
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters, structure_parameters
@@ -730,7 +730,7 @@ def _footnotes(
 ) -> list[str]:
     shown = {
         "se": "Standard errors in parentheses",
-        "ci": f"{100 * level:.4g} % confidence intervals in brackets",
+        "ci": f"{intervals_at(level, 'confidence')} in brackets",
         "t": "t values in parentheses",
         "p": "p-values in parentheses",
     }[statistic]

@@ -13,12 +13,12 @@ from mixedeffects.covariance.of_fit import fitted_values, varcorr_of
 from mixedeffects.covariance.parameter_rows import parameter_rows
 from mixedeffects.diagnostics.residuals import residuals
 from mixedeffects.display.result_table import ResultTable
-from mixedeffects.display.vocabulary import BROOM_INTERVAL, INTERVAL
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.inference.coefficients import coefficient_tests
 from mixedeffects.inference.conditional import conditional_modes
+from mixedeffects.inference.estimates import fixed_rows
 
 __all__ = ["augment", "glance", "tidy"]
 
@@ -43,31 +43,12 @@ def tidy(
         )
     makers = {"ran_pars": _random_parameters, "ran_vals": _random_values}
     parts = [
-        _fixed(coefficient_tests(fit, ddf, vcov, level, cluster))
+        fixed_rows(coefficient_tests(fit, ddf, vcov, level, cluster))
         if name == "fixed"
         else makers[name](fit)
         for name in wanted
     ]
     return ResultTable.of(pd.concat(parts, ignore_index=True))
-
-
-def _fixed(table: pd.DataFrame) -> pd.DataFrame:
-    frame = pd.DataFrame(
-        {
-            "effect": "fixed",
-            "group": None,
-            "term": list(table.index),
-            "estimate": table["Estimate"].to_numpy(),
-            "std_error": table["Std. Error"].to_numpy(),
-            "statistic": table["t value"].to_numpy(),
-            "df": table["df"].to_numpy(),
-            "p_value": table["Pr(>|t|)"].to_numpy(),
-        }
-    )
-    for name, column in zip(BROOM_INTERVAL, INTERVAL, strict=True):
-        if column in table:
-            frame[name] = table[column].to_numpy()
-    return frame
 
 
 def _random_parameters(fit: Fit) -> pd.DataFrame:
