@@ -442,3 +442,19 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
         for kind in PICTURES:
             with pytest.raises(ImportError, match=r"mixedeffects\[plots\]"):
                 m.plot(kind)
+
+
+def test_several_pictures_know_their_figure() -> None:
+    m = me.lmer("distance ~ age + Sex + (age | Subject)", me.load_dataset("orthodont"))
+    means = m.emmeans("Sex", by="age", at={"age": [8, 14]})
+    for drawn in (
+        m.plot(),
+        m.plot("effects"),
+        m.plot("caterpillar"),
+        m.effects("age", by="Sex").plot(),
+        means.plot(),
+        m.check("normality").plot(),
+    ):
+        assert isinstance(drawn, np.ndarray) and len(drawn) > 1
+        assert all(each.figure is drawn.figure for each in drawn)
+        plt.close(drawn.figure)

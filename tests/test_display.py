@@ -443,3 +443,20 @@ def test_repr_is_the_text() -> None:
     assert repr(summary) == str(summary)
     table = varcorr_table(summary.varcorr, summary.residual)
     assert repr(table) == str(table)
+
+
+def test_footnotes_and_correlations_go_on_below_with_their_rows() -> None:
+    note = "may mislead: " + "word " * 20
+    table = Table((Column("a", ("1",)),), footnotes=(note,))
+    lines = table.to_text(width=60).split("\n")
+    assert max(map(len, lines)) < 60 and all(line.startswith("  ") for line in lines[4:])
+    assert " ".join(" ".join(lines[3:]).split()) == note.strip()
+    assert table.to_text(width=None).split("\n")[-1] == note.strip()
+    k = 12
+    names = [f"a long name of column {j}" for j in range(k)]
+    block = VarCorrBlock("group", names, [1.0] * k, correlation=np.full((k, k), 0.5))
+    text = str(varcorr_table([block], 1.0))
+    blocks = text.split("Groups")[1:]
+    assert len(blocks) > 1 and max(map(len, text.split("\n"))) < 80
+    for each in blocks:
+        assert all(name in each for name in names)

@@ -16,6 +16,7 @@ from numpy.testing import assert_allclose
 
 import mixedeffects as me
 from mixedeffects.inference.linear_expression import linear_expression
+from mixedeffects.inference.marginal_means import _ELSEWHERE as _OF_MEANS
 from mixedeffects.model.habits import OF_A_FIT, OF_ARGUMENTS, OF_THE_PACKAGE, habits_page
 
 PAGE = (Path(__file__).parents[1] / "docs" / "migration.md").read_text(encoding="utf-8")
@@ -48,6 +49,19 @@ def test_names_of_a_fit_elsewhere(m: me.LinearMixedModel, name: str) -> None:
         getattr(m, name)
     assert not hasattr(m, name)
     _exists(m, here)
+
+
+def test_names_of_marginal_means_elsewhere() -> None:
+    means = me.lmer("angle ~ recipe + (1 | replicate)", me.load_dataset("cake")).emmeans("recipe")
+    for name, here in _OF_MEANS.items():
+        with pytest.raises(
+            AttributeError, match=re.escape(f"Marginal means have no {name!r}. Here")
+        ):
+            getattr(means, name)
+        assert all(hasattr(means, own) for own in re.findall(r"^\.(\w+)", here))
+    with pytest.raises(AttributeError, match=r"have no 'weight'\.$"):
+        getattr(means, "weight")  # noqa: B009 - mypy knows that it is not there
+    assert pickle.loads(pickle.dumps(means)).labels() == means.labels()
 
 
 @pytest.mark.parametrize("name", OF_THE_PACKAGE)

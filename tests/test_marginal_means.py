@@ -561,3 +561,12 @@ def test_errors_about_columns_of_other_models() -> None:
     many = me.lmer("y ~ f0 + f1 + f2 + f3 + f4 + (1 | g)", wide)
     with pytest.raises(me.ModelError, match=r"has [0-9,]* cells \(f0 31, .*too many to hold"):
         many.emmeans("f0")
+
+
+def test_variables_joined_as_in_a_formula() -> None:
+    m = me.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", me.load_dataset("cake"))
+    both = m.emmeans(["recipe", "temperature"]).to_frame()
+    for words in ("recipe * temperature", "recipe:temperature", "~ recipe + temperature"):
+        pd.testing.assert_frame_equal(m.emmeans(words).to_frame(), both)
+    with pytest.raises(me.ModelError, match="There is no variable 'oven'"):
+        m.emmeans("recipe * oven")

@@ -26,6 +26,7 @@ import mixedeffects as me
 import mixedeffects.pictures.ranef_plots
 import mixedeffects.pictures.residual_plots
 import mixedeffects.reporting.report
+from mixedeffects.cli import main
 from mixedeffects.errors import CostWarning
 from references import fitted_model
 
@@ -481,3 +482,12 @@ def test_advice_is_broken_into_lines_and_pictures_are_small(tmp_path: Path) -> N
     # The colour type of a PNG file: 3 is a palette, 2 are colours.
     assert {kind for alt, kind in kinds.items() if alt.startswith("Picture of")} == {2}
     assert {kind for alt, kind in kinds.items() if not alt.startswith("Picture of")} == {3}
+
+
+def test_a_report_is_no_file_of_another_format(tmp_path: Path) -> None:
+    m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+    with pytest.raises(me.DataError, match=r"must end in \.html"):
+        m.report(tmp_path / "report.docx")
+    arguments = ["fit", "dyestuff", "Yield ~ 1 + (1 | Batch)"]
+    assert main([*arguments, "--html", str(tmp_path / "report.PDF")]) == 1
+    assert not list(tmp_path.iterdir())

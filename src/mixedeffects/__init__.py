@@ -36,6 +36,7 @@ from mixedeffects.errors import (
     MixedEffectsError,
     ModelError,
 )
+from mixedeffects.frame.data_files import read_table
 from mixedeffects.frame.hypothesis_coding import contrast_matrix
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.inference.pooled_fits import PooledFits
@@ -98,6 +99,7 @@ __all__ = [
     "plot",
     "pool",
     "power",
+    "read_table",
 ]
 
 _find_former_modules()

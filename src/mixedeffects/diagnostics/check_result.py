@@ -16,6 +16,7 @@ from mixedeffects.base.options import checked_choice
 from mixedeffects.diagnostics.check_pictures import PictureData
 from mixedeffects.diagnostics.check_verdict import VERDICTS, Finding
 from mixedeffects.display.lettering import one_line
+from mixedeffects.display.panels import as_pictures
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.shown import Shown
 from mixedeffects.display.tables import Column, Table
@@ -168,7 +169,7 @@ class ModelChecks(Shown):
         from mixedeffects.diagnostics.check_plot import draw_checks
 
         axes: list[Axes] = draw_checks(self.pictures, ax)
-        return np.array(axes)
+        return as_pictures(axes)
 
     def headline(self) -> str:
         """How many verdicts of each kind there are, in words.

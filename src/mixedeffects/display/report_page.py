@@ -58,6 +58,7 @@ th:first-child, td:first-child {padding-left: 0.1rem;}
 thead th {border-bottom: 1px solid var(--text);}
 tbody th {font-weight: normal; white-space: normal; overflow-wrap: anywhere;
   min-width: 7.5rem; max-width: 18rem;}
+td:last-child:not(.number) {white-space: normal; min-width: 12rem;}
 .number {text-align: right;}
 caption {text-align: left; color: var(--faint); padding-bottom: 0.3rem;}
 .footnote, .caption {color: var(--faint); font-size: 0.88rem;}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -121,7 +122,8 @@ class Table(Shown):
         ----------
         width : int, optional
             A table which needs this many characters or more continues in further blocks below,
-            each with the row labels, as R does. None never breaks.
+            each with the row labels, as R does, and so do lines of its footnotes. None never
+            breaks.
 
         Returns
         -------
@@ -132,7 +134,9 @@ class Table(Shown):
         for block in self._blocks(width):
             lines += self._block_lines(block)
         if self.footnotes:
-            lines += ["---", *self.footnotes]
+            lines.append("---")
+            for note in self.footnotes:
+                lines += _wrapped(note, width)
         return "\n".join(line.rstrip() for line in lines)
 
     def to_html(self) -> str:
@@ -279,6 +283,12 @@ class Table(Shown):
             for column in self.columns
         ]
         return cells
+
+
+def _wrapped(note: str, width: int | None) -> list[str]:
+    if width is None or text_width(note) < width:
+        return [note]
+    return textwrap.wrap(note, width - 1, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def named_row(names: Sequence[str], texts: Sequence[str]) -> Table:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.display.panels import axes_for, chosen_parameters, name_below
+from mixedeffects.display.panels import as_pictures, axes_for, chosen_parameters, name_below
 from mixedeffects.display.points import EMPIRICAL, FAINT, IMPLIED, few_ticks
 
 if TYPE_CHECKING:
@@ -51,4 +51,4 @@ def draw_bootstrap(
             fontsize=10,
             color=FAINT,
         )
-    return axes[0] if len(names) == 1 else np.array(axes)
+    return axes[0] if len(names) == 1 else as_pictures(axes)

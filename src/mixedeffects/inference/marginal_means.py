@@ -66,6 +66,19 @@ _OWN_COLUMNS = (
 _FOR_MEANS = ("none", "bonferroni", "sidak", "mvt")
 
 
+#: What comparisons and the like are called in R's emmeans, and what to write here.
+_ELSEWHERE = {
+    "cld": ".letters()",
+    "cohens_d": ".contrasts().effect_size()",
+    "contrast": ".contrasts(...)",
+    "eff_size": ".contrasts().effect_size()",
+    "effect_size": ".contrasts().effect_size()",
+    "pairs": ".contrasts()",
+    "pairwise": ".contrasts()",
+    "summary": "print it, or .to_frame()",
+}
+
+
 @dataclass(frozen=True, eq=False)
 class MarginalMeans:
     """Estimated marginal means, or trends, with what comparisons of them need.
@@ -408,6 +421,10 @@ class MarginalMeans:
         ['A - B', 'A - C', 'B - C']
         """
         return None if self.compared is None else self.contrasts(self.compared)
+
+    def __getattr__(self, name: str) -> Any:
+        here = f" Here: {_ELSEWHERE[name]}." if name in _ELSEWHERE else ""
+        raise AttributeError(f"Marginal means have no {name!r}.{here}", name=name)
 
     def __repr__(self) -> str:
         own = repr(self.to_frame())

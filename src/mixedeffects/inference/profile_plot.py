@@ -9,7 +9,7 @@ import scipy.interpolate
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.display.panels import axes_for, chosen_parameters, name_below
+from mixedeffects.display.panels import as_pictures, axes_for, chosen_parameters, name_below
 from mixedeffects.display.points import EMPIRICAL, FAINT, IMPLIED, few_ticks
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def draw_profile(
     if not given and shown:
         levels = ", ".join(f"{100 * level:g}" for level in shown)
         axes[0].figure.suptitle(f"Profile zeta with {levels} % intervals", fontsize=10, color=FAINT)
-    return axes[0] if len(names) == 1 else np.array(axes)
+    return axes[0] if len(names) == 1 else as_pictures(axes)
 
 
 def _draw_curve(ax: Any, value: Matrix, zeta: Matrix, levels: list[float], absolute: bool) -> None:

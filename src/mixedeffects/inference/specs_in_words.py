@@ -13,7 +13,7 @@ __all__ = ["specs_in_words"]
 
 
 def specs_in_words(specs: Any, by: Any, fit: Fit) -> tuple[Any, Any, str | None]:
-    """Variables, groups and method of comparisons of ``"pairwise ~ a * b | c"``.
+    """Variables, groups and method of comparisons of ``"pairwise ~ a * b | c"``, or ``"a * b"``.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def specs_in_words(specs: Any, by: Any, fit: Fit) -> tuple[Any, Any, str | None]
     words = plain(specs)
     if not isinstance(words, str) or words in fit.frame.data.columns:
         return specs, by, None
-    if "~" not in words and "|" not in words:
+    if not re.search(r"[~|]", words) and ("(" in words or not re.search(r"[*+:]", words)):
         return specs, by, None
     left, _, right = words.rpartition("~")
     own, bar, groups = right.partition("|")

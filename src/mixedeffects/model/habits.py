@@ -100,6 +100,15 @@ OF_A_FIT: dict[str, tuple[str, str]] = {
     "r2_nakagawa": ("performance", "m.r2()"),
     "rsquared": ("R", "m.r2()"),
     "rsquared_adj": ("R", "m.r2()"),
+    "cohens_d": ("effectsize", "m.effect_size('term'), m.emmeans(...).contrasts().effect_size()"),
+    "eff_size": ("emmeans", "m.emmeans(...).contrasts().effect_size()"),
+    "eta_squared": ("effectsize", "m.anova_effect_sizes('eta')"),
+    "omega_squared": ("effectsize", "m.anova_effect_sizes('omega')"),
+    "standardize_parameters": ("effectsize", "m.standardize()"),
+    "dredge": ("MuMIn", "nothing; selection makes p-values too small; see me.compare"),
+    "r_squaredGLMM": ("MuMIn", "m.r2()"),
+    "allEffects": ("effects", "m.effects(...), m.plot('effects')"),
+    "ggpredict": ("ggeffects", "m.effects(...)"),
     # nlme
     "intervals": ("nlme", "m.confint()"),
     "getVarCov": ("nlme", "m.V.block('level'), or m.G"),
@@ -147,6 +156,11 @@ OF_THE_PACKAGE: dict[str, tuple[str, str]] = {
     "mice": ("mice", "me.pool(fits) of data sets that an imputer made"),
     "effectsize": ("effectsize", "m.effect_size(...)"),
     "allFit": ("lme4", "m.optimum.starts"),
+    "read_csv": ("pandas", 'me.read_table("file.csv")'),
+    "read_excel": ("pandas", 'me.read_table("file.xlsx")'),
+    "read_spss": ("pandas", 'me.read_table("file.sav")'),
+    "read_sav": ("haven", 'me.read_table("file.sav")'),
+    "isSingular": ("lme4", "m.is_singular"),
 }
 
 _SELECT = "select the rows first: data[...]"

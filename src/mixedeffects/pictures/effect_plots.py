@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.display.curves import room_below
 from mixedeffects.display.needs_matplotlib import require_matplotlib
-from mixedeffects.display.panels import axes_for, one_axes
+from mixedeffects.display.panels import as_pictures, axes_for, one_axes
 from mixedeffects.display.points import say_nothing_to_draw
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
@@ -116,7 +115,7 @@ def effects(
         own: Any = axes[start : start + count]
         each.plot(own if each.by else own[0], data=data, groups=groups, factor=factor)
         start += count
-    return axes[0] if len(axes) == 1 else np.array(axes)
+    return axes[0] if len(axes) == 1 else as_pictures(axes)
 
 
 def _panels(found: Effects) -> int:

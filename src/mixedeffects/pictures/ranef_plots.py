@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import checked_level, checked_names
 from mixedeffects.covariance.groups import find_factor
 from mixedeffects.display.lettering import name_ticks, short, short_each
-from mixedeffects.display.panels import axes_for
+from mixedeffects.display.panels import as_pictures, axes_for
 from mixedeffects.display.points import (
     EMPIRICAL,
     FAINT,
@@ -146,7 +146,7 @@ def caterpillar(
         each.tick_params(axis="y", labelsize=7 if len(modes) > 12 else 8)
         if not labels:
             each.spines["left"].set_visible(False)
-    return axes[0] if len(axes) == 1 else np.array(axes)
+    return axes[0] if len(axes) == 1 else as_pictures(axes)
 
 
 @of_a_fit
@@ -212,7 +212,7 @@ def ranef_qq(
     shown = _chosen_columns(names, columns, group)
     axes, _ = axes_for(len(shown), ax, (3.9, 3.6))
     draw_ranef_quantiles(fit, group, shown, level, band, axes)
-    return axes[0] if len(axes) == 1 else np.array(axes)
+    return axes[0] if len(axes) == 1 else as_pictures(axes)
 
 
 def draw_ranef_quantiles(
@@ -328,7 +328,7 @@ def ranef_pairs(
             name_points(each, x, y, modes.index, np.argsort(-distance, kind="stable")[:3])
         note = f"{counted}; ellipse: {100 * level:g} %"
         finish(each, short(group), short(names[i]), short(names[j]), note)
-    return axes[0] if len(axes) == 1 else np.array(axes)
+    return axes[0] if len(axes) == 1 else as_pictures(axes)
 
 
 def standardised_modes(fit: Fit, group: str) -> pd.DataFrame:

@@ -208,7 +208,9 @@ class EstimatesTable(Shown):
         }
         maker = makers.get(target.suffix.lower())
         if maker is None:
-            raise DataError(f"{target}: the name must end in {', '.join(_FORMATS)}.")
+            raise DataError(
+                f"{target}: the name must end in {', '.join(_FORMATS)}. Word opens .html."
+            )
         text = maker().rstrip("\n") + "\n"
         write_text_whole(target, text)
 

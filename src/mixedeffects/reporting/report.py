@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mixedeffects.base.caching import cached_property
-from mixedeffects.base.files import check_place, target_path, write_text_whole
+from mixedeffects.base.files import report_path, write_text_whole
 from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
 from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.diagnostics.check import check
@@ -86,8 +86,7 @@ def write_report(
     """
     if title is not None and not isinstance(title, str):
         raise ModelError(f"title must be text, not {title!r:.60}.")
-    target = target_path(path, "The report")
-    check_place(target)
+    target = report_path(path)
     caught: list[warnings.WarningMessage] = []
     numbers = _Numbers(fit, ddf, vcov, cluster)
     parts = list(_parts(numbers))
