@@ -472,3 +472,19 @@ def test_an_interaction_with_a_number_far_from_zero_is_no_problem_but_its_twin_i
     for found in (both, twins):
         assert verdicts(found) == {"collinearity": "problem"}
         assert "drop one" in found.findings[0].advice
+
+
+def test_a_slope_far_from_zero_is_centred_before_one_leaves_out_the_intercept() -> None:
+    rng = np.random.default_rng(4)
+    site = np.repeat(np.arange(12), 20)
+    year = 2000.0 + np.tile(np.arange(20), 12)
+    y = rng.normal(size=12)[site] + 0.05 * (year - 2010) + rng.normal(size=240) * 0.5
+    data = pd.DataFrame({"y": y, "year": year, "site": site})
+    m = me.lmer("y ~ year + (year | site)", data)
+    assert m.is_singular
+    (row,) = m.check("singularity").findings
+    assert "count it from its mean, center(year); then leave year out" in row.advice
+    assert "leave (Intercept) out" not in row.advice
+    centred = me.lmer("y ~ year + (center(year) | site)", data)
+    (row,) = centred.check("singularity").findings
+    assert "leave center(year) out" in row.advice and "mean" not in row.advice

@@ -459,9 +459,11 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda m: m.profile(["sigma", "age"]).plot(),
     ],
 )
-def test_pictures_have_their_figure_whether_one_or_several(draw: Callable[[Any], Any]) -> None:
-    m = me.lmer("distance ~ age * Sex + (1 | Subject)", me.load_dataset("orthodont"))
+def test_several_pictures_know_their_figure(draw: Callable[[Any], Any]) -> None:
+    m = me.lmer("distance ~ age + Sex + (age | Subject)", me.load_dataset("orthodont"))
     drawn = draw(m)
+    assert isinstance(drawn, np.ndarray) and len(drawn) > 1
+    assert all(each.figure is drawn.figure for each in drawn)
     written = io.BytesIO()
     drawn.figure.savefig(written, format="png")
     assert written.getvalue().startswith(b"\x89PNG")

@@ -21,6 +21,7 @@ from mixedeffects.base.habits import (
     OF_A_MATRIX,
     OF_A_SUMMARY,
     OF_ARGUMENTS,
+    OF_MEANS,
     OF_POOLED_FITS,
     OF_THE_PACKAGE,
     habits_page,
@@ -93,7 +94,9 @@ def test_arguments_elsewhere(
 
 def test_names_of_what_a_fit_gives(m: me.LinearMixedModel, sleep: pd.DataFrame) -> None:
     pooled = me.pool([m, me.lmer(m.formula, sleep.assign(Days=sleep["Days"] + 0.1))])
+    means = m.emmeans("half")
     given = [
+        (means, "means", OF_MEANS),
         (m.summary(), "m.summary()", OF_A_SUMMARY),
         (m.V, "m.V", OF_A_MATRIX),
         (pooled, "pooled", OF_POOLED_FITS),
@@ -106,6 +109,8 @@ def test_names_of_what_a_fit_gives(m: me.LinearMixedModel, sleep: pd.DataFrame) 
                 assert hasattr(owner, called), here
         again = pickle.loads(pickle.dumps(copy.copy(owner)))
         assert repr(again) == repr(owner)
+    with pytest.raises(AttributeError, match=r"has no 'weight'\."):
+        getattr(means, "weight")  # noqa: B009 - mypy knows that it is not there
 
 
 def test_a_model_is_fitted_already(m: me.LinearMixedModel) -> None:

@@ -580,3 +580,12 @@ def test_the_axis_of_a_picture_has_the_columns_name_without_backticks() -> None:
     assert m.effects("recipe").plot(Figure().subplots()).get_ylabel() == "angle (`deg`)"
     logs = me.lmer(f"log({name}) ~ recipe + (1 | replicate)", cake)
     assert logs.emmeans("recipe").plot(Figure().subplots()).get_ylabel() == f"log({name})"
+
+
+def test_variables_joined_as_in_a_formula() -> None:
+    m = me.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", me.load_dataset("cake"))
+    both = m.emmeans(["recipe", "temperature"]).to_frame()
+    for words in ("recipe * temperature", "recipe:temperature", "~ recipe + temperature"):
+        pd.testing.assert_frame_equal(m.emmeans(words).to_frame(), both)
+    with pytest.raises(me.ModelError, match="There is no variable 'oven'"):
+        m.emmeans("recipe * oven")

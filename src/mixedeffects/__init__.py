@@ -38,9 +38,11 @@ from mixedeffects.errors import (
     MixedEffectsError,
     ModelError,
 )
+from mixedeffects.frame.data_files import read_table
 from mixedeffects.frame.hypothesis_coding import contrast_matrix
 from mixedeffects.inference.bootstrap import Bootstrap
-from mixedeffects.inference.pooling import PooledFits, pool
+from mixedeffects.inference.pooled_fits import PooledFits
+from mixedeffects.inference.pooling import pool
 from mixedeffects.model import LinearMixedModel, lmer
 from mixedeffects.prediction.planned import PlannedCovariance, marginal_covariance
 from mixedeffects.prediction.power import Power, power
@@ -97,6 +99,7 @@ __all__ = [
     "plot",
     "pool",
     "power",
+    "read_table",
 ]
 
 _find_former_modules()

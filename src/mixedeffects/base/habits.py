@@ -10,9 +10,9 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
+from mixedeffects.base.options import meant
 from mixedeffects.base.value_method import ValueMethod
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "OF_A_FIT",
     "OF_A_MATRIX",
     "OF_A_SUMMARY",
+    "OF_MEANS",
     "OF_POOLED_FITS",
     "OF_THE_PACKAGE",
     "explained",
@@ -103,6 +104,15 @@ OF_A_FIT: dict[str, tuple[str, str]] = {
     "r2_nakagawa": ("performance", "m.r2()"),
     "rsquared": ("R", "m.r2()"),
     "rsquared_adj": ("R", "m.r2()"),
+    "cohens_d": ("effectsize", "m.effect_size('term'), m.emmeans(...).contrasts().effect_size()"),
+    "eff_size": ("emmeans", "m.emmeans(...).contrasts().effect_size()"),
+    "eta_squared": ("effectsize", "m.anova_effect_sizes('eta')"),
+    "omega_squared": ("effectsize", "m.anova_effect_sizes('omega')"),
+    "standardize_parameters": ("effectsize", "m.standardize()"),
+    "dredge": ("MuMIn", "nothing; selection makes p-values too small; see me.compare"),
+    "r_squaredGLMM": ("MuMIn", "m.r2()"),
+    "allEffects": ("effects", "m.effects(...), m.plot('effects')"),
+    "ggpredict": ("ggeffects", "m.effects(...)"),
     # nlme
     "intervals": ("nlme", "m.confint()"),
     "getVarCov": ("nlme", "m.V.block('level'), or m.G"),
@@ -150,12 +160,27 @@ OF_THE_PACKAGE: dict[str, tuple[str, str]] = {
     "mice": ("mice", "me.pool(fits) of data sets that an imputer made"),
     "effectsize": ("effectsize", "m.effect_size(...)"),
     "allFit": ("lme4", "m.optimum.starts"),
+    "read_csv": ("pandas", 'me.read_table("file.csv")'),
+    "read_excel": ("pandas", 'me.read_table("file.xlsx")'),
+    "read_spss": ("pandas", 'me.read_table("file.sav")'),
+    "read_sav": ("haven", 'me.read_table("file.sav")'),
+    "isSingular": ("lme4", "m.is_singular"),
     "load": ("statsmodels", "pickle.load(file)"),
     "cross_val_score": ("scikit-learn", "me.cross_validate(m, by=...)"),
     "powerSim": ("simr", "me.power(m, ...)"),
 }
 
-#: Of what a fit gives: the printed summary, V and its parts, and pooled fits.
+#: Of what a fit gives: marginal means, the printed summary, V and its parts, and pooled fits.
+OF_MEANS: dict[str, tuple[str, str]] = {
+    "cld": ("multcomp", "means.letters()"),
+    "cohens_d": ("effectsize", "means.contrasts().effect_size()"),
+    "contrast": ("emmeans", "means.contrasts(...)"),
+    "eff_size": ("emmeans", "means.contrasts().effect_size()"),
+    "effect_size": ("emmeans", "means.contrasts().effect_size()"),
+    "pairs": ("emmeans", "means.contrasts()"),
+    "pairwise": ("emmeans", "means.contrasts()"),
+    "summary": ("R", "print(means), means.to_frame()"),
+}
 OF_A_SUMMARY: dict[str, tuple[str, str]] = {
     "as_text": ("statsmodels", "m.summary().to_text()"),
     "as_latex": ("statsmodels", "m.summary().to_latex()"),
@@ -323,9 +348,7 @@ def unknown_attribute(
     """An AttributeError that says what a name is called here, or which is spelt most like it."""
     if name in habits:
         return AttributeError(f"{owner} has no {name!r}{hint(habits[name])}.", name=name)
-    near = get_close_matches(name, list(known), n=1, cutoff=0.7)
-    meant = f" Did you mean {near[0]!r}?" if near else ""
-    return AttributeError(f"{owner} has no {name!r}.{meant}", name=name)
+    return AttributeError(f"{owner} has no {name!r}.{meant(name, known, 0.7)}", name=name)
 
 
 def explained(function: Function) -> Function:
@@ -354,11 +377,10 @@ def _unknown_argument(function: str, unknown: str, known: list[str]) -> TypeErro
     habits = OF_ARGUMENTS.get(function, {})
     if unknown in habits:
         return TypeError(f"{function}() has no argument {unknown!r}{hint(habits[unknown])}.")
-    near = get_close_matches(unknown, known, n=1, cutoff=0.6)
-    if near:
-        return TypeError(f"{function}() has no argument {unknown!r}. Did you mean {near[0]!r}?")
-    listed = ", ".join(key for key in known if key != "self")
-    return TypeError(f"{function}() has no argument {unknown!r}; it takes {listed}.")
+    known = [key for key in known if key != "self"]
+    if question := meant(unknown, known):
+        return TypeError(f"{function}() has no argument {unknown!r}.{question}")
+    return TypeError(f"{function}() has no argument {unknown!r}; it takes {', '.join(known)}.")
 
 
 def explains_arguments(kind: Class) -> Class:

@@ -10,6 +10,7 @@ so it counts how the rows left out vary together, not only how far off each one 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from mixedeffects.covariance import MarginalCovariance
 from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.of_fit import V_of, V_of_rows
 from mixedeffects.diagnostics.deletion_refit import refit_rows
+from mixedeffects.display.comparison_table import comparison_table
 from mixedeffects.display.lettering import wrapped
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.tables import DEFAULT_WIDTH
@@ -107,8 +109,6 @@ class CrossValidation:
         return ResultTable.of(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
 
     def _table(self) -> Table:
-        from mixedeffects.display.comparison_table import comparison_table
-
         shown = self.to_frame()
         if not shown["failed"].any():
             shown = shown.drop(columns="failed")
@@ -132,8 +132,6 @@ class CrossValidation:
         return "\n".join([*above, str(self._table()), *notes[:5], *more])
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         head = "".join(f"<p>{escape(line)}</p>" for line in self._lines())
         return head + self._table()._repr_html_()
 

@@ -18,6 +18,7 @@ from mixedeffects.comparison.nesting import (
     contains_variance,
     same_mean,
 )
+from mixedeffects.display.comparison_table import ShownComparison
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit
@@ -28,8 +29,8 @@ __all__ = ["ModelComparison", "anova"]
 Matrix = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class ModelComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelComparison(ShownComparison):
     """Likelihood-ratio tests of fits to one response, made by `anova`.
 
     Attributes
@@ -80,16 +81,6 @@ class ModelComparison:
 
     def _parts(self) -> tuple[str, dict[str, str], pd.DataFrame, tuple[str, ...]]:
         return "Likelihood-ratio tests", self.models, self.table, self.notes
-
-    def __repr__(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_text
-
-        return comparison_text(*self._parts())
-
-    def _repr_html_(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_html
-
-        return comparison_html(*self._parts())
 
 
 @explained

@@ -11,6 +11,7 @@ import pandas as pd
 
 from mixedeffects.base.options import checked_flag
 from mixedeffects.comparison.nesting import added_variance, contains_constant, same_span
+from mixedeffects.display.comparison_table import ShownComparison
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.refitting import least_squares_criterion, with_random_terms
@@ -27,8 +28,8 @@ __all__ = ["RandomEffectsTests", "random_effects_tests"]
 Terms = tuple[RandomTerm, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class RandomEffectsTests:
+@dataclass(frozen=True, eq=False, repr=False)
+class RandomEffectsTests(ShownComparison):
     """Likelihood-ratio tests of random effects, made by `LinearMixedModel.ranova`.
 
     Attributes
@@ -72,16 +73,6 @@ class RandomEffectsTests:
         kind = "REML" if self.reml else "maximum likelihood"
         heading = f"Random effects taken out one at a time, by {kind}"
         return heading, {"Model": self.formula}, self.table, self.notes
-
-    def __repr__(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_text
-
-        return comparison_text(*self._parts())
-
-    def _repr_html_(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_html
-
-        return comparison_html(*self._parts())
 
 
 def random_effects_tests(

@@ -38,6 +38,9 @@ _NEARLY_ONE, _ALIKE = 0.05, 0.15
 #: Standard deviations relative to sigma, and lengths left in a correlation matrix, that are zero.
 _ZERO = 1e-4
 
+#: A mean of so many standard deviations is far from zero.
+_FAR = 3.0
+
 
 def variance_inflation(fit: Fit) -> pd.DataFrame:
     """Generalised variance inflation factors of the terms of the fixed part.
@@ -213,8 +216,9 @@ def _without_variance(term: RandomTerm, T: Matrix, coded: bool) -> list[str]:
     advice.
     """
     written = _written(term)
+    z, root, far = (term.z, T, []) if coded else _centred(term, T)
     # Standard deviations in units of sigma, for a typical row.
-    sizes = np.sqrt(np.mean(term.z**2, axis=0))[:, None] * T
+    sizes = np.sqrt(np.mean(z**2, axis=0))[:, None] * root
     sd = np.linalg.norm(sizes, axis=1)
     zero = np.flatnonzero(sd < _ZERO)
     rest = np.flatnonzero(sd >= _ZERO)
@@ -236,6 +240,9 @@ def _without_variance(term: RandomTerm, T: Matrix, coded: bool) -> list[str]:
     own = np.append(own, np.zeros(max(len(rest) - len(own), 0)))
     if own[-1] >= _ZERO:
         return said
+    # Correlations as the summary has them.
+    length = np.linalg.norm(T[rest], axis=1)
+    roots = T[rest] / np.where(length > 0.0, length, 1.0)[:, None]
     pairs = [
         (a, b, float(roots[i] @ roots[j]))
         for (i, a), (j, b) in combinations(enumerate(rest), 2)
@@ -246,20 +253,45 @@ def _without_variance(term: RandomTerm, T: Matrix, coded: bool) -> list[str]:
         a, b, correlation = pairs[0]
         said.append(
             f"The correlation of {names[a]} and {names[b]} by {group} is "
-            f"{'+1' if correlation > 0 else '-1'}: {_cure(drop, written, coded)}"
+            f"{'+1' if correlation > 0 else '-1'}: {_cure(drop, written, coded, far)}"
         )
     else:
         free = int((own >= _ZERO).sum())
         said.append(
             f"The {len(rest)} effects by {group} vary in {free} "
-            f"{'direction' if free == 1 else 'directions'} only: {_cure(drop, written, coded)}"
+            f"{'direction' if free == 1 else 'directions'} only: {_cure(drop, written, coded, far)}"
         )
     return said
 
 
-def _cure(drop: str, written: str, coded: bool) -> str:
+def _centred(term: RandomTerm, T: Matrix) -> tuple[Matrix, Matrix, list[str]]:
+    """Columns that lie far from zero counted from their means, and the covariance's root so.
+
+    An intercept at year 0 is one with the slope, whatever the data are like.
+    """
+    if "(Intercept)" not in term.columns or term.structure != "us":
+        return term.z, T, []
+    mean, spread = term.z.mean(axis=0), term.z.std(axis=0)
+    far = (spread > 0.0) & (np.abs(mean) > _FAR * spread)
+    if not far.any():
+        return term.z, T, []
+    shift = np.where(far, mean, 0.0)
+    moved = T.copy()
+    moved[term.columns.index("(Intercept)")] += shift @ T
+    return term.z - shift, moved, [term.columns[j] for j in np.flatnonzero(far)]
+
+
+def _cure(drop: str, written: str, coded: bool, far: list[str]) -> str:
     out = f"leave {drop} out of {written}"
-    return f"{out}." if coded else f"{out}, or make its effects uncorrelated with ||."
+    if coded:
+        return f"{out}."
+    if far:
+        name = short(far[0], 20)
+        out = (
+            f"{name} is far from zero, where the intercept stands, so count it from its mean, "
+            f"center({name}); then {out}"
+        )
+    return f"{out}, or make its effects uncorrelated with ||."
 
 
 def _written(term: RandomTerm) -> str:

@@ -10,7 +10,8 @@ from html import escape
 from mixedeffects.display.latex import latex_cell, latex_escape, latex_row, latex_tabular
 from mixedeffects.display.lettering import one_line, wrapped
 from mixedeffects.display.markdown import markdown_escape, markdown_row
-from mixedeffects.display.tables import DEFAULT_WIDTH, html_document
+from mixedeffects.display.shown import Shown
+from mixedeffects.display.tables import DEFAULT_WIDTH
 
 __all__ = ["Row", "Section", "SectionedTable"]
 
@@ -33,8 +34,8 @@ class Section:
     rows: tuple[Row, ...]
 
 
-@dataclass(frozen=True)
-class SectionedTable:
+@dataclass(frozen=True, repr=False)
+class SectionedTable(Shown):
     """Sections of rows under common columns.
 
     Parameters
@@ -77,15 +78,6 @@ class SectionedTable:
                 raise ValueError(
                     f"row {row.label!r} has {len(row.cells)} cells for {len(self.columns)} columns"
                 )
-
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def __repr__(self) -> str:
-        return self.to_text()
-
-    def _repr_html_(self) -> str:
-        return html_document(self.to_html())
 
     def _rows(self) -> list[Row]:
         return [*self.header, *(row for section in self.sections for row in section.rows)]

@@ -17,7 +17,8 @@ from mixedeffects.display.latex import latex_escape
 from mixedeffects.display.lettering import wrapped
 from mixedeffects.display.markdown import markdown_escape
 from mixedeffects.display.numbers import format_numbers, round_number, zap_small
-from mixedeffects.display.tables import DEFAULT_WIDTH, Table, html_document, named_row
+from mixedeffects.display.shown import Shown
+from mixedeffects.display.tables import DEFAULT_WIDTH, Table, named_row
 from mixedeffects.display.varcorr_text import VarCorrBlock, varcorr_table
 
 __all__ = ["InformationCriteria", "Summary"]
@@ -105,7 +106,7 @@ class _Section:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Summary:
+class Summary(Shown):
     """Everything a summary prints, as plain data.
 
     ``str()`` and ``repr()`` give the text, ``_repr_html_()`` the same sections in HTML.
@@ -223,15 +224,6 @@ class Summary:
         if name.startswith("_"):
             raise AttributeError(name)
         raise unknown_attribute(name, "A summary", OF_A_SUMMARY, dir(self))
-
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def __repr__(self) -> str:
-        return self.to_text()
-
-    def _repr_html_(self) -> str:
-        return html_document(self.to_html())
 
     def to_text(self, width: int | None = DEFAULT_WIDTH) -> str:
         """Render fixed-width text.

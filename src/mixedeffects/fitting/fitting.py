@@ -36,7 +36,6 @@ from mixedeffects.frame.double_bars import separate_double_bars
 from mixedeffects.frame.ingest import detached
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 from mixedeffects.frame.structures import one_row_each
-from mixedeffects.frame.text_numbers import numbers_as_levels
 from mixedeffects.progress import ProgressOption
 
 __all__ = ["assemble_frame", "fit_formula", "fit_frame", "response", "starting_factors"]
@@ -93,7 +92,7 @@ def fit_formula(
         frame = build_model_frame(
             formula, data, weights=weights, offset=offset, contrasts=contrasts, inherited=inherited
         )
-        for sentence in (*frame.dropped.lost, *numbers_as_levels(frame)):
+        for sentence in frame.dropped.lost:
             warn(sentence, DataWarning)
         again = (
             earlier is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.memory import usable_memory
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.formula.values import Factor, Value
+from mixedeffects.frame.text_levels import is_number, shown_labels
 
 #: Size of numbers up to which sums of their squares are numbers, and of their inverses too.
 _LARGEST = 1e120
@@ -25,53 +25,14 @@ __all__ = [
     "check_size",
     "check_weights",
     "numeric_response",
-    "read_as_text",
 ]
-
-_NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?\s*")
-#: Share of numbers among the levels of a text column from which it is numbers.
-_MOST = 0.8
-
-
-def read_as_text(levels: Sequence[str]) -> tuple[list[str], str] | None:
-    """Levels that are no numbers among many that are, why they came as text, and what to do.
-
-    None where levels are not mostly numbers.
-
-    Examples
-    --------
-    >>> read_as_text(["1,5", "2,5"])
-    ([], "all are numbers with a decimal comma: read the file with decimal=','")
-    >>> read_as_text(["site 1", "site 2"]) is None
-    True
-    """
-    others = [level for level in levels if not _NUMBER.fullmatch(level)]
-    if len(others) == len(levels) or len(others) > max(1.0, (1.0 - _MOST) * len(levels)):
-        return None
-    if others:
-        shown = ", ".join(repr(level) for level in others[:3])
-        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        missing = repr(others[0] if len(others) == 1 else others[:3])
-        return others, (
-            f"all but {shown}{more} are numbers: if that is how the file marks missing values, "
-            f"read it with na_values={missing}"
-        )
-    if any("," in level for level in levels):
-        return others, "all are numbers with a decimal comma: read the file with decimal=','"
-    return others, "all are numbers: make them so with pandas.to_numeric"
 
 
 def numeric_response(name: str, value: Value) -> NDArray[np.float64]:
     """Return the response as numbers; booleans count as 0 and 1, as in lme4."""
     if isinstance(value, Factor):
-        text = read_as_text(value.levels)
-        if text is not None and len(value.levels) > 2:
-            raise DataError(
-                f"The response `{name}` is text with {len(value.levels)} different values; "
-                f"{text[1]}."
-            )
         shown = ", ".join(value.levels[:3]) + (", ..." if len(value.levels) > 3 else "")
-        advice = "Make a number of it first"
+        advice = _number_of(value.levels)
         if len(value.levels) == 2:
             advice = (
                 "This package fits Gaussian models; for a two-valued outcome use a logistic mixed "
@@ -86,6 +47,24 @@ def numeric_response(name: str, value: Value) -> NDArray[np.float64]:
             f"The response `{name}` has {value.shape[1]} columns; a model has one response."
         )
     return value.astype(np.float64, copy=False)
+
+
+def _number_of(levels: Sequence[str]) -> str:
+    """How to make a number of a response with these levels."""
+    others = [level for level in levels if not is_number(level)]
+    if 2 * len(others) >= len(levels):
+        return "Make a number of it first"
+    if others:
+        return (
+            f"All are numbers but {shown_labels(others)}: if they mean that a value is missing, "
+            f"read the file by mixedeffects.read_table(..., missing=[{shown_labels(others)}])"
+        )
+    if any("," in level for level in levels):
+        return (
+            "Its numbers have decimal commas: read the file by mixedeffects.read_table, or "
+            "pandas.read_csv(..., decimal=',')"
+        )
+    return "All are numbers: make a number of it by data[...].astype(float)"
 
 
 def check_finite(name: str, values: NDArray[Any], what: str = "") -> None:

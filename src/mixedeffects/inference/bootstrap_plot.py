@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from mixedeffects.display.lettering import literal, short
-from mixedeffects.display.panels import AxesArray, axes_for, chosen_parameters
-from mixedeffects.display.points import EMPIRICAL, FAINT, IMPLIED
+from mixedeffects.display.panels import as_pictures, axes_for, chosen_parameters, name_below
+from mixedeffects.display.points import EMPIRICAL, FAINT, IMPLIED, few_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ def draw_bootstrap(
     level: float,
     parameters: Any,
     ax: Any,
-) -> Axes | AxesArray:
+) -> Axes | NDArray[Any]:
     """Histograms of draws, with the estimates and intervals; see `Bootstrap.plot`."""
     names = chosen_parameters(parameters, list(draws.columns))
     axes, given = axes_for(len(names), ax)
@@ -40,7 +40,8 @@ def draw_bootstrap(
                 linewidth=1.2,
                 linestyle="--",
             )
-        literal(each.set_xlabel(short(name, 40)))
+        name_below(each, name)
+        few_ticks(each)
         each.set_yticks([])
         each.spines[["top", "right", "left"]].set_visible(False)
     if not given:
@@ -50,4 +51,4 @@ def draw_bootstrap(
             fontsize=10,
             color=FAINT,
         )
-    return axes[0] if len(names) == 1 else AxesArray.of(axes)
+    return axes[0] if len(names) == 1 else as_pictures(axes)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import checked_flag
 from mixedeffects.display.curves import Sheet, draw_sheet
 from mixedeffects.display.needs_matplotlib import require_matplotlib
-from mixedeffects.display.panels import AxesArray
+from mixedeffects.display.panels import as_pictures
 from mixedeffects.display.vocabulary import intervals_at
 from mixedeffects.inference.letters import critical_differences, mean_letters
 from mixedeffects.inference.mean_comparisons import Means
@@ -29,7 +29,7 @@ Matrix = NDArray[np.float64]
 _NEAR = 50.0
 
 
-def draw_means(means: Means, ax: Any, lines: Any, arrows: Any, letters: Any) -> Axes | AxesArray:
+def draw_means(means: Means, ax: Any, lines: Any, arrows: Any, letters: Any) -> Axes | NDArray[Any]:
     """See `MarginalMeans.plot`."""
     require_matplotlib()
     arrows, letters = checked_flag(arrows, "arrows"), checked_flag(letters, "letters")
@@ -62,13 +62,13 @@ def draw_means(means: Means, ax: Any, lines: Any, arrows: Any, letters: Any) -> 
         bars=True,
     )
     axes = draw_sheet(sheet, ax)
-    return axes[0] if not means.by else AxesArray.of(axes)
+    return axes[0] if not means.by else as_pictures(axes)
 
 
 def _value_name(means: Means) -> str:
     if means.name.endswith(".trend"):
         return f"slope of {means.name.removesuffix('.trend')}"
-    return means.scale.label
+    return str(means.scale.shown)
 
 
 def comparison_arrows(means: Means) -> tuple[Matrix, int]:

@@ -205,6 +205,20 @@ class MeanComparisons:
             ``contrast``, the factors of ``by``, ``estimate``, ``std_error``, ``df``,
             ``statistic``, ``p_value``, ``conf_low`` and ``conf_high``; NaN where a comparison is
             not estimable.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.emmeans("recipe").contrasts("trt.vs.ctrl").to_frame()
+        contrast estimate std_error   df statistic p_value conf_low conf_high
+        B - A      -1.478     2.456 42.0     -0.60    .773   -7.100     4.144
+        C - A      -1.522     2.456 42.0     -0.62    .761   -7.144     4.100
+        ---
+        averaged over temperature, with equal weights
+        p-values: multivariate t distribution, 2 comparisons
+        95 % intervals (adjusted alike); t-tests use Satterthwaite's method
         """
         table = self.labels.copy()
         found, scale = self.estimates, self.scale
@@ -300,7 +314,9 @@ class MeanComparisons:
 
         simultaneous = self.adjust != "none"
         ratios = self.scale.gives_ratios
-        return draw_comparisons(self.to_frame(), self.labels, self.level, simultaneous, ratios, ax)
+        return draw_comparisons(
+            self.to_frame(), self.labels, self.scale.shown, self.level, simultaneous, ratios, ax
+        )
 
     def __repr__(self) -> str:
         return repr(self.to_frame())

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import checked_flag, checked_level, checked_number, member
 from mixedeffects.base.sealed import Sealed
 from mixedeffects.base.warning import warn
+from mixedeffects.display.parameter_table import parameter_table
 from mixedeffects.display.result_table import ResultTable, interval_table
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.constrained import (
@@ -40,8 +41,6 @@ from mixedeffects.progress import ProgressOption, StartAgain, Unfinished
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from mixedeffects.display.panels import AxesArray
 
 __all__ = ["Profile", "profile"]
 
@@ -503,7 +502,7 @@ class Profile(Sealed):
 
     def plot(
         self, parameters: Any = None, *, absolute: bool = False, ax: Any = None
-    ) -> Axes | AxesArray:
+    ) -> Axes | NDArray[Any]:
         """Draw zeta against each parameter, with the intervals it gives.
 
         A straight line means that a Wald interval would do; the vertical lines end the intervals
@@ -573,8 +572,6 @@ class Profile(Sealed):
         return lines
 
     def _table(self) -> Any:
-        from mixedeffects.display.parameter_table import parameter_table
-
         table = self.confint(min(0.95, self.level))
         table.insert(0, "Estimate", self._estimates[self._chosen])
         return parameter_table(table, digits=4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice, checked_flag, checked_number
+from mixedeffects.covariance.mean_variances import term_variances
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.fitting.request import NewResponse, given_data, given_table
 from mixedeffects.formula.formula import parse_formula
 from mixedeffects.formula.syntax import Name, Node, deparse
-from mixedeffects.formula.transformations import Transformation, read_transformation
+from mixedeffects.formula.transformation_reader import read_transformation
+from mixedeffects.formula.transformations import Transformation
 from mixedeffects.formula.values import Factor
 from mixedeffects.frame.ingest import column_names, materialised, take_columns
 from mixedeffects.frame.variables import Columns, data_columns, evaluate_variable, take_rows
@@ -56,12 +57,6 @@ class ResponseScale:
     def shown(self) -> str:
         """The name of what estimates are of."""
         return self.name if self.way is None else self.way.original
-
-    @property
-    def label(self) -> str:
-        """The same for an axis: a column's name as it stands, without backticks."""
-        whole = re.fullmatch(r"`((?:\\.|[^`\\])*)`", self.shown)
-        return self.shown if whole is None else re.sub(r"\\(.)", r"\1", whole[1])
 
     @property
     def gives_ratios(self) -> bool:
@@ -230,9 +225,5 @@ def total_spread(fit: Fit, conditioned: Sequence[int]) -> float:
     Random effects with slopes have another variance in each row; theirs is averaged over the rows.
     Residuals have that of weight one.
     """
-    variance = fit.sigma**2
-    for t, term in enumerate(fit.frame.terms):
-        if t not in conditioned:
-            root = fit.sigma * (term.z @ fit.T[t])
-            variance += float((root**2).sum()) / fit.nobs
-    return float(np.sqrt(variance))
+    others = [each for t, each in enumerate(term_variances(fit)) if t not in conditioned]
+    return float(np.sqrt(fit.sigma**2 + sum(others)))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import pandas as pd
+from numpy.typing import NDArray
 
 from mixedeffects.diagnostics.variogram import Variogram
 from mixedeffects.progress import ProgressOption
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from mixedeffects.diagnostics.check_result import ModelChecks
     from mixedeffects.diagnostics.influence import Influence
-    from mixedeffects.display.panels import AxesArray
 
 
 from mixedeffects.base.value_method import ValueMethod
@@ -222,6 +222,7 @@ class Diagnostics(Held):
         draws: int | None = None,
         seed: Any = 1,
         level: float = 0.05,
+        progress: ProgressOption = None,
     ) -> ModelChecks:
         """All that can be checked about the fit in one call: a verdict a line, with what to do.
 
@@ -255,6 +256,9 @@ class Diagnostics(Held):
         level : float
             P-values up to it are worth a ``look``; those up to a fifth of it are a ``problem``,
             unless what was found is small in itself.
+        progress : bool, callable or None
+            True shows steps, rate and time left on standard error; a callable gets each
+            `Repetitions`; None shows them after some seconds on a terminal or in a notebook.
 
         Returns
         -------
@@ -268,6 +272,8 @@ class Diagnostics(Held):
         ------
         DataError
             If the order or the groups are missing, or of a kind that has no order.
+        Interrupted
+            On Ctrl-C; ``partial.resume()`` of the exception goes on from there.
         ModelError
             If an argument is not what it should be.
 
@@ -306,7 +312,7 @@ class Diagnostics(Held):
         """
         from mixedeffects.diagnostics.check import check
 
-        return check(self.fit, which, order, by, draws, seed, level)
+        return check(self.fit, which, order, by, draws, seed, level, progress)
 
     def variogram(
         self,
@@ -374,7 +380,7 @@ class Diagnostics(Held):
     @overload
     def plot(
         self, kind: Literal["panel", "checks"] = "panel", *, ax: Any = None, **options: Any
-    ) -> AxesArray: ...
+    ) -> NDArray[Any]: ...
 
     @overload
     def plot(
@@ -386,9 +392,9 @@ class Diagnostics(Held):
     ) -> Axes: ...
 
     @overload
-    def plot(self, kind: str, *, ax: Any = None, **options: Any) -> Axes | AxesArray: ...
+    def plot(self, kind: str, *, ax: Any = None, **options: Any) -> Axes | NDArray[Any]: ...
 
-    def plot(self, kind: str = "panel", *, ax: Any = None, **options: Any) -> Axes | AxesArray:
+    def plot(self, kind: str = "panel", *, ax: Any = None, **options: Any) -> Axes | NDArray[Any]:
         """Pictures of the fit: its effects, and its diagnostics.
 
         Parameters

@@ -22,6 +22,7 @@ __all__ = ["LinearMixedModel"]
 
 @explains_arguments
 class LinearMixedModel(
+    StatsmodelsNames,
     Estimates,
     Matrices,
     Diagnostics,
@@ -32,7 +33,6 @@ class LinearMixedModel(
     Comparison,
     Tables,
     Refitting,
-    StatsmodelsNames,
 ):
     """A fitted linear mixed model, made by `lmer`.
 

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from mixedeffects.base.options import checked_choice
 from mixedeffects.diagnostics.check import check
 from mixedeffects.diagnostics.influence import influence as influence_of
 from mixedeffects.diagnostics.leverage import affordable_leverage
 from mixedeffects.display.lettering import literal, short
 from mixedeffects.display.needs_matplotlib import require_matplotlib
-from mixedeffects.display.panels import AxesArray, axes_for
+from mixedeffects.display.panels import as_pictures, axes_for
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.conditional import conditional_modes
@@ -27,7 +29,7 @@ __all__ = ["PANEL", "PICTURES", "checks", "draw", "influence", "panel"]
 
 
 @of_a_fit
-def panel(fit: Fit, *, ax: Any = None) -> AxesArray:
+def panel(fit: Fit, *, ax: Any = None) -> NDArray[Any]:
     """Six pictures that show most of what can be wrong with a linear mixed model.
 
     Residuals against fitted values, scale against location, normal quantiles of whitened
@@ -70,7 +72,7 @@ def panel(fit: Fit, *, ax: Any = None) -> AxesArray:
     axes, _ = axes_for(len(PANEL), ax, (4.2, 3.6))
     for each, picture in zip(axes, PANEL.values(), strict=True):
         picture(fit, ax=each)
-    return AxesArray.of(axes)
+    return as_pictures(axes)
 
 
 @of_a_fit
@@ -135,7 +137,7 @@ def checks(
     draws: int | None = None,
     seed: Any = 1,
     ax: Any = None,
-) -> AxesArray:
+) -> NDArray[Any]:
     """Pictures of the checks: the data beside data sets that the fitted model draws.
 
     Parameters
@@ -213,7 +215,7 @@ PICTURES: dict[str, Callable[..., Any]] = {
 }
 
 
-def draw(fit: Fit, kind: Any, ax: Any, options: dict[str, Any]) -> Axes | AxesArray:
+def draw(fit: Fit, kind: Any, ax: Any, options: dict[str, Any]) -> Axes | NDArray[Any]:
     """See `LinearMixedModel.plot`.
 
     Raises
@@ -228,5 +230,5 @@ def draw(fit: Fit, kind: Any, ax: Any, options: dict[str, Any]) -> Axes | AxesAr
         if name not in known:
             there_are = ", ".join(repr(each) for each in known) or "none"
             raise ModelError(f"Picture {kind!r} has no option {name!r}; there are: {there_are}.")
-    drawn: Axes | AxesArray = picture(fit, ax=ax, **options)
+    drawn: Axes | NDArray[Any] = picture(fit, ax=ax, **options)
     return drawn
