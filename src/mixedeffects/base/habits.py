@@ -308,6 +308,11 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
         "effect": ("simr", "effects={name of the coefficient: value}"),
         "random_state": ("scikit-learn", "seed="),
     },
+    "read_table": {
+        "na_values": ("pandas", "missing="),
+        "sep": ("pandas", "nothing; the first line of the file shows it"),
+        "decimal": ("pandas", "nothing; the first rows of the file show it"),
+    },
     "etable": {
         "se": ("fixest", "vcov="),
         "model_names": ("statsmodels", "names="),

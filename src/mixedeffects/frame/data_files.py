@@ -20,6 +20,7 @@ import pandas as pd
 from pandas.api.types import is_object_dtype
 
 from mixedeffects.base.files import ending, target_path, unreadable
+from mixedeffects.base.habits import explained
 from mixedeffects.base.options import is_listed
 from mixedeffects.base.warning import warn
 from mixedeffects.errors import DataError, DataWarning, MixedEffectsError, ModelError
@@ -47,6 +48,7 @@ _EXTRAS = {
 Note = Callable[[str], object]
 
 
+@explained
 def read_table(source: str | os.PathLike[str], *, missing: Any = ()) -> pd.DataFrame:
     r"""Read a table from a file of text, Excel, SPSS, parquet or arrow.
 
