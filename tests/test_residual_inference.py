@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.linalg
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
@@ -51,14 +52,23 @@ def quietly(formula: str, data: pd.DataFrame, **options: Any) -> me.LinearMixedM
 
 @cache
 def fitted(name: str) -> me.LinearMixedModel:
-    own = REFERENCES[name]
+    own, data = REFERENCES[name], data_of(name)
+    residual = known_covariance(data) if name == "berkey_known_V" else own["residual"]
     return quietly(
         own["formula"],
-        data_of(name),
-        residual=own["residual"],
+        data,
+        residual=residual,
         variance=own["variance"],
         reml=own["reml"],
+        sigma=own.get("sigma"),
+        weights=own.get("weights"),
     )
+
+
+def known_covariance(data: pd.DataFrame) -> me.KnownCovariance:
+    """Of two outcomes in each trial."""
+    blocks = [own[["v1i", "v2i"]].to_numpy() for _, own in data.groupby("trial", observed=True)]
+    return me.known(scipy.linalg.block_diag(*blocks))
 
 
 @cache
@@ -292,6 +302,15 @@ def test_rows_in_any_order() -> None:
         rtol=1e-6,
     )
     assert_allclose(model.robust("CR2").se, own["robust_se"]["CR2"], rtol=CLOSE)
+
+
+def test_nothing_is_estimated_where_all_is_known() -> None:
+    data = data_of("berkey_known_V")
+    model = quietly("yi ~ 0 + outcome", data, residual=known_covariance(data), sigma=1)
+    for ddf in ("kr", "kr-observed"):
+        table = model.coef_table(ddf=ddf)
+        assert_allclose(table["Std. Error"], model.se)
+        assert np.isinf(table["df"]).all()
 
 
 def test_blocks_that_are_too_large_are_named() -> None:
@@ -530,6 +549,23 @@ def test_both_structures_have_a_row() -> None:
     reference = REFERENCES["ortho_intercept_varsex"]
     assert table["logLik"]["residual structure"] == pytest.approx(-0.5 * reference["criterion"])
     assert "its parameters have no boundary where there is no structure" in repr(found)
+
+
+def test_known_variances_are_compared() -> None:
+    data = data_of("berkey_known_V")
+    K = known_covariance(data)
+    large = fitted("berkey_known_V")
+    small = quietly("yi ~ 0 + outcome + (1 | trial)", data, residual=K, sigma=1)
+    none = quietly("yi ~ 0 + outcome", data, residual=K, sigma=1)
+    found = me.anova(large, none, small)
+    assert found.to_frame()["Df"].tolist()[1:] == [1.0, 2.0]
+    assert_allclose(found.to_frame()["Chisq"].iloc[1], none.criterion - small.criterion)
+    assert not any("nested" in note for note in found.notes)
+    assert list(small.ranova().to_frame().index) == ["<none>", "(1 | trial)"]
+    assert small.ranova().to_frame()["logLik"].iloc[1] == pytest.approx(none.loglik)
+    other = quietly("yi ~ 0 + outcome", data, residual=me.known(2.0 * K.matrix), sigma=1)
+    assert not contains_variance(small.fit, other.fit)
+    assert not contains_variance(large.fit, quietly("yi ~ 0 + outcome + (1 | trial)", data).fit)
 
 
 def test_different_fixed_effects_are_compared_by_maximum_likelihood() -> None:
