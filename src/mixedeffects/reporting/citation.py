@@ -164,6 +164,7 @@ def cite(model: Any = None, ddf: str = "satterthwaite", vcov: str = "model") -> 
         return Citation()
     fit: Fit = fit_of(model, "What is cited for")
     method = ddf_name(ddf)
-    tests = "robust" if is_robust(vcov) else "kr" if vcov == "kr" else method
+    adjusted = "kr" in (method, vcov) or "kr-observed" in (method, vcov)
+    tests = "robust" if is_robust(vcov) else "kr" if adjusted else method
     used = ["lme4", *(["reml"] if fit.reml else []), tests, "r2"]
     return Citation(tuple(name for name in used if name in _WORKS))
