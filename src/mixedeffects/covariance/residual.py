@@ -15,11 +15,11 @@ from mixedeffects.covariance.conversion import as_dense
 from mixedeffects.covariance.diagonal_residual import DiagonalResidual
 from mixedeffects.covariance.pictures import PictureOfV
 from mixedeffects.covariance.residual_matrix import ResidualMatrix
-from mixedeffects.covariance.residual_parameters import covariance_of_times, residual_parameters
 from mixedeffects.covariance.rows import Rows
 from mixedeffects.covariance.structure import CovarianceStructure
 from mixedeffects.covariance.structured_residual import StructuredResidual
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.residual_parameters import covariance_of_times, residual_parameters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,7 +129,7 @@ class ResidualCovariance(Sealed):
         parts = [] if term is None else [term.text]
         if variance is not None:
             parts.append(f"variance by {variance.text}")
-        return ", ".join(parts) or self._residual.model.design.kind
+        return ", ".join(parts) or None
 
     @property
     def parameters(self) -> pd.Series:
@@ -391,7 +391,7 @@ class ResidualCovariance(Sealed):
         return plots.covariance(picture, ax=ax, **options)
 
     def __repr__(self) -> str:
-        if self._residual is None:
+        if self._residual is None or self.structure is None:
             weighted = "" if self._weights is None else ", divided by the prior weights"
             return f"R: {self._n} x {self._n}, diagonal: {self._sigma**2:.6g}{weighted}"
         groupings = self._residual.groupings
