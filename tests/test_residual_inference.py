@@ -424,6 +424,86 @@ def test_profiles_are_refused_with_a_reason() -> None:
             asked()
 
 
+# --- intervals of covariance parameters -----------------------------------------------------
+
+
+def wald_by_differences(criterion: Any, here: Matrix) -> Matrix:
+    """Normal intervals from second differences of a criterion, shape (m, 2)."""
+    m, h = len(here), 1e-4
+    H = np.empty((m, m))
+    for a in range(m):
+        for b in range(m):
+            total = 0.0
+            for i in (1.0, -1.0):
+                for j in (1.0, -1.0):
+                    moved = here.copy()
+                    moved[a] += i * h
+                    moved[b] += j * h
+                    total += i * j * criterion(moved)
+            H[a, b] = total / (4.0 * h * h)
+    half = 1.959963984540054 * np.sqrt(np.diag(2.0 * np.linalg.inv(H)))
+    return np.column_stack([here - half, here + half])
+
+
+def restricted(V: Matrix, X: Matrix, y: Matrix) -> float:
+    W = np.linalg.inv(V)
+    XWX = X.T @ W @ X
+    e = y - X @ np.linalg.solve(XWX, X.T @ W @ y)
+    return float(np.linalg.slogdet(V)[1] + np.linalg.slogdet(XWX)[1] + e @ W @ e)
+
+
+def test_intervals_of_a_correlation() -> None:
+    model = fitted("sleepstudy_intercept_ar1")
+    data = data_of("sleepstudy_intercept_ar1")
+    same = (data["Subject"].to_numpy()[:, None] == data["Subject"].to_numpy()).astype(float)
+    gap = np.abs(data["Days"].to_numpy(float)[:, None] - data["Days"].to_numpy(float))
+    X, y = model.fit.frame.X, model.fit.frame.y
+
+    def criterion(values: Matrix) -> float:
+        sd, rho, sigma = np.exp(values[0]), np.tanh(values[1]), np.exp(values[2])
+        return restricted(same * (sd**2 + sigma**2 * rho**gap), X, y)
+
+    parameters = model.covariance_parameters
+    here = np.array([np.log(parameters.iloc[0]), np.arctanh(parameters.iloc[1])])
+    dense = wald_by_differences(criterion, np.append(here, np.log(model.sigma)))
+    found = model.confint("random").to_numpy()
+    assert_allclose(found[[0, 2]], np.exp(dense[[0, 2]]), rtol=1e-4)
+    assert_allclose(found[1], np.tanh(dense[1]), rtol=1e-4)
+    assert list(model.confint().index[:3]) == list(parameters.index)
+
+
+def test_intervals_of_standard_deviations_by_stratum() -> None:
+    """Sigma is that of the first stratum, and moves with the others in a search."""
+    model = fitted("ortho_intercept_varsex")
+    data = data_of("ortho_intercept_varsex")
+    subject, sex = data["Subject"].to_numpy(), data["Sex"].to_numpy()
+    same = (subject[:, None] == subject).astype(float)
+    first = (sex == data["Sex"].cat.categories[0]).astype(float)
+    X, y = model.fit.frame.X, model.fit.frame.y
+
+    def criterion(values: Matrix) -> float:
+        sd, other, sigma = np.exp(values)
+        return restricted(same * sd**2 + np.diag(np.where(first > 0.0, sigma, other) ** 2), X, y)
+
+    dense = wald_by_differences(criterion, np.log(model.covariance_parameters.to_numpy()))
+    assert_allclose(model.confint("random"), np.exp(dense), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["us", "adh", "toep", "sp_exp"])
+def test_every_parameter_of_the_residuals_has_an_interval(name: str) -> None:
+    residual = {**STRUCTURES, "sp_exp": "exp(VISITN + VISITN2 | USUBJID, nugget = TRUE)"}[name]
+    model = fev(residual)
+    bounds, estimates = model.confint("random"), model.covariance_parameters
+    assert list(bounds.index) == list(estimates.index)
+    assert (bounds["lower"] < estimates).all() and (estimates < bounds["upper"]).all()
+
+
+def test_a_known_sigma_has_no_interval() -> None:
+    bounds = fitted("konstantopoulos_known_R").confint("random")
+    assert bounds.loc["sigma"].isna().all()
+    assert bounds.drop(index="sigma").notna().all(axis=None)
+
+
 # --- comparisons ----------------------------------------------------------------------------
 
 STRUCTURES = {
