@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from mixedeffects.covariance.structured_residual import StructuredResidual
 from mixedeffects.engine.residual_families import Block, Chain
+from mixedeffects.fitting.residual_parameters import ResidualParameter, parameters_of_residuals
 
-__all__ = ["covariance_of_times", "residual_parameters"]
+__all__ = ["covariance_of_times", "listed_parameters", "residual_parameters"]
 
 Matrix = NDArray[np.float64]
 
@@ -26,30 +27,21 @@ def residual_parameters(R: StructuredResidual) -> pd.Series:
         ``Std.Dev.`` in units of the response, with stratum and time where they differ by these;
         ``cor``, with two times or a lag where there are several, and a stratum; ``range``, in units
         of the position; ``nugget``, a share of the variance. Columns of ``variance=``: for those
-        of one factor a ``Std.Dev.`` each, else coefficients of the logarithm of it.
+        of one factor a ``Std.Dev.`` each, else coefficients of the logarithm of it, and the
+        ``power`` of what a column is the logarithm of.
     """
-    names, values = _deviations(R)
-    term = R.term
-    for s, (family, at) in enumerate(zip(R.model.families, R.model.places, strict=True)):
-        stratum = "" if term is None or term.strata is None else f" {term.strata[s]}"
-        if R.model.design.kind == "us":
-            covariance = _times_matrix(R, s)
-            sd = np.sqrt(np.diag(covariance))
-            i, j = np.tril_indices(len(sd), -1)
-            names += [
-                f"cor{stratum} {_pair(R, b, a)}"
-                for a, b in zip(i.tolist(), j.tolist(), strict=True)
-            ]
-            values += (covariance / np.outer(sd, sd))[i, j].tolist()
-            continue
-        own = list(family.names)
-        if R.model.design.kind == "ante":
-            own = [f"cor {_pair(R, t, t + 1)}" for t in range(len(own))]
-        elif R.model.design.kind == "toep":
-            own = [f"cor lag {h + 1}" for h in range(len(own))]
-        names += [_with_stratum(name, stratum) for name in own]
-        values += np.asarray(R.phi[at]).tolist()
-    return pd.Series(values, index=names, name="Estimate", dtype=np.float64)
+    parameters = listed_parameters(R)
+    return pd.Series(
+        [each.value for each in parameters],
+        index=[each.label for each in parameters],
+        name="Estimate",
+        dtype=np.float64,
+    )
+
+
+def listed_parameters(R: StructuredResidual) -> list[ResidualParameter]:
+    """The parameters one by one."""
+    return parameters_of_residuals(R.model, R.phi, _first_deviation(R), R.term, R.variance)
 
 
 def covariance_of_times(R: StructuredResidual, stratum: int) -> Matrix:
@@ -77,73 +69,26 @@ def _times_matrix(R: StructuredResidual, stratum: int) -> Matrix:
     return C
 
 
-def _n_variance(R: StructuredResidual) -> int:
-    return 0 if R.variance is None else R.variance.n_columns
-
-
-def _logarithms(R: StructuredResidual) -> tuple[Matrix, Matrix]:
-    """Logarithms of standard deviations by cell, and coefficients of the variance columns.
-
-    A cell is a stratum, or a stratum and a time where these have standard deviations of their own.
-    """
+def _first_deviation(R: StructuredResidual) -> float:
+    """That of the first stratum and time where v is zero, from whatever D is divided by."""
     model = R.model
-    delta = model.coefficients(R.phi)
-    # Where v is zero: from the rows, whatever D is divided by.
     root_w = np.ones(R.n) if model.weights is None else np.sqrt(model.weights)
     log_D = np.log(root_w / R.whitening.scale) - R.whitening.log_factor
-    at_zero = np.mean(log_D - model.design.v[model.order] @ delta) + np.log(R.sigma)
-    n_cells = len(delta) - _n_variance(R)
-    return np.append(0.0, delta[:n_cells]) + at_zero, delta[n_cells:]
+    v = model.design.v[model.order] @ model.coefficients(R.phi)
+    return float(R.sigma * np.exp(np.mean(log_D - v)))
 
 
 def _time_deviations(R: StructuredResidual, stratum: int) -> Matrix:
     """Standard deviations at the common times beside those that belong to C."""
-    cells, _ = _logarithms(R)
+    n_columns = 0 if R.variance is None else R.variance.n_columns
+    delta = R.model.coefficients(R.phi)
+    cells = _first_deviation(R) * np.exp(np.append(0.0, delta[: len(delta) - n_columns]))
     T = R.model.design.n_times
     by_stratum = cells.reshape(-1, T) if _has_times(R) else cells[:, None]
-    return np.asarray(np.exp(np.broadcast_to(by_stratum[min(stratum, len(by_stratum) - 1)], T)))
+    return np.asarray(np.broadcast_to(by_stratum[min(stratum, len(by_stratum) - 1)], T))
 
 
 def _has_times(R: StructuredResidual) -> bool:
     """Whether the cells are strata and times."""
     design = R.model.design
     return not design.homogeneous and design.n_times > 0 and design.kind != "us"
-
-
-def _deviations(R: StructuredResidual) -> tuple[list[str], list[float]]:
-    cells, coefficients = _logarithms(R)
-    term, design = R.term, R.model.design
-    strata = [""] if term is None or term.strata is None else [f" {s}" for s in term.strata]
-    times = [""]
-    if not design.homogeneous and term is not None and term.times is not None:
-        times = [f" {t}" for t in term.times]
-        sd = [np.sqrt(np.diag(covariance_of_times(R, s))) for s in range(len(strata))]
-        values = np.concatenate(sd).tolist()
-    else:
-        values = np.exp(cells).tolist()
-    names = [f"Std.Dev.{s}{t}" for s in strata for t in times]
-    variance = R.variance
-    if variance is None:
-        return names, values
-    if len(names) == 1 and _is_factor(variance.v):
-        names += [f"Std.Dev. {name}" for name in variance.names]
-        values += (values[0] * np.exp(coefficients)).tolist()
-    else:
-        names += [f"log Std.Dev. per {name}" for name in variance.names]
-        values += coefficients.tolist()
-    return names, values
-
-
-def _is_factor(v: Matrix) -> bool:
-    """Whether the columns are those of one factor."""
-    return bool(np.isin(v, (0.0, 1.0)).all() and (v.sum(axis=1) <= 1.0).all())
-
-
-def _pair(R: StructuredResidual, a: int, b: int) -> str:
-    times = None if R.term is None else R.term.times
-    return f"{a + 1}, {b + 1}" if times is None else f"{times[a]}, {times[b]}"
-
-
-def _with_stratum(name: str, stratum: str) -> str:
-    first, _, rest = name.partition(" ")
-    return f"{first}{stratum} {rest}".rstrip()

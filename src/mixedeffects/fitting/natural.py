@@ -13,6 +13,10 @@ from mixedeffects.engine.parameterisation import StructuredTerm
 from mixedeffects.engine.parameters import lower_entries
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.parameter_keys import distinct
+from mixedeffects.fitting.residual_parameters import (
+    ResidualParameter,
+    reported_residual_parameters,
+)
 from mixedeffects.frame.model_frame import RandomTerm
 
 __all__ = [
@@ -75,11 +79,16 @@ def natural_parameters(T: Sequence[Matrix], sigma: Matrix | float) -> Matrix:
 
 def covariance_parameters(fit: Fit) -> pd.Series:
     """The parameters that were estimated, as `reported_parameters` has them."""
-    return reported_parameters(fit.frame.terms, fit.T, fit.sigma, fit.optimum)
+    residuals = reported_residual_parameters(fit.frame, fit.optimum, fit.sigma)
+    return reported_parameters(fit.frame.terms, fit.T, fit.sigma, fit.optimum, residuals)
 
 
 def reported_parameters(
-    terms: Sequence[RandomTerm], T: Sequence[Matrix], sigma: float, optimum: Optimum
+    terms: Sequence[RandomTerm],
+    T: Sequence[Matrix],
+    sigma: float,
+    optimum: Optimum,
+    residuals: Sequence[ResidualParameter] = (),
 ) -> pd.Series:
     """The parameters that were estimated, on their natural scales; sigma last.
 
@@ -93,12 +102,15 @@ def reported_parameters(
         Residual standard deviation.
     optimum : Optimum
         Where the parameters of covariance structures are.
+    residuals : sequence of ResidualParameter
+        Parameters of the residuals' covariance, where it has any beside sigma.
 
     Returns
     -------
     Series
         For a term without structure as `natural_parameters`. For one with a structure its own:
-        ``sd_x|g`` for each column or ``sd|g`` for all of them, and ``cor|g``.
+        ``sd_x|g`` for each column or ``sd|g`` for all of them, and ``cor|g``. Those of the
+        residuals stand before sigma.
     """
     names: list[str] = []
     values: list[float] = []
@@ -120,6 +132,8 @@ def reported_parameters(
         if structure.has_correlation:
             names.append(f"cor|{term.label}")
         values += natural.tolist()
+    names += [each.name for each in residuals if not each.is_sigma]
+    values += [each.value for each in residuals if not each.is_sigma]
     return pd.Series([*values, sigma], index=[*distinct(names), "sigma"], name="Estimate")
 
 

@@ -87,7 +87,6 @@ class Estimates(Held):
         return self.fit.theta
 
     @property
-    @independent_residuals_only
     def covariance_parameters(self) -> pd.Series:
         """The parameters of the random effects' covariance as they are reported; sigma last.
 
