@@ -33,7 +33,6 @@ def parameter_rows(
         The residual standard deviation last, or all that is known of the residuals' covariance.
     """
     rows: list[tuple[str, str, float]] = []
-    residuals = varcorr.residuals
     for group, own in varcorr.to_frame().groupby("grp", sort=False):
         if group in structured:
             for kind, column, value in structure_parameters(parameters, str(group)):
@@ -46,7 +45,9 @@ def parameter_rows(
                 name = first if isinstance(first, str) else "Observation"
                 rows.append((str(group), f"sd__{name}", value))
     # Their standard deviations are in the frame.
-    for each in residuals:
-        if each.kind != "sd":
-            rows.append((RESIDUAL, "__".join(filter(None, (each.kind, each.column))), each.value))
+    rows += [
+        (RESIDUAL, "__".join(filter(None, (each.kind, each.column))), each.value)
+        for each in varcorr.residuals
+        if each.kind != "sd"
+    ]
     return rows

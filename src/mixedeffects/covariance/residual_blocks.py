@@ -23,13 +23,17 @@ _COVARIATES = ("logsd", "power")
 def residual_blocks(R: StructuredResidual, digits: int = 4) -> tuple[ResidualBlock, ...]:
     """One block for ``residual=``, and one for ``variance=``."""
     parameters = listed_parameters(R)
+    known = R.model.design.sigma is not None
     out = []
     if R.term is not None:
-        out.append(_of_term(R.term, parameters, R.variance is not None, digits))
+        out.append(_of_term(R.term, parameters, R.variance is not None, known, digits))
     if R.variance is not None:
         # A structure with a standard deviation for each of its cells has told them.
         told = R.term is not None and not _is_by_level(parameters)
         out.append(_of_variance(R.variance, parameters, told, digits))
+    if not out:
+        line = in_line(["Std.Dev."], [R.sigma], digits)
+        out.append(ResidualBlock("Residual variance", (f"{line}, known",), is_short=True))
     return tuple(out)
 
 
@@ -45,6 +49,7 @@ def _of_term(
     term: ResidualTerm,
     parameters: Sequence[ResidualParameter],
     has_variance: bool,
+    known: bool,
     digits: int,
 ) -> ResidualBlock:
     strata = [""] if term.strata is None else [str(s) for s in term.strata]
@@ -75,6 +80,8 @@ def _of_term(
             return ResidualBlock(heading, (line,) if line else (), table)
         shown = [*sd, *others]
         line = in_line([each.label for each in shown], [each.value for each in shown], digits)
+        if known and shown:
+            line += "  (Std.Dev. known)"
         return ResidualBlock(heading, (line,) if shown else ())
     if term.kind == "us":
         keys = [
@@ -125,8 +132,10 @@ def _what(term: ResidualTerm) -> str:
     kind = ("heterogeneous " if het else "homogeneous " if same else "") + term.kind
     if term.nugget:
         kind += " with nugget"
-    # What a crossed position such as `visit:side` is made of is read as one.
-    position = f" in {', '.join(term.position)}" if term.position else ""
+    if term.kind == "known":
+        return "known up to sigma squared"
+    between = " + " if term.coordinates is not None else ", "
+    position = f" in {between.join(term.position)}" if term.position else ""
     by = "" if term.by is None else f" by {term.by}"
     return f"{kind}{position} within {term.group}{by}"
 

@@ -214,8 +214,9 @@ class VarCorr:
                 for j in range(i + 1, len(names))
             )
         deviations = [each for each in self._residuals if each.kind == "sd"]
-        for each in deviations:
-            rows.append((RESIDUAL, each.column or None, None, each.value**2, each.value))
+        rows += [
+            (RESIDUAL, each.column or None, None, each.value**2, each.value) for each in deviations
+        ]
         if not deviations:
             rows.append((RESIDUAL, None, None, self.sigma**2, self.sigma))
         return ResultTable(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
@@ -264,10 +265,7 @@ class VarCorr:
         if not self._residuals:
             return str(self._table().to_latex(caption, label))
         first, *others = self._sections()
-        if self._blocks:
-            head = first.to_latex(caption, label)
-        else:
-            head = first.to_latex()
+        head = first.to_latex(caption, label) if self._blocks else first.to_latex()
         return "\n\n".join([str(head), *(each.to_latex() for each in others)])
 
     def to_markdown(self) -> str:

@@ -87,8 +87,10 @@ def in_line(names: Sequence[str], values: Sequence[float], digits: int = 4) -> s
     """
     texts = []
     for name, value in zip(names, values, strict=True):
-        shares = name.split(" ")[0].rstrip(":") in ("cor", "nugget")
-        texts.append(f"{name} {_share(value, digits) if shares else _number(value, digits)}")
+        kind, _, of = name.partition(" ")
+        text = _share(value, digits) if kind in ("cor", "nugget") else _number(value, digits)
+        # Of which times or lag; a number stands beside another one otherwise.
+        texts.append(f"{name}: {text}" if of and kind == "cor" else f"{name} {text}")
     return "  ".join(texts)
 
 

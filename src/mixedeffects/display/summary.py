@@ -107,10 +107,10 @@ class _Section:
 class _ResidualSection(_Section):
     """What is said of the residuals' covariance: its heading has a colon in it."""
 
-    block: ResidualBlock = ResidualBlock("")
+    block: ResidualBlock | None = None
 
     def to_text(self, width: int | None) -> str:
-        text = self.block.to_text(width)
+        text = "" if self.block is None else self.block.to_text(width)
         return "\n".join([text, *(line.rstrip() for line in self.after)])
 
 
@@ -320,8 +320,7 @@ class Summary:
         sizes = self._size_lines(width)
         blocks = self.residual_covariance
         residual = None if blocks else self.residual
-        components = ("Variance", "Std.Dev.")
-        table = varcorr_table(self.varcorr, residual, self.digits, components)
+        table = varcorr_table(self.varcorr, residual, self.digits, ("Variance", "Std.Dev."))
         if not blocks:
             return [_Section("Random effects", table=table, after=sizes)]
         random = [_Section("Random effects", table=table)] if len(self.varcorr) else []

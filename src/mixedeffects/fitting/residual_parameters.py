@@ -85,7 +85,7 @@ def reported_residual_parameters(
     """All of a fit, in the order they are printed in; none where residuals are independent."""
     if optimum.residual is None:
         return []
-    model = optimum.residual.rows.rows.model
+    model = optimum.residual.model
     return parameters_of_residuals(
         model, optimum.residual.phi, sigma, frame.residual, frame.variance
     )
