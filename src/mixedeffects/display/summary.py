@@ -116,7 +116,9 @@ class _ResidualSection(_Section):
 
 def residual_section(block: ResidualBlock, after: tuple[str, ...] = ()) -> _Section:
     """The section of a block, with lines below it."""
-    return _ResidualSection(block.heading, block.lines, block.table, after, block)
+    # Where text is set, two blanks are one.
+    lines = tuple(line.replace("  ", ", ") for line in block.lines)
+    return _ResidualSection(block.heading, lines, block.table, after, block)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

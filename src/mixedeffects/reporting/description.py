@@ -287,6 +287,8 @@ def _cautions(fit: Fit) -> list[str]:
     if optimum.undetermined:
         listed = _listed(list(optimum.undetermined))
         sentences.append(f"The data do not determine {listed}.")
+    elif optimum.limits:
+        sentences += optimum.limits
     elif not optimum.converged:
         sentences.append("The optimiser did not reach a certified optimum; see m.optimum.")
     columns = fit.frame.dropped.columns

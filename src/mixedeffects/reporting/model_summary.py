@@ -96,6 +96,9 @@ def fit_notes(fit: Fit, coefficients: pd.DataFrame, satterthwaite: bool) -> list
             notes += _doubtful_degrees_of_freedom(fit, coefficients["df"])
     optimum = fit.optimum
     notes += [f"NOT DETERMINED BY THE DATA: {reason}" for reason in optimum.reasons]
+    notes += [f"NO MAXIMUM: {limit}" for limit in optimum.limits]
+    if optimum.limits:
+        return notes
     if not fit.optimum.converged and not optimum.undetermined:
         notes.append(f"NOT CONVERGED: {optimum.message}")
     elif optimum.residual_vanishes:

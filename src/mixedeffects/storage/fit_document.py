@@ -16,7 +16,8 @@ undetermined                 names of the variance parameters that the data do n
 evaluations                  of the objective with its gradient
 optimum                      ``evaluations``, ``iterations``, ``gradient_norm``, ``message`` and
                              ``certificate``: its numbers and whether it ``holds``; ``reasons``,
-                             in sentences, why parameters are undetermined
+                             in sentences, why parameters are undetermined; ``limits``: in
+                             which directions the likelihood has no maximum
 tests                        how ``vcov`` and the degrees of freedom were computed, in words
 coefficients                 by name: ``Estimate``, ``Std. Error``, ``df``, ``t value``,
                              ``Pr(>|t|)`` and the bounds of the interval; if two have the name
@@ -125,6 +126,7 @@ def fit_document(
             "gradient_norm": optimum.gradient_norm,
             "message": optimum.message,
             "reasons": list(optimum.reasons),
+            "limits": list(optimum.limits),
             "certificate": {
                 "relative_gradient": optimum.certificate.relative_gradient,
                 "predicted_decrease": optimum.certificate.predicted_decrease,
