@@ -97,7 +97,7 @@ def residual_blocks_of(fit: Fit) -> tuple[ResidualBlock, ...]:
 @once_per_fit("variance components")
 def varcorr_of(fit: Fit) -> VarCorr:
     """Variances and correlations of the random effects."""
-    residuals = reported_residual_parameters(fit.frame, fit.optimum, fit.sigma)
+    residuals = reported_residual_parameters(fit)
     blocks = residual_blocks_of(fit)
     return VarCorr(fit.frame.terms, fit.G_blocks, fit.sigma, residuals, blocks)
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixedeffects.covariance.residual_parameters import listed_parameters
 from mixedeffects.covariance.structured_residual import StructuredResidual
 from mixedeffects.display.residual_text import ResidualBlock, deviation_table, in_line
-from mixedeffects.fitting.residual_parameters import ResidualParameter
+from mixedeffects.fitting.residual_parameters import ResidualParameter, listed_parameters
 from mixedeffects.frame.residual_term import ResidualTerm, VarianceTerm
 
 __all__ = ["residual_blocks"]
@@ -17,7 +16,7 @@ __all__ = ["residual_blocks"]
 #: Structures in which each residual depends on the one before it.
 _SERIES = ("ar1", "car1")
 #: What stands between a covariate and the standard deviation, by kind of parameter.
-_COVARIATES = ("logsd", "power")
+_COVARIATES = ("log_sd", "power")
 
 
 def residual_blocks(R: StructuredResidual, digits: int = 4) -> tuple[ResidualBlock, ...]:

@@ -13,10 +13,7 @@ from mixedeffects.engine.parameterisation import StructuredTerm
 from mixedeffects.engine.parameters import lower_entries
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.parameter_keys import distinct
-from mixedeffects.fitting.residual_parameters import (
-    ResidualParameter,
-    reported_residual_parameters,
-)
+from mixedeffects.fitting.residual_parameters import reported_residual_parameters
 from mixedeffects.frame.model_frame import RandomTerm
 
 __all__ = [
@@ -78,17 +75,22 @@ def natural_parameters(T: Sequence[Matrix], sigma: Matrix | float) -> Matrix:
 
 
 def covariance_parameters(fit: Fit) -> pd.Series:
-    """The parameters that were estimated, as `reported_parameters` has them."""
-    residuals = reported_residual_parameters(fit.frame, fit.optimum, fit.sigma)
-    return reported_parameters(fit.frame.terms, fit.T, fit.sigma, fit.optimum, residuals)
+    """The parameters that were estimated, as `reported_parameters` has them.
+
+    With ``residual=`` or ``variance=`` those of R, named ``|Residual``, are before sigma.
+    """
+    own = reported_parameters(fit.frame.terms, fit.T, fit.sigma, fit.optimum)
+    # The one that others are relative to is sigma.
+    of_residuals = [each for each in reported_residual_parameters(fit) if not each.is_sigma]
+    if not of_residuals:
+        return own
+    names = [*own.index[:-1], *(each.name for each in of_residuals)]
+    values = [*own.iloc[:-1], *(each.value for each in of_residuals), fit.sigma]
+    return pd.Series(values, index=[*distinct(names), "sigma"], name="Estimate")
 
 
 def reported_parameters(
-    terms: Sequence[RandomTerm],
-    T: Sequence[Matrix],
-    sigma: float,
-    optimum: Optimum,
-    residuals: Sequence[ResidualParameter] = (),
+    terms: Sequence[RandomTerm], T: Sequence[Matrix], sigma: float, optimum: Optimum
 ) -> pd.Series:
     """The parameters that were estimated, on their natural scales; sigma last.
 
@@ -102,15 +104,12 @@ def reported_parameters(
         Residual standard deviation.
     optimum : Optimum
         Where the parameters of covariance structures are.
-    residuals : sequence of ResidualParameter
-        Parameters of the residuals' covariance, where it has any beside sigma.
 
     Returns
     -------
     Series
         For a term without structure as `natural_parameters`. For one with a structure its own:
-        ``sd_x|g`` for each column or ``sd|g`` for all of them, and ``cor|g``. Those of the
-        residuals stand before sigma.
+        ``sd_x|g`` for each column or ``sd|g`` for all of them, and ``cor|g``.
     """
     names: list[str] = []
     values: list[float] = []
@@ -132,8 +131,6 @@ def reported_parameters(
         if structure.has_correlation:
             names.append(f"cor|{term.label}")
         values += natural.tolist()
-    names += [each.name for each in residuals if not each.is_sigma]
-    values += [each.value for each in residuals if not each.is_sigma]
     return pd.Series([*values, sigma], index=[*distinct(names), "sigma"], name="Estimate")
 
 

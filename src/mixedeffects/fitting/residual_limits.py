@@ -63,7 +63,7 @@ def limits_of_residuals(fit: Fit) -> tuple[str, ...]:
     evaluation = fit.residual
     if evaluation is None:
         return ()
-    parameters = reported_residual_parameters(fit.frame, fit.optimum, fit.sigma)
+    parameters = reported_residual_parameters(fit)
     found = [*_of_correlations(fit, evaluation, parameters), *_of_deviations(fit, parameters)]
     return tuple(each.sentence(fit.criterion) for each in found)
 

@@ -1,4 +1,4 @@
-"""The parameters of the residuals' covariance on natural scales, each with its names.
+"""The parameters of R on natural scales, and its matrix over the times that groups have in common.
 
 Everything is at unit prior weight and where the columns of ``variance=`` are zero.
 """
@@ -7,25 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.engine.optimum import Optimum
+from mixedeffects.engine.residual_entries import ResidualEntries
 from mixedeffects.engine.residual_families import Block
 from mixedeffects.engine.residual_model import ResidualModel
 from mixedeffects.errors import FormulaError
+from mixedeffects.fitting.fit import Fit
 from mixedeffects.formula.reader import read
 from mixedeffects.formula.syntax import Call, deparse
-from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.frame.residual_term import ResidualTerm, VarianceTerm
 
 __all__ = [
     "RESIDUAL",
+    "EstimatedResidual",
     "ResidualParameter",
+    "covariance_of_times",
+    "listed_parameters",
     "logarithm_of",
-    "parameters_of_residuals",
     "reported_residual_parameters",
+    "residual_of",
+    "residual_parameters",
 ]
 
 Matrix = NDArray[np.float64]
@@ -40,7 +46,7 @@ class ResidualParameter:
 
     Attributes
     ----------
-    kind : {"sd", "logsd", "power", "cor", "range", "nugget"}
+    kind : {"sd", "log_sd", "power", "cor", "range", "nugget"}
         A standard deviation in units of the response; a coefficient of its logarithm; the power of
         a covariate that it grows with; a correlation; a range, in units of the position; a nugget,
         a share of the variance.
@@ -63,8 +69,8 @@ class ResidualParameter:
     @property
     def label(self) -> str:
         """As ``m.R.parameters`` and the summary have it: ``cor VIS1, VIS2``."""
-        if self.kind in ("logsd", "power"):
-            return f"{'log Std.Dev. per' if self.kind == 'logsd' else 'power of'} {self.of[0]}"
+        if self.kind in ("log_sd", "power"):
+            return f"{'log Std.Dev. per' if self.kind == 'log_sd' else 'power of'} {self.of[0]}"
         head = "Std.Dev." if self.kind == "sd" else self.kind
         return " ".join(filter(None, (head, self.stratum, ", ".join(self.of))))
 
@@ -79,49 +85,81 @@ class ResidualParameter:
         return "_".join(filter(None, (self.kind, self.column))) + f"|{RESIDUAL}"
 
 
-def reported_residual_parameters(
-    frame: ModelFrame, optimum: Optimum, sigma: float
-) -> list[ResidualParameter]:
-    """All of a fit, in the order they are printed in; none where residuals are independent."""
-    if optimum.residual is None:
-        return []
-    model = optimum.residual.model
-    return parameters_of_residuals(
-        model, optimum.residual.phi, sigma, frame.residual, frame.variance
-    )
+class EstimatedResidual(Protocol):
+    """R of a fit, as its parameters are read from it."""
+
+    @property
+    def model(self) -> ResidualModel:
+        """S as a function of its parameters."""
+
+    @property
+    def phi(self) -> Matrix:
+        """The parameters."""
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation at unit prior weight where D is one."""
+
+    @property
+    def term(self) -> ResidualTerm | None:
+        """The residual groups and positions."""
+
+    @property
+    def variance(self) -> VarianceTerm | None:
+        """Names of the columns that the variances follow."""
 
 
-def parameters_of_residuals(
-    model: ResidualModel,
-    phi: Matrix,
-    sigma: float,
-    term: ResidualTerm | None,
-    variance: VarianceTerm | None,
-) -> list[ResidualParameter]:
-    """The parameters at phi.
+@dataclass(frozen=True, eq=False)
+class _Estimated:
+    model: ResidualModel
+    phi: Matrix
+    sigma: float
+    term: ResidualTerm | None
+    variance: VarianceTerm | None
 
-    Parameters
-    ----------
-    model : ResidualModel
-        S as a function of phi.
-    phi : ndarray
-        The engine's parameters.
-    sigma : float
-        Standard deviation of the first stratum and time where the columns of variance are zero.
-    term : ResidualTerm or None
-        Residual groups and positions.
-    variance : VarianceTerm or None
-        Names of the columns of ``variance=``.
+
+def residual_of(fit: Fit) -> EstimatedResidual | None:
+    """What a fit knows of R; None where residuals are independent, of one variance."""
+    own, frame = fit.residual, fit.frame
+    if own is None:
+        return None
+    return _Estimated(own.model, own.phi, fit.sigma, frame.residual, frame.variance)
+
+
+def residual_parameters(R: EstimatedResidual) -> pd.Series:
+    """Standard deviations, correlations, ranges, nuggets; labels as in the summary.
 
     Returns
     -------
-    list of ResidualParameter
-        Standard deviations and what they follow, then correlations stratum by stratum.
+    Series
+        ``Std.Dev.`` in units of the response, with stratum and time where they differ by these;
+        ``cor``, with two times or a lag where there are several, and a stratum; ``range``, in units
+        of the position; ``nugget``, a share of the variance. Columns of ``variance=``: for those
+        of one factor a ``Std.Dev.`` each, else coefficients of the logarithm of it, and the
+        ``power`` of what a column is the logarithm of.
     """
+    parameters = listed_parameters(R)
+    return pd.Series(
+        [each.value for each in parameters],
+        index=[each.label for each in parameters],
+        name="Estimate",
+        dtype=np.float64,
+    )
+
+
+def reported_residual_parameters(fit: Fit) -> list[ResidualParameter]:
+    """All of a fit, in the order they are printed in; none where residuals are independent."""
+    R = residual_of(fit)
+    return [] if R is None else listed_parameters(R)
+
+
+def listed_parameters(R: EstimatedResidual) -> list[ResidualParameter]:
+    """Standard deviations and what they follow, then correlations stratum by stratum."""
+    model, term = R.model, R.term
     strata = [""] if term is None or term.strata is None else [str(s) for s in term.strata]
-    out = _deviations(model, phi, sigma, term, variance, strata)
+    out = _deviations(R, strata)
     for stratum, family, at in zip(strata, model.families, model.places, strict=False):
-        zeta = np.asarray(phi[at])
+        zeta = np.asarray(R.phi[at])
         if model.design.kind == "us":
             assert isinstance(family, Block)
             out += _all_pairs(_over_times(model, family, zeta), stratum, term)
@@ -153,19 +191,12 @@ def _all_pairs(C: Matrix, stratum: str, term: ResidualTerm | None) -> list[Resid
     ]
 
 
-def _deviations(
-    model: ResidualModel,
-    phi: Matrix,
-    sigma: float,
-    term: ResidualTerm | None,
-    variance: VarianceTerm | None,
-    strata: Sequence[str],
-) -> list[ResidualParameter]:
+def _deviations(R: EstimatedResidual, strata: Sequence[str]) -> list[ResidualParameter]:
+    model, phi, term, variance = R.model, R.phi, R.term, R.variance
     design = model.design
-    delta = model.coefficients(phi)
-    n_columns = 0 if variance is None else variance.n_columns
-    n_cells = len(delta) - n_columns
-    cells = sigma * np.exp(np.append(0.0, delta[:n_cells]))
+    logarithms, coefficients = _logarithms(R)
+    cells = R.sigma * np.exp(logarithms)
+    sigma = float(cells[0])
     times: list[tuple[str, ...]] = [()]
     if not design.homogeneous and term is not None and term.times is not None:
         times = [(str(t),) for t in term.times]
@@ -184,17 +215,16 @@ def _deviations(
     ]
     if variance is None:
         return out
-    coefficients = delta[n_cells:].tolist()
     if len(places) == 1 and _is_factor(variance.v):
         if variance.reference:
             out = [ResidualParameter("sd", sigma, "", (variance.reference,), is_sigma=True)]
         return out + [
             ResidualParameter("sd", float(sigma * np.exp(value)), "", (name,))
-            for name, value in zip(variance.names, coefficients, strict=True)
+            for name, value in zip(variance.names, coefficients.tolist(), strict=True)
         ]
-    for name, value in zip(variance.names, coefficients, strict=True):
+    for name, value in zip(variance.names, coefficients.tolist(), strict=True):
         base = logarithm_of(name)
-        kind = "logsd" if base is None else "power"
+        kind = "log_sd" if base is None else "power"
         out.append(ResidualParameter(kind, value, "", (base or name,)))
     return out
 
@@ -225,3 +255,53 @@ def _is_factor(v: Matrix) -> bool:
 
 def _time(term: ResidualTerm | None, t: int) -> str:
     return str(t + 1) if term is None or term.times is None else str(term.times[t])
+
+
+def covariance_of_times(R: EstimatedResidual, stratum: int) -> Matrix:
+    """R of one row at each common time, T x T."""
+    sd = _time_deviations(R, stratum)
+    return np.asarray(_times_matrix(R, stratum) * np.outer(sd, sd))
+
+
+def _times_matrix(R: EstimatedResidual, stratum: int) -> Matrix:
+    """C over the common times, T x T."""
+    model, T = R.model, R.model.design.n_times
+    if not model.families:
+        return np.eye(T)
+    entries, times = ResidualEntries(model, R.phi), np.arange(T, dtype=np.float64)[:, None]
+    C = np.diag(entries.variances(np.full(T, stratum), times))
+    i, j = np.triu_indices(T, 1)
+    C[i, j] = C[j, i] = entries.correlations(np.full(len(i), stratum), times[i], times[j])
+    return C
+
+
+def _n_variance(R: EstimatedResidual) -> int:
+    return 0 if R.variance is None else R.variance.n_columns
+
+
+def _logarithms(R: EstimatedResidual) -> tuple[Matrix, Matrix]:
+    """Logarithms of relative standard deviations by cell, and coefficients of the variance columns.
+
+    A cell is a stratum, or a stratum and a time where these have standard deviations of their own.
+    """
+    model = R.model
+    delta = model.coefficients(R.phi)
+    # Where v is zero: from the rows, whatever D is divided by.
+    at_zero = model.log_deviation_at_zero(R.phi)
+    n_cells = len(delta) - _n_variance(R)
+    return np.append(0.0, delta[:n_cells]) + at_zero, delta[n_cells:]
+
+
+def _time_deviations(R: EstimatedResidual, stratum: int) -> Matrix:
+    """Standard deviations at the common times beside those that belong to C."""
+    cells, _ = _logarithms(R)
+    T = R.model.design.n_times
+    by_stratum = cells.reshape(-1, T) if _has_times(R) else cells[:, None]
+    own = by_stratum[min(stratum, len(by_stratum) - 1)]
+    return np.asarray(R.sigma * np.exp(np.broadcast_to(own, T)))
+
+
+def _has_times(R: EstimatedResidual) -> bool:
+    """Whether the cells are strata and times."""
+    design = R.model.design
+    return not design.homogeneous and design.n_times > 0 and design.kind != "us"

@@ -22,7 +22,6 @@ __all__ = ["Comparison"]
 class Comparison(Held):
     """Tests of the random effects, and how much the model explains."""
 
-    @independent_residuals_only
     def ranova(
         self,
         boundary: bool = False,
@@ -33,7 +32,9 @@ class Comparison(Held):
         """Likelihood-ratio tests of the random effects, each taken out in turn, as lmerTest's.
 
         The smaller models are fitted by the criterion of this one, to the same rows. Where the last
-        random term goes, what is left is the linear model by least squares.
+        random term goes, what is left is the linear model by least squares. With ``residual=`` or
+        ``variance=`` the table has a row for these as well, ``residual structure`` and ``residual
+        variance``: the same model without it.
 
         Parameters
         ----------
@@ -86,7 +87,6 @@ class Comparison(Held):
 
         return random_effects_tests(self.fit, boundary, reduce_terms, progress)
 
-    @independent_residuals_only
     def icc(self, by_group: bool = False) -> ICC:
         """Intraclass correlation: the random effects' share of the variance.
 
@@ -135,7 +135,6 @@ class Comparison(Held):
 
         return intraclass_correlation(self.fit, by_group)
 
-    @independent_residuals_only
     def r2(self) -> R2:
         """Nakagawa and Schielzeth's R2: shares of the variance that the model explains.
 
@@ -167,7 +166,6 @@ class Comparison(Held):
 
         return r_squared(self.fit)
 
-    @independent_residuals_only
     def r2_by_level(self) -> pd.DataFrame:
         """Shares of the variance within and between clusters, for models of two levels.
 

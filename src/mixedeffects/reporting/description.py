@@ -40,7 +40,7 @@ _MARKED = re.compile("‹(.*?)›")
 #: What the parameters of the residuals' covariance are called.
 _RESIDUALS = {
     "sd": "‹SD›",
-    "logsd": "the change of log ‹SD› per {of}",
+    "log_sd": "the change of log ‹SD› per {of}",
     "power": "the power of {of}",
     "cor": "‹r›",
     "range": "the range",
@@ -215,7 +215,7 @@ def _coefficient(name: str, row: Any, level: float, digits: int) -> str:
 
 def _random(fit: Fit, digits: int) -> list[str]:
     sentences = []
-    residuals = reported_residual_parameters(fit.frame, fit.optimum, fit.sigma)
+    residuals = reported_residual_parameters(fit)
     if fit.frame.structured_terms:
         values = [
             (name, v)

@@ -699,7 +699,7 @@ def random_parameters(fit: Fit, label: Callable[[str], str] = str) -> dict[str, 
 #: What the parameters of the residuals are called, by kind.
 _OF_RESIDUALS = {
     "sd": "SD",
-    "logsd": "log SD per",
+    "log_sd": "log SD per",
     "power": "power of",
     "cor": "corr.",
     "range": "range",
@@ -710,7 +710,7 @@ _OF_RESIDUALS = {
 def _residual_parameters(fit: Fit, label: Callable[[str], str]) -> dict[str, float]:
     """The same of the residuals; sigma has its own row, unless it is that of a time or stratum."""
     out = {}
-    for each in reported_residual_parameters(fit.frame, fit.optimum, fit.sigma):
+    for each in reported_residual_parameters(fit):
         names = ", ".join(label(name) for name in each.of)
         text = " ".join(filter(None, (_OF_RESIDUALS[each.kind], each.stratum, names)))
         if f"Residual: {text}" != RESIDUAL:
@@ -720,7 +720,7 @@ def _residual_parameters(fit: Fit, label: Callable[[str], str]) -> dict[str, flo
 
 def one_residual_deviation(fit: Fit) -> bool:
     """Whether sigma belongs to all rows, not to those of the first time or stratum."""
-    residuals = reported_residual_parameters(fit.frame, fit.optimum, fit.sigma)
+    residuals = reported_residual_parameters(fit)
     return not any(each.is_sigma and each.column for each in residuals)
 
 

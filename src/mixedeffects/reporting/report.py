@@ -179,10 +179,10 @@ def _model(fit: Fit, notes: list[str]) -> Iterator[str]:
 
 def _whose(fit: Fit) -> str:
     """Whose standard deviation sigma is, where it is not that of all rows."""
-    for each in reported_residual_parameters(fit.frame, fit.optimum, fit.sigma):
+    for each in reported_residual_parameters(fit):
         if each.is_sigma and each.column:
             return f" at {each.column}"
-        if each.kind in ("logsd", "power"):
+        if each.kind in ("log_sd", "power"):
             return f" where {fit.frame.variance.text} is 0" if fit.frame.variance else ""
     return ""
 

@@ -180,7 +180,7 @@ def _residual(fit: Fit) -> dict[str, Any] | None:
     if fit.residual is None:
         return None
     term, variance = fit.frame.residual, fit.frame.variance
-    parameters = reported_residual_parameters(fit.frame, fit.optimum, fit.sigma)
+    parameters = reported_residual_parameters(fit)
     return {
         "structure": None if term is None else term.text,
         "variance": None if variance is None else variance.text,
