@@ -111,10 +111,11 @@ def wald_variance_intervals(fit: Fit, level: float) -> Matrix:
     """Normal intervals on the scales of log sd and Fisher's z, shape (m + 1, 2).
 
     Of the residuals' parameters also on those of the logarithm of a range and the log odds of a
-    nugget; coefficients of the logarithm of a standard deviation stay as they are. The covariance is twice the inverse of the observed Hessian of the deviance, or of the REML
-    criterion. Rows of a term whose covariance is singular are NaN: there the criterion is not
-    quadratic on any scale. So are those of parameters that the data do not determine, and sigma's
-    where the residual variance goes to zero, or where it is known.
+    nugget; coefficients of the logarithm of a standard deviation stay as they are. The covariance
+    is twice the inverse of the observed Hessian of the deviance, or of the REML criterion. Rows of
+    a term whose covariance is singular are NaN: there the criterion is not quadratic on any scale.
+    So are those of parameters that the data do not determine, and sigma's where the residual
+    variance goes to zero, or where it is known.
     """
     curvature = fit.optimum.curvature
     natural, defined = (_of_structures if fit.frame.structured_terms else _of_factors)(fit)

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from mixedeffects.model.held import Held
-from mixedeffects.model.independent import independent_residuals_only
 
 if TYPE_CHECKING:
     from mixedeffects.display.summary import Summary
@@ -163,7 +162,6 @@ class Tables(Held):
 
         return augment(self.fit)
 
-    @independent_residuals_only
     def report(
         self,
         path: str | os.PathLike[str],
@@ -215,7 +213,6 @@ class Tables(Held):
 
         return write_report(self.fit, path, title, ddf, vcov, cluster)
 
-    @independent_residuals_only
     def describe(
         self,
         *,
@@ -269,7 +266,6 @@ class Tables(Held):
 
         return describe(self.fit, ddf, vcov, cluster, level, digits)
 
-    @independent_residuals_only
     def to_dict(
         self,
         ddf: str = "satterthwaite",
@@ -312,7 +308,6 @@ class Tables(Held):
 
         return fit_document(self.fit, ddf, vcov, cluster, ranef)
 
-    @independent_residuals_only
     def to_json(
         self,
         path: Any = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from mixedeffects.base.files import check_place, target_path, write_text_whole
 from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
-from mixedeffects.covariance.of_fit import varcorr_of
+from mixedeffects.covariance.of_fit import residual_blocks_of, varcorr_of
 from mixedeffects.diagnostics.check import check
 from mixedeffects.display.coefficients import coefficient_table, correlation_table
 from mixedeffects.display.comparison_table import comparison_table
@@ -32,6 +33,7 @@ from mixedeffects.display.tables import Column, Table
 from mixedeffects.display.varcorr_text import varcorr_table
 from mixedeffects.errors import ClusterWarning, ConvergenceWarning, CostWarning, ModelError
 from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.residual_parameters import reported_residual_parameters
 from mixedeffects.inference.cluster_robust import robust_covariance
 from mixedeffects.inference.coefficients import coefficient_tests, tests_with
 from mixedeffects.inference.variance import (
@@ -108,7 +110,7 @@ def _html(
     sections = [
         Section("fixed-effects", "Fixed effects", list(fixed)),
         Section("terms", "Tests of terms", list(terms)),
-        Section("random-effects", "Random effects", list(_random(fit))),
+        *_covariances(fit),
         Section("optimum", "Optimum", list(_optimum(fit))),
         Section("checks", "Checks", list(_checks(fit))),
         *_drawn(fit, ddf, vcov, cluster),
@@ -127,11 +129,9 @@ def _html(
         )
     first = Section("model", "Model and data", list(_model(fit, notes)))
     if title is None:
-        title = "Linear mixed model" + (
+        title = ("Linear mixed model" if fit.frame.terms else "Generalized least squares") + (
             f" of {fit.request.data_name}" if fit.request.data_name else ""
         )
-    from html import escape
-
     lead = [f"<p><code>{escape(fit.formula)}</code></p>"]
     foot = f"Written by {versions()}."
     return page(title, lead, [first, *sections], foot)
@@ -169,12 +169,22 @@ def _model(fit: Fit, notes: list[str]) -> Iterator[str]:
         (criterion, f"{fit.criterion:.2f}"),
         ("Log-likelihood", f"{fit.loglik:.2f}"),
         ("AIC, BIC", f"{fit.aic:.2f}, {fit.bic:.2f}"),
-        ("Residual standard deviation", f"{fit.sigma:.5g}"),
+        ("Residual standard deviation" + _whose(fit), f"{fit.sigma:.5g}"),
     ]
     yield definitions(facts)
     yield "<h3>Left out</h3>"
     sentences = frame.dropped.sentences()
     yield items(sentences) if sentences else paragraph("Nothing: all rows and columns are used.")
+
+
+def _whose(fit: Fit) -> str:
+    """Whose standard deviation sigma is, where it is not that of all rows."""
+    for each in reported_residual_parameters(fit):
+        if each.is_sigma and each.column:
+            return f" at {each.column}"
+        if each.kind in ("log_sd", "power"):
+            return f" where {fit.frame.variance.text} is 0" if fit.frame.variance else ""
+    return ""
 
 
 def _fixed(
@@ -237,9 +247,31 @@ def _anova(table: pd.DataFrame) -> Table:
     return Table(tuple(columns), tuple(map(str, table.index)), footnotes=footnotes)
 
 
+def _covariances(fit: Fit) -> Iterator[Section]:
+    """Of the random effects, and of residuals that are correlated or of several variances."""
+    if fit.frame.terms or fit.residual is None:
+        yield Section("random-effects", "Random effects", list(_random(fit)))
+    if fit.residual is not None:
+        yield Section("residuals", "Residual covariance", list(_residuals(fit)))
+
+
+def _residuals(fit: Fit) -> Iterator[str]:
+    for block in residual_blocks_of(fit):
+        yield f"<h3>{escape(block.heading)}</h3>"
+        yield from map(paragraph, block.lines)
+        if block.table is not None:
+            yield scrolling(block.table, block.heading)
+    try:
+        from mixedeffects.reporting.report_pictures import Pictures
+    except ImportError:
+        return
+    yield pictures(Pictures(fit).residuals())
+
+
 def _random(fit: Fit) -> Iterator[str]:
     blocks = varcorr_of(fit).summary_blocks()
-    table = varcorr_table(blocks, fit.sigma, 4, ("Variance", "Std.Dev."))
+    sigma = fit.sigma if fit.residual is None else None
+    table = varcorr_table(blocks, sigma, 4, ("Variance", "Std.Dev."))
     yield scrolling(table, "Variances of the random effects")
     yield "<h3>Shares of the variance</h3>"
     icc, r2 = intraclass_correlation(fit, True), r_squared(fit)
@@ -300,8 +332,6 @@ def _optimum(fit: Fit) -> Iterator[str]:
 def _paper(fit: Fit, ddf: str, vcov: str, cluster: Any) -> Iterator[str]:
     yield describe(fit, ddf, vcov, cluster, 0.95, 2).to_html()
     yield "<h3>Code</h3>"
-    from html import escape
-
     yield f"<pre><code>{escape(code_to_reproduce(fit, ddf, vcov, cluster))}</code></pre>"
     yield "<h3>References</h3>"
     yield items(str(cite(fit, ddf, vcov)).splitlines())
@@ -322,7 +352,8 @@ def _drawn(fit: Fit, ddf: str, vcov: str, cluster: Any) -> Iterator[Section]:
         if term_effects(fit):
             yield Section("effects", "Effects", [pictures(drawn.fixed(ddf, vcov, cluster))])
         yield Section("diagnostics", "Diagnostics", [pictures(drawn.diagnostics())])
-        yield Section("modes", "Conditional modes", [pictures(drawn.effects())])
+        if fit.frame.terms:
+            yield Section("modes", "Conditional modes", [pictures(drawn.effects())])
         yield Section("matrices", "Matrices", [pictures(drawn.matrices())])
     except ImportError:
         sentence = "Pictures need matplotlib; install it with: pip install 'mixedeffects[plots]'"
