@@ -466,7 +466,7 @@ def test_intervals_of_a_correlation() -> None:
     parameters = model.covariance_parameters
     here = np.array([np.log(parameters.iloc[0]), np.arctanh(parameters.iloc[1])])
     dense = wald_by_differences(criterion, np.append(here, np.log(model.sigma)))
-    found = model.confint("random").to_numpy()
+    found = model.confint(parameters="random").to_numpy()
     assert_allclose(found[[0, 2]], np.exp(dense[[0, 2]]), rtol=1e-4)
     assert_allclose(found[1], np.tanh(dense[1]), rtol=1e-4)
     assert list(model.confint().index[:3]) == list(parameters.index)
@@ -486,20 +486,21 @@ def test_intervals_of_standard_deviations_by_stratum() -> None:
         return restricted(same * sd**2 + np.diag(np.where(first > 0.0, sigma, other) ** 2), X, y)
 
     dense = wald_by_differences(criterion, np.log(model.covariance_parameters.to_numpy()))
-    assert_allclose(model.confint("random"), np.exp(dense), rtol=1e-4)
+    assert_allclose(model.confint(parameters="random"), np.exp(dense), rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["us", "adh", "toep", "sp_exp"])
+@pytest.mark.parametrize(
+    "name", ["fev_us", "fev_adh", "fev_toep", "wheat2_gau_nugget", "dialyzer_ar1_varpower"]
+)
 def test_every_parameter_of_the_residuals_has_an_interval(name: str) -> None:
-    residual = {**STRUCTURES, "sp_exp": "exp(VISITN + VISITN2 | USUBJID, nugget = TRUE)"}[name]
-    model = fev(residual)
-    bounds, estimates = model.confint("random"), model.covariance_parameters
+    model = fitted(name)
+    bounds, estimates = model.confint(parameters="random"), model.covariance_parameters
     assert list(bounds.index) == list(estimates.index)
     assert (bounds["lower"] < estimates).all() and (estimates < bounds["upper"]).all()
 
 
 def test_a_known_sigma_has_no_interval() -> None:
-    bounds = fitted("konstantopoulos_known_R").confint("random")
+    bounds = fitted("konstantopoulos_known_R").confint(parameters="random")
     assert bounds.loc["sigma"].isna().all()
     assert bounds.drop(index="sigma").notna().all(axis=None)
 

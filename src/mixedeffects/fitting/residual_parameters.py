@@ -118,12 +118,23 @@ class _Estimated:
     variance: VarianceTerm | None
 
 
-def residual_of(fit: Fit) -> EstimatedResidual | None:
-    """What a fit knows of R; None where residuals are independent, of one variance."""
+def residual_of(
+    fit: Fit, phi: Matrix | None = None, sigma: float | None = None
+) -> EstimatedResidual | None:
+    """What a fit knows of R, or R at other parameters of the engine's.
+
+    None where residuals are independent, of one variance.
+    """
     own, frame = fit.residual, fit.frame
     if own is None:
         return None
-    return _Estimated(own.model, own.phi, fit.sigma, frame.residual, frame.variance)
+    return _Estimated(
+        own.model,
+        own.phi if phi is None else phi,
+        fit.sigma if sigma is None else sigma,
+        frame.residual,
+        frame.variance,
+    )
 
 
 def residual_parameters(R: EstimatedResidual) -> pd.Series:

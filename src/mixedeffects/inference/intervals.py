@@ -20,7 +20,7 @@ from mixedeffects.errors import Interrupted, ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters, natural_parameters
 from mixedeffects.fitting.parameter_keys import chosen_positions, parameter_keys
-from mixedeffects.fitting.residual_parameters import parameters_of_residuals
+from mixedeffects.fitting.residual_parameters import listed_parameters, residual_of
 from mixedeffects.inference.bootstrap import Bootstrap, bootstrap
 from mixedeffects.inference.coefficients import coefficient_tests
 from mixedeffects.inference.profile import Profile, profile
@@ -178,19 +178,20 @@ def _with_residuals(
     fit: Fit, random: Natural, defined: NDArray[np.bool_]
 ) -> tuple[Natural, NDArray[np.bool_]]:
     """The same with the parameters of the residuals, from phi after the entries of T."""
-    residual, frame = fit.residual, fit.frame
-    assert residual is not None
-    model, n_phi = residual.model, len(residual.phi)
+    assert fit.residual is not None
+    n_phi = len(fit.residual.phi)
 
     def natural(values: Matrix) -> Matrix:
         split = len(values) - 1 - n_phi
         phi, sigma = values[split:-1], float(values[-1])
         own = random(np.append(values[:split], sigma))[:-1]
-        # What is reported is the standard deviation where the columns of D are zero.
-        at_zero = sigma * float(np.exp(model.log_deviation_at_zero(phi)))
-        reported = parameters_of_residuals(model, phi, at_zero, frame.residual, frame.variance)
+        R = residual_of(fit, phi, sigma)
+        assert R is not None
+        reported = listed_parameters(R)
+        # Sigma as it is reported is that where the columns of D are zero: it moves with phi.
+        at_zero = [each.value for each in reported if each.is_sigma]
         of_residuals = [each.value for each in reported if not each.is_sigma]
-        return np.concatenate([own, of_residuals, [at_zero]])
+        return np.concatenate([own, of_residuals, at_zero])
 
     n_random = len(defined) - 1
     n_residual = len(covariance_parameters(fit)) - len(defined)
