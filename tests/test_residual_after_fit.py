@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from matplotlib.figure import Figure
 
 import mixedeffects as me
 from mixedeffects.covariance.structured_residual import StructuredResidual
@@ -568,3 +569,122 @@ def test_missing_groups_and_times_of_new_rows():
     np.testing.assert_allclose(found.dropna(), whole[found.notna()])
     without = m.predict(NEW.drop(columns="g"), interval="prediction")
     assert len(without) == len(NEW)
+
+
+# --- likelihoods, modes, cross-validation, pictures ------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["intercepts, ar1", "slopes, variances", "crossed, ar1", "us"])
+def test_likelihood_at_other_parameters(name):
+    """R relative to sigma is held."""
+    m, d = fitted(name), Dense.of(fitted(name))
+    assert m.loglik_at(m.theta) == pytest.approx(m.loglik, abs=1e-7)
+    rng = np.random.default_rng(1)
+    theta, sigma = rng.uniform(0.3, 1.0, len(m.theta)), 1.1
+    V = d.R / m.sigma**2
+    factors = theta_to_T(theta, [term.n_columns for term in m.frame.terms])
+    for term, T in zip(m.frame.terms, factors, strict=True):
+        same = term.codes[:, None] == term.codes
+        V = V + np.where(same, term.z @ T @ T.T @ term.z.T, 0.0)
+    V = V * sigma**2
+    solved = np.linalg.solve(V, d.X)
+    r = d.y - d.X @ np.linalg.solve(d.X.T @ solved, solved.T @ d.y)
+    quadratic = r @ np.linalg.solve(V, r) + np.linalg.slogdet(V)[1]
+    n, p = d.X.shape
+    ml = -0.5 * (quadratic + n * np.log(2.0 * np.pi))
+    reml = -0.5 * (quadratic + np.linalg.slogdet(d.X.T @ solved)[1] + (n - p) * np.log(2.0 * np.pi))
+    assert m.loglik_at(theta, sigma, reml=False) == pytest.approx(ml, abs=1e-7)
+    assert m.loglik_at(theta, sigma, reml=True) == pytest.approx(reml, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "(" in CASES[name][0]])
+def test_modes_and_their_variances(name):
+    m, d = fitted(name), Dense.of(fitted(name))
+    found = m.ranef(cond_var=True)
+    start = 0
+    Z, G = m.Z.toarray(), m.G.sparse().toarray()
+    b = G @ Z.T @ d.P @ d.y
+    left = G - G @ Z.T @ np.linalg.solve(d.V, Z @ G)
+    for term in m.frame.terms:
+        size = term.n_levels * term.n_columns
+        own = slice(start, start + size)
+        np.testing.assert_allclose(found[term.group].to_numpy().ravel(), b[own], atol=1e-7)
+        blocks = left[own, own].reshape(term.n_levels, term.n_columns, term.n_levels, -1)
+        diagonal = np.einsum("iaib->iab", blocks)
+        np.testing.assert_allclose(found.cond_var[term.group], diagonal, atol=1e-7)
+        table = m.coef()[term.group]
+        expected = m.fixef["(Intercept)"] + found[term.group]["(Intercept)"]
+        np.testing.assert_allclose(table["(Intercept)"], expected)
+        start += size
+
+
+@pytest.mark.parametrize("name", ["by sex", "intercepts, ar1", "slopes, variances"])
+@pytest.mark.parametrize("by", [None, "g"])
+def test_cross_validation(name, by):
+    """Conditional means and densities given the other rows, at the parameters of their fit."""
+    m = fitted(name)
+    formula, options = CASES[name]
+    found = me.cross_validate(m, by=by, folds=3, seed=1)
+    fold = found.folds
+    for k in range(3):
+        out = fold == k
+        others = me.lmer(formula, DATA[~out], **options)
+        R = _covariance(others.R.parameters, others.sigma, name, DATA)
+        V = R + _random(others, DATA)
+        r = DATA["y"].to_numpy() - _columns(m.fixef.index, DATA) @ others.fixef.to_numpy()
+        A = V[np.ix_(out, ~out)] @ np.linalg.inv(V[np.ix_(~out, ~out)])
+        mean = A @ r[~out]
+        left = V[np.ix_(out, out)] - A @ V[np.ix_(~out, out)]
+        expected = DATA["y"].to_numpy()[out] - r[out] + mean
+        np.testing.assert_allclose(found.predictions.loc[out, "m1"], expected, atol=2e-4)
+        density = scipy.stats.multivariate_normal(mean, left).logpdf(r[out])
+        assert found.by_fold["elpd"][k] == pytest.approx(density, abs=5e-3)
+
+
+@pytest.mark.parametrize("name", ["ar1 alone", "crossed, ar1", "slopes, variances"])
+def test_pictures(name):
+    m = fitted(name)
+    axes = m.plot("panel", ax=Figure(figsize=(12, 7)).subplots(2, 3).ravel())
+    labels = [ax.get_ylabel() + ax.get_xlabel() for ax in axes]
+    assert "pearson residual" in labels[0]
+    kind = "scaled" if name in IS_DIAGONAL else "normalized"
+    assert f"{kind} residual" in labels[4]
+    drawn = m.plot("qq", resid="normalized", ax=Figure().subplots()).collections[-1]
+    np.testing.assert_allclose(
+        np.sort(drawn.get_offsets()[:, 1]), np.sort(m.resid("normalized")), atol=1e-12
+    )
+
+
+def test_pictures_that_need_random_effects_say_so():
+    m = fitted("ar1 alone")
+    for kind in ("caterpillar", "ranef_qq"):
+        with pytest.raises(me.ModelError, match="no random effects"):
+            m.plot(kind)
+    alone = me.lmer("y ~ x", DATA, variance="sex")
+    for call in (lambda: alone.plot("groups"), lambda: alone.variogram("t")):
+        with pytest.raises(me.ModelError, match="no groups of rows"):
+            call()
+
+
+def test_what_takes_independent_residuals_refuses():
+    m = fitted("ar1 alone")
+    for call in (
+        m.check,
+        lambda: m.plot("checks"),
+        lambda: me.power(m, "x", n=[12], along="g", draws=10),
+    ):
+        with pytest.raises(me.ModelError, match="takes residuals to be independent"):
+            call()
+
+
+def test_bias_adjustment_asks_which_variance():
+    data = DATA.assign(z=np.exp(DATA["y"] / 4.0))
+    m = me.lmer("log(z) ~ x", data, residual="ar1(t | g)", variance="sex")
+    with pytest.raises(me.ModelError, match="differs between rows"):
+        m.predict(NEW, type="response", bias_adjust=True)
+    found = m.predict(NEW, type="response", bias_adjust=True, sigma=0.3)
+    plain = m.predict(NEW, type="response")
+    np.testing.assert_allclose(found, plain * (1.0 + 0.3**2 / 2.0))
+    one = m.update(variance=None)
+    ratio = one.predict(NEW, type="response", bias_adjust=True) / one.predict(NEW, type="response")
+    np.testing.assert_allclose(ratio, 1.0 + one.sigma**2 / 2.0)

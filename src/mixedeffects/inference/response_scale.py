@@ -222,8 +222,20 @@ def total_spread(fit: Fit, conditioned: Sequence[int]) -> float:
 
     Random effects with slopes have another variance in each row; theirs is averaged over the rows.
     Residuals have that of weight one.
+
+    Raises
+    ------
+    ModelError
+        If residuals have several variances beside those that weights give them.
     """
     variance = fit.sigma**2
+    if fit.residual is not None:
+        model = fit.residual.model
+        if model.n_delta or (model.design.kind == "us" and not model.design.homogeneous):
+            raise ModelError(
+                "The residual variance differs between rows, so bias_adjust=True needs to be told "
+                "of which: sigma= is the standard deviation to adjust for."
+            )
     for t, term in enumerate(fit.frame.terms):
         if t not in conditioned:
             root = fit.sigma * (term.z @ fit.T[t])

@@ -35,7 +35,8 @@ def panel(fit: Fit, *, ax: Any = None) -> NDArray[Any]:
 
     Residuals against fitted values, scale against location, normal quantiles of whitened
     residuals and of standardised conditional modes, residuals by group, and residuals against
-    leverage. Where whitening or the leverages of all rows would take long, scaled residuals and
+    leverage. Without random effects, the scale of normalized residuals is in the place of the
+    modes. Where whitening or the leverages of all rows would take long, scaled residuals and
     the leverage of the fixed part stand in, as the titles and axes say.
 
     Parameters
@@ -175,6 +176,8 @@ def checks(
 
 
 def _ranef_quantiles(fit: Fit, ax: Any) -> Any:
+    if not fit.frame.terms:
+        return residual_plots.scale(fit, resid="normalized", ax=ax)
     group, column = ranef_plots.factor_with_variance(fit)
     name = conditional_modes(fit)[group].columns[column]
     ranef_plots.draw_ranef_quantiles(fit, group, [column], 0.95, "simultaneous", [ax])

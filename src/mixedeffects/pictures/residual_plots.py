@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import checked_choice, checked_level, is_whole_number, member
 from mixedeffects.covariance.groups import ConnectedBlocks, find_factor
 from mixedeffects.covariance.of_fit import R_of, fitted_values
+from mixedeffects.covariance.of_residuals import factors_of_rows, residual_matrix_of
 from mixedeffects.diagnostics.leverage import leverage as leverage_of
 from mixedeffects.diagnostics.residuals import residuals as residuals_of
 from mixedeffects.display.lettering import name_ticks, short
@@ -265,7 +266,7 @@ def groups(
     fit: Fit,
     *,
     by: str | None = None,
-    resid: str = "scaled",
+    resid: str | None = None,
     most: int = 20,
     ax: Any = None,
 ) -> Axes:
@@ -280,8 +281,9 @@ def groups(
         The fit.
     by : str, optional
         A grouping factor; by default the outermost, the one with the fewest levels.
-    resid : str
-        Kind of residuals, as for `LinearMixedModel.resid`.
+    resid : str, optional
+        Kind of residuals, as for `LinearMixedModel.resid`. By default ``"scaled"``, or
+        ``"normalized"`` where the residuals of a level are correlated.
     most : int
         Largest number of levels shown.
     ax : matplotlib Axes, optional
@@ -311,8 +313,15 @@ def groups(
     """
     if not is_whole_number(most):
         raise ModelError(f"most must be a whole number above zero, not {most!r:.60}.")
-    terms = fit.frame.terms
-    term = terms[-1] if by is None else find_factor(terms, by)
+    terms = factors_of_rows(fit)
+    if not terms:
+        raise ModelError(
+            "The model has no groups of rows, neither of random effects nor of residuals."
+        )
+    outermost = min(reversed(terms), key=lambda each: each.n_levels)
+    term = outermost if by is None else find_factor(terms, by)
+    if resid is None:
+        resid = "normalized" if residual_matrix_of(fit).groupings else "scaled"
     r = residuals_of(fit, resid)
     order = _worst_levels(term.codes, term.n_levels, r)[:most][::-1]
     axes = one_axes(ax, (5.6, max(2.4, 0.22 * len(order) + 1.0)))
@@ -391,7 +400,7 @@ def leverage(fit: Fit, *, kind: str = "total", resid: str = "studentized", ax: A
 
 def affordable_whitening(fit: Fit) -> str:
     """``"cholesky"``, ``"symmetric"`` or, where both would take long, ``"scaled"``."""
-    connected = ConnectedBlocks.of(fit.frame.terms)
+    connected = ConnectedBlocks.of([*fit.frame.terms, *residual_matrix_of(fit).groupings], fit.nobs)
     sizes = connected.sizes.astype(np.float64)
     if float(np.sum(sizes**3)) / 3.0 <= _AFFORDABLE:
         return "cholesky"
@@ -401,6 +410,7 @@ def affordable_whitening(fit: Fit) -> str:
         block[term.codes] = connected.numbers
         q += term.n_columns * np.bincount(block, minlength=len(q))
     low_rank = connected.constant(R_of(fit).diag()) & (q <= sizes)
+    low_rank &= not residual_matrix_of(fit).groupings
     work = 9.0 * float(np.sum(np.where(low_rank, q, sizes) ** 3))
     return "symmetric" if work <= _AFFORDABLE else "scaled"
 
