@@ -136,7 +136,13 @@ def make_case(
         v = np.zeros((n, 0))
     term_v = rng.standard_normal((n, 2)) if variance else np.zeros((n, 0))
     v = np.hstack([v, term_v])
-    v = v[:, np.ptp(v, axis=0) > 0.0]
+    # Cells without rows have no standard deviation.
+    kept: list[int] = []
+    for j in range(v.shape[1]):
+        beside_one = np.column_stack([np.ones(n), v[:, [*kept, j]]])
+        if np.linalg.matrix_rank(beside_one) == beside_one.shape[1]:
+            kept.append(j)
+    v = v[:, kept]
     delta = 0.3 * rng.standard_normal(v.shape[1])
     nugget_share = 0.3 if nugget else 0.0
 
@@ -181,6 +187,7 @@ def make_case(
         else:
             own = [*ZETA[kind][s], *([nugget_share] if nugget else [])]
         zeta.append(own)
+    # Standard deviations as they are after a fit, one where v is zero.
     model = rows.model
     # The search has v centred and orthonormal.
     centred = v - v.mean(axis=0) if v.shape[1] else v
@@ -189,7 +196,9 @@ def make_case(
     if kind == "diag":
         phi = phi[: v.shape[1]]
 
-    sd = SIGMA * np.exp(centred @ delta) / (1.0 if w is None else np.sqrt(w))
+    model, _ = model.with_unit_at_zero(phi)
+    rows = rows.with_model(model)
+    sd = SIGMA * np.exp(v @ delta) / (1.0 if w is None else np.sqrt(w))
     R = np.zeros((n, n))
     for i in range(n):
         for j in range(n):

@@ -504,7 +504,7 @@ def test_degrees_of_freedom_for_new_observations(name):
     """Satterthwaite's, from differences of the whole variance in all parameters."""
     m = fitted(name)
     fit, basis = m.fit, m.fit.crossproducts.basis
-    rows, T = fit.residual.rows.rows, list(fit.residual.at_theta.T)
+    rows, T = fit.residual.design, list(fit.residual.at_theta.T)
     theta = T_to_theta(T) if T else np.zeros(0)
     k, x = len(theta), _columns(m.fixef.index, NEW)
     at_zero = rows.model.shift

@@ -121,12 +121,12 @@ def whitened(R: StructuredResidual, x: Matrix) -> Matrix:
 def V_at(fit: Fit, other: Fit) -> MarginalCovariance:
     """V of the rows of a fit at the parameters of one to other rows, with ``residual=``."""
     assert fit.residual is not None and other.residual is not None
-    own, its = fit.residual.rows.rows, other.residual
+    own, its = fit.residual.design, other.residual
     frame, basis = fit.frame, own.basis
     phi = np.array(its.phi)
     n_delta = its.model.n_delta
     phi[:n_delta] = own.model.of_coefficients(its.model.coefficients(its.phi))
-    model, _ = own.model.in_geometric_means().with_unit_at_zero(phi)
+    model, _ = own.model.with_unit_at_zero(phi)
     T = [basis.engine_factor(t, factor) for t, factor in enumerate(other.T)]
     factorisation = Factorisation(own.with_model(model).at(phi).A, T)
     R = StructuredResidual(
@@ -179,7 +179,7 @@ def row_forms(fit: Fit, left: Side, right: Side) -> Matrix:
 def _hold_the_series(fit: Fit) -> bool:
     """Whether every residual group lies in one level of each factor."""
     assert fit.residual is not None
-    return not any(fit.residual.rows.rows.scattered)
+    return not any(fit.residual.design.scattered)
 
 
 def _within_and_between(

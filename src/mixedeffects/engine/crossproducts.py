@@ -86,6 +86,10 @@ class ChainFactor(ReadOnlyArrays):
     head: int
     links: tuple[Link, ...]
 
+    def with_values(self, diag: Matrix, panel: Matrix) -> ChainFactor:
+        """The same with other products."""
+        return replace(self, diag=diag, panel=panel)
+
     def with_response(self, products: Matrix) -> ChainFactor:
         """The same with another y, given its products, shape (l, k)."""
         panel = self.panel.copy()
@@ -154,6 +158,8 @@ class CrossProducts:
     provisional : Provisional, optional
         The columns ``[X y]`` less provisional random effects, where A's own products of them would
         lose digits; see `provisional`.
+    known_variance : float, optional
+        The residual variance, where it is not a parameter.
     """
 
     chain: tuple[ChainFactor, ...]
@@ -166,6 +172,7 @@ class CrossProducts:
     basis: Basis
     term_columns: tuple[int, ...]
     provisional: Provisional[CrossProducts] | None = None
+    known_variance: float | None = None
 
     @property
     def factors(self) -> tuple[ChainFactor | RestFactor, ...]:

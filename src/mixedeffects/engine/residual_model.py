@@ -41,7 +41,7 @@ class ResidualDesign(ReadOnlyArrays):
     ----------
     kind : str
         Name of the structure: ``"diag"``, ``"cs"``, ``"ar1"``, ``"car1"``, ``"ante"``, ``"toep"``,
-        ``"us"``, ``"exp"``, ``"gau"``.
+        ``"us"``, ``"exp"``, ``"gau"``, ``"known"``.
     codes : ndarray of int, shape (n,)
         Residual group.
     positions : ndarray, shape (n, d)
@@ -58,6 +58,10 @@ class ResidualDesign(ReadOnlyArrays):
         Prior weights.
     homogeneous, nugget : bool
         As for `make_family`.
+    given : csr_array or None
+        The matrix of ``"known"``, whose rows the positions are.
+    sigma : float or None
+        The residual standard deviation where v is zero, if it is known.
     """
 
     kind: str
@@ -70,6 +74,8 @@ class ResidualDesign(ReadOnlyArrays):
     weights: Matrix | None = None
     homogeneous: bool = True
     nugget: bool = False
+    given: scipy.sparse.csr_array | None = None
+    sigma: float | None = None
 
     @property
     def n(self) -> int:
@@ -108,7 +114,8 @@ class ResidualModel:
         self.stratum = design.stratum[self.order]
         self.weights = None if design.weights is None else design.weights[self.order]
         v = design.v[self.order]
-        self.v_mean = v.mean(axis=0) if v.shape[1] else np.zeros(0)
+        is_fixed = design.sigma is not None
+        self.v_mean = np.zeros(v.shape[1]) if is_fixed or not len(v) else v.mean(axis=0)
         centred = v - self.v_mean
         if v.shape[1]:
             Q, R = np.linalg.qr(centred)
@@ -119,7 +126,11 @@ class ResidualModel:
         self.families: tuple[Family, ...] = tuple(f for f in made if f is not None)
         ends = np.cumsum([self.v.shape[1], *[f.n_parameters for f in self.families]]).tolist()
         #: Where the parameters of each stratum's family are.
-        #: Logarithm of what D is divided by; zero in a search.
+        #: Whether S is divided by the n-th root of its determinant, as in a search: then the
+        #: random effects are measured in what is left of a residual given the others of its group,
+        #: which hardly changes with a strong correlation.
+        self.is_normalised = not is_fixed
+        #: Logarithm of what D is divided by where S is not.
         self.shift = 0.0
         self.places = [slice(a, b) for a, b in itertools.pairwise(ends)]
         self.n_parameters = int(ends[-1])
@@ -135,6 +146,7 @@ class ResidualModel:
             design.nugget,
             stratum == 0,
             design.positions.shape[1],
+            design.given,
         )
 
     @property
@@ -176,21 +188,22 @@ class ResidualModel:
         return np.asarray(self._root @ coefficients)
 
     def with_unit_at_zero(self, phi: Matrix) -> tuple[ResidualModel, float]:
-        """The same with D one where v is zero at phi, and the logarithm of what it was there."""
+        """S with D one where v is zero at phi, and half the logarithm of what that multiplies."""
         out = copy.copy(self)
-        out.shift = self.shift - float(self.v_mean @ self.coefficients(phi))
-        return out, out.shift - self.shift
+        out.is_normalised = False
+        out.shift = -float(self.v_mean @ self.coefficients(phi))
+        return out, 0.5 * out.at(phi).logdet / self.design.n
 
-    def in_geometric_means(self) -> ResidualModel:
-        """The same with the geometric mean of D one, as in a search."""
+    def as_in_a_search(self) -> ResidualModel:
+        """The same, S divided by what it is divided by in a search."""
         out = copy.copy(self)
-        out.shift = 0.0
+        out.is_normalised, out.shift = self.design.sigma is None, 0.0
         return out
 
     # --- where things are ----------------------------------------------------------------
 
     @cached_property
-    def _steps(self) -> tuple[Positions, list[tuple[int, Matrix, Matrix]], Positions]:
+    def steps(self) -> tuple[Positions, list[tuple[int, Matrix, Matrix]], Positions]:
         """For rows after the first of their group: which distinct step; the steps by stratum."""
         rows = np.flatnonzero(~self.is_first)
         t = self.positions[:, 0]
@@ -272,7 +285,7 @@ class ResidualModel:
         return phi
 
     def _chain_start(self, stratum: int, family: Chain, scaled: Matrix) -> Matrix:
-        rows, by_stratum, which = self._steps
+        rows, by_stratum, which = self.steps
         offset = sum(each[0] for each in by_stratum[:stratum])
         count, first, second = by_stratum[stratum]
         products = scaled[rows] * scaled[rows - 1]
@@ -318,6 +331,9 @@ class Whitening:
     logdet: float
     logdet_gradient: Matrix
 
+    #: Logarithm of what U is multiplied by so that S has determinant one; zero where it need not.
+    log_factor = 0.0
+
     def __init__(self, model: ResidualModel, phi: Matrix) -> None:
         self.model, self.phi = model, phi
         with np.errstate(over="ignore"):
@@ -328,6 +344,16 @@ class Whitening:
         if not (np.isfinite(self.scale).all() and (self.scale > 0.0).all()):
             raise np.linalg.LinAlgError("a standard deviation is not finite")
 
+    def _normalise(self) -> None:
+        """Divide S by the n-th root of its determinant, if that is wanted."""
+        if not self.model.is_normalised:
+            return
+        n = self.model.design.n
+        self.log_factor = 0.5 * self.logdet / n
+        self._log_factor_gradient = 0.5 * self.logdet_gradient / n
+        self.U = self._matrix(np.exp(self.log_factor) * self.U.data)
+        self.logdet, self.logdet_gradient = 0.0, np.zeros(len(self.logdet_gradient))
+
     def _matrix(self, data: Matrix) -> scipy.sparse.csr_array:
         indptr, indices = self.model.sparsity
         n = self.model.design.n
@@ -337,11 +363,29 @@ class Whitening:
         """dU/dphi_j."""
         if j < self.model.n_delta:
             data = -self.U.data * self.model.v[self.model.sparsity[1], j]
-            return self._matrix(data)
-        return self._of_correlation(j)
+        else:
+            data = np.exp(self.log_factor) * self._of_correlation(j)
+        if self.model.is_normalised:
+            data = data + self._log_factor_gradient[j] * self.U.data
+        return self._matrix(data)
 
-    def _of_correlation(self, j: int) -> scipy.sparse.csr_array:
+    def _of_correlation(self, j: int) -> Matrix:
+        """Data of dU/dphi_j, before S is divided by anything."""
         raise NotImplementedError
+
+    def working_variates(self, residuals: Matrix) -> Matrix:
+        """``U S_j g`` up to its sign, shape (n, number of parameters), for ``g = S^-1 residuals``.
+
+        ``U'^-1 K_j residuals`` with ``K_j = U_j'U + U'U_j`` the derivative of ``S^-1``.
+        """
+        e = self.U @ residuals
+        m = self.model.n_parameters
+        out, back = np.empty((2, len(e), m))
+        for j in range(m):
+            U_j = self.derivative(j)
+            back[:, j] = U_j.T @ e
+            out[:, j] = U_j @ residuals
+        return np.asarray(out + self.transposed_root(back)) if m else out
 
     def transposed_root(self, x: Matrix) -> Matrix:
         """``U'^-1 x`` for x (n, m)."""
@@ -358,7 +402,7 @@ class _ChainWhitening(Whitening):
         n = model.design.n
         self._r = np.zeros(n)
         self._dr: list[Matrix] = []
-        rows, by_stratum, which = model._steps
+        rows, by_stratum, which = model.steps
         correlations, derivatives = [], []
         for family, at, (_, first, second) in zip(
             model.families, model.places, by_stratum, strict=False
@@ -387,10 +431,11 @@ class _ChainWhitening(Whitening):
         slope = -2.0 * self._r * self._q
         of_zeta = [float(slope @ self._row_derivative(k)) for k in range(len(self._by_step))]
         self.logdet_gradient = np.concatenate([*gradient, of_zeta])
+        self._normalise()
 
     def _row_derivative(self, k: int) -> Matrix:
         """Derivatives of the correlation of each row with the one before."""
-        rows, by_stratum, which = self.model._steps
+        rows, by_stratum, which = self.model.steps
         start, values = self._by_step[k]
         full = np.zeros(sum(each[0] for each in by_stratum))
         full[start : start + len(values)] = values
@@ -398,12 +443,12 @@ class _ChainWhitening(Whitening):
         out[rows] = full[which]
         return out
 
-    def _of_correlation(self, j: int) -> scipy.sparse.csr_array:
+    def _of_correlation(self, j: int) -> Matrix:
         dr = self._row_derivative(j - self.model.n_delta)
         steep = self._q**1.5 * dr
         data = np.column_stack([-steep * self._before, self._r * steep * self.scale])
         data[self.model.is_first, 0] = 0.0
-        return self._matrix(data.reshape(-1))
+        return np.asarray(data.reshape(-1))
 
     def _band(self) -> tuple[Matrix, Matrix]:
         data = self.U.data.reshape(-1, 2)
@@ -453,6 +498,7 @@ class _BlockWhitening(Whitening):
             self._changes.append(change)
             gradient[at] += len(pattern.rows) * np.einsum("rii->r", change)
         self.logdet_gradient = gradient
+        self._normalise()
 
     def _fill(self, data: Matrix, pattern: _Pattern, matrix: Matrix) -> None:
         """Put a lower-triangular matrix, times the scale, at the rows of a pattern."""
@@ -460,7 +506,7 @@ class _BlockWhitening(Whitening):
         at = self.model.sparsity[0][pattern.rows][:, a] + b
         data[at] = matrix[a, b] * self.scale[pattern.rows[:, b]]
 
-    def _of_correlation(self, j: int) -> scipy.sparse.csr_array:
+    def _of_correlation(self, j: int) -> Matrix:
         data = np.zeros(len(self.U.data))
         for pattern, (_, inverse), change in zip(
             self.model.patterns, self._roots, self._changes, strict=True
@@ -470,12 +516,12 @@ class _BlockWhitening(Whitening):
                 half = np.tril(change[j - at.start])
                 np.einsum("ii->i", half)[:] *= 0.5
                 self._fill(data, pattern, -half @ inverse)
-        return self._matrix(data)
+        return data
 
     def transposed_root(self, x: Matrix) -> Matrix:
         """``U'^-1 x = L'(x / scale)``."""
         out = np.empty_like(x)
-        scaled = x / self.scale[:, None]
+        scaled = x / (np.exp(self.log_factor) * self.scale[:, None])
         for pattern, (L, _) in zip(self.model.patterns, self._roots, strict=True):
             out[pattern.rows] = L.T @ scaled[pattern.rows]
         return out
@@ -485,7 +531,7 @@ class _BlockWhitening(Whitening):
         out = np.empty_like(x)
         for pattern, (L, _) in zip(self.model.patterns, self._roots, strict=True):
             out[pattern.rows] = L @ x[pattern.rows]
-        return np.asarray(out / self.scale[:, None])
+        return np.asarray(out / (np.exp(self.log_factor) * self.scale[:, None]))
 
 
 def whitened_rows(matrix: scipy.sparse.csr_array, columns: Sequence[Matrix]) -> list[Matrix]:

@@ -24,6 +24,7 @@ from mixedeffects.engine.objective import Evaluation, along_each, evaluate_with_
 from mixedeffects.engine.quadratic_forms import inner_products
 from mixedeffects.engine.residual_model import ResidualModel
 from mixedeffects.engine.residual_rows import ResidualRows, RowsAt, inner_product
+from mixedeffects.engine.residual_sums import ChainSumsAt, PatternSumsAt
 
 __all__ = ["ResidualEvaluation", "evaluate_residual"]
 
@@ -38,8 +39,10 @@ class ResidualEvaluation(ReadOnlyArrays):
     ----------
     at_theta : Evaluation
         The deviance, log |S| included, and its derivatives in the random effects.
-    rows : RowsAt
-        The whitened rows.
+    design : ResidualRows
+        The design.
+    rows : RowsAt, ChainSumsAt or PatternSumsAt
+        A and its derivatives.
     phi : ndarray, shape (r,)
         Residual parameters.
     score : ndarray, shape (r,)
@@ -53,7 +56,8 @@ class ResidualEvaluation(ReadOnlyArrays):
     """
 
     at_theta: Evaluation
-    rows: RowsAt
+    design: ResidualRows
+    rows: RowsAt | ChainSumsAt | PatternSumsAt
     phi: Matrix
     score: Matrix
     slopes: Matrix
@@ -63,7 +67,7 @@ class ResidualEvaluation(ReadOnlyArrays):
     @property
     def model(self) -> ResidualModel:
         """The covariance of the residuals as a function of phi."""
-        return self.rows.rows.model
+        return self.design.model
 
     @property
     def deviance(self) -> float:
@@ -73,7 +77,7 @@ class ResidualEvaluation(ReadOnlyArrays):
     @cached_property
     def residuals(self) -> Matrix:
         """``y - X beta - Z b`` in the order of the series, in the engine's scale."""
-        return self.rows.rows.residuals(self.modes, self.at_theta.factorisation.solution.beta)
+        return self.design.residuals(self.modes, self.at_theta.factorisation.solution.beta)
 
     @property
     def modes(self) -> list[Matrix]:
@@ -91,6 +95,8 @@ class ResidualEvaluation(ReadOnlyArrays):
         sigma profiled out.
         """
         form = self.unprofiled_information(directions)
+        if self.at_theta.A.known_variance is not None:
+            return form[:-1, :-1]
         return np.asarray(form[:-1, :-1] - form[:-1, -1:] * form[-1, :-1] / self.at_theta.df)
 
     def unprofiled_information(self, directions: Sequence[Matrix]) -> Matrix:
@@ -111,8 +117,8 @@ class ResidualEvaluation(ReadOnlyArrays):
         seen = fixed if here.reml else fixed[:0]
         solved, remainder = factorisation.forward(total, seen)
         form = np.zeros((n_theta + n_phi, n_theta + n_phi))
-        variates = self.rows.working_variates(self.residuals)
-        form[n_theta:, n_theta:] = variates.T @ variates
+        beta = factorisation.solution.beta
+        form[n_theta:, n_theta:] = self.rows.working_products(self.modes, beta)
         for own, product in zip(v, total, strict=True):
             own, product = (x.reshape(-1, x.shape[2]) for x in (own, product))
             form[:n_theta] += own.T @ product
@@ -158,7 +164,7 @@ def evaluate_residual(
     b = [-own[:, :, None] for own in solution.b]
     border = np.append(-solution.beta, 1.0)[:, None]
     m = len(phi)
-    score, slopes = np.array(at_phi.whitening.logdet_gradient), np.empty(m)
+    score, slopes = np.array(at_phi.logdet_gradient), np.empty(m)
     effects = [np.empty((*own.shape, m)) for own in solution.b]
     fixed = np.empty((A.p, m))
     for j in range(m):
@@ -171,4 +177,4 @@ def evaluate_residual(
         fixed[:, j] = -of_border[: A.p, 0]
         slopes[j] = square / here.sigma2
         score[j] += inner_product(inverse, D, reml) + slopes[j]
-    return ResidualEvaluation(here, at_phi, phi, score, slopes, tuple(effects), fixed)
+    return ResidualEvaluation(here, rows, at_phi, phi, score, slopes, tuple(effects), fixed)

@@ -23,8 +23,17 @@ from mixedeffects.engine.assembly import Assembly, Blocks
 from mixedeffects.engine.basis import Basis, make_basis, standard_responses
 from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
 from mixedeffects.engine.factorisation import SelectedInverse
-from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
+from mixedeffects.engine.fronts import Layout
+from mixedeffects.engine.remainder import DenseRemainder
 from mixedeffects.engine.residual_model import ResidualDesign, ResidualModel
+from mixedeffects.engine.residual_sums import (
+    ChainSums,
+    ChainSumsAt,
+    PatternSums,
+    PatternSumsAt,
+    combined,
+    make_sums,
+)
 
 __all__ = ["ResidualRows", "RowsAt", "inner_product"]
 
@@ -61,6 +70,10 @@ class ResidualRows:
         )
         self.model = ResidualModel(replace(design, weights=w))
         order = self.model.order
+        #: The residual variance in the engine's scale, where it is known.
+        self.known_variance: float | None = None
+        if design.sigma is not None:
+            self.known_variance = (design.sigma / self.basis.sigma(1.0)) ** 2
         self.n, self.p = X.shape
         self.term_columns = tuple(term.z.shape[1] for term in terms)
         self.border = np.column_stack([X_star, y_star])[order]
@@ -94,6 +107,11 @@ class ResidualRows:
         """The same rows with another model of the same structure."""
         out = copy.copy(self)
         out.model = model
+        sums = self.sums
+        if sums is not None:
+            moved = copy.copy(sums)
+            moved.rows = out
+            out.__dict__["sums"] = moved
         return out
 
     def with_response(self, y: Matrix) -> ResidualRows:
@@ -103,21 +121,37 @@ class ResidualRows:
         Y, beta0, scale = standard_responses(
             y[model.order][:, None], columns, self.basis.fixed, model.weights
         )
-        out = self.with_model(model.in_geometric_means())
+        out = copy.copy(self)
+        # Products with the response are in the sums.
+        out.__dict__.pop("sums", None)
+        out.model = model.as_in_a_search()
         out.border = np.column_stack([columns, Y[:, 0]])
         out._dense = [out.border, *self._dense[1:]]
         out.basis = replace(self.basis, beta0=beta0[:, 0].copy(), response_scale=float(scale[0]))
+        if model.design.sigma is not None:
+            out.known_variance = (model.design.sigma / out.basis.sigma(1.0)) ** 2
         return out
 
-    def at(self, phi: Matrix) -> RowsAt:
-        """The rows whitened at phi.
+    @cached_property
+    def sums(self) -> ChainSums | PatternSums | None:
+        """What A(phi) is a combination of, where that is few matrices."""
+        return make_sums(self)
+
+    @property
+    def layout(self) -> Layout:
+        """Where the columns of the remainder stand."""
+        return self._assembly.layout
+
+    def at(self, phi: Matrix) -> RowsAt | ChainSumsAt | PatternSumsAt:
+        """A and its derivatives at phi.
 
         Raises
         ------
         LinAlgError
             If S is not positive definite there.
         """
-        return RowsAt(self, phi)
+        sums = self.sums
+        return RowsAt(self, phi) if sums is None else sums.at(phi)
 
     def times(self, matrix: scipy.sparse.csr_array) -> tuple[Matrix, list[scipy.sparse.csr_array]]:
         """A sparse matrix times all dense columns, side by side, and times the sparse ones."""
@@ -149,6 +183,7 @@ class ResidualRows:
             -logdet,
             self.basis,
             self.term_columns,
+            known_variance=self.known_variance,
         )
 
     def residuals(self, b: Sequence[Matrix], beta: Matrix) -> Matrix:
@@ -182,6 +217,11 @@ class RowsAt:
         self.rows, self.phi = rows, phi
         self.whitening = rows.model.at(phi)
 
+    @property
+    def logdet_gradient(self) -> Matrix:
+        """Derivatives of ``log |S|`` in phi."""
+        return self.whitening.logdet_gradient
+
     def __getstate__(self) -> dict[str, object]:
         return {"rows": self.rows, "phi": self.phi}
 
@@ -214,40 +254,13 @@ class RowsAt:
             )
             for sign in (1.0, -1.0)
         )
-        return self.rows.crossproducts(_difference(plus, minus, 0.5 / scale), 0.0)
+        half = 0.5 / scale
+        return self.rows.crossproducts(combined([plus, minus], [half, -half]), 0.0)
 
-    def working_variates(self, residuals: Matrix) -> Matrix:
-        """``U S_j g`` up to its sign, shape (n, number of parameters), for ``g = S^-1 residuals``.
-
-        ``U'^-1 K_j residuals`` with ``K_j = U_j'U + U'U_j`` the derivative of ``S^-1``.
-        """
-        whitening = self.whitening
-        e = whitening.U @ residuals
-        m = whitening.model.n_parameters
-        out = np.empty((len(e), m))
-        back = np.empty((len(e), m))
-        for j in range(m):
-            U_j = whitening.derivative(j)
-            back[:, j] = U_j.T @ e
-            out[:, j] = U_j @ residuals
-        return np.asarray(out + whitening.transposed_root(back)) if m else out
-
-
-def _difference(plus: Blocks, minus: Blocks, factor: float) -> Blocks:
-    """``factor (plus - minus)``, block by block."""
-    chain = tuple(
-        replace(one, diag=factor * (one.diag - two.diag), panel=factor * (one.panel - two.panel))
-        for one, two in zip(plus.chain, minus.chain, strict=True)
-    )
-    one, two = plus.remainder, minus.remainder
-    remainder: DenseRemainder | SparseRemainder
-    if isinstance(one, DenseRemainder) and isinstance(two, DenseRemainder):
-        remainder = DenseRemainder(np.asfortranarray(factor * (one.matrix - two.matrix)))
-    else:
-        assert isinstance(one, SparseRemainder) and isinstance(two, SparseRemainder)
-        random = scipy.sparse.csc_array(factor * (one.random - two.random))
-        remainder = SparseRemainder(one.fronts, random, factor * (one.border - two.border))
-    return replace(plus, chain=chain, remainder=remainder)
+    def working_products(self, b: Sequence[Matrix], beta: Matrix) -> Matrix:
+        """``f_r'S^-1 f_s`` of the working variates, for effects (l, k) per term."""
+        variates = self.whitening.working_variates(self.rows.residuals(b, beta))
+        return np.asarray(variates.T @ variates)
 
 
 def inner_product(inverse: SelectedInverse, D: CrossProducts, with_fixed: bool) -> float:

@@ -48,6 +48,7 @@ __all__ = [
     "values_for_rows",
     "with_random_terms",
     "with_response",
+    "without_structure",
 ]
 
 Matrix = NDArray[np.float64]
@@ -198,9 +199,31 @@ def by_maximum_likelihood(fit: Fit) -> Fit:
 
 
 def with_random_terms(fit: Fit, terms: Sequence[RandomTerm]) -> Fit:
-    """The fit by the same criterion with other random terms, at least one."""
-    frame = dataclasses.replace(fit.frame, terms=tuple(terms))
-    if fit.residual is not None:
+    """The fit by the same criterion with other random terms, at least one.
+
+    Where residuals have a structure there may be none.
+    """
+    return _fit_other(fit, dataclasses.replace(fit.frame, terms=tuple(terms)))
+
+
+def without_structure(fit: Fit, *, residual: bool = False, variance: bool = False) -> Fit | None:
+    """The fit by the same criterion without ``residual=``, or without ``variance=``.
+
+    None where what is left is a linear model with independent residuals, which is no fit.
+    """
+    frame = fit.frame
+    if residual:
+        frame = dataclasses.replace(frame, residual=None)
+    if variance:
+        frame = dataclasses.replace(frame, variance=None)
+    if not frame.terms and frame.residual is None and frame.variance is None:
+        return None
+    return _fit_other(fit, frame)
+
+
+def _fit_other(fit: Fit, frame: ModelFrame) -> Fit:
+    """The fit by the same criterion of another frame with the same fixed effects."""
+    if frame.residual is not None or frame.variance is not None:
         return fit_residual_frame(frame, fit.reml, fit.request)
     with one_blas_thread():
         A = assemble_frame(frame)
@@ -211,14 +234,19 @@ def with_random_terms(fit: Fit, terms: Sequence[RandomTerm]) -> Fit:
 
 
 def least_squares_criterion(fit: Fit) -> float:
-    """Criterion of the linear model without random effects, constants as in ``fit.criterion``.
+    """Criterion of the linear model with independent residuals, constants as in ``fit.criterion``.
 
     In the fitting basis ``X'WX = n I`` and the response is the least-squares residual with mean
     square one, so nothing is left to compute but constants.
     """
     A, reml = fit.crossproducts, fit.reml
+    sum_log_weights = A.sum_log_weights
+    if fit.residual is not None:
+        # There the determinant of S stands in its place.
+        weights = fit.residual.model.weights
+        sum_log_weights = 0.0 if weights is None else float(np.log(weights).sum())
     df = A.n - A.p if reml else A.n
-    d = df * (1.0 + float(np.log(2.0 * np.pi * A.n / df))) - A.sum_log_weights
+    d = df * (1.0 + float(np.log(2.0 * np.pi * A.n / df))) - sum_log_weights
     if reml:
         d += A.p * float(np.log(A.n))
     return d + A.basis.deviance_offset(A.n, A.p, reml)
@@ -285,6 +313,7 @@ def update(
     contrasts: dict[str, Any] | Unchanged | None,
     residual: Any,
     variance: Any,
+    sigma: Any,
     start: Sequence[float] | None,
     control: Control | Unchanged | None,
     progress: ProgressOption,
@@ -312,6 +341,7 @@ def update(
         control=asked.control if control is UNCHANGED else control,
         residual=asked.residual if residual is UNCHANGED else residual,
         variance=asked.variance if variance is UNCHANGED else variance,
+        sigma=asked.sigma if sigma is UNCHANGED else sigma,
         progress=progress,
         earlier=fit if data is None and fit.residual is None else None,
     )

@@ -68,7 +68,7 @@ def fit_residual_frame(
         On Ctrl-C, with an `UnfinishedFit`.
     """
     y = frame.y if frame.offset is None else frame.y - frame.offset
-    rows = rows or _rows(frame, y)
+    rows = rows or _rows(frame, y, request.sigma)
     if rows.basis.response_scale <= _PRECISION * float(np.abs(y).max()):
         raise ModelError(
             "The fixed effects reproduce the response exactly (it may be constant), so there is no "
@@ -114,8 +114,8 @@ def fit_residual_frame(
     return Fit(frame, optimum.evaluation.A, optimum, reml, request)
 
 
-def _rows(frame: ModelFrame, y: Matrix) -> ResidualRows:
-    design = residual_design(frame)
+def _rows(frame: ModelFrame, y: Matrix, sigma: float | None) -> ResidualRows:
+    design = residual_design(frame, sigma)
     assert design is not None
     try:
         return ResidualRows(y, frame.X, engine_terms(frame.terms), design)
@@ -128,8 +128,10 @@ def residual_start(fit: Fit) -> ResidualStart | None:
     residual, factors = fit.residual, fit.optimum.restart
     if residual is None or factors is None:
         return None
-    # In a search the geometric mean of the standard deviations is the unit.
-    scale = float(np.exp(residual.model.shift))
+    scale = 1.0
+    if residual.model.as_in_a_search().is_normalised:
+        # In a search S is divided by the n-th root of its determinant.
+        scale = float(np.exp(-0.5 * residual.rows.whitening.logdet / residual.model.design.n))
     return [scale * T for T in factors], residual.phi
 
 
@@ -161,7 +163,7 @@ def fit_residual_response(
         fit.request if request is None else request,
         progress,
         residual_start(fit),
-        fit.residual.rows.rows.with_response(y),
+        fit.residual.design.with_response(y),
     )
 
 

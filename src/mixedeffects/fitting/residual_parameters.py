@@ -121,14 +121,14 @@ def _n_variance(R: EstimatedResidual) -> int:
 
 
 def _logarithms(R: EstimatedResidual) -> tuple[Matrix, Matrix]:
-    """Logarithms of standard deviations by cell, and coefficients of the variance columns.
+    """Logarithms of relative standard deviations by cell, and coefficients of the variance columns.
 
     A cell is a stratum, or a stratum and a time where these have standard deviations of their own.
     """
     model = R.model
     delta = model.coefficients(R.phi)
     # Whatever D is divided by.
-    at_zero = np.log(R.sigma) - model.shift - model.v_mean @ delta
+    at_zero = -model.shift - float(model.v_mean @ delta)
     n_cells = len(delta) - _n_variance(R)
     return np.append(0.0, delta[:n_cells]) + at_zero, delta[n_cells:]
 
@@ -138,7 +138,8 @@ def _time_deviations(R: EstimatedResidual, stratum: int) -> Matrix:
     cells, _ = _logarithms(R)
     T = R.model.design.n_times
     by_stratum = cells.reshape(-1, T) if _has_times(R) else cells[:, None]
-    return np.asarray(np.exp(np.broadcast_to(by_stratum[min(stratum, len(by_stratum) - 1)], T)))
+    own = by_stratum[min(stratum, len(by_stratum) - 1)]
+    return np.asarray(R.sigma * np.exp(np.broadcast_to(own, T)))
 
 
 def _has_times(R: EstimatedResidual) -> bool:
@@ -157,7 +158,7 @@ def _deviations(R: EstimatedResidual) -> tuple[list[str], list[float]]:
         sd = [np.sqrt(np.diag(covariance_of_times(R, s))) for s in range(len(strata))]
         values = np.concatenate(sd).tolist()
     else:
-        values = np.exp(cells).tolist()
+        values = (R.sigma * np.exp(cells)).tolist()
     names = [f"Std.Dev.{s}{t}" for s in strata for t in times]
     variance = R.variance
     if variance is None:

@@ -94,10 +94,11 @@ def _term_of_rows(term: ResidualTerm, rows: NDArray[Any]) -> ResidualTerm:
         steps=taken(term.steps),
         coordinates=taken(term.coordinates),
         stratum=taken(term.stratum),
+        given=None if term.given is None else term.given[rows][:, rows],
     )
     stratum = np.zeros(len(rows), dtype=np.intp) if out.stratum is None else out.stratum
     in_company = np.bincount(codes)[codes] > 1
-    if out.kind != "diag" and len(np.unique(stratum[in_company])) < out.n_strata:
+    if out.kind not in ("diag", "known") and len(np.unique(stratum[in_company])) < out.n_strata:
         raise ModelError(f"no `{out.group}` of the other rows has two rows for a correlation")
     if out.kind == "us" and out.steps is not None:
         for s in range(out.n_strata):

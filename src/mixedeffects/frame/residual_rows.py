@@ -97,7 +97,6 @@ def residual_rows(
     states: Mapping[str, State],
     groups: Mapping[str, GroupColumn],
     numbers: NDArray[np.int64] | None,
-    texts: frozenset[str],
 ) -> ResidualRows:
     """Make the residual term of the rows used.
 
@@ -113,8 +112,6 @@ def residual_rows(
         The columns of the group and the stratum on the rows used.
     numbers : ndarray of int64, shape (n,), or None
         For ``ar1(1 | group)`` the number of each row in its group.
-    texts : frozenset of str
-        The columns that hold text, whose levels have no order but the alphabet's.
 
     Raises
     ------
@@ -122,7 +119,7 @@ def residual_rows(
         If the position is of another kind than the structure needs.
     """
     grouping = combine([groups[name] for name in spec.variables], spec.variables)
-    position = _position(spec, values, states, numbers, texts)
+    position = _position(spec, values, states, numbers)
     unused = {spec.group: grouping.unused} if grouping.unused else {}
     where = " + ".join(spec.names)
     if position.unused:
@@ -171,7 +168,6 @@ def _position(
     values: Mapping[str, Value],
     states: Mapping[str, State],
     numbers: NDArray[np.int64] | None,
-    texts: frozenset[str],
 ) -> _Position:
     if not spec.position:
         if numbers is None:
@@ -195,7 +191,7 @@ def _position(
     if not isinstance(value, Factor) and value.dtype == np.bool_:
         value = Factor(value.astype(np.int32), ("FALSE", "TRUE"))
     if isinstance(value, Factor):
-        if spec.kind in _ORDER_COUNTS and name in texts:
+        if spec.kind in _ORDER_COUNTS and not value.ordered:
             _check_alphabet(spec, name, value.levels)
         times, steps, unused, empty = _of_levels(value, spec.kind in _STEPS_COUNT)
         return _Position(
@@ -275,18 +271,18 @@ def _whole_numbers(spec: ResidualSpec, name: str, value: NDArray[Any]) -> NDArra
 
 
 def _check_alphabet(spec: ResidualSpec, name: str, levels: tuple[str, ...]) -> None:
-    """Refuse text whose numbers are in another order than the alphabet's: week10 before week2."""
+    """Refuse levels in an order that nobody chose: week10 before week2."""
 
     def by_number(label: str) -> list[tuple[int, float, str]]:
         parts = re.split(r"(\d+(?:\.\d+)?)", label)
         return [(1, float(p), "") if i % 2 else (0, 0.0, p) for i, p in enumerate(parts)]
 
     wanted = sorted(levels, key=by_number)
-    if list(levels) == wanted:
+    if list(levels) == wanted or list(levels) != sorted(levels):
         return
     i = next(j for j, (a, b) in enumerate(zip(levels, wanted, strict=True)) if a != b)
     raise DataError(
-        f"`{name}` in `{spec.text}` is text, whose order is the alphabet's: {levels[i]!r} comes "
-        f"before {wanted[i]!r}. Make an ordered categorical of it, so that its steps are in the "
-        "order meant."
+        f"The levels of `{name}` in `{spec.text}` are in the order of the alphabet: {levels[i]!r} "
+        f"comes before {wanted[i]!r}. Make an ordered categorical of it, so that its steps are in "
+        "the order meant."
     )

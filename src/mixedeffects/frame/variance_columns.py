@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mixedeffects.errors import FormulaError, ModelError
 from mixedeffects.formula.bars import has_bar
@@ -15,6 +17,7 @@ from mixedeffects.formula.syntax import Call, Group, Name, Node, Unary, deparse,
 from mixedeffects.formula.terms import TermTable, expand_terms
 from mixedeffects.formula.values import Coding, Factor, Value
 from mixedeffects.frame.checks import check_size
+from mixedeffects.frame.coder import VariableCoder
 from mixedeffects.frame.encode import DesignEncoder, fit_encoder
 from mixedeffects.frame.rank import independent_columns
 from mixedeffects.frame.residual_term import VarianceTerm
@@ -159,12 +162,27 @@ def variance_columns(
     every = encoder.assemble(settled, n)
     kept = np.arange(1, every.shape[1])
     if check:
+        for coder, codes in zip(encoder.coders, settled, strict=True):
+            if coder.kind != "numeric":
+                _check_levels(text, coder, codes)
         _check_columns(text, encoder.all_names, every)
     encoder = replace(encoder, kept=kept)
     return VarianceTerm(text, encoder.names, np.ascontiguousarray(every[:, 1:])), encoder
 
 
-def _check_columns(text: str, names: tuple[str, ...], every: np.ndarray) -> None:
+def _check_levels(text: str, coder: VariableCoder, codes: NDArray[np.integer[Any]]) -> None:
+    """Each level needs two rows: one row can be fitted exactly, whatever its variance."""
+    single = np.flatnonzero(np.bincount(codes, minlength=len(coder.levels)) == 1)
+    if len(single):
+        shown = ", ".join(repr(coder.levels[i]) for i in single[:5])
+        raise ModelError(
+            f"variance={text!r} gives each level of `{coder.name}` its own standard deviation, but "
+            f"there is one row at {shown}, from which none can be estimated. Join levels, or leave "
+            "these rows out."
+        )
+
+
+def _check_columns(text: str, names: tuple[str, ...], every: NDArray[np.float64]) -> None:
     for name, column in zip(names[1:], every.T[1:], strict=True):
         if (column == column[0]).all():
             raise ModelError(

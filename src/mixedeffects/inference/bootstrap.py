@@ -539,7 +539,7 @@ def _fit_residual(y: Matrix, fit: Fit) -> tuple[Matrix, Matrix]:
     """The same where residuals have a structure."""
     frame = fit.frame
     assert fit.residual is not None
-    rows = fit.residual.rows.rows.with_response(y if frame.offset is None else y - frame.offset)
+    rows = fit.residual.design.with_response(y if frame.offset is None else y - frame.offset)
     optimum = find_residual_optimum(
         rows,
         fit.reml,

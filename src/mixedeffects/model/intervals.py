@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import pandas as pd
 
 from mixedeffects.model.held import Held, OfModel
-from mixedeffects.model.independent import independent_residuals_only
 from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:
@@ -109,7 +108,6 @@ class Intervals(Held):
             progress=progress,
         )
 
-    @independent_residuals_only
     def profile(
         self, parameters: Any = None, level: float = 0.99, *, progress: ProgressOption = None
     ) -> Profile:

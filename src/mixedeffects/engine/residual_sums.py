@@ -1,0 +1,482 @@
+"""Cross-products of a design with correlated residuals without its rows: n is forgotten.
+
+The inverse of S is a sum of few fixed matrices with coefficients that depend on phi, so
+
+    A(phi) = sum_k c_k(phi) A_k,     dA/dphi_r = sum_k dc_k/dphi_r A_k,
+
+and the A_k are made once. That is so where the standard deviations take few values, and
+
+* each residual depends on the one before it alone and there are few distinct steps (`ChainSums`):
+  with q = 1/(1 - r^2) the rows of a step give q, q r^2 and -q r times their own products, those of
+  the rows before them, and those of both;
+* there are no random effects, and groups have few patterns of positions (`PatternSums`): then the
+  A_k are the products of the rows at two positions of a pattern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+from numpy.typing import NDArray
+
+from mixedeffects.base.caching import cached_property
+from mixedeffects.engine.assembly import Blocks
+from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
+from mixedeffects.engine.fronts import Layout
+from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
+from mixedeffects.engine.residual_families import Block, Chain
+from mixedeffects.engine.residual_model import ResidualModel, Whitening
+
+__all__ = ["ChainSums", "PatternSums", "make_sums"]
+
+Matrix = NDArray[np.float64]
+Positions = NDArray[np.intp]
+
+#: Distinct standard deviations, and steps with the cells of both rows.
+_MOST_CELLS, _MOST_STEPS = 40, 8
+#: Entries of the products of all patterns.
+_MOST_PRODUCTS = 3e7
+#: Rows below which a pass over them costs next to nothing.
+_FEW_ROWS = 2_000
+
+
+class Rows(Protocol):
+    """What is asked of a design: see `ResidualRows`."""
+
+    n: int
+    p: int
+    border: Matrix
+
+    @property
+    def model(self) -> ResidualModel:
+        """The covariance of the residuals as a function of phi."""
+
+    @property
+    def terms(self) -> Sequence[EngineTerm]:
+        """Random-effects terms in the order of the series."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where the columns of the remainder stand."""
+
+    @property
+    def sums(self) -> ChainSums | PatternSums | None:
+        """Its sums."""
+
+    def times(self, matrix: scipy.sparse.csr_array) -> tuple[Matrix, list[scipy.sparse.csr_array]]:
+        """A sparse matrix times its columns."""
+
+    def fill(self, dense: Matrix, sparse: Sequence[scipy.sparse.csr_array]) -> Blocks:
+        """The blocks of such products."""
+
+    def crossproducts(self, blocks: Blocks, logdet: float) -> CrossProducts:
+        """A with the log determinant of S."""
+
+    def residuals(self, b: Sequence[Matrix], beta: Matrix) -> Matrix:
+        """``y - X beta - Z b``."""
+
+
+def make_sums(rows: Rows) -> ChainSums | PatternSums | None:
+    """The sums of a design; None where there are too many of them."""
+    model = rows.model
+    cells = _Cells.of(model)
+    if cells is None:
+        return None
+    if not rows.terms:
+        patterns = _patterns(model, cells)
+        c = rows.p + 1
+        entries = sum((len(each.positions) * c) ** 2 for each in patterns)
+        if entries <= min(_MOST_PRODUCTS, 40.0 * rows.n * c):
+            return PatternSums(rows, cells, patterns)
+    if model.is_chain and rows.n > _FEW_ROWS:
+        steps = _Steps.of(model, cells)
+        if len(steps.stratum) + len(cells.v) <= _MOST_STEPS:
+            return ChainSums(rows, cells, steps)
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """Rows with the same standard deviation: of each row which cell, and v of the cells."""
+
+    of_row: Positions
+    v: Matrix
+
+    @classmethod
+    def of(cls, model: ResidualModel) -> _Cells | None:
+        n = model.design.n
+        if not model.n_delta:
+            return cls(np.zeros(n, dtype=np.intp), np.zeros((1, 0)))
+        # A look at some rows first: all of them may be different.
+        some = np.unique(model.v[:: max(1, n // 1_000)].round(12), axis=0)
+        if len(some) > _MOST_CELLS:
+            return None
+        v, of_row = np.unique(model.v.round(12), axis=0, return_inverse=True)
+        return None if len(v) > _MOST_CELLS else cls(of_row.reshape(-1), v)
+
+    def scales(self, model: ResidualModel, phi: Matrix) -> Matrix:
+        """``D^-1`` of each cell, without prior weights."""
+        out = np.exp(model.shift - self.v @ phi[: model.n_delta])
+        if not (np.isfinite(out).all() and (out > 0.0).all()):
+            raise np.linalg.LinAlgError("a standard deviation is not finite")
+        return np.asarray(out)
+
+
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    """Distinct steps from one row to the next, with the cells of both.
+
+    Attributes
+    ----------
+    rows, which : ndarray
+        Rows after the first of their group, and which step leads to each.
+    stratum, step : ndarray, one entry each
+        Stratum, and number of the step among those of the model.
+    before, own : ndarray, one entry each
+        Cells of the two rows.
+    """
+
+    rows: Positions
+    which: Positions
+    stratum: Positions
+    step: Positions
+    before: Positions
+    own: Positions
+
+    @classmethod
+    def of(cls, model: ResidualModel, cells: _Cells) -> _Steps:
+        rows, by_stratum, which = model.steps
+        stratum = np.repeat(np.arange(len(by_stratum)), [each[0] for each in by_stratum])
+        keys = np.column_stack([which, cells.of_row[rows - 1], cells.of_row[rows]])
+        distinct, key = np.unique(keys, axis=0, return_inverse=True)
+        step = distinct[:, 0].astype(np.intp)
+        return cls(rows, key.reshape(-1), stratum[step], step, distinct[:, 1], distinct[:, 2])
+
+
+class _AtPhi:
+    """What `evaluate_residual` asks for at one phi."""
+
+    rows: Rows
+    phi: Matrix
+    logdet: float
+    logdet_gradient: Matrix
+
+    @cached_property
+    def whitening(self) -> Whitening:
+        """U, if it is asked for."""
+        return self.rows.model.at(self.phi)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"rows": self.rows, "phi": self.phi}
+
+
+def _normalised(
+    model: ResidualModel, logdet: float, gradient: Matrix, c: Matrix, dc: Matrix
+) -> tuple[float, Matrix, Matrix, Matrix]:
+    """The same for S divided by the n-th root of its determinant, if that is wanted."""
+    if not model.is_normalised:
+        return logdet, gradient, c, dc
+    n = model.design.n
+    factor = np.exp(logdet / n)
+    dc = factor * (dc + gradient.reshape(-1, *[1] * c.ndim) / n * c)
+    return 0.0, np.zeros(len(gradient)), factor * c, dc
+
+
+class ChainSums:
+    """The A_k where each residual depends on the one before it alone."""
+
+    def __init__(self, rows: Rows, cells: _Cells, steps: _Steps) -> None:
+        self.rows, self.cells, self.steps = rows, cells, steps
+        model = rows.model
+        n = rows.n
+        root = np.ones(n) if model.weights is None else np.sqrt(model.weights)
+        own = np.arange(n)
+        #: Rows without one before them, by cell.
+        self.first_counts = np.bincount(cells.of_row[model.is_first], minlength=len(cells.v))
+        self.counts = np.bincount(steps.which, minlength=len(steps.step))
+        blocks = []
+        for cell in range(len(cells.v)):
+            at = np.flatnonzero(model.is_first & (cells.of_row == cell))
+            blocks.append(self._products(at, at, root[at], None))
+        for step in range(len(steps.step)):
+            at = steps.rows[steps.which == step]
+            blocks.append(self._products(at, own[at], root[at], None))
+            blocks.append(self._products(at, own[at] - 1, root[at - 1], None))
+            both = [self._products(at, at, root[at], sign * root[at - 1]) for sign in (1.0, -1.0)]
+            blocks.append(combined(both, [0.5, -0.5]))
+        self.blocks = blocks
+
+    def _products(
+        self, at: Positions, source: Positions, factor: Matrix, before: Matrix | None
+    ) -> Blocks:
+        """Blocks of rows ``factor b_source``, with ``before b_(at - 1)`` added if it is given."""
+        n = self.rows.n
+        row, column, data = at, source, factor
+        if before is not None:
+            row = np.concatenate([at, at])
+            column = np.concatenate([source, at - 1])
+            data = np.concatenate([factor, before])
+        M = scipy.sparse.csr_array((data, (row, column)), shape=(n, n))
+        return self.rows.fill(*self.rows.times(M))
+
+    def at(self, phi: Matrix) -> ChainSumsAt:
+        """A and its derivatives at phi."""
+        return ChainSumsAt(self, phi)
+
+
+class ChainSumsAt(_AtPhi):
+    """A and its derivatives at one phi."""
+
+    def __init__(self, sums: ChainSums, phi: Matrix) -> None:
+        self.rows, self.phi = sums.rows, phi
+        rows = sums.rows
+        model, cells, steps = rows.model, sums.cells, sums.steps
+        m, n_delta = len(phi), model.n_delta
+        s = cells.scales(model, phi)
+        ds = np.zeros((m, len(s)))
+        ds[:n_delta] = -cells.v.T * s
+        correlations, derivatives = [], []
+        for family, at, (_, first, second) in zip(
+            model.families, model.places, model.steps[1], strict=False
+        ):
+            assert isinstance(family, Chain)
+            r, dr = family.neighbours(phi[at], first, second)
+            own = np.zeros((m, len(r)))
+            own[at] = dr
+            correlations.append(r)
+            derivatives.append(own)
+        r, dr = np.zeros(len(steps.step)), np.zeros((m, len(steps.step)))
+        if correlations:
+            r = np.concatenate(correlations)[steps.step]
+            dr = np.concatenate(derivatives, axis=1)[:, steps.step]
+        if not (np.abs(r) < 1.0).all():
+            raise np.linalg.LinAlgError("a correlation of neighbours is one")
+        q = 1.0 / ((1.0 - r) * (1.0 + r))
+        dq = 2.0 * r * q**2 * dr
+        a, b = s[steps.before], s[steps.own]
+        da, db = ds[:, steps.before], ds[:, steps.own]
+        of_steps = np.stack([q * b**2, q * r**2 * a**2, -q * r * a * b])
+        of_steps_change = np.stack(
+            [
+                dq * b**2 + 2.0 * q * b * db,
+                (dq * r**2 + 2.0 * q * r * dr) * a**2 + 2.0 * q * r**2 * a * da,
+                -(dq * r + q * dr) * a * b - q * r * (da * b + a * db),
+            ]
+        )
+        c = np.concatenate([s**2, of_steps.T.reshape(-1)])
+        dc = np.hstack([2.0 * s * ds, of_steps_change.transpose(1, 2, 0).reshape(m, -1)])
+        per_cell = sums.first_counts + np.bincount(steps.own, sums.counts, minlength=len(s))
+        logdet = -2.0 * float(per_cell @ np.log(s)) - float(sums.counts @ np.log(q))
+        gradient = -2.0 * (ds / s) @ per_cell - 2.0 * (r * q * dr) @ sums.counts
+        if model.weights is not None:
+            logdet -= float(np.log(model.weights).sum())
+        self.logdet, self.logdet_gradient, c, self._dc = _normalised(model, logdet, gradient, c, dc)
+        self._blocks = sums.blocks
+        self.A = rows.crossproducts(combined(sums.blocks, c), self.logdet)
+
+    def derivative(self, j: int) -> CrossProducts:
+        """``dA/dphi_j``."""
+        return self.rows.crossproducts(combined(self._blocks, self._dc[j]), 0.0)
+
+    def working_products(self, b: Sequence[Matrix], beta: Matrix) -> Matrix:
+        """``f_r'S^-1 f_s`` of the working variates, for effects (l, k) per term."""
+        variates = self.whitening.working_variates(self.rows.residuals(b, beta))
+        return np.asarray(variates.T @ variates)
+
+    def __setstate__(self, state: dict[str, Rows]) -> None:
+        sums = state["rows"].sums
+        assert isinstance(sums, ChainSums)
+        self.__init__(sums, state["phi"])  # type: ignore[misc]
+
+
+@dataclass(frozen=True, eq=False)
+class _CellPattern:
+    """Groups with the same positions and cells."""
+
+    stratum: int
+    rows: Positions
+    positions: Matrix
+    cells: Positions
+
+
+def _patterns(model: ResidualModel, cells: _Cells) -> list[_CellPattern]:
+    out = []
+    for pattern in model.patterns:
+        keys = cells.of_row[pattern.rows]
+        distinct, which = np.unique(keys, axis=0, return_inverse=True)
+        which = which.reshape(-1)
+        for number, own in enumerate(distinct):
+            rows = pattern.rows[which == number]
+            out.append(_CellPattern(pattern.stratum, rows, pattern.positions, own))
+    return out
+
+
+class PatternSums:
+    """The A_k of a design without random effects, by pattern and pair of positions."""
+
+    def __init__(self, rows: Rows, cells: _Cells, patterns: Sequence[_CellPattern]) -> None:
+        self.rows, self.cells, self.patterns = rows, cells, tuple(patterns)
+        border = rows.border
+        if rows.model.weights is not None:
+            border = border * np.sqrt(rows.model.weights)[:, None]
+        c = border.shape[1]
+        #: For each pattern ``sum b_s b_t'`` over its groups, (m, m, c, c).
+        self.products = []
+        for pattern in self.patterns:
+            m = len(pattern.positions)
+            wide = border[pattern.rows].reshape(len(pattern.rows), m * c)
+            gram = scipy.linalg.blas.dsyrk(1.0, wide.T, trans=0, lower=1)
+            gram = np.tril(gram) + np.tril(gram, -1).T
+            self.products.append(
+                np.ascontiguousarray(gram.reshape(m, c, m, c).transpose(0, 2, 1, 3))
+            )
+
+    def at(self, phi: Matrix) -> PatternSumsAt:
+        """A and its derivatives at phi."""
+        return PatternSumsAt(self, phi)
+
+
+class PatternSumsAt(_AtPhi):
+    """A and its derivatives at one phi."""
+
+    def __init__(self, sums: PatternSums, phi: Matrix) -> None:
+        self.rows, self.phi, self._sums = sums.rows, phi, sums
+        rows, model = sums.rows, sums.rows.model
+        m, n_delta = len(phi), model.n_delta
+        c = rows.p + 1
+        s = sums.cells.scales(model, phi)
+        A = np.zeros((c, c))
+        dA = np.zeros((m, c * c))
+        logdet, gradient = 0.0, np.zeros(m)
+        self._inverses: list[Matrix] = []
+        self._changes: list[tuple[Matrix, Positions]] = []
+        for pattern, products in zip(sums.patterns, sums.products, strict=True):
+            size, count = len(pattern.positions), len(pattern.rows)
+            C, dC, places = _correlation(model, pattern, phi)
+            scale = s[pattern.cells]
+            L = np.linalg.cholesky(C)
+            inverse = scipy.linalg.solve_triangular(L, np.diag(scale), lower=True)
+            K = inverse.T @ inverse
+            logdet += 2.0 * count * float(np.log(np.diag(L) / scale).sum())
+            v = sums.cells.v[pattern.cells]
+            # S_r in units of the root: L^-1 D^-1 S_r D^-1 L'^-1
+            of_delta = -(v.T[:, :, None] + v.T[:, None, :]) * K
+            of_zeta = np.zeros((len(dC), size, size))
+            if len(dC):
+                half = inverse / scale
+                change = half @ dC @ half.T
+                gradient[places] += count * np.einsum("rii->r", change)
+                of_zeta = -inverse.T @ change @ inverse
+            gradient[:n_delta] += 2.0 * count * v.sum(axis=0)
+            K_r = np.concatenate([of_delta, of_zeta])
+            at = np.concatenate([np.arange(n_delta), places])
+            flat = products.reshape(size * size, c * c)
+            A += (K.reshape(-1) @ flat).reshape(c, c)
+            dA[at] += K_r.reshape(len(at), -1) @ flat
+            self._inverses.append(inverse)
+            self._changes.append((K_r, at))
+        if model.weights is not None:
+            logdet -= float(np.log(model.weights).sum())
+        self._K_factor, self._lf = 1.0, np.zeros(m)
+        if model.is_normalised:
+            self._K_factor, self._lf = float(np.exp(logdet / rows.n)), gradient / rows.n
+        self.logdet, self.logdet_gradient, A, dA = _normalised(
+            model, logdet, gradient, A, dA.reshape(m, c, c)
+        )
+        self._dA = dA
+        self.A = self._crossproducts(A, self.logdet)
+
+    def _crossproducts(self, matrix: Matrix, logdet: float) -> CrossProducts:
+        blocks = Blocks((), (), DenseRemainder(np.asfortranarray(matrix)), self.rows.layout)
+        return self.rows.crossproducts(blocks, logdet)
+
+    def derivative(self, j: int) -> CrossProducts:
+        """``dA/dphi_j``."""
+        return self._crossproducts(self._dA[j], 0.0)
+
+    def working_products(self, b: Sequence[Matrix], beta: Matrix) -> Matrix:
+        """``f_r'S^-1 f_s = e'K_r S K_s e`` of the working variates, from products of residuals."""
+        a = np.append(-beta, 1.0)
+        m = len(self.phi)
+        out = np.zeros((m, m))
+        for products, inverse, (K_r, at) in zip(
+            self._sums.products, self._inverses, self._changes, strict=True
+        ):
+            E = (products @ a) @ a
+            root = np.linalg.inv(inverse)
+            full = np.zeros((m, *E.shape))
+            full[at] = K_r
+            full += self._lf[:, None, None] * (inverse.T @ inverse)
+            # root'K_r, so that K_r S K_s is the product of two.
+            half = root.T @ full
+            weighted = half @ E
+            out += np.tensordot(weighted, half, axes=([1, 2], [1, 2]))
+        return self._K_factor * out
+
+    def __setstate__(self, state: dict[str, Rows]) -> None:
+        sums = state["rows"].sums
+        assert isinstance(sums, PatternSums)
+        self.__init__(sums, state["phi"])  # type: ignore[misc]
+
+
+def _correlation(
+    model: ResidualModel, pattern: _CellPattern, phi: Matrix
+) -> tuple[Matrix, Matrix, Positions]:
+    """C of a pattern, its derivatives, and which parameters they are in."""
+    size = len(pattern.positions)
+    if not model.families:
+        return np.eye(size), np.zeros((0, size, size)), np.zeros(0, dtype=np.intp)
+    family, at = model.families[pattern.stratum], model.places[pattern.stratum]
+    places = np.arange(at.start, at.stop)
+    if isinstance(family, Block):
+        C = family.matrix(phi[at], pattern.positions)
+        return C, family.derivatives(phi[at], pattern.positions), places
+    assert isinstance(family, Chain)
+    t = pattern.positions[:, 0]
+    i, j = np.tril_indices(size, -1)
+    values, changes = family.neighbours(phi[at], t[j], t[i])
+    C, dC = np.eye(size), np.zeros((len(places), size, size))
+    C[i, j] = C[j, i] = values
+    dC[:, i, j] = dC[:, j, i] = changes
+    return C, dC, places
+
+
+def combined(blocks: Sequence[Blocks], coefficients: Sequence[float] | Matrix) -> Blocks:
+    """Linear combination of blocks with the same layout."""
+    first = blocks[0]
+
+    def total(of: Sequence[Matrix]) -> Matrix:
+        out = coefficients[0] * of[0]
+        for each, c in zip(of[1:], coefficients[1:], strict=True):
+            out += c * each
+        return out
+
+    chain = tuple(
+        factor.with_values(
+            total([each.chain[e].diag for each in blocks]),
+            total([each.chain[e].panel for each in blocks]),
+        )
+        for e, factor in enumerate(first.chain)
+    )
+    remainder: DenseRemainder | SparseRemainder
+    if isinstance(first.remainder, DenseRemainder):
+        matrices = [each.remainder.matrix for each in blocks]  # type: ignore[union-attr]
+        remainder = DenseRemainder(np.asfortranarray(total(matrices)))
+    else:
+        own = [each.remainder for each in blocks]
+        random = coefficients[0] * own[0].random  # type: ignore[union-attr]
+        for c, each in zip(coefficients[1:], own[1:], strict=True):
+            random = random + c * each.random  # type: ignore[union-attr]
+        random = scipy.sparse.csc_array(random)
+        random.sort_indices()
+        remainder = SparseRemainder(
+            first.remainder.fronts,
+            random,
+            total([each.border for each in own]),  # type: ignore[union-attr]
+        )
+    return Blocks(chain, first.rest, remainder, first.layout)
