@@ -688,3 +688,81 @@ def test_bias_adjustment_asks_which_variance():
     one = m.update(variance=None)
     ratio = one.predict(NEW, type="response", bias_adjust=True) / one.predict(NEW, type="response")
     np.testing.assert_allclose(ratio, 1.0 + one.sigma**2 / 2.0)
+
+
+# --- known covariances and a known sigma ------------------------------------------------------
+
+
+def _known() -> tuple[me.LinearMixedModel, np.ndarray, pd.DataFrame]:
+    """Effects of studies with the covariance matrix of their errors, two or three of each."""
+    data = SHORT.reset_index(drop=True)
+    same = data["g"].to_numpy()[:, None] == data["g"].to_numpy()
+    K = np.where(same, 0.4, 0.0) + np.diag(data["w"].to_numpy())
+    return me.lmer("y ~ x + (1 | site)", data, residual=me.known(K), sigma=1.0), K, data
+
+
+def test_known_covariance_of_residuals():
+    m, K, data = _known()
+    d = Dense.of(m)
+    np.testing.assert_allclose(d.R, K, atol=1e-12)
+    e = d.R @ d.P @ d.y
+    np.testing.assert_allclose(m.resid(), e, atol=1e-8)
+    np.testing.assert_allclose(m.resid("pearson"), e / np.sqrt(np.diag(K)), atol=1e-8)
+    np.testing.assert_allclose(m.leverage(), 1.0 - np.diag(d.R @ d.P), atol=1e-8)
+    drawn = m.simulate(4000, seed=1, re="all").to_numpy() - m.fitted.to_numpy()[:, None]
+    assert abs(drawn @ drawn.T / 4000 - K).max() < 0.25
+    i, j = np.triu_indices(m.nobs, 1)
+    keep = data["g"].to_numpy()[i] == data["g"].to_numpy()[j]
+    implied = 0.5 * (np.diag(d.V)[i] + np.diag(d.V)[j]) - d.V[i, j]
+    found = m.variogram(np.zeros(m.nobs), by="site").table["implied"]
+    same = data["site"].to_numpy()[i] == data["site"].to_numpy()[j]
+    np.testing.assert_allclose(found, implied[same].mean())
+    assert keep.any()
+
+
+def test_fits_again_keep_what_is_known():
+    m, _, data = _known()
+    y = m.simulate(1, seed=3)["sim_1"]
+    again = m.refit(y)
+    fresh = m.update(data=data.assign(y=y))
+    assert again.sigma == fresh.sigma == 1.0
+    assert again.criterion == pytest.approx(fresh.criterion, abs=1e-8)
+    boot = m.bootstrap(2, seed=3)
+    assert boot.criterion[0] == pytest.approx(again.criterion, abs=1e-8)
+    found = m.influence("site", refit=True)
+    without = data[data["site"] != "s1"]
+    K = m.R.sparse().toarray()[np.ix_(without.index, without.index)]
+    other = me.lmer(m.formula, without, residual=me.known(K), sigma=1.0)
+    np.testing.assert_allclose(found.dfbeta.loc["s1"], m.fixef - other.fixef, atol=1e-5)
+    assert m.update(sigma=None).sigma != 1.0
+
+
+def test_known_covariances_say_nothing_of_new_rows():
+    m, K, _ = _known()
+    own = m.predict(interval="prediction")
+    d = Dense.of(m)
+    variance = np.diag(d.R - d.R @ d.P @ d.R)
+    # Of the mean: x'beta + z'b, whose error is that of the residual predicted.
+    np.testing.assert_allclose(own["std_error"] ** 2, variance + np.diag(K), rtol=1e-6)
+    new = NEW.assign(site="s1")
+    with pytest.raises(me.ModelError, match="says nothing of the variance"):
+        m.predict(new, interval="prediction")
+    with pytest.raises(me.ModelError, match="for the rows of the fit alone"):
+        m.predict(new, residual=True)
+    assert m.predict(new, interval="confidence").shape == (7, 4)
+
+
+def test_intervals_at_a_known_sigma():
+    """Which is no parameter, so that only theta and phi are uncertain."""
+    m = me.lmer("y ~ x", DATA, residual="ar1(t | g)", sigma=1.2)
+    assert m.sigma == 1.2
+    found = m.predict(NEW, re=None, interval="prediction")
+    d = Dense.of(m)
+    x = _columns(m.fixef.index, NEW)
+    variance = 1.44 + np.einsum("ip,pq,iq->i", x, d.C, x)
+    np.testing.assert_allclose(found["std_error"] ** 2, variance, rtol=1e-7)
+    t = (found["conf_high"] - found["estimate"]) / found["std_error"]
+    gradient = np.einsum("ip,mpq,iq->im", x, m.satterthwaite.jacobian, x)
+    df = m.satterthwaite.df_of(variance, gradient)
+    assert df.min() > 1e3
+    np.testing.assert_allclose(t, scipy.stats.t.ppf(0.975, df), rtol=1e-6)

@@ -94,8 +94,11 @@ def _term_of_rows(term: ResidualTerm, rows: NDArray[Any]) -> ResidualTerm:
         steps=taken(term.steps),
         coordinates=taken(term.coordinates),
         stratum=taken(term.stratum),
-        given=None if term.given is None else term.given[rows][:, rows],
     )
+    if out.given is not None:
+        # Positions are rows of the matrix.
+        at = np.arange(len(rows), dtype=np.float64)[:, None]
+        out = replace(out, given=out.given[rows][:, rows], coordinates=at)
     stratum = np.zeros(len(rows), dtype=np.intp) if out.stratum is None else out.stratum
     in_company = np.bincount(codes)[codes] > 1
     if out.kind not in ("diag", "known") and len(np.unique(stratum[in_company])) < out.n_strata:

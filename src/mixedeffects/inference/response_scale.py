@@ -230,8 +230,9 @@ def total_spread(fit: Fit, conditioned: Sequence[int]) -> float:
     """
     variance = fit.sigma**2
     if fit.residual is not None:
-        model = fit.residual.model
-        if model.n_delta or (model.design.kind == "us" and not model.design.homogeneous):
+        model, design = fit.residual.model, fit.residual.model.design
+        by_time = design.kind == "us" and not design.homogeneous
+        if model.n_delta or by_time or design.kind == "known":
             raise ModelError(
                 "The residual variance differs between rows, so bias_adjust=True needs to be told "
                 "of which: sigma= is the standard deviation to adjust for."

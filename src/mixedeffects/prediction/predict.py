@@ -345,8 +345,10 @@ class _Predictor:
             more = self.new_variances.gradient(residual, rows.weights)
             for t in self.redrawn:
                 more += self.new_variances.effects_jacobian(t, rows.z[t])
-            # Sigma, which is last, is no parameter where it is known.
-            gradient += more[:, : gradient.shape[1]]
+            if fit.crossproducts.known_variance is not None:
+                # Sigma is no parameter.
+                more[:, -1] = 0.0
+            gradient += more
             return satterthwaite.df_of(variance, gradient)
         for t in self.redrawn:
             gradient += new_effects_jacobian(fit.optimum, t, rows.z[t])
