@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice
+from mixedeffects.covariance.of_residuals import residual_matrix_of
 from mixedeffects.diagnostics.check import check
 from mixedeffects.diagnostics.influence import influence as influence_of
 from mixedeffects.diagnostics.leverage import affordable_leverage
@@ -192,13 +192,18 @@ def _leverage(fit: Fit, ax: Any) -> Any:
     return residual_plots.leverage(fit, kind="fixed", resid="scaled", ax=ax)
 
 
+def _groups(fit: Fit, ax: Any) -> Any:
+    kind = "normalized" if residual_matrix_of(fit).groupings else "scaled"
+    return residual_plots.groups(fit, most=15, resid=kind, ax=ax)
+
+
 #: The pictures of the panel by name, each a function of the model and `ax`.
 PANEL: dict[str, Callable[..., Any]] = {
     "residuals": residual_plots.residuals,
     "scale": residual_plots.scale,
     "qq": residual_plots.qq,
     "ranef_qq": _ranef_quantiles,
-    "groups": partial(residual_plots.groups, most=15),
+    "groups": _groups,
     "leverage": _leverage,
 }
 

@@ -266,7 +266,7 @@ def groups(
     fit: Fit,
     *,
     by: str | None = None,
-    resid: str | None = None,
+    resid: str = "scaled",
     most: int = 20,
     ax: Any = None,
 ) -> Axes:
@@ -281,9 +281,9 @@ def groups(
         The fit.
     by : str, optional
         A grouping factor; by default the outermost, the one with the fewest levels.
-    resid : str, optional
-        Kind of residuals, as for `LinearMixedModel.resid`. By default ``"scaled"``, or
-        ``"normalized"`` where the residuals of a level are correlated.
+    resid : str
+        Kind of residuals, as for `LinearMixedModel.resid`; ``"normalized"`` where those of a level
+        are correlated, whose squares would not add up to a chi-squared variable.
     most : int
         Largest number of levels shown.
     ax : matplotlib Axes, optional
@@ -320,8 +320,6 @@ def groups(
         )
     outermost = min(reversed(terms), key=lambda each: each.n_levels)
     term = outermost if by is None else find_factor(terms, by)
-    if resid is None:
-        resid = "normalized" if residual_matrix_of(fit).groupings else "scaled"
     r = residuals_of(fit, resid)
     order = _worst_levels(term.codes, term.n_levels, r)[:most][::-1]
     axes = one_axes(ax, (5.6, max(2.4, 0.22 * len(order) + 1.0)))
