@@ -121,10 +121,8 @@ class ResidualRows:
         Y, beta0, scale = standard_responses(
             y[model.order][:, None], columns, self.basis.fixed, model.weights
         )
-        out = copy.copy(self)
-        # Products with the response are in the sums.
+        out = self.with_model(model.for_search())
         out.__dict__.pop("sums", None)
-        out.model = model.as_in_a_search()
         out.border = np.column_stack([columns, Y[:, 0]])
         out._dense = [out.border, *self._dense[1:]]
         out.basis = replace(self.basis, beta0=beta0[:, 0].copy(), response_scale=float(scale[0]))

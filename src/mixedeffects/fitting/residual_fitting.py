@@ -128,10 +128,10 @@ def residual_start(fit: Fit) -> ResidualStart | None:
     residual, factors = fit.residual, fit.optimum.restart
     if residual is None or factors is None:
         return None
-    scale = 1.0
-    if residual.model.as_in_a_search().is_normalised:
-        # In a search S is divided by the n-th root of its determinant.
-        scale = float(np.exp(-0.5 * residual.rows.whitening.logdet / residual.model.design.n))
+    if residual.model.design.sigma is not None:
+        return list(factors), residual.phi
+    # In a search S has determinant one.
+    scale = float(np.exp(-0.5 * residual.model.at(residual.phi).logdet / fit.nobs))
     return [scale * T for T in factors], residual.phi
 
 

@@ -127,8 +127,8 @@ def _logarithms(R: EstimatedResidual) -> tuple[Matrix, Matrix]:
     """
     model = R.model
     delta = model.coefficients(R.phi)
-    # Whatever D is divided by.
-    at_zero = -model.shift - float(model.v_mean @ delta)
+    # Where v is zero: from the rows, whatever D is divided by.
+    at_zero = model.log_deviation_at_zero(R.phi)
     n_cells = len(delta) - _n_variance(R)
     return np.append(0.0, delta[:n_cells]) + at_zero, delta[n_cells:]
 
