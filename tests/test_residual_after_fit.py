@@ -6,7 +6,10 @@ Against dense algebra with R and V, which `test_structured_residual` checks by d
 from __future__ import annotations
 
 import functools
+import json
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -47,6 +50,10 @@ def _repeated(seed: int = 3) -> pd.DataFrame:
     data["y"] += e * np.where(data["sex"] == "f", 1.5, 1.0)
     return data.sample(frac=1.0, random_state=1).reset_index(drop=True)
 
+
+FOLDER = Path(__file__).parent / "reference" / "residual_inference"
+HEADS = json.loads((FOLDER / "after_fit.json").read_text())
+INFERENCE = json.loads((FOLDER / "inference.json").read_text())
 
 DATA = _repeated()
 SHORT = DATA[DATA["t"] < 3].reset_index(drop=True)
@@ -135,6 +142,30 @@ def test_normalized_residuals(name):
     np.testing.assert_allclose(found, np.linalg.solve(root, e), atol=1e-8)
 
 
+@pytest.mark.parametrize("name", HEADS)
+def test_residuals_of_nlme_and_others(name):
+    """Of the first rows: nlme's kinds, with values at the optimum of each model."""
+    own = INFERENCE[name]
+    data = pd.read_csv(FOLDER / own["data"])
+    for column, levels in own["columns"].items():
+        values = data[column].astype(str)
+        data[column] = pd.Categorical(values, categories=levels) if levels else values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", me.ConvergenceWarning)
+        m = me.lmer(
+            own["formula"],
+            data,
+            residual=own["residual"],
+            variance=own["variance"],
+            reml=own["reml"],
+        )
+    size = m.resid().std()
+    found = {"fitted": m.fitted, "residual": m.resid(), "normalized": m.resid("normalized")}
+    for kind, head in HEADS[name].items():
+        values = found[kind.removesuffix("_head")].to_numpy()[: len(head)]
+        np.testing.assert_allclose(values, head, atol=2e-5 * max(size, 1.0))
+
+
 def test_normalized_residuals_of_independent_ones():
     m = me.lmer("y ~ x + (1 | g)", DATA, weights="w")
     np.testing.assert_allclose(m.resid("normalized"), m.resid("scaled"))
@@ -159,6 +190,8 @@ def test_variances_explained(name):
     r2 = m.r2()
     np.testing.assert_allclose(r2.marginal, fixed / total, rtol=1e-7)
     np.testing.assert_allclose(r2.conditional, (fixed + random) / total, rtol=1e-7)
+    varies = bool(np.ptp(np.diag(d.R)) > 1e-9)
+    assert ("mean of the diagonal of R" in repr(r2)) is varies
     if m.ngroups:
         assert m.icc().adjusted == pytest.approx(random / (random + residual))
 
