@@ -338,6 +338,12 @@ def _paper(fit: Fit, ddf: str, vcov: str, cluster: Any) -> Iterator[str]:
 
 
 def _checks(fit: Fit) -> Iterator[str]:
+    if fit.residual is not None:
+        yield paragraph(
+            "Not made: m.check() takes residuals to be independent, of one variance. The "
+            "diagnostics below and m.variogram() show what is left of structure in them."
+        )
+        return
     checks = check(fit)
     yield paragraph(f"{checks.headline()}.")
     yield scrolling(checks.table(), "Checks")
