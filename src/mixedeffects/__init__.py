@@ -37,6 +37,7 @@ from mixedeffects.errors import (
     ModelError,
 )
 from mixedeffects.frame.hypothesis_coding import contrast_matrix
+from mixedeffects.frame.known_covariance import KnownCovariance, known
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.inference.pooling import PooledFits, pool
 from mixedeffects.model import LinearMixedModel, lmer
@@ -68,6 +69,7 @@ __all__ = [
     "IdentifiabilityWarning",
     "InformationCriteria",
     "Interrupted",
+    "KnownCovariance",
     "LinearMixedModel",
     "MarginalCovariance",
     "MixedEffectsError",
@@ -90,6 +92,7 @@ __all__ = [
     "cross_validate",
     "etable",
     "gls",
+    "known",
     "list_datasets",
     "lmer",
     "load_dataset",

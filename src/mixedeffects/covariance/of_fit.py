@@ -45,7 +45,7 @@ def structured_residual_of(fit: Fit) -> StructuredResidual | None:
     frame = fit.frame
     weight_scale = fit.factorisation.A.basis.weight_scale
     return StructuredResidual(
-        fit.residual.rows.rows.model,
+        fit.residual.model,
         fit.residual.phi,
         fit.sigma,
         weight_scale,

@@ -158,6 +158,8 @@ class CrossProducts:
     provisional : Provisional, optional
         The columns ``[X y]`` less provisional random effects, where A's own products of them would
         lose digits; see `provisional`.
+    known_variance : float, optional
+        The residual variance, where it is not a parameter.
     """
 
     chain: tuple[ChainFactor, ...]
@@ -170,6 +172,7 @@ class CrossProducts:
     basis: Basis
     term_columns: tuple[int, ...]
     provisional: Provisional[CrossProducts] | None = None
+    known_variance: float | None = None
 
     @property
     def factors(self) -> tuple[ChainFactor | RestFactor, ...]:

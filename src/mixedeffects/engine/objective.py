@@ -58,12 +58,15 @@ def deviance(factorisation: Factorisation, reml: bool) -> float:
     A = factorisation.A
     df = A.n - A.p if reml else A.n
     logdet = factorisation.logdet_with_fixed if reml else factorisation.logdet_random
-    return _profiled(logdet, df, factorisation.rho2) - A.sum_log_weights
+    return _profiled(logdet, df, factorisation.rho2, A.known_variance) - A.sum_log_weights
 
 
-def _profiled(logdet: float, df: int, rho2: float) -> float:
+def _profiled(logdet: float, df: int, rho2: float, known: float | None = None) -> float:
+    """With sigma profiled out, or known."""
     if not rho2 > 0.0:
         return math.inf
+    if known is not None:
+        return float(logdet + df * np.log(2.0 * np.pi * known) + rho2 / known)
     return float(logdet + df * (1.0 + np.log(2.0 * np.pi * rho2 / df)))
 
 
@@ -121,12 +124,16 @@ class Evaluation(ReadOnlyArrays):
     def information(self) -> Matrix:
         """Average information of d in the entries of Sigma, sigma profiled out."""
         quadratic = self._quadratic
+        if self.A.known_variance is not None:
+            return quadratic / self.sigma2
         s = _joined([along_directions(CC) for CC in self.outer_products])
         return np.asarray(quadratic / self.sigma2 - s[:, None] * s / self.df)
 
     def information_along(self, directions: Sequence[Matrix]) -> Matrix:
         """The same in fewer coordinates: along symmetric matrices (r, k, k) for each term."""
         form = self.unprofiled_information(directions)
+        if self.A.known_variance is not None:
+            return form[:-1, :-1]
         return np.asarray(form[:-1, :-1] - form[:-1, -1:] * form[-1, :-1] / self.df)
 
     def unprofiled_information(self, directions: Sequence[Matrix]) -> Matrix:
@@ -155,8 +162,9 @@ class Evaluation(ReadOnlyArrays):
 
     @property
     def sigma2(self) -> float:
-        """Profiled residual variance rho^2 / df, in the engine's scale."""
-        return self.rho2 / self.df
+        """Residual variance in the engine's scale: rho^2 / df, unless it is known."""
+        known = self.A.known_variance
+        return self.rho2 / self.df if known is None else known
 
     @cached_property
     def gradient_T(self) -> tuple[Matrix, ...]:
@@ -236,7 +244,7 @@ def evaluate(
     With ``few_directions`` the information in all entries of Sigma, of which there are very many
     for terms with many columns, is not computed along the way.
     """
-    single = len(A.chain) == 1 and not A.rest
+    single = len(A.chain) == 1 and not A.rest and A.known_variance is None
     if single and A.provisional is None and not few_directions:
         return _evaluate_single_factor(A, T, reml)
     return _evaluate(A, T, reml, keep=False)[0]
@@ -347,7 +355,7 @@ def _evaluation(
     """From sums per factor to derivatives per term."""
     if not rho2 > 0.0:
         raise NotPositiveDefiniteError("the residual sum of squares is zero")
-    sigma2 = rho2 / (A.n - A.p if reml else A.n)
+    sigma2 = rho2 / (A.n - A.p if reml else A.n) if A.known_variance is None else A.known_variance
     empty = np.empty((0, 0))
     logdet_gradient, rho2_gradient, score, products = (
         [empty] * len(A.term_columns) for _ in range(4)

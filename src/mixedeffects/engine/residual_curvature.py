@@ -69,7 +69,7 @@ def residual_curvature(
     parameterisation, eta
         Of random effects with a covariance structure; None where all covariances are free.
     """
-    rows, reml = evaluation.rows.rows, evaluation.at_theta.reml
+    rows, reml = evaluation.design, evaluation.at_theta.reml
     here, phi = evaluation.at_theta, evaluation.phi
     if parameterisation is None or eta is None:
         parameterisation = parameterise(here.A.basis, here.A.term_columns, [None] * len(here.T))
@@ -114,9 +114,10 @@ def residual_curvature(
         jacobian[j] = (ahead[1] - behind[1]) / (2.0 * step)
     natural[:m, :m] = 0.5 * (natural[:m, :m] + natural[:m, :m].T)
     linear = _linear(evaluation, p, eta)
-    natural[:m, m] = natural[m, :m] = -2.0 * (L.T @ linear)
     natural[m, m] = 4.0 * here.df
-    jacobian[m] = 2.0 * _covariance(evaluation, sigma)
+    if here.A.known_variance is None:
+        natural[:m, m] = natural[m, :m] = -2.0 * (L.T @ linear)
+        jacobian[m] = 2.0 * _covariance(evaluation, sigma)
     kept = np.concatenate([free, len(eta) + np.arange(len(phi))]).astype(np.intp)
     directions = block_diagonal([L[kept], np.array([[sigma]])])
     regular = np.ones(m, dtype=np.bool_)

@@ -16,10 +16,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
 import scipy.special
 from numpy.typing import NDArray
 
-__all__ = ["Block", "Chain", "Family", "make_family"]
+__all__ = ["Block", "Chain", "Family", "Known", "make_family"]
 
 Matrix = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -457,6 +458,38 @@ class Spatial(Block):
         return np.array([reach, nugget][: self.n_parameters])
 
 
+@dataclass(frozen=True, eq=False)
+class Known(Block):
+    """A covariance matrix that is given; positions are its rows."""
+
+    given: scipy.sparse.csr_array
+
+    n_parameters = 0
+    names = ()
+
+    def matrix(self, zeta: Matrix, positions: Matrix) -> Matrix:
+        """Its rows and columns."""
+        at = np.rint(positions[:, 0]).astype(np.int64)
+        return np.asarray(self.given[at][:, at].toarray())
+
+    def derivatives(self, zeta: Matrix, positions: Matrix) -> Matrix:
+        """None."""
+        m = len(positions)
+        return np.zeros((0, m, m))
+
+    def unbounded(self, zeta: Matrix) -> Matrix:
+        """None."""
+        return zeta.copy()
+
+    def bounded(self, z: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+        """None."""
+        return z.copy(), z.copy(), z.copy()
+
+    def moment(self, pairs: Matrix, products: Matrix) -> Matrix:
+        """None."""
+        return np.zeros(0)
+
+
 def _lags(positions: Matrix) -> NDArray[np.int64]:
     t = np.rint(positions[:, 0]).astype(np.int64)
     return np.asarray(np.abs(t[:, None] - t))
@@ -468,7 +501,14 @@ def _distances(positions: Matrix) -> Matrix:
 
 
 def make_family(
-    kind: str, n_times: int, largest: int, homogeneous: bool, nugget: bool, first: bool, d: int
+    kind: str,
+    n_times: int,
+    largest: int,
+    homogeneous: bool,
+    nugget: bool,
+    first: bool,
+    d: int,
+    given: scipy.sparse.csr_array | None = None,
 ) -> Family | None:
     """The family of a structure; None where residuals are independent.
 
@@ -488,8 +528,13 @@ def make_family(
         Whether it is that of the first stratum, whose first variance is the unit.
     d : int
         Number of coordinates.
+    given : csr_array, optional
+        The matrix of ``"known"``.
     """
     match kind:
+        case "known":
+            assert given is not None
+            return Known(given)
         case "diag":
             return None
         case "ar1":

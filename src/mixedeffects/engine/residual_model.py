@@ -41,7 +41,7 @@ class ResidualDesign(ReadOnlyArrays):
     ----------
     kind : str
         Name of the structure: ``"diag"``, ``"cs"``, ``"ar1"``, ``"car1"``, ``"ante"``, ``"toep"``,
-        ``"us"``, ``"exp"``, ``"gau"``.
+        ``"us"``, ``"exp"``, ``"gau"``, ``"known"``.
     codes : ndarray of int, shape (n,)
         Residual group.
     positions : ndarray, shape (n, d)
@@ -58,6 +58,10 @@ class ResidualDesign(ReadOnlyArrays):
         Prior weights.
     homogeneous, nugget : bool
         As for `make_family`.
+    given : csr_array or None
+        The matrix of ``"known"``, whose rows the positions are.
+    sigma : float or None
+        The residual standard deviation where v is zero, if it is known.
     """
 
     kind: str
@@ -70,6 +74,8 @@ class ResidualDesign(ReadOnlyArrays):
     weights: Matrix | None = None
     homogeneous: bool = True
     nugget: bool = False
+    given: scipy.sparse.csr_array | None = None
+    sigma: float | None = None
 
     @property
     def n(self) -> int:
@@ -108,7 +114,8 @@ class ResidualModel:
         self.stratum = design.stratum[self.order]
         self.weights = None if design.weights is None else design.weights[self.order]
         v = design.v[self.order]
-        self.v_mean = v.mean(axis=0) if v.shape[1] else np.zeros(0)
+        is_fixed = design.sigma is not None
+        self.v_mean = np.zeros(v.shape[1]) if is_fixed or not len(v) else v.mean(axis=0)
         centred = v - self.v_mean
         if v.shape[1]:
             Q, R = np.linalg.qr(centred)
@@ -122,7 +129,7 @@ class ResidualModel:
         #: Whether S is divided by the n-th root of its determinant, as in a search: then the
         #: random effects are measured in what is left of a residual given the others of its group,
         #: which hardly changes with a strong correlation.
-        self.is_normalised = True
+        self.is_normalised = not is_fixed
         #: Logarithm of what D is divided by where S is not.
         self.shift = 0.0
         self.places = [slice(a, b) for a, b in itertools.pairwise(ends)]
@@ -139,6 +146,7 @@ class ResidualModel:
             design.nugget,
             stratum == 0,
             design.positions.shape[1],
+            design.given,
         )
 
     @property

@@ -39,6 +39,8 @@ class ResidualEvaluation(ReadOnlyArrays):
     ----------
     at_theta : Evaluation
         The deviance, log |S| included, and its derivatives in the random effects.
+    design : ResidualRows
+        The design.
     rows : RowsAt, ChainSumsAt or PatternSumsAt
         A and its derivatives.
     phi : ndarray, shape (r,)
@@ -54,6 +56,7 @@ class ResidualEvaluation(ReadOnlyArrays):
     """
 
     at_theta: Evaluation
+    design: ResidualRows
     rows: RowsAt | ChainSumsAt | PatternSumsAt
     phi: Matrix
     score: Matrix
@@ -64,7 +67,7 @@ class ResidualEvaluation(ReadOnlyArrays):
     @property
     def model(self) -> ResidualModel:
         """The covariance of the residuals as a function of phi."""
-        return self.rows.rows.model
+        return self.design.model
 
     @property
     def deviance(self) -> float:
@@ -74,7 +77,7 @@ class ResidualEvaluation(ReadOnlyArrays):
     @cached_property
     def residuals(self) -> Matrix:
         """``y - X beta - Z b`` in the order of the series, in the engine's scale."""
-        return self.rows.rows.residuals(self.modes, self.at_theta.factorisation.solution.beta)
+        return self.design.residuals(self.modes, self.at_theta.factorisation.solution.beta)
 
     @property
     def modes(self) -> list[Matrix]:
@@ -92,6 +95,8 @@ class ResidualEvaluation(ReadOnlyArrays):
         sigma profiled out.
         """
         form = self.unprofiled_information(directions)
+        if self.at_theta.A.known_variance is not None:
+            return form[:-1, :-1]
         return np.asarray(form[:-1, :-1] - form[:-1, -1:] * form[-1, :-1] / self.at_theta.df)
 
     def unprofiled_information(self, directions: Sequence[Matrix]) -> Matrix:
@@ -172,4 +177,4 @@ def evaluate_residual(
         fixed[:, j] = -of_border[: A.p, 0]
         slopes[j] = square / here.sigma2
         score[j] += inner_product(inverse, D, reml) + slopes[j]
-    return ResidualEvaluation(here, at_phi, phi, score, slopes, tuple(effects), fixed)
+    return ResidualEvaluation(here, rows, at_phi, phi, score, slopes, tuple(effects), fixed)

@@ -70,6 +70,10 @@ class ResidualRows:
         )
         self.model = ResidualModel(replace(design, weights=w))
         order = self.model.order
+        #: The residual variance in the engine's scale, where it is known.
+        self.known_variance: float | None = None
+        if design.sigma is not None:
+            self.known_variance = (design.sigma / self.basis.sigma(1.0)) ** 2
         self.n, self.p = X.shape
         self.term_columns = tuple(term.z.shape[1] for term in terms)
         self.border = np.column_stack([X_star, y_star])[order]
@@ -161,6 +165,7 @@ class ResidualRows:
             -logdet,
             self.basis,
             self.term_columns,
+            known_variance=self.known_variance,
         )
 
     def residuals(self, b: Sequence[Matrix], beta: Matrix) -> Matrix:

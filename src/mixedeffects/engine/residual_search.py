@@ -265,7 +265,9 @@ def find_residual_optimum(
 
 def _with_unit_at_zero(evaluation: ResidualEvaluation) -> ResidualEvaluation:
     """The same point with sigma the standard deviation where v is zero, not a mean."""
-    rows, phi = evaluation.rows.rows, evaluation.phi
+    rows, phi = evaluation.design, evaluation.phi
+    if rows.known_variance is not None:
+        return evaluation
     model, log_factor = rows.model.with_unit_at_zero(phi)
     T = [own * math.exp(log_factor) for own in evaluation.at_theta.T]
     return evaluate_residual(rows.with_model(model), T, phi, evaluation.at_theta.reml)

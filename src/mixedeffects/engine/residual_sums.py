@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import scipy.linalg
@@ -26,13 +26,11 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.assembly import Blocks
-from mixedeffects.engine.crossproducts import CrossProducts
+from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
+from mixedeffects.engine.fronts import Layout
 from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
 from mixedeffects.engine.residual_families import Block, Chain
 from mixedeffects.engine.residual_model import ResidualModel, Whitening
-
-if TYPE_CHECKING:
-    from mixedeffects.engine.residual_rows import ResidualRows
 
 __all__ = ["ChainSums", "PatternSums", "make_sums"]
 
@@ -47,7 +45,43 @@ _MOST_PRODUCTS = 3e7
 _FEW_ROWS = 2_000
 
 
-def make_sums(rows: ResidualRows) -> ChainSums | PatternSums | None:
+class Rows(Protocol):
+    """What is asked of a design: see `ResidualRows`."""
+
+    n: int
+    p: int
+    border: Matrix
+
+    @property
+    def model(self) -> ResidualModel:
+        """The covariance of the residuals as a function of phi."""
+
+    @property
+    def terms(self) -> Sequence[EngineTerm]:
+        """Random-effects terms in the order of the series."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where the columns of the remainder stand."""
+
+    @property
+    def sums(self) -> ChainSums | PatternSums | None:
+        """Its sums."""
+
+    def times(self, matrix: scipy.sparse.csr_array) -> tuple[Matrix, list[scipy.sparse.csr_array]]:
+        """A sparse matrix times its columns."""
+
+    def fill(self, dense: Matrix, sparse: Sequence[scipy.sparse.csr_array]) -> Blocks:
+        """The blocks of such products."""
+
+    def crossproducts(self, blocks: Blocks, logdet: float) -> CrossProducts:
+        """A with the log determinant of S."""
+
+    def residuals(self, b: Sequence[Matrix], beta: Matrix) -> Matrix:
+        """``y - X beta - Z b``."""
+
+
+def make_sums(rows: Rows) -> ChainSums | PatternSums | None:
     """The sums of a design; None where there are too many of them."""
     model = rows.model
     cells = _Cells.of(model)
@@ -127,7 +161,7 @@ class _Steps:
 class _AtPhi:
     """What `evaluate_residual` asks for at one phi."""
 
-    rows: ResidualRows
+    rows: Rows
     phi: Matrix
     logdet: float
     logdet_gradient: Matrix
@@ -156,7 +190,7 @@ def _normalised(
 class ChainSums:
     """The A_k where each residual depends on the one before it alone."""
 
-    def __init__(self, rows: ResidualRows, cells: _Cells, steps: _Steps) -> None:
+    def __init__(self, rows: Rows, cells: _Cells, steps: _Steps) -> None:
         self.rows, self.cells, self.steps = rows, cells, steps
         model = rows.model
         n = rows.n
@@ -254,7 +288,7 @@ class ChainSumsAt(_AtPhi):
         variates = self.whitening.working_variates(self.rows.residuals(b, beta))
         return np.asarray(variates.T @ variates)
 
-    def __setstate__(self, state: dict[str, ResidualRows]) -> None:
+    def __setstate__(self, state: dict[str, Rows]) -> None:
         sums = state["rows"].sums
         assert isinstance(sums, ChainSums)
         self.__init__(sums, state["phi"])  # type: ignore[misc]
@@ -285,7 +319,7 @@ def _patterns(model: ResidualModel, cells: _Cells) -> list[_CellPattern]:
 class PatternSums:
     """The A_k of a design without random effects, by pattern and pair of positions."""
 
-    def __init__(self, rows: ResidualRows, cells: _Cells, patterns: Sequence[_CellPattern]) -> None:
+    def __init__(self, rows: Rows, cells: _Cells, patterns: Sequence[_CellPattern]) -> None:
         self.rows, self.cells, self.patterns = rows, cells, tuple(patterns)
         border = rows.border
         if rows.model.weights is not None:
@@ -384,7 +418,7 @@ class PatternSumsAt(_AtPhi):
             out += np.tensordot(weighted, half, axes=([1, 2], [1, 2]))
         return self._K_factor * out
 
-    def __setstate__(self, state: dict[str, ResidualRows]) -> None:
+    def __setstate__(self, state: dict[str, Rows]) -> None:
         sums = state["rows"].sums
         assert isinstance(sums, PatternSums)
         self.__init__(sums, state["phi"])  # type: ignore[misc]

@@ -307,7 +307,7 @@ class _Descent:
 def is_single_term(A: CrossProducts) -> bool:
     """Whether there is one term on one factor, for which the kernels can search alone."""
     single = len(A.chain) == 1 and not A.rest and len(A.term_columns) == 1
-    return single and A.provisional is None
+    return single and A.provisional is None and A.known_variance is None
 
 
 def descend_single_term(

@@ -109,8 +109,9 @@ class Fit:
 
     @property
     def n_parameters(self) -> int:
-        """Number of parameters: fixed effects, covariance parameters, and sigma."""
-        return len(self.fixef_names) + self.optimum.n_parameters + 1
+        """Number of parameters: fixed effects, covariance parameters, and sigma if not known."""
+        is_known = self.crossproducts.known_variance is not None
+        return len(self.fixef_names) + self.optimum.n_parameters + (not is_known)
 
     @property
     def residual(self) -> ResidualEvaluation | None:

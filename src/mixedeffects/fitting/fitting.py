@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import checked_choice, checked_flag
+from mixedeffects.base.options import checked_choice, checked_flag, plain
 from mixedeffects.base.warning import warn
 from mixedeffects.engine import Control, CrossProducts, Optimum
 from mixedeffects.engine.basis import lower_factor
@@ -35,6 +35,7 @@ from mixedeffects.formula.syntax import quote_name
 from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.double_bars import separate_double_bars
 from mixedeffects.frame.ingest import detached
+from mixedeffects.frame.known_covariance import KnownCovariance, known_term
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 from mixedeffects.frame.structures import one_row_each
 from mixedeffects.progress import ProgressOption
@@ -64,8 +65,9 @@ def fit_formula(
     start: Sequence[float] | None = None,
     control: Control | None = None,
     double_bar: str = "lme4",
-    residual: str | None = None,
+    residual: str | KnownCovariance | None = None,
     variance: str | None = None,
+    sigma: float | None = None,
     progress: ProgressOption = None,
     earlier: Fit | None = None,
 ) -> Fit:
@@ -75,7 +77,7 @@ def fit_formula(
     ----------
     formula, data, reml, weights, offset, contrasts, start, control, double_bar, progress
         As for `mixedeffects.lmer`.
-    residual, variance
+    residual, variance, sigma
         As for `mixedeffects.lmer`.
     inherited : dict, optional
         Codings of categorical columns that need not be in the formula.
@@ -93,6 +95,8 @@ def fit_formula(
         raise ModelError(f"control must be a mixedeffects.Control, not {control!r:.60}.")
     if checked_choice(double_bar, "double_bar", ("lme4", "separate")) == "separate":
         formula = separate_double_bars(formula, data)
+    if sigma is not None:
+        sigma = check_sigma(sigma)
     with one_blas_thread():
         frame = build_model_frame(
             formula,
@@ -101,9 +105,15 @@ def fit_formula(
             offset=offset,
             contrasts=contrasts,
             inherited=inherited,
-            residual=residual,
+            residual=None if isinstance(residual, KnownCovariance) else residual,
             variance=variance,
+            without_random=isinstance(residual, KnownCovariance) or sigma is not None,
+            known_sigma=sigma is not None,
         )
+        if isinstance(residual, KnownCovariance):
+            n_rows = frame.nobs + len(frame.dropped.rows)
+            of_rows = known_term(residual, frame.index, frame.positions, n_rows)
+            frame = dataclasses.replace(frame, residual=of_rows)
         for sentence in frame.dropped.lost:
             warn(sentence, DataWarning)
     own, spare = _codings(frame, inherited)
@@ -117,8 +127,9 @@ def fit_formula(
         control=control,
         residual=residual,
         variance=variance,
+        sigma=sigma,
     )
-    if frame.residual is not None or frame.variance is not None:
+    if frame.residual is not None or frame.variance is not None or sigma is not None:
         _refuse_start(start)
         fit = fit_residual_frame(frame, reml, request, progress)
         return dataclasses.replace(fit, is_as_requested=start is None)
@@ -152,6 +163,14 @@ def fit_formula(
     # A start that the user chose is where the search is wanted.
     fit = fit_frame(frame, A, reml, request, factors, control, progress, further=start is None)
     return dataclasses.replace(fit, is_as_requested=start is None)
+
+
+def check_sigma(sigma: Any) -> float:
+    """A residual standard deviation as a number, or a ModelError."""
+    value = plain(sigma)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value < np.inf:
+        raise ModelError(f"sigma must be a positive number, not {sigma!r:.60}.")
+    return float(value)
 
 
 def _refuse_start(start: Sequence[float] | None) -> None:

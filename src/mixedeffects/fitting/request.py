@@ -12,6 +12,7 @@ from mixedeffects.base.arrays import DetachedTable, ReadOnlyArrays
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine import Control
 from mixedeffects.errors import ModelError
+from mixedeffects.frame.known_covariance import KnownCovariance
 from mixedeffects.frame.one_column import with_column
 
 __all__ = [
@@ -93,8 +94,10 @@ class Request(ReadOnlyArrays):
         Codings of an earlier fit for columns that the formula does not have.
     control : Control or None
         Tolerance and limits.
-    residual, variance : str or None
+    residual, variance : str, KnownCovariance or None
         How residuals are correlated, and what their size follows, as given.
+    sigma : float or None
+        The residual standard deviation, where it is known.
     """
 
     data: DetachedTable = DetachedTable()  # noqa: RUF009 - a descriptor
@@ -104,8 +107,9 @@ class Request(ReadOnlyArrays):
     contrasts: dict[str, Any] | None = None
     inherited: dict[str, Any] = field(default_factory=dict)
     control: Control | None = None
-    residual: str | None = None
+    residual: str | KnownCovariance | None = None
     variance: str | None = None
+    sigma: float | None = None
 
     def __repr__(self) -> str:
         return f"Request(data_name={self.data_name!r})"

@@ -14,10 +14,18 @@ __all__ = ["deviation_columns", "residual_design"]
 Matrix = NDArray[np.float64]
 
 
-def residual_design(frame: ModelFrame) -> ResidualDesign | None:
-    """The engine's design of the residuals; None where they are independent, of one variance."""
+def residual_design(frame: ModelFrame, sigma: float | None = None) -> ResidualDesign | None:
+    """The engine's design of the residuals; None where they are independent, of one variance.
+
+    Parameters
+    ----------
+    frame : ModelFrame
+        Of the fit.
+    sigma : float, optional
+        The residual standard deviation, where it is known.
+    """
     term, variance = frame.residual, frame.variance
-    if term is None and variance is None:
+    if term is None and variance is None and sigma is None:
         return None
     n = frame.nobs
     v = np.zeros((n, 0)) if variance is None else variance.v
@@ -31,6 +39,7 @@ def residual_design(frame: ModelFrame) -> ResidualDesign | None:
             1,
             v,
             frame.weights,
+            sigma=sigma,
         )
     v = np.hstack([deviation_columns(term), v])
     stratum = np.zeros(n, dtype=np.int32) if term.stratum is None else term.stratum
@@ -45,6 +54,8 @@ def residual_design(frame: ModelFrame) -> ResidualDesign | None:
         frame.weights,
         term.homogeneous,
         term.nugget,
+        term.given,
+        sigma,
     )
 
 
@@ -62,7 +73,7 @@ def deviation_columns(term: ResidualTerm) -> Matrix:
     None where the structure has them among its own parameters (``us``).
     """
     n = len(term.codes)
-    if term.kind == "us" and not term.homogeneous:
+    if term.kind == "known" or (term.kind == "us" and not term.homogeneous):
         return np.zeros((n, 0))
     stratum = np.zeros(n, dtype=np.int64) if term.stratum is None else term.stratum
     cell, count = stratum.astype(np.int64), term.n_strata

@@ -64,7 +64,7 @@ def fit_residual_frame(
     Interrupted
         On Ctrl-C, with an `UnfinishedFit`.
     """
-    design = residual_design(frame)
+    design = residual_design(frame, request.sigma)
     assert design is not None
     y = frame.y if frame.offset is None else frame.y - frame.offset
     try:

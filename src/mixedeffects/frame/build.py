@@ -15,7 +15,8 @@ from mixedeffects.base.centring import is_far_from_zero
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.formula import Bar, Formula, ResidualSpec, parse_formula, read_residual
 from mixedeffects.formula.evaluate import State, check_functions
-from mixedeffects.formula.syntax import Node, deparse, quote_name
+from mixedeffects.formula.reader import read
+from mixedeffects.formula.syntax import Call, Name, Node, deparse, quote_name
 from mixedeffects.formula.terms import TermTable, expand_terms
 from mixedeffects.formula.values import Coding, Factor, Lost, Value
 from mixedeffects.frame.checks import (
@@ -67,6 +68,7 @@ def build_model_frame(
     residual: str | None = None,
     variance: str | None = None,
     without_random: bool = False,
+    known_sigma: bool = False,
 ) -> ModelFrame:
     """Make the arrays of a linear mixed model from a formula and a dataframe.
 
@@ -98,6 +100,8 @@ def build_model_frame(
     without_random : bool
         Whether the formula may have no random-effects term even without ``residual`` and
         ``variance``.
+    known_sigma : bool
+        Whether the residual variance is known, so that one row a group says something of theirs.
 
     Returns
     -------
@@ -136,7 +140,15 @@ def build_model_frame(
     codings, spare = read_contrasts(contrasts), read_contrasts(inherited)
     source = materialised(data)
     available = column_names(source)
-    by_name = [name for name in (weights, offset) if isinstance(name, str)]
+    worked_out = {
+        role: _expression(given, available)
+        for role, given in (("weights", weights), ("offset", offset))
+    }
+    by_name = [
+        given
+        for role, given in (("weights", weights), ("offset", offset))
+        if isinstance(given, str) and worked_out[role] is None
+    ]
     of_groups = [] if spec is None else list(spec.variables)
     fixed = formula.fixed_terms(available if formula.uses_dot else None, [*by_name, *of_groups])
     random = [expand_terms(bar.tree, formula.text) for bar in formula.random]
@@ -150,12 +162,13 @@ def build_model_frame(
     trees: list[Node] = [] if response is None else [response]
     trees += [*fixed.variables, *fixed.offsets]
     trees += [tree for part in random for tree in part.variables] + of_residuals
-    table = _take(trees, [*grouped, *by_name], source, available)
+    needed = [*trees, *(tree for tree in worked_out.values() if tree is not None)]
+    table = _take(needed, [*grouped, *by_name], source, available)
     columns = Columns(table)
     evaluation = _evaluate_all(response, fixed, trees, columns)
     extra = {
-        "weights": _argument("weights", weights, columns),
-        "offset": _argument("offset", offset, columns),
+        role: _argument(role, given, columns, worked_out[role])
+        for role, given in (("weights", weights), ("offset", offset))
     }
     groups = {name: read_group(table[name]) for name in dict.fromkeys(grouped)}
     selection = _select_rows(evaluation, extra, groups, columns)
@@ -181,7 +194,7 @@ def build_model_frame(
         for name, group in groups.items()
     }
     terms, encoders, unused = _random_terms(
-        formula, random, values, evaluation.states, every, chosen, n, design_only
+        formula, random, values, evaluation.states, every, chosen, n, design_only, known_sigma
     )
     of_rows: ResidualRows | None = None
     if spec is not None:
@@ -299,10 +312,27 @@ def _evaluate_all(
     )
 
 
-def _argument(role: str, given: Any, columns: Columns) -> Evaluated | None:
-    """Read weights or offset, given as a column's name or as values."""
+def _expression(given: Any, available: Sequence[str]) -> Node | None:
+    """What weights or an offset are worked out from, such as ``1 / vi``; None for a column."""
+    if not isinstance(given, str) or given in available or not given.strip():
+        return None
+    tree = read(f"I({given})")
+    assert isinstance(tree, Call)
+    inner = tree.arguments[0].value if len(tree.arguments) == 1 else tree
+    return None if isinstance(inner, Name) else tree
+
+
+def _argument(
+    role: str, given: Any, columns: Columns, tree: Node | None = None
+) -> Evaluated | None:
+    """Read weights or offset, given as a column's name, an expression, or as values."""
     if given is None:
         return None
+    if tree is not None:
+        found = evaluate_variable(tree, columns, {})
+        if isinstance(found.value, Factor) or found.value.ndim != 1:
+            raise DataError(f"`{role}` must be one number a row; `{given}` is not.")
+        return replace(found, name=given)
     if isinstance(given, str):
         name = given
         value, missing = columns[given]
@@ -492,6 +522,7 @@ def _random_terms(
     columns: Mapping[str, GroupColumn],
     n: int,
     design_only: bool,
+    known_sigma: bool = False,
 ) -> tuple[tuple[RandomTerm, ...], tuple[DesignEncoder, ...], dict[str, int]]:
     groupings: dict[str, Grouping] = {}
     made_of: dict[str, tuple[str, ...]] = {}
@@ -504,7 +535,9 @@ def _random_terms(
         if bar.group not in groupings:
             grouping = combine([columns[v] for v in bar.variables], bar.variables)
             if not design_only:
-                check_grouping(bar.group, len(grouping.labels), grouping.labels, n)
+                check_grouping(
+                    bar.group, len(grouping.labels), grouping.labels, None if known_sigma else n
+                )
             groupings[bar.group] = grouping
 
     order = _lme4_order([len(groupings[bar.group].labels) for bar in formula.random])
@@ -523,7 +556,7 @@ def _random_terms(
         # Before the columns are built: there may be very many.
         if design_only:
             check_size(n, encoder.n_columns, bar.group)
-        elif bar.structure == "us":
+        elif bar.structure == "us" and not known_sigma:
             check_random_effects(encoder.n_columns, len(levels[bar.group]), str(bar), n)
         if bar.structure != "us":
             check_structure_columns(bar, encoder)

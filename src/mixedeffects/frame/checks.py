@@ -120,14 +120,17 @@ def _check_range(what: str, size: float) -> None:
         )
 
 
-def check_grouping(group: str, n_levels: int, labels: Sequence[str], n: int) -> None:
-    """Refuse grouping factors with one level, or with a level for every row."""
+def check_grouping(group: str, n_levels: int, labels: Sequence[str], n: int | None) -> None:
+    """Refuse grouping factors with one level, or with a level for every one of n rows.
+
+    n is None where the residual variance is known.
+    """
     if n_levels < 2:
         raise ModelError(
             f"Grouping factor `{group}` has one level ({labels[0]!r}) in the rows used; a variance "
             "between groups needs at least 2 groups."
         )
-    if n_levels >= n:
+    if n is not None and n_levels >= n:
         raise ModelError(
             f"Grouping factor `{group}` has {n_levels:,} levels for {n:,} rows: with one row per "
             "group its variance cannot be told from the residual variance. Use a coarser grouping."

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import ReadOnlyArrays
@@ -21,7 +22,7 @@ class ResidualTerm(ReadOnlyArrays):
 
     Attributes
     ----------
-    kind : {"diag", "cs", "ar1", "car1", "ante", "toep", "us", "exp", "gau"}
+    kind : {"diag", "cs", "ar1", "car1", "ante", "toep", "us", "exp", "gau", "known"}
         The structure.
     text : str
         As it would be written: ``"ar1(week | id)"``.
@@ -55,6 +56,8 @@ class ResidualTerm(ReadOnlyArrays):
         Its levels.
     stratum : ndarray of int32, shape (n,), or None
         Stratum of each row, the same in all rows of a group.
+    given : csr_array, n x n, or None
+        The covariance matrix of ``"known"``, whose groups are its connected blocks.
     """
 
     kind: str
@@ -73,6 +76,7 @@ class ResidualTerm(ReadOnlyArrays):
     by: str | None = None
     strata: pd.Index | None = None
     stratum: NDArray[np.int32] | None = None
+    given: scipy.sparse.csr_array | None = None
 
     @property
     def n_levels(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from mixedeffects.engine import Control
 from mixedeffects.fitting.fitting import fit_formula
+from mixedeffects.frame.known_covariance import KnownCovariance
 from mixedeffects.model.habits import explained
 from mixedeffects.model.held import held_by
 from mixedeffects.model.linear_mixed_model import LinearMixedModel
@@ -27,8 +28,9 @@ def lmer(
     start: Sequence[float] | None = None,
     control: Control | None = None,
     double_bar: Literal["lme4", "separate"] = "lme4",
-    residual: str | None = None,
+    residual: str | KnownCovariance | None = None,
     variance: str | None = None,
+    sigma: float | None = None,
     progress: ProgressOption = None,
 ) -> LinearMixedModel:
     """Fit a linear mixed model, ``y = X beta + Z b + e``.
@@ -62,12 +64,15 @@ def lmer(
         effects of its levels correlated, with as many variances as levels; the summary says so.
         ``"separate"`` makes ``diag(f | g)`` of it: an independent effect for each column that f is
         coded by. For numbers both are the same.
-    residual : str, optional
+    residual : str or KnownCovariance, optional
         How residuals of one group are correlated, ``"STRUCTURE(position | group)"``, for example
-        ``"ar1(week | id)"``; see the notes.
+        ``"ar1(week | id)"``; see the notes. Or `known` with their covariance matrix.
     variance : str, optional
         What the size of the residuals follows: terms of a log-linear model of their standard
         deviation, for example ``"sex"`` (one for each level) or ``"log(age)"`` (a power of age).
+    sigma : float, optional
+        The residual standard deviation at unit weight, where it is known, as in a meta-analysis:
+        ``weights="1 / vi", sigma=1``.
     progress : bool, callable or None
         True prints one line per iteration on standard error; a callable gets each `Progress`; None
         shows the last one after some seconds on a terminal or in a notebook; False is silent.
@@ -169,6 +174,7 @@ def lmer(
             double_bar=double_bar,
             residual=residual,
             variance=variance,
+            sigma=sigma,
             progress=progress,
         ),
     )
