@@ -72,7 +72,7 @@ def test_arguments_elsewhere(
     m: me.LinearMixedModel, sleep: pd.DataFrame, function: str, argument: str
 ) -> None:
     package, here = OF_ARGUMENTS[function][argument]
-    call = me.lmer if function == "lmer" else getattr(m, function)
+    call = getattr(me if function in ("lmer", "mmrm") else m, function)
     with pytest.raises(TypeError, match=re.escape(f"no argument {argument!r} (that is {package}")):
         call(**{argument: 1})
     _exists(m, here)

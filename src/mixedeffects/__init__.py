@@ -40,7 +40,7 @@ from mixedeffects.frame.hypothesis_coding import contrast_matrix
 from mixedeffects.frame.known_covariance import KnownCovariance, known
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.inference.pooling import PooledFits, pool
-from mixedeffects.model import LinearMixedModel, lmer
+from mixedeffects.model import LinearMixedModel, lmer, mmrm
 from mixedeffects.model.habits import OF_THE_PACKAGE as _OF_THE_PACKAGE
 from mixedeffects.model.habits import unknown_attribute as _unknown_attribute
 from mixedeffects.prediction.planned import PlannedCovariance, marginal_covariance
@@ -97,6 +97,7 @@ __all__ = [
     "lmer",
     "load_dataset",
     "marginal_covariance",
+    "mmrm",
     "plot",
     "pool",
     "power",

@@ -300,6 +300,7 @@ def update(
         inherited=inherited,
         start=start,
         control=asked.control if control is UNCHANGED else control,
+        ddf=asked.ddf,
         progress=progress,
         earlier=fit if data is None else None,
     )
