@@ -24,6 +24,8 @@ MODELS = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in N
 MANY_EVALUATIONS = {"oxboys_slopes_ar1": 30}
 #: Ill-conditioned or large: criterion, relative.
 LOOSER = {"bcva_us": 1e-7, "dialyzer_slopes_varpower": 1e-7, "dialyzer_ar1_varpower": 1e-7}
+#: Fixed effects in standard errors, where they move with the variances more than elsewhere.
+FIXED = {"bcva_us": 1e-5, "berkey_known_V": 3e-6}
 #: The largest relative difference of estimates, which a stop at 1e-9 above the optimum allows.
 ESTIMATES = 1e-5
 
@@ -159,7 +161,7 @@ def test_residual_parameters(name: str) -> None:
     assert m.sigma == pytest.approx(answer(name)["sigma"], rel=ESTIMATES)
     if expected:
         found = dict(m.R.parameters)
-        assert list(found) == list(expected)
+        assert set(found) == set(expected)
         for key, value in expected.items():
             # A correlation near 0 is held to what its size of 1 allows.
             assert found[key] == pytest.approx(value, rel=ESTIMATES, abs=ESTIMATES / 10), key
@@ -168,9 +170,11 @@ def test_residual_parameters(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_random_effects(name: str) -> None:
     m, stored = fitted(name), answer(name)
-    blocks = list(m.varcorr.values()) if stored["G"] else []
-    assert len(blocks) == len(stored["G"])
-    for found, expected in zip(blocks, stored["G"].values() if blocks else [], strict=True):
+    # R's jsonlite writes what has no terms as an empty list.
+    terms = stored["G"] or {}
+    assert set(m.varcorr) == set(terms)
+    for name_of_term, expected in terms.items():
+        found = m.varcorr[name_of_term]
         size = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
         assert_allclose(np.asarray(found) / size, np.asarray(expected) / size, atol=3 * ESTIMATES)
 
@@ -180,7 +184,7 @@ def test_fixed_effects(name: str) -> None:
     m, stored = fitted(name), answer(name)
     se = np.asarray(stored["se"])
     assert list(m.fixef.index) == stored["fixef_names"]
-    assert_allclose((m.fixef - stored["fixef"]) / se, 0.0, atol=1e-6 if name not in SLOW else 1e-5)
+    assert_allclose((m.fixef - stored["fixef"]) / se, 0.0, atol=FIXED.get(name, 1e-6))
     assert_allclose(m.se, se, rtol=ESTIMATES)
     vcov = np.asarray(stored["vcov"])
     assert_allclose(m.vcov() / np.outer(se, se), vcov / np.outer(se, se), atol=2 * ESTIMATES)
