@@ -453,7 +453,7 @@ def test_too_few_clusters_for_a_test() -> None:
         (lambda m: m.robust("CR4"), "'CR4' is not known; there are 'CR0', 'CR1'"),
         (
             lambda m: m.vcov("HC3"),
-            "'HC3' is not known; .* 'kr' and the cluster-robust",
+            "'HC3' is not known; .* 'kr', 'kr-observed' and the cluster-robust",
         ),
         (lambda m: m.robust(cluster="tch.cl:sch.cl"), "share level .* of 'sch.cl' with rows of"),
         (lambda m: m.robust(cluster="nothing"), "There is no column `nothing`"),

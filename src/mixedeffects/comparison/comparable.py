@@ -17,7 +17,7 @@ from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit
 from mixedeffects.fitting.refitting import by_maximum_likelihood
 
-__all__ = ["Comparable", "comparable"]
+__all__ = ["Comparable", "comparable", "model_text"]
 
 Matrix = NDArray[np.float64]
 
@@ -116,6 +116,16 @@ def comparable(function: str, given: Sequence[Any], refit: bool) -> Comparable:
         for model, fit in zip(given, fits, strict=True)
     ]
     return Comparable(models, fits, names, _criteria(fits, reml), reml, bool(by_reml), tuple(notes))
+
+
+def model_text(fit: Fit) -> str:
+    """A model as it is listed: its formula, and the structure of the residuals if it has one."""
+    parts = [fit.formula]
+    if fit.frame.residual is not None:
+        parts.append(f"residual={fit.frame.residual.text}")
+    if fit.frame.variance is not None:
+        parts.append(f"variance={fit.frame.variance.text}")
+    return ", ".join(parts)
 
 
 def _criteria(fits: Sequence[Fit], reml: bool) -> Matrix:

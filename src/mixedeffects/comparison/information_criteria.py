@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice
-from mixedeffects.comparison.comparable import comparable
+from mixedeffects.comparison.comparable import comparable, model_text
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import HoldsFit
@@ -30,7 +30,8 @@ class InformationCriteria:
         how far the chosen criterion is above the best; ``weight``, the models' relative
         likelihoods ``exp(-delta / 2)`` scaled to sum to one.
     models : dict of str to str
-        Formula of each model, by name: ``m1`` is the first argument.
+        Formula of each model, with the structure of its residuals, by name: ``m1`` is the first
+        argument.
     fits : tuple of LinearMixedModel
         The fits compared, in the order of the table; those fitted again by maximum likelihood are
         here in that form.
@@ -162,7 +163,7 @@ def compare(*models: HoldsFit, criterion: str = "AIC", refit: bool = True) -> In
     order = np.argsort(table["delta"].to_numpy(), kind="stable").tolist()
     return InformationCriteria(
         ResultTable.of(table.iloc[order]),
-        {given.names[i]: given.fits[i].formula for i in order},
+        {given.names[i]: model_text(given.fits[i]) for i in order},
         tuple(given.models[i] for i in order),
         criterion,
         given.reml,

@@ -10,13 +10,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_flag
-from mixedeffects.comparison.comparable import comparable
+from mixedeffects.comparison.comparable import comparable, model_text
 from mixedeffects.comparison.nesting import (
+    SAME_RANDOM_EFFECTS,
     added_variance,
     contains_mean,
     contains_variance,
     same_mean,
 )
+from mixedeffects.comparison.residual_nesting import same_residual
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit
@@ -38,7 +40,8 @@ class ModelComparison:
         ``deviance`` (-2 log-likelihood, or the REML criterion), and for each model against the one
         above it ``Chisq``, ``Df`` and ``Pr(>Chisq)``.
     models : dict of str to str
-        Formula of each model, by name: ``m1`` is the first argument.
+        Formula of each model, with the structure of its residuals, by name: ``m1`` is the first
+        argument.
     fits : tuple of LinearMixedModel
         The fits compared, in the order of the table; those fitted again by maximum likelihood are
         here in that form.
@@ -205,7 +208,7 @@ def anova(*models: HoldsFit, refit: bool = True, boundary: bool = False) -> Mode
     )
     return ModelComparison(
         ResultTable.of(table),
-        {name: given.fits[i].formula for name, i in zip(names, order, strict=True)},
+        {name: model_text(given.fits[i]) for name, i in zip(names, order, strict=True)},
         tuple(given.models[i] for i in order),
         given.reml,
         given.refitted,
@@ -223,6 +226,10 @@ def _at_the_boundary(
     if not same_mean(large, small):
         return usual, f"{kept} the mixture is for models with the same fixed effects."
     q = added_variance(small.frame.terms, large.frame.terms)
+    if not same_residual(small, large):
+        if q == SAME_RANDOM_EFFECTS:
+            return usual, f"{kept} the parameters of the residuals that are added have no boundary."
+        return usual, f"{kept} the structure of the residuals changes as well."
     if isinstance(q, str):
         return usual, f"{kept} no simple mixture applies ({q})."
     note = f"50:50 mixture of chi-squared with {q} and {q + 1} df."

@@ -1,7 +1,7 @@
 """How two models of one response relate: whether one contains the other, and what it adds.
 
 The means of a model are ``offset + span(X)``. Its covariance matrices are the combinations of one
-matrix for each entry of each term's covariance, and the residual's. Whether one family of them is
+matrix for each entry of each term's covariance, and the residuals'. Whether one family of them is
 part of another can be read from a sample of their elements: pairs of rows that share a level in
 some term of either model.
 """
@@ -14,11 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.comparison.residual_nesting import (
+    contains_residual,
+    independent_elements,
+    is_linear,
+    linear_elements,
+    residual_groupings,
+    sampled_residuals,
+)
+from mixedeffects.covariance.groups import Grouping
 from mixedeffects.engine.parameters import lower_entries
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.frame.model_frame import RandomTerm
 
 __all__ = [
+    "SAME_RANDOM_EFFECTS",
     "added_variance",
     "contains_constant",
     "contains_mean",
@@ -29,6 +39,8 @@ __all__ = [
 
 Matrix = NDArray[np.float64]
 
+#: What is said of models that differ elsewhere.
+SAME_RANDOM_EFFECTS = "the random effects are the same"
 #: Relative length of what a projection leaves that counts as rounding.
 _ROUNDING = 1e-6
 #: Pairs of rows looked at for each random term.
@@ -116,8 +128,8 @@ def contains_constant(term: RandomTerm) -> bool:
     return _columns_within(np.ones((len(term.codes), 1)), term.z)
 
 
-def _same_partition(one: RandomTerm, other: RandomTerm) -> bool:
-    """Whether the levels of two terms correspond one to one."""
+def _same_partition(one: Grouping, other: Grouping) -> bool:
+    """Whether the levels of two factors correspond one to one."""
     if one.n_levels != other.n_levels:
         return False
     if np.array_equal(one.codes, other.codes):
@@ -132,19 +144,38 @@ def contains_variance(large: Fit, small: Fit) -> bool:
     """Whether the covariance matrices of ``small`` look to be among those of ``large``.
 
     A necessary condition, checked on a sample: that they are linear combinations of the same
-    matrices, which does not ask whether the covariances in them are non-negative definite.
+    matrices, which does not ask whether the covariances in them are non-negative definite. Where
+    those of the residuals of ``large`` are not linear in their parameters, a structure contains
+    the ones that are known to be cases of it, and the random effects are compared alone.
     """
     rng = np.random.default_rng(0)
-    drawn = [_pairs(term, rng) for m in (large, small) for term in m.frame.terms]
+    groupings: list[Grouping] = []
+    for m in (large, small):
+        groupings += [*m.frame.terms, *residual_groupings(m)]
+    drawn = [_pairs(each, rng) for each in groupings] or [(np.arange(large.nobs),) * 2]
     i = np.concatenate([pair[0] for pair in drawn])
     j = np.concatenate([pair[1] for pair in drawn])
-    wanted, available = _elements(small, i, j), _elements(large, i, j)
+    within = None if is_linear(large) else _intercept_within(large, small)
+    wanted, available = _elements(small, i, j, within), _elements(large, i, j)
+    if large.residual is None and small.residual is None:
+        wanted, available = (
+            np.column_stack([own, independent_elements(m, i, j)])
+            for own, m in ((wanted, small), (available, large))
+        )
+    elif is_linear(large):
+        wanted = np.column_stack([wanted, sampled_residuals(small, i, j, rng)])
+        available = np.column_stack([available, linear_elements(large, i, j)])
+    elif within is None and not contains_residual(large, small):
+        return False
+    wanted, available = _unit(wanted), _unit(available)
+    if not wanted.shape[1]:
+        return True
     solution = np.linalg.lstsq(available, wanted, rcond=1e-12)[0]
     left = np.linalg.norm(wanted - available @ solution, axis=0)
     return bool((left <= _ROUNDING).all())
 
 
-def _pairs(term: RandomTerm, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _pairs(term: Grouping, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pairs of rows with a common level, among them every row drawn with itself."""
     order = np.argsort(term.codes, kind="stable")
     counts = np.bincount(term.codes, minlength=term.n_levels)
@@ -158,18 +189,42 @@ def _pairs(term: RandomTerm, rng: np.random.Generator) -> tuple[NDArray[np.intp]
     return np.concatenate([first, first]), np.concatenate([second, first])
 
 
-def _elements(fit: Fit, i: NDArray[np.intp], j: NDArray[np.intp]) -> Matrix:
-    """Elements (i, j) of the matrices that the model's V is a combination of, as unit columns."""
-    columns = []
+def _intercept_within(large: Fit, small: Fit) -> int | None:
+    """A random intercept of ``small`` that is a correlation of the residuals of ``large``.
+
+    With residuals that are independent and of one variance it is one common correlation.
+    """
+    held = large.frame.residual
+    if held is None or held.kind not in ("cs", "toep", "us") or small.frame.weights is not None:
+        return None
+    if small.residual is not None:
+        return None
+    for t, term in enumerate(small.frame.terms):
+        if term.n_columns == 1 and contains_constant(term) and _same_partition(term, held):
+            return t
+    return None
+
+
+def _elements(
+    fit: Fit, i: NDArray[np.intp], j: NDArray[np.intp], without: int | None = None
+) -> Matrix:
+    """Elements (i, j) of the matrices that Z G Z' is a combination of, one a column.
+
+    Without those of one term.
+    """
+    columns: list[Matrix] = []
     for t, term in enumerate(fit.frame.terms):
+        if t == without:
+            continue
         C = fit.crossproducts.basis.terms[t]
         together = term.codes[i] == term.codes[j]
         zi, zj = term.z[i] @ C, term.z[j] @ C
         for a, b in zip(*lower_entries(term.n_columns), strict=True):
             columns.append(together * (zi[:, a] * zj[:, b] + zi[:, b] * zj[:, a]))
-    weights = fit.frame.weights
-    columns.append((i == j) / (1.0 if weights is None else weights[i]))
-    out = np.column_stack(columns)
+    return np.column_stack([np.zeros((len(i), 0)), *columns])
+
+
+def _unit(out: Matrix) -> Matrix:
     size = np.linalg.norm(out, axis=0)
     return np.asarray(out / np.where(size > 0.0, size, 1.0))
 
@@ -208,7 +263,7 @@ def added_variance(small: Sequence[RandomTerm], large: Sequence[RandomTerm]) -> 
             return k
     added = sum(t.n_columns for t in new) - sum(t.n_columns for t in left)
     if not new and not left:
-        return "the random effects are the same"
+        return SAME_RANDOM_EFFECTS
     if added == 0:
         return "no variance is added, so none is on the boundary"
     return f"{added} variances are added" if added > 1 else "more changes than one added variance"

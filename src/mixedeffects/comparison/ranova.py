@@ -10,10 +10,15 @@ import numpy as np
 import pandas as pd
 
 from mixedeffects.base.options import checked_flag
+from mixedeffects.comparison.comparable import model_text
 from mixedeffects.comparison.nesting import added_variance, contains_constant, same_span
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.fitting.refitting import least_squares_criterion, with_random_terms
+from mixedeffects.fitting.refitting import (
+    least_squares_criterion,
+    with_random_terms,
+    without_structure,
+)
 from mixedeffects.formula.reader import read
 from mixedeffects.formula.syntax import deparse
 from mixedeffects.formula.terms import expand_terms
@@ -26,6 +31,9 @@ __all__ = ["RandomEffectsTests", "random_effects_tests"]
 
 Terms = tuple[RandomTerm, ...]
 
+#: Rows of the table for ``residual=`` and for ``variance=``.
+RESIDUAL_STRUCTURE, RESIDUAL_VARIANCE = "residual structure", "residual variance"
+
 
 @dataclass(frozen=True, eq=False)
 class RandomEffectsTests:
@@ -37,7 +45,7 @@ class RandomEffectsTests:
         The model itself as ``<none>``, then one row for each model with less: ``npar``,
         ``logLik``, ``AIC``, and against the model itself ``Chisq``, ``Df`` and ``Pr(>Chisq)``.
     formula : str
-        The model's formula.
+        The model's formula, with ``residual=`` and ``variance=`` where they are given.
     reml : bool
         Whether restricted likelihoods are compared.
     notes : tuple of str
@@ -70,7 +78,9 @@ class RandomEffectsTests:
 
     def _parts(self) -> tuple[str, dict[str, str], pd.DataFrame, tuple[str, ...]]:
         kind = "REML" if self.reml else "maximum likelihood"
-        heading = f"Random effects taken out one at a time, by {kind}"
+        structured = bool({RESIDUAL_STRUCTURE, RESIDUAL_VARIANCE} & set(self.table.index))
+        what = "Random effects and residual structures" if structured else "Random effects"
+        heading = f"{what} taken out one at a time, by {kind}"
         return heading, {"Model": self.formula}, self.table, self.notes
 
     def __repr__(self) -> str:
@@ -101,11 +111,15 @@ def random_effects_tests(
         )
     elif not fit.optimum.converged:
         notes.append("The model has not converged, so its likelihood is not at its maximum.")
-    smaller = list(_reductions(fit, reduce_terms))
+    smaller: list[tuple[str, Terms | None]] = list(_reductions(fit, reduce_terms))
+    if fit.frame.residual is not None:
+        smaller.append((RESIDUAL_STRUCTURE, None))
+    if fit.frame.variance is not None:
+        smaller.append((RESIDUAL_VARIANCE, None))
     fits = Unfinished(
         "smaller model",
         len(smaller),
-        lambda i: _criterion_without(fit, smaller[i][1]),
+        lambda i: _criterion_without(fit, *smaller[i]),
         lambda criteria: _compared(fit, smaller, criteria, boundary, notes),
         detail=lambda i: f"without {smaller[i][0]}",
     )
@@ -114,7 +128,7 @@ def random_effects_tests(
 
 def _compared(
     fit: Fit,
-    smaller: list[tuple[str, Terms]],
+    smaller: list[tuple[str, Terms | None]],
     criteria: list[tuple[float, int]],
     boundary: bool,
     notes: list[str],
@@ -130,7 +144,12 @@ def _compared(
         statistic = statistic if statistic > NO_DIFFERENCE else 0.0
         df = fit.n_parameters - npar
         p = chi_squared_p(statistic, df)
-        if boundary:
+        if boundary and terms is None:
+            notes.append(
+                f"Pr(>Chisq) of {label}: the usual chi-squared p-value; its parameters have no "
+                "boundary where there is no structure."
+            )
+        elif boundary and terms is not None:
             q = added_variance(terms, fit.frame.terms)
             if isinstance(q, str):
                 kind = f"the usual chi-squared p-value; no simple mixture applies ({q})."
@@ -155,14 +174,24 @@ def _compared(
     )
     # LRT is lmerTest's name; R's own is that of me.anova.
     table = ResultTable.of(table, former={"LRT": "Chisq"})
-    return RandomEffectsTests(table, fit.formula, fit.reml, tuple(notes))
+    return RandomEffectsTests(table, model_text(fit), fit.reml, tuple(notes))
 
 
-def _criterion_without(fit: Fit, terms: Terms) -> tuple[float, int]:
-    """Criterion and number of parameters of the model with these random terms, maybe none."""
-    if not terms:
+def _criterion_without(fit: Fit, label: str, terms: Terms | None) -> tuple[float, int]:
+    """Criterion and number of parameters of the model with these random terms, maybe none.
+
+    Without terms being given, that of the model without a structure of the residuals.
+    """
+    reduced: Fit | None
+    if terms is None:
+        residual, variance = label == RESIDUAL_STRUCTURE, label == RESIDUAL_VARIANCE
+        reduced = without_structure(fit, residual=residual, variance=variance)
+    elif terms or fit.residual is not None:
+        reduced = with_random_terms(fit, terms)
+    else:
+        reduced = None
+    if reduced is None:
         return least_squares_criterion(fit), fit.frame.X.shape[1] + 1
-    reduced = with_random_terms(fit, terms)
     return reduced.criterion, reduced.n_parameters
 
 

@@ -63,8 +63,8 @@ class RootsOfV(CovarianceOperator):
         The Cholesky factor is that of each connected block of V, so one block with all rows, as
         crossed factors make it, costs n^3 / 3 operations. The symmetric root costs no more than the
         eigenvectors of a matrix with a row for each random effect of the block, however many rows
-        the block has. That holds where the prior weights within a block are equal; where they
-        are not, R is no multiple of the identity and the block itself is decomposed.
+        the block has. That holds where the errors of a block are independent and their prior
+        weights equal; else R is no multiple of the identity and the block itself is decomposed.
 
         References
         ----------

@@ -53,6 +53,18 @@ class ResidualCovariance(Sealed):
     >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
     >>> m.R.diag()[:3].round(2)
     array([654.94, 654.94, 654.94])
+
+    With an autoregression within subjects beside a random intercept:
+
+    >>> sleep = me.load_dataset("sleepstudy")
+    >>> m = me.lmer("Reaction ~ Days + (1 | Subject)", sleep, residual="ar1(Days | Subject)")
+    >>> m.R
+    R: 180 x 180, 18 blocks, ar1(Days | Subject), sd 37.64, cor 0.6531
+    >>> m.R.block("308").iloc[:3, :3].round(0)
+            0       1       2
+    0  1417.0   925.0   604.0
+    1   925.0  1417.0   925.0
+    2   604.0   925.0  1417.0
     """
 
     def __init__(
@@ -102,6 +114,14 @@ class ResidualCovariance(Sealed):
         """What was given for ``residual=`` and ``variance=``, as it would be written.
 
         None where errors are independent, with one variance at unit prior weight.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> sleep = me.load_dataset("sleepstudy")
+        >>> m = me.lmer("Reaction ~ Days + (1 | Subject)", sleep, residual="ar1(Days | Subject)")
+        >>> m.R.structure
+        'ar1(Days | Subject)'
         """
         if self._residual is None:
             return None
@@ -109,7 +129,7 @@ class ResidualCovariance(Sealed):
         parts = [] if term is None else [term.text]
         if variance is not None:
             parts.append(f"variance by {variance.text}")
-        return ", ".join(parts) or self._residual.model.design.kind
+        return ", ".join(parts) or None
 
     @property
     def parameters(self) -> pd.Series:
@@ -121,6 +141,16 @@ class ResidualCovariance(Sealed):
         1/e; ``nugget``, the share of the variance that is not correlated. Of the columns of
         ``variance=`` those of a factor have a ``Std.Dev.`` each; others have coefficients of its
         logarithm, and ``Std.Dev.`` is then the one where they are zero.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> sleep = me.load_dataset("sleepstudy")
+        >>> m = me.lmer("Reaction ~ Days + (1 | Subject)", sleep, residual="ar1(Days | Subject)")
+        >>> m.R.parameters.round(3)
+        Std.Dev.    37.637
+        cor          0.653
+        Name: Estimate, dtype: float64
         """
         if self._residual is None:
             return pd.Series([self._sigma], index=["Std.Dev."], name="Estimate")
@@ -140,6 +170,17 @@ class ResidualCovariance(Sealed):
         ------
         ModelError
             If there are no common times: errors are independent, or positions are numbers.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> sleep = me.load_dataset("sleepstudy").query("Days < 3")
+        >>> m = me.lmer("Reaction ~ Days", sleep, residual="us(Days | Subject)")
+        >>> m.R.covariance.round(0)
+                0       1      2
+        0  1032.0   791.0  445.0
+        1   791.0  1113.0  758.0
+        2   445.0   758.0  868.0
         """
         R = self._residual
         if R is None or R.term is None or R.term.times is None:
@@ -211,6 +252,16 @@ class ResidualCovariance(Sealed):
         ------
         ModelError
             As for `block`.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> sleep = me.load_dataset("sleepstudy")
+        >>> m = me.lmer("Reaction ~ Days", sleep, residual="cs(1 | Subject)")
+        >>> m.R.corr("308").iloc[:2, :2].round(3)
+               0      1
+        0  1.000  0.589
+        1  0.589  1.000
         """
         block = self.block(level, by)
         sd = np.sqrt(np.diag(block))
@@ -340,7 +391,7 @@ class ResidualCovariance(Sealed):
         return plots.covariance(picture, ax=ax, **options)
 
     def __repr__(self) -> str:
-        if self._residual is None:
+        if self._residual is None or self.structure is None:
             weighted = "" if self._weights is None else ", divided by the prior weights"
             return f"R: {self._n} x {self._n}, diagonal: {self._sigma**2:.6g}{weighted}"
         groupings = self._residual.groupings

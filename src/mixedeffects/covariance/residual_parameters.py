@@ -82,7 +82,7 @@ def _n_variance(R: StructuredResidual) -> int:
 
 
 def _logarithms(R: StructuredResidual) -> tuple[Matrix, Matrix]:
-    """Logarithms of standard deviations by cell, and coefficients of the variance columns.
+    """Logarithms of relative standard deviations by cell, and coefficients of the variance columns.
 
     A cell is a stratum, or a stratum and a time where these have standard deviations of their own.
     """
@@ -91,7 +91,7 @@ def _logarithms(R: StructuredResidual) -> tuple[Matrix, Matrix]:
     # Where v is zero: from the rows, whatever D is divided by.
     root_w = np.ones(R.n) if model.weights is None else np.sqrt(model.weights)
     log_D = np.log(root_w / R.whitening.scale) - R.whitening.log_factor
-    at_zero = np.mean(log_D - model.design.v[model.order] @ delta) + np.log(R.sigma)
+    at_zero = float(np.mean(log_D - model.design.v[model.order] @ delta))
     n_cells = len(delta) - _n_variance(R)
     return np.append(0.0, delta[:n_cells]) + at_zero, delta[n_cells:]
 
@@ -101,7 +101,8 @@ def _time_deviations(R: StructuredResidual, stratum: int) -> Matrix:
     cells, _ = _logarithms(R)
     T = R.model.design.n_times
     by_stratum = cells.reshape(-1, T) if _has_times(R) else cells[:, None]
-    return np.asarray(np.exp(np.broadcast_to(by_stratum[min(stratum, len(by_stratum) - 1)], T)))
+    own = by_stratum[min(stratum, len(by_stratum) - 1)]
+    return np.asarray(R.sigma * np.exp(np.broadcast_to(own, T)))
 
 
 def _has_times(R: StructuredResidual) -> bool:
@@ -120,7 +121,7 @@ def _deviations(R: StructuredResidual) -> tuple[list[str], list[float]]:
         sd = [np.sqrt(np.diag(covariance_of_times(R, s))) for s in range(len(strata))]
         values = np.concatenate(sd).tolist()
     else:
-        values = np.exp(cells).tolist()
+        values = (R.sigma * np.exp(cells)).tolist()
     names = [f"Std.Dev.{s}{t}" for s in strata for t in times]
     variance = R.variance
     if variance is None:

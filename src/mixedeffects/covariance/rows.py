@@ -133,8 +133,8 @@ class Rows:
         groups = list({term.group: term for term in self.factors}.values())
         if not groups:
             raise ModelError(
-                f"{self.matrix} has no groups of rows: the model has neither random effects nor "
-                f"residual groups. {self.matrix}.rows([0, 1]) takes rows by position."
+                f"{self.matrix} has no groups of rows, because the model has neither random "
+                f"effects nor residual groups: {self.matrix}.diag() has all of it."
             )
         hits = [term for term in groups if matching_levels(term, level)]
         if len(hits) == 1 or len(groups) == 1:

@@ -70,9 +70,12 @@ class CovarianceStructure(ReadOnlyArrays):
 def with_residual_factor(terms: Sequence[Factor], factor: Factor | None) -> tuple[Factor, ...]:
     """Factors of terms, and the one whose levels are the residual groups if it is not among them.
 
-    ``"a:b"`` and ``"b:a"`` are the same.
+    ``"a:b"`` and ``"b:a"`` are the same. The blocks of a given matrix have numbers for names, which
+    may be levels of a factor: they are named only where there is no other.
     """
     own = {tuple(sorted(term.variables)) for term in terms}
     if factor is None or tuple(sorted(factor.variables)) in own:
+        return tuple(terms)
+    if terms and not factor.variables:
         return tuple(terms)
     return *terms, factor

@@ -12,7 +12,8 @@ matrix for each list of positions that occurs.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -65,6 +66,10 @@ class StructuredResidual(ReadOnlyArrays, ResidualMatrix):
     weight_scale: float = 1.0
     term: ResidualTerm | None = None
     variance: VarianceTerm | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without what follows from it: U alone is as large as all of R where groups are small.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def n(self) -> int:
@@ -214,6 +219,14 @@ class StructuredResidual(ReadOnlyArrays, ResidualMatrix):
         same = np.nonzero(self._group[a][:, None] == self._group[b])
         out[same] += self._entries(a[same[0]], b[same[1]])
 
+    def of_pairs(self, i: Positions, j: Positions) -> Matrix:
+        """``R[i, j]`` for pairs of rows, i and j of shape (s,); zero between groups."""
+        a, b = self._place[i], self._place[j]
+        out = np.zeros(len(a))
+        same = np.flatnonzero(self._group[a] == self._group[b])
+        out[same] = self._entries(a[same], b[same])
+        return out
+
     def sparse(self) -> scipy.sparse.csc_array:
         """All of R.
 
@@ -261,9 +274,11 @@ class StructuredResidual(ReadOnlyArrays, ResidualMatrix):
             starts = model.starts[model.sizes == m]
             first, last = U.indptr[starts], U.indptr[starts + m]
             data = U.data[first[:, None] + np.arange(last[0] - first[0])]
-            distinct, which = np.unique(data, axis=0, return_inverse=True)
-            largest = _largest_eigenvalues(distinct, m, model.is_chain)
-            out[starts[:, None] + np.arange(m)] = self.tau2 / largest[which.reshape(-1)][:, None]
+            # Rows as bytes: NumPy's own way makes a field of every column.
+            as_bytes = data.view(np.dtype((np.void, data.itemsize * data.shape[1]))).reshape(-1)
+            _, chosen, which = np.unique(as_bytes, return_index=True, return_inverse=True)
+            largest = _largest_eigenvalues(data[chosen], m, model.is_chain)
+            out[starts[:, None] + np.arange(m)] = self.tau2 / largest[which][:, None]
         return out[self._place]
 
     # --- R, its inverse and its root -------------------------------------------------------

@@ -9,8 +9,9 @@ deviation,
     V^(-1/2) x = (x + S Q diag(h(d)) Q' S'x) / tau,
     h(d)      = ((1 + d)^(-1/2) - 1) / d = -1 / (sqrt(1 + d) (1 + sqrt(1 + d)))
 
-which is smooth at d = 0, so small or zero variances need no care. With unequal weights R is no
-multiple of the identity and the root of V has no such form: then the block itself is decomposed.
+which is smooth at d = 0, so small or zero variances need no care. With unequal weights, or errors
+that are correlated, R is no multiple of the identity and the root of V has no such form: then the
+block itself is decomposed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects.base.warning import warn
+from mixedeffects.covariance.diagonal_residual import DiagonalResidual
 from mixedeffects.covariance.entries import large_block, small_blocks
 from mixedeffects.covariance.groups import ConnectedBlocks
 from mixedeffects.covariance.roots import covariance_root
@@ -131,7 +133,7 @@ def symmetric_root(V: CovarianceStructure, x: Matrix, max_gb: float) -> Matrix:
             9.0 * _cubes(connected.sizes[~low_rank]),
             max_gb,
             f"V^(-1/2) needs the eigenvectors of a connected block of V with {largest:,} rows "
-            "(its prior weights are unequal, or it has more random effects than rows); they",
+            f"({_not_spherical(V)}, or it has more random effects than rows); they",
             "kind='cholesky' takes half the memory and a small part of the time; V.solve, V.quad "
             "and V.logdet need no block; max_gb= raises the limit.",
         )
@@ -201,6 +203,15 @@ def _low_rank_root(V: CovarianceStructure, own: Positions, x: Matrix, max_gb: fl
             weighted[at] = np.matmul(Q, coefficients).reshape(count * q, inner.shape[1])
         start += n_blocks * q
     return np.asarray((x + S @ weighted) / tau)
+
+
+def _not_spherical(V: CovarianceStructure) -> str:
+    """Why R may be no multiple of the identity."""
+    if V.R.groupings:
+        return "its errors are correlated"
+    if isinstance(V.R, DiagonalResidual):
+        return "its prior weights are unequal"
+    return "its residual variances differ"
 
 
 def _contrast(V: CovarianceStructure, rows: Positions) -> Matrix:

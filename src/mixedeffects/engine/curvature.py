@@ -617,6 +617,53 @@ def changes_of_sigma(optimum: AtOptimum) -> list[Matrix]:
     return out
 
 
+def natural_changes(
+    optimum: AtOptimum, curvature: Curvature, n_residual: int
+) -> tuple[list[Matrix], Matrix, Matrix]:
+    """How V changes along the natural directions, relative to the residual variance.
+
+    Parameters
+    ----------
+    optimum : Optimum
+        The fit.
+    curvature : Curvature
+        There.
+    n_residual : int
+        Number of residual parameters, which come after those of the random effects.
+
+    Returns
+    -------
+    changes : list of ndarray (m + 1, k, k)
+        Of each Sigma, in the engine's basis.
+    of_residuals : ndarray, shape (m + 1, n_residual)
+        Of the residual parameters.
+    of_V : ndarray, shape (m + 1,)
+        Multiples of V itself.
+    """
+    A, L = optimum.evaluation.A, curvature.directions
+    n_theta = len(L) - 1 - n_residual
+    p, eta = optimum.parameterisation, optimum.eta
+    derivatives: list[Matrix] = []
+    if p is not None and eta is not None:
+        free = ~p.fixed(eta)
+        for term, own, at in zip(p.terms, p.split(eta), p.places, strict=True):
+            derivatives.append(term.derivatives(own)[free[at]])
+    else:
+        # Where residuals are correlated, parameters are always in the fitting basis.
+        user = optimum.singular and not n_residual
+        theta = _theta(A, optimum, user)
+        starts = np.cumsum([0, *[k * (k + 1) // 2 for k in A.term_columns]])
+        for t, (k, D) in enumerate(zip(A.term_columns, _coordinates(A, user), strict=True)):
+            of_factor = UnstructuredTerm(k).derivatives(theta[starts[t] : starts[t + 1]])
+            derivatives.append(D @ of_factor @ D.T)
+    changes, start = [], 0
+    for each in derivatives:
+        own = L[start : start + len(each)]
+        changes.append(np.einsum("rj,rab->jab", own, each))
+        start += len(each)
+    return changes, L[n_theta:-1].T, 2.0 * L[-1] / curvature.sigma
+
+
 def _weighted_effects(factorisation: Factorisation) -> list[Matrix]:
     """``Z'V0^-1 X C0 l`` per factor for the user's unit contrasts l, in the engine's scale."""
     root = solve_lower(factorisation.fixed_root, factorisation.A.basis.fixed.T)

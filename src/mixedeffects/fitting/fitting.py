@@ -142,6 +142,7 @@ def fit_formula(
             earlier is not None
             and start is None
             and earlier.is_as_requested
+            and earlier.residual is None
             and earlier.optimum.converged
             and (earlier.reml, earlier.request.control) == (reml, control)
             and _are_the_same(frame, earlier.frame)

@@ -29,6 +29,7 @@ from mixedeffects.fitting.request import (
     given_table,
     with_data,
 )
+from mixedeffects.fitting.residual_fitting import fit_residual_frame
 from mixedeffects.formula.syntax import Name, variable_names
 from mixedeffects.formula.update import update_formula
 from mixedeffects.frame.ingest import column_names, materialised, values_of_rows
@@ -47,6 +48,7 @@ __all__ = [
     "values_for_rows",
     "with_random_terms",
     "with_response",
+    "without_structure",
 ]
 
 Matrix = NDArray[np.float64]
@@ -191,12 +193,40 @@ def by_maximum_likelihood(fit: Fit) -> Fit:
     """The fit itself if it was fitted by maximum likelihood, else its cross-products refitted."""
     if not fit.reml:
         return fit
+    if fit.residual is not None:
+        factors = fit.optimum.restart
+        start = None if factors is None else (factors, fit.residual.phi)
+        return fit_residual_frame(fit.frame, False, fit.request, False, start)
     return fit_again(fit, fit.frame, fit.crossproducts, fit.optimum.restart, reml=False)
 
 
 def with_random_terms(fit: Fit, terms: Sequence[RandomTerm]) -> Fit:
-    """The fit by the same criterion with other random terms, at least one."""
-    frame = dataclasses.replace(fit.frame, terms=tuple(terms))
+    """The fit by the same criterion with other random terms, at least one.
+
+    Where residuals have a structure there may be none.
+    """
+    return _fit_other(fit, dataclasses.replace(fit.frame, terms=tuple(terms)))
+
+
+def without_structure(fit: Fit, *, residual: bool = False, variance: bool = False) -> Fit | None:
+    """The fit by the same criterion without ``residual=``, or without ``variance=``.
+
+    None where what is left is a linear model with independent residuals, which is no fit.
+    """
+    frame = fit.frame
+    if residual:
+        frame = dataclasses.replace(frame, residual=None)
+    if variance:
+        frame = dataclasses.replace(frame, variance=None)
+    if not frame.terms and frame.residual is None and frame.variance is None:
+        return None
+    return _fit_other(fit, frame)
+
+
+def _fit_other(fit: Fit, frame: ModelFrame) -> Fit:
+    """The fit by the same criterion of another frame with the same fixed effects."""
+    if frame.residual is not None or frame.variance is not None:
+        return fit_residual_frame(frame, fit.reml, fit.request)
     with one_blas_thread():
         A = assemble_frame(frame)
         start = subsample_start(
@@ -206,14 +236,19 @@ def with_random_terms(fit: Fit, terms: Sequence[RandomTerm]) -> Fit:
 
 
 def least_squares_criterion(fit: Fit) -> float:
-    """Criterion of the linear model without random effects, constants as in ``fit.criterion``.
+    """Criterion of the linear model with independent residuals, constants as in ``fit.criterion``.
 
     In the fitting basis ``X'WX = n I`` and the response is the least-squares residual with mean
     square one, so nothing is left to compute but constants.
     """
     A, reml = fit.crossproducts, fit.reml
+    sum_log_weights = A.sum_log_weights
+    if fit.residual is not None:
+        # There the determinant of S stands in its place.
+        weights = fit.residual.model.weights
+        sum_log_weights = 0.0 if weights is None else float(np.log(weights).sum())
     df = A.n - A.p if reml else A.n
-    d = df * (1.0 + float(np.log(2.0 * np.pi * A.n / df))) - A.sum_log_weights
+    d = df * (1.0 + float(np.log(2.0 * np.pi * A.n / df))) - sum_log_weights
     if reml:
         d += A.p * float(np.log(A.n))
     return d + A.basis.deviance_offset(A.n, A.p, reml)

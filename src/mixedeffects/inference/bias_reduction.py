@@ -10,6 +10,7 @@ Where R is ``r I``, every vector outside the span of ``[X Z]`` is an eigenvector
 eigenvalue r, and A leaves it alone. So rows can be rotated, ``Q'[X Z e]`` with Q orthogonal, and
 all but ``p + q`` of the rotated ones dropped: what is left is the triangular factor of ``[X Z e]``.
 The same holds within any set of rows with one residual variance and one level of each factor.
+Where residuals are correlated no rows are dropped: A is not the same on whitened rows.
 
 With ``Phi = E diag(l) E'``, ``h = diag(l)^(-1/2) E'X`` and the singular value decomposition
 ``diag(l) (I - h h')^(1/2) = P s Q'`` (half the digits of S B S would be lost),
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.covariance.residual_matrix import ResidualMatrix
 from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
@@ -43,13 +45,18 @@ _BATCH = 4_000_000
 _LARGE = 20_000_000
 #: Rows of one cluster that its matrix may have at most.
 _MOST_ROWS = 8_000
+#: The same where residuals are correlated.
+_MOST_CORRELATED = 5_000
 #: A triangular factor pays where it has so much fewer rows.
 _WORTHWHILE = 1.25
 
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Rows as V sees them: columns, residual, level and z of each term, residual variance."""
+    """Rows as V sees them: columns, residual, level and z of each term, residual variance.
+
+    And the cluster of each, and its number in the data; rotated rows have none.
+    """
 
     X: Matrix
     e: Matrix
@@ -57,6 +64,7 @@ class _Rows:
     codes: list[Integers]
     r: Matrix
     cluster: Integers
+    number: Integers
 
     def take(self, rows: NDArray[np.intp]) -> _Rows:
         return _Rows(
@@ -66,13 +74,14 @@ class _Rows:
             [codes[rows] for codes in self.codes],
             self.r[rows],
             self.cluster[rows],
+            self.number[rows],
         )
 
 
 def bias_reduced(
     terms: Sequence[RandomTerm],
     blocks: Sequence[Matrix],
-    residual_variance: Matrix,
+    R: ResidualMatrix,
     X: Matrix,
     e: Matrix,
     clusters: Integers,
@@ -84,8 +93,8 @@ def bias_reduced(
     ----------
     terms, blocks : sequences
         The random effects and their covariance matrices.
-    residual_variance : ndarray, shape (n,)
-        Diagonal of R.
+    R : ResidualMatrix
+        Covariance matrix of the residual errors, zero between clusters.
     X : ndarray, shape (n, p)
         Columns with ``X'V^-1X = I``.
     e : ndarray, shape (n,)
@@ -115,10 +124,13 @@ def bias_reduced(
         e,
         [terms[t].z @ roots[t] for t in kept],
         [terms[t].codes.astype(np.int64) for t in kept],
-        residual_variance,
+        R.diagonal(),
         clusters,
+        np.arange(len(X)),
     ).take(order)
     J, p = len(labels), X.shape[1]
+    if R.groupings:
+        return _correlated(rows, R, labels)
     levels = _LevelPositions(rows, [terms[t].n_levels for t in kept], J)
     rows = _combine_rows(rows, levels, J)
     sizes = np.bincount(rows.cluster, minlength=J)
@@ -140,6 +152,38 @@ def bias_reduced(
     for members in _batches(sizes, levels.width, factored, square=False):
         out = _adjusted(*_triangular(rows, levels, members, starts, sizes))
         scores[members], U[members], T[members] = out
+    return scores, U, T
+
+
+def _correlated(
+    rows: _Rows, R: ResidualMatrix, labels: Sequence[str]
+) -> tuple[Matrix, Matrix, Matrix]:
+    """The same where residuals are correlated: with the whole matrix of each cluster."""
+    J, p = len(labels), rows.X.shape[1]
+    sizes = np.bincount(rows.cluster, minlength=J)
+    starts = np.cumsum(sizes) - sizes
+    largest = int(np.argmax(sizes))
+    if sizes[largest] > _MOST_CORRELATED:
+        raise ModelError(
+            f"CR2 needs the eigenvectors of a matrix with {int(sizes[largest]):,} rows for cluster "
+            f"{labels[largest]!r}, where residuals are correlated; the limit is "
+            f"{_MOST_CORRELATED:,}. CR3, CR1S and CR0 need none."
+        )
+    scores, U, T = np.empty((J, p)), np.empty((J, p, p)), np.empty((J, p, p))
+    for m in np.unique(sizes).tolist():
+        every = np.flatnonzero(sizes == m)
+        most = max(1, _BATCH // (m * m))
+        for start in range(0, len(every), most):
+            members = every[start : start + most]
+            own = starts[members][:, None] + np.arange(m)
+            Phi = np.zeros((len(members), m, m))
+            R.add_blocks(rows.number[own], Phi)
+            for z, codes in zip(rows.z, rows.codes, strict=True):
+                level = codes[own]
+                same = level[:, :, None] == level[:, None, :]
+                Phi += np.where(same, z[own] @ z[own].transpose(0, 2, 1), 0.0)
+            out = _adjusted(rows.X[own], rows.e[own], Phi)
+            scores[members], U[members], T[members] = out
     return scores, U, T
 
 
@@ -194,7 +238,9 @@ def _combine_rows(rows: _Rows, levels: _LevelPositions, J: int) -> _Rows:
         R = _triangular_factor(np.column_stack([own.X, *own.z, own.e]))
         z = [R[:, a:b] for a, b in itertools.pairwise(widths)]
         first = own.take(np.zeros(len(R), dtype=np.intp))
-        parts.append(_Rows(R[:, :p], R[:, -1], z, first.codes, first.r, first.cluster))
+        parts.append(
+            _Rows(R[:, :p], R[:, -1], z, first.codes, first.r, first.cluster, first.number)
+        )
     merged = _Rows(
         np.concatenate([part.X for part in parts]),
         np.concatenate([part.e for part in parts]),
@@ -202,6 +248,7 @@ def _combine_rows(rows: _Rows, levels: _LevelPositions, J: int) -> _Rows:
         [np.concatenate([part.codes[t] for part in parts]) for t in range(len(rows.z))],
         np.concatenate([part.r for part in parts]),
         np.concatenate([part.cluster for part in parts]),
+        np.concatenate([part.number for part in parts]),
     )
     return merged.take(np.argsort(merged.cluster, kind="stable"))
 

@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.covariance.groups import crossing_sentence, find_factor, outermost_factors
+from mixedeffects.covariance.groups import (
+    Grouping,
+    crossing_sentence,
+    find_factor,
+    outermost_factors,
+)
+from mixedeffects.covariance.structure import with_residual_factor
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.request import given_table
@@ -65,11 +71,16 @@ def read_cluster(fit: Fit, cluster: Any) -> ClusterFactor:
     ModelError
         If there is one cluster only, or None is given and no factor is the outermost.
     """
-    terms = fit.frame.terms
+    factors = with_residual_factor(fit.frame.terms, fit.frame.residual)
     if cluster is None:
-        outermost = outermost_factors(terms)
+        if not factors:
+            raise ModelError(
+                "The model has no grouping factor, so cluster= must say what the clusters are: the "
+                "name of a column, or a value for each row."
+            )
+        outermost = outermost_factors(factors)
         if not outermost:
-            names = ", ".join(repr(name) for name in dict.fromkeys(t.group for t in terms))
+            names = ", ".join(repr(name) for name in dict.fromkeys(t.group for t in factors))
             raise ModelError(
                 f"The grouping factors {names} are crossed, so none of them is the outermost and "
                 "cluster= must say what the clusters are: a factor in which V's blocks are nested, "
@@ -111,9 +122,9 @@ def read_levels(
 
 
 def _by_name(fit: Fit, name: str, role: str) -> ClusterFactor:
-    terms = fit.frame.terms
+    factors = with_residual_factor(fit.frame.terms, fit.frame.residual)
     try:
-        term = find_factor(terms, name)
+        term = find_factor(factors, name)
     except ModelError:
         pass
     else:
@@ -160,7 +171,7 @@ def _coded(columns: Sequence[pd.Series[Any]], names: Sequence[str], role: str) -
     return ClusterFactor(":".join(names), grouping.codes.astype(np.int64), grouping.labels)
 
 
-def crossing_of(terms: Sequence[RandomTerm], cluster: ClusterFactor) -> str | None:
+def crossing_of(terms: Sequence[Grouping], cluster: ClusterFactor) -> str | None:
     """How V connects rows of different clusters, in a sentence; None if it does not."""
     by = RandomTerm(
         label=cluster.name,

@@ -204,7 +204,7 @@ def cluster_moments(
     unseen = unseen_functions(N, np.eye(p) - np.einsum("jpq,jqr->pr", M, M, optimize=True))
     if kind == "CR2":
         parts = bias_reduced(
-            V._terms, V._blocks, V._diagonal, coordinates, residuals, codes, cluster.levels
+            V._terms, V._blocks, V._structure.R, coordinates, residuals, codes, cluster.levels
         )
         return ClusterMoments(N, *parts, 1.0, unseen)
     scores = group_sums(S * residuals[:, None], codes, J)

@@ -324,7 +324,7 @@ def robust_covariance(
     basis = fit.crossproducts.basis.fixed
     moments, repaired, smallest = None, False, np.nan
     if len(factors) == 1:
-        crossing = crossing_of(fit.frame.terms, factors[0])
+        crossing = crossing_of(V_of(fit)._structure.groupings, factors[0])
         if crossing is None:
             moments = cluster_moments(V_of(fit), fit.frame.X, residuals, factors[0], kind, basis)
         elif crossed:

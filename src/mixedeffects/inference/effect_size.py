@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_level, checked_number, member, plain
 from mixedeffects.covariance.mean_variances import random_variances, residual_variance
+from mixedeffects.covariance.of_fit import structured_residual_of
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.vocabulary import intervals_at
 from mixedeffects.engine.curvature import new_effects_jacobian
@@ -25,6 +27,8 @@ __all__ = ["EffectSizes", "contrast_effect_sizes", "effect_sizes"]
 
 Matrix = NDArray[np.float64]
 
+#: Step of the differences that give derivatives of the mean residual variance.
+_STEP = 1e-5
 _IN_WORDS = {
     "total": "standard deviation of a response given the fixed effects",
     "residual": "residual standard deviation",
@@ -153,11 +157,36 @@ def _scale(fit: Fit, sigma: Any) -> tuple[float, float, str]:
     residual = residual_variance(fit)
     gradient, variance = np.zeros(m), residual
     gradient[-1] = 2.0 * residual / fit.sigma
+    of_residuals = _residual_jacobian(fit)
+    n_theta = m - 1 - len(of_residuals)
+    gradient[n_theta:-1] = of_residuals
     if name == "total":
         variance += sum(random_variances(fit).values())
+        # Where residuals have a structure, parameters are always in the fitting basis.
+        user = None if fit.residual is None else False
         for t, term in enumerate(fit.frame.terms):
             # Rows that have the mean of z z' as their sum of squares.
             rows = np.linalg.qr(term.z / np.sqrt(fit.nobs), mode="r")
-            gradient += new_effects_jacobian(fit.optimum, t, np.asarray(rows)).sum(axis=0)
+            own = new_effects_jacobian(fit.optimum, t, np.asarray(rows), user).sum(axis=0)
+            gradient[:n_theta] += own[:-1]
+            gradient[-1] += own[-1]
     df = satterthwaite_of(fit).df_of(np.array([variance]), gradient[None, :])
     return float(np.sqrt(variance)), float(df[0]), _IN_WORDS[name]
+
+
+def _residual_jacobian(fit: Fit) -> Matrix:
+    """Derivatives of the mean residual variance in the parameters of the residuals."""
+    R, residual = structured_residual_of(fit), fit.residual
+    if R is None or residual is None:
+        return np.zeros(0)
+    out = np.empty(len(residual.phi))
+    unbounded = residual.model.unbounded(residual.phi)
+    _, slopes, _ = residual.model.bounded(unbounded)
+    for j, slope in enumerate(slopes.tolist()):
+        means = []
+        for step in (_STEP, -_STEP):
+            moved = residual.phi.copy()
+            moved[j] += step * slope
+            means.append(float(dataclasses.replace(R, phi=moved).diagonal().mean()))
+        out[j] = (means[0] - means[1]) / (2.0 * _STEP * slope)
+    return out

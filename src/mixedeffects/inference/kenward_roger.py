@@ -25,26 +25,35 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import ReadOnlyArrays
-from mixedeffects.engine.curvature import changes_of_sigma, fixed_effects_covariance
+from mixedeffects.engine.curvature import (
+    changes_of_sigma,
+    fixed_effects_covariance,
+    natural_changes,
+)
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.inference.contrasts import contrast_rows
+from mixedeffects.inference.information_parts import (
+    InformationParts,
+    coordinates,
+    expected_covariance,
+)
 from mixedeffects.inference.pair_sums import pair_sums
-from mixedeffects.inference.satterthwaite import in_standard_errors
+from mixedeffects.inference.residual_information import residual_information_parts
+from mixedeffects.inference.satterthwaite import in_standard_errors, satterthwaite_of
 
-__all__ = ["KenwardRoger", "kenward_roger", "kenward_roger_of"]
+__all__ = [
+    "KenwardRoger",
+    "expected_by_blocks",
+    "kenward_roger",
+    "kenward_roger_observed_of",
+    "kenward_roger_of",
+]
 
 Matrix = NDArray[np.float64]
 
-#: Information along a direction of V, relative to what it would be without fixed effects, below
-#: which there is none.
-_UNIDENTIFIED = 1e-10
-#: Rounding in the information, relative to the shrinkage of the effects.
-_ROUNDING = 1e-15
-#: Share of its largest direction in a term's information below which a direction is not in V.
-_ABSENT = 1e-12
 #: Relative change of a variance along a direction without information that is more than rounding.
 _DEPENDS = 1e-6
 
@@ -255,6 +264,49 @@ def kenward_roger(
     ------
     ModelError
         If the design is crossed in so large a component that it would not fit into memory.
+    """
+    found, members = information_parts(factorisation, largest, directions)
+    known = np.zeros((0, found.m + 1))
+    if null is not None:
+        changes, last = null
+        known = coordinates(members, changes, np.zeros((len(last), 0)), last)
+    return in_users_columns(
+        found, factorisation, sigma, *expected_covariance(found, factorisation, known)
+    )
+
+
+def in_users_columns(
+    found: InformationParts,
+    factorisation: Factorisation,
+    sigma: float,
+    W: Matrix,
+    undetermined: Matrix,
+) -> KenwardRoger:
+    """The adjustment that follows from the covariance W of the parameters, shape (m + 1, m + 1)."""
+    basis = factorisation.A.basis
+    scale = sigma**2 / basis.weight_scale
+    fixed = basis.fixed
+    vcov = scale * (fixed @ found.adjusted(W) @ fixed.T)
+    return KenwardRoger(
+        0.5 * (vcov + vcov.T),
+        fixed_effects_covariance(factorisation, sigma),
+        scale * (fixed @ found.jacobian @ fixed.T),
+        W,
+        undetermined,
+    )
+
+
+def information_parts(
+    factorisation: Factorisation,
+    largest: int | None = None,
+    directions: Sequence[Matrix | None] | None = None,
+) -> tuple[InformationParts, list[tuple[int, Matrix]]]:
+    """Products of V's directions where residuals are independent; and each term's directions.
+
+    Parameters
+    ----------
+    factorisation, largest, directions
+        As for `kenward_roger`.
 
     Notes
     -----
@@ -316,93 +368,8 @@ def kenward_roger(
         for r in range(m):
             Q[r, s] = np.einsum("iap,iaq->pq", ES[r], HES[owners[r]])
 
-    # The last direction is V itself: I_rr = (n - p) / 2 and I_rs = tr(V^-1K_s) + tr(Phi P_s).
-    information = np.empty((m + 1, m + 1))
-    PhiSES = Phi @ SES
-    information[:m, :m] = (
-        traces - 2.0 * np.einsum("pq,rsqp->rs", Phi, Q) + np.einsum("rpq,sqp->rs", PhiSES, PhiSES)
-    )
-    information[:m, m] = information[m, :m] = [
-        np.sum(E[r] * inverse.B[f]) - np.trace(PhiSES[r]) for r, f in enumerate(owners)
-    ]
-    information[m, m] = A.n - p
-    information[:m, :m] = 0.5 * (information[:m, :m] + information[:m, :m].T)
-    size = np.append(np.sqrt(_natural_sizes(np.diag(traces), owners)), np.sqrt(A.n - A.p))
-    known = np.zeros((0, m + 1))
-    if null is not None:
-        changes, last = null
-        parts = [_coordinates(own, changes[term]) for term, own in members]
-        known = np.column_stack([*parts, last])
-    # What a difference of H leaves of its digits, where the effects explain most.
-    shrinkage = max(
-        float(np.vdot(T, T)) * A.n / factor.n_levels
-        for T, factor in zip(factorisation.T, A.factors, strict=True)
-    )
-    none = max(_UNIDENTIFIED, _ROUNDING * (1.0 + shrinkage))
-    W, undetermined = _twice_inverse(information, size, known, none)
-    # For the last direction Q_rs - P_r Phi P_s vanishes.
-    spread = np.einsum("rs,rspq->pq", W[:m, :m], Q) - np.einsum(
-        "rs,rpq,sqt->pt", W[:m, :m], SES, PhiSES
-    )
-    adjusted = Phi + 2.0 * Phi @ spread @ Phi
-    jacobian = np.concatenate([PhiSES @ Phi, Phi[None]])
-
-    basis = A.basis
-    scale = sigma**2 / basis.weight_scale
-    fixed = basis.fixed
-    vcov = scale * (fixed @ adjusted @ fixed.T)
-    return KenwardRoger(
-        0.5 * (vcov + vcov.T),
-        fixed_effects_covariance(factorisation, sigma),
-        scale * (fixed @ jacobian @ fixed.T),
-        W,
-        undetermined,
-    )
-
-
-def _natural_sizes(traces: Matrix, owners: Sequence[int]) -> Matrix:
-    """``tr(V^-1K_r V^-1K_r)``, what the information along K_r is without fixed effects."""
-    own = np.asarray(owners)
-    largest = np.array([traces[own == f].max() for f in own])
-    return np.maximum(traces, np.maximum(_ABSENT * largest, np.finfo(np.float64).tiny))
-
-
-def _coordinates(directions: Matrix, changes: Matrix) -> Matrix:
-    """Changes (r, k, k) as combinations of directions (m, k, k), shape (r, m)."""
-    flat = directions.reshape(len(directions), -1)
-    found = np.linalg.lstsq(flat.T, changes.reshape(len(changes), -1).T, rcond=None)[0]
-    return np.asarray(found.T)
-
-
-def _twice_inverse(
-    information: Matrix, size: Matrix, known: Matrix, none: float
-) -> tuple[Matrix, Matrix]:
-    """``2 I^-1``, generalised where components cannot be told apart, and the null directions.
-
-    Parameters
-    ----------
-    information : ndarray, shape (m, m)
-        I.
-    size : ndarray, shape (m,)
-        What the roots of its diagonal would be if nothing were taken away.
-    known : ndarray, shape (r, m)
-        Null directions that are known.
-    none : float
-        Eigenvalues in these sizes that are not more than rounding.
-    """
-    rest = np.eye(len(size))
-    nothing = known * size
-    if len(known):
-        nothing = scipy.linalg.orth(nothing.T).T
-        rest = scipy.linalg.null_space(nothing)
-    values, vectors = np.linalg.eigh(rest.T @ (information / np.outer(size, size)) @ rest)
-    vectors = rest @ vectors
-    keep = values > none
-    kept = vectors[:, keep] / size[:, None]
-    return (
-        np.asarray(2.0 * (kept / values[keep]) @ kept.T),
-        np.vstack([nothing, vectors[:, ~keep].T]) / size,
-    )
+    trace = np.array([float(np.sum(E[r] * inverse.B[f])) for r, f in enumerate(owners)])
+    return InformationParts(Phi, SES, Q, traces, trace, A.n, tuple(owners)), members
 
 
 @once_per_fit("Kenward-Roger")
@@ -415,20 +382,81 @@ def kenward_roger_of(fit: Fit) -> KenwardRoger:
         If the fit is by maximum likelihood, or standard errors depend on what the data do not
         determine, or it would not fit into memory.
     """
-    if not fit.reml:
-        raise ModelError(
-            "Kenward-Roger's method is defined for REML fits and this one is by maximum "
-            "likelihood; fit it again with m.update(reml=True)."
-        )
+    _refuse_maximum_likelihood(fit)
+    found = dataclasses.replace(_by_expected_information(fit), names=fit.fixef_names)
+    return _checked(fit, found)
+
+
+@once_per_fit("Kenward-Roger, observed information")
+def kenward_roger_observed_of(fit: Fit) -> KenwardRoger:
+    """The same with the observed information about the parameters of V, as Satterthwaite's method.
+
+    Degrees of freedom of a single contrast are Satterthwaite's; parameters at a bound are taken as
+    known, as there.
+
+    Raises
+    ------
+    ModelError
+        As for `kenward_roger_of`.
+    """
+    _refuse_maximum_likelihood(fit)
+    satterthwaite = satterthwaite_of(fit)
+    n_residual = 0 if fit.residual is None else len(fit.residual.phi)
+    found, members = _parts_of(fit)
+    natural = natural_changes(fit.optimum, fit.optimum.curvature, n_residual)
+    along = coordinates(members, *natural)
+    W = along.T @ satterthwaite.natural_covariance @ along
+    flat = satterthwaite.flat @ along
+    adjusted = in_users_columns(found, fit.factorisation, fit.sigma, W, flat)
+    return _checked(fit, dataclasses.replace(adjusted, names=fit.fixef_names))
+
+
+def expected_by_blocks(fit: Fit, most_rows: int | None = None) -> KenwardRoger:
+    """Kenward and Roger's adjustment where residuals are correlated, or of several variances.
+
+    Parameters
+    ----------
+    fit : Fit
+        By either criterion.
+    most_rows : int, optional
+        Rows that a connected block of V may have.
+    """
+    found, _ = residual_information_parts(fit, *([] if most_rows is None else [most_rows]))
+    W, undetermined = expected_covariance(found, fit.factorisation, np.zeros((0, found.m + 1)))
+    return in_users_columns(found, fit.factorisation, fit.sigma, W, undetermined)
+
+
+def _parts_of(fit: Fit) -> tuple[InformationParts, list[tuple[int, Matrix]]]:
+    if fit.residual is not None:
+        with one_blas_thread():
+            return residual_information_parts(fit)
+    with one_blas_thread(fit.crossproducts.remainder.core_size):
+        return information_parts(fit.factorisation, directions=fit.optimum.variance_directions)
+
+
+def _by_expected_information(fit: Fit) -> KenwardRoger:
+    if fit.residual is not None:
+        with one_blas_thread():
+            return expected_by_blocks(fit)
     null = fit.optimum.null_directions
     with one_blas_thread(fit.crossproducts.remainder.core_size):
-        found = kenward_roger(
+        return kenward_roger(
             fit.factorisation,
             fit.sigma,
             directions=fit.optimum.variance_directions,
             null=None if null is None else (changes_of_sigma(fit.optimum), null[:, -1]),
         )
-    found = dataclasses.replace(found, names=fit.fixef_names)
+
+
+def _refuse_maximum_likelihood(fit: Fit) -> None:
+    if not fit.reml:
+        raise ModelError(
+            "Kenward-Roger's method is defined for REML fits and this one is by maximum "
+            "likelihood; fit it again with m.update(reml=True)."
+        )
+
+
+def _checked(fit: Fit, found: KenwardRoger) -> KenwardRoger:
     depends = found.depends(np.eye(len(found.vcov)))
     if depends.any():
         names = [name for name, own in zip(fit.fixef_names, depends, strict=True) if own]

@@ -55,6 +55,12 @@ _MAX_RESTARTS = 3
 def profile(fit: Fit, parameters: Any, level: float, progress: ProgressOption) -> Profile:
     """See `LinearMixedModel.profile`."""
     checked_level(level)
+    if fit.residual is not None:
+        raise ModelError(
+            "Profiles hold one parameter and search over the factors of the random effects alone, "
+            "and this model has `residual=` or `variance=`, whose parameters would have to be "
+            "searched as well; confint(method='wald') and confint(method='boot') are there."
+        )
     if fit.frame.structured_terms:
         raise ModelError(
             "Profiles are not available for covariance structures, which this model has in "

@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.inference.kenward_roger import kenward_roger, kenward_roger_of
+from mixedeffects.inference.kenward_roger import (
+    expected_by_blocks,
+    kenward_roger,
+    kenward_roger_of,
+)
 
 __all__ = ["doubtful_degrees_of_freedom"]
 
@@ -47,9 +51,12 @@ def doubtful_degrees_of_freedom(fit: Fit, df: NDArray[np.float64]) -> NDArray[np
         factorisation = fit.factorisation
         try:
             # The expected information is there for maximum-likelihood fits as well.
-            expected = kenward_roger(
-                factorisation, fit.sigma, _LARGEST, fit.optimum.variance_directions
-            )
+            if fit.residual is not None:
+                expected = expected_by_blocks(fit, _LARGEST)
+            else:
+                expected = kenward_roger(
+                    factorisation, fit.sigma, _LARGEST, fit.optimum.variance_directions
+                )
         except (ModelError, ArithmeticError, np.linalg.LinAlgError):
             return None
     return np.asarray(df > _FACTOR * expected.df(np.eye(len(df))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from mixedeffects.display.vocabulary import BROOM, BROOM_INTERVAL
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.fitting import fit_formula
+from mixedeffects.fitting.residual_fitting import fit_residual_frame
 from mixedeffects.formula.syntax import Binary, Call, Name, Node, Unary, variable_names, walk
+from mixedeffects.frame import build_model_frame
 from mixedeffects.inference.coefficients import coefficient_tests
 from mixedeffects.inference.contrasts import listed_names
 
@@ -81,6 +84,12 @@ def _by_level(fit: Fit) -> tuple[Matrix, Matrix]:
     Columns that vary within clusters go with the response's variance within them, the others, by
     their value in each cluster, with that between.
     """
+    if fit.residual is not None:
+        raise ModelError(
+            "method='pseudo' takes the response's variances within clusters and between them from "
+            "a model with independent residuals, and this model has `residual=` or `variance=`. "
+            "Use method='refit' or 'basic'."
+        )
     groups = {term.group for term in fit.frame.terms}
     if len(groups) != 1:
         raise ModelError(
@@ -155,6 +164,19 @@ def _refitted(fit: Fit, two_sd: bool, include_response: bool) -> Fit:
         formula = formula.with_response(name, list(data.columns))
         text = formula.text
     data[name] = _standardised(frame.y, frame.weights) if include_response else frame.y
+    if fit.residual is not None:
+        # Positions and what variances follow stay in their own units.
+        own = build_model_frame(
+            text,
+            data,
+            weights=frame.weights,
+            contrasts=fit.request.contrasts,
+            inherited=fit.request.inherited,
+            without_random=True,
+        )
+        own = dataclasses.replace(own, residual=frame.residual, variance=frame.variance)
+        request = dataclasses.replace(fit.request, data=data, weights=frame.weights)
+        return fit_residual_frame(own, fit.reml, request)
     return fit_formula(
         text,
         data,

@@ -29,6 +29,7 @@ Matrix = NDArray[np.float64]
 DDF_METHODS = {
     "satterthwaite": "t-tests use Satterthwaite's method",
     "kr": "t-tests use Kenward-Roger's method",
+    "kr-observed": "t-tests use Kenward-Roger's method with the observed information",
     "residual": "t-tests use n - p degrees of freedom",
     "inf": "tests use the normal distribution",
 }
@@ -37,12 +38,13 @@ _DDF_ELSEWHERE = {
     "kenward-roger": "kr",
     "kenwardroger": "kr",
     "kenward roger": "kr",
+    "kenward-roger-linear": "kr-observed",
     "asymptotic": "inf",
     "normal": "inf",
     "lme4": "inf",
     "z": "inf",
 }
-VCOV_KINDS = ("model", "kr")
+VCOV_KINDS = ("model", "kr", "kr-observed")
 
 
 def ddf_name(ddf: Any) -> str:

@@ -13,7 +13,7 @@ from mixedeffects.base.options import checked_choice, member, plain
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.cluster_robust import robust_covariance
-from mixedeffects.inference.kenward_roger import kenward_roger_of
+from mixedeffects.inference.kenward_roger import kenward_roger_observed_of, kenward_roger_of
 from mixedeffects.inference.satterthwaite import satterthwaite_of
 from mixedeffects.inference.variance import (
     DDF_METHODS,
@@ -28,6 +28,8 @@ __all__ = ["fixed_effects_variance"]
 
 Matrix = NDArray[np.float64]
 
+_KENWARD_ROGER = {"kr": kenward_roger_of, "kr-observed": kenward_roger_observed_of}
+
 
 def fixed_effects_variance(
     fit: Fit, vcov: Any, ddf: Any, cluster: Any = None
@@ -38,11 +40,12 @@ def fixed_effects_variance(
     ----------
     fit : Fit
         The fit.
-    vcov : {"model", "kr", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
-        Kind of covariance matrix. ``"kr"`` brings its own degrees of freedom in place of
-        Satterthwaite's; a robust one always has its own.
-    ddf : {"satterthwaite", "kr", "residual", "inf"}
-        Method for the degrees of freedom. ``"kr"`` implies its covariance matrix.
+    vcov : {"model", "kr", "kr-observed", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
+        Kind of covariance matrix. ``"kr"`` and ``"kr-observed"`` bring their own degrees of freedom
+        in place of Satterthwaite's; a robust one always has its own.
+    ddf : {"satterthwaite", "kr", "kr-observed", "residual", "inf"}
+        Method for the degrees of freedom. The two of Kenward and Roger imply their covariance
+        matrix.
     cluster
         For the robust kinds, as for `LinearMixedModel.robust`.
 
@@ -59,10 +62,12 @@ def fixed_effects_variance(
         raise ModelError(
             f"cluster= is for robust covariance matrices, such as 'CR2'; not {kind!r}."
         )
-    if method == "kr" or (kind == "kr" and method == "satterthwaite"):
-        kr = kenward_roger_of(fit)
-        return FixedEffectsVariance(kr.vcov, kr.df, kr.f_test, DDF_METHODS["kr"])
-    covariance = kenward_roger_of(fit).vcov if kind == "kr" else fit.vcov
+    # The degrees of freedom bring their covariance matrix, and it brings them.
+    named = method if method in _KENWARD_ROGER else kind
+    if named in _KENWARD_ROGER and (named == method or method == "satterthwaite"):
+        kr = _KENWARD_ROGER[named](fit)
+        return FixedEffectsVariance(kr.vcov, kr.df, kr.f_test, DDF_METHODS[named])
+    covariance = _KENWARD_ROGER[kind](fit).vcov if kind in _KENWARD_ROGER else fit.vcov
     if method == "satterthwaite":
         satterthwaite = satterthwaite_of(fit)
         return FixedEffectsVariance(

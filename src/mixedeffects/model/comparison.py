@@ -22,7 +22,6 @@ __all__ = ["Comparison"]
 class Comparison(Held):
     """Tests of the random effects, and how much the model explains."""
 
-    @independent_residuals_only
     def ranova(
         self,
         boundary: bool = False,
@@ -33,7 +32,9 @@ class Comparison(Held):
         """Likelihood-ratio tests of the random effects, each taken out in turn, as lmerTest's.
 
         The smaller models are fitted by the criterion of this one, to the same rows. Where the last
-        random term goes, what is left is the linear model by least squares.
+        random term goes, what is left is the linear model by least squares. With ``residual=`` or
+        ``variance=`` the table has a row for these as well, ``residual structure`` and ``residual
+        variance``: the same model without it.
 
         Parameters
         ----------

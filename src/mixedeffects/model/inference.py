@@ -13,7 +13,6 @@ from mixedeffects.inference.variance_by_name import fixed_effects_variance
 from mixedeffects.inference.wald import anova_table, wald_test
 from mixedeffects.inference.wald_result import WaldTest
 from mixedeffects.model.held import Held
-from mixedeffects.model.independent import independent_residuals_only
 
 if TYPE_CHECKING:
     from mixedeffects.inference.cluster_robust import RobustCovariance
@@ -118,7 +117,6 @@ class Inference(Held):
 
         return coefficient_tests(self.fit, ddf, vcov, level, cluster)
 
-    @independent_residuals_only
     def robust(
         self,
         kind: str = "CR2",
@@ -292,7 +290,6 @@ class Inference(Held):
 
         return contrast_table(self.fit, hypothesis, ddf, vcov, cluster, level)
 
-    @independent_residuals_only
     def effect_size(
         self,
         hypothesis: Any,
@@ -396,7 +393,6 @@ class Inference(Held):
         """
         return anova_table(self.fit, type, ddf, vcov, cluster)
 
-    @independent_residuals_only
     def standardize(
         self,
         method: str = "refit",
@@ -439,7 +435,8 @@ class Inference(Held):
         ------
         ModelError
             If ``method`` is not known or cannot be had for this model: a refit with an offset, or
-            with functions such as log() of a column; ``"pseudo"`` with several grouping factors.
+            with functions such as log() of a column; ``"pseudo"`` with several grouping factors, or
+            with ``residual=`` or ``variance=``.
 
         Notes
         -----
@@ -490,7 +487,6 @@ class Inference(Held):
         return satterthwaite_of(self.fit)
 
     @property
-    @independent_residuals_only
     def kenward_roger(self) -> KenwardRoger:
         """Kenward and Roger's adjusted covariance of the fixed effects and degrees of freedom.
 

@@ -109,7 +109,6 @@ class Intervals(Held):
             progress=progress,
         )
 
-    @independent_residuals_only
     def profile(
         self, parameters: Any = None, level: float = 0.99, *, progress: ProgressOption = None
     ) -> Profile:

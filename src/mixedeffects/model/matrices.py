@@ -81,6 +81,12 @@ class Matrices(Held):
         >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
         >>> m.R
         R: 180 x 180, diagonal: 654.941
+
+        Errors of a subject that are an autoregression in the days:
+
+        >>> sleep = me.load_dataset("sleepstudy")
+        >>> me.lmer("Reaction ~ Days", sleep, residual="ar1(Days | Subject)").R
+        R: 180 x 180, 18 blocks, ar1(Days | Subject), sd 49.51, cor 0.8
         """
         return R_of(self.fit)
 

@@ -1,0 +1,132 @@
+"""The engine with correlated residuals against dense algebra and differences."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mixedeffects.engine import residual_sums
+from mixedeffects.engine.parameters import symmetric_directions
+from mixedeffects.engine.residual_objective import evaluate_residual
+from mixedeffects.engine.residual_rows import ResidualRows, RowsAt
+from residual_designs import (
+    KINDS,
+    LAYOUTS,
+    OPTIONS,
+    dense_deviance,
+    dense_S,
+    dense_V0,
+    dense_Z,
+    draw_case,
+    is_possible,
+    some_parameters,
+)
+
+Matrix = NDArray[np.float64]
+
+CASES = [pair for pair in itertools.product(KINDS, OPTIONS) if is_possible(*pair)]
+
+
+def some_factors(rows: ResidualRows, seed: int) -> list[Matrix]:
+    rng = np.random.default_rng(seed)
+    return [np.tril(0.4 * rng.standard_normal((k, k))) + 0.6 * np.eye(k) for k in rows.term_columns]
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+@settings(max_examples=12)
+@given(layout=st.sampled_from(LAYOUTS), seed=st.integers(0, 10_000), reml=st.booleans())
+def test_deviance_and_score(kind: str, options: str, layout: str, seed: int, reml: bool) -> None:
+    rows = draw_case(kind, layout, options, seed).rows
+    phi, T = some_parameters(rows.model, seed), some_factors(rows, seed)
+    S = dense_S(rows, phi)
+    if np.linalg.cond(S) > 1e6:
+        return
+    here = evaluate_residual(rows, T, phi, reml)
+    expected = dense_deviance(rows, T, phi, reml)
+    assert here.deviance == pytest.approx(expected, abs=1e-9 * rows.n, rel=1e-9)
+    U = rows.model.at(phi).U.toarray()
+    assert np.abs(U @ S @ U.T - np.eye(rows.n)).max() < 1e-8
+    step = 1e-5
+    for j, score in enumerate(here.score):
+        ahead, behind = phi.copy(), phi.copy()
+        ahead[j] += step
+        behind[j] -= step
+        slope = dense_deviance(rows, T, ahead, reml) - dense_deviance(rows, T, behind, reml)
+        assert score == pytest.approx(slope / (2.0 * step), rel=1e-5, abs=2e-4)
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+@settings(max_examples=12)
+@given(layout=st.sampled_from(LAYOUTS), seed=st.integers(0, 10_000), reml=st.booleans())
+def test_average_information(kind: str, options: str, layout: str, seed: int, reml: bool) -> None:
+    """``y'P V_r P V_s P y / sigma^2`` for directions of Sigma, of phi, and of V itself."""
+    rows = draw_case(kind, layout, options, seed).rows
+    phi, T = some_parameters(rows.model, seed), some_factors(rows, seed)
+    if np.linalg.cond(dense_S(rows, phi)) > 1e4:
+        return
+    here = evaluate_residual(rows, T, phi, reml)
+    directions = [symmetric_directions(k) for k in rows.term_columns]
+    V = dense_V0(rows, T, phi)
+    changes = []
+    for Z, term, own in zip(dense_Z(rows), rows.terms, directions, strict=True):
+        changes += [Z @ np.kron(np.eye(term.n_levels), E) @ Z.T for E in own]
+    step = 1e-5
+    for j in range(len(phi)):
+        ahead, behind = phi.copy(), phi.copy()
+        ahead[j] += step
+        behind[j] -= step
+        changes.append((dense_S(rows, ahead) - dense_S(rows, behind)) / (2.0 * step))
+    changes.append(V)
+    X, y = rows.border[:, :-1], rows.border[:, -1]
+    inverse = np.linalg.inv(V)
+    P = inverse - inverse @ X @ np.linalg.solve(X.T @ inverse @ X, X.T @ inverse)
+    middle = P if reml else inverse
+    forms = np.array([change @ P @ y for change in changes])
+    expected = forms @ middle @ forms.T / here.at_theta.sigma2
+    found = here.unprofiled_information(directions)
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("options", ["plain", "strata", "heterogeneous"])
+@pytest.mark.parametrize("kind", ["ar1", "ante", "toep", "us", "cs"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_sums_are_the_same_as_rows(
+    kind: str, layout: str, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where n is forgotten the deviance and its derivatives stay."""
+    if not is_possible(kind, options):
+        return
+    monkeypatch.setattr(residual_sums, "_FEW_ROWS", 0)
+    monkeypatch.setattr(residual_sums, "_MOST_STEPS", 99)
+    rows = draw_case(kind, layout, options, 7).rows
+    sums = rows.sums
+    if layout and kind in ("toep", "us", "cs"):
+        assert sums is None
+        return
+    assert sums is not None
+    phi, T = some_parameters(rows.model, 3), some_factors(rows, 3)
+    by_sums: Any = sums.at(phi)
+    by_rows = RowsAt(rows, phi)
+    assert by_sums.logdet == pytest.approx(by_rows.whitening.logdet, abs=1e-10)
+    assert by_sums.logdet_gradient == pytest.approx(by_rows.logdet_gradient, abs=1e-9)
+    pairs = [(by_sums.A, by_rows.A)]
+    pairs += [(by_sums.derivative(j), by_rows.derivative(j)) for j in range(len(phi))]
+    for one, other in pairs:
+        size = np.abs(other.remainder.begin()[0]).max()
+        assert one.remainder.begin()[0] == pytest.approx(
+            other.remainder.begin()[0], abs=1e-9 * size
+        )
+        for ours, dense in zip(one.chain, other.chain, strict=True):
+            assert ours.diag == pytest.approx(dense.diag, abs=1e-9 * size)
+            assert ours.panel == pytest.approx(dense.panel, abs=1e-9 * size)
+    here = evaluate_residual(rows, T, phi, True)
+    modes, beta = here.modes, here.at_theta.factorisation.solution.beta
+    assert by_sums.working_products(modes, beta) == pytest.approx(
+        by_rows.working_products(modes, beta), rel=1e-8, abs=1e-8
+    )
