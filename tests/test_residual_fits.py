@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def natural(name: str) -> dict[str, float]:
         visits = [*stored.get("sd", {})]
         names = [f"lag {h}" for h in range(1, len(cor) + 1)]
         if name == "fev_adh":
-            names = [f"{a}, {b}" for a, b in zip(visits, visits[1:], strict=False)]
+            names = [f"{a}, {b}" for a, b in pairwise(visits)]
         out |= {f"cor {each}": value for each, value in zip(names, cor, strict=True)}
     elif cor is not None:
         out["cor"] = cor
