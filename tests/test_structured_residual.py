@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 
 import mixedeffects as me
+from mixedeffects.base.sealed import sealed, unsealed
 from mixedeffects.covariance import structured_residual
 from mixedeffects.covariance.export import save_matrix
 from mixedeffects.covariance.pictures import PictureOfV
@@ -420,6 +421,48 @@ def test_files_of_R_and_V(tmp_path: Path) -> None:
     assert R.index.tolist() == case.V.index.tolist()
     largest = scipy.sparse.linalg.eigsh(case.V.aslinearoperator(), 1, v0=np.ones(len(R)))[0]
     assert largest[0] == pytest.approx(np.linalg.eigvalsh(case.dense_V)[-1])
+
+
+def test_R_and_V_stored_before_there_were_structures() -> None:
+    m = me.lmer("Reaction ~ Days + (1 | Subject)", me.load_dataset("sleepstudy"))
+    formerly = sealed({"_sigma": 2.0, "_weights": None, "_n": 3})
+    R = unsealed(me.ResidualCovariance, formerly)
+    assert_allclose(R @ [1.0, 2.0, 3.0], [4.0, 8.0, 12.0])
+    assert R.structure is None
+    stored = {k: v for k, v in vars(m.V).items() if k in _FORMER_ATTRIBUTES}
+    assert len(stored) == len(_FORMER_ATTRIBUTES)
+    V = unsealed(me.MarginalCovariance, sealed(stored))
+    assert_allclose(V.solve(m.y), m.V.solve(m.y), rtol=1e-12)
+    assert_allclose(V.block("308"), m.V.block("308"))
+
+
+_FORMER_ATTRIBUTES = (
+    "_user_terms",
+    "_user_blocks",
+    "sigma",
+    "_weights",
+    "_factorisation",
+    "_index",
+)
+
+
+def test_blocks_by_the_residual_groups() -> None:
+    """Pairs of rows within a unit have no blocks of V, since errors of a unit are correlated."""
+    V = make_case("toep", "f").V
+    levels = [level for level, _, _ in V.blocks(by="unit")]
+    assert levels == [f"u{g}" for g in range(8)]
+    with pytest.raises(
+        me.ModelError, match=r"share level 'u\d' of 'unit'.*block-diagonal by 'unit'"
+    ):
+        V.blocks(by="f")
+    parts = list(V.blocks(by="f", partial=True))
+    assert len(parts) > 8
+    with pytest.raises(me.ModelError, match="the model has 'f', 'unit'"):
+        V.block("u1", by="g")
+    crossed = make_case("toep", "i").V
+    assert len(list(crossed.blocks())) == 1
+    with pytest.raises(me.ModelError, match="of 'i' with rows of level"):
+        crossed.blocks(by="unit")
 
 
 def test_draws_of_R() -> None:

@@ -24,7 +24,8 @@ def r_squared_by_level(fit: Fit) -> ResultTable:
     if len(groups) != 1:
         raise ModelError(
             "Shares of variance by level are defined for two levels, one grouping factor; there "
-            f"are {listed_names(groups)}. m.r2() and m.icc(by_group=True) take any model."
+            f"are {listed_names(groups) if groups else 'none'}. m.r2() and m.icc(by_group=True) "
+            "take any model."
         )
     codes = fit.frame.terms[0].codes
     fixed = fit.frame.X @ fit.beta

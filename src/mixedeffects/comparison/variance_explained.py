@@ -2,7 +2,7 @@
 
 fixed     sample variance of X beta (divisor n - 1), offset left out
 random    mean over the rows of z_i'G z_i = tr(Z G Z') / n, term by term tr(G_t Z_t'Z_t) / n
-residual  mean of sigma^2 / w_i
+residual  mean of the diagonal of R, sigma^2 / w_i where residuals are independent
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pandas as pd
 from mixedeffects.base.options import checked_flag
 from mixedeffects.covariance.mean_variances import random_variances, residual_variance
 from mixedeffects.display.result_table import ResultTable
+from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
 
 __all__ = ["ICC", "R2", "Variances", "intraclass_correlation", "r_squared"]
@@ -189,6 +190,11 @@ def variances(fit: Fit) -> Variances:
 def intraclass_correlation(fit: Fit, by_group: bool) -> ICC:
     """See `LinearMixedModel.icc`."""
     by_group = checked_flag(by_group, "by_group")
+    if not fit.frame.terms:
+        raise ModelError(
+            "The model has no random effects, whose share of the variance the intraclass "
+            "correlation is; m.R has the correlations of its residuals."
+        )
     v = variances(fit)
     random = float(v.random.sum())
     shares = (v.random / v.given_fixed).rename("ICC") if by_group else None

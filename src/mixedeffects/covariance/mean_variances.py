@@ -20,5 +20,5 @@ def random_variances(fit: Fit) -> dict[str, float]:
 
 
 def residual_variance(fit: Fit) -> float:
-    """Mean over the rows of ``sigma^2 / w_i``."""
+    """Mean of the diagonal of R, ``sigma^2 / w_i`` where residuals are independent."""
     return float(np.mean(R_of(fit).diag()))

@@ -15,11 +15,11 @@ from mixedeffects.covariance.conversion import as_dense
 from mixedeffects.covariance.diagonal_residual import DiagonalResidual
 from mixedeffects.covariance.pictures import PictureOfV
 from mixedeffects.covariance.residual_matrix import ResidualMatrix
-from mixedeffects.covariance.residual_parameters import covariance_of_times, residual_parameters
 from mixedeffects.covariance.rows import Rows
 from mixedeffects.covariance.structure import CovarianceStructure
 from mixedeffects.covariance.structured_residual import StructuredResidual
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.residual_parameters import covariance_of_times, residual_parameters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from mixedeffects import _kernels
 from mixedeffects.covariance.design import z_times, z_transpose_times
 from mixedeffects.covariance.of_fit import R_of, V_of
+from mixedeffects.covariance.of_residuals import rows_by_factor
 from mixedeffects.diagnostics.check_levels import WholeLevels, whole_groups
-from mixedeffects.diagnostics.leverage import rows_by_factor
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.finding import find_optimum, optimal_factors

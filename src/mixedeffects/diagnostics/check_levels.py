@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from mixedeffects import _kernels
 from mixedeffects.base.caching import cached_property
-from mixedeffects.covariance.groups import connected_blocks
-from mixedeffects.diagnostics.leverage import rows_by_factor
+from mixedeffects.covariance.of_residuals import blocks_of_rows, rows_by_factor
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.fitting.fit import Fit
 
@@ -31,7 +30,7 @@ _NOTHING_LEFT = 1e-6
 
 def whole_groups(fit: Fit) -> list[str]:
     """Grouping factors of which each level holds all rows of its connected blocks."""
-    blocks = connected_blocks(fit.frame.terms)
+    blocks = blocks_of_rows(fit)
     n_blocks = int(blocks.max()) + 1
     out = []
     for group, term in {term.group: term for term in fit.frame.terms}.items():

@@ -30,11 +30,19 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects.base.caching import cached_property
-from mixedeffects.covariance.groups import connected_blocks
 from mixedeffects.covariance.of_fit import R_of, V_of, V_of_rows
+from mixedeffects.covariance.of_residuals import (
+    blocks_of_rows,
+    precisions,
+    residual_matrix_of,
+    row_forms,
+    rows_by_factor,
+)
 from mixedeffects.covariance.operator import CovarianceOperator
-from mixedeffects.diagnostics.leverage import row_quadratic_forms, rows_by_factor
+from mixedeffects.covariance.structured_residual import StructuredResidual
+from mixedeffects.diagnostics.leverage import row_quadratic_forms
 from mixedeffects.diagnostics.residuals import residuals
+from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.subset import terms_of_rows
 from mixedeffects.frame.rank import independent_columns
@@ -146,9 +154,25 @@ class _Deletion:
         #: ``V^-1 [X, y - X beta]``.
         self.F: Matrix = np.column_stack([S @ whiten, self.V.solve(self.residual)])
         self.out = Deleted.empty(n_levels, self.p)
+        #: Whether R connects rows.
+        self.by_blocks = bool(residual_matrix_of(fit).groupings)
+        self._check_whole_blocks()
         self.order = np.argsort(codes, kind="stable")
         sizes = np.bincount(codes, minlength=n_levels)
         self.starts = np.concatenate([[0], np.cumsum(sizes)])
+
+    def _check_whole_blocks(self) -> None:
+        """Refuse levels that cut a group of correlated residuals."""
+        if not self.by_blocks or self.n_levels == self.fit.nobs:
+            return
+        level = np.empty(int(self.blocks.max()) + 1, dtype=np.int64)
+        level[self.blocks] = self.codes
+        if (level[self.blocks] != self.codes).any():
+            raise ModelError(
+                "Where residuals are correlated, levels are left out with "
+                "all rows that V connects with theirs, and some rows of these levels are connected "
+                "with rows of others. Choose the outermost factor, single rows, or refit=True."
+            )
 
     # --- results -------------------------------------------------------------------------
 
@@ -184,10 +208,10 @@ class _Deletion:
                 f"{self.p})"
             )
             return
-        weights = None if frame.weights is None else frame.weights[rest]
-        terms = terms_of_rows(frame.terms, rest)
-        V = V_of_rows(terms, self.fit.T, self.V.sigma, weights)
-        solved = V.solve(np.column_stack([self.X[rest], self.residual[rest]]))
+        if self.by_blocks and self.n_levels == self.fit.nobs:
+            self.out.notes[j] = "hardly anything of the row's variance is its own"
+            return
+        solved = self._solved_without(rest)
         both = self.X[rest].T @ solved
         values, vectors = np.linalg.eigh(both[:, : self.p])
         if values[0] <= 0.0:
@@ -196,16 +220,32 @@ class _Deletion:
         # The score of the rows left and of those left out sum to zero.
         self.store_eigen(np.array([j]), values[None], vectors[None], -both[None, :, self.p])
 
+    def _weights_of(self, rows: NDArray[np.intp]) -> Matrix | None:
+        """Prior weights of some rows that give them their variances, where R is diagonal."""
+        fit = self.fit
+        if fit.residual is not None:
+            return np.asarray(fit.sigma**2 / residual_matrix_of(fit).diagonal()[rows])
+        return None if fit.frame.weights is None else fit.frame.weights[rows]
+
+    def _solved_without(self, rest: NDArray[np.intp]) -> Matrix:
+        """``V^-1 [X, y - X beta]`` of the rows that are left."""
+        frame = self.fit.frame
+        columns = np.column_stack([self.X, self.residual])
+        if self.by_blocks:
+            # Whole blocks of V are left out, so the others are what they were.
+            kept = np.zeros_like(columns)
+            kept[rest] = columns[rest]
+            return np.asarray(self.V.solve(kept)[rest])
+        weights = self._weights_of(rest)
+        V = V_of_rows(terms_of_rows(frame.terms, rest), self.fit.T, self.V.sigma, weights)
+        return V.solve(columns[rest])
+
     # --- single rows ---------------------------------------------------------------------
 
     def single_rows(self) -> None:
         """All rows, one by one: ``P_jj`` is a number."""
-        fit, out, p = self.fit, self.out, self.p
-        weights = fit.frame.weights
-        share = 1.0 - row_quadratic_forms(fit)
-        diagonal = share / fit.sigma**2
-        if weights is not None:
-            diagonal = diagonal * weights
+        out, p = self.out, self.p
+        share, diagonal = self._own_shares()
         S, r = self.F[:, :p], self.F[:, p]
         squares = np.einsum("ip,ip->i", S, S)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -230,12 +270,22 @@ class _Deletion:
                 values[unsafe] = np.nan
             self.levels(unsafe)
 
+    def _own_shares(self) -> tuple[Matrix, Matrix]:
+        """Diagonal of ``V^-1`` as a share of that of ``R^-1``, and itself."""
+        fit, R = self.fit, residual_matrix_of(self.fit)
+        if isinstance(R, StructuredResidual):
+            alone = precisions(R)
+            diagonal = alone - row_forms(fit, "S^-1 Z", "S^-1 Z") / R.tau2
+            return diagonal / alone, diagonal
+        share = 1.0 - row_quadratic_forms(fit)
+        return share, share / R.diagonal()
+
     # --- levels --------------------------------------------------------------------------
 
     @cached_property
     def blocks(self) -> Integers:
         """Connected block of each row."""
-        return connected_blocks(self.fit.frame.terms)
+        return blocks_of_rows(self.fit)
 
     @cached_property
     def units(self) -> tuple[Integers, Integers]:
@@ -276,6 +326,9 @@ class _Deletion:
 
     def _divide(self, levels: Integers) -> None:
         rows = self.rows_of(levels)
+        if self.by_blocks:
+            self._divide_by_blocks(levels, rows)
+            return
         cut = _CutEffects.of(self, rows)
         if cut.bytes > _CUT and len(levels) > 1:
             half = len(levels) // 2
@@ -297,6 +350,25 @@ class _Deletion:
         taken = self._taken(levels, rows, cut)
         p = self.p
         self.store(levels, np.eye(p) - taken[:, :p, :p], taken[:, :p, p])
+
+    def _divide_by_blocks(self, levels: Integers, rows: NDArray[np.intp]) -> None:
+        """Levels of whole blocks of V, whose ``P_jj^-1`` is V of their rows."""
+        if self.n_levels == self.fit.nobs:
+            for j in levels:
+                self.store_directly(int(j))
+            return
+        p, place = self.p, np.zeros(self.n_levels, dtype=np.int64)
+        place[levels] = np.arange(len(levels))
+        at, F, product = place[self.codes[rows]], self.F[rows], self._V_times_F[rows]
+        taken = np.empty((len(levels), p, p + 1))
+        for a in range(p):
+            for b in range(p + 1):
+                taken[:, a, b] = np.bincount(at, F[:, a] * product[:, b], len(levels))
+        self.store(levels, np.eye(p) - taken[:, :, :p], taken[:, :, p])
+
+    @cached_property
+    def _V_times_F(self) -> Matrix:
+        return np.asarray(self.V @ self.F)
 
     def _factorisation_work(self) -> float:
         """Roughly the operations that V of the other rows takes, with its overhead."""
@@ -361,9 +433,7 @@ class _Deletion:
         if not terms:
             solved: Matrix = B / R_of(self.fit).diag()[rows][:, None]
             return solved
-        weights = self.fit.frame.weights
-        some = None if weights is None else weights[rows]
-        return V_of_rows(terms, factors, self.V.sigma, some).solve(B)
+        return V_of_rows(terms, factors, self.V.sigma, self._weights_of(rows)).solve(B)
 
 
 @dataclass(frozen=True, eq=False)

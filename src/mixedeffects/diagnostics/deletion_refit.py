@@ -17,7 +17,8 @@ from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.fitting import assemble_frame, starting_factors
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.fitting.refitting import fit_again
-from mixedeffects.fitting.subset import terms_of_rows
+from mixedeffects.fitting.residual_fitting import fit_residual_frame
+from mixedeffects.fitting.subset import residuals_of_rows, terms_of_rows
 from mixedeffects.frame.checks import check_fixed, check_grouping, check_random_effects
 from mixedeffects.frame.identifiability import check_random_columns
 from mixedeffects.frame.model_frame import ModelFrame
@@ -123,22 +124,28 @@ def refit_rows(fit: Fit, rows: NDArray[np.intp]) -> tuple[Fit, str | None]:
         If the model is not identified from these rows.
     """
     frame = _frame_of_rows(fit.frame, rows)
-    # A singular optimum is a stationary point for many responses: start afresh from there.
-    singular = fit.optimum.singular
-    with one_blas_thread():
-        A = assemble_frame(frame)
-    start = None if singular else starting_factors(A, fit.theta)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        again = fit_again(fit, frame, A, start)
+        again = _fit_to(fit, frame)
     if not again.optimum.converged:
-        return again, f"the fit without it {fit.optimum.message}"
+        return again, f"the fit without it {again.optimum.message}"
     for warning in caught:
         if not issubclass(warning.category, ConvergenceWarning):
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
     return again, None
+
+
+def _fit_to(fit: Fit, frame: ModelFrame) -> Fit:
+    if fit.residual is not None:
+        return fit_residual_frame(frame, fit.reml, fit.request)
+    # A singular optimum is a stationary point for many responses: start afresh from there.
+    singular = fit.optimum.singular
+    with one_blas_thread():
+        A = assemble_frame(frame)
+    start = None if singular else starting_factors(A, fit.theta)
+    return fit_again(fit, frame, A, start)
 
 
 def _frame_of_rows(frame: ModelFrame, rows: NDArray[np.intp]) -> ModelFrame:
@@ -161,6 +168,7 @@ def _frame_of_rows(frame: ModelFrame, rows: NDArray[np.intp]) -> ModelFrame:
             check_random_effects(term.n_columns, term.n_levels, f"on `{term.group}`", n)
     check_random_columns(terms)
     check_replication(terms)
+    residual, variance = residuals_of_rows(frame.residual, frame.variance, rows)
     return dataclasses.replace(
         frame,
         y=frame.y[rows],
@@ -171,4 +179,6 @@ def _frame_of_rows(frame: ModelFrame, rows: NDArray[np.intp]) -> ModelFrame:
         index=frame.index[rows],
         positions=frame.positions[rows],
         data=frame.data.iloc[rows],
+        residual=residual,
+        variance=variance,
     )

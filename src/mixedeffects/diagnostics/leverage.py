@@ -3,10 +3,11 @@
 With ``S = V^-1 X``, ``C = (X'V^-1X)^-1`` and ``P = Lambda M_q^-1 Lambda'`` (relative to sigma^2)
 
     fixed    [X C X'V^-1]_ii                            = x_i'C s_i
-    total    1 - sigma^2/w_i [V^-1 - S C S']_ii         = w_i z_i'P z_i + sigma^2/w_i s_i'C s_i
+    total    1 - [R (V^-1 - S C S')]_ii                 = w_i z_i'P z_i + sigma^2/w_i s_i'C s_i
     random   total - fixed = [Z G Z' V^-1 (I - X C X'V^-1)]_ii
 
-Nothing here is n x n, and the total is a sum of terms that are not negative.
+Nothing here is n x n, and the total is a sum of terms that are not negative. The last form is that
+of independent residuals; for the others see `of_residuals`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice
 from mixedeffects.covariance.between_levels import rank_within_blocks, solve_for_levels
-from mixedeffects.covariance.groups import connected_blocks
 from mixedeffects.covariance.of_fit import R_of, V_of
-from mixedeffects.engine.crossproducts import CrossProducts
+from mixedeffects.covariance.of_residuals import blocks_of_rows, row_forms, rows_by_factor
 from mixedeffects.fitting.fit import Fit
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ __all__ = [
     "LEVERAGE_KINDS",
     "affordable_leverage",
     "leverage",
+    "remaining_variances",
     "row_quadratic_forms",
-    "rows_by_factor",
 ]
 
 Matrix = NDArray[np.float64]
@@ -65,19 +65,29 @@ def leverage(fit: Fit, kind: str) -> Matrix:
     )
     if kind == "fixed":
         return fixed
-    total: Matrix = row_quadratic_forms(fit) + R_of(fit).diag() * np.einsum(
-        "pi,pi->i", half_S, half_S
-    )
+    random = row_quadratic_forms(fit) if fit.residual is None else row_forms(fit, "Z", "S^-1 Z")
+    total: Matrix = random + np.einsum("pi,ip->i", half_S, R_of(fit) @ half_S.T)
     return total if kind == "total" else total - fixed
+
+
+def remaining_variances(fit: Fit) -> Matrix:
+    """Variances of ``y - fitted``, the diagonal of ``R (V^-1 - S C S') R``, shape (n,)."""
+    X = fit.crossproducts.basis.fixed_columns(fit.frame.X)
+    S = V_of(fit).solve(X)
+    root = scipy.linalg.cholesky(X.T @ S, lower=True)
+    of_fixed = scipy.linalg.solve_triangular(root, (R_of(fit) @ S).T, lower=True)
+    tau2 = fit.sigma**2 / fit.crossproducts.basis.weight_scale
+    of_random = tau2 * row_forms(fit, "Z", "Z")
+    return np.asarray(R_of(fit).diag() - of_random - np.einsum("pi,pi->i", of_fixed, of_fixed))
 
 
 def affordable_leverage(fit: Fit) -> bool:
     """Whether the leverages, and the studentized residuals, of all rows are quickly there."""
     A = fit.crossproducts
-    if len(A.factors) == 1:
+    if len(A.factors) < 2:
         return True
     sizes = [float(f.n_levels * f.k) for f in A.factors]
-    blocks = connected_blocks(fit.frame.terms)
+    blocks = blocks_of_rows(fit)
     solves = 0.0
     for factor in A.factors[1:]:
         codes = fit.frame.terms[factor.members[0].term].codes
@@ -109,20 +119,6 @@ def row_quadratic_forms(fit: Fit) -> Matrix:
     return out
 
 
-def rows_by_factor(fit: Fit) -> tuple[list[NDArray[np.int32]], list[Matrix]]:
-    """Level and columns, in the engine's basis, of each row in each factor."""
-    A: CrossProducts = fit.crossproducts
-    codes, z = [], []
-    for factor in A.factors:
-        columns = np.empty((fit.nobs, factor.k))
-        for member in factor.members:
-            term = fit.frame.terms[member.term]
-            columns[:, member.columns] = A.basis.term_columns(member.term, term.z)
-        codes.append(fit.frame.terms[factor.members[0].term].codes)
-        z.append(columns)
-    return codes, z
-
-
 def _between_factors(
     fit: Fit,
     factorisation: Factorisation,
@@ -138,7 +134,7 @@ def _between_factors(
     most effects, is never solved for, because P is symmetric.
     """
     A = factorisation.A
-    blocks = connected_blocks(fit.frame.terms)
+    blocks = blocks_of_rows(fit)
     per_column = 8.0 * sum(f.n_levels * f.k for f in A.factors)
     for g in range(1, len(A.factors)):
         k = A.factors[g].k

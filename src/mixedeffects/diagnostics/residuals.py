@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice
 from mixedeffects.covariance.of_fit import V_of, fitted_values
-from mixedeffects.diagnostics.leverage import leverage
+from mixedeffects.covariance.of_residuals import residual_matrix_of, whitened
+from mixedeffects.covariance.structured_residual import StructuredResidual
+from mixedeffects.diagnostics.leverage import leverage, remaining_variances
 from mixedeffects.fitting.fit import Fit, once_per_fit
 
 __all__ = ["RESIDUAL_KINDS", "residual_quantiles", "residuals"]
@@ -19,6 +21,7 @@ RESIDUAL_KINDS = (
     "pearson",
     "scaled",
     "studentized",
+    "normalized",
     "marginal",
     "cholesky",
     "symmetric",
@@ -37,20 +40,35 @@ def residuals(fit: Fit, kind: str) -> Matrix:
         If the kind is not one of `RESIDUAL_KINDS`.
     """
     kind = checked_choice(kind, "Residual kind", RESIDUAL_KINDS)
-    if kind in ("response", "pearson", "scaled", "studentized"):
+    if kind in ("response", "pearson", "scaled", "studentized", "normalized"):
         out: Matrix = fit.frame.y - fitted_values(fit)
         if kind == "response":
             return out
+        if fit.residual is not None:
+            return _in_deviations(fit, out, kind)
         if fit.frame.weights is not None:
             out = out * np.sqrt(fit.frame.weights)
         if kind == "pearson":
             return out
         out = out / fit.sigma
-        return out if kind == "scaled" else out / np.sqrt(_shares_left(fit))
+        return out / np.sqrt(_shares_left(fit)) if kind == "studentized" else out
     marginal = fit.frame.y - fit.fixed_part
     if kind == "marginal":
         return marginal
     return V_of(fit).whiten(marginal, kind="cholesky" if kind == "cholesky" else "symmetric")
+
+
+def _in_deviations(fit: Fit, out: Matrix, kind: str) -> Matrix:
+    """Residuals of the response in standard deviations, where rows differ or are correlated."""
+    R = residual_matrix_of(fit)
+    assert isinstance(R, StructuredResidual)
+    if kind == "normalized":
+        return whitened(R, out)
+    sd = np.sqrt(R.diagonal())
+    if kind == "studentized":
+        left = remaining_variances(fit) / sd**2
+        sd = sd * np.sqrt(np.where(left > _NO_RESIDUAL, left, np.nan))
+    return np.asarray(out / sd)
 
 
 def _shares_left(fit: Fit) -> Matrix:

@@ -20,8 +20,13 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import number_array
 from mixedeffects.base.options import checked_choice, is_whole_number, plain
-from mixedeffects.covariance.groups import connected_blocks, find_factor
-from mixedeffects.covariance.of_fit import G_of, R_of
+from mixedeffects.covariance.groups import find_factor
+from mixedeffects.covariance.of_fit import G_of
+from mixedeffects.covariance.of_residuals import (
+    blocks_of_rows,
+    factors_of_rows,
+    residual_semivariances,
+)
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.diagnostics.residuals import residuals
 from mixedeffects.display.result_table import ResultTable
@@ -211,8 +216,7 @@ def variogram(
 
 def _implied(fit: Fit, i: Integers, j: Integers) -> Matrix:
     """``(V_ii + V_jj - 2 V_ij) / 2`` of each pair of different rows."""
-    residual = R_of(fit).diag()
-    out: Matrix = 0.5 * (residual[i] + residual[j])
+    out = residual_semivariances(fit, i, j)
     for term in fit.frame.terms:
         G = G_of(fit)[term.label].to_numpy()
         same = term.codes[i] == term.codes[j]
@@ -226,13 +230,18 @@ def _implied(fit: Fit, i: Integers, j: Integers) -> Matrix:
 
 def clusters_of(fit: Fit, by: str | None) -> tuple[Integers, str]:
     """Number of each row's cluster, and what the clusters are called."""
-    terms = fit.frame.terms
+    terms = factors_of_rows(fit)
     if by is not None:
         term = find_factor(terms, by)
         return term.codes.astype(np.int64), term.group
+    if not terms:
+        raise ModelError(
+            "The model has no groups of rows, neither of random effects nor of residuals: by= "
+            "cannot name one, and no two rows are related."
+        )
     groups = {term.group for term in terms}
-    blocks = connected_blocks(terms)
-    outermost = terms[-1]
+    blocks = blocks_of_rows(fit)
+    outermost = min(reversed(terms), key=lambda term: term.n_levels)
     if len(groups) == 1 or blocks.max() == 0:
         return outermost.codes.astype(np.int64), outermost.group
     same = len(np.unique(outermost.codes)) == blocks.max() + 1

@@ -179,12 +179,27 @@ class ResidualModel:
         """What the logarithms of the standard deviations are in v as given, shape (s,)."""
         return np.asarray(np.linalg.solve(self._root, phi[: self.n_delta]))
 
+    def standardised(self, v: Matrix) -> Matrix:
+        """Columns v as given, of any rows (m, s), in the coordinates that phi belongs to."""
+        return np.asarray(np.linalg.solve(self._root.T, (v - self.v_mean).T).T)
+
     def with_unit_at_zero(self, phi: Matrix) -> tuple[ResidualModel, float]:
         """S with D one where v is zero at phi, and half the logarithm of what that multiplies."""
         out = copy.copy(self)
         out.is_normalised = False
         out.shift = -float(self.v_mean @ self.coefficients(phi))
         return out, 0.5 * out.at(phi).logdet / self.design.n
+
+    def log_deviation_at_zero(self, phi: Matrix) -> float:
+        """Logarithm of D where v is zero, divided as S is."""
+        own = -self.shift - float(self.v_mean @ self.coefficients(phi))
+        return own - self.at(phi).log_factor
+
+    def for_search(self) -> ResidualModel:
+        """The same in the units of a search."""
+        out = copy.copy(self)
+        out.shift, out.is_normalised = 0.0, self.design.sigma is None
+        return out
 
     # --- where things are ----------------------------------------------------------------
 

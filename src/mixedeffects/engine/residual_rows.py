@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mixedeffects import _kernels
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.assembly import Assembly, Blocks
-from mixedeffects.engine.basis import Basis, make_basis
+from mixedeffects.engine.basis import Basis, make_basis, standard_responses
 from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
 from mixedeffects.engine.factorisation import SelectedInverse
 from mixedeffects.engine.fronts import Layout
@@ -112,6 +112,20 @@ class ResidualRows:
             moved = copy.copy(sums)
             moved.rows = out
             out.__dict__["sums"] = moved
+        return out
+
+    def with_response(self, y: Matrix) -> ResidualRows:
+        """The same rows with another response less offset (n,), ready for a search."""
+        model = self.model
+        columns = self.border[:, :-1]
+        Y, beta0, scale = standard_responses(
+            y[model.order][:, None], columns, self.basis.fixed, model.weights
+        )
+        out = self.with_model(model.for_search())
+        out.__dict__.pop("sums", None)
+        out.border = np.column_stack([columns, Y[:, 0]])
+        out._dense = [out.border, *self._dense[1:]]
+        out.basis = replace(self.basis, beta0=beta0[:, 0].copy(), response_scale=float(scale[0]))
         return out
 
     @cached_property

@@ -377,7 +377,7 @@ class PatternSumsAt(_AtPhi):
             at = np.concatenate([np.arange(n_delta), places])
             flat = products.reshape(size * size, c * c)
             A += (K.reshape(-1) @ flat).reshape(c, c)
-            dA[at] += K_r.reshape(len(at), -1) @ flat
+            dA[at] += K_r.reshape(len(at), size * size) @ flat
             self._inverses.append(inverse)
             self._changes.append((K_r, at))
         if model.weights is not None:

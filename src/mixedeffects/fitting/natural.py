@@ -13,6 +13,7 @@ from mixedeffects.engine.parameterisation import StructuredTerm
 from mixedeffects.engine.parameters import lower_entries
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.parameter_keys import distinct
+from mixedeffects.fitting.residual_parameters import residual_of, residual_parameters
 from mixedeffects.frame.model_frame import RandomTerm
 
 __all__ = [
@@ -74,8 +75,29 @@ def natural_parameters(T: Sequence[Matrix], sigma: Matrix | float) -> Matrix:
 
 
 def covariance_parameters(fit: Fit) -> pd.Series:
-    """The parameters that were estimated, as `reported_parameters` has them."""
-    return reported_parameters(fit.frame.terms, fit.T, fit.sigma, fit.optimum)
+    """The parameters that were estimated, as `reported_parameters` has them.
+
+    With ``residual=`` or ``variance=`` those of R, named ``|Residual``, are before sigma.
+    """
+    own = reported_parameters(fit.frame.terms, fit.T, fit.sigma, fit.optimum)
+    R = residual_of(fit)
+    if R is None:
+        return own
+    # The first standard deviation is sigma.
+    of_residuals = residual_parameters(R).iloc[1:]
+    of_residuals.index = pd.Index([_residual_name(str(label)) for label in of_residuals.index])
+    out = pd.concat([own.iloc[:-1], of_residuals, own.iloc[-1:]])
+    return pd.Series(out, name="Estimate")
+
+
+def _residual_name(label: str) -> str:
+    """The label of a parameter of R in the manner of the others."""
+    for said, name in (("log Std.Dev. per", "log_sd"), ("Std.Dev.", "sd")):
+        if label.startswith(said):
+            rest = label.removeprefix(said).strip()
+            return f"{name}_{rest}|Residual" if rest else f"{name}|Residual"
+    head, _, rest = label.partition(" ")
+    return f"{head}_{rest}|Residual" if rest else f"{head}|Residual"
 
 
 def reported_parameters(

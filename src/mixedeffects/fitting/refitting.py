@@ -29,7 +29,7 @@ from mixedeffects.fitting.request import (
     given_table,
     with_data,
 )
-from mixedeffects.fitting.residual_fitting import fit_residual_frame
+from mixedeffects.fitting.residual_fitting import fit_residual_frame, fit_residual_response
 from mixedeffects.formula.syntax import Name, variable_names
 from mixedeffects.formula.update import update_formula
 from mixedeffects.frame.ingest import column_names, materialised, values_of_rows
@@ -194,9 +194,7 @@ def by_maximum_likelihood(fit: Fit) -> Fit:
     if not fit.reml:
         return fit
     if fit.residual is not None:
-        factors = fit.optimum.restart
-        start = None if factors is None else (factors, fit.residual.phi)
-        return fit_residual_frame(fit.frame, False, fit.request, False, start)
+        return fit_residual_response(fit, fit.frame, reml=False)
     return fit_again(fit, fit.frame, fit.crossproducts, fit.optimum.restart, reml=False)
 
 
@@ -258,6 +256,9 @@ def refit(fit: Fit, y: Any, progress: ProgressOption) -> Fit:
     """See `LinearMixedModel.refit`."""
     response = _new_response(fit, y)
     frame, data = with_response(fit, response, y)
+    if fit.residual is not None:
+        request = with_data(fit.request, data)
+        return fit_residual_response(fit, frame, request=request, progress=progress)
     A = replace_response(
         fit.crossproducts, less_offset(frame), frame.X, engine_terms(frame.terms), frame.weights
     )
@@ -310,6 +311,8 @@ def update(
     weights: Any,
     offset: Any,
     contrasts: dict[str, Any] | Unchanged | None,
+    residual: Any,
+    variance: Any,
     start: Sequence[float] | None,
     control: Control | Unchanged | None,
     progress: ProgressOption,
@@ -335,9 +338,12 @@ def update(
         inherited=inherited,
         start=start,
         control=asked.control if control is UNCHANGED else control,
+        sigma=asked.sigma,
         ddf=asked.ddf,
+        residual=asked.residual if residual is UNCHANGED else residual,
+        variance=asked.variance if variance is UNCHANGED else variance,
         progress=progress,
-        earlier=fit if data is None else None,
+        earlier=fit if data is None and fit.residual is None else None,
     )
 
 

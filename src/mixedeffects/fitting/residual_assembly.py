@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from mixedeffects.engine.residual_model import ResidualDesign
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.frame.residual_term import ResidualTerm
 
-__all__ = ["deviation_columns", "residual_design"]
+__all__ = ["deviation_columns", "deviations_of_cells", "residual_design"]
 
 Matrix = NDArray[np.float64]
 
@@ -72,11 +74,21 @@ def deviation_columns(term: ResidualTerm) -> Matrix:
 
     None where the structure has them among its own parameters (``us``).
     """
-    n = len(term.codes)
+    return deviations_of_cells(term, term.stratum, term.steps, len(term.codes))
+
+
+def deviations_of_cells(
+    term: ResidualTerm,
+    stratum: NDArray[np.integer[Any]] | None,
+    steps: NDArray[np.int64] | None,
+    n: int,
+) -> Matrix:
+    """The same for n rows of these strata and times, of the fit or not."""
     if term.kind == "known" or (term.kind == "us" and not term.homogeneous):
         return np.zeros((n, 0))
-    stratum = np.zeros(n, dtype=np.int64) if term.stratum is None else term.stratum
-    cell, count = stratum.astype(np.int64), term.n_strata
+    cell = np.zeros(n, dtype=np.int64) if stratum is None else stratum.astype(np.int64)
+    count = term.n_strata
     if not term.homogeneous and term.steps is not None:
-        cell, count = cell * term.n_times + term.steps, count * term.n_times
+        assert steps is not None
+        cell, count = cell * term.n_times + steps, count * term.n_times
     return np.asarray(cell[:, None] == np.arange(1, count), dtype=np.float64)

@@ -24,7 +24,7 @@ from mixedeffects.fitting.searching import UnfinishedFit
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.progress import Listener, ProgressOption
 
-__all__ = ["ResidualStart", "fit_residual_frame"]
+__all__ = ["ResidualStart", "fit_residual_frame", "fit_residual_response", "residual_start"]
 
 Matrix = NDArray[np.float64]
 
@@ -41,6 +41,7 @@ def fit_residual_frame(
     request: Request,
     progress: ProgressOption = False,
     start: ResidualStart | None = None,
+    rows: ResidualRows | None = None,
 ) -> Fit:
     """Fit a model from its frame.
 
@@ -56,6 +57,8 @@ def fit_residual_frame(
         As for `mixedeffects.lmer`.
     start : tuple (factors, phi), optional
         In the engine's basis; by default by moments.
+    rows : ResidualRows, optional
+        Those of the frame, where they are already made.
 
     Raises
     ------
@@ -64,13 +67,8 @@ def fit_residual_frame(
     Interrupted
         On Ctrl-C, with an `UnfinishedFit`.
     """
-    design = residual_design(frame, request.sigma)
-    assert design is not None
     y = frame.y if frame.offset is None else frame.y - frame.offset
-    try:
-        rows = ResidualRows(y, frame.X, engine_terms(frame.terms), design)
-    except RemainderTooLargeError as error:
-        raise too_large(frame.terms, error) from None
+    rows = rows or _rows(frame, y, request.sigma)
     if rows.basis.response_scale <= _PRECISION * float(np.abs(y).max()):
         raise ModelError(
             "The fixed effects reproduce the response exactly (it may be constant), so there is no "
@@ -97,7 +95,7 @@ def fit_residual_frame(
     except KeyboardInterrupt:
 
         def go_on(_: Any, progress: ProgressOption) -> Fit:
-            return fit_residual_frame(frame, reml, request, progress, start)
+            return fit_residual_frame(frame, reml, request, progress, start, rows)
 
         where = f"after iteration {last[0].iteration}" if last else "before the first iteration"
         raise Interrupted(
@@ -114,6 +112,59 @@ def fit_residual_frame(
         listener.close()
     _warn(optimum)
     return Fit(frame, optimum.evaluation.A, optimum, reml, request)
+
+
+def _rows(frame: ModelFrame, y: Matrix, sigma: float | None) -> ResidualRows:
+    design = residual_design(frame, sigma)
+    assert design is not None
+    try:
+        return ResidualRows(y, frame.X, engine_terms(frame.terms), design)
+    except RemainderTooLargeError as error:
+        raise too_large(frame.terms, error) from None
+
+
+def residual_start(fit: Fit) -> ResidualStart | None:
+    """Where to start another response or criterion of the same rows; None for by moments."""
+    residual, factors = fit.residual, fit.optimum.restart
+    if residual is None or factors is None:
+        return None
+    if residual.model.design.sigma is not None:
+        return list(factors), residual.phi
+    # In a search S has determinant one.
+    scale = float(np.exp(-0.5 * residual.model.at(residual.phi).logdet / fit.nobs))
+    return [scale * T for T in factors], residual.phi
+
+
+def fit_residual_response(
+    fit: Fit,
+    frame: ModelFrame,
+    reml: bool | None = None,
+    request: Request | None = None,
+    progress: ProgressOption = False,
+) -> Fit:
+    """The fit of the same rows to the response of a frame, or by another criterion.
+
+    Parameters
+    ----------
+    fit : Fit
+        With ``residual=`` or ``variance=``.
+    frame : ModelFrame
+        Its frame, but for the response.
+    reml, request
+        By default this fit's.
+    progress : bool, callable or None
+        As for `mixedeffects.lmer`.
+    """
+    assert fit.residual is not None
+    y = frame.y if frame.offset is None else frame.y - frame.offset
+    return fit_residual_frame(
+        frame,
+        fit.reml if reml is None else reml,
+        fit.request if request is None else request,
+        progress,
+        residual_start(fit),
+        fit.residual.design.with_response(y),
+    )
 
 
 def _warn(optimum: Optimum) -> None:

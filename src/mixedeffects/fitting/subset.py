@@ -1,4 +1,4 @@
-"""A model's design without some of its rows: the terms recoded."""
+"""A model's design without some of its rows: terms and residual groups recoded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.errors import ModelError
+from mixedeffects.fitting.residual_assembly import deviation_columns
 from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.frame.rank import independent_columns
+from mixedeffects.frame.residual_term import ResidualTerm, VarianceTerm
 
-__all__ = ["terms_of_rows"]
+__all__ = ["residuals_of_rows", "terms_of_rows"]
 
 
 def terms_of_rows(terms: Sequence[RandomTerm], rows: NDArray[Any]) -> list[RandomTerm]:
@@ -40,4 +44,66 @@ def terms_of_rows(terms: Sequence[RandomTerm], rows: NDArray[Any]) -> list[Rando
         z = np.ascontiguousarray(term.z[rows])
         out.append(replace(term, codes=codes, levels=levels, level_values=values, z=z))
         done[term.group] = out[-1]
+    return out
+
+
+def residuals_of_rows(
+    term: ResidualTerm | None, variance: VarianceTerm | None, rows: NDArray[Any]
+) -> tuple[ResidualTerm | None, VarianceTerm | None]:
+    """The structure of the residuals of some rows: the same parameters, from fewer groups.
+
+    Parameters
+    ----------
+    term, variance
+        Of all rows.
+    rows : ndarray of int
+        Row positions to keep.
+
+    Raises
+    ------
+    ModelError
+        If the rows kept do not determine the parameters.
+    """
+    if variance is not None:
+        variance = replace(variance, v=np.ascontiguousarray(variance.v[rows]))
+    if term is not None:
+        term = _term_of_rows(term, rows)
+    parts = [np.ones((len(rows), 1))]
+    parts += [] if term is None else [deviation_columns(term)]
+    parts += [] if variance is None else [variance.v]
+    columns = np.hstack(parts)
+    if len(independent_columns(columns)) < columns.shape[1]:
+        raise ModelError("the other rows do not determine all standard deviations of residuals")
+    return term, variance
+
+
+def _term_of_rows(term: ResidualTerm, rows: NDArray[Any]) -> ResidualTerm:
+    kept = term.codes[rows]
+    present = np.zeros(term.n_levels, dtype=bool)
+    present[kept] = True
+    codes = (np.cumsum(present) - 1).astype(np.int32)[kept]
+
+    def taken(values: NDArray[Any] | None) -> Any:
+        return None if values is None else values[rows]
+
+    out = replace(
+        term,
+        codes=codes,
+        levels=term.levels[present],
+        level_values=term.level_values[present],
+        steps=taken(term.steps),
+        coordinates=taken(term.coordinates),
+        stratum=taken(term.stratum),
+    )
+    stratum = np.zeros(len(rows), dtype=np.intp) if out.stratum is None else out.stratum
+    in_company = np.bincount(codes)[codes] > 1
+    if out.kind != "diag" and len(np.unique(stratum[in_company])) < out.n_strata:
+        raise ModelError(f"no `{out.group}` of the other rows has two rows for a correlation")
+    if out.kind == "us" and out.steps is not None:
+        for s in range(out.n_strata):
+            own = stratum == s
+            seen = np.zeros((out.n_levels, out.n_times))
+            seen[codes[own], out.steps[own]] = 1.0
+            if (seen.T @ seen == 0.0).any():
+                raise ModelError("two times never occur together in the other rows")
     return out

@@ -16,6 +16,7 @@ from mixedeffects.base.arrays import number_array
 from mixedeffects.errors import DataError
 from mixedeffects.formula.values import Factor
 from mixedeffects.frame.checks import check_finite, check_lengths, check_weights
+from mixedeffects.frame.coder import VariableCoder
 from mixedeffects.frame.columns import labels_of
 from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.estimable import Estimability
@@ -28,10 +29,11 @@ from mixedeffects.frame.ingest import (
     unknown_column,
 )
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
+from mixedeffects.frame.residual_term import ResidualTerm
 from mixedeffects.frame.row_labels import by_row_labels
 from mixedeffects.frame.variables import Columns, data_columns
 
-__all__ = ["DesignRows", "NewData", "Wanted", "spans"]
+__all__ = ["DesignRows", "NewData", "ResidualPlaces", "Wanted", "spans"]
 
 Matrix = NDArray[np.float64]
 Codes = NDArray[np.int32]
@@ -51,12 +53,43 @@ class Wanted:
     weights, offset : None, number, str or array
         Prior weights, and the known part of the linear predictor beside the formula's
         ``offset()``: one number, a column, or one value for each row.
+    residual_variances : bool
+        Whether what the variances of residuals follow is wanted.
+    residual_groups : bool
+        Whether residual groups and positions are wanted.
     """
 
     levels: tuple[int, ...]
     columns: tuple[int, ...]
     weights: Any = None
     offset: Any = None
+    residual_variances: bool = False
+    residual_groups: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualPlaces:
+    """Where the residuals of some rows are.
+
+    Attributes
+    ----------
+    stratum : ndarray of int64, shape (m,)
+        Stratum, zero without ``by``.
+    steps : ndarray of int64, shape (m,), or None
+        Number of the time; None where it is not wanted, or there are none.
+    coordinates : ndarray, shape (m, d), or None
+        The position as numbers; None where it is not wanted, or there are none.
+    variance : ndarray, shape (m, s)
+        Columns of ``variance=``.
+    codes : ndarray of int32, shape (m,), or None
+        Residual group, `UNSEEN` where the fit did not see it; None where it is not wanted.
+    """
+
+    stratum: NDArray[np.int64]
+    steps: NDArray[np.int64] | None
+    coordinates: Matrix | None
+    variance: Matrix
+    codes: Codes | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +108,8 @@ class DesignRows:
         Columns of the terms wanted.
     codes : mapping of int to ndarray of int32, shape (m,)
         Levels of the terms wanted; `UNSEEN` where the fit did not see it.
+    residual : ResidualPlaces or None
+        Where the residuals are, if that is wanted and there is a structure.
     """
 
     X: Matrix
@@ -82,6 +117,7 @@ class DesignRows:
     weights: Matrix | None
     z: Mapping[int, Matrix]
     codes: Mapping[int, Codes]
+    residual: ResidualPlaces | None = None
 
 
 def spans(n: int, step: int, start: int = 0) -> Iterator[tuple[int, int]]:
@@ -143,6 +179,7 @@ class NewData:
         coders = [*fixed.coders, *fixed.offsets]
         for t in self.wanted.columns:
             coders += self.frame.random_encoders[t].coders
+        coders += self._residual_coders()
         self._variables = data_columns([coder.tree for coder in coders], available)
         names = dict.fromkeys(self._variables)
         for t in self.wanted.levels:
@@ -155,9 +192,31 @@ class NewData:
                     "population, without random effects, give re=None."
                 )
             names |= dict.fromkeys(groups)
+        self._group_columns: tuple[str, ...] = ()
+        if self.wanted.residual_groups and self.frame.residual is not None:
+            self._group_columns = self.frame.residual.variables
+            names |= dict.fromkeys(self._group_columns)
         by_name = (self.wanted.weights, self.wanted.offset)
         names |= dict.fromkeys(given for given in by_name if isinstance(given, str))
         return list(names)
+
+    def _residual_coders(self) -> list[VariableCoder]:
+        """What makes the columns and positions wanted of residuals."""
+        frame, wanted = self.frame, self.wanted
+        if not (wanted.residual_variances or wanted.residual_groups):
+            return []
+        coders = [] if frame.variance_encoder is None else list(frame.variance_encoder.coders)
+        return [*coders, *self._position_coders(), *self._stratum_coders()]
+
+    def _position_coders(self) -> tuple[VariableCoder, ...]:
+        term = self.frame.residual
+        if term is None or not (self.wanted.residual_groups or _varies_by_time(term)):
+            return ()
+        return self.frame.residual_coders[: len(term.position)]
+
+    def _stratum_coders(self) -> tuple[VariableCoder, ...]:
+        term = self.frame.residual
+        return () if term is None or term.by is None else self.frame.residual_coders[-1:]
 
     def _take(self, start: int, stop: int, names: Iterable[str]) -> pd.DataFrame:
         names = list(names)
@@ -235,6 +294,12 @@ class NewData:
             if found is not None:
                 complete &= ~np.isnan(found)
                 extra[role] = found
+        groups: Codes | None = None
+        if self._group_columns:
+            assert self.frame.residual is not None
+            names = list(dict.fromkeys(self._group_columns))
+            groups = level_codes(self.frame.residual, taken[names])
+            complete &= groups != MISSING
         levels = {t: c[start:stop] for t, c in codes.items()}
         for own in levels.values():
             complete &= own != MISSING
@@ -242,11 +307,16 @@ class NewData:
             columns = Columns(taken[complete])
             extra = {role: values[complete] for role, values in extra.items()}
             levels = {t: own[complete] for t, own in levels.items()}
+            groups = None if groups is None else groups[complete]
         _check(extra)
-        return self._design(columns, extra, levels), complete
+        return self._design(columns, extra, levels, groups), complete
 
     def _design(
-        self, columns: Columns, extra: Mapping[str, Matrix], codes: Mapping[int, Codes]
+        self,
+        columns: Columns,
+        extra: Mapping[str, Matrix],
+        codes: Mapping[int, Codes],
+        groups: Codes | None,
     ) -> DesignRows:
         fixed = self.frame.fixed_encoder
         assert fixed is not None
@@ -267,7 +337,32 @@ class NewData:
             extra.get("weights"),
             {t: _encoded(self.frame.random_encoders[t], columns) for t in self.wanted.columns},
             codes,
+            self._places(columns, groups),
         )
+
+    def _places(self, columns: Columns, groups: Codes | None) -> ResidualPlaces | None:
+        frame, wanted, n = self.frame, self.wanted, columns.n
+        if not (wanted.residual_variances or wanted.residual_groups):
+            return None
+        if frame.residual is None and frame.variance is None:
+            return None
+        variance = np.zeros((n, 0))
+        if frame.variance_encoder is not None:
+            variance = _encoded(frame.variance_encoder, columns)
+        stratum = np.zeros(n, dtype=np.int64)
+        for coder in self._stratum_coders() if n else ():
+            stratum = coder.evaluate(columns)[0].astype(np.int64)
+        found = [coder.evaluate(columns)[0] for coder in self._position_coders()] if n else []
+        if not found or frame.residual is None:
+            return ResidualPlaces(stratum, None, None, variance, groups)
+        if frame.residual.coordinates is not None:
+            coordinates = np.column_stack(found).astype(np.float64)
+            steps = None
+            if _varies_by_time(frame.residual):
+                steps = _steps_of_coordinates(frame.residual, coordinates)
+            return ResidualPlaces(stratum, steps, coordinates, variance, groups)
+        steps = _steps(frame.residual, found[0])
+        return ResidualPlaces(stratum, steps, None, variance, groups)
 
     def answer(self, columns: Mapping[str, Matrix], single: bool) -> Any:
         """Columns of results as a dataframe of the kind given, or the only one as its column."""
@@ -288,6 +383,36 @@ class NewData:
         if single:
             return native.Series(columns[name], index=index, name=name)
         return native.DataFrame(dict(columns), index=index)
+
+
+def _varies_by_time(term: ResidualTerm) -> bool:
+    """Whether each common time has a variance of its own."""
+    return not term.homogeneous and term.times is not None
+
+
+def _steps(term: ResidualTerm, values: NDArray[Any]) -> NDArray[np.int64]:
+    """Numbers of times: codes of a factor, or whole numbers as they are."""
+    if values.dtype.kind == "f" and not (np.floor(values) == values).all():
+        example = values[np.floor(values) != values][0]
+        raise DataError(
+            f"`{term.text}` counts whole steps, and the new rows have a `{term.position[0]}` of "
+            f"{example:g}."
+        )
+    return values.astype(np.int64)
+
+
+def _steps_of_coordinates(term: ResidualTerm, coordinates: Matrix) -> NDArray[np.int64]:
+    """Numbers of the times of the fit that positions are."""
+    assert term.coordinates is not None and term.steps is not None
+    known, first = np.unique(term.coordinates[:, 0], return_index=True)
+    at = np.minimum(np.searchsorted(known, coordinates[:, 0]), len(known) - 1)
+    unseen = known[at] != coordinates[:, 0]
+    if unseen.any():
+        raise DataError(
+            f"`{term.text}` has a variance for each `{term.position[0]}` of the fit, and none for "
+            f"{coordinates[unseen, 0][0]:g}."
+        )
+    return np.asarray(term.steps[first[at]])
 
 
 def _countable(source: Any, names: list[str], available: list[str]) -> tuple[Any, int]:

@@ -29,6 +29,7 @@ from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.finding import find_optimum, optimal_factors
 from mixedeffects.engine.objective import deviance
 from mixedeffects.engine.optimum import has_null_directions
+from mixedeffects.engine.residual_search import find_residual_optimum
 from mixedeffects.engine.responses import Responses
 from mixedeffects.engine.search import is_single_term
 from mixedeffects.engine.threads import one_blas_thread
@@ -42,6 +43,7 @@ from mixedeffects.fitting.natural import (
 )
 from mixedeffects.fitting.parameter_keys import distinct, parameter_keys
 from mixedeffects.fitting.refitting import fit_again
+from mixedeffects.fitting.residual_fitting import fit_residual_response, residual_start
 from mixedeffects.inference.satterthwaite import satterthwaite_of
 from mixedeffects.progress import Listener, ProgressOption, Repetitions, interrupted
 from mixedeffects.simulation.responses import ResponseSampler, checked_count
@@ -132,7 +134,7 @@ class Bootstrap(Sealed):
             names, values = _named_numbers(statistic(fit))
         # What a refit returns: factors whole, so that all draws are converted together.
         squares = sum(k * k for k in fit.crossproducts.term_columns)
-        self._structured = bool(fit.frame.structured_terms)
+        self._structured = bool(fit.frame.structured_terms) or fit.residual is not None
         fixed = len(fit.frame.fixef_names)
         self._width = len(values) if statistic or self._structured else squares + 1 + fixed
         self._estimates = pd.Series(values, index=names, name="Estimate")
@@ -191,7 +193,7 @@ class Bootstrap(Sealed):
         core = self._fit.crossproducts.remainder.core_size
         if workers is None:
             A = self._fit.crossproducts
-            long = A.q > _SMALL or not is_single_term(A)
+            long = self._fit.residual is None and (A.q > _SMALL or not is_single_term(A))
             beside = long and core <= _LARGE_CORE and not self._statistic
             workers = _processors() if beside else 1
         workers = checked_count(workers, "workers, the number of refits at a time,")
@@ -232,14 +234,16 @@ class Bootstrap(Sealed):
         start = len(self._draws) // size * size
         Y = self._sampler.draw(start, start + size)
         own = Y if frame.offset is None else Y - frame.offset[:, None]
-        responses = Responses(
-            fit.crossproducts,
-            own,
-            frame.X,
-            engine_terms(frame.terms),
-            frame.weights,
-            None if fit.crossproducts.provisional is None else fit.optimum.T,
-        )
+        responses: Responses | None = None
+        if fit.residual is None:
+            responses = Responses(
+                fit.crossproducts,
+                own,
+                frame.X,
+                engine_terms(frame.terms),
+                frame.weights,
+                None if fit.crossproducts.provisional is None else fit.optimum.T,
+            )
         end = min(start + size, self.wanted)
         chunk = min(workers, size)
         while (first := len(self._draws)) < end:
@@ -253,7 +257,8 @@ class Bootstrap(Sealed):
             ) -> None:
                 for i in some:
                     j = numbers[i]
-                    done = self._refit(responses.crossproducts(j), Y[:, j])
+                    A = None if responses is None else responses.crossproducts(j)
+                    done = self._refit(A, Y[:, j])
                     if done is not None:
                         draws[i], fits[i] = done
 
@@ -270,14 +275,23 @@ class Bootstrap(Sealed):
             share = _CHUNK_SECONDS / max(time.perf_counter() - began, 1e-9)
             chunk = max(min(workers, size), int(chunk * min(share, 8.0)))
 
-    def _refit(self, A: CrossProducts, y: Matrix) -> tuple[Matrix, Matrix] | None:
-        """Numbers wanted and facts about one refit; None if there is no optimum."""
+    def _refit(self, A: CrossProducts | None, y: Matrix) -> tuple[Matrix, Matrix] | None:
+        """Numbers wanted and facts about one refit; None if there is no optimum.
+
+        Cross-products there are none where residuals have a structure: these change in a search.
+        """
         try:
-            if self._statistic is None:
+            if self._statistic is None and A is None:
+                return _fit_residual(y, self._fit)
+            if self._statistic is None and A is not None:
                 refit_one = _fit_structured if self._structured else _fit_one
                 return refit_one(A, self._fit)
             frame = dataclasses.replace(self._fit.frame, y=y)
-            again = fit_again(self._fit, frame, A, self._fit.optimum.restart)
+            again = (
+                fit_again(self._fit, frame, A, self._fit.optimum.restart)
+                if A is not None
+                else fit_residual_response(self._fit, frame)
+            )
         except (ArithmeticError, ModelError, np.linalg.LinAlgError):
             # No residual variance left, for instance.
             return None
@@ -519,6 +533,23 @@ def _fit_structured(A: CrossProducts, fit: Fit) -> tuple[Matrix, Matrix]:
     criterion = evaluation.deviance + basis.deviance_offset(A.n, A.p, fit.reml)
     facts = np.array([criterion, optimum.singular, optimum.converged])
     return np.append(own.to_numpy(), beta), facts
+
+
+def _fit_residual(y: Matrix, fit: Fit) -> tuple[Matrix, Matrix]:
+    """The same where residuals have a structure."""
+    frame = fit.frame
+    assert fit.residual is not None
+    rows = fit.residual.design.with_response(y if frame.offset is None else y - frame.offset)
+    optimum = find_residual_optimum(
+        rows,
+        fit.reml,
+        start=residual_start(fit),
+        control=fit.request.control,
+        structures=covariance_structures(frame.terms),
+    )
+    again = Fit(frame, optimum.evaluation.A, optimum, fit.reml, fit.request)
+    facts = np.array([again.criterion, optimum.singular, optimum.converged])
+    return np.append(covariance_parameters(again).to_numpy(), again.beta), facts
 
 
 def _parameters(values: Matrix, sizes: Sequence[int]) -> Matrix:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.caching import cached_property
 from mixedeffects.covariance.between_levels import solve_for_levels
-from mixedeffects.covariance.groups import connected_blocks
+from mixedeffects.covariance.of_residuals import blocks_of_rows
 from mixedeffects.fitting.fit import Fit
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class PredictionVariance:
 
     def __init__(self, fit: Fit, terms: tuple[int, ...]) -> None:
         self._A = A = fit.crossproducts
-        self._frame = fit.frame
+        self._fit, self._frame = fit, fit.frame
         self._factorisation = fit.factorisation
         self._scale = fit.sigma**2 / A.basis.weight_scale
         members = {
@@ -107,7 +107,7 @@ class PredictionVariance:
     def _block_of_level(self) -> dict[int, Integers]:
         """The connected block of the data that each level belongs to."""
         terms = self._frame.terms
-        of_row = connected_blocks(terms)
+        of_row = blocks_of_rows(self._fit)
         blocks = {}
         for f, members in self._members.items():
             term = terms[members[0].term]

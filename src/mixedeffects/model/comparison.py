@@ -87,7 +87,6 @@ class Comparison(Held):
 
         return random_effects_tests(self.fit, boundary, reduce_terms, progress)
 
-    @independent_residuals_only
     def icc(self, by_group: bool = False) -> ICC:
         """Intraclass correlation: the random effects' share of the variance.
 
@@ -136,7 +135,6 @@ class Comparison(Held):
 
         return intraclass_correlation(self.fit, by_group)
 
-    @independent_residuals_only
     def r2(self) -> R2:
         """Nakagawa and Schielzeth's R2: shares of the variance that the model explains.
 
@@ -168,7 +166,6 @@ class Comparison(Held):
 
         return r_squared(self.fit)
 
-    @independent_residuals_only
     def r2_by_level(self) -> pd.DataFrame:
         """Shares of the variance within and between clusters, for models of two levels.
 

@@ -45,7 +45,6 @@ class Diagnostics(Held):
         return pd.Series(fitted_values(self.fit).copy(), index=self.frame.index, name="fitted")
 
     @ValueMethod
-    @independent_residuals_only
     def resid(self, kind: str = "response") -> pd.Series:
         """Residuals.
 
@@ -54,13 +53,20 @@ class Diagnostics(Held):
 
         Parameters
         ----------
-        kind : {"response", "pearson", "scaled", "studentized", "marginal", "cholesky", \
-"symmetric"}
+        kind : {"response", "pearson", "scaled", "studentized", "normalized", "marginal", \
+"cholesky", "symmetric"}
             ``response``: ``y - fitted``; ``pearson``: times the root of the prior weights;
             ``scaled``: that over sigma; ``studentized``: ``y - fitted`` over its estimated
             standard deviation ``sigma sqrt((1 - h) / w)``, with the leverage h and the prior
-            weight w; ``marginal``: ``y - X beta``; ``cholesky`` and ``symmetric``: marginal
-            residuals whitened with V, see `MarginalCovariance.whiten`.
+            weight w; ``normalized``: ``y - fitted`` whitened with R; ``marginal``: ``y - X beta``;
+            ``cholesky`` and ``symmetric``: marginal residuals whitened with V, see
+            `MarginalCovariance.whiten`.
+
+            With ``residual=`` or ``variance=``, ``pearson`` and ``scaled`` are both ``y - fitted``
+            over the standard deviation of the row's residual, the root of R's diagonal, as in
+            nlme; ``normalized`` takes off the correlations too, one row after another in the order
+            of each series, and ``studentized`` divides by the root of the diagonal of
+            ``R P R``, ``P = V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1``.
 
         Returns
         -------
@@ -97,7 +103,6 @@ class Diagnostics(Held):
 
         return pd.Series(residuals(self.fit, kind), index=self.frame.index, name=f"{kind} residual")
 
-    @independent_residuals_only
     def leverage(self, kind: str = "total") -> pd.Series:
         """Leverages: the diagonal of the matrix that maps the response to the fitted values.
 
@@ -139,7 +144,6 @@ class Diagnostics(Held):
 
         return pd.Series(leverage(self.fit, kind), index=self.frame.index, name=f"{kind} leverage")
 
-    @independent_residuals_only
     def influence(
         self, by: Any = None, refit: bool = False, progress: ProgressOption = None
     ) -> Influence:
@@ -179,7 +183,8 @@ class Diagnostics(Held):
         DataError
             If there is no such column, the length is wrong, or values are missing.
         ModelError
-            If there is one level only, or no fixed effects and no refit.
+            If there is one level only, or no fixed effects and no refit; or, where residuals are
+            correlated and theta is held, V connects rows of different levels.
 
         Notes
         -----
@@ -312,7 +317,6 @@ class Diagnostics(Held):
 
         return check(self.fit, which, order, by, draws, seed, level)
 
-    @independent_residuals_only
     def variogram(
         self,
         distance: Any,

@@ -87,11 +87,13 @@ class Estimates(Held):
         return self.fit.theta
 
     @property
-    @independent_residuals_only
     def covariance_parameters(self) -> pd.Series:
         """The parameters of the random effects' covariance as they are reported; sigma last.
 
-        Standard deviations in units of the response per unit of the column, and correlations. A
+        Standard deviations in units of the response per unit of the column, and correlations;
+        with ``residual=`` or ``variance=`` then the parameters of R, as ``m.R.parameters`` has
+        them: ``sd_x|Residual`` (but for the first, which is sigma), ``cor|Residual``,
+        ``range|Residual``, ``nugget|Residual``, ``log_sd_x|Residual``. A
         term with a structure has only the parameters of its structure, ``sd|g`` for the standard
         deviation common to all columns and ``cor|g`` for the one correlation; `theta` has the
         entries of every T all the same.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import pandas as pd
 
 from mixedeffects.model.held import Held, OfModel
-from mixedeffects.model.independent import independent_residuals_only
 from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:
@@ -167,7 +166,6 @@ class Intervals(Held):
 
         return profile(self.fit, parameters, level, progress)
 
-    @independent_residuals_only
     def bootstrap(
         self,
         n: int = 1000,

@@ -8,7 +8,6 @@ from typing import Any, Literal, overload
 import pandas as pd
 
 from mixedeffects.model.held import Held
-from mixedeffects.model.independent import independent_residuals_only
 
 __all__ = ["Prediction"]
 
@@ -35,6 +34,7 @@ class Prediction(Held):
         type: Literal["link", "response"] = "link",
         bias_adjust: bool = False,
         sigma: float | None = None,
+        residual: bool = False,
     ) -> pd.Series[Any]: ...
 
     @overload
@@ -56,6 +56,7 @@ class Prediction(Held):
         type: Literal["link", "response"] = "link",
         bias_adjust: bool = False,
         sigma: float | None = None,
+        residual: bool = False,
     ) -> pd.Series[Any] | pd.DataFrame: ...
 
     @overload
@@ -77,6 +78,7 @@ class Prediction(Held):
         type: Literal["link", "response"] = "link",
         bias_adjust: bool = False,
         sigma: float | None = None,
+        residual: bool = False,
     ) -> Iterator[Any]: ...
 
     @overload
@@ -98,9 +100,9 @@ class Prediction(Held):
         type: Literal["link", "response"] = "link",
         bias_adjust: bool = False,
         sigma: float | None = None,
+        residual: bool = False,
     ) -> Any: ...
 
-    @independent_residuals_only
     def predict(
         self,
         newdata: Any = None,
@@ -119,6 +121,7 @@ class Prediction(Held):
         type: Literal["link", "response"] = "link",
         bias_adjust: bool = False,
         sigma: float | None = None,
+        residual: bool = False,
     ) -> Any:
         """Predictions, with standard errors and intervals.
 
@@ -156,7 +159,8 @@ class Prediction(Held):
             Covariance matrix of the fixed effects for population means, as for `coef_table`; a
             robust one has its own degrees of freedom.
         weights : float, str or array, optional
-            Prior weights of the new rows, for ``interval="prediction"``: a number, a column, or
+            Prior weights of the new rows, for ``interval="prediction"`` and ``residual=True``: a
+            number, a column, or
             one value for each row. By default one; for the rows of the fit those of the fit.
         offset : float, str or array, optional
             In place of the offset= of the fit, which is used again if it named a column.
@@ -173,6 +177,11 @@ class Prediction(Held):
         sigma : float, optional
             The standard deviation for ``bias_adjust``; by default that of the residual and of the
             random effects left out together.
+        residual : bool
+            For new rows of a fit with ``residual=``: add what the residuals of a row's residual
+            group say of its own, ``s'S^-1 (y - X beta - Z b)`` with its covariances s with them.
+            The prediction is then of a new observation, and so are ``se`` and the interval. Groups
+            that the fit did not see have nothing to add.
 
         Returns
         -------
@@ -207,7 +216,9 @@ class Prediction(Held):
         Henderson, C. R. (1975). Best linear unbiased estimation and prediction under a selection
         model. Biometrics 31, 423-447. McLean, R. A., Sanders, W. L. and Stroup, W. W. (1991). A
         unified approach to mixed linear models. The American Statistician 45, 54-64. The fitted
-        values are those of ``predict`` in R's lme4, with ``re.form`` for ``re``.
+        values are those of ``predict`` in R's lme4, with ``re.form`` for ``re``. Goldberger, A. S.
+        (1962). Best linear unbiased prediction in the generalized linear regression model. Journal
+        of the American Statistical Association 57, 369-375, for ``residual=True``.
 
         Examples
         --------
@@ -235,11 +246,10 @@ class Prediction(Held):
 
         options = PredictionOptions(
             re, interval, level, new_levels, se, ddf, vcov, cluster, weights, offset, chunk_size,
-            type, bias_adjust, sigma,
+            type, bias_adjust, sigma, residual,
         )  # fmt: skip
         return predict(self.fit, newdata, options)
 
-    @independent_residuals_only
     def simulate(self, n: int = 1, seed: Any = None, re: Any = None) -> pd.DataFrame:
         """Draw responses from the fitted model, ``offset + X beta + Z b + e``.
 

@@ -18,7 +18,6 @@ __all__ = ["Refitting"]
 class Refitting(Held):
     """Fitting again, and storing a fit."""
 
-    @independent_residuals_only
     def refit(self, y: Any, *, progress: ProgressOption = None) -> Self:
         """Fit the same model to another response.
 
@@ -73,6 +72,8 @@ class Refitting(Held):
         weights: Any = UNCHANGED,
         offset: Any = UNCHANGED,
         contrasts: dict[str, Any] | Unchanged | None = UNCHANGED,
+        residual: str | Unchanged | None = UNCHANGED,
+        variance: str | Unchanged | None = UNCHANGED,
         start: Sequence[float] | None = None,
         control: Control | Unchanged | None = UNCHANGED,
         progress: ProgressOption = None,
@@ -90,9 +91,9 @@ class Refitting(Held):
             they must be given again.
         reml : bool, optional
             REML or maximum likelihood.
-        weights, offset, contrasts, control
-            As for `lmer`; by default as they were. A coding of a factor that the changed formula
-            does not have is kept in mind and not used.
+        weights, offset, contrasts, residual, variance, control
+            As for `lmer`; by default as they were, and None takes them away. A coding of a factor
+            that the changed formula does not have is kept in mind and not used.
         start, progress
             As for `lmer`.
 
@@ -129,6 +130,8 @@ class Refitting(Held):
                 weights=weights,
                 offset=offset,
                 contrasts=contrasts,
+                residual=residual,
+                variance=variance,
                 start=start,
                 control=control,
                 progress=progress,

@@ -30,6 +30,12 @@ from mixedeffects.inference.response_scale import response_scale
 from mixedeffects.inference.satterthwaite import satterthwaite_of
 from mixedeffects.inference.variance import FixedEffectsVariance, ddf_name
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
+from mixedeffects.prediction.new_residuals import (
+    KnownResiduals,
+    NewVariances,
+    ResidualRows,
+    check_known_residuals,
+)
 from mixedeffects.simulation.random_part import select_terms
 
 __all__ = ["PredictionOptions", "predict"]
@@ -60,6 +66,7 @@ class PredictionOptions:
     type: Any = "link"
     bias_adjust: Any = False
     sigma: Any = None
+    residual: Any = False
 
 
 def predict(fit: Fit, newdata: Any, options: PredictionOptions) -> Any:
@@ -85,12 +92,18 @@ class _Predictor:
     def __init__(self, fit: Fit, options: PredictionOptions) -> None:
         self.fit, self.options = fit, options
         self.terms = select_terms(fit.frame, options.re)
-        _check(options, population=not self.terms)
+        #: Whether the residuals of the rows' groups are part of the prediction.
+        self.with_residual = checked_flag(options.residual, "residual")
+        _check(options, population=not self.terms and not self.with_residual)
+        if self.with_residual:
+            _check_residual(fit, options, self.terms)
         self.scale = response_scale(
             fit, options.type, options.bias_adjust, options.sigma, self.terms
         )
         #: Method for the degrees of freedom of the intervals.
-        self.ddf = _method(options) or ("inf" if self.terms else "satterthwaite")
+        self.ddf = _method(options) or (
+            "inf" if self.terms or self.with_residual else "satterthwaite"
+        )
         self.errors_wanted = bool(options.se) or options.interval is not None
         every = range(len(fit.frame.terms))
         #: Terms left out whose effects are drawn anew in the interval.
@@ -120,6 +133,15 @@ class _Predictor:
     def variance(self) -> PredictionVariance:
         return PredictionVariance(self.fit, self.terms)
 
+    @cached_property
+    def new_variances(self) -> NewVariances | None:
+        """Variances of residuals, where there is a structure."""
+        return None if self.fit.residual is None else NewVariances(self.fit)
+
+    @cached_property
+    def known(self) -> KnownResiduals:
+        return KnownResiduals(self.fit)
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns of results."""
@@ -132,6 +154,11 @@ class _Predictor:
     def training(self) -> Any:
         """Predictions for the rows used."""
         fit, options = self.fit, self.options
+        if self.with_residual:
+            raise ModelError(
+                "residual=True is for new rows: with its own residual the prediction of a row of "
+                "the fit would be its response."
+            )
         for role, given in (("weights", options.weights), ("offset", options.offset)):
             if given is not None:
                 raise ModelError(
@@ -160,7 +187,10 @@ class _Predictor:
         if self.errors_wanted:
             for start, stop in self._chunks(n, codes):
                 part = slice(start, stop)
-                self._errors(rows(start, stop), {name: out[name][part] for name in out})
+                own = None
+                if self.new_variances is not None:
+                    own = self.new_variances.of_fit(start, stop)
+                self._errors(rows(start, stop), {name: out[name][part] for name in out}, own)
         self._back(out)
         if len(out) == 1:
             return pd.Series(out["estimate"], index=frame.index, name="estimate")
@@ -170,7 +200,14 @@ class _Predictor:
         """Predictions for the rows of a dataframe."""
         options, fit = self.options, self.fit
         offset = fit.request.offset if options.offset is None else options.offset
-        wanted = Wanted(self.terms, (*self.terms, *self.redrawn), options.weights, offset)
+        wanted = Wanted(
+            self.terms,
+            (*self.terms, *self.redrawn),
+            options.weights,
+            offset,
+            residual_variances=options.interval == "prediction",
+            residual_groups=self.with_residual,
+        )
         new = NewData(fit.frame, data, wanted, options.chunk_size, self.estimability)
         codes = new.level_codes()
         if options.new_levels == "error":
@@ -181,8 +218,13 @@ class _Predictor:
             rows, complete = new.rows(start, stop, codes)
             found = {name: np.empty(len(rows.X)) for name in out}
             found["estimate"][:] = self._fit(rows)
+            if self.with_residual:
+                found["estimate"][:] += self.known.predicted(rows)
             if self.errors_wanted:
-                self._errors(rows, found)
+                own = None
+                if self.new_variances is not None and rows.residual is not None:
+                    own = self.new_variances.of_places(rows.residual)
+                self._errors(rows, found, own)
             for name, values in found.items():
                 out[name][start:stop][complete] = values
         self._back(out)
@@ -215,11 +257,15 @@ class _Predictor:
             mean += np.where(code == UNSEEN, 0.0, effects)
         return mean
 
-    def _errors(self, rows: DesignRows, out: Mapping[str, Matrix]) -> None:
+    def _errors(
+        self, rows: DesignRows, out: Mapping[str, Matrix], residual: ResidualRows | None
+    ) -> None:
         """Fill in standard errors and bounds."""
         fit, interval = self.fit, self.options.interval
         fixed = self.fixed_variance if len(self.beta) else None
-        if fixed is None:
+        if self.with_residual:
+            variance = self.known.error_variances(rows)
+        elif fixed is None:
             with one_blas_thread(fit.crossproducts.remainder.core_size):
                 variance = self.variance(rows)
         else:
@@ -229,13 +275,19 @@ class _Predictor:
             variance[unseen] += self._new_effects(t, rows.z[t][unseen])
         for t in self.redrawn:
             variance += self._new_effects(t, rows.z[t])
-        if interval == "prediction":
-            variance += fit.sigma**2 / (1.0 if rows.weights is None else rows.weights)
+        if interval == "prediction" and not self.with_residual:
+            variance += fit.sigma**2 * self._relative_variances(rows, residual)
         out["std_error"][:] = np.sqrt(variance)
         if interval is not None:
-            half = self._quantile(rows, variance) * out["std_error"]
+            half = self._quantile(rows, variance, residual) * out["std_error"]
             out["conf_low"][:] = out["estimate"] - half
             out["conf_high"][:] = out["estimate"] + half
+
+    def _relative_variances(self, rows: DesignRows, residual: ResidualRows | None) -> Any:
+        """Variances of the residuals over sigma squared."""
+        if self.new_variances is None or residual is None:
+            return 1.0 / (1.0 if rows.weights is None else rows.weights)
+        return self.new_variances.relative(residual, rows.weights)
 
     def _back(self, out: Mapping[str, Matrix]) -> None:
         """Bring results to the scale they are shown on."""
@@ -257,10 +309,10 @@ class _Predictor:
         root = self.fit.sigma * (z @ self.fit.T[t])
         return np.asarray(np.einsum("ia,ia->i", root, root))
 
-    def _quantile(self, rows: DesignRows, variance: Matrix) -> Any:
+    def _quantile(self, rows: DesignRows, variance: Matrix, residual: ResidualRows | None) -> Any:
         tail = 0.5 + self.options.level / 2.0
         if self.options.interval == "prediction":
-            return scipy.stats.t.ppf(tail, self._new_observation_df(rows, variance))
+            return scipy.stats.t.ppf(tail, self._new_observation_df(rows, variance, residual))
         fixed = self.fixed_variance if len(self.beta) else None
         if fixed is None:
             return scipy.stats.norm.ppf(tail)
@@ -273,7 +325,9 @@ class _Predictor:
             quantile[some] = np.asarray(scipy.stats.t.ppf(tail, df))[which.reshape(-1)]
         return quantile
 
-    def _new_observation_df(self, rows: DesignRows, variance: Matrix) -> Any:
+    def _new_observation_df(
+        self, rows: DesignRows, variance: Matrix, residual: ResidualRows | None
+    ) -> Any:
         """Degrees of freedom of the variance of a new observation's error.
 
         Satterthwaite's are ``2 v^2 / Var(v)``, v with all its parts: the mean, the effects drawn
@@ -284,6 +338,12 @@ class _Predictor:
             return np.inf if self.ddf == "inf" else float(fit.nobs - len(self.beta))
         satterthwaite = satterthwaite_of(fit)
         gradient = np.einsum("ip,mpq,iq->im", rows.X, satterthwaite.jacobian, rows.X, optimize=True)
+        if self.new_variances is not None and residual is not None:
+            for t in self.redrawn:
+                gradient += self.new_variances.effects_jacobian(t, rows.z[t])
+            own = self.new_variances.gradient(residual, rows.weights)
+            gradient[:, gradient.shape[1] - own.shape[1] :] += own
+            return satterthwaite.df_of(variance, gradient)
         for t in self.redrawn:
             gradient += new_effects_jacobian(fit.optimum, t, rows.z[t])
         gradient[:, -1] += 2.0 * fit.sigma / (1.0 if rows.weights is None else rows.weights)
@@ -316,10 +376,11 @@ def _check(options: PredictionOptions, population: bool) -> None:
     size = options.chunk_size
     if not is_whole_number(size):
         raise ModelError(f"chunk_size must be a positive number of rows, not {size!r:.60}.")
-    if options.weights is not None and options.interval != "prediction":
+    of_observation = options.interval == "prediction" or options.residual
+    if options.weights is not None and not of_observation:
         raise ModelError(
-            "weights= is for interval='prediction': prior weights of new rows change only their "
-            "residual variance."
+            "weights= is for interval='prediction' and residual=True: prior weights of new rows "
+            "change only their residual variance."
         )
     if not population and (_method(options) not in (None, "inf") or _asks_for_covariance(options)):
         raise ModelError(
@@ -339,6 +400,21 @@ def _check(options: PredictionOptions, population: bool) -> None:
         raise ModelError(
             "ddf=, vcov= and cluster= change standard errors and intervals only; ask for them with "
             "interval='confidence' or se=True."
+        )
+
+
+def _check_residual(fit: Fit, options: PredictionOptions, terms: Sequence[int]) -> None:
+    """Refuse residuals in predictions that they do not belong to."""
+    check_known_residuals(fit)
+    if len(terms) < len(fit.frame.terms):
+        raise ModelError(
+            "residual=True goes with all random effects, re='all': the residuals of the fit are "
+            "what these leave."
+        )
+    if options.interval == "confidence":
+        raise ModelError(
+            "residual=True predicts a new observation, whose interval is interval='prediction'; "
+            "interval='confidence' is for means."
         )
 
 

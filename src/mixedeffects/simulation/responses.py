@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import entropy_of, is_whole_number
 from mixedeffects.covariance.design import z_times
-from mixedeffects.covariance.of_fit import R_of, conditioned
+from mixedeffects.covariance.of_fit import conditioned
+from mixedeffects.covariance.of_residuals import residual_matrix_of
 from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.errors import ModelError
@@ -68,14 +69,15 @@ class ResponseSampler:
             for t in kept:
                 z_times(fit.frame.terms[t], np.ascontiguousarray(modes[t])[:, :, None], mean)
         self._mean = mean
-        self._sd = np.sqrt(R_of(fit).diag())
+        self._R = residual_matrix_of(fit)
+        self._n = fit.nobs
         self._drawn = [
             (term, covariance_root(blocks[t])) for t, term in enumerate(terms) if t not in kept
         ]
 
     def draw(self, first: int, last: int) -> Matrix:
         """Draws first to last - 1 as columns, shape (n, last - first)."""
-        m, n = last - first, len(self._sd)
+        m, n = last - first, self._n
         sizes = [term.n_levels * root.shape[1] for term, root in self._drawn]
         errors = np.empty((m, n))
         effects = [np.empty((m, size)) for size in sizes]
@@ -86,8 +88,7 @@ class ResponseSampler:
             errors[j] = rng.standard_normal(n)
             for standard, size in zip(effects, sizes, strict=True):
                 standard[j] = rng.standard_normal(size)
-        Y = np.ascontiguousarray(errors.T)
-        Y *= self._sd[:, None]
+        Y = self._R.root_times(errors.T)
         Y += self._mean
         for (term, root), standard in zip(self._drawn, effects, strict=True):
             levels = standard.T.reshape(term.n_levels, root.shape[1], m)

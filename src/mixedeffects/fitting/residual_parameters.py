@@ -5,19 +5,65 @@ Everything is at unit prior weight and where the columns of ``variance=`` are ze
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Protocol
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.covariance.structured_residual import StructuredResidual
-from mixedeffects.engine.residual_families import Block, Chain
+from mixedeffects.engine.residual_entries import ResidualEntries
+from mixedeffects.engine.residual_model import ResidualModel
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.frame.residual_term import ResidualTerm, VarianceTerm
 
-__all__ = ["covariance_of_times", "residual_parameters"]
+__all__ = ["EstimatedResidual", "covariance_of_times", "residual_of", "residual_parameters"]
 
 Matrix = NDArray[np.float64]
 
 
-def residual_parameters(R: StructuredResidual) -> pd.Series:
+class EstimatedResidual(Protocol):
+    """R of a fit, as its parameters are read from it."""
+
+    @property
+    def model(self) -> ResidualModel:
+        """S as a function of its parameters."""
+
+    @property
+    def phi(self) -> Matrix:
+        """The parameters."""
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation at unit prior weight where D is one."""
+
+    @property
+    def term(self) -> ResidualTerm | None:
+        """The residual groups and positions."""
+
+    @property
+    def variance(self) -> VarianceTerm | None:
+        """Names of the columns that the variances follow."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Estimated:
+    model: ResidualModel
+    phi: Matrix
+    sigma: float
+    term: ResidualTerm | None
+    variance: VarianceTerm | None
+
+
+def residual_of(fit: Fit) -> EstimatedResidual | None:
+    """What a fit knows of R; None where residuals are independent, of one variance."""
+    own, frame = fit.residual, fit.frame
+    if own is None:
+        return None
+    return _Estimated(own.model, own.phi, fit.sigma, frame.residual, frame.variance)
+
+
+def residual_parameters(R: EstimatedResidual) -> pd.Series:
     """Standard deviations, correlations, ranges, nuggets; labels as in the summary.
 
     Returns
@@ -52,36 +98,29 @@ def residual_parameters(R: StructuredResidual) -> pd.Series:
     return pd.Series(values, index=names, name="Estimate", dtype=np.float64)
 
 
-def covariance_of_times(R: StructuredResidual, stratum: int) -> Matrix:
+def covariance_of_times(R: EstimatedResidual, stratum: int) -> Matrix:
     """R of one row at each common time, T x T."""
     sd = _time_deviations(R, stratum)
     return np.asarray(_times_matrix(R, stratum) * np.outer(sd, sd))
 
 
-def _times_matrix(R: StructuredResidual, stratum: int) -> Matrix:
+def _times_matrix(R: EstimatedResidual, stratum: int) -> Matrix:
     """C over the common times, T x T."""
     model, T = R.model, R.model.design.n_times
     if not model.families:
         return np.eye(T)
-    family, zeta = model.families[stratum], R.phi[model.places[stratum]]
-    times = np.arange(T, dtype=np.float64)
-    if isinstance(family, Block):
-        return family.matrix(zeta, times[:, None])
-    if R.between_times is not None:
-        upper = R.between_times[stratum]
-        return np.asarray(np.triu(upper) + np.triu(upper, 1).T)
-    assert isinstance(family, Chain)
+    entries, times = ResidualEntries(model, R.phi), np.arange(T, dtype=np.float64)[:, None]
+    C = np.diag(entries.variances(np.full(T, stratum), times))
     i, j = np.triu_indices(T, 1)
-    C = np.eye(T)
-    C[i, j] = C[j, i] = family.neighbours(zeta, times[i], times[j])[0]
+    C[i, j] = C[j, i] = entries.correlations(np.full(len(i), stratum), times[i], times[j])
     return C
 
 
-def _n_variance(R: StructuredResidual) -> int:
+def _n_variance(R: EstimatedResidual) -> int:
     return 0 if R.variance is None else R.variance.n_columns
 
 
-def _logarithms(R: StructuredResidual) -> tuple[Matrix, Matrix]:
+def _logarithms(R: EstimatedResidual) -> tuple[Matrix, Matrix]:
     """Logarithms of relative standard deviations by cell, and coefficients of the variance columns.
 
     A cell is a stratum, or a stratum and a time where these have standard deviations of their own.
@@ -89,14 +128,12 @@ def _logarithms(R: StructuredResidual) -> tuple[Matrix, Matrix]:
     model = R.model
     delta = model.coefficients(R.phi)
     # Where v is zero: from the rows, whatever D is divided by.
-    root_w = np.ones(R.n) if model.weights is None else np.sqrt(model.weights)
-    log_D = np.log(root_w / R.whitening.scale) - R.whitening.log_factor
-    at_zero = float(np.mean(log_D - model.design.v[model.order] @ delta))
+    at_zero = model.log_deviation_at_zero(R.phi)
     n_cells = len(delta) - _n_variance(R)
     return np.append(0.0, delta[:n_cells]) + at_zero, delta[n_cells:]
 
 
-def _time_deviations(R: StructuredResidual, stratum: int) -> Matrix:
+def _time_deviations(R: EstimatedResidual, stratum: int) -> Matrix:
     """Standard deviations at the common times beside those that belong to C."""
     cells, _ = _logarithms(R)
     T = R.model.design.n_times
@@ -105,13 +142,13 @@ def _time_deviations(R: StructuredResidual, stratum: int) -> Matrix:
     return np.asarray(R.sigma * np.exp(np.broadcast_to(own, T)))
 
 
-def _has_times(R: StructuredResidual) -> bool:
+def _has_times(R: EstimatedResidual) -> bool:
     """Whether the cells are strata and times."""
     design = R.model.design
     return not design.homogeneous and design.n_times > 0 and design.kind != "us"
 
 
-def _deviations(R: StructuredResidual) -> tuple[list[str], list[float]]:
+def _deviations(R: EstimatedResidual) -> tuple[list[str], list[float]]:
     cells, coefficients = _logarithms(R)
     term, design = R.term, R.model.design
     strata = [""] if term is None or term.strata is None else [f" {s}" for s in term.strata]
@@ -140,7 +177,7 @@ def _is_factor(v: Matrix) -> bool:
     return bool(np.isin(v, (0.0, 1.0)).all() and (v.sum(axis=1) <= 1.0).all())
 
 
-def _pair(R: StructuredResidual, a: int, b: int) -> str:
+def _pair(R: EstimatedResidual, a: int, b: int) -> str:
     times = None if R.term is None else R.term.times
     return f"{a + 1}, {b + 1}" if times is None else f"{times[a]}, {times[b]}"
 
