@@ -11,11 +11,49 @@ from numpy.typing import NDArray
 
 from mixedeffects.errors import DataError, MixedEffectsError
 
-__all__ = ["DetachedTable", "ReadOnlyArrays", "number_array", "read_only"]
+__all__ = ["DetachedTable", "ReadOnlyArrays", "distinct_rows", "number_array", "read_only"]
 
 _T = TypeVar("_T")
 
 _COPIED_AT_ONCE = int(pd.__version__.split(".")[0]) < 3
+
+
+def distinct_rows(table: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Distinct rows of a table, sorted, and which of them each row is.
+
+    As ``numpy.unique`` along the first axis, by hashing one column after another in place of
+    sorting whole rows.
+
+    Parameters
+    ----------
+    table : ndarray, shape (n, d)
+        Numbers.
+
+    Returns
+    -------
+    distinct : ndarray, shape (m, d)
+    which : ndarray, shape (n,)
+
+    Examples
+    --------
+    >>> distinct, which = distinct_rows(np.array([[2, 1], [1, 3], [2, 1]]))
+    >>> distinct.tolist(), which.tolist()
+    ([[1, 3], [2, 1]], [1, 0, 1])
+    """
+    n, d = table.shape
+    which = np.zeros(n, dtype=np.int64)
+    for column in range(d):
+        codes, values = pd.factorize(table[:, column])
+        if len(values) > 1:
+            which, _ = pd.factorize(which * len(values) + codes)
+    count = int(which.max(initial=-1)) + 1
+    first = np.empty(count, dtype=np.intp)
+    first[which[::-1]] = np.arange(n - 1, -1, -1)
+    distinct = table[first]
+    order = np.lexsort(distinct.T[::-1]) if d else np.arange(count)
+    place = np.empty(count, dtype=np.intp)
+    place[order] = np.arange(count)
+    return distinct[order], place[which]
 
 
 def number_array(

@@ -20,7 +20,7 @@ import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
-from mixedeffects.base.arrays import ReadOnlyArrays
+from mixedeffects.base.arrays import ReadOnlyArrays, distinct_rows
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.residual_families import Block, Chain, Family, make_family
 
@@ -117,11 +117,13 @@ class ResidualModel:
         is_fixed = design.sigma is not None
         self.v_mean = np.zeros(v.shape[1]) if is_fixed or not len(v) else v.mean(axis=0)
         centred = v - self.v_mean
-        if v.shape[1]:
-            Q, R = np.linalg.qr(centred)
+        #: Columns of v that say something: a time without rows has no standard deviation.
+        self.seen = np.flatnonzero((v != 0.0).any(axis=0))
+        self.v = np.empty((design.n, 0))
+        self._root = np.zeros((0, 0))
+        if len(self.seen):
+            Q, R = np.linalg.qr(centred[:, self.seen])
             self.v, self._root = Q * np.sqrt(design.n), R / np.sqrt(design.n)
-        else:
-            self.v, self._root = centred, np.zeros((0, 0))
         made = [self._family(s) for s in range(design.n_strata)]
         self.families: tuple[Family, ...] = tuple(f for f in made if f is not None)
         ends = np.cumsum([self.v.shape[1], *[f.n_parameters for f in self.families]]).tolist()
@@ -176,8 +178,17 @@ class ResidualModel:
         return phi, first, second
 
     def coefficients(self, phi: Matrix) -> Matrix:
-        """What the logarithms of the standard deviations are in v as given, shape (s,)."""
-        return np.asarray(np.linalg.solve(self._root, phi[: self.n_delta]))
+        """What the logarithms of the standard deviations are in v as given, shape (s,).
+
+        NaN for a column without values.
+        """
+        out = np.full(len(self.v_mean), np.nan)
+        out[self.seen] = np.linalg.solve(self._root, phi[: self.n_delta])
+        return out
+
+    def _log_mean(self, phi: Matrix) -> float:
+        """Logarithm of D where v is at its mean, relative to where it is zero."""
+        return float(self.v_mean[self.seen] @ self.coefficients(phi)[self.seen])
 
     def standardised(self, v: Matrix) -> Matrix:
         """Columns v as given, of any rows (m, s), in the coordinates that phi belongs to."""
@@ -187,12 +198,12 @@ class ResidualModel:
         """S with D one where v is zero at phi, and half the logarithm of what that multiplies."""
         out = copy.copy(self)
         out.is_normalised = False
-        out.shift = -float(self.v_mean @ self.coefficients(phi))
+        out.shift = -self._log_mean(phi)
         return out, 0.5 * out.at(phi).logdet / self.design.n
 
     def log_deviation_at_zero(self, phi: Matrix) -> float:
         """Logarithm of D where v is zero, divided as S is."""
-        own = -self.shift - float(self.v_mean @ self.coefficients(phi))
+        own = -self.shift - self._log_mean(phi)
         return own - self.at(phi).log_factor
 
     def for_search(self) -> ResidualModel:
@@ -212,12 +223,12 @@ class ResidualModel:
         if self.design.kind in ("ar1", "car1", "exp"):
             keys[:, 2] -= keys[:, 1]
             keys[:, 1] = 0.0
-        distinct, which = np.unique(keys, axis=0, return_inverse=True)
+        distinct, which = distinct_rows(keys)
         by_stratum = []
         for s in range(self.design.n_strata):
             own = distinct[distinct[:, 0] == s]
             by_stratum.append((len(own), own[:, 1], own[:, 2]))
-        return rows, by_stratum, which.reshape(-1)
+        return rows, by_stratum, which
 
     @cached_property
     def patterns(self) -> list[_Pattern]:
@@ -230,8 +241,7 @@ class ResidualModel:
             strata = self.stratum[starts]
             at = self.positions[rows].reshape(len(starts), -1)
             keys = np.column_stack([strata, np.zeros((len(starts), 0)) if plain else at])
-            distinct, which = np.unique(keys, axis=0, return_inverse=True)
-            which = which.reshape(-1)
+            distinct, which = distinct_rows(keys)
             order = np.argsort(which, kind="stable")
             for pattern, own in enumerate(
                 np.split(order, np.cumsum(np.bincount(which, minlength=len(distinct)))[:-1])
@@ -352,8 +362,12 @@ class Whitening:
         n = self.model.design.n
         self.log_factor = 0.5 * self.logdet / n
         self._log_factor_gradient = 0.5 * self.logdet_gradient / n
-        self.U = self._matrix(np.exp(self.log_factor) * self.U.data)
+        self._scale_by(float(np.exp(self.log_factor)))
         self.logdet, self.logdet_gradient = 0.0, np.zeros(len(self.logdet_gradient))
+
+    def _scale_by(self, factor: float) -> None:
+        """Multiply U."""
+        self.U = self._matrix(factor * self.U.data)
 
     def _matrix(self, data: Matrix) -> scipy.sparse.csr_array:
         indptr, indices = self.model.sparsity
@@ -424,9 +438,10 @@ class _ChainWhitening(Whitening):
         self._q = 1.0 / ((1.0 - self._r) * (1.0 + self._r))
         root = np.sqrt(self._q)
         self._before = np.append(self.scale[:1], self.scale[:-1])
-        data = np.column_stack([-self._r * root * self._before, root * self.scale])
-        data[model.is_first, 0] = 0.0
-        self.U = self._matrix(data.reshape(-1))
+        self._band = np.empty((2, n))
+        np.multiply(-self._r * root, self._before, out=self._band[0])
+        np.multiply(root, self.scale, out=self._band[1])
+        self._band[0, model.is_first] = 0.0
         self.logdet = -float(np.log(self._q).sum()) - 2.0 * float(np.log(self.scale).sum())
         gradient = [2.0 * model.v.sum(axis=0)] if model.n_delta else []
         slope = -2.0 * self._r * self._q
@@ -444,28 +459,63 @@ class _ChainWhitening(Whitening):
         out[rows] = full[which]
         return out
 
-    def _of_correlation(self, j: int) -> Matrix:
-        dr = self._row_derivative(j - self.model.n_delta)
-        steep = self._q**1.5 * dr
-        data = np.column_stack([-steep * self._before, self._r * steep * self.scale])
-        data[self.model.is_first, 0] = 0.0
-        return np.asarray(data.reshape(-1))
+    @cached_property
+    def U(self) -> scipy.sparse.csr_array:  # type: ignore[override]
+        """U, with two entries in every row."""
+        return self._matrix(self._band.T.reshape(-1))
 
-    def _band(self) -> tuple[Matrix, Matrix]:
-        data = self.U.data.reshape(-1, 2)
-        return data[:, 0], data[:, 1]
+    def _scale_by(self, factor: float) -> None:
+        self._band *= factor
+
+    def derivative_band(self, j: int) -> Matrix:
+        """Entries of dU/dphi_j before the diagonal and on it, shape (2, n)."""
+        out = np.empty_like(self._band)
+        if j < self.model.n_delta:
+            v = self.model.v[:, j]
+            np.multiply(self._band[1], -v, out=out[1])
+            out[0, 0] = 0.0
+            np.multiply(self._band[0, 1:], -v[:-1], out=out[0, 1:])
+        else:
+            steep = np.exp(self.log_factor) * self._q**1.5
+            steep *= self._row_derivative(j - self.model.n_delta)
+            np.multiply(steep, -self._before, out=out[0])
+            out[1] = self._r * steep * self.scale
+            out[0, self.model.is_first] = 0.0
+        if self.model.is_normalised:
+            out += self._log_factor_gradient[j] * self._band
+        return out
+
+    def derivative(self, j: int) -> scipy.sparse.csr_array:
+        """dU/dphi_j."""
+        return self._matrix(self.derivative_band(j).T.reshape(-1))
+
+    def working_variates(self, residuals: Matrix) -> Matrix:
+        """See `Whitening`; by recursions, without sparse matrices."""
+        e = _band_times(self._band, residuals)
+        m = self.model.n_parameters
+        out, back = np.empty((m, len(e))), np.empty((len(e), m))
+        for j in range(m):
+            change = self.derivative_band(j)
+            out[j] = _band_times(change, residuals)
+            back[:, j] = change[1] * e
+            back[:-1, j] += change[0, 1:] * e[1:]
+        return np.asarray(out.T + self.transposed_root(back)) if m else out.T
 
     def transposed_root(self, x: Matrix) -> Matrix:
         """``U'^-1 x``, backwards along the series."""
-        before, own = self._band()
-        band = np.vstack([before, own])
-        return np.asarray(scipy.linalg.solve_banded((0, 1), band, x))
+        return np.asarray(scipy.linalg.solve_banded((0, 1), self._band, x, check_finite=False))
 
     def root(self, x: Matrix) -> Matrix:
         """``U^-1 x``, forwards along the series."""
-        before, own = self._band()
-        band = np.vstack([own, np.append(before[1:], 0.0)])
-        return np.asarray(scipy.linalg.solve_banded((1, 0), band, x))
+        band = np.vstack([self._band[1], np.append(self._band[0, 1:], 0.0)])
+        return np.asarray(scipy.linalg.solve_banded((1, 0), band, x, check_finite=False))
+
+
+def _band_times(band: Matrix, x: Matrix) -> Matrix:
+    """A matrix with entries on and before its diagonal times x (n,)."""
+    out = band[1] * x
+    out[1:] += band[0, 1:] * x[:-1]
+    return np.asarray(out)
 
 
 class _BlockWhitening(Whitening):

@@ -222,7 +222,6 @@ def find_residual_optimum(
             max_evaluations=max(2, control.max_evaluations - spent),
             radius=math.sqrt(max(len(x), 1)),
             report=report,
-            natural=True,
         )
         spent += result.evaluations
         steps += result.iterations

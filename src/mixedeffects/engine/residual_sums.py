@@ -24,6 +24,7 @@ import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects.base.arrays import distinct_rows
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.assembly import Blocks
 from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
@@ -113,11 +114,11 @@ class _Cells:
         if not model.n_delta:
             return cls(np.zeros(n, dtype=np.intp), np.zeros((1, 0)))
         # A look at some rows first: all of them may be different.
-        some = np.unique(model.v[:: max(1, n // 1_000)].round(12), axis=0)
+        some, _ = distinct_rows(model.v[:: max(1, n // 1_000)].round(12))
         if len(some) > _MOST_CELLS:
             return None
-        v, of_row = np.unique(model.v.round(12), axis=0, return_inverse=True)
-        return None if len(v) > _MOST_CELLS else cls(of_row.reshape(-1), v)
+        v, of_row = distinct_rows(model.v.round(12))
+        return None if len(v) > _MOST_CELLS else cls(of_row, v)
 
     def scales(self, model: ResidualModel, phi: Matrix) -> Matrix:
         """``D^-1`` of each cell, without prior weights."""
@@ -153,9 +154,9 @@ class _Steps:
         rows, by_stratum, which = model.steps
         stratum = np.repeat(np.arange(len(by_stratum)), [each[0] for each in by_stratum])
         keys = np.column_stack([which, cells.of_row[rows - 1], cells.of_row[rows]])
-        distinct, key = np.unique(keys, axis=0, return_inverse=True)
+        distinct, key = distinct_rows(keys)
         step = distinct[:, 0].astype(np.intp)
-        return cls(rows, key.reshape(-1), stratum[step], step, distinct[:, 1], distinct[:, 2])
+        return cls(rows, key, stratum[step], step, distinct[:, 1], distinct[:, 2])
 
 
 class _AtPhi:
@@ -308,10 +309,9 @@ def _patterns(model: ResidualModel, cells: _Cells) -> list[_CellPattern]:
     out = []
     for pattern in model.patterns:
         keys = cells.of_row[pattern.rows]
-        distinct, which = np.unique(keys, axis=0, return_inverse=True)
-        which = which.reshape(-1)
+        distinct, which = distinct_rows(keys)
         for number, own in enumerate(distinct):
-            rows = pattern.rows[which == number]
+            rows = pattern.rows[which == number] if len(distinct) > 1 else pattern.rows
             out.append(_CellPattern(pattern.stratum, rows, pattern.positions, own))
     return out
 
