@@ -261,7 +261,8 @@ def page(results: list[dict[str, Any]]) -> str:
             for r in results
         ],
     )
-    return "\n".join([*lines, "", reading(results)]) + "\n" + FURTHER
+    residual = residual_validation.section(table, cell)
+    return "\n".join([*lines, "", reading(results), "", residual]) + FURTHER
 
 
 def reading(results: list[dict[str, Any]]) -> str:
