@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+import mixedeffects as me
 from residual_references import NAMES, answer, fitted, natural
 
 SLOW = {"bcva_us"}
@@ -16,7 +17,7 @@ MANY_EVALUATIONS = {"oxboys_slopes_ar1": 30}
 #: Ill-conditioned or large: criterion, relative.
 LOOSER = {"bcva_us": 1e-7, "dialyzer_slopes_varpower": 1e-7, "dialyzer_ar1_varpower": 1e-7}
 #: Fixed effects in standard errors, where they move with the variances more than elsewhere.
-FIXED = {"bcva_us": 1e-5, "berkey_known_V": 3e-6}
+FIXED = {"bcva_us": 1e-5, "berkey_known_V": 3e-6, "fev_us_by_arm": 3e-5}
 #: The largest relative difference of estimates, which a stop at 1e-9 above the optimum allows.
 ESTIMATES = 1e-5
 
@@ -133,3 +134,13 @@ def test_fitted_values(name: str) -> None:
     assert_allclose((m.fitted[:few] - stored["fitted_head"]) / scale, 0.0, atol=ESTIMATES)
     found = np.asarray(m.resid())[:few]
     assert_allclose((found - stored["residual_head"]) / scale, 0.0, atol=ESTIMATES)
+
+
+def test_a_variance_that_is_zero_beside_an_autoregression() -> None:
+    """On the boundary no direction of the random term is free."""
+    ovary = me.load_dataset("ovary")
+    wave = "follicles ~ sin(2 * pi * Time) + cos(2 * pi * Time)"
+    slopes = me.lmer(f"{wave} + (0 + sin(2 * pi * Time) | Mare)", ovary, residual="ar1(1 | Mare)")
+    none = me.lmer(wave, ovary, residual="ar1(1 | Mare)")
+    assert slopes.converged and slopes.is_singular
+    assert slopes.criterion == pytest.approx(none.criterion, abs=1e-7)

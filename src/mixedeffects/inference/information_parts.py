@@ -126,7 +126,13 @@ def expected_covariance(
     size = np.append(
         np.sqrt(_natural_sizes(np.diag(found.traces), found.owners)), np.sqrt(A.n - A.p)
     )
-    return _twice_inverse(found.expected_information, size, known, none)
+    information = found.expected_information
+    if A.known_variance is None:
+        return _twice_inverse(information, size, known, none)
+    # Along V itself all variances change, and that of the residuals is known.
+    m = found.m
+    W, nothing = _twice_inverse(information[:m, :m], size[:m], known[:, :m], none)
+    return np.pad(W, (0, 1)), np.pad(nothing, ((0, 0), (0, 1)))
 
 
 def coordinates(
