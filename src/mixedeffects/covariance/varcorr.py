@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import read_only
 from mixedeffects.base.options import member
+from mixedeffects.display import VarCorrBlock, varcorr_table
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
-
-if TYPE_CHECKING:
-    from mixedeffects.display import VarCorrBlock
 
 __all__ = ["VarCorr"]
 
@@ -190,8 +188,6 @@ class VarCorr:
 
     def summary_blocks(self) -> list[VarCorrBlock]:
         """The terms as they are printed: a structure shows each of its parameters once."""
-        from mixedeffects.display import VarCorrBlock
-
         return [
             VarCorrBlock(
                 label,
@@ -206,8 +202,6 @@ class VarCorr:
         ]
 
     def _table(self) -> Any:
-        from mixedeffects.display import varcorr_table
-
         return varcorr_table(self.summary_blocks(), self.sigma)
 
     def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
@@ -221,6 +215,13 @@ class VarCorr:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> print(m.varcorr.to_latex().splitlines()[4])
+        Batch & (Intercept) & 42.001 \\
         """
         return str(self._table().to_latex(caption, label))
 
@@ -230,6 +231,13 @@ class VarCorr:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> print(m.varcorr.to_markdown().splitlines()[-1])
+        | Residual |  | 49.510 |
         """
         return str(self._table().to_markdown())
 
@@ -239,6 +247,13 @@ class VarCorr:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.varcorr.to_html().splitlines()[0]
+        '<table>'
         """
         return str(self._table().to_html())
 

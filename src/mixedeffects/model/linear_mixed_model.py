@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from mixedeffects.base.habits import OF_A_FIT, explains_arguments, unknown_attribute
 from mixedeffects.model.comparison import Comparison
 from mixedeffects.model.default_ddf import with_ddf_of_the_fit
 from mixedeffects.model.diagnostics import Diagnostics
 from mixedeffects.model.estimates import Estimates
-from mixedeffects.model.habits import OF_A_FIT, explains_arguments, unknown_attribute
 from mixedeffects.model.inference import Inference
 from mixedeffects.model.intervals import Intervals
 from mixedeffects.model.matrices import Matrices
@@ -24,6 +24,7 @@ __all__ = ["LinearMixedModel"]
 @explains_arguments
 @with_ddf_of_the_fit
 class LinearMixedModel(
+    StatsmodelsNames,
     Estimates,
     Matrices,
     Diagnostics,
@@ -34,7 +35,6 @@ class LinearMixedModel(
     Comparison,
     Tables,
     Refitting,
-    StatsmodelsNames,
 ):
     """A fitted linear mixed model, made by `lmer` or `mmrm`.
 

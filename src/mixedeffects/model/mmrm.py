@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from mixedeffects.base.habits import explained
 from mixedeffects.engine import Control
 from mixedeffects.fitting.fitting import fit_formula
 from mixedeffects.formula.mmrm import split_mmrm
-from mixedeffects.model.habits import explained
 from mixedeffects.model.held import held_by
 from mixedeffects.model.linear_mixed_model import LinearMixedModel
 from mixedeffects.progress import ProgressOption
