@@ -125,6 +125,8 @@ def model_text(fit: Fit) -> str:
         parts.append(f"residual={fit.frame.residual.text}")
     if fit.frame.variance is not None:
         parts.append(f"variance={fit.frame.variance.text}")
+    if fit.request.sigma is not None:
+        parts.append(f"sigma={fit.request.sigma:g}")
     return ", ".join(parts)
 
 

@@ -23,6 +23,7 @@ from mixedeffects.comparison.comparable import fits_of
 from mixedeffects.covariance import MarginalCovariance
 from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.of_fit import V_of, V_of_rows
+from mixedeffects.covariance.of_residuals import V_at
 from mixedeffects.diagnostics.deletion_refit import refit_rows
 from mixedeffects.display.comparison_table import comparison_table
 from mixedeffects.display.lettering import wrapped
@@ -281,6 +282,8 @@ def _folds(fit: Fit, by: Any, folds: int | None, entropy: int) -> tuple[NDArray[
 
 def _predict(fit: Fit, others: Fit, out: NDArray[np.bool_]) -> tuple[Matrix, float]:
     """Predictions for all rows from the fit to those not left out, and the density of the rest."""
+    if fit.residual is not None:
+        return _predict_structured(fit, others, out)
     beta = others.beta
     fixed = fit.frame.X @ beta
     if fit.frame.offset is not None:
@@ -295,6 +298,22 @@ def _predict(fit: Fit, others: Fit, out: NDArray[np.bool_]) -> tuple[Matrix, flo
     whole = _log_density(V, fit.frame.y - fixed)
     part = _log_density(V_of(others), others.frame.y - others.fixed_part)
     return mean[:, 0], whole - part
+
+
+def _predict_structured(fit: Fit, others: Fit, out: NDArray[np.bool_]) -> tuple[Matrix, float]:
+    """The same where residuals are correlated: from V of all rows at the others' parameters."""
+    fixed = fit.frame.X @ others.beta
+    if fit.frame.offset is not None:
+        fixed = fixed + fit.frame.offset
+    V, kept, left = V_at(fit, others), np.flatnonzero(~out), np.flatnonzero(out)
+    r = fit.frame.y - fixed
+    # V between the rows left out and the others, times V^-1 of the others.
+    weights = np.zeros(fit.nobs)
+    weights[kept] = V_of(others).solve(r[kept])
+    mean = fixed.copy()
+    mean[left] += (V @ weights)[left]
+    density = _log_density(V, r) - _log_density(V_of(others), r[kept])
+    return mean, density
 
 
 def _log_density(V: MarginalCovariance, residual: Matrix) -> float:

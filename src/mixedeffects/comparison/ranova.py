@@ -103,7 +103,7 @@ def random_effects_tests(
     elif not fit.optimum.converged:
         notes.append("The model has not converged, so its likelihood is not at its maximum.")
     smaller: list[tuple[str, Terms | None]] = list(_reductions(fit, reduce_terms))
-    if fit.frame.residual is not None:
+    if fit.frame.residual is not None and fit.frame.residual.kind != "known":
         smaller.append((RESIDUAL_STRUCTURE, None))
     if fit.frame.variance is not None:
         smaller.append((RESIDUAL_VARIANCE, None))

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice, checked_level, checked_names, entropy_of
+from mixedeffects.covariance.of_residuals import refuse_structured
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.diagnostics import check_design, check_residuals
 from mixedeffects.diagnostics.check_comparison import Comparison
@@ -74,6 +75,7 @@ def check(
     ModelError
         If an argument is not what it should be.
     """
+    refuse_structured(fit, "`check`")
     level = checked_level(level, example=0.05)
     count = (
         number_of_draws(fit)

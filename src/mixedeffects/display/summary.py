@@ -17,11 +17,12 @@ from mixedeffects.display.latex import latex_escape
 from mixedeffects.display.lettering import wrapped
 from mixedeffects.display.markdown import markdown_escape
 from mixedeffects.display.numbers import format_numbers, round_number, zap_small
+from mixedeffects.display.residual_text import ResidualBlock
 from mixedeffects.display.shown import Shown
 from mixedeffects.display.tables import DEFAULT_WIDTH, Table, named_row
 from mixedeffects.display.varcorr_text import VarCorrBlock, varcorr_table
 
-__all__ = ["InformationCriteria", "Summary"]
+__all__ = ["InformationCriteria", "Summary", "residual_section"]
 
 # lme4 stops printing the correlations beyond this many coefficients.
 CORRELATION_LIMIT = 12
@@ -105,6 +106,24 @@ class _Section:
         return "\n\n".join(parts)
 
 
+@dataclass(frozen=True)
+class _ResidualSection(_Section):
+    """What is said of the residuals' covariance: its heading has a colon in it."""
+
+    block: ResidualBlock | None = None
+
+    def to_text(self, width: int | None) -> str:
+        text = "" if self.block is None else self.block.to_text(width)
+        return "\n".join([text, *(line.rstrip() for line in self.after)])
+
+
+def residual_section(block: ResidualBlock, after: tuple[str, ...] = ()) -> _Section:
+    """The section of a block, with lines below it."""
+    # Where text is set, two blanks are one.
+    lines = tuple(line.replace("  ", ", ") for line in block.lines)
+    return _ResidualSection(block.heading, lines, block.table, after, block)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Summary(Shown):
     """Everything a summary prints, as plain data.
@@ -144,6 +163,10 @@ class Summary(Shown):
         Significant digits.
     stars : bool
         Whether to print significance codes.
+    residual_covariance : sequence of ResidualBlock
+        What is said of residuals that are correlated, or of several variances; their standard
+        deviation is then told there. Without random effects it is a fit by generalized least
+        squares.
     correlation_limit : int or None
         The correlations are not printed for more coefficients than this; None always prints.
 
@@ -201,6 +224,7 @@ class Summary(Shown):
     digits: int = 4
     stars: bool = True
     correlation_limit: int | None = CORRELATION_LIMIT
+    residual_covariance: Sequence[ResidualBlock] = ()
 
     def __post_init__(self) -> None:
         if self.reml is isinstance(self.criterion, InformationCriteria):
@@ -285,22 +309,33 @@ class Summary(Shown):
             _Section(before=self._title_lines(width)),
             self._criterion_section(),
             self._residual_section(),
-            _Section(
-                "Random effects",
-                table=varcorr_table(
-                    self.varcorr, self.residual, self.digits, ("Variance", "Std.Dev.")
-                ),
-                after=self._size_lines(width),
-            ),
+            *self._covariance_sections(width),
             self._coefficient_section(),
             self._correlation_section(),
             self._note_section(width),
         ]
         return [section for section in sections if section is not None]
 
+    def _covariance_sections(self, width: int | None) -> list[_Section]:
+        """Random effects and residuals, the numbers of rows and levels below the last."""
+        sizes = self._size_lines(width)
+        blocks = self.residual_covariance
+        residual = None if blocks else self.residual
+        table = varcorr_table(self.varcorr, residual, self.digits, ("Variance", "Std.Dev."))
+        if not blocks:
+            return [_Section("Random effects", table=table, after=sizes)]
+        random = [_Section("Random effects", table=table)] if len(self.varcorr) else []
+        ends = [*[()] * (len(blocks) - 1), sizes]
+        return [*random, *map(residual_section, blocks, ends)]
+
+    @property
+    def _is_gls(self) -> bool:
+        return bool(self.residual_covariance) and not len(self.varcorr)
+
     def _title_lines(self, width: int | None) -> tuple[str, ...]:
         method = "REML" if self.reml else "maximum likelihood"
-        title = f"Linear mixed model fit by {method}"
+        model = "Generalized least squares" if self._is_gls else "Linear mixed model"
+        title = f"{model} fit by {method}"
         if self.test_method:
             title += f". {self.test_method}"
         named = {

@@ -177,6 +177,8 @@ def _scale(fit: Fit, sigma: Any) -> tuple[float, float, str]:
             own = new_effects_jacobian(fit.optimum, t, np.asarray(rows), user).sum(axis=0)
             gradient[:n_theta] += own[:-1]
             gradient[-1] += own[-1]
+    if fit.crossproducts.known_variance is not None:
+        gradient[-1] = 0.0
     df = satterthwaite_of(fit).df_of(np.array([variance]), gradient[None, :])
     return float(np.sqrt(variance)), float(df[0]), _IN_WORDS[name]
 

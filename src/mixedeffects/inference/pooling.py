@@ -43,7 +43,7 @@ def pool(
     ----------
     fits : list of LinearMixedModel
         Two or more fits of one formula, by one criterion, one for each imputed data set.
-    ddf : {"satterthwaite", "kr", "residual", "inf"} or float
+    ddf : {"satterthwaite", "kr", "kr-observed", "residual", "inf"} or float
         Degrees of freedom that the complete data would have, from which Barnard and Rubin's follow.
         By name they are those of each fit for each contrast, of which the harmonic mean is taken:
         df stand for the relative variance ``2 / df`` of an estimated variance, and that is what can

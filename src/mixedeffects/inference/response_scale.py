@@ -224,6 +224,19 @@ def total_spread(fit: Fit, conditioned: Sequence[int]) -> float:
 
     Random effects with slopes have another variance in each row; theirs is averaged over the rows.
     Residuals have that of weight one.
+
+    Raises
+    ------
+    ModelError
+        If residuals have several variances beside those that weights give them.
     """
+    if fit.residual is not None:
+        model, design = fit.residual.model, fit.residual.model.design
+        by_time = design.kind == "us" and not design.homogeneous
+        if model.n_delta or by_time or design.kind == "known":
+            raise ModelError(
+                "The residual variance differs between rows, so bias_adjust=True needs to be told "
+                "of which: sigma= is the standard deviation to adjust for."
+            )
     others = [each for t, each in enumerate(term_variances(fit)) if t not in conditioned]
     return float(np.sqrt(fit.sigma**2 + sum(others)))

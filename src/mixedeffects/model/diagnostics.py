@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 from mixedeffects.base.value_method import ValueMethod
 from mixedeffects.covariance.of_fit import fitted_values
 from mixedeffects.model.held import Held
-from mixedeffects.model.independent import independent_residuals_only
 
 __all__ = ["Diagnostics"]
 
@@ -223,7 +222,6 @@ class Diagnostics(Held):
 
         return influence(self.fit, by, refit, progress)
 
-    @independent_residuals_only
     def check(
         self,
         which: str | Sequence[str] | None = None,
@@ -404,7 +402,6 @@ class Diagnostics(Held):
     @overload
     def plot(self, kind: str, *, ax: Any = None, **options: Any) -> Axes | NDArray[Any]: ...
 
-    @independent_residuals_only
     def plot(self, kind: str = "panel", *, ax: Any = None, **options: Any) -> Axes | NDArray[Any]:
         """Pictures of the fit: its effects, and its diagnostics.
 

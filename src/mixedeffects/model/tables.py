@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from mixedeffects.model.held import Held
-from mixedeffects.model.independent import independent_residuals_only
 from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:
@@ -164,7 +163,6 @@ class Tables(Held):
 
         return augment(self.fit)
 
-    @independent_residuals_only
     def report(
         self,
         path: str | os.PathLike[str],
@@ -222,7 +220,6 @@ class Tables(Held):
 
         return write_report(self.fit, path, title, ddf, vcov, cluster, progress)
 
-    @independent_residuals_only
     def describe(
         self,
         *,
@@ -276,7 +273,6 @@ class Tables(Held):
 
         return describe(self.fit, ddf, vcov, cluster, level, digits)
 
-    @independent_residuals_only
     def to_dict(
         self,
         ddf: str = "satterthwaite",
@@ -319,7 +315,6 @@ class Tables(Held):
 
         return fit_document(self.fit, ddf, vcov, cluster, ranef)
 
-    @independent_residuals_only
     def to_json(
         self,
         path: Any = None,

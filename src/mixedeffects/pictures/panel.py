@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice
+from mixedeffects.covariance.of_residuals import residual_matrix_of
 from mixedeffects.diagnostics.check import check
 from mixedeffects.diagnostics.influence import influence as influence_of
 from mixedeffects.diagnostics.leverage import affordable_leverage
@@ -34,7 +34,8 @@ def panel(fit: Fit, *, ax: Any = None) -> NDArray[Any]:
 
     Residuals against fitted values, scale against location, normal quantiles of whitened
     residuals and of standardised conditional modes, residuals by group, and residuals against
-    leverage. Where whitening or the leverages of all rows would take long, scaled residuals and
+    leverage. Without random effects, the scale of normalized residuals is in the place of the
+    modes. Where whitening or the leverages of all rows would take long, scaled residuals and
     the leverage of the fixed part stand in, as the titles and axes say.
 
     Parameters
@@ -174,6 +175,8 @@ def checks(
 
 
 def _ranef_quantiles(fit: Fit, ax: Any) -> Any:
+    if not fit.frame.terms:
+        return residual_plots.scale(fit, resid="normalized", ax=ax)
     group, column = ranef_plots.factor_with_variance(fit)
     name = conditional_modes(fit)[group].columns[column]
     ranef_plots.draw_ranef_quantiles(fit, group, [column], 0.95, "simultaneous", [ax])
@@ -188,13 +191,18 @@ def _leverage(fit: Fit, ax: Any) -> Any:
     return residual_plots.leverage(fit, kind="fixed", resid="scaled", ax=ax)
 
 
+def _groups(fit: Fit, ax: Any) -> Any:
+    kind = "normalized" if residual_matrix_of(fit).groupings else "scaled"
+    return residual_plots.groups(fit, most=15, resid=kind, ax=ax)
+
+
 #: The pictures of the panel by name, each a function of the model and `ax`.
 PANEL: dict[str, Callable[..., Any]] = {
     "residuals": residual_plots.residuals,
     "scale": residual_plots.scale,
     "qq": residual_plots.qq,
     "ranef_qq": _ranef_quantiles,
-    "groups": partial(residual_plots.groups, most=15),
+    "groups": _groups,
     "leverage": _leverage,
 }
 

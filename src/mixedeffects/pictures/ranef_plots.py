@@ -343,6 +343,8 @@ def standardised_modes(fit: Fit, group: str) -> pd.DataFrame:
 
 def factor_with_variance(fit: Fit) -> tuple[str, int]:
     """The first grouping factor that has a variance, and which of its effects is the first."""
+    if not fit.frame.terms:
+        raise ModelError("The model has no random effects, so there are none to draw.")
     for term in fit.frame.terms:
         variances = _variances(fit, term.group)
         if variances.any():

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.habits import explained
 from mixedeffects.base.options import checked_level, checked_names, entropy_of, is_listed
 from mixedeffects.covariance.of_fit import varcorr_of
+from mixedeffects.covariance.of_residuals import refuse_structured
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.display.lettering import short
 from mixedeffects.display.result_table import ResultTable
@@ -210,6 +211,7 @@ def power(
     [0.3, 0.91]
     """
     fit = fit_of(model, "The first argument")
+    refuse_structured(fit, "`power`")
     alpha = checked_level(alpha, "alpha", 0.05)
     draws = checked_count(draws, "draws, the number of draws for each design,")
     entropy = entropy_of(seed)

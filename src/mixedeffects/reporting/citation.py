@@ -31,6 +31,14 @@ _WORKS = {
         "Recovery of inter-block information when block sizes are unequal",
         "Biometrika 58, 545-554",
     ),
+    "residual": (
+        "gilmour1995",
+        "Gilmour, A. R., Thompson, R. and Cullis, B. R.",
+        1995,
+        "Average information REML: an efficient algorithm for variance parameter estimation in "
+        "linear mixed models",
+        "Biometrics 51, 1440-1450",
+    ),
     "satterthwaite": (
         "fai1996",
         "Fai, A. H.-T. and Cornelius, P. L.",
@@ -66,6 +74,7 @@ _WORKS = {
 _FOR = {
     "lme4": "the formulas and the parameters theta",
     "reml": "restricted maximum likelihood",
+    "residual": "residuals with a covariance structure: the average information",
     "satterthwaite": "Satterthwaite's degrees of freedom",
     "kr": "Kenward-Roger's method",
     "robust": "cluster-robust standard errors with small-sample tests",
@@ -166,6 +175,10 @@ def cite(model: Any = None, ddf: str = "satterthwaite", vcov: str = "model") -> 
         return Citation()
     fit: Fit = fit_of(model, "What is cited for")
     method = ddf_name(ddf)
-    tests = "robust" if is_robust(vcov) else "kr" if vcov == "kr" else method
-    used = ["lme4", *(["reml"] if fit.reml else []), tests, "r2"]
+    adjusted = "kr" in (method, vcov) or "kr-observed" in (method, vcov)
+    tests = "robust" if is_robust(vcov) else "kr" if adjusted else method
+    used = ["lme4", *(["reml"] if fit.reml else [])]
+    used += ["residual"] if fit.residual is not None else []
+    # Without random effects there is nothing to share the variance with.
+    used += [tests, "r2"] if fit.frame.terms else [tests]
     return Citation(tuple(name for name in used if name in _WORKS))

@@ -33,11 +33,18 @@ from mixedeffects.display.vocabulary import INTERVAL, intervals_at
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters, structure_parameters
+from mixedeffects.fitting.residual_parameters import reported_residual_parameters
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.variance import is_robust
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
-__all__ = ["RESIDUAL", "EstimatesTable", "etable", "random_parameters"]
+__all__ = [
+    "RESIDUAL",
+    "EstimatesTable",
+    "etable",
+    "one_residual_deviation",
+    "random_parameters",
+]
 
 STATISTICS = ("se", "ci", "t", "p")
 OUTPUTS = ("text", "latex", "markdown", "html", "frame")
@@ -425,8 +432,10 @@ def etable(
     random = [random_parameters(fit, label) for fit in fits]
     random_names = _in_order(random)
     for each, fit in zip(random, fits, strict=True):
-        each[RESIDUAL] = fit.sigma
-    random_names.append(RESIDUAL)
+        if one_residual_deviation(fit):
+            each[RESIDUAL] = fit.sigma
+    if any(RESIDUAL in each for each in random):
+        random_names.append(RESIDUAL)
     statistics = [row for name in fit_statistics for row in _fit_rows(name, fits, label, digits)]
     sections = [
         Section("", tuple(row for name in chosen for row in fixed.rows(name, tables))),
@@ -728,7 +737,35 @@ def random_parameters(fit: Fit, label: Callable[[str], str] = str) -> dict[str, 
             for i, first in enumerate(names[:j]):
                 own[f"{group}: corr. {first}, {second}"] = float(corr[i, j])
         out |= own
+    return out | _residual_parameters(fit, label)
+
+
+#: What the parameters of the residuals are called, by kind.
+_OF_RESIDUALS = {
+    "sd": "SD",
+    "log_sd": "log SD per",
+    "power": "power of",
+    "cor": "corr.",
+    "range": "range",
+    "nugget": "nugget",
+}
+
+
+def _residual_parameters(fit: Fit, label: Callable[[str], str]) -> dict[str, float]:
+    """The same of the residuals; sigma has its own row, unless it is that of a time or stratum."""
+    out = {}
+    for each in reported_residual_parameters(fit):
+        names = ", ".join(label(name) for name in each.of)
+        text = " ".join(filter(None, (_OF_RESIDUALS[each.kind], each.stratum, names)))
+        if f"Residual: {text}" != RESIDUAL:
+            out[f"Residual: {text}"] = each.value
     return out
+
+
+def one_residual_deviation(fit: Fit) -> bool:
+    """Whether sigma belongs to all rows, not to those of the first time or stratum."""
+    residuals = reported_residual_parameters(fit)
+    return not any(each.is_sigma and each.column for each in residuals)
 
 
 _FitRow = tuple[Row, Sequence[float] | None]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.covariance.of_fit import varcorr_of
+from mixedeffects.covariance.of_fit import residual_blocks_of, varcorr_of
 from mixedeffects.diagnostics.residuals import residual_quantiles
 from mixedeffects.display.summary import InformationCriteria, Summary
 from mixedeffects.fitting.fit import Fit, once_per_fit
@@ -48,6 +48,7 @@ def summarise(fit: Fit, ddf: str, vcov: str, cluster: Any = None) -> Summary:
         data_name=fit.request.data_name,
         weights_name=weights if isinstance(weights, str) else None,
         offset_name=offset if isinstance(offset, str) else None,
+        residual_covariance=residual_blocks_of(fit),
         notes=_notes(fit, coefficients, variance.method == DDF_METHODS["satterthwaite"]),
     )
 
@@ -96,6 +97,9 @@ def fit_notes(fit: Fit, coefficients: pd.DataFrame, satterthwaite: bool) -> list
             notes += _doubtful_degrees_of_freedom(fit, coefficients["df"])
     optimum = fit.optimum
     notes += [f"NOT DETERMINED BY THE DATA: {reason}" for reason in optimum.reasons]
+    notes += [f"NO MAXIMUM: {limit}" for limit in optimum.limits]
+    if optimum.limits:
+        return notes
     if not fit.optimum.converged and not optimum.undetermined:
         notes.append(f"NOT CONVERGED: {optimum.message}")
     elif optimum.residual_vanishes:

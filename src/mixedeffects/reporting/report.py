@@ -15,7 +15,7 @@ import pandas as pd
 from mixedeffects.base.caching import cached_property
 from mixedeffects.base.files import report_path, write_text_whole
 from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
-from mixedeffects.covariance.of_fit import varcorr_of
+from mixedeffects.covariance.of_fit import residual_blocks_of, varcorr_of
 from mixedeffects.diagnostics.check import check
 from mixedeffects.display.coefficients import coefficient_table, correlation_table
 from mixedeffects.display.comparison_table import comparison_table
@@ -35,6 +35,7 @@ from mixedeffects.display.tables import Column, Table
 from mixedeffects.display.varcorr_text import varcorr_table
 from mixedeffects.errors import ClusterWarning, ConvergenceWarning, CostWarning, ModelError
 from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.residual_parameters import reported_residual_parameters
 from mixedeffects.inference.cluster_robust import RobustCovariance, robust_covariance
 from mixedeffects.inference.coefficients import coefficient_tests, tests_with
 from mixedeffects.inference.variance import (
@@ -156,7 +157,7 @@ def _parts(numbers: _Numbers) -> Iterator[Part]:
     fit = numbers.fit
     yield _part("fixed-effects", "Fixed effects", lambda: _fixed(numbers))
     yield _part("terms", "Tests of terms", lambda: _terms(numbers))
-    yield _part("random-effects", "Random effects", lambda: _random(fit))
+    yield from _covariances(fit)
     yield _part("optimum", "Optimum", lambda: _optimum(fit))
     yield _part("checks", "Checks", lambda: _checks(fit))
     yield from _drawn(numbers)
@@ -175,7 +176,8 @@ def _drawn(numbers: _Numbers) -> Iterator[Part]:
     if term_effects(numbers.fit):
         yield _part("effects", "Effects", lambda: [pictures(drawn.fixed(*asked))])
     yield _part("diagnostics", "Diagnostics", lambda: [pictures(drawn.diagnostics())])
-    yield _part("modes", "Conditional modes", lambda: [pictures(drawn.effects())])
+    if numbers.fit.frame.terms:
+        yield _part("modes", "Conditional modes", lambda: [pictures(drawn.effects())])
     yield _part("matrices", "Matrices", lambda: [pictures(drawn.matrices())])
 
 
@@ -202,7 +204,7 @@ def _html(
         )
     first = Section("model", "Model and data", list(_model(fit, notes)))
     if title is None:
-        title = "Linear mixed model" + (
+        title = ("Linear mixed model" if fit.frame.terms else "Generalized least squares") + (
             f" of {fit.request.data_name}" if fit.request.data_name else ""
         )
     lead = [f"<p><code>{escape(fit.formula)}</code></p>"]
@@ -242,12 +244,22 @@ def _model(fit: Fit, notes: list[str]) -> Iterator[str]:
         (criterion, f"{fit.criterion:.2f}"),
         ("Log-likelihood", f"{fit.loglik:.2f}"),
         ("AIC, BIC", f"{fit.aic:.2f}, {fit.bic:.2f}"),
-        ("Residual standard deviation", f"{fit.sigma:.5g}"),
+        ("Residual standard deviation" + _whose(fit), f"{fit.sigma:.5g}"),
     ]
     yield definitions(facts)
     yield "<h3>Left out</h3>"
     sentences = frame.dropped.sentences()
     yield items(sentences) if sentences else paragraph("Nothing: all rows and columns are used.")
+
+
+def _whose(fit: Fit) -> str:
+    """Whose standard deviation sigma is, where it is not that of all rows."""
+    for each in reported_residual_parameters(fit):
+        if each.is_sigma and each.column:
+            return f" at {each.column}"
+        if each.kind in ("log_sd", "power"):
+            return f" where {fit.frame.variance.text} is 0" if fit.frame.variance else ""
+    return ""
 
 
 def _fixed(numbers: _Numbers) -> Iterator[str]:
@@ -305,9 +317,31 @@ def _anova(table: pd.DataFrame) -> Table:
     return Table(tuple(columns), tuple(map(str, table.index)), footnotes=footnotes)
 
 
+def _covariances(fit: Fit) -> Iterator[Part]:
+    """Of the random effects, and of residuals that are correlated or of several variances."""
+    if fit.frame.terms or fit.residual is None:
+        yield _part("random-effects", "Random effects", lambda: _random(fit))
+    if fit.residual is not None:
+        yield _part("residuals", "Residual covariance", lambda: _residuals(fit))
+
+
+def _residuals(fit: Fit) -> Iterator[str]:
+    for block in residual_blocks_of(fit):
+        yield f"<h3>{escape(block.heading)}</h3>"
+        yield from map(paragraph, block.lines)
+        if block.table is not None:
+            yield scrolling(block.table, block.heading)
+    try:
+        require_matplotlib()
+    except ImportError:
+        return
+    yield pictures(Pictures(fit).residuals())
+
+
 def _random(fit: Fit) -> Iterator[str]:
     blocks = varcorr_of(fit).summary_blocks()
-    table = varcorr_table(blocks, fit.sigma, 4, ("Variance", "Std.Dev."))
+    sigma = fit.sigma if fit.residual is None else None
+    table = varcorr_table(blocks, sigma, 4, ("Variance", "Std.Dev."))
     yield scrolling(table, "Variances of the random effects")
     yield "<h3>Shares of the variance</h3>"
     icc, r2 = intraclass_correlation(fit, True), r_squared(fit)

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from mixedeffects.covariance.groups import connected_blocks
-from mixedeffects.covariance.of_fit import V_of, Z_of
+from mixedeffects.covariance.of_fit import R_of, V_of, Z_of
+from mixedeffects.display import plots
 from mixedeffects.display.report_page import figure, note
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
@@ -95,9 +98,50 @@ class Pictures:
             size = _SIZE if panels == 1 else (2.4 * 2, 2.3 * rows + 0.6)
             yield self._figure(found.plot, alt, caption, size, panels)
 
+    def residuals(self) -> Iterator[str]:
+        """Correlations of the residuals: over the common times, or of the longest group's rows."""
+        m = self._fit
+        term = m.frame.residual
+        if term is None:
+            return
+        R = R_of(m)
+        codes = np.bincount(term.codes, minlength=term.n_levels)
+        level = term.levels[int(codes.argmax())]
+        if term.times is not None:
+            found = R.covariance
+            tables = found if isinstance(found, dict) else {"": found}
+            for stratum, covariance in tables.items():
+                of = f" of {term.by} {stratum}" if stratum else ""
+                yield self._figure(
+                    partial(
+                        plots.covariance,
+                        covariance,
+                        kind="correlation",
+                        title=f"R{of}, correlations",
+                    ),
+                    f"Picture of the correlations of the residuals{of} at {term.n_times} times",
+                    f"Correlations of the residuals{of} at the times that groups have in common.",
+                )
+        elif 1 < codes.max() <= _BLOCK:
+            yield self._figure(
+                partial(R.plot, level, by=term.group, kind="correlation", annotate=False),
+                f"Picture of the correlations of the residuals of {term.group} {level}",
+                f"Correlations of the residuals of the largest group, {term.group} {level}.",
+            )
+        if 1 < codes.max() <= _BLOCK:
+            yield self._figure(
+                partial(V_of(m).plot, level, by=term.group, annotate=False),
+                f"Picture of the block of V of {term.group} {level}",
+                f"V = Z G Z' + R of the rows of {term.group} {level}.",
+            )
+
     def matrices(self) -> Iterator[str]:
         """V, the block of one level, and Z."""
         m = self._fit
+        if not m.frame.terms:
+            alt = f"Picture of the marginal covariance matrix V, {m.nobs:,} by {m.nobs:,}"
+            yield self._figure(V_of(m).plot, alt, "V = R, the covariance matrix of the response.")
+            return
         n, q = m.nobs, Z_of(m).shape[1]
         term = m.frame.terms[-1]
         few = term.n_levels <= _LABELLED and max(map(len, map(str, term.levels))) <= _LABEL
