@@ -261,7 +261,10 @@ def page(results: list[dict[str, Any]]) -> str:
             for r in results
         ],
     )
-    return "\n".join([*lines, "", reading(results)]) + "\n" + FURTHER
+    import residual_validation
+
+    residual = residual_validation.section(table, cell)
+    return "\n".join([*lines, "", reading(results), "", residual]) + FURTHER
 
 
 def reading(results: list[dict[str, Any]]) -> str:
@@ -330,7 +333,7 @@ def main() -> None:
 
 
 #: The models, and R's answers to them, are those of the tests.
-sys.path.insert(0, str(HERE.parent / "tests"))
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
 if __name__ == "__main__":
     main()

@@ -31,6 +31,7 @@ FACTS_FROM_R = {
     "insteval": (73421, 7, "y", 235369),
     "orthodont": (108, 4, "distance", 2594.5),
     "ovary": (308, 3, "follicles", 3707),
+    "fev": (800, 10, "FEV1", 22712.902956031772),
 }
 
 

@@ -44,7 +44,7 @@ from mixedeffects.frame.known_covariance import KnownCovariance, known
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.inference.pooled_fits import PooledFits
 from mixedeffects.inference.pooling import pool
-from mixedeffects.model import LinearMixedModel, lmer
+from mixedeffects.model import LinearMixedModel, lmer, mmrm
 from mixedeffects.prediction.planned import PlannedCovariance, marginal_covariance
 from mixedeffects.prediction.power import Power, power
 from mixedeffects.progress import Repetitions, Unfinished
@@ -99,6 +99,7 @@ __all__ = [
     "lmer",
     "load_dataset",
     "marginal_covariance",
+    "mmrm",
     "plot",
     "pool",
     "power",

@@ -38,7 +38,7 @@ STATISTIC_LABELS = {
 
 def coefficients(fit: Fit) -> pd.DataFrame:
     """Columns ``b``, ``se``, ``t``, ``p``, ``df``, ``ci95l`` and ``ci95u``."""
-    table = pd.DataFrame(coefficient_tests(fit))
+    table = pd.DataFrame(coefficient_tests(fit, fit.request.ddf))
     names = ["b", "se", "df", "t", "p", "ci95l", "ci95u"]
     table = table.set_axis(names, axis="columns")[["b", "se", "t", "p", "df", "ci95l", "ci95u"]]
     return table.rename_axis("Coefficient")

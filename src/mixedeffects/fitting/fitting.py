@@ -68,6 +68,7 @@ def fit_formula(
     residual: str | KnownCovariance | None = None,
     variance: str | None = None,
     sigma: float | None = None,
+    ddf: str = "satterthwaite",
     progress: ProgressOption = None,
     earlier: Fit | None = None,
 ) -> Fit:
@@ -81,6 +82,8 @@ def fit_formula(
         As for `mixedeffects.lmer`.
     inherited : dict, optional
         Codings of categorical columns that need not be in the formula.
+    ddf : str
+        Method for the degrees of freedom of tables for which none is given.
     earlier : Fit, optional
         A fit whose optimum is taken if it turns out that all is as it was there.
 
@@ -128,6 +131,7 @@ def fit_formula(
         residual=residual,
         variance=variance,
         sigma=sigma,
+        ddf=ddf,
     )
     if frame.residual is not None or frame.variance is not None or sigma is not None:
         _refuse_start(start)

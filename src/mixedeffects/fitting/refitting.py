@@ -341,6 +341,7 @@ def update(
         inherited=inherited,
         start=start,
         control=asked.control if control is UNCHANGED else control,
+        ddf=asked.ddf,
         residual=asked.residual if residual is UNCHANGED else residual,
         variance=asked.variance if variance is UNCHANGED else variance,
         sigma=asked.sigma if sigma is UNCHANGED else sigma,

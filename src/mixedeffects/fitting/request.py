@@ -98,6 +98,8 @@ class Request(ReadOnlyArrays):
         How residuals are correlated, and what their size follows, as given.
     sigma : float or None
         The residual standard deviation, where it is known.
+    ddf : str
+        Method for the degrees of freedom of tables for which none is given.
     """
 
     data: DetachedTable = DetachedTable()  # noqa: RUF009 - a descriptor
@@ -110,6 +112,7 @@ class Request(ReadOnlyArrays):
     residual: str | KnownCovariance | None = None
     variance: str | None = None
     sigma: float | None = None
+    ddf: str = "satterthwaite"
 
     def __repr__(self) -> str:
         return f"Request(data_name={self.data_name!r})"

@@ -405,6 +405,8 @@ def kenward_roger_observed_of(fit: Fit) -> KenwardRoger:
     found, members = _parts_of(fit)
     natural = natural_changes(fit.optimum, fit.optimum.curvature, n_residual)
     along = coordinates(members, *natural)
+    if fit.factorisation.A.known_variance is not None:
+        along[:, -1] = 0.0
     W = along.T @ satterthwaite.natural_covariance @ along
     flat = satterthwaite.flat @ along
     adjusted = in_users_columns(found, fit.factorisation, fit.sigma, W, flat)

@@ -2,5 +2,6 @@
 
 from mixedeffects.model.linear_mixed_model import LinearMixedModel
 from mixedeffects.model.lmer import lmer
+from mixedeffects.model.mmrm import mmrm
 
-__all__ = ["LinearMixedModel", "lmer"]
+__all__ = ["LinearMixedModel", "lmer", "mmrm"]

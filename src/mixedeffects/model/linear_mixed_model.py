@@ -6,6 +6,7 @@ from typing import Any
 
 from mixedeffects.base.habits import OF_A_FIT, explains_arguments, unknown_attribute
 from mixedeffects.model.comparison import Comparison
+from mixedeffects.model.default_ddf import with_ddf_of_the_fit
 from mixedeffects.model.diagnostics import Diagnostics
 from mixedeffects.model.estimates import Estimates
 from mixedeffects.model.inference import Inference
@@ -21,6 +22,7 @@ __all__ = ["LinearMixedModel"]
 
 
 @explains_arguments
+@with_ddf_of_the_fit
 class LinearMixedModel(
     StatsmodelsNames,
     Estimates,
@@ -34,7 +36,7 @@ class LinearMixedModel(
     Tables,
     Refitting,
 ):
-    """A fitted linear mixed model, made by `lmer`.
+    """A fitted linear mixed model, made by `lmer` or `mmrm`.
 
     Printing it gives the summary. Its attributes are grouped as lme4's users know them: estimates
     (``fixef``, ``ranef``, ``varcorr``, ``sigma``, ``theta``), the matrices of the model (``X``,

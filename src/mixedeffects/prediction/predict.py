@@ -102,9 +102,9 @@ class _Predictor:
             fit, options.type, options.bias_adjust, options.sigma, self.terms
         )
         #: Method for the degrees of freedom of the intervals.
-        self.ddf = _method(options) or (
-            "inf" if self.terms or self.with_residual else "satterthwaite"
-        )
+        new_rows = options.interval == "prediction"
+        own = "satterthwaite" if new_rows else fit.request.ddf
+        self.ddf = _method(options) or ("inf" if self.terms or self.with_residual else own)
         self.errors_wanted = bool(options.se) or options.interval is not None
         every = range(len(fit.frame.terms))
         #: Terms left out whose effects are drawn anew in the interval.
@@ -115,7 +115,8 @@ class _Predictor:
         #: Covariance matrix of the fixed effects and degrees of freedom of their functions.
         self.fixed_variance: FixedEffectsVariance | None = None
         of_means = not self.terms and options.interval != "prediction"
-        if of_means and (options.interval or _asks_for_variance(options)):
+        named = _asks_for_variance(options) or (options.se and own != "satterthwaite")
+        if of_means and (options.interval or named):
             self.fixed_variance = fixed_effects_variance(
                 fit, options.vcov, self.ddf, options.cluster
             )

@@ -56,7 +56,7 @@ def summarise(fit: Fit, ddf: str, vcov: str, cluster: Any = None) -> Summary:
 @once_per_fit("summary")
 def default_summary(fit: Fit) -> Summary:
     """The summary that is shown for the fit itself."""
-    return summarise(fit, "satterthwaite", "model")
+    return summarise(fit, fit.request.ddf, "model")
 
 
 def _notes(fit: Fit, coefficients: pd.DataFrame, satterthwaite: bool) -> list[str]:
