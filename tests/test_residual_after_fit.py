@@ -6,12 +6,16 @@ Against dense algebra with R and V, which `test_structured_residual` checks by d
 from __future__ import annotations
 
 import functools
+import json
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from matplotlib.figure import Figure
 
 import mixedeffects as me
 from mixedeffects.covariance.structured_residual import StructuredResidual
@@ -46,6 +50,10 @@ def _repeated(seed: int = 3) -> pd.DataFrame:
     data["y"] += e * np.where(data["sex"] == "f", 1.5, 1.0)
     return data.sample(frac=1.0, random_state=1).reset_index(drop=True)
 
+
+FOLDER = Path(__file__).parent / "reference" / "residual_inference"
+HEADS = json.loads((FOLDER / "after_fit.json").read_text())
+INFERENCE = json.loads((FOLDER / "inference.json").read_text())
 
 DATA = _repeated()
 SHORT = DATA[DATA["t"] < 3].reset_index(drop=True)
@@ -134,6 +142,30 @@ def test_normalized_residuals(name):
     np.testing.assert_allclose(found, np.linalg.solve(root, e), atol=1e-8)
 
 
+@pytest.mark.parametrize("name", HEADS)
+def test_residuals_of_nlme_and_others(name):
+    """Of the first rows: nlme's kinds, with values at the optimum of each model."""
+    own = INFERENCE[name]
+    data = pd.read_csv(FOLDER / own["data"])
+    for column, levels in own["columns"].items():
+        values = data[column].astype(str)
+        data[column] = pd.Categorical(values, categories=levels) if levels else values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", me.ConvergenceWarning)
+        m = me.lmer(
+            own["formula"],
+            data,
+            residual=own["residual"],
+            variance=own["variance"],
+            reml=own["reml"],
+        )
+    size = m.resid().std()
+    found = {"fitted": m.fitted, "residual": m.resid(), "normalized": m.resid("normalized")}
+    for kind, head in HEADS[name].items():
+        values = found[kind.removesuffix("_head")].to_numpy()[: len(head)]
+        np.testing.assert_allclose(values, head, atol=2e-5 * max(size, 1.0))
+
+
 def test_normalized_residuals_of_independent_ones():
     m = me.lmer("y ~ x + (1 | g)", DATA, weights="w")
     np.testing.assert_allclose(m.resid("normalized"), m.resid("scaled"))
@@ -158,6 +190,8 @@ def test_variances_explained(name):
     r2 = m.r2()
     np.testing.assert_allclose(r2.marginal, fixed / total, rtol=1e-7)
     np.testing.assert_allclose(r2.conditional, (fixed + random) / total, rtol=1e-7)
+    varies = bool(np.ptp(np.diag(d.R)) > 1e-9)
+    assert ("mean of the diagonal of R" in repr(r2)) is varies
     if m.ngroups:
         assert m.icc().adjusted == pytest.approx(random / (random + residual))
 
@@ -503,7 +537,7 @@ def test_degrees_of_freedom_for_new_observations(name):
     """Satterthwaite's, from differences of the whole variance in all parameters."""
     m = fitted(name)
     fit, basis = m.fit, m.fit.crossproducts.basis
-    rows, T = fit.residual.rows.rows, list(fit.residual.at_theta.T)
+    rows, T = fit.residual.design, list(fit.residual.at_theta.T)
     theta = T_to_theta(T) if T else np.zeros(0)
     k, x = len(theta), _columns(m.fixef.index, NEW)
     at_zero = rows.model.shift
@@ -568,3 +602,200 @@ def test_missing_groups_and_times_of_new_rows():
     np.testing.assert_allclose(found.dropna(), whole[found.notna()])
     without = m.predict(NEW.drop(columns="g"), interval="prediction")
     assert len(without) == len(NEW)
+
+
+# --- likelihoods, modes, cross-validation, pictures ------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["intercepts, ar1", "slopes, variances", "crossed, ar1", "us"])
+def test_likelihood_at_other_parameters(name):
+    """R relative to sigma is held."""
+    m, d = fitted(name), Dense.of(fitted(name))
+    assert m.loglik_at(m.theta) == pytest.approx(m.loglik, abs=1e-7)
+    rng = np.random.default_rng(1)
+    theta, sigma = rng.uniform(0.3, 1.0, len(m.theta)), 1.1
+    V = d.R / m.sigma**2
+    factors = theta_to_T(theta, [term.n_columns for term in m.frame.terms])
+    for term, T in zip(m.frame.terms, factors, strict=True):
+        same = term.codes[:, None] == term.codes
+        V = V + np.where(same, term.z @ T @ T.T @ term.z.T, 0.0)
+    V = V * sigma**2
+    solved = np.linalg.solve(V, d.X)
+    r = d.y - d.X @ np.linalg.solve(d.X.T @ solved, solved.T @ d.y)
+    quadratic = r @ np.linalg.solve(V, r) + np.linalg.slogdet(V)[1]
+    n, p = d.X.shape
+    ml = -0.5 * (quadratic + n * np.log(2.0 * np.pi))
+    reml = -0.5 * (quadratic + np.linalg.slogdet(d.X.T @ solved)[1] + (n - p) * np.log(2.0 * np.pi))
+    assert m.loglik_at(theta, sigma, reml=False) == pytest.approx(ml, abs=1e-7)
+    assert m.loglik_at(theta, sigma, reml=True) == pytest.approx(reml, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "(" in CASES[name][0]])
+def test_modes_and_their_variances(name):
+    m, d = fitted(name), Dense.of(fitted(name))
+    found = m.ranef(cond_var=True)
+    start = 0
+    Z, G = m.Z.toarray(), m.G.sparse().toarray()
+    b = G @ Z.T @ d.P @ d.y
+    left = G - G @ Z.T @ np.linalg.solve(d.V, Z @ G)
+    for term in m.frame.terms:
+        size = term.n_levels * term.n_columns
+        own = slice(start, start + size)
+        np.testing.assert_allclose(found[term.group].to_numpy().ravel(), b[own], atol=1e-7)
+        blocks = left[own, own].reshape(term.n_levels, term.n_columns, term.n_levels, -1)
+        diagonal = np.einsum("iaib->iab", blocks)
+        np.testing.assert_allclose(found.cond_var[term.group], diagonal, atol=1e-7)
+        table = m.coef()[term.group]
+        expected = m.fixef["(Intercept)"] + found[term.group]["(Intercept)"]
+        np.testing.assert_allclose(table["(Intercept)"], expected)
+        start += size
+
+
+@pytest.mark.parametrize("name", ["by sex", "intercepts, ar1", "slopes, variances"])
+@pytest.mark.parametrize("by", [None, "g"])
+def test_cross_validation(name, by):
+    """Conditional means and densities given the other rows, at the parameters of their fit."""
+    m = fitted(name)
+    formula, options = CASES[name]
+    found = me.cross_validate(m, by=by, folds=3, seed=1)
+    fold = found.folds
+    for k in range(3):
+        out = fold == k
+        others = me.lmer(formula, DATA[~out], **options)
+        R = _covariance(others.R.parameters, others.sigma, name, DATA)
+        V = R + _random(others, DATA)
+        r = DATA["y"].to_numpy() - _columns(m.fixef.index, DATA) @ others.fixef.to_numpy()
+        A = V[np.ix_(out, ~out)] @ np.linalg.inv(V[np.ix_(~out, ~out)])
+        mean = A @ r[~out]
+        left = V[np.ix_(out, out)] - A @ V[np.ix_(~out, out)]
+        expected = DATA["y"].to_numpy()[out] - r[out] + mean
+        np.testing.assert_allclose(found.predictions.loc[out, "m1"], expected, atol=2e-4)
+        density = scipy.stats.multivariate_normal(mean, left).logpdf(r[out])
+        assert found.by_fold["elpd"][k] == pytest.approx(density, abs=5e-3)
+
+
+@pytest.mark.parametrize("name", ["ar1 alone", "crossed, ar1", "slopes, variances"])
+def test_pictures(name):
+    m = fitted(name)
+    axes = m.plot("panel", ax=Figure(figsize=(12, 7)).subplots(2, 3).ravel())
+    labels = [ax.get_ylabel() + ax.get_xlabel() for ax in axes]
+    assert "pearson residual" in labels[0]
+    kind = "scaled" if name in IS_DIAGONAL else "normalized"
+    assert f"{kind} residual" in labels[4]
+    drawn = m.plot("qq", resid="normalized", ax=Figure().subplots()).collections[-1]
+    np.testing.assert_allclose(
+        np.sort(drawn.get_offsets()[:, 1]), np.sort(m.resid("normalized")), atol=1e-12
+    )
+
+
+def test_pictures_that_need_random_effects_say_so():
+    m = fitted("ar1 alone")
+    for kind in ("caterpillar", "ranef_qq"):
+        with pytest.raises(me.ModelError, match="no random effects"):
+            m.plot(kind)
+    alone = me.lmer("y ~ x", DATA, variance="sex")
+    for call in (lambda: alone.plot("groups"), lambda: alone.variogram("t")):
+        with pytest.raises(me.ModelError, match="no groups of rows"):
+            call()
+
+
+def test_what_takes_independent_residuals_refuses():
+    m = fitted("ar1 alone")
+    for call in (
+        m.check,
+        lambda: m.plot("checks"),
+        lambda: me.power(m, "x", n=[12], along="g", draws=10),
+    ):
+        with pytest.raises(me.ModelError, match="takes residuals to be independent"):
+            call()
+
+
+def test_bias_adjustment_asks_which_variance():
+    data = DATA.assign(z=np.exp(DATA["y"] / 4.0))
+    m = me.lmer("log(z) ~ x", data, residual="ar1(t | g)", variance="sex")
+    with pytest.raises(me.ModelError, match="differs between rows"):
+        m.predict(NEW, type="response", bias_adjust=True)
+    found = m.predict(NEW, type="response", bias_adjust=True, sigma=0.3)
+    plain = m.predict(NEW, type="response")
+    np.testing.assert_allclose(found, plain * (1.0 + 0.3**2 / 2.0))
+    one = m.update(variance=None)
+    ratio = one.predict(NEW, type="response", bias_adjust=True) / one.predict(NEW, type="response")
+    np.testing.assert_allclose(ratio, 1.0 + one.sigma**2 / 2.0)
+
+
+# --- known covariances and a known sigma ------------------------------------------------------
+
+
+def _known() -> tuple[me.LinearMixedModel, np.ndarray, pd.DataFrame]:
+    """Effects of studies with the covariance matrix of their errors, two or three of each."""
+    data = SHORT.reset_index(drop=True)
+    same = data["g"].to_numpy()[:, None] == data["g"].to_numpy()
+    K = np.where(same, 0.4, 0.0) + np.diag(data["w"].to_numpy())
+    return me.lmer("y ~ x + (1 | site)", data, residual=me.known(K), sigma=1.0), K, data
+
+
+def test_known_covariance_of_residuals():
+    m, K, data = _known()
+    d = Dense.of(m)
+    np.testing.assert_allclose(d.R, K, atol=1e-12)
+    e = d.R @ d.P @ d.y
+    np.testing.assert_allclose(m.resid(), e, atol=1e-8)
+    np.testing.assert_allclose(m.resid("pearson"), e / np.sqrt(np.diag(K)), atol=1e-8)
+    np.testing.assert_allclose(m.leverage(), 1.0 - np.diag(d.R @ d.P), atol=1e-8)
+    drawn = m.simulate(4000, seed=1, re="all").to_numpy() - m.fitted.to_numpy()[:, None]
+    assert abs(drawn @ drawn.T / 4000 - K).max() < 0.25
+    i, j = np.triu_indices(m.nobs, 1)
+    keep = data["g"].to_numpy()[i] == data["g"].to_numpy()[j]
+    implied = 0.5 * (np.diag(d.V)[i] + np.diag(d.V)[j]) - d.V[i, j]
+    found = m.variogram(np.zeros(m.nobs), by="site").table["implied"]
+    same = data["site"].to_numpy()[i] == data["site"].to_numpy()[j]
+    np.testing.assert_allclose(found, implied[same].mean())
+    assert keep.any()
+
+
+def test_fits_again_keep_what_is_known():
+    m, _, data = _known()
+    y = m.simulate(1, seed=3)["sim_1"]
+    again = m.refit(y)
+    fresh = m.update(data=data.assign(y=y))
+    assert again.sigma == fresh.sigma == 1.0
+    assert again.criterion == pytest.approx(fresh.criterion, abs=1e-8)
+    boot = m.bootstrap(2, seed=3)
+    assert boot.criterion[0] == pytest.approx(again.criterion, abs=1e-8)
+    found = m.influence("site", refit=True)
+    without = data[data["site"] != "s1"]
+    K = m.R.sparse().toarray()[np.ix_(without.index, without.index)]
+    other = me.lmer(m.formula, without, residual=me.known(K), sigma=1.0)
+    np.testing.assert_allclose(found.dfbeta.loc["s1"], m.fixef - other.fixef, atol=1e-5)
+    assert m.update(sigma=None).sigma != 1.0
+
+
+def test_known_covariances_say_nothing_of_new_rows():
+    m, K, _ = _known()
+    own = m.predict(interval="prediction")
+    d = Dense.of(m)
+    variance = np.diag(d.R - d.R @ d.P @ d.R)
+    # Of the mean: x'beta + z'b, whose error is that of the residual predicted.
+    np.testing.assert_allclose(own["std_error"] ** 2, variance + np.diag(K), rtol=1e-6)
+    new = NEW.assign(site="s1")
+    with pytest.raises(me.ModelError, match="says nothing of the variance"):
+        m.predict(new, interval="prediction")
+    with pytest.raises(me.ModelError, match="for the rows of the fit alone"):
+        m.predict(new, residual=True)
+    assert m.predict(new, interval="confidence").shape == (7, 4)
+
+
+def test_intervals_at_a_known_sigma():
+    """Which is no parameter, so that only theta and phi are uncertain."""
+    m = me.lmer("y ~ x", DATA, residual="ar1(t | g)", sigma=1.2)
+    assert m.sigma == 1.2
+    found = m.predict(NEW, re=None, interval="prediction")
+    d = Dense.of(m)
+    x = _columns(m.fixef.index, NEW)
+    variance = 1.44 + np.einsum("ip,pq,iq->i", x, d.C, x)
+    np.testing.assert_allclose(found["std_error"] ** 2, variance, rtol=1e-7)
+    t = (found["conf_high"] - found["estimate"]) / found["std_error"]
+    gradient = np.einsum("ip,mpq,iq->im", x, m.satterthwaite.jacobian, x)
+    df = m.satterthwaite.df_of(variance, gradient)
+    assert df.min() > 1e3
+    np.testing.assert_allclose(t, scipy.stats.t.ppf(0.975, df), rtol=1e-6)

@@ -10,20 +10,27 @@ so it counts how the rows left out vary together, not only how far off each one 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.habits import explained
 from mixedeffects.base.options import entropy_of
+from mixedeffects.comparison.comparable import fits_of
 from mixedeffects.covariance import MarginalCovariance
 from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.of_fit import V_of, V_of_rows
+from mixedeffects.covariance.of_residuals import V_at
 from mixedeffects.diagnostics.deletion_refit import refit_rows
+from mixedeffects.display.comparison_table import comparison_table
+from mixedeffects.display.lettering import wrapped
 from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.tables import DEFAULT_WIDTH
 from mixedeffects.errors import ModelError
-from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
+from mixedeffects.fitting.fit import Fit, HoldsFit
 from mixedeffects.inference.cluster_factor import read_levels
 from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.simulation.responses import checked_count
@@ -103,8 +110,6 @@ class CrossValidation:
         return ResultTable.of(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
 
     def _table(self) -> Table:
-        from mixedeffects.display.comparison_table import comparison_table
-
         shown = self.to_frame()
         if not shown["failed"].any():
             shown = shown.drop(columns="failed")
@@ -124,15 +129,15 @@ class CrossValidation:
             if note
         ]
         more = [f"and {len(notes) - 5} more notes in by_fold"] if len(notes) > 5 else []
-        return "\n".join([*self._lines(), str(self._table()), *notes[:5], *more])
+        above = [line for text in self._lines() for line in wrapped(text, DEFAULT_WIDTH)]
+        return "\n".join([*above, str(self._table()), *notes[:5], *more])
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         head = "".join(f"<p>{escape(line)}</p>" for line in self._lines())
         return head + self._table()._repr_html_()
 
 
+@explained
 def cross_validate(
     *models: HoldsFit,
     by: Any = None,
@@ -236,7 +241,7 @@ def cross_validate(
 def _fits_to_the_same_rows(models: Sequence[Any]) -> list[Fit]:
     if not models:
         raise ModelError("Give at least one fitted model.")
-    fits = [fit_of(model, f"Argument {i + 1}") for i, model in enumerate(models)]
+    fits = fits_of("me.cross_validate", models)
     first = fits[0]
     for i, fit in enumerate(fits):
         same = np.array_equal(fit.frame.positions, first.frame.positions)
@@ -277,6 +282,8 @@ def _folds(fit: Fit, by: Any, folds: int | None, entropy: int) -> tuple[NDArray[
 
 def _predict(fit: Fit, others: Fit, out: NDArray[np.bool_]) -> tuple[Matrix, float]:
     """Predictions for all rows from the fit to those not left out, and the density of the rest."""
+    if fit.residual is not None:
+        return _predict_structured(fit, others, out)
     beta = others.beta
     fixed = fit.frame.X @ beta
     if fit.frame.offset is not None:
@@ -291,6 +298,22 @@ def _predict(fit: Fit, others: Fit, out: NDArray[np.bool_]) -> tuple[Matrix, flo
     whole = _log_density(V, fit.frame.y - fixed)
     part = _log_density(V_of(others), others.frame.y - others.fixed_part)
     return mean[:, 0], whole - part
+
+
+def _predict_structured(fit: Fit, others: Fit, out: NDArray[np.bool_]) -> tuple[Matrix, float]:
+    """The same where residuals are correlated: from V of all rows at the others' parameters."""
+    fixed = fit.frame.X @ others.beta
+    if fit.frame.offset is not None:
+        fixed = fixed + fit.frame.offset
+    V, kept, left = V_at(fit, others), np.flatnonzero(~out), np.flatnonzero(out)
+    r = fit.frame.y - fixed
+    # V between the rows left out and the others, times V^-1 of the others.
+    weights = np.zeros(fit.nobs)
+    weights[kept] = V_of(others).solve(r[kept])
+    mean = fixed.copy()
+    mean[left] += (V @ weights)[left]
+    density = _log_density(V, r) - _log_density(V_of(others), r[kept])
+    return mean, density
 
 
 def _log_density(V: MarginalCovariance, residual: Matrix) -> float:

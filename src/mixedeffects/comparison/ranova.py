@@ -12,6 +12,7 @@ import pandas as pd
 from mixedeffects.base.options import checked_flag
 from mixedeffects.comparison.comparable import model_text
 from mixedeffects.comparison.nesting import added_variance, contains_constant, same_span
+from mixedeffects.display.comparison_table import ShownComparison
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.refitting import (
@@ -35,8 +36,8 @@ Terms = tuple[RandomTerm, ...]
 RESIDUAL_STRUCTURE, RESIDUAL_VARIANCE = "residual structure", "residual variance"
 
 
-@dataclass(frozen=True, eq=False)
-class RandomEffectsTests:
+@dataclass(frozen=True, eq=False, repr=False)
+class RandomEffectsTests(ShownComparison):
     """Likelihood-ratio tests of random effects, made by `LinearMixedModel.ranova`.
 
     Attributes
@@ -82,16 +83,6 @@ class RandomEffectsTests:
         what = "Random effects and residual structures" if structured else "Random effects"
         heading = f"{what} taken out one at a time, by {kind}"
         return heading, {"Model": self.formula}, self.table, self.notes
-
-    def __repr__(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_text
-
-        return comparison_text(*self._parts())
-
-    def _repr_html_(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_html
-
-        return comparison_html(*self._parts())
 
 
 def random_effects_tests(

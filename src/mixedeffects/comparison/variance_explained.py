@@ -14,12 +14,15 @@ import pandas as pd
 
 from mixedeffects.base.options import checked_flag
 from mixedeffects.covariance.mean_variances import random_variances, residual_variance
+from mixedeffects.covariance.of_fit import R_of
+from mixedeffects.display.comparison_table import values_html
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
 
 __all__ = ["ICC", "R2", "Variances", "intraclass_correlation", "r_squared"]
 
+_STRUCTURED = "residual variance: mean of the diagonal of R over the rows"
 _WEIGHTED = "residual variance: mean of sigma^2 / w over the rows, because of the prior weights"
 
 
@@ -37,12 +40,15 @@ class Variances:
         Of the residual.
     weighted : bool
         Whether prior weights make the residual variance differ between rows.
+    structured : bool
+        Whether `residual=` or `variance=` does.
     """
 
     fixed: float
     random: pd.Series
     residual: float
     weighted: bool
+    structured: bool = False
 
     @property
     def total(self) -> float:
@@ -56,6 +62,8 @@ class Variances:
 
     def note(self) -> str:
         """A line on the residual variance where it is not sigma squared, else nothing."""
+        if self.structured:
+            return f"\n  {_STRUCTURED}"
         return f"\n  {_WEIGHTED}" if self.weighted else ""
 
 
@@ -115,8 +123,6 @@ class ICC:
         return "\n".join(lines) + self.variances.note()
 
     def _repr_html_(self) -> str:
-        from mixedeffects.display.comparison_table import values_html
-
         return values_html("Intraclass correlation", self.to_frame(), self.variances.note())
 
 
@@ -165,8 +171,6 @@ class R2:
         return text + self.variances.note()
 
     def _repr_html_(self) -> str:
-        from mixedeffects.display.comparison_table import values_html
-
         return values_html("R2", self.to_frame(), self.variances.note())
 
 
@@ -184,6 +188,7 @@ def variances(fit: Fit) -> Variances:
         pd.Series(random_variances(fit), name="variance"),
         residual_variance(fit),
         weighted,
+        fit.residual is not None and bool(np.ptp(R_of(fit).diag()) > 1e-12 * fit.sigma**2),
     )
 
 

@@ -20,19 +20,24 @@ from numpy.typing import NDArray
 from mixedeffects.covariance.between_levels import rank_within_blocks, solve_for_levels
 from mixedeffects.covariance.diagonal_residual import DiagonalResidual
 from mixedeffects.covariance.groups import Factor, connected_blocks
+from mixedeffects.covariance.marginal import MarginalCovariance
 from mixedeffects.covariance.of_fit import R_of, structured_residual_of
 from mixedeffects.covariance.residual_matrix import ResidualMatrix
 from mixedeffects.covariance.structure import with_residual_factor
 from mixedeffects.covariance.structured_residual import StructuredResidual
 from mixedeffects.engine.crossproducts import CrossProducts
+from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.residual_entries import ResidualEntries
+from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
 
 __all__ = [
+    "V_at",
     "blocks_of_rows",
     "engine_matrix",
     "factors_of_rows",
     "precisions",
+    "refuse_structured",
     "residual_entries_of",
     "residual_matrix_of",
     "residual_semivariances",
@@ -47,6 +52,21 @@ Side = Literal["Z", "S^-1 Z"]
 
 #: Memory for the right-hand sides and solutions of one chunk of solves, in bytes.
 _CHUNK = 100e6
+
+
+def refuse_structured(fit: Fit, what: str) -> None:
+    """Say that something takes residuals to be independent, where they are not.
+
+    Raises
+    ------
+    ModelError
+        With ``residual=`` or ``variance=``.
+    """
+    if fit.residual is not None:
+        raise ModelError(
+            f"{what} takes residuals to be independent, with one variance beside the prior "
+            "weights, and this model has `residual=` or `variance=`."
+        )
 
 
 @once_per_fit("residual matrix")
@@ -96,6 +116,25 @@ def whitened(R: StructuredResidual, x: Matrix) -> Matrix:
     out = np.empty(len(x))
     out[order] = (R.whitening.U @ x[order]) / np.sqrt(R.tau2)
     return out
+
+
+def V_at(fit: Fit, other: Fit) -> MarginalCovariance:
+    """V of the rows of a fit at the parameters of one to other rows, with ``residual=``."""
+    assert fit.residual is not None and other.residual is not None
+    own, its = fit.residual.design, other.residual
+    frame, basis = fit.frame, own.basis
+    phi = np.array(its.phi)
+    n_delta = its.model.n_delta
+    phi[:n_delta] = own.model.of_coefficients(its.model.coefficients(its.phi))
+    model, _ = own.model.with_unit_at_zero(phi)
+    T = [basis.engine_factor(t, factor) for t, factor in enumerate(other.T)]
+    factorisation = Factorisation(own.with_model(model).at(phi).A, T)
+    R = StructuredResidual(
+        model, phi, other.sigma, basis.weight_scale, frame.residual, frame.variance
+    )
+    return MarginalCovariance(
+        frame.terms, other.G_blocks, other.sigma, frame.weights, factorisation, frame.index, R
+    )
 
 
 def precisions(R: StructuredResidual) -> Matrix:

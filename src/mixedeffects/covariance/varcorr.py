@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import read_only
 from mixedeffects.base.options import member
+from mixedeffects.display import VarCorrBlock, varcorr_table
 from mixedeffects.display.result_table import ResultTable
-from mixedeffects.display.tables import DEFAULT_WIDTH, html_document
+from mixedeffects.display.shown import html_document
+from mixedeffects.display.tables import DEFAULT_WIDTH
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.residual_parameters import RESIDUAL, ResidualParameter
 from mixedeffects.frame.model_frame import RandomTerm
 
 if TYPE_CHECKING:
-    from mixedeffects.display import VarCorrBlock
     from mixedeffects.display.residual_text import ResidualBlock
 
 __all__ = ["VarCorr"]
@@ -223,8 +224,6 @@ class VarCorr:
 
     def summary_blocks(self) -> list[VarCorrBlock]:
         """The terms as they are printed: a structure shows each of its parameters once."""
-        from mixedeffects.display import VarCorrBlock
-
         return [
             VarCorrBlock(
                 label,
@@ -239,8 +238,6 @@ class VarCorr:
         ]
 
     def _table(self) -> Any:
-        from mixedeffects.display import varcorr_table
-
         return varcorr_table(self.summary_blocks(), None if self._residuals else self.sigma)
 
     def _sections(self) -> list[Any]:
@@ -261,6 +258,13 @@ class VarCorr:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> print(m.varcorr.to_latex().splitlines()[4])
+        Batch & (Intercept) & 42.001 \\
         """
         if not self._residuals:
             return str(self._table().to_latex(caption, label))
@@ -274,6 +278,13 @@ class VarCorr:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> print(m.varcorr.to_markdown().splitlines()[-1])
+        | Residual |  | 49.510 |
         """
         return "\n\n".join(each.to_markdown() for each in self._sections())
 
@@ -283,6 +294,13 @@ class VarCorr:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.varcorr.to_html().splitlines()[0]
+        '<table>'
         """
         return "\n".join(each.to_html() for each in self._sections())
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mixedeffects.base.habits import OF_A_SUMMARY, unknown_attribute
 from mixedeffects.display.coefficients import coefficient_table, correlation_table
 from mixedeffects.display.latex import latex_escape
+from mixedeffects.display.lettering import wrapped
 from mixedeffects.display.markdown import markdown_escape
 from mixedeffects.display.numbers import format_numbers, round_number, zap_small
 from mixedeffects.display.residual_text import ResidualBlock
-from mixedeffects.display.tables import DEFAULT_WIDTH, Table, html_document, named_row
+from mixedeffects.display.shown import Shown
+from mixedeffects.display.tables import DEFAULT_WIDTH, Table, named_row
 from mixedeffects.display.varcorr_text import VarCorrBlock, varcorr_table
 
 __all__ = ["InformationCriteria", "Summary", "residual_section"]
@@ -122,7 +125,7 @@ def residual_section(block: ResidualBlock, after: tuple[str, ...] = ()) -> _Sect
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Summary:
+class Summary(Shown):
     """Everything a summary prints, as plain data.
 
     ``str()`` and ``repr()`` give the text, ``_repr_html_()`` the same sections in HTML.
@@ -241,14 +244,10 @@ class Summary:
                 f"{self.correlation.shape}"
             )
 
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def __repr__(self) -> str:
-        return self.to_text()
-
-    def _repr_html_(self) -> str:
-        return html_document(self.to_html())
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise unknown_attribute(name, "A summary", OF_A_SUMMARY, dir(self))
 
     def to_text(self, width: int | None = DEFAULT_WIDTH) -> str:
         """Render fixed-width text.
@@ -346,8 +345,13 @@ class Summary:
             " Offset": self.offset_name,
         }
         return (
-            *_wrap(title, width),
-            *(f"{label}: {text}" for label, text in named.items() if text is not None),
+            *wrapped(title, width),
+            *(
+                line
+                for label, text in named.items()
+                if text is not None
+                for line in wrapped(f"{label}: {text}", width)
+            ),
         )
 
     def _criterion_section(self) -> _Section:
@@ -396,13 +400,4 @@ class Summary:
     def _note_section(self, width: int | None) -> _Section | None:
         if not self.notes:
             return None
-        return _Section(before=tuple(line for note in self.notes for line in _wrap(note, width)))
-
-
-def _wrap(text: str, width: int | None) -> list[str]:
-    """Break a sentence at blanks; continued lines are indented."""
-    if width is None or len(text) <= width:
-        return [text]
-    return textwrap.wrap(
-        text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
+        return _Section(before=tuple(line for note in self.notes for line in wrapped(note, width)))

@@ -182,6 +182,8 @@ class Optimum(ReadOnlyArrays):
         Accepted steps of the search that ended here.
     gradient_norm : float
         Largest absolute entry of the gradient in the fitting basis.
+    relative_gradient : float
+        See `Certificate`.
     predicted_decrease : float
         How far the deviance was still predicted to fall.
     null_score : float or None
@@ -194,6 +196,10 @@ class Optimum(ReadOnlyArrays):
         The same in words.
     path : tuple of float
         Criterion at each accepted point.
+    T : tuple of ndarray, shapes (k, k)
+        Relative covariance factor of each term, in the fitting basis.
+    evaluation : Evaluation
+        Deviance and what was computed with it there.
     term_names : tuple of str
         What to call the terms.
     parameterisation : Parameterisation or None

@@ -14,6 +14,7 @@ from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.residual_families import (
     Chain,
     CompoundSymmetry,
+    Known,
     Spatial,
     Toeplitz,
     Unstructured,
@@ -50,6 +51,9 @@ class ResidualEntries:
     def variances(self, stratum: Integers, positions: Matrix) -> Matrix:
         """C_ii for rows at positions (m, d), shape (m,): one, but for variances by time in C."""
         out = np.ones(len(positions))
+        given = self.model.design.given
+        if given is not None:
+            return np.asarray(given.diagonal()[_steps(positions)])
         for s, table in enumerate(self._of_times):
             own = stratum == s
             if table is not None and own.any():
@@ -92,6 +96,8 @@ class ResidualEntries:
         table = self._of_times[s]
         if table is not None:
             return np.asarray(table[_steps(a), _steps(b)])
+        if isinstance(family, Known):
+            return np.asarray(family.given[_steps(a), _steps(b)]).ravel()
         if isinstance(family, CompoundSymmetry):
             return np.full(len(a), float(zeta[0]))
         if isinstance(family, Spatial):

@@ -194,6 +194,10 @@ class ResidualModel:
         """Columns v as given, of any rows (m, s), in the coordinates that phi belongs to."""
         return np.asarray(np.linalg.solve(self._root.T, (v - self.v_mean).T).T)
 
+    def of_coefficients(self, coefficients: Matrix) -> Matrix:
+        """The first of phi, from what `coefficients` gives."""
+        return np.asarray(self._root @ coefficients)
+
     def with_unit_at_zero(self, phi: Matrix) -> tuple[ResidualModel, float]:
         """S with D one where v is zero at phi, and half the logarithm of what that multiplies."""
         out = copy.copy(self)

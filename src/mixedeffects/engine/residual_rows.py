@@ -126,6 +126,8 @@ class ResidualRows:
         out.border = np.column_stack([columns, Y[:, 0]])
         out._dense = [out.border, *self._dense[1:]]
         out.basis = replace(self.basis, beta0=beta0[:, 0].copy(), response_scale=float(scale[0]))
+        if model.design.sigma is not None:
+            out.known_variance = (model.design.sigma / out.basis.sigma(1.0)) ** 2
         return out
 
     @cached_property

@@ -315,6 +315,7 @@ def update(
     contrasts: dict[str, Any] | Unchanged | None,
     residual: Any,
     variance: Any,
+    sigma: Any,
     start: Sequence[float] | None,
     control: Control | Unchanged | None,
     progress: ProgressOption,
@@ -342,6 +343,7 @@ def update(
         control=asked.control if control is UNCHANGED else control,
         residual=asked.residual if residual is UNCHANGED else residual,
         variance=asked.variance if variance is UNCHANGED else variance,
+        sigma=asked.sigma if sigma is UNCHANGED else sigma,
         progress=progress,
         earlier=fit if data is None and fit.residual is None else None,
     )

@@ -95,9 +95,13 @@ def _term_of_rows(term: ResidualTerm, rows: NDArray[Any]) -> ResidualTerm:
         coordinates=taken(term.coordinates),
         stratum=taken(term.stratum),
     )
+    if out.given is not None:
+        # Positions are rows of the matrix.
+        at = np.arange(len(rows), dtype=np.float64)[:, None]
+        out = replace(out, given=out.given[rows][:, rows], coordinates=at)
     stratum = np.zeros(len(rows), dtype=np.intp) if out.stratum is None else out.stratum
     in_company = np.bincount(codes)[codes] > 1
-    if out.kind != "diag" and len(np.unique(stratum[in_company])) < out.n_strata:
+    if out.kind not in ("diag", "known") and len(np.unique(stratum[in_company])) < out.n_strata:
         raise ModelError(f"no `{out.group}` of the other rows has two rows for a correlation")
     if out.kind == "us" and out.steps is not None:
         for s in range(out.n_strata):

@@ -85,6 +85,13 @@ class EffectSizes:
         -------
         ResultTable, one row per contrast
             The labels, ``estimate``, ``std_error``, ``df``, ``conf_low`` and ``conf_high``.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> list(m.effect_size({"a week": {"Days": 7}}).to_frame())
+        ['contrast', 'estimate', 'std_error', 'df', 'conf_low', 'conf_high']
         """
         found = self.estimates
         half = found.half_widths(self.level)

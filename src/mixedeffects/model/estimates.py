@@ -15,7 +15,6 @@ from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
 from mixedeffects.model.held import Held
-from mixedeffects.model.independent import independent_residuals_only
 
 __all__ = ["Estimates"]
 
@@ -151,7 +150,6 @@ class Estimates(Held):
         """Log-likelihood (restricted for a REML fit), ``-criterion / 2``."""
         return self.fit.loglik
 
-    @independent_residuals_only
     def loglik_at(self, theta: Any, sigma: float | None = None, reml: bool | None = None) -> float:
         """Log-likelihood of these data at other parameters, maximised over the fixed effects.
 
@@ -164,6 +162,9 @@ class Estimates(Held):
             maximises the likelihood at theta.
         reml : bool, optional
             Restricted likelihood or likelihood; by default that of the fit.
+
+            With ``residual=`` or ``variance=`` the parameters of the residuals are held at their
+            estimates.
 
         Returns
         -------

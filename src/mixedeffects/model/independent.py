@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mixedeffects.errors import ModelError
+from mixedeffects.covariance.of_residuals import refuse_structured
 
 __all__ = ["independent_residuals_only"]
 
@@ -18,11 +18,7 @@ def independent_residuals_only(method: Method) -> Method:
 
     @functools.wraps(method)
     def call(self: Any, *arguments: Any, **options: Any) -> Any:
-        if self.fit.residual is not None:
-            raise ModelError(
-                f"`{method.__name__}` takes residuals to be independent, with one variance beside "
-                "the prior weights, and this model has `residual=` or `variance=`."
-            )
+        refuse_structured(self.fit, f"`{method.__name__}`")
         return method(self, *arguments, **options)
 
     return call  # type: ignore[return-value]

@@ -74,6 +74,7 @@ class Refitting(Held):
         contrasts: dict[str, Any] | Unchanged | None = UNCHANGED,
         residual: str | Unchanged | None = UNCHANGED,
         variance: str | Unchanged | None = UNCHANGED,
+        sigma: float | Unchanged | None = UNCHANGED,
         start: Sequence[float] | None = None,
         control: Control | Unchanged | None = UNCHANGED,
         progress: ProgressOption = None,
@@ -91,7 +92,7 @@ class Refitting(Held):
             they must be given again.
         reml : bool, optional
             REML or maximum likelihood.
-        weights, offset, contrasts, residual, variance, control
+        weights, offset, contrasts, residual, variance, sigma, control
             As for `lmer`; by default as they were, and None takes them away. A coding of a factor
             that the changed formula does not have is kept in mind and not used.
         start, progress
@@ -132,6 +133,7 @@ class Refitting(Held):
                 contrasts=contrasts,
                 residual=residual,
                 variance=variance,
+                sigma=sigma,
                 start=start,
                 control=control,
                 progress=progress,

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixedeffects.model.held import Held
+from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:
     from mixedeffects.display.summary import Summary
@@ -170,6 +171,7 @@ class Tables(Held):
         ddf: str = "satterthwaite",
         vcov: str = "model",
         cluster: Any = None,
+        progress: ProgressOption = None,
     ) -> Path:
         """Write a report as one HTML file: what was fitted, tables, and pictures.
 
@@ -186,6 +188,9 @@ class Tables(Held):
             Heading; by default it names the data.
         ddf, vcov, cluster
             As for `coef_table`.
+        progress : bool, callable or None
+            True shows sections and time left on standard error; a callable gets each
+            `Repetitions`; None shows them after some seconds on a terminal or in a notebook.
 
         Returns
         -------
@@ -196,6 +201,8 @@ class Tables(Held):
         ------
         DataError
             If the folder does not exist, or the path is a folder.
+        Interrupted
+            On Ctrl-C; ``partial.resume()`` of the exception goes on with the next section.
         ModelError
             If an argument is not what it should be.
 
@@ -211,7 +218,7 @@ class Tables(Held):
         """
         from mixedeffects.reporting.report import write_report
 
-        return write_report(self.fit, path, title, ddf, vcov, cluster)
+        return write_report(self.fit, path, title, ddf, vcov, cluster, progress)
 
     def describe(
         self,

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice
+from mixedeffects.covariance.of_residuals import residual_matrix_of
 from mixedeffects.diagnostics.check import check
 from mixedeffects.diagnostics.influence import influence as influence_of
 from mixedeffects.diagnostics.leverage import affordable_leverage
 from mixedeffects.display.lettering import literal, short
 from mixedeffects.display.needs_matplotlib import require_matplotlib
-from mixedeffects.display.panels import axes_for
+from mixedeffects.display.panels import as_pictures, axes_for
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.conditional import conditional_modes
@@ -35,7 +34,8 @@ def panel(fit: Fit, *, ax: Any = None) -> NDArray[Any]:
 
     Residuals against fitted values, scale against location, normal quantiles of whitened
     residuals and of standardised conditional modes, residuals by group, and residuals against
-    leverage. Where whitening or the leverages of all rows would take long, scaled residuals and
+    leverage. Without random effects, the scale of normalized residuals is in the place of the
+    modes. Where whitening or the leverages of all rows would take long, scaled residuals and
     the leverage of the fixed part stand in, as the titles and axes say.
 
     Parameters
@@ -47,7 +47,7 @@ def panel(fit: Fit, *, ax: Any = None) -> NDArray[Any]:
 
     Returns
     -------
-    ndarray of six matplotlib Axes
+    ndarray of six matplotlib Axes, with their figure as ``.figure``
 
     Raises
     ------
@@ -73,7 +73,7 @@ def panel(fit: Fit, *, ax: Any = None) -> NDArray[Any]:
     axes, _ = axes_for(len(PANEL), ax, (4.2, 3.6))
     for each, picture in zip(axes, PANEL.values(), strict=True):
         picture(fit, ax=each)
-    return np.array(axes)
+    return as_pictures(axes)
 
 
 @of_a_fit
@@ -152,7 +152,7 @@ def checks(
 
     Returns
     -------
-    ndarray of matplotlib Axes
+    ndarray of matplotlib Axes, with their figure as ``.figure``
 
     Raises
     ------
@@ -175,6 +175,8 @@ def checks(
 
 
 def _ranef_quantiles(fit: Fit, ax: Any) -> Any:
+    if not fit.frame.terms:
+        return residual_plots.scale(fit, resid="normalized", ax=ax)
     group, column = ranef_plots.factor_with_variance(fit)
     name = conditional_modes(fit)[group].columns[column]
     ranef_plots.draw_ranef_quantiles(fit, group, [column], 0.95, "simultaneous", [ax])
@@ -189,13 +191,18 @@ def _leverage(fit: Fit, ax: Any) -> Any:
     return residual_plots.leverage(fit, kind="fixed", resid="scaled", ax=ax)
 
 
+def _groups(fit: Fit, ax: Any) -> Any:
+    kind = "normalized" if residual_matrix_of(fit).groupings else "scaled"
+    return residual_plots.groups(fit, most=15, resid=kind, ax=ax)
+
+
 #: The pictures of the panel by name, each a function of the model and `ax`.
 PANEL: dict[str, Callable[..., Any]] = {
     "residuals": residual_plots.residuals,
     "scale": residual_plots.scale,
     "qq": residual_plots.qq,
     "ranef_qq": _ranef_quantiles,
-    "groups": partial(residual_plots.groups, most=15),
+    "groups": _groups,
     "leverage": _leverage,
 }
 

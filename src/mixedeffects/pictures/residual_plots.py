@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import checked_choice, checked_level, is_whole_number, member
 from mixedeffects.covariance.groups import ConnectedBlocks, find_factor
 from mixedeffects.covariance.of_fit import R_of, fitted_values
+from mixedeffects.covariance.of_residuals import factors_of_rows, residual_matrix_of
 from mixedeffects.diagnostics.leverage import leverage as leverage_of
 from mixedeffects.diagnostics.residuals import residuals as residuals_of
-from mixedeffects.display.lettering import name_ticks, short
+from mixedeffects.display.lettering import name_ticks, short, short_each
 from mixedeffects.display.normal_bands import normal_band, plotting_positions, shown_ranks
 from mixedeffects.display.panels import one_axes
 from mixedeffects.display.points import (
@@ -281,7 +282,8 @@ def groups(
     by : str, optional
         A grouping factor; by default the outermost, the one with the fewest levels.
     resid : str
-        Kind of residuals, as for `LinearMixedModel.resid`.
+        Kind of residuals, as for `LinearMixedModel.resid`; ``"normalized"`` where those of a level
+        are correlated, whose squares would not add up to a chi-squared variable.
     most : int
         Largest number of levels shown.
     ax : matplotlib Axes, optional
@@ -311,8 +313,13 @@ def groups(
     """
     if not is_whole_number(most):
         raise ModelError(f"most must be a whole number above zero, not {most!r:.60}.")
-    terms = fit.frame.terms
-    term = terms[-1] if by is None else find_factor(terms, by)
+    terms = factors_of_rows(fit)
+    if not terms:
+        raise ModelError(
+            "The model has no groups of rows, neither of random effects nor of residuals."
+        )
+    outermost = min(reversed(terms), key=lambda each: each.n_levels)
+    term = outermost if by is None else find_factor(terms, by)
     r = residuals_of(fit, resid)
     order = _worst_levels(term.codes, term.n_levels, r)[:most][::-1]
     axes = one_axes(ax, (5.6, max(2.4, 0.22 * len(order) + 1.0)))
@@ -326,7 +333,9 @@ def groups(
             _draw_box(axes, values, place)
         else:
             axes.scatter(values, np.full(len(values), place), s=12, color=EMPIRICAL, linewidths=0)
-    name_ticks(axes.yaxis, range(len(order)), [short(term.levels[level], 18) for level in order])
+    name_ticks(
+        axes.yaxis, range(len(order)), short_each((term.levels[level] for level in order), 18)
+    )
     axes.set_ylim(-0.7, len(order) - 0.3)
     few = term.n_levels <= most
     note = f"{'' if few else f'the {len(order)} of '}{term.n_levels:,} levels"
@@ -391,7 +400,7 @@ def leverage(fit: Fit, *, kind: str = "total", resid: str = "studentized", ax: A
 
 def affordable_whitening(fit: Fit) -> str:
     """``"cholesky"``, ``"symmetric"`` or, where both would take long, ``"scaled"``."""
-    connected = ConnectedBlocks.of(fit.frame.terms)
+    connected = ConnectedBlocks.of([*fit.frame.terms, *residual_matrix_of(fit).groupings], fit.nobs)
     sizes = connected.sizes.astype(np.float64)
     if float(np.sum(sizes**3)) / 3.0 <= _AFFORDABLE:
         return "cholesky"
@@ -401,6 +410,7 @@ def affordable_whitening(fit: Fit) -> str:
         block[term.codes] = connected.numbers
         q += term.n_columns * np.bincount(block, minlength=len(q))
     low_rank = connected.constant(R_of(fit).diag()) & (q <= sizes)
+    low_rank &= not residual_matrix_of(fit).groupings
     work = 9.0 * float(np.sum(np.where(low_rank, q, sizes) ** 3))
     return "symmetric" if work <= _AFFORDABLE else "scaled"
 

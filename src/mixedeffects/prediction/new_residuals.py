@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.caching import cached_property
 from mixedeffects.covariance.of_fit import fitted_values
 from mixedeffects.covariance.of_residuals import engine_matrix, residual_entries_of
-from mixedeffects.engine.parameterisation import parameterise
+from mixedeffects.engine.parameterisation import Parameterisation, parameterise
 from mixedeffects.engine.residual_families import Block
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.fit import Fit
@@ -29,7 +29,13 @@ from mixedeffects.fitting.residual_assembly import deviations_of_cells
 from mixedeffects.frame.grouping import UNSEEN
 from mixedeffects.frame.new_data import DesignRows, ResidualPlaces
 
-__all__ = ["KnownResiduals", "NewVariances", "ResidualRows", "check_known_residuals"]
+__all__ = [
+    "KnownResiduals",
+    "NewVariances",
+    "ResidualRows",
+    "check_known_residuals",
+    "check_new_variances",
+]
 
 Matrix = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -89,12 +95,13 @@ class NewVariances:
         return out if weights is None else np.asarray(out / weights)
 
     def gradient(self, rows: ResidualRows, weights: Matrix | None) -> Matrix:
-        """Derivatives of sigma^2 times the same in (phi, sigma), shape (m, r + 1)."""
+        """Derivatives of sigma^2 times the same in (theta, phi, sigma), one row each."""
         fit, model = self.fit, self.model
         variances = fit.sigma**2 * self.relative(rows, weights)
-        out = np.zeros((len(variances), model.n_parameters + 1))
+        m = self._n_theta
+        out = np.zeros((len(variances), m + model.n_parameters + 1))
         if model.n_delta:
-            out[:, : model.n_delta] = 2.0 * variances[:, None] * model.standardised(rows.v)
+            out[:, m : m + model.n_delta] = 2.0 * variances[:, None] * model.standardised(rows.v)
         if model.design.kind == "us":
             own = variances / self.entries.variances(rows.stratum, rows.positions)
             for s, (family, at) in enumerate(zip(model.families, model.places, strict=True)):
@@ -103,18 +110,32 @@ class NewVariances:
                 changes = np.einsum("rtt->tr", family.derivatives(self.entries.phi[at], times))
                 here = np.flatnonzero(rows.stratum == s)
                 steps = np.rint(rows.positions[here, 0]).astype(np.int64)
-                out[here[:, None], np.arange(at.start, at.stop)] = own[here, None] * changes[steps]
+                out[here[:, None], m + np.arange(at.start, at.stop)] = (
+                    own[here, None] * changes[steps]
+                )
         out[:, -1] = 2.0 * variances / fit.sigma
         return out
+
+    @cached_property
+    def _parameters(self) -> tuple[Parameterisation, Matrix]:
+        """Coordinates of the random effects' covariance, as `residual_curvature` has them."""
+        optimum, A = self.fit.optimum, self.fit.crossproducts
+        p, eta = optimum.parameterisation, optimum.eta
+        if p is None or eta is None:
+            p = parameterise(A.basis, A.term_columns, [None] * len(A.term_columns))
+            eta = p.nearest(list(optimum.T)) if len(optimum.T) else np.zeros(0)
+        return p, eta
+
+    @property
+    def _n_theta(self) -> int:
+        p, eta = self._parameters
+        return int((~p.fixed(eta)).sum()) if len(eta) else 0
 
     def effects_jacobian(self, t: int, z: Matrix) -> Matrix:
         """Derivatives of ``z'G_t z`` in (theta, phi, sigma), for each row of z."""
         fit = self.fit
         optimum, A = fit.optimum, fit.crossproducts
-        p, eta = optimum.parameterisation, optimum.eta
-        if p is None or eta is None:
-            p = parameterise(A.basis, A.term_columns, [None] * len(A.term_columns))
-            eta = p.nearest(list(optimum.T))
+        p, eta = self._parameters
         scale = fit.sigma**2 / A.basis.weight_scale
         rows = z @ A.basis.terms[t]
         parts = [np.zeros((len(z), len(own))) for own in p.split(eta)]
@@ -240,6 +261,16 @@ class KnownResiduals(NewVariances):
         return out
 
 
+def check_new_variances(fit: Fit) -> None:
+    """Refuse intervals for new observations whose variance nothing says."""
+    term = fit.frame.residual
+    if term is not None and term.kind == "known":
+        raise ModelError(
+            "The covariance of the residuals was given for the rows of the fit, and says nothing "
+            "of the variance of a new observation: interval='confidence' is for its mean."
+        )
+
+
 def check_known_residuals(fit: Fit) -> None:
     """Refuse to predict residuals where those of the fit say nothing of new ones."""
     term = fit.frame.residual
@@ -247,6 +278,11 @@ def check_known_residuals(fit: Fit) -> None:
         raise ModelError(
             "residual=True adds what the residuals of a group say of a new one, and those of this "
             "model are independent of each other. Fit it with residual=, such as 'ar1(week | id)'."
+        )
+    if term.kind == "known":
+        raise ModelError(
+            "residual=True needs the covariances of new rows with those of the fit, and these were "
+            "given for the rows of the fit alone."
         )
     if not term.position and term.kind != "cs":
         raise ModelError(

@@ -35,6 +35,7 @@ from mixedeffects.prediction.new_residuals import (
     NewVariances,
     ResidualRows,
     check_known_residuals,
+    check_new_variances,
 )
 from mixedeffects.simulation.random_part import select_terms
 
@@ -208,6 +209,8 @@ class _Predictor:
             residual_variances=options.interval == "prediction",
             residual_groups=self.with_residual,
         )
+        if options.interval == "prediction":
+            check_new_variances(fit)
         new = NewData(fit.frame, data, wanted, options.chunk_size, self.estimability)
         codes = new.level_codes()
         if options.new_levels == "error":
@@ -339,10 +342,13 @@ class _Predictor:
         satterthwaite = satterthwaite_of(fit)
         gradient = np.einsum("ip,mpq,iq->im", rows.X, satterthwaite.jacobian, rows.X, optimize=True)
         if self.new_variances is not None and residual is not None:
+            more = self.new_variances.gradient(residual, rows.weights)
             for t in self.redrawn:
-                gradient += self.new_variances.effects_jacobian(t, rows.z[t])
-            own = self.new_variances.gradient(residual, rows.weights)
-            gradient[:, gradient.shape[1] - own.shape[1] :] += own
+                more += self.new_variances.effects_jacobian(t, rows.z[t])
+            if fit.crossproducts.known_variance is not None:
+                # Sigma is no parameter.
+                more[:, -1] = 0.0
+            gradient += more
             return satterthwaite.df_of(variance, gradient)
         for t in self.redrawn:
             gradient += new_effects_jacobian(fit.optimum, t, rows.z[t])

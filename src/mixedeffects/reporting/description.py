@@ -15,7 +15,7 @@ import numpy as np
 from mixedeffects.base.options import checked_level, is_whole_number
 from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
 from mixedeffects.covariance.of_fit import varcorr_of
-from mixedeffects.display.tables import html_document
+from mixedeffects.display.shown import html_document
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters
@@ -24,6 +24,7 @@ from mixedeffects.fitting.residual_parameters import (
     ResidualParameter,
     reported_residual_parameters,
 )
+from mixedeffects.formula.syntax import quote_name
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.hypotheses import term_columns
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
@@ -139,7 +140,8 @@ def _model(fit: Fit) -> list[str]:
     rows = len(frame.dropped.rows)
     if rows:
         sentences.append(
-            f"Of {fit.nobs + rows:,} rows {rows:,} were left out because values were missing."
+            f"Of {fit.nobs + rows:,} rows {rows:,} {'was' if rows == 1 else 'were'} left out "
+            "because values were missing."
         )
     return sentences
 
@@ -182,18 +184,26 @@ def _fixed(
                 f"{label}: ‹F›({row['NumDF']:.0f}, {_df(row['DenDF'])}) = "
                 f"{_number(row['F value'], 2)}, {_p(row['Pr(>F)'])} (type III)."
             )
-    several = {names[j] for label in joint for j in terms[label]}
+    # Where a coding was asked for, its coefficients are the questions.
+    left_out = [label for label in joint if not _is_planned(fit, label)]
+    several = {names[j] for label in left_out for j in terms[label]}
     for name in names:
         if name in several or (name == "(Intercept)" and len(names) > 1):
             continue
         sentences.append(_coefficient(name, table.loc[name], level, digits))
-    if joint:
+    if left_out:
         sentences.append("The coefficients of terms with several are in m.coef_table().")
     if len(sentences) > _MOST_SENTENCES:
         left = len(sentences) - _MOST_SENTENCES
         sentences = sentences[:_MOST_SENTENCES]
         sentences.append(f"{left} more coefficients are in m.coef_table().")
     return method, sentences
+
+
+def _is_planned(fit: Fit, term: str) -> bool:
+    """Whether the coding of a factor of the term was asked for."""
+    asked = {quote_name(name) for name in fit.request.contrasts or {}}
+    return any(part in asked or part.startswith("C(") for part in term.split(":"))
 
 
 def _coefficient(name: str, row: Any, level: float, digits: int) -> str:

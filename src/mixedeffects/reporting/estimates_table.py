@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mixedeffects.base.files import check_place, escaped_formulas, target_path, write_text_whole
+from mixedeffects.base.habits import explained
 from mixedeffects.base.options import (
     checked_choice,
     checked_flag,
@@ -27,7 +28,7 @@ from mixedeffects.comparison.variance_explained import intraclass_correlation, r
 from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.sectioned import Row, Section, SectionedTable
-from mixedeffects.display.tables import html_document
+from mixedeffects.display.shown import Shown
 from mixedeffects.display.vocabulary import INTERVAL, intervals_at
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.fit import Fit
@@ -71,7 +72,7 @@ _KNOWN = ("nobs", "groups", "method", *_VALUES, *_SHARES, "n_parameters")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EstimatesTable:
+class EstimatesTable(Shown):
     """Several fits side by side, made by `etable`.
 
     ``str()`` gives the text; notebooks show HTML.
@@ -97,17 +98,16 @@ class EstimatesTable:
     table: SectionedTable
     numbers: pd.DataFrame
 
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def __repr__(self) -> str:
-        return self.to_text()
-
-    def _repr_html_(self) -> str:
-        return html_document(self.to_html())
-
     def to_text(self) -> str:
-        """Return the table as text with aligned decimal points."""
+        """Return the table as text with aligned decimal points.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> me.etable(m).to_text().splitlines()[4].split()
+        ['(Intercept)', '1527.500***']
+        """
         return self.table.to_text()
 
     def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
@@ -122,15 +122,38 @@ class EstimatesTable:
         -------
         str
             All text escaped.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> print(me.etable(m).to_latex().splitlines()[0])
+        \begin{tabular}{lc}
         """
         return self.table.to_latex(caption, label)
 
     def to_markdown(self) -> str:
-        """Return the table as a Markdown pipe table."""
+        """Return the table as a Markdown pipe table.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> print(me.etable(m, names=["yield"]).to_markdown().splitlines()[0])
+        |  | yield |
+        """
         return self.table.to_markdown()
 
     def to_html(self) -> str:
-        """Return the table as HTML, without style rules."""
+        """Return the table as HTML, without style rules.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> me.etable(m).to_html().splitlines()[0]
+        '<table>'
+        """
         return self.table.to_html()
 
     def to_frame(self) -> pd.DataFrame:
@@ -141,6 +164,13 @@ class EstimatesTable:
         DataFrame
             One column per fit; the index has the levels ``part``, ``name`` and ``statistic``. NaN
             where a fit has no such parameter.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> me.etable(m).to_frame().index.names
+        FrozenList(['part', 'name', 'statistic'])
         """
         return self.numbers.copy()
 
@@ -161,6 +191,17 @@ class EstimatesTable:
             If the ending is not one of these, the path is a folder, or it is in none.
         FileError
             If the file cannot be written: no permission, no space.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> import pathlib
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     me.etable(m).save(pathlib.Path(folder) / "table.md")
+        ...     os.listdir(folder)
+        ['table.md']
         """
         target = target_path(path)
         check_place(target)
@@ -175,7 +216,9 @@ class EstimatesTable:
         }
         maker = makers.get(target.suffix.lower())
         if maker is None:
-            raise DataError(f"{target}: the name must end in {', '.join(_FORMATS)}.")
+            raise DataError(
+                f"{target}: the name must end in {', '.join(_FORMATS)}. Word opens .html."
+            )
         text = maker().rstrip("\n") + "\n"
         write_text_whole(target, text)
 
@@ -270,6 +313,7 @@ def etable(
 ) -> EstimatesTable | pd.DataFrame | str: ...
 
 
+@explained
 def etable(
     models: Any,
     *,

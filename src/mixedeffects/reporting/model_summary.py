@@ -66,7 +66,8 @@ def _notes(fit: Fit, coefficients: pd.DataFrame, satterthwaite: bool) -> list[st
         missing = ", ".join(
             f"{name} {count:,}" for name, count in dropped.missing_by_column.items()
         )
-        notes.append(f"{len(dropped.rows):,} rows removed for missing values ({missing})")
+        rows = "row" if len(dropped.rows) == 1 else "rows"
+        notes.append(f"{len(dropped.rows):,} {rows} removed for missing values ({missing})")
     if dropped.columns:
         several = "columns" if len(dropped.columns) > 1 else "column"
         notes.append(
@@ -112,6 +113,10 @@ def fit_notes(fit: Fit, coefficients: pd.DataFrame, satterthwaite: bool) -> list
     return notes
 
 
+#: So many coefficients are named in a note.
+_NAMED = 6
+
+
 def _doubtful_degrees_of_freedom(fit: Fit, df: pd.Series) -> list[str]:
     """Notes on Satterthwaite's degrees of freedom that the design does not bear out."""
     doubtful = doubtful_degrees_of_freedom(fit, df.to_numpy())
@@ -124,7 +129,10 @@ def _doubtful_degrees_of_freedom(fit: Fit, df: pd.Series) -> list[str]:
         ]
     if not doubtful.any():
         return []
-    shown = ", ".join(f"{name} ({value:.0f})" for name, value in df[doubtful].items())
+    listed = [f"{name} ({value:.0f})" for name, value in df[doubtful].items()]
+    shown = ", ".join(listed[:_NAMED])
+    if len(listed) > _NAMED:
+        shown += f" and {len(listed) - _NAMED} more"
     return [
         f"Satterthwaite's degrees of freedom are not to be trusted for {shown}: the singular fit "
         "hides how uncertain the variances are, and the design gives less than half as many; use "

@@ -150,6 +150,7 @@ class Pictures:
             partial(V_of(m).plot, by=term.group, **labelled),
             f"Picture of the marginal covariance matrix V, {n:,} by {n:,}",
             "V = Z G Z' + R, the covariance matrix of the response.",
+            exact=True,
         )
         level = term.levels[int(term.codes[0])]
         rows = int((term.codes == term.codes[0]).sum())
@@ -159,6 +160,7 @@ class Pictures:
                 partial(V_of(m).plot, level, by=term.group, annotate=False),
                 f"Picture of the block of V of {term.group} {level}, {rows:,} by {rows:,}",
                 f"The block of V of the first level in the data, {term.group} {level}.",
+                exact=True,
             )
         from mixedeffects.display.plots import matrix
 
@@ -166,6 +168,8 @@ class Pictures:
             partial(matrix, Z_of(m), title="Z"),
             f"Picture of the random-effects model matrix Z, {n:,} by {q:,}",
             "Z, a row for each observation and a column for each random effect.",
+            # The faintest of colours tells a small number from zero.
+            exact=True,
         )
 
     def effects(self) -> Iterator[str]:
@@ -207,6 +211,7 @@ class Pictures:
         caption: str,
         size: tuple[float, float] = _SIZE,
         panels: int = 1,
+        exact: bool = False,
     ) -> str:
         from matplotlib.figure import Figure
 
@@ -219,7 +224,17 @@ class Pictures:
             file = io.BytesIO()
             sheet.savefig(file, format="png", dpi=_RESOLUTION)
         shown = (round(_PIXELS * size[0]), round(_PIXELS * size[1]))
-        return figure(file.getvalue(), shown, alt, caption)
+        return figure(_smaller(file, exact), shown, alt, caption)
+
+
+def _smaller(file: io.BytesIO, exact: bool) -> bytes:
+    """The picture with a palette of 256 colours, a third of its size, or with its own colours."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    picture = Image.open(file).convert("RGB")
+    (picture if exact else picture.quantize(256)).save(out, "png", optimize=True)
+    return out.getvalue()
 
 
 def _grid_of(sheet: Any, panels: int) -> Any:

@@ -88,7 +88,7 @@ class ResponseSampler:
             errors[j] = rng.standard_normal(n)
             for standard, size in zip(effects, sizes, strict=True):
                 standard[j] = rng.standard_normal(size)
-        Y = self._R.root_times(errors.T)
+        Y = np.ascontiguousarray(self._R.root_times(errors.T))
         Y += self._mean
         for (term, root), standard in zip(self._drawn, effects, strict=True):
             levels = standard.T.reshape(term.n_levels, root.shape[1], m)
