@@ -120,8 +120,8 @@ class ResidualEvaluation(ReadOnlyArrays):
         beta = factorisation.solution.beta
         form[n_theta:, n_theta:] = self.rows.working_products(self.modes, beta)
         for own, product in zip(v, total, strict=True):
-            # Not -1: where no direction of a term is free there are no numbers to tell it by.
-            own, product = (x.reshape(len(x) * x.shape[1], x.shape[2]) for x in (own, product))
+            # Where no variance can move there are no directions.
+            own, product = (x.reshape(x.shape[0] * x.shape[1], x.shape[2]) for x in (own, product))
             form[:n_theta] += own.T @ product
         form[n_theta:, :n_theta] = form[:n_theta, n_theta:].T
         for half in solved:
