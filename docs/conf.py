@@ -34,7 +34,8 @@ html_title = f"mixedeffects {release}"
 html_math_renderer = "mathml"
 
 # Buttons that copy code; printed text and outputs have none.
-copybutton_selector = "div[class*='highlight-']:not(.output):not(.highlight-text) pre"
+# The selector stands in single quotes in the script, so it has none itself.
+copybutton_selector = 'div[class*="highlight-"]:not(.output):not(.highlight-text) pre'
 copybutton_exclude = ".linenos, .gp, .go"
 
 # Names in single backquotes are looked up as Python objects; those that are none become code.

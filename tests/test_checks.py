@@ -441,3 +441,50 @@ def test_arguments_are_checked(
     data["gap"] = np.where(np.arange(len(data)) == 3, np.nan, 1.0)
     with pytest.raises(error, match=message):
         me.lmer(LINE, data).check(**options)
+
+
+def test_the_order_of_visits_is_that_of_patients_not_of_centres() -> None:
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame({"patient": np.repeat(np.arange(40), 4), "visit": np.tile(range(4), 40)})
+    data["centre"] = data["patient"] // 8
+    data["y"] = rng.normal(size=40)[data["patient"]] + rng.normal(size=160)
+    m = me.lmer("y ~ visit + (1 | centre/patient)", data)
+    within = m.check("autocorrelation", order="visit", draws=59, seed=1)
+    assert "within patient:centre" in str(within)
+    assert not any("share a place" in note for note in within.notes)
+    outer = m.check("autocorrelation", order="visit", by="centre", draws=59, seed=1)
+    assert any("within centre and were taken" in note for note in outer.notes)
+
+
+def test_an_interaction_with_a_number_far_from_zero_is_no_problem_but_its_twin_is() -> None:
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"g": np.repeat(np.arange(20), 10), "f": np.tile(["a", "b"], 100)})
+    data["age"] = rng.normal(45, 5, 200)
+    data["twin"] = data["age"] + rng.normal(0, 0.3, 200)
+    data["y"] = rng.normal(size=200)
+    interaction = me.lmer("y ~ f * age + (1 | g)", data).check("collinearity")
+    assert verdicts(interaction) == {"collinearity": "look"}
+    assert "centre the variables" in interaction.findings[0].advice
+    centred = me.lmer("y ~ f * I(age - 45) + (1 | g)", data).check("collinearity")
+    assert verdicts(centred) == {"collinearity": "fine"}
+    both = me.lmer("y ~ f * age + twin + (1 | g)", data).check("collinearity")
+    twins = me.lmer("y ~ f + age + twin + (1 | g)", data).check("collinearity")
+    for found in (both, twins):
+        assert verdicts(found) == {"collinearity": "problem"}
+        assert "drop one" in found.findings[0].advice
+
+
+def test_a_slope_far_from_zero_is_centred_before_one_leaves_out_the_intercept() -> None:
+    rng = np.random.default_rng(4)
+    site = np.repeat(np.arange(12), 20)
+    year = 2000.0 + np.tile(np.arange(20), 12)
+    y = rng.normal(size=12)[site] + 0.05 * (year - 2010) + rng.normal(size=240) * 0.5
+    data = pd.DataFrame({"y": y, "year": year, "site": site})
+    m = me.lmer("y ~ year + (year | site)", data)
+    assert m.is_singular
+    (row,) = m.check("singularity").findings
+    assert "count it from its mean, center(year); then leave year out" in row.advice
+    assert "leave (Intercept) out" not in row.advice
+    centred = me.lmer("y ~ year + (center(year) | site)", data)
+    (row,) = centred.check("singularity").findings
+    assert "leave center(year) out" in row.advice and "mean" not in row.advice

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import io
+import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -303,3 +306,44 @@ def test_names_that_occur_twice() -> None:
     with pytest.raises(me.DataError, match="2 columns called `1`"):
         me.lmer("y ~ `1` + (1 | g)", number_and_text)
     assert me.lmer("y ~ `1` + (1 | g)", plain.rename(columns={"x": 1})).fixef.index[1] == "`1`"
+
+
+def _as_read(text: str, **options: Any) -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"y": rng.normal(size=60).round(2), "g": np.repeat(list("abcdef"), 10)})
+    data["x"] = rng.normal(20, 5, 60).round(1)
+    data["code"] = rng.integers(1, 13, 60)
+    lines = data.astype(str).replace({"x": {data["x"].astype(str)[3]: text}}).to_csv(index=False)
+    return pd.read_csv(io.StringIO(lines), **options)
+
+
+@pytest.mark.parametrize("mark", [".", "?", "n.a.", "missing"])
+def test_numbers_with_one_mark_of_a_missing_value_are_not_silently_levels(mark: str) -> None:
+    data = _as_read(mark)
+    few = data.assign(x=np.resize(data["x"].drop_duplicates()[:10], 60))
+    assert (few["x"] == mark).any()
+    for text in (data, few):
+        with pytest.warns(me.DataWarning, match=re.escape(f"numbers and {mark!r} is not")):
+            me.lmer("y ~ x + (1 | g)", text)
+    with pytest.raises(me.DataError, match=re.escape(f"missing=[{mark!r}]")):
+        me.lmer("x ~ y + (1 | g)", data)
+    read = _as_read(mark, na_values=mark)
+    assert list(me.lmer("y ~ x + (1 | g)", read).fixef.index) == ["(Intercept)", "x"]
+
+
+def test_decimal_commas_are_told_and_codes_are_not() -> None:
+    data = _as_read("21.7")
+    comma = data.assign(x=data["x"].map(lambda v: f"{v}".replace(".", ",")))
+    with pytest.warns(me.DataWarning, match="decimal comma"):
+        me.lmer("y ~ x + (1 | g)", comma)
+    with pytest.raises(me.DataError, match="decimal comma"):
+        me.lmer("x ~ y + (1 | g)", comma)
+    meant = {
+        "whole numbers": data["code"].astype(str),
+        "numbers with letters": data["code"].astype(str).replace("3", "3a"),
+        "categories": data["x"].astype(str).astype("category"),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", me.DataWarning)
+        for x in meant.values():
+            me.lmer("y ~ x + (1 | g)", data.assign(x=x))

@@ -115,7 +115,7 @@ def test_text_progress_and_seed(fits, capsys):
     ("ask", "message"),
     [
         (lambda a, b: me.cross_validate(), "at least one fitted model"),
-        (lambda a, b: me.cross_validate(a, "b"), "Argument 2 must be a fitted model"),
+        (lambda a, b: me.cross_validate(a, "b"), "Argument 2 of me.cross_validate must be a model"),
         (lambda a, b: me.cross_validate(a, b), "Model 2 was not fitted to the same rows"),
         (lambda a, b: me.cross_validate(a, folds=1), "at least 2 and no more than the 180 rows"),
         (lambda a, b: me.cross_validate(a, by="Subject", folds=19), "no more than the 18 levels"),

@@ -58,6 +58,25 @@ def test_terms_with_several_coefficients_have_their_joint_test() -> None:
     assert "recipeB" not in text and "m.coef_table()" in text
 
 
+def test_planned_comparisons_are_told_one_by_one() -> None:
+    cake = me.load_dataset("cake")
+    for formula, contrasts in (
+        ("angle ~ recipe + temp + (1 | recipe:replicate)", {"recipe": "sdif"}),
+        ("angle ~ C(recipe, contr.sdif) + temp + (1 | recipe:replicate)", None),
+    ):
+        m = me.lmer(formula, cake, contrasts=contrasts)
+        text, table = str(m.describe()), m.coef_table()
+        assert "(type III)" in text and "terms with several" not in text
+        for name in table.index[1:]:
+            assert f"{name}: b = " in text
+    partly = me.lmer(
+        "angle ~ recipe * temperature + (1 | recipe:replicate)", cake, contrasts={"recipe": "sum"}
+    )
+    text = str(partly.describe())
+    assert "recipe1: b = " in text and "terms with several" in text
+    assert " temperature.L: b" not in text
+
+
 def test_what_to_know_is_said() -> None:
     data = me.load_dataset("sleepstudy")
     data.loc[[3, 5], "Days"] = np.nan

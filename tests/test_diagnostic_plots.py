@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -442,3 +443,28 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
         for kind in PICTURES:
             with pytest.raises(ImportError, match=r"mixedeffects\[plots\]"):
                 m.plot(kind)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda m: m.plot(),
+        lambda m: m.plot("effects"),
+        lambda m: m.plot("checks"),
+        lambda m: m.plot("caterpillar"),
+        lambda m: m.check("normality").plot(),
+        lambda m: m.emmeans("Sex", by="age", at={"age": [8, 14]}).plot(),
+        lambda m: m.effects("age", by="Sex").plot(),
+        lambda m: m.bootstrap(5, seed=1).plot(),
+        lambda m: m.profile(["sigma", "age"]).plot(),
+    ],
+)
+def test_several_pictures_know_their_figure(draw: Callable[[Any], Any]) -> None:
+    m = me.lmer("distance ~ age + Sex + (age | Subject)", me.load_dataset("orthodont"))
+    drawn = draw(m)
+    assert isinstance(drawn, np.ndarray) and len(drawn) > 1
+    assert all(each.figure is drawn.figure for each in drawn)
+    written = io.BytesIO()
+    drawn.figure.savefig(written, format="png")
+    assert written.getvalue().startswith(b"\x89PNG")
+    plt.close(drawn.figure)

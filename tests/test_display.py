@@ -33,6 +33,7 @@ from mixedeffects.display import (
     significance_stars,
     varcorr_table,
 )
+from mixedeffects.display.lettering import wrapped
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "display.json").read_text())
 CASES: dict[str, dict[str, Any]] = REFERENCE["cases"]
@@ -443,3 +444,28 @@ def test_repr_is_the_text() -> None:
     assert repr(summary) == str(summary)
     table = varcorr_table(summary.varcorr, summary.residual)
     assert repr(table) == str(table)
+
+
+def test_footnotes_and_correlations_go_on_below_with_their_rows() -> None:
+    note = "may mislead: " + "word " * 20
+    table = Table((Column("a", ("1",)),), footnotes=(note,))
+    lines = table.to_text(width=60).split("\n")
+    assert max(map(len, lines)) < 60 and all(line.startswith("  ") for line in lines[4:])
+    assert " ".join(" ".join(lines[3:]).split()) == note.strip()
+    assert table.to_text(width=None).split("\n")[-1] == note.strip()
+    k = 12
+    names = [f"a long name of column {j}" for j in range(k)]
+    block = VarCorrBlock("group", names, [1.0] * k, correlation=np.full((k, k), 0.5))
+    text = str(varcorr_table([block], 1.0))
+    blocks = text.split("Groups")[1:]
+    assert len(blocks) > 1 and max(map(len, text.split("\n"))) < 80
+    for each in blocks:
+        assert all(name in each for name in names)
+
+
+def test_lines_are_as_wide_as_they_look_and_names_stay_whole() -> None:
+    wide = wrapped("点数の合計 点数の合計 点数の合計", 24)
+    assert wide == ["点数の合計 点数の合計", "  点数の合計"]
+    name = "`" + "x" * 40 + "`"
+    assert wrapped(f"{name} ~ 1 + (1 | g)", 24) == [name, "  ~ 1 + (1 | g)"]
+    assert wrapped("a" * 24, None) == ["a" * 24]

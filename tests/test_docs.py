@@ -236,3 +236,13 @@ def test_a_difference_is_measured_on_its_scale(validation: Any) -> None:
     assert validation.largest(1e-3, 0.0) == pytest.approx(1e-3)
     assert validation.cell(None) == "–"
     assert validation.cell(2.6e-5, signed=True) == "+3e-05"
+
+
+def test_the_selector_of_the_copy_buttons_fits_into_its_script() -> None:
+    """Sphinx-copybutton writes it between single quotes; one inside ends the script."""
+    settings: dict[str, Any] = {"__file__": str(DOCS / "conf.py")}
+    code = (DOCS / "conf.py").read_text(encoding="utf-8")
+    found = re.search(r"^copybutton_selector = .*$", code, re.M)
+    assert found is not None
+    exec(found[0], settings)
+    assert "'" not in settings["copybutton_selector"]

@@ -364,6 +364,8 @@ def test_refits_keep_what_was_asked_for() -> None:
         ("y ~ x + (1 | g)", "smart", "method 'smart' is not known"),
         ("y ~ log(x + 9) + (1 | g)", "refit", r"the formula has log\(\) of 'x'"),
         ("y ~ I(x > 4) + (1 | g)", "refit", "a comparison, > of 'x'"),
+        ("y ~ I(x - 4) * z + (1 | g)", "refit", r"a shift by 4 of 'x'.*center\(\)"),
+        ("y ~ x + (1 + I((x + 2) / 3) | g)", "refit", "a shift by 2 of 'x'"),
         ("y ~ x + offset(z) + (1 | g)", "refit", "with an offset"),
         ("y ~ r + factor(r) + (1 | g)", "refit", "'r' is a number in one part"),
         ("y ~ x + (1 | g) + (1 | r)", "pseudo", "needs one grouping factor"),

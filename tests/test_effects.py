@@ -222,8 +222,7 @@ def test_panels_share_their_axes() -> None:
 
 def cloud(ax: Any) -> np.ndarray:
     found = [each for each in ax.collections if isinstance(each, PathCollection)]
-    assert len(found) == 1
-    return np.asarray(found[0].get_offsets())
+    return np.concatenate([np.asarray(each.get_offsets()) for each in found])
 
 
 def test_rows_and_partial_residuals() -> None:
@@ -440,7 +439,7 @@ def test_pictures_of_means() -> None:
     assert np.isnan(lengths[np.argmin(y), 0])
     assert np.isnan(lengths[np.argmax(y), 1])
     ratios = fitted("log(y) ~ a + x + (1 | g)").emmeans("a", type="response").contrasts().plot()
-    assert ratios.get_xlabel() == "ratio"
+    assert ratios.get_xlabel() == "ratio (y)"
     assert ratios.get_xscale() == "log"
     with pytest.raises(me.ModelError, match="arrows"):
         means.plot(arrows="yes")

@@ -244,6 +244,7 @@ def test_any_text_is_read_or_refused_as_a_formula_error(text):
         ("y ~ x + y + (1 | g)", "also stands on the right", "y"),
         (". ~ x + (1 | g)", "cannot be `.`", "."),
         ("1 ~ x + (1 | g)", "names no column", "1"),
+        ("log(1) ~ x + (1 | g)", "names no column", "log(1)"),
         ("y ~ offset(a, b) + (1 | g)", "takes one argument", "offset(a, b)"),
     ],
 )
@@ -314,3 +315,9 @@ def test_an_updated_model_has_the_shorter_formula():
     smaller = m.update(". ~ . - x1")
     assert smaller.formula == "y ~ (1 | sch.cl/tch.cl)"
     assert list(smaller.fixef.index) == ["(Intercept)"]
+
+
+def test_patsys_quote_on_the_left_is_told_what_to_write() -> None:
+    for response in ("Q('my y')", "log(Q('my y'))"):
+        with pytest.raises(FormulaError, match="is written in backticks: `my y`"):
+            parse_formula(f"{response} ~ x + (1 | g)")

@@ -822,6 +822,17 @@ def test_an_intercept_of_its_own_beside_one_with_a_slope_is_refused() -> None:
             me.lmer(formula, sleep)
     # What lme4 makes of (f || g) is fitted, with a word.
     machine = sleep.assign(f=np.where(sleep["Days"] % 2 == 0, "even", "odd"))
-    with pytest.warns(me.IdentifiabilityWarning, match="can stand in for each other"):
+    with pytest.warns(me.IdentifiabilityWarning, match="can stand in for .*double_bar='separate'"):
         m = me.lmer("Reaction ~ Days + (f || Subject)", machine)
     assert m.ngroups == {"Subject": 18}
+
+
+def test_a_term_that_nesting_has_brought_in_twice_is_told_with_its_formula() -> None:
+    data = me.load_dataset("star_sample")
+    formula = "read ~ sx + (sx | sch) + (1 | sch/tch)"
+    with pytest.raises(me.ModelError) as caught:
+        me.lmer(formula, data)
+    message = str(caught.value)
+    assert "`(1 | sch)` and `(1 + sxF | sch)` have the same levels" in message
+    assert "Drop `(1 | sch)`" in message
+    assert "on `sch/tch` brings one on `sch` with it; one on `tch:sch` does not" in message

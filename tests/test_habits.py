@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import re
 from collections.abc import Callable
@@ -15,8 +16,17 @@ import pytest
 from numpy.testing import assert_allclose
 
 import mixedeffects as me
+from mixedeffects.base.habits import (
+    OF_A_FIT,
+    OF_A_MATRIX,
+    OF_A_SUMMARY,
+    OF_ARGUMENTS,
+    OF_MEANS,
+    OF_POOLED_FITS,
+    OF_THE_PACKAGE,
+    habits_page,
+)
 from mixedeffects.inference.linear_expression import linear_expression
-from mixedeffects.model.habits import OF_A_FIT, OF_ARGUMENTS, OF_THE_PACKAGE, habits_page
 
 PAGE = (Path(__file__).parents[1] / "docs" / "migration.md").read_text(encoding="utf-8")
 
@@ -72,7 +82,7 @@ def test_arguments_elsewhere(
     m: me.LinearMixedModel, sleep: pd.DataFrame, function: str, argument: str
 ) -> None:
     package, here = OF_ARGUMENTS[function][argument]
-    call = me.lmer if function == "lmer" else getattr(m, function)
+    call = getattr(m if hasattr(m, function) else me, function)
     with pytest.raises(TypeError, match=re.escape(f"no argument {argument!r} (that is {package}")):
         call(**{argument: 1})
     _exists(m, here)
@@ -80,6 +90,48 @@ def test_arguments_elsewhere(
         with pytest.raises((TypeError, ValueError)) as caught:
             call(**{found[1]: object()})
         assert "no argument" not in str(caught.value)
+
+
+def test_names_of_what_a_fit_gives(m: me.LinearMixedModel, sleep: pd.DataFrame) -> None:
+    pooled = me.pool([m, me.lmer(m.formula, sleep.assign(Days=sleep["Days"] + 0.1))])
+    means = m.emmeans("half")
+    given = [
+        (means, "means", OF_MEANS),
+        (m.summary(), "m.summary()", OF_A_SUMMARY),
+        (m.V, "m.V", OF_A_MATRIX),
+        (pooled, "pooled", OF_POOLED_FITS),
+    ]
+    for owner, text, habits in given:
+        for name, (package, here) in habits.items():
+            with pytest.raises(AttributeError, match=re.escape(f"{name!r} (that is {package}'s)")):
+                getattr(owner, name)
+            for called in re.findall(rf"{re.escape(text)}\.(\w+)", here):
+                assert hasattr(owner, called), here
+        again = pickle.loads(pickle.dumps(copy.copy(owner)))
+        assert repr(again) == repr(owner)
+    with pytest.raises(AttributeError, match=r"has no 'weight'\."):
+        getattr(means, "weight")  # noqa: B009 - mypy knows that it is not there
+
+
+def test_a_model_is_fitted_already(m: me.LinearMixedModel) -> None:
+    with pytest.raises(TypeError, match=r"is no m\.fit\(\) to call"):
+        m.fit(reml=False)
+
+
+def test_what_is_taken_as_a_list_and_what_one_by_one(m: me.LinearMixedModel) -> None:
+    with pytest.raises(TypeError, match=re.escape("etable() takes a list of fits")):
+        me.etable(m, m)
+    with pytest.raises(TypeError, match=re.escape("pool() takes a list of fits")):
+        me.pool(m, m)
+    for function in (me.compare, me.anova, me.cross_validate):
+        with pytest.raises(me.ModelError, match=re.escape(f"me.{function.__name__}(*models)")):
+            function([m, m])
+
+
+def test_functions_of_the_package_can_be_pickled() -> None:
+    for name in me.__all__:
+        if inspect.isfunction(getattr(me, name)):
+            assert pickle.loads(pickle.dumps(getattr(me, name))) is getattr(me, name)
 
 
 def test_misspelt_names(m: me.LinearMixedModel, sleep: pd.DataFrame) -> None:
@@ -198,7 +250,7 @@ def test_names_that_are_no_plain_words(sleep: pd.DataFrame) -> None:
         (lambda m: m.contrast("halflat"), "'halflate'"),
         (lambda m: m.ranef()["subject"], "'Subject'"),
         (lambda m: m.robust("CR2", cluster="subject"), "`Subject`"),
-        (lambda m: m.emmeans("half").contrasts(adjust="bonf"), "'bonferroni'"),
+        (lambda m: m.emmeans("half").contrasts(adjust="bonferoni"), "'bonferroni'"),
     ],
 )
 def test_did_you_mean(m: me.LinearMixedModel, call: Callable[[Any], Any], meant: str) -> None:

@@ -14,6 +14,7 @@ import textwrap
 import time
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ LONG: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
         lambda p: fitted_model("dyestuff").influence("Batch", refit=True, progress=p),
         frame_of,
     ),
+    "check": (lambda p: fitted_model("dyestuff").check(draws=99, progress=p), frame_of),
     "cross_validate": (
         lambda p: me.cross_validate(fitted_model("dyestuff"), folds=4, seed=1, progress=p),
         lambda found: found.by_fold,
@@ -306,7 +308,8 @@ def test_everything_long_tells_the_same(name: str, capsys: pytest.CaptureFixture
 
 def test_every_long_function_has_the_option() -> None:
     functions = [me.lmer, me.cross_validate, me.power, me.Bootstrap.resume, me.Unfinished.resume]
-    names = ["refit", "update", "bootstrap", "profile", "influence", "ranova", "caic", "confint"]
+    names = ["refit", "update", "bootstrap", "profile", "influence", "check", "ranova"]
+    names += ["caic", "confint", "report"]
     functions += [getattr(me.LinearMixedModel, name) for name in names]
     for function in functions:
         assert inspect.signature(function).parameters["progress"].default is None, function
@@ -442,3 +445,36 @@ def test_on_a_real_terminal() -> None:
     assert (done.returncode, done.stdout) == (0, b"")
     assert "refit 6 of 6" in heard
     assert "\n" not in heard
+
+
+@pytest.mark.usefixtures("every_line")
+def test_checks_tell_what_they_do() -> None:
+    """Data sets drawn batch by batch, then each check; none drawn where nothing compares."""
+    lines: list[Any] = []
+    m = fitted_model("sleepstudy")
+    m.check(draws=40, progress=lines.append)
+    told = [line.detail for line in lines]
+    assert told[:4] == [
+        "16 data sets drawn",
+        "32 data sets drawn",
+        "40 data sets drawn",
+        "normality",
+    ]
+    lines.clear()
+    m.check(["levels", "grouping"], progress=lines.append)
+    assert [line.detail for line in lines] == ["levels", "grouping"]
+
+
+@pytest.mark.usefixtures("every_line")
+def test_a_report_goes_on_with_the_next_section(tmp_path: Path) -> None:
+    """It is there whole or not at all, and the same as without an interruption."""
+    m = fitted_model("cake")
+    place, whole = tmp_path / "cake.html", tmp_path / "whole.html"
+    m.report(whole, progress=False)
+    stop = Stop(6)
+    with pytest.raises(me.Interrupted, match="after section 6 of 10") as caught:
+        m.report(place, progress=stop)
+    assert not list(tmp_path.glob("cake*"))
+    assert [line.detail for line in stop.heard][3:] == ["Optimum", "Checks", "Effects"]
+    assert caught.value.partial.resume() == place
+    assert place.read_bytes() == whole.read_bytes()

@@ -258,6 +258,7 @@ def test_ranges_of_values() -> None:
         ({"x": slice(0, 1)}, "a range of the number 'x' is slice"),
         ({"x": slice(1, 0, 0.1)}, "with a positive step"),
         ({"x": slice("a", 3, 1)}, "with a positive step"),
+        ({"x": slice(0, 1, 1e-12)}, "make at most 10,000 values"),
         ({"a": slice("high", "low")}, "has no level; a range of levels"),
         ({"a": slice("none", "low")}, "'a' has no level 'none'"),
         ({"a": slice("low", "mid", 2)}, "a range of levels is slice"),

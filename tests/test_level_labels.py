@@ -125,7 +125,8 @@ def test_spellings_of_a_level(values: list[Any], spellings: list[Any]) -> None:
 def test_levels_that_are_called_both_ways() -> None:
     data = pd.DataFrame({"g": np.repeat(["True", "TRUE", "x"], 8)})
     data["y"] = np.random.default_rng(0).normal(size=24) + np.repeat([0, 4, 9], 8)
-    m = me.lmer("y ~ 1 + (1 | g)", data)
+    with pytest.warns(me.DataWarning, match="differ only in blanks or capitals"):
+        m = me.lmer("y ~ 1 + (1 | g)", data)
     with pytest.raises(me.ModelError, match="ambiguous"):
         m.V.block(True)
     assert m.V.block("True").index.tolist() == list(range(8))

@@ -15,6 +15,7 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 
 import mixedeffects as me
@@ -509,8 +510,8 @@ def test_pictures() -> None:
         (lambda m: m.emmeans("recipe", ddf="kenward"), "ddf 'kenward' is not known"),
         (lambda m: m.emmeans("recipe").contrasts("pairs"), "'pairs' are not known; .*'pairwise'"),
         (
-            lambda m: m.emmeans("recipe").contrasts(adjust="bh"),
-            "adjust 'bh' is not known; .*'holm'",
+            lambda m: m.emmeans("recipe").contrasts(adjust="by hand"),
+            "adjust 'by hand' is not known; .*'holm'",
         ),
         (lambda m: m.emmeans("recipe").contrasts("eff", adjust="tukey"), "all pairwise differ"),
         (lambda m: m.emmeans("recipe").contrasts({"d": [1, -1]}), r"shape \(2,\); it needs 3 num"),
@@ -561,3 +562,30 @@ def test_errors_about_columns_of_other_models() -> None:
     many = me.lmer("y ~ f0 + f1 + f2 + f3 + f4 + (1 | g)", wide)
     with pytest.raises(me.ModelError, match=r"has [0-9,]* cells \(f0 31, .*too many to hold"):
         many.emmeans("f0")
+
+
+def test_adjustments_have_the_names_of_other_programs_too() -> None:
+    means = me.lmer("angle ~ recipe + (1 | replicate)", me.load_dataset("cake")).emmeans("recipe")
+    for theirs, ours in {"dunnett": "mvt", "BH": "fdr", "LSD": "none", "Holm": "holm"}.items():
+        named, own = (means.contrasts("trt.vs.ctrl", adjust=each) for each in (theirs, ours))
+        pd.testing.assert_frame_equal(named.to_frame(), own.to_frame())
+    assert means.contrasts(adjust="HSD").adjust == "tukey"
+
+
+def test_the_axis_of_a_picture_has_the_columns_name_without_backticks() -> None:
+    cake = me.load_dataset("cake").rename(columns={"angle": "angle (`deg`)"})
+    name = "`angle (\\`deg\\`)`"
+    m = me.lmer(f"{name} ~ recipe + (1 | replicate)", cake)
+    assert m.emmeans("recipe").plot(Figure().subplots()).get_ylabel() == "angle (`deg`)"
+    assert m.effects("recipe").plot(Figure().subplots()).get_ylabel() == "angle (`deg`)"
+    logs = me.lmer(f"log({name}) ~ recipe + (1 | replicate)", cake)
+    assert logs.emmeans("recipe").plot(Figure().subplots()).get_ylabel() == f"log({name})"
+
+
+def test_variables_joined_as_in_a_formula() -> None:
+    m = me.lmer("angle ~ recipe * temperature + (1 | recipe:replicate)", me.load_dataset("cake"))
+    both = m.emmeans(["recipe", "temperature"]).to_frame()
+    for words in ("recipe * temperature", "recipe:temperature", "~ recipe + temperature"):
+        pd.testing.assert_frame_equal(m.emmeans(words).to_frame(), both)
+    with pytest.raises(me.ModelError, match="There is no variable 'oven'"):
+        m.emmeans("recipe * oven")

@@ -16,7 +16,7 @@ _PACKAGE = Path(mixedeffects.__file__).parent
 _PAGE = Path(__file__).parents[1] / "docs" / "messages.md"
 
 #: Functions that raise, warn, or make an error, with the message as their first argument.
-_MAKERS = {"fail", "problem", "warn"}
+_MAKERS = {"doubt", "fail", "problem", "warn"}
 
 #: Calls whose message is made elsewhere, where it is found as text.
 _PASSED_ON = {
@@ -33,12 +33,18 @@ _PASSED_ON = {
     # Worded where rows are selected, given at the fit.
     ("base/warning.py", "sentence"),
     ("fitting/fitting.py", "sentence"),
+    ("frame/build.py", "sentence"),
+    ("frame/data_files.py", "sentence"),
     ("prediction/planned.py", "sentence"),
     # AttributeError, for Python's own use.
     ("storage/former_paths.py", "name"),
     ("storage/without_data.py", "name"),
     ("base/value_method.py", "name"),
     ("model/linear_mixed_model.py", "name"),
+    ("covariance/operator.py", "name"),
+    ("display/summary.py", "name"),
+    ("inference/marginal_means.py", "name"),
+    ("inference/pooled_fits.py", "name"),
 }
 
 _FIRST_WORDS = 5

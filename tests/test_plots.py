@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import builtins
 import io
+import re
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -19,6 +21,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
+import mixedeffects as me
 from mixedeffects.display.binning import bin_matrix
 from mixedeffects.display.cell_text import cell_texts
 from mixedeffects.display.colours import ZeroIsWhite, diverging, readable_on
@@ -569,3 +572,120 @@ def test_covariance_errors() -> None:
         covariance(np.eye(2), kind="precision")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="1 labels"):
         covariance(np.eye(2), ["a"])
+
+
+def drawn_boxes(figure: Any) -> dict[Any, Any]:
+    """Where each text of a figure is drawn, in pixels."""
+    figure.canvas.draw()
+    texts = [text for text in figure.findobj(plt.Text) if text.get_visible() and text.get_text()]
+    return {text: text.get_window_extent() for text in texts}
+
+
+def long_names_fit() -> me.LinearMixedModel:
+    rng = np.random.default_rng(3)
+    arms = [f"Cognitive behavioural therapy, variant {k:02d}" for k in range(12)]
+    n = 600
+    school, arm = rng.integers(0, 30, n), rng.integers(0, 12, n)
+    sex = rng.choice(["女性", "男性"], n)
+    y = rng.normal(size=30)[school] + 0.2 * arm + rng.normal(size=n)
+    data = pd.DataFrame(
+        {
+            "点数 (total score in points)": y,
+            "treatment arm": pd.Categorical.from_codes(arm, arms),
+            "sex": sex,
+            "school": [f"大阪府立北野高等学校附属 {k:02d}" for k in school],
+        }
+    )
+    formula = "`点数 (total score in points)` ~ `treatment arm` + sex + (1 | school)"
+    return me.lmer(formula, data)
+
+
+def test_long_names_stay_apart() -> None:
+    """In panels side by side, below small pictures, beside comparisons; and none is cut off."""
+    m = long_names_fit()
+    means = m.emmeans("sex", by="treatment arm").plot(letters=True)
+    titles = [each.title for each in means] + [each._left_title for each in means]
+    figure = means[0].figure
+    boxes = drawn_boxes(figure)
+    own = [boxes[text] for text in titles if text.get_text()]
+    assert len(own) == 12
+    assert not any(a.overlaps(b) for i, a in enumerate(own) for b in own[:i])
+    assert max(box.x1 for box in boxes.values()) <= figure.bbox.x1 + 1
+    for each in means:
+        letters = [boxes[text] for text in each.texts if text.get_text().isalpha()]
+        assert letters and all(box.y1 <= each.get_window_extent().y1 + 1 for box in letters)
+
+    panels = m.emmeans("treatment arm", by="sex").plot(letters=True, arrows=True)
+    figure = panels[0].figure
+    boxes = drawn_boxes(figure)
+    # The line above the panels is broken, not cut off.
+    assert max(box.x1 for box in boxes.values()) <= figure.bbox.x1 + 1
+    ticks = [boxes[text] for text in panels[0].get_xticklabels()]
+    assert not any(a.overlaps(b) for a, b in pairwise(ticks))
+    assert panels[0].get_window_extent().height > 0.25 * figure.bbox.height
+    # Backquotes belong to the formula, not to the name.
+    assert figure.get_supylabel() == "点数 (total score in points)"
+
+    ax = m.emmeans("treatment arm").contrasts().plot()
+    drawn_boxes(ax.figure)
+    assert ax.get_window_extent().width > 0.3 * ax.figure.bbox.width
+    assert ax.get_xlabel() == "estimate (点数 (total score in points))"
+
+    small = m.bootstrap(20, seed=1).plot()
+    boxes = drawn_boxes(small[0].figure)
+    below = [boxes[each.xaxis.label] for each in small]
+    assert not any(a.overlaps(b) for i, a in enumerate(below) for b in below[:i])
+
+
+def test_the_note_of_influence_fits() -> None:
+    ax = long_names_fit().influence("school").plot()
+    assert "most influential of 30;\nvariance parameters" in ax.texts[0].get_text()
+    boxes = drawn_boxes(ax.figure)
+    assert boxes[ax.texts[0]].x1 <= ax.figure.bbox.x1
+    row = long_names_fit().influence().plot()
+    assert row.get_title(loc="left") == "Influence of each row left out"
+
+
+def test_series_differ_by_more_than_colour() -> None:
+    """Markers of means and rows, and styles of levels' lines; none comes twice."""
+    m = long_names_fit()
+    ax = m.emmeans(["sex", "treatment arm"]).plot()
+    shown = [(line.get_color(), line.get_marker()) for line in ax.lines]
+    assert len(set(shown)) == len(shown) == 12
+    ax = m.effects(["treatment arm", "sex"]).plot(data=True, groups="all")
+    clouds = [each for each in ax.collections if type(each).__name__ == "PathCollection"]
+    outlines = {tuple(map(tuple, each.get_paths()[0].vertices)) for each in clouds}
+    assert len(clouds) == len(outlines) == 2
+
+
+def test_one_distance_shows_both_numbers() -> None:
+    data = me.load_dataset("dyestuff").assign(when=0.0)
+    m = me.lmer("Yield ~ 1 + (1 | Batch)", data)
+    ax = m.variogram("when").plot()
+    assert ax.lines[0].get_marker() == "D"
+
+
+def test_names_of_points_side_by_side() -> None:
+    """Labels of near points are written apart from each other."""
+    from mixedeffects.display.points import name_points
+
+    _, ax = plt.subplots(figsize=(5, 4))
+    x, y = np.array([0.70, 0.66, 0.68]), np.array([0.5, 0.49, 0.51])
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    name_points(ax, x, y, ["row 313", "row 421", "row 7"], np.arange(3))
+    boxes = list(drawn_boxes(ax.figure).values())
+    own = [boxes[i] for i, text in enumerate(drawn_boxes(ax.figure)) if text in ax.texts]
+    assert len(own) == 3
+    assert not any(a.overlaps(b) for i, a in enumerate(own) for b in own[:i])
+
+
+def test_levels_that_differ_in_the_middle_are_told_apart() -> None:
+    """A name that is cut in its middle would be the same for all of them."""
+    rng = np.random.default_rng(1)
+    who = np.repeat([f"participant number {k:02d} of the northern site" for k in range(20)], 6)
+    y = np.repeat(rng.normal(size=20), 6) + rng.normal(size=120)
+    m = me.lmer("y ~ 1 + (1 | who)", pd.DataFrame({"y": y, "who": who}))
+    for ax in (m.plot("caterpillar"), m.plot("groups"), m.influence("who").plot()):
+        labels = [label.get_text() for label in ax.get_yticklabels()]
+        assert len(set(labels)) == len(labels) == 20
+        assert all(re.search(r"number \d\d|er \d\d of the", label) for label in labels), labels

@@ -177,6 +177,44 @@ def test_robust_and_kenward_roger_within_variances() -> None:
         assert np.isfinite(pooled.anova().to_numpy(float)).all()
 
 
+def test_means_are_linear_functions_of_the_pooled_estimates() -> None:
+    fits = plain_fits()
+    pooled = me.pool(fits, ddf="kr")
+    means = pooled.emmeans("arm")
+    x = float(np.mean([fit.frame.data["x"].mean() for fit in fits]))
+    assert any(f"x = {x:.5g}" in note for note in means.notes)
+    by_hand = pooled.contrast(means.L.to_numpy())
+    assert_allclose(means.L["x"], x, rtol=1e-12)
+    table = means.to_frame()
+    for ours, theirs in (("estimate", "Estimate"), ("std_error", "Std. Error"), ("df", "df")):
+        assert_allclose(table[ours], by_hand[theirs], rtol=1e-10)
+    assert_allclose(table["conf_high"], by_hand["upper"], rtol=1e-10)
+    compared = means.contrasts("trt.vs.ctrl", adjust="none")
+    by_hand = pooled.contrast(compared.L.to_numpy())
+    assert_allclose(compared.to_frame()["p_value"], by_hand["Pr(>|t|)"], rtol=1e-10)
+    assert_allclose(compared.effect_size(2.0).to_frame()["estimate"], by_hand["Estimate"] / 2.0)
+    with pytest.raises(me.ModelError, match="no standard deviation 'total'"):
+        compared.effect_size()
+    again = pickle.loads(pickle.dumps(means))
+    pd.testing.assert_frame_equal(again.contrasts().to_frame(), means.contrasts().to_frame())
+
+
+@pytest.mark.parametrize(("vcov", "ddf"), [("model", "kr"), ("CR2", "satterthwaite")])
+def test_joint_tests_of_means_are_d1(vcov: str, ddf: str) -> None:
+    pooled = me.pool(plain_fits(), vcov=vcov, ddf=ddf)
+    table = pooled.joint_tests().set_index("term")
+    for term in ("x", "arm"):
+        test = pooled.wald(term)
+        found = table.loc[term, ["num_df", "den_df", "statistic", "p_value"]].astype(float)
+        assert_allclose(found, [test.num_df, test.den_df, test.statistic, test.p], rtol=1e-9)
+
+
+def test_means_of_equal_data_sets_are_those_of_one() -> None:
+    fit = plain_fits()[0]
+    pooled, own = me.pool([fit, fit]).emmeans("arm").to_frame(), fit.emmeans("arm").to_frame()
+    assert_allclose(pooled[["estimate", "std_error"]], own[["estimate", "std_error"]], rtol=1e-10)
+
+
 def test_a_variance_that_clusters_do_not_show_is_refused() -> None:
     fits = fits_of('y ~ x + I(g == "g1") + (1 | g)')
     with pytest.warns(me.ClusterWarning):

@@ -26,6 +26,7 @@ import mixedeffects as me
 import mixedeffects.pictures.ranef_plots
 import mixedeffects.pictures.residual_plots
 import mixedeffects.reporting.report
+from mixedeffects.cli import main
 from mixedeffects.errors import CostWarning
 from references import fitted_model
 
@@ -172,7 +173,7 @@ def test_page_is_well_formed_and_self_contained(name: str) -> None:
     targets = [str(a["href"]) for a in page.all("a")]
     assert sorted(targets) == sorted(f"#{each}" for each in ids)
     assert len(page.all("table")) == sum(
-        attributes.get("class") == "scroll" for attributes in page.all("div")
+        str(attributes.get("class")).split()[0] == "scroll" for attributes in page.all("div")
     )
 
 
@@ -463,3 +464,30 @@ def test_in_a_browser(name: str, tmp_path: Path) -> None:
         assert page["size"] >= 16
         assert max(page["shown"]) <= width
     assert min(said[390]["shown"]) > 300
+
+
+def test_advice_is_broken_into_lines_and_pictures_are_small(tmp_path: Path) -> None:
+    """No sentence is to be scrolled for; points and lines take few colours, matrices their own."""
+    path = fitted_model("sleepstudy").report(tmp_path / "sleep.html")
+    text = path.read_text(encoding="utf-8")
+    checks = next(
+        attributes
+        for tag, attributes in Page(text).tags
+        if tag == "div" and attributes.get("aria-label") == "Checks"
+    )
+    assert checks["class"] == "scroll sentences"
+    assert len(text) < 400_000
+    found = re.findall(r'base64,([^"]*)".*?alt="([^"]*)"', text)
+    kinds = {alt: base64.b64decode(data)[25] for data, alt in found}
+    # The colour type of a PNG file: 3 is a palette, 2 are colours.
+    assert {kind for alt, kind in kinds.items() if alt.startswith("Picture of")} == {2}
+    assert {kind for alt, kind in kinds.items() if not alt.startswith("Picture of")} == {3}
+
+
+def test_a_report_is_no_file_of_another_format(tmp_path: Path) -> None:
+    m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+    with pytest.raises(me.DataError, match=r"must end in \.html"):
+        m.report(tmp_path / "report.docx")
+    arguments = ["fit", "dyestuff", "Yield ~ 1 + (1 | Batch)"]
+    assert main([*arguments, "--html", str(tmp_path / "report.PDF")]) == 1
+    assert not list(tmp_path.iterdir())

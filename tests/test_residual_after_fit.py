@@ -358,9 +358,9 @@ def test_covariance_parameters_have_those_of_residuals():
         "sigma",
     ]
     assert m.covariance_parameters["sd_sexm|Residual"] == m.R.parameters["Std.Dev. sexm"]
-    assert m.covariance_parameters["sigma"] == m.R.parameters["Std.Dev."] == m.sigma
+    assert m.covariance_parameters["sigma"] == m.R.parameters["Std.Dev. sexf"] == m.sigma
     us = fitted("us").covariance_parameters
-    assert us["cor_0, 2|Residual"] == pytest.approx(fitted("us").R.parameters["cor 0, 2"])
+    assert us["cor_2.0|Residual"] == pytest.approx(fitted("us").R.parameters["cor 0, 2"])
 
 
 def test_update_keeps_or_changes_the_structure():

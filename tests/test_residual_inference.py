@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.linalg
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
@@ -51,14 +52,23 @@ def quietly(formula: str, data: pd.DataFrame, **options: Any) -> me.LinearMixedM
 
 @cache
 def fitted(name: str) -> me.LinearMixedModel:
-    own = REFERENCES[name]
+    own, data = REFERENCES[name], data_of(name)
+    residual = known_covariance(data) if name == "berkey_known_V" else own["residual"]
     return quietly(
         own["formula"],
-        data_of(name),
-        residual=own["residual"],
+        data,
+        residual=residual,
         variance=own["variance"],
         reml=own["reml"],
+        sigma=own.get("sigma"),
+        weights=own.get("weights"),
     )
+
+
+def known_covariance(data: pd.DataFrame) -> me.KnownCovariance:
+    """Of two outcomes in each trial."""
+    blocks = [own[["v1i", "v2i"]].to_numpy() for _, own in data.groupby("trial", observed=True)]
+    return me.known(scipy.linalg.block_diag(*blocks))
 
 
 @cache
@@ -294,6 +304,15 @@ def test_rows_in_any_order() -> None:
     assert_allclose(model.robust("CR2").se, own["robust_se"]["CR2"], rtol=CLOSE)
 
 
+def test_nothing_is_estimated_where_all_is_known() -> None:
+    data = data_of("berkey_known_V")
+    model = quietly("yi ~ 0 + outcome", data, residual=known_covariance(data), sigma=1)
+    for ddf in ("kr", "kr-observed"):
+        table = model.coef_table(ddf=ddf)
+        assert_allclose(table["Std. Error"], model.se)
+        assert np.isinf(table["df"]).all()
+
+
 def test_blocks_that_are_too_large_are_named() -> None:
     fit = fitted("crossed_ar1").fit
     with pytest.raises(
@@ -403,6 +422,87 @@ def test_profiles_are_refused_with_a_reason() -> None:
     for asked in (model.profile, lambda: model.confint(method="profile")):
         with pytest.raises(ModelError, match="would have to be searched as well"):
             asked()
+
+
+# --- intervals of covariance parameters -----------------------------------------------------
+
+
+def wald_by_differences(criterion: Any, here: Matrix) -> Matrix:
+    """Normal intervals from second differences of a criterion, shape (m, 2)."""
+    m, h = len(here), 1e-4
+    H = np.empty((m, m))
+    for a in range(m):
+        for b in range(m):
+            total = 0.0
+            for i in (1.0, -1.0):
+                for j in (1.0, -1.0):
+                    moved = here.copy()
+                    moved[a] += i * h
+                    moved[b] += j * h
+                    total += i * j * criterion(moved)
+            H[a, b] = total / (4.0 * h * h)
+    half = 1.959963984540054 * np.sqrt(np.diag(2.0 * np.linalg.inv(H)))
+    return np.column_stack([here - half, here + half])
+
+
+def restricted(V: Matrix, X: Matrix, y: Matrix) -> float:
+    W = np.linalg.inv(V)
+    XWX = X.T @ W @ X
+    e = y - X @ np.linalg.solve(XWX, X.T @ W @ y)
+    return float(np.linalg.slogdet(V)[1] + np.linalg.slogdet(XWX)[1] + e @ W @ e)
+
+
+def test_intervals_of_a_correlation() -> None:
+    model = fitted("sleepstudy_intercept_ar1")
+    data = data_of("sleepstudy_intercept_ar1")
+    same = (data["Subject"].to_numpy()[:, None] == data["Subject"].to_numpy()).astype(float)
+    gap = np.abs(data["Days"].to_numpy(float)[:, None] - data["Days"].to_numpy(float))
+    X, y = model.fit.frame.X, model.fit.frame.y
+
+    def criterion(values: Matrix) -> float:
+        sd, rho, sigma = np.exp(values[0]), np.tanh(values[1]), np.exp(values[2])
+        return restricted(same * (sd**2 + sigma**2 * rho**gap), X, y)
+
+    parameters = model.covariance_parameters
+    here = np.array([np.log(parameters.iloc[0]), np.arctanh(parameters.iloc[1])])
+    dense = wald_by_differences(criterion, np.append(here, np.log(model.sigma)))
+    found = model.confint(parameters="random").to_numpy()
+    assert_allclose(found[[0, 2]], np.exp(dense[[0, 2]]), rtol=1e-4)
+    assert_allclose(found[1], np.tanh(dense[1]), rtol=1e-4)
+    assert list(model.confint().index[:3]) == list(parameters.index)
+
+
+def test_intervals_of_standard_deviations_by_stratum() -> None:
+    """Sigma is that of the first stratum, and moves with the others in a search."""
+    model = fitted("ortho_intercept_varsex")
+    data = data_of("ortho_intercept_varsex")
+    subject, sex = data["Subject"].to_numpy(), data["Sex"].to_numpy()
+    same = (subject[:, None] == subject).astype(float)
+    first = (sex == data["Sex"].cat.categories[0]).astype(float)
+    X, y = model.fit.frame.X, model.fit.frame.y
+
+    def criterion(values: Matrix) -> float:
+        sd, other, sigma = np.exp(values)
+        return restricted(same * sd**2 + np.diag(np.where(first > 0.0, sigma, other) ** 2), X, y)
+
+    dense = wald_by_differences(criterion, np.log(model.covariance_parameters.to_numpy()))
+    assert_allclose(model.confint(parameters="random"), np.exp(dense), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["fev_us", "fev_adh", "fev_toep", "wheat2_gau_nugget", "dialyzer_ar1_varpower"]
+)
+def test_every_parameter_of_the_residuals_has_an_interval(name: str) -> None:
+    model = fitted(name)
+    bounds, estimates = model.confint(parameters="random"), model.covariance_parameters
+    assert list(bounds.index) == list(estimates.index)
+    assert (bounds["lower"] < estimates).all() and (estimates < bounds["upper"]).all()
+
+
+def test_a_known_sigma_has_no_interval() -> None:
+    bounds = fitted("konstantopoulos_known_R").confint(parameters="random")
+    assert bounds.loc["sigma"].isna().all()
+    assert bounds.drop(index="sigma").notna().all(axis=None)
 
 
 # --- comparisons ----------------------------------------------------------------------------
@@ -530,6 +630,23 @@ def test_both_structures_have_a_row() -> None:
     reference = REFERENCES["ortho_intercept_varsex"]
     assert table["logLik"]["residual structure"] == pytest.approx(-0.5 * reference["criterion"])
     assert "its parameters have no boundary where there is no structure" in repr(found)
+
+
+def test_known_variances_are_compared() -> None:
+    data = data_of("berkey_known_V")
+    K = known_covariance(data)
+    large = fitted("berkey_known_V")
+    small = quietly("yi ~ 0 + outcome + (1 | trial)", data, residual=K, sigma=1)
+    none = quietly("yi ~ 0 + outcome", data, residual=K, sigma=1)
+    found = me.anova(large, none, small)
+    assert found.to_frame()["Df"].tolist()[1:] == [1.0, 2.0]
+    assert_allclose(found.to_frame()["Chisq"].iloc[1], none.criterion - small.criterion)
+    assert not any("nested" in note for note in found.notes)
+    assert list(small.ranova().to_frame().index) == ["<none>", "(1 | trial)"]
+    assert small.ranova().to_frame()["logLik"].iloc[1] == pytest.approx(none.loglik)
+    other = quietly("yi ~ 0 + outcome", data, residual=me.known(2.0 * K.matrix), sigma=1)
+    assert not contains_variance(small.fit, other.fit)
+    assert not contains_variance(large.fit, quietly("yi ~ 0 + outcome + (1 | trial)", data).fit)
 
 
 def test_different_fixed_effects_are_compared_by_maximum_likelihood() -> None:

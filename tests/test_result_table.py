@@ -201,3 +201,36 @@ def test_multiindex_and_unnamed_rows() -> None:
 def test_intercept_only_r2_is_zero() -> None:
     m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
     assert m.r2().marginal == 0.0
+
+
+def test_sentences_and_formulas_are_printed_in_eighty_columns() -> None:
+    cake = me.load_dataset("cake").rename(
+        columns={"angle": "angle at which it breaks", "temp": "temperature of the oven"}
+    )
+    formula = "log(`angle at which it breaks`) ~ recipe * `temperature of the oven`"
+    formula += " + (1 | recipe:replicate)"
+    m = me.lmer(formula, cake)
+    fewer = m.update(". ~ . - recipe:`temperature of the oven`")
+    shown = {
+        "summary": m.summary(),
+        "means": m.emmeans("recipe"),
+        "comparisons": m.emmeans("recipe", vcov="CR2", cluster="replicate").contrasts(),
+        "likelihood ratio": me.anova(m, fewer),
+        "criteria": me.compare(m, fewer),
+        "cross-validation": me.cross_validate(m, fewer, folds=3, seed=1),
+        "random effects": m.ranova(),
+        "influence": m.influence("replicate"),
+        "pooled": me.pool([m, m]),
+    }
+    for name, result in shown.items():
+        text = str(result)
+        assert max(map(len, text.split("\n"))) <= 80, (name, text)
+    # Only where it is printed.
+    assert formula in " ".join(str(m.summary()).split())
+    assert m.formula == formula
+
+
+def test_the_line_below_a_robust_table_names_the_clusters() -> None:
+    m = me.lmer("y ~ x1 + (1 | sch.cl/tch.cl)", me.load_dataset("threelevel"))
+    for shown in (m.coef_table(vcov="CR2"), m.emmeans([], vcov="CR2"), m.anova(vcov="CR2")):
+        assert "CR2 standard errors clustered by sch.cl (10)" in " ".join(str(shown).split())

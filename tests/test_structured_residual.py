@@ -257,7 +257,7 @@ def test_variances_of_the_levels_of_a_factor() -> None:
     sleep = me.load_dataset("sleepstudy")
     sleep["time"] = np.where(sleep["Days"] < 3, "early", "late")
     m = me.lmer("Reaction ~ Days + (1 | Subject)", sleep, variance="time")
-    early, late = m.R.parameters[["Std.Dev.", "Std.Dev. timelate"]]
+    early, late = m.R.parameters[["Std.Dev. timeearly", "Std.Dev. timelate"]]
     assert_allclose(m.R.diag(), np.where(sleep["Days"] < 3, early, late) ** 2, rtol=1e-12)
     assert early == pytest.approx(m.sigma)
     m = me.lmer("Reaction ~ Days + (1 | Subject)", sleep, variance="Days")

@@ -18,7 +18,8 @@ from numpy.testing import assert_allclose
 import mixedeffects as me
 from mixedeffects.formula import parse_formula
 from mixedeffects.formula.evaluate import evaluate
-from mixedeffects.formula.transformations import Transformation, read_transformation
+from mixedeffects.formula.transformation_reader import read_transformation
+from mixedeffects.formula.transformations import Transformation
 from references import REFERENCE
 
 LEFT = [

@@ -216,3 +216,21 @@ def test_tidy_takes_every_covariance_matrix() -> None:
     np.testing.assert_allclose(tidy["df"], table["df"])
     np.testing.assert_allclose(tidy[["conf_low", "conf_high"]], table[["lower", "upper"]])
     assert "conf_low" not in m.tidy("fixed")
+
+
+def test_a_table_of_terms_says_which_are_tested_at_a_zero_outside_the_data() -> None:
+    children = me.load_dataset("orthodont")
+    m = me.lmer("distance ~ age * Sex + (1 | Subject)", children)
+    for kind in (2, 3):
+        (note,) = (n for n in m.anova(type=kind).notes if "tested at" in n)
+        assert note.startswith("Sex tested at age = 0, at the edge of the data or beyond")
+    one_at_zero = children.assign(age=children["age"].where(children.index != 5, 0))
+    far = me.lmer(m.formula, one_at_zero).anova()
+    assert any("Sex tested at age = 0" in n for n in far.notes)
+    # It is: the same test by hand, and another at the mean.
+    means = m.emmeans("Sex", at={"age": 0}).contrasts().to_frame()
+    assert_allclose(m.anova().loc["Sex", "F value"], means["statistic"][0] ** 2, rtol=1e-8)
+    for same in ("I(age - 11) * Sex", "age + Sex"):
+        table = me.lmer(f"distance ~ {same} + (1 | Subject)", children).anova()
+        assert not any("tested at" in n for n in table.notes)
+    assert not any("tested at" in n for n in m.anova(type=1).notes)

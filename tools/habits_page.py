@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mixedeffects.model.habits import habits_page
+from mixedeffects.base.habits import habits_page
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "migration.md"
 FIRST, LAST = "% made by tools/habits_page.py\n\n", "\n% end of what is made\n"

@@ -10,6 +10,8 @@ from importlib.metadata import version as _version
 from typing import Any as _Any
 
 from mixedeffects import plot
+from mixedeffects.base.habits import OF_THE_PACKAGE as _OF_THE_PACKAGE
+from mixedeffects.base.habits import unknown_attribute as _unknown_attribute
 from mixedeffects.comparison.cross_validation import CrossValidation, cross_validate
 from mixedeffects.comparison.information_criteria import InformationCriteria, compare
 from mixedeffects.comparison.likelihood_ratio import ModelComparison, anova
@@ -36,13 +38,13 @@ from mixedeffects.errors import (
     MixedEffectsError,
     ModelError,
 )
+from mixedeffects.frame.data_files import read_table
 from mixedeffects.frame.hypothesis_coding import contrast_matrix
 from mixedeffects.frame.known_covariance import KnownCovariance, known
 from mixedeffects.inference.bootstrap import Bootstrap
-from mixedeffects.inference.pooling import PooledFits, pool
+from mixedeffects.inference.pooled_fits import PooledFits
+from mixedeffects.inference.pooling import pool
 from mixedeffects.model import LinearMixedModel, lmer
-from mixedeffects.model.habits import OF_THE_PACKAGE as _OF_THE_PACKAGE
-from mixedeffects.model.habits import unknown_attribute as _unknown_attribute
 from mixedeffects.prediction.planned import PlannedCovariance, marginal_covariance
 from mixedeffects.prediction.power import Power, power
 from mixedeffects.progress import Repetitions, Unfinished
@@ -100,6 +102,7 @@ __all__ = [
     "plot",
     "pool",
     "power",
+    "read_table",
 ]
 
 _find_former_modules()

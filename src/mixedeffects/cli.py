@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 import mixedeffects as me
-from mixedeffects.base.files import check_place
+from mixedeffects.base.files import report_path
 from mixedeffects.covariance.export import check_target
-from mixedeffects.frame.data_files import read_table
+from mixedeffects.frame.data_files import read_file
 from mixedeffects.inference.cluster_robust import check_kind
 from mixedeffects.inference.variance import DDF_METHODS
 from mixedeffects.storage.fit_document import (
@@ -56,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        status = int(options.run(options))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status = int(options.run(options))
         # A full disk or a reader that has gone shows when the last lines are written.
         sys.stdout.flush()
         return status
@@ -104,6 +108,13 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="read this column as categorical (may be repeated)",
+    )
+    fit.add_argument(
+        "--missing",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help="what stands for a missing value in the file, such as n.a. or -99 (may be repeated)",
     )
     fit.add_argument(
         "--ddf", choices=tuple(DDF_METHODS), default="satterthwaite", help="degrees of freedom"
@@ -157,7 +168,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _fit(options: argparse.Namespace) -> int:
     _check_targets(options)
-    data = _read(options.data)
+    data = _read(options.data, options.missing)
     for column in options.factor:
         if column not in data.columns:
             raise me.DataError(f"--factor {column}: there is no such column in {options.data}.")
@@ -218,13 +229,22 @@ def _columns(given: str, data: pd.DataFrame) -> list[str]:
     return [given] if given in data.columns else [each.strip() for each in given.split(",")]
 
 
-def _read(source: str) -> pd.DataFrame:
+def _read(source: str, missing: list[str]) -> pd.DataFrame:
     path = Path(source)
     if source != "-" and not path.exists():
         if path.suffix or "/" in source:
             raise me.DataError(f"There is no file {source!r}.")
         return me.load_dataset(source)
-    return read_table(source, lambda text: print(f"mixedeffects: {text}", file=sys.stderr))
+    return read_file(source, missing, _tell, _tell)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    # Where in the package it came from says nothing to who typed a command.
+    _tell(message)
+
+
+def _tell(text: object) -> None:
+    print(f"mixedeffects: {text}", file=sys.stderr)
 
 
 def _check_targets(options: argparse.Namespace) -> None:
@@ -236,7 +256,7 @@ def _check_targets(options: argparse.Namespace) -> None:
     if options.save_v_by is not None and options.save_v_level is None:
         raise me.DataError("--save-v-by needs --save-v-level: a level of the factor.")
     if options.html is not None:
-        check_place(options.html)
+        report_path(options.html)
     if options.check_order is not None and not options.check:
         raise me.DataError("--check-order says along what --check looks for autocorrelation.")
     if options.robust is not None:

@@ -154,10 +154,13 @@ class ConvergenceWarning(UserWarning):
 
 
 class DataWarning(UserWarning):
-    """Rows are left out of a fit because a function in the formula has no value for them.
+    """Something about the data that is hardly meant.
 
-    Given by `lmer`, `LinearMixedModel.update` and `marginal_covariance`; values that are missing in
-    the data bring no warning, see `LinearMixedModel.dropped`.
+    Given by `lmer`, `LinearMixedModel.update` and `marginal_covariance` where rows are left out
+    because a function in the formula has no value for them, where text among the fixed effects is
+    rather numbers or dates, and where levels differ only in blanks or capitals; by `read_table`
+    where a column of numbers is text. Values that are missing in the data bring no warning, see
+    `LinearMixedModel.dropped`.
 
     Examples
     --------

@@ -13,7 +13,11 @@ import pandas as pd
 from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.coefficients import coefficient_tests
-from mixedeffects.reporting.estimates_table import RESIDUAL, random_parameters
+from mixedeffects.reporting.estimates_table import (
+    RESIDUAL,
+    one_residual_deviation,
+    random_parameters,
+)
 
 __all__ = ["STATISTIC_LABELS", "coefficients", "default_statistics", "statistic"]
 
@@ -83,7 +87,7 @@ def default_statistics(fit: Fit) -> list[str]:
         "icc",
         "r2_marginal",
         "r2_conditional",
-        RESIDUAL,
+        *([RESIDUAL] if one_residual_deviation(fit) else []),
         *random_parameters(fit),
     ]
 

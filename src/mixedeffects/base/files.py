@@ -18,6 +18,7 @@ __all__ = [
     "ending",
     "escaped_formulas",
     "into_file",
+    "report_path",
     "target_path",
     "unreadable",
     "write_text_whole",
@@ -26,6 +27,9 @@ __all__ = [
 
 #: A cell that begins with one of these is a formula to spreadsheets.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+#: Endings of files that programs would not open if they held HTML.
+_OTHER_FORMATS = (".docx", ".doc", ".odt", ".rtf", ".pdf", ".tex", ".md", ".txt", ".csv", ".xlsx")
 
 
 def target_path(path: Any, what: str = "The output") -> Path:
@@ -71,6 +75,26 @@ def check_place(path: Path) -> None:
         raise _unwritable(path, error) from error
     if not (allowed and (_is_special(path) or os.access(path.parent, os.W_OK | os.X_OK))):
         raise FileError(f"There is no permission to write {str(path)!r}.")
+
+
+def report_path(path: Any) -> Path:
+    """Where a report can be written.
+
+    Raises
+    ------
+    DataError
+        If there is no such folder, the path is one, or the ending is that of another format.
+    ModelError
+        If it is no path.
+    """
+    target = target_path(path, "The report")
+    if target.suffix.lower() in _OTHER_FORMATS:
+        raise DataError(
+            f"{target}: a report is a page of HTML, so its name must end in .html. Word opens it, "
+            "and browsers print it as PDF."
+        )
+    check_place(target)
+    return target
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -188,8 +188,10 @@ def entropy_of(seed: Any) -> int:
     return int(seed)
 
 
-def meant(value: Any, known: Iterable[str]) -> str:
+def meant(value: Any, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The question whether the name that is spelt most like it is meant; empty if none is.
+
+    How much alike they must be, from 0 to 1, is said by `cutoff`.
 
     Examples
     --------
@@ -200,7 +202,7 @@ def meant(value: Any, known: Iterable[str]) -> str:
         return ""
     given = value.lower()[:60]
     lowered = {each.lower(): each for each in known}
-    near = get_close_matches(given, lowered, n=1, cutoff=0.6)
+    near = get_close_matches(given, lowered, n=1, cutoff=cutoff)
     if not near:
         # Cut short, or with more behind.
         near = [

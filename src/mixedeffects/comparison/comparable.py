@@ -17,7 +17,7 @@ from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit
 from mixedeffects.fitting.refitting import by_maximum_likelihood
 
-__all__ = ["Comparable", "comparable", "model_text"]
+__all__ = ["Comparable", "comparable", "fits_of", "model_text"]
 
 Matrix = NDArray[np.float64]
 
@@ -77,7 +77,7 @@ def comparable(function: str, given: Sequence[Any], refit: bool) -> Comparable:
         If they cannot be compared.
     """
     refit = checked_flag(refit, "refit")
-    fits = _fits(function, given)
+    fits = fits_of(function, given)
     names = [f"m{i}" for i in range(1, len(fits) + 1)]
     for name, fit in zip(names[1:], fits[1:], strict=True):
         _check_same_data(names[0], fits[0], name, fit)
@@ -125,6 +125,8 @@ def model_text(fit: Fit) -> str:
         parts.append(f"residual={fit.frame.residual.text}")
     if fit.frame.variance is not None:
         parts.append(f"variance={fit.frame.variance.text}")
+    if fit.request.sigma is not None:
+        parts.append(f"sigma={fit.request.sigma:g}")
     return ", ".join(parts)
 
 
@@ -137,7 +139,14 @@ def _criteria(fits: Sequence[Fit], reml: bool) -> Matrix:
     return out
 
 
-def _fits(function: str, given: Sequence[Any]) -> list[Fit]:
+def fits_of(function: str, given: Sequence[Any]) -> list[Fit]:
+    """Fits in models given one by one.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or one of them is something else.
+    """
     if not given:
         raise ModelError(f"{function} needs fitted models to compare; none was given.")
     for position, model in enumerate(given, start=1):

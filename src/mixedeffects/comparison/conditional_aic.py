@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from mixedeffects.covariance.design import z_times
 from mixedeffects.diagnostics.leverage import leverage
 from mixedeffects.diagnostics.residuals import residuals
+from mixedeffects.display.comparison_table import values_html
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.engine.objective import Evaluation, evaluate
 from mixedeffects.engine.optimum import SINGULAR
@@ -98,8 +99,6 @@ class ConditionalAIC:
         )
 
     def _repr_html_(self) -> str:
-        from mixedeffects.display.comparison_table import values_html
-
         return values_html("Conditional AIC", self.to_frame().set_axis([""]))
 
 

@@ -10,21 +10,27 @@ so it counts how the rows left out vary together, not only how far off each one 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.habits import explained
 from mixedeffects.base.options import entropy_of
+from mixedeffects.comparison.comparable import fits_of
 from mixedeffects.covariance import MarginalCovariance
 from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.of_fit import V_of, V_of_rows
 from mixedeffects.covariance.of_residuals import V_at
 from mixedeffects.diagnostics.deletion_refit import refit_rows
+from mixedeffects.display.comparison_table import comparison_table
+from mixedeffects.display.lettering import wrapped
 from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.tables import DEFAULT_WIDTH
 from mixedeffects.errors import ModelError
-from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
+from mixedeffects.fitting.fit import Fit, HoldsFit
 from mixedeffects.inference.cluster_factor import read_levels
 from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.simulation.responses import checked_count
@@ -104,8 +110,6 @@ class CrossValidation:
         return ResultTable.of(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
 
     def _table(self) -> Table:
-        from mixedeffects.display.comparison_table import comparison_table
-
         shown = self.to_frame()
         if not shown["failed"].any():
             shown = shown.drop(columns="failed")
@@ -125,15 +129,15 @@ class CrossValidation:
             if note
         ]
         more = [f"and {len(notes) - 5} more notes in by_fold"] if len(notes) > 5 else []
-        return "\n".join([*self._lines(), str(self._table()), *notes[:5], *more])
+        above = [line for text in self._lines() for line in wrapped(text, DEFAULT_WIDTH)]
+        return "\n".join([*above, str(self._table()), *notes[:5], *more])
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         head = "".join(f"<p>{escape(line)}</p>" for line in self._lines())
         return head + self._table()._repr_html_()
 
 
+@explained
 def cross_validate(
     *models: HoldsFit,
     by: Any = None,
@@ -237,7 +241,7 @@ def cross_validate(
 def _fits_to_the_same_rows(models: Sequence[Any]) -> list[Fit]:
     if not models:
         raise ModelError("Give at least one fitted model.")
-    fits = [fit_of(model, f"Argument {i + 1}") for i, model in enumerate(models)]
+    fits = fits_of("me.cross_validate", models)
     first = fits[0]
     for i, fit in enumerate(fits):
         same = np.array_equal(fit.frame.positions, first.frame.positions)

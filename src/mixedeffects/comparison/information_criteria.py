@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.habits import explained
 from mixedeffects.base.options import checked_choice
 from mixedeffects.comparison.comparable import comparable, model_text
+from mixedeffects.display.comparison_table import ShownComparison
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import HoldsFit
@@ -19,8 +21,8 @@ __all__ = ["InformationCriteria", "compare"]
 Matrix = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class InformationCriteria:
+@dataclass(frozen=True, eq=False, repr=False)
+class InformationCriteria(ShownComparison):
     """Information criteria of fits to one response, made by `compare`.
 
     Attributes
@@ -73,17 +75,8 @@ class InformationCriteria:
         heading = f"Information criteria, best first; delta and weight by {self.criterion}"
         return heading, self.models, self.table, self.notes
 
-    def __repr__(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_text
 
-        return comparison_text(*self._parts())
-
-    def _repr_html_(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_html
-
-        return comparison_html(*self._parts())
-
-
+@explained
 def compare(*models: HoldsFit, criterion: str = "AIC", refit: bool = True) -> InformationCriteria:
     """Information criteria of fits of the same response, best first.
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.habits import explained
 from mixedeffects.base.options import checked_flag
 from mixedeffects.comparison.comparable import comparable, model_text
 from mixedeffects.comparison.nesting import (
@@ -19,6 +20,7 @@ from mixedeffects.comparison.nesting import (
     same_mean,
 )
 from mixedeffects.comparison.residual_nesting import same_residual
+from mixedeffects.display.comparison_table import ShownComparison
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit
@@ -29,8 +31,8 @@ __all__ = ["ModelComparison", "anova"]
 Matrix = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class ModelComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelComparison(ShownComparison):
     """Likelihood-ratio tests of fits to one response, made by `anova`.
 
     Attributes
@@ -83,17 +85,8 @@ class ModelComparison:
     def _parts(self) -> tuple[str, dict[str, str], pd.DataFrame, tuple[str, ...]]:
         return "Likelihood-ratio tests", self.models, self.table, self.notes
 
-    def __repr__(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_text
 
-        return comparison_text(*self._parts())
-
-    def _repr_html_(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_html
-
-        return comparison_html(*self._parts())
-
-
+@explained
 def anova(*models: HoldsFit, refit: bool = True, boundary: bool = False) -> ModelComparison:
     """Compare fits of the same response by likelihood-ratio tests, in lme4's layout.
 

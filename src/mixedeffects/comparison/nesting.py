@@ -148,6 +148,8 @@ def contains_variance(large: Fit, small: Fit) -> bool:
     those of the residuals of ``large`` are not linear in their parameters, a structure contains
     the ones that are known to be cases of it, and the random effects are compared alone.
     """
+    if large.request.sigma is not None and large.request.sigma != small.request.sigma:
+        return False
     rng = np.random.default_rng(0)
     groupings: list[Grouping] = []
     for m in (large, small):

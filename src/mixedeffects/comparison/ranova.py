@@ -12,6 +12,7 @@ import pandas as pd
 from mixedeffects.base.options import checked_flag
 from mixedeffects.comparison.comparable import model_text
 from mixedeffects.comparison.nesting import added_variance, contains_constant, same_span
+from mixedeffects.display.comparison_table import ShownComparison
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.refitting import (
@@ -35,8 +36,8 @@ Terms = tuple[RandomTerm, ...]
 RESIDUAL_STRUCTURE, RESIDUAL_VARIANCE = "residual structure", "residual variance"
 
 
-@dataclass(frozen=True, eq=False)
-class RandomEffectsTests:
+@dataclass(frozen=True, eq=False, repr=False)
+class RandomEffectsTests(ShownComparison):
     """Likelihood-ratio tests of random effects, made by `LinearMixedModel.ranova`.
 
     Attributes
@@ -83,16 +84,6 @@ class RandomEffectsTests:
         heading = f"{what} taken out one at a time, by {kind}"
         return heading, {"Model": self.formula}, self.table, self.notes
 
-    def __repr__(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_text
-
-        return comparison_text(*self._parts())
-
-    def _repr_html_(self) -> str:
-        from mixedeffects.display.comparison_table import comparison_html
-
-        return comparison_html(*self._parts())
-
 
 def random_effects_tests(
     fit: Fit,
@@ -112,7 +103,7 @@ def random_effects_tests(
     elif not fit.optimum.converged:
         notes.append("The model has not converged, so its likelihood is not at its maximum.")
     smaller: list[tuple[str, Terms | None]] = list(_reductions(fit, reduce_terms))
-    if fit.frame.residual is not None:
+    if fit.frame.residual is not None and fit.frame.residual.kind != "known":
         smaller.append((RESIDUAL_STRUCTURE, None))
     if fit.frame.variance is not None:
         smaller.append((RESIDUAL_VARIANCE, None))

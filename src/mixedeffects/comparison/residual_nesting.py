@@ -59,7 +59,8 @@ def residual_groupings(fit: Fit) -> tuple[ResidualTerm, ...]:
 
 def same_residual(one: Fit, other: Fit) -> bool:
     """Whether two models have the same covariance structure of the residuals."""
-    return contains_residual(one, other) and contains_residual(other, one)
+    known = one.request.sigma == other.request.sigma
+    return known and contains_residual(one, other) and contains_residual(other, one)
 
 
 def is_linear(fit: Fit) -> bool:
@@ -136,6 +137,10 @@ def contains_residual(large: Fit, small: Fit) -> bool:
 
 
 def _contains_correlation(large: ResidualTerm | None, small: ResidualTerm | None) -> bool:
+    if large is not None and large.given is not None:
+        if small is None or small.given is None:
+            return False
+        return bool(abs(large.given - small.given).max() == 0.0)
     if small is None or small.kind == "diag":
         return True
     if large is None or small.kind not in _CASES[large.kind]:

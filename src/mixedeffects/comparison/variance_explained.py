@@ -15,6 +15,7 @@ import pandas as pd
 from mixedeffects.base.options import checked_flag
 from mixedeffects.covariance.mean_variances import random_variances, residual_variance
 from mixedeffects.covariance.of_fit import R_of
+from mixedeffects.display.comparison_table import values_html
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
@@ -122,8 +123,6 @@ class ICC:
         return "\n".join(lines) + self.variances.note()
 
     def _repr_html_(self) -> str:
-        from mixedeffects.display.comparison_table import values_html
-
         return values_html("Intraclass correlation", self.to_frame(), self.variances.note())
 
 
@@ -172,8 +171,6 @@ class R2:
         return text + self.variances.note()
 
     def _repr_html_(self) -> str:
-        from mixedeffects.display.comparison_table import values_html
-
         return values_html("R2", self.to_frame(), self.variances.note())
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import number_array
 from mixedeffects.base.centring import centring_transform
+from mixedeffects.base.habits import explained
 from mixedeffects.base.options import checked_names
 from mixedeffects.covariance.conjugate_gradients import conjugate_gradients
 from mixedeffects.errors import DataError, ModelError
@@ -63,6 +64,7 @@ class GLSResult:
         return "Generalized least squares\n" + table.to_string(float_format="{:.6g}".format)
 
 
+@explained
 def gls(X: Any, y: Any, V: Any, names: Sequence[str] | None = None) -> GLSResult:
     """Generalized least squares: ``(X'V^-1X)^-1 X'V^-1y``.
 

@@ -7,15 +7,22 @@ import numpy as np
 from mixedeffects.covariance.of_fit import R_of, conditioned
 from mixedeffects.fitting.fit import Fit
 
-__all__ = ["random_variances", "residual_variance"]
+__all__ = ["random_variances", "residual_variance", "term_variances"]
+
+
+def term_variances(fit: Fit) -> list[float]:
+    """Mean over the rows of ``z_i'G z_i`` of each term, ``tr(G_t Z_t'Z_t) / n``."""
+    return [
+        float(np.sum(G * (term.z.T @ term.z))) / fit.nobs
+        for term, G in zip(*conditioned(fit), strict=True)
+    ]
 
 
 def random_variances(fit: Fit) -> dict[str, float]:
-    """Mean over the rows of ``z_i'G z_i`` of each grouping factor, ``tr(G_t Z_t'Z_t) / n``."""
+    """The sum of `term_variances` of each grouping factor."""
     random: dict[str, float] = {}
-    for term, G in zip(*conditioned(fit), strict=True):
-        mean = float(np.sum(G * (term.z.T @ term.z))) / fit.nobs
-        random[term.group] = random.get(term.group, 0.0) + mean
+    for term, variance in zip(fit.frame.terms, term_variances(fit), strict=True):
+        random[term.group] = random.get(term.group, 0.0) + variance
     return random
 
 

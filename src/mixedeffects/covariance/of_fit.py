@@ -15,12 +15,15 @@ from mixedeffects.covariance.design import random_effects_matrix, z_times
 from mixedeffects.covariance.marginal import MarginalCovariance, factorise
 from mixedeffects.covariance.random_effects import RandomEffectsCovariance
 from mixedeffects.covariance.residual import ResidualCovariance
+from mixedeffects.covariance.residual_blocks import residual_blocks
 from mixedeffects.covariance.rows import Rows
 from mixedeffects.covariance.structure import with_residual_factor
 from mixedeffects.covariance.structured_residual import StructuredResidual
 from mixedeffects.covariance.varcorr import VarCorr
+from mixedeffects.display.residual_text import ResidualBlock
 from mixedeffects.fitting.assembly import assemble
 from mixedeffects.fitting.fit import Fit, once_per_fit
+from mixedeffects.fitting.residual_parameters import reported_residual_parameters
 from mixedeffects.frame.model_frame import RandomTerm
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "Z_of",
     "conditioned",
     "fitted_values",
+    "residual_blocks_of",
     "structured_residual_of",
     "varcorr_of",
 ]
@@ -83,10 +87,19 @@ def R_of(fit: Fit) -> ResidualCovariance:
     return ResidualCovariance(fit.sigma, frame.weights, fit.nobs, residual, rows)
 
 
+@once_per_fit("residual covariance")
+def residual_blocks_of(fit: Fit) -> tuple[ResidualBlock, ...]:
+    """What is printed of the residuals' covariance; nothing where they are independent."""
+    residual = structured_residual_of(fit)
+    return () if residual is None else residual_blocks(residual)
+
+
 @once_per_fit("variance components")
 def varcorr_of(fit: Fit) -> VarCorr:
     """Variances and correlations of the random effects."""
-    return VarCorr(fit.frame.terms, fit.G_blocks, fit.sigma)
+    residuals = reported_residual_parameters(fit)
+    blocks = residual_blocks_of(fit)
+    return VarCorr(fit.frame.terms, fit.G_blocks, fit.sigma, residuals, blocks)
 
 
 @once_per_fit("Z")

@@ -15,6 +15,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 from numpy.typing import NDArray
 
+from mixedeffects.base.habits import OF_A_MATRIX, unknown_attribute
 from mixedeffects.covariance.conversion import as_dense, as_linear_operator, as_sparse
 from mixedeffects.covariance.diagonal_residual import DiagonalResidual
 from mixedeffects.covariance.entries import diagonal, entries, small_blocks
@@ -67,6 +68,11 @@ class CovarianceOperator:
         self._own_rows = Rows(index, tuple(factors), name)
 
     # --- shape ---------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise unknown_attribute(name, "V", OF_A_MATRIX, dir(self))
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mixedeffects.covariance.varcorr import VarCorr
 from mixedeffects.fitting.natural import structure_parameters
+from mixedeffects.fitting.residual_parameters import RESIDUAL
 
 __all__ = ["parameter_rows"]
 
@@ -29,7 +30,7 @@ def parameter_rows(
     Returns
     -------
     list of (group, name, value)
-        The residual standard deviation last.
+        The residual standard deviation last, or all that is known of the residuals' covariance.
     """
     rows: list[tuple[str, str, float]] = []
     for group, own in varcorr.to_frame().groupby("grp", sort=False):
@@ -43,4 +44,10 @@ def parameter_rows(
             else:
                 name = first if isinstance(first, str) else "Observation"
                 rows.append((str(group), f"sd__{name}", value))
+    # Their standard deviations are in the frame.
+    rows += [
+        (RESIDUAL, "__".join(filter(None, (each.kind, each.column))), each.value)
+        for each in varcorr.residuals
+        if each.kind != "sd"
+    ]
     return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,9 @@ from mixedeffects.covariance.diagonal_residual import DiagonalResidual
 from mixedeffects.covariance.operator import CovarianceOperator
 from mixedeffects.covariance.rows import Rows
 from mixedeffects.covariance.structure import CovarianceStructure
+from mixedeffects.display.numbers import format_numbers
+from mixedeffects.display.tables import Column, Table
 from mixedeffects.errors import ModelError
-
-if TYPE_CHECKING:
-    from mixedeffects.display.tables import Table
 
 __all__ = ["CovariancePart", "CovarianceParts", "split_by_source"]
 
@@ -133,9 +132,6 @@ class CovarianceParts(dict[str, CovariancePart]):
         return pd.Series(shares, index=list(self), name="share")
 
     def _table(self) -> Table:
-        from mixedeffects.display.numbers import format_numbers
-        from mixedeffects.display.tables import Column, Table
-
         variances = [float(part.diag().mean()) for part in self.values()]
         shares = [f"{value:.1%}" for value in self.share()]
         first = next(iter(self.values()))

@@ -19,6 +19,8 @@ from mixedeffects.covariance.entries import diagonal, small_blocks
 from mixedeffects.covariance.groups import contiguous_spans, find_factor
 from mixedeffects.covariance.residual_matrix import ResidualMatrix
 from mixedeffects.covariance.structure import CovarianceStructure
+from mixedeffects.display import plots
+from mixedeffects.display.lettering import Name, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -153,9 +155,6 @@ def plot_V(
     V: CovarianceOperator, level: Any, by: str | None, ax: Any, options: dict[str, Any]
 ) -> Axes:
     """Picture of V or of one level's block; see `MarginalCovariance.plot`."""
-    from mixedeffects.display import plots
-    from mixedeffects.display.lettering import Name, short
-
     if options.get("kind") != "correlation":
         options.setdefault("units", "response units²")
     if level is not None:

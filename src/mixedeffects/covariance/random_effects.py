@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.arrays import read_only
 from mixedeffects.base.sealed import Sealed
 from mixedeffects.covariance.design import z_labels
+from mixedeffects.display import plots
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
@@ -187,8 +188,6 @@ class RandomEffectsCovariance(Sealed):
         >>> m.G.plot(ax=Figure().subplots()).images[0].get_array().shape
         (36, 36)
         """
-        from mixedeffects.display import plots
-
         start, groups = 0, []
         for term in self._terms:
             stop = start + term.n_levels * term.n_columns

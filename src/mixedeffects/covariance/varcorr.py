@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import read_only
 from mixedeffects.base.options import member
+from mixedeffects.display import VarCorrBlock, varcorr_table
 from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.shown import html_document
+from mixedeffects.display.tables import DEFAULT_WIDTH
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.residual_parameters import RESIDUAL, ResidualParameter
 from mixedeffects.frame.model_frame import RandomTerm
 
 if TYPE_CHECKING:
-    from mixedeffects.display import VarCorrBlock
+    from mixedeffects.display.residual_text import ResidualBlock
 
 __all__ = ["VarCorr"]
 
@@ -34,6 +38,10 @@ class VarCorr:
         Covariance matrix of each term's effects, in squared units of the response.
     sigma : float
         Residual standard deviation.
+    residuals : sequence of ResidualParameter
+        Parameters of the residuals' covariance, where they are correlated or differ in variance.
+    residual_blocks : sequence of ResidualBlock
+        How these are printed.
 
     Examples
     --------
@@ -47,7 +55,19 @@ class VarCorr:
     25.59
     """
 
-    def __init__(self, terms: Sequence[RandomTerm], blocks: Sequence[Matrix], sigma: float) -> None:
+    #: Parameters of the residuals' covariance, and how they are printed; none where residuals are
+    #: independent.
+    _residuals: Sequence[ResidualParameter] = ()
+    _residual_blocks: Sequence[ResidualBlock] = ()
+
+    def __init__(
+        self,
+        terms: Sequence[RandomTerm],
+        blocks: Sequence[Matrix],
+        sigma: float,
+        residuals: Sequence[ResidualParameter] = (),
+        residual_blocks: Sequence[ResidualBlock] = (),
+    ) -> None:
         self._columns = {term.label: term.columns for term in terms}
         self._blocks = {
             term.label: read_only(np.array(block))
@@ -56,6 +76,13 @@ class VarCorr:
         self._structures = {term.label: (term.structure, term.homogeneous) for term in terms}
         #: Residual standard deviation.
         self.sigma = sigma
+        if residuals:
+            self._residuals, self._residual_blocks = tuple(residuals), tuple(residual_blocks)
+
+    @property
+    def residuals(self) -> tuple[ResidualParameter, ...]:
+        """Parameters of the residuals' covariance; none where they are independent."""
+        return tuple(self._residuals)
 
     def __call__(self, *arguments: Any, **options: Any) -> None:
         """Say that ``m.varcorr`` is not a method, as ``VarCorr(m)`` of R may suggest."""
@@ -160,6 +187,8 @@ class VarCorr:
             Columns ``grp``, ``var1``, ``var2``, ``vcov``, ``sdcor``: for a variance ``var2`` is
             missing and ``sdcor`` is the standard deviation; for a covariance ``sdcor`` is the
             correlation. Columns that are independent by construction (``diag``) have no covariance.
+            Residuals have a row for each standard deviation; their correlations and ranges are
+            among `LinearMixedModel.covariance_parameters`.
 
         Examples
         --------
@@ -185,13 +214,16 @@ class VarCorr:
                 for i in range(len(names))
                 for j in range(i + 1, len(names))
             )
-        rows.append(("Residual", None, None, self.sigma**2, self.sigma))
+        deviations = [each for each in self._residuals if each.kind == "sd"]
+        rows += [
+            (RESIDUAL, each.column or None, None, each.value**2, each.value) for each in deviations
+        ]
+        if not deviations:
+            rows.append((RESIDUAL, None, None, self.sigma**2, self.sigma))
         return ResultTable(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
 
     def summary_blocks(self) -> list[VarCorrBlock]:
         """The terms as they are printed: a structure shows each of its parameters once."""
-        from mixedeffects.display import VarCorrBlock
-
         return [
             VarCorrBlock(
                 label,
@@ -206,9 +238,14 @@ class VarCorr:
         ]
 
     def _table(self) -> Any:
-        from mixedeffects.display import varcorr_table
+        return varcorr_table(self.summary_blocks(), None if self._residuals else self.sigma)
 
-        return varcorr_table(self.summary_blocks(), self.sigma)
+    def _sections(self) -> list[Any]:
+        """The table, if there is something in it, and what is said of the residuals."""
+        from mixedeffects.display.summary import residual_section
+
+        table = [self._table()] if self._blocks or not self._residuals else []
+        return [*table, *map(residual_section, self._residual_blocks)]
 
     def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
         r"""The table as LaTeX; it needs ``\usepackage{booktabs}``.
@@ -221,8 +258,19 @@ class VarCorr:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> print(m.varcorr.to_latex().splitlines()[4])
+        Batch & (Intercept) & 42.001 \\
         """
-        return str(self._table().to_latex(caption, label))
+        if not self._residuals:
+            return str(self._table().to_latex(caption, label))
+        first, *others = self._sections()
+        head = first.to_latex(caption, label) if self._blocks else first.to_latex()
+        return "\n\n".join([str(head), *(each.to_latex() for each in others)])
 
     def to_markdown(self) -> str:
         """The table as Markdown.
@@ -230,8 +278,15 @@ class VarCorr:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> print(m.varcorr.to_markdown().splitlines()[-1])
+        | Residual |  | 49.510 |
         """
-        return str(self._table().to_markdown())
+        return "\n\n".join(each.to_markdown() for each in self._sections())
 
     def to_html(self) -> str:
         """The table as HTML, without style rules.
@@ -239,11 +294,18 @@ class VarCorr:
         Returns
         -------
         str
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.varcorr.to_html().splitlines()[0]
+        '<table>'
         """
-        return str(self._table().to_html())
+        return "\n".join(each.to_html() for each in self._sections())
 
     def __repr__(self) -> str:
-        return str(self._table())
+        return "\n".join(each.to_text(DEFAULT_WIDTH) for each in self._sections())
 
     def _repr_html_(self) -> str:
-        return str(self._table()._repr_html_())
+        return html_document(self.to_html())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -11,7 +10,7 @@ from typing import Literal, NotRequired, TypedDict, cast
 
 import pandas as pd
 
-from mixedeffects.base.options import member
+from mixedeffects.base.options import meant, member
 from mixedeffects.errors import DataError
 
 __all__ = ["ColumnNote", "ColumnType", "Entry", "catalogue", "data_file", "list_datasets", "schema"]
@@ -102,11 +101,9 @@ def schema(name: str) -> dict[str, ColumnType]:
     found = member(name, known)
     if found is not None:
         return known[found]
-    nearest = get_close_matches(str(name).lower()[:60], known, n=1, cutoff=0.5)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    names = ", ".join(catalogue())
+    question, names = meant(str(name), known, 0.5), ", ".join(catalogue())
     raise DataError(
-        f"There is no bundled data set called {name!r:.60}.{hint} The names are: {names}."
+        f"There is no bundled data set called {name!r:.60}.{question} The names are: {names}."
     )
 
 

@@ -9,12 +9,14 @@ from io import BytesIO
 import numpy as np
 import pandas as pd
 
+from mixedeffects.base.habits import explained
 from mixedeffects.datasets.catalogue import ColumnType, catalogue, data_file, schema, source_text
 from mixedeffects.errors import FileError
 
 __all__ = ["load_dataset"]
 
 
+@explained
 def load_dataset(name: str) -> pd.DataFrame:
     """Load one of the bundled data sets.
 

@@ -27,6 +27,7 @@ from mixedeffects.fitting.request import given_table
 from mixedeffects.frame.columns import describe_type
 from mixedeffects.frame.ingest import materialised, take_columns, values_of_rows
 from mixedeffects.inference.cluster_factor import read_levels
+from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.simulation.responses import checked_count
 
 __all__ = ["CHECKS", "check"]
@@ -46,6 +47,9 @@ CHECKS = (
     "grouping",
 )
 
+#: Those that compare with data sets drawn from the fit, whatever the fit is.
+COMPARED = ("normality", "spread", "autocorrelation", "simulation", "outliers")
+
 #: Seed, where none is given.
 SEED = 1
 
@@ -58,6 +62,7 @@ def check(
     draws: int | None = None,
     seed: Any = SEED,
     level: float = 0.05,
+    progress: ProgressOption = None,
 ) -> ModelChecks:
     """See `LinearMixedModel.check`.
 
@@ -65,6 +70,8 @@ def check(
     ------
     DataError
         If the order or the groups are missing, or of a kind that has no order.
+    Interrupted
+        On Ctrl-C, with what is done.
     ModelError
         If an argument is not what it should be.
     """
@@ -97,37 +104,61 @@ def check(
     refuse_beyond_memory(48.0 * count * len(comparison.rows), f"{count:,} draws", "Ask for fewer.")
     if neighbours is not None:
         neighbours = neighbours.among(comparison.rows, fit.nobs)
+    made = [name for name in CHECKS if name in chosen]
+    compared = any(name in COMPARED for name in made)
+    compared = compared or ("linearity" in made and comparison.curves.columns.shape[1] > 0)
+    batches = comparison.batches.batches if compared else []
     notes: list[str] = []
     tables: dict[str, Any] = {"influence": {}}
-    findings = [
-        finding
-        for name in CHECKS
-        if name in chosen
-        for finding in _findings(name, comparison, neighbours, notes, tables)
-    ]
-    if comparison.asked and comparison.draws.count + 1 < FAR_BELOW / level:
-        least = int(np.ceil(FAR_BELOW / level)) - 1
-        notes.append(f"No p-value of so few draws is a `problem` by itself; it takes {least:,}.")
-    if neighbours is not None and neighbours.ties:
-        notes.append(
-            f"{neighbours.ties:,} of {len(neighbours.later):,} neighbours share a place in "
-            f"{neighbours.name!r} and were taken in the order of the data."
+
+    def step(number: int) -> list[Finding]:
+        """A batch of data sets drawn, or a check."""
+        if number < len(batches):
+            comparison.batches.make(number)
+            return []
+        own: list[str] = []
+        found = list(_findings(made[number - len(batches)], comparison, neighbours, own, tables))
+        # Only now: a check that was interrupted is made again.
+        notes.extend(own)
+        return found
+
+    def detail(number: int) -> str:
+        if number < len(batches):
+            return f"{batches[number][1]:,} data sets drawn"
+        return made[number - len(batches)]
+
+    def finish(found: list[list[Finding]]) -> ModelChecks:
+        return ModelChecks(
+            findings=tuple(finding for some in found for finding in some),
+            formula=fit.formula,
+            nobs=fit.nobs,
+            level=level,
+            notes=(*comparison.notes(), *notes, *_further_notes(comparison, neighbours)),
+            outliers=tables.get("outliers"),
+            cooks_distance=tables["influence"],
+            collinearity=tables.get("collinearity"),
+            components=check_design.principal_components(fit) if "singularity" in chosen else {},
+            ranks=tables.get("ranks"),
+            pictures=picture_data(comparison, chosen, tables),
         )
-    if not fit.optimum.converged:
-        notes.append("The fit did not converge, so the checks are of a fit that may not be it.")
-    return ModelChecks(
-        findings=tuple(findings),
-        formula=fit.formula,
-        nobs=fit.nobs,
-        level=level,
-        notes=(*comparison.notes(), *notes),
-        outliers=tables.get("outliers"),
-        cooks_distance=tables["influence"],
-        collinearity=tables.get("collinearity"),
-        components=check_design.principal_components(fit) if "singularity" in chosen else {},
-        ranks=tables.get("ranks"),
-        pictures=picture_data(comparison, chosen, tables),
-    )
+
+    work = Unfinished("step", len(batches) + len(made), step, finish, detail=detail)
+    return work.resume(progress)
+
+
+def _further_notes(c: Comparison, neighbours: Order | None) -> Iterator[str]:
+    """What is to be said of the checks together."""
+    if c.asked and c.draws.count + 1 < FAR_BELOW / c.level:
+        least = int(np.ceil(FAR_BELOW / c.level)) - 1
+        yield f"No p-value of so few draws is a `problem` by itself; it takes {least:,}."
+    if neighbours is not None and neighbours.ties:
+        yield (
+            f"{neighbours.ties:,} of {len(neighbours.later):,} neighbours share a place in "
+            f"{neighbours.name!r} within {neighbours.by} and were taken in the order of the data: "
+            "by= names the groups within which that is the order."
+        )
+    if not c.fit.optimum.converged:
+        yield "The fit did not converge, so the checks are of a fit that may not be it."
 
 
 def _findings(
@@ -201,13 +232,25 @@ def _neighbours(fit: Fit, order: Any, by: Any) -> Order:
     place: NDArray[np.intp] = np.asarray(series.rank(method="dense"), dtype=np.intp)
     if by is None:
         codes, label = clusters_of(fit, None)
+        found = _following(codes, place)
+        if found[2]:
+            # Visits of patients in centres: the order is that of patients.
+            inner = {t.group: _following(t.codes, place) for t in frame.terms}
+            single = {g: own for g, own in inner.items() if len(own[0]) and not own[2]}
+            if single:
+                label = max(single, key=lambda group: len(single[group][0]))
+                found = single[label]
     else:
         factor = read_levels(fit, by, "by", "groups")
-        codes, label = factor.codes, factor.name
+        label, found = factor.name, _following(factor.codes, place)
+    if not len(found[0]):
+        raise ModelError(f"No two rows share a level of {label}, so none follows another.")
+    return Order(name, label, *found)
+
+
+def _following(codes: NDArray[Any], place: NDArray[np.intp]) -> tuple[Any, Any, int]:
+    """Rows, the ones that follow them within their group, and how many of these pairs are ties."""
     sorted_rows = np.lexsort((place, codes))
     same = codes[sorted_rows[1:]] == codes[sorted_rows[:-1]]
     earlier, later = sorted_rows[:-1][same], sorted_rows[1:][same]
-    if not len(earlier):
-        raise ModelError(f"No two rows share a level of {label}, so none follows another.")
-    ties = int((place[earlier] == place[later]).sum())
-    return Order(name, label, earlier, later, ties)
+    return earlier, later, int((place[earlier] == place[later]).sum())

@@ -11,10 +11,10 @@ from mixedeffects.base.caching import cached_property
 from mixedeffects.diagnostics.check_curves import Curves
 from mixedeffects.diagnostics.check_draws import (
     Outcomes,
+    Simulated,
     is_refitted,
     kept_rows,
     observed,
-    simulated,
 )
 from mixedeffects.diagnostics.check_statistics import ordered
 from mixedeffects.diagnostics.leverage import affordable_leverage, leverage
@@ -73,9 +73,14 @@ class Comparison:
         return observed(self.fit, self.rows, self.curves.columns)
 
     @cached_property
+    def batches(self) -> Simulated:
+        """The data sets drawn from it, which can be drawn one batch after the other."""
+        return Simulated(self.fit, self.rows, self.curves.columns, self.count, self.entropy)
+
+    @cached_property
     def draws(self) -> Outcomes:
         """What it makes of the data sets drawn from it."""
-        return simulated(self.fit, self.rows, self.curves.columns, self.count, self.entropy)
+        return self.batches.outcomes()
 
     @cached_property
     def usable(self) -> Positions:

@@ -38,6 +38,9 @@ _NEARLY_ONE, _ALIKE = 0.05, 0.15
 #: Standard deviations relative to sigma, and lengths left in a correlation matrix, that are zero.
 _ZERO = 1e-4
 
+#: A mean of so many standard deviations is far from zero.
+_FAR = 3.0
+
 
 def variance_inflation(fit: Fit) -> pd.DataFrame:
     """Generalised variance inflation factors of the terms of the fixed part.
@@ -99,15 +102,26 @@ def collinearity(fit: Fit, notes: list[str], tables: dict[str, pd.DataFrame]) ->
     encoder = fit.frame.fixed_encoder
     if encoder is not None and not encoder.table.intercept:
         notes.append("Without an intercept variance inflation also counts distances from zero.")
-    at = int(np.argmax(table["se_factor"].to_numpy()))
-    name, row = str(table.index[at]), table.iloc[at]
+    labels = [str(label) for label in table.index]
+    products = [label for label in labels if ":" in label]
+    # A product is collinear with what it is made of unless that is centred; nothing is amiss then.
+    made = np.array(
+        [":" in label or any(label in p.split(":") for p in products) for label in labels]
+    )
+    factors = table["se_factor"].to_numpy()
+    apart = np.where(made, 0.0, factors)
+    at = int(np.argmax(apart if (apart**2 >= _INFLATED).any() else factors))
+    name, row = labels[at], table.iloc[at]
     inflation = float(row["se_factor"]) ** 2
     verdict = FINE if inflation < _INFLATED else LOOK if inflation < _MUCH_INFLATED else PROBLEM
+    if made[at] and verdict == PROBLEM:
+        verdict = LOOK
     advice = f"No sign of collinearity: {short(name)} has the largest factor."
     if verdict != FINE:
         cure = (
-            "centre the variables of interactions"
-            if any(":" in label and name in label.split(":") for label in map(str, table.index))
+            "centre the variables of interactions, or leave it, for neither predictions nor the "
+            "test of the interaction change"
+            if made[at]
             else "drop one, or combine them"
         )
         advice = (
@@ -202,8 +216,9 @@ def _without_variance(term: RandomTerm, T: Matrix, coded: bool) -> list[str]:
     advice.
     """
     written = _written(term)
+    z, root, far = (term.z, T, []) if coded else _centred(term, T)
     # Standard deviations in units of sigma, for a typical row.
-    sizes = np.sqrt(np.mean(term.z**2, axis=0))[:, None] * T
+    sizes = np.sqrt(np.mean(z**2, axis=0))[:, None] * root
     sd = np.linalg.norm(sizes, axis=1)
     zero = np.flatnonzero(sd < _ZERO)
     rest = np.flatnonzero(sd >= _ZERO)
@@ -225,6 +240,9 @@ def _without_variance(term: RandomTerm, T: Matrix, coded: bool) -> list[str]:
     own = np.append(own, np.zeros(max(len(rest) - len(own), 0)))
     if own[-1] >= _ZERO:
         return said
+    # Correlations as the summary has them.
+    length = np.linalg.norm(T[rest], axis=1)
+    roots = T[rest] / np.where(length > 0.0, length, 1.0)[:, None]
     pairs = [
         (a, b, float(roots[i] @ roots[j]))
         for (i, a), (j, b) in combinations(enumerate(rest), 2)
@@ -235,20 +253,45 @@ def _without_variance(term: RandomTerm, T: Matrix, coded: bool) -> list[str]:
         a, b, correlation = pairs[0]
         said.append(
             f"The correlation of {names[a]} and {names[b]} by {group} is "
-            f"{'+1' if correlation > 0 else '-1'}: {_cure(drop, written, coded)}"
+            f"{'+1' if correlation > 0 else '-1'}: {_cure(drop, written, coded, far)}"
         )
     else:
         free = int((own >= _ZERO).sum())
         said.append(
             f"The {len(rest)} effects by {group} vary in {free} "
-            f"{'direction' if free == 1 else 'directions'} only: {_cure(drop, written, coded)}"
+            f"{'direction' if free == 1 else 'directions'} only: {_cure(drop, written, coded, far)}"
         )
     return said
 
 
-def _cure(drop: str, written: str, coded: bool) -> str:
+def _centred(term: RandomTerm, T: Matrix) -> tuple[Matrix, Matrix, list[str]]:
+    """Columns that lie far from zero counted from their means, and the covariance's root so.
+
+    An intercept at year 0 is one with the slope, whatever the data are like.
+    """
+    if "(Intercept)" not in term.columns or term.structure != "us":
+        return term.z, T, []
+    mean, spread = term.z.mean(axis=0), term.z.std(axis=0)
+    far = (spread > 0.0) & (np.abs(mean) > _FAR * spread)
+    if not far.any():
+        return term.z, T, []
+    shift = np.where(far, mean, 0.0)
+    moved = T.copy()
+    moved[term.columns.index("(Intercept)")] += shift @ T
+    return term.z - shift, moved, [term.columns[j] for j in np.flatnonzero(far)]
+
+
+def _cure(drop: str, written: str, coded: bool, far: list[str]) -> str:
     out = f"leave {drop} out of {written}"
-    return f"{out}." if coded else f"{out}, or make its effects uncorrelated with ||."
+    if coded:
+        return f"{out}."
+    if far:
+        name = short(far[0], 20)
+        out = (
+            f"{name} is far from zero, where the intercept stands, so count it from its mean, "
+            f"center({name}); then {out}"
+        )
+    return f"{out}, or make its effects uncorrelated with ||."
 
 
 def _written(term: RandomTerm) -> str:

@@ -19,6 +19,7 @@ import scipy.special
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.base.caching import cached_property
 from mixedeffects.covariance.design import z_times, z_transpose_times
 from mixedeffects.covariance.of_fit import R_of, V_of
 from mixedeffects.covariance.of_residuals import rows_by_factor
@@ -26,15 +27,14 @@ from mixedeffects.diagnostics.check_levels import WholeLevels, whole_groups
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.finding import find_optimum, optimal_factors
-from mixedeffects.engine.responses import Responses
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
-from mixedeffects.fitting.assembly import covariance_structures, engine_terms
+from mixedeffects.fitting.assembly import covariance_structures, responses_of
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.modes import term_modes
 from mixedeffects.simulation.responses import ResponseSampler
 
-__all__ = ["Outcomes", "is_refitted", "kept_rows", "number_of_draws", "observed", "simulated"]
+__all__ = ["Outcomes", "Simulated", "is_refitted", "kept_rows", "number_of_draws", "observed"]
 
 Matrix = NDArray[np.float64]
 Positions = NDArray[np.intp]
@@ -52,6 +52,7 @@ _MOST_ROWS = 100_000
 #: Numbers in one batch of responses.
 _BATCH = 4_000_000
 _LARGEST_BATCH = 64
+_LARGEST_REFITTED = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,23 +132,58 @@ def observed(fit: Fit, rows: Positions, columns: Matrix) -> Outcomes:
     return _joined([_Held(fit, columns).outcomes(fit.frame.y[:, None])], rows)
 
 
-def simulated(fit: Fit, rows: Positions, columns: Matrix, count: int, entropy: int) -> Outcomes:
-    """What it makes of responses drawn from it; parameters as for `observed`."""
-    sampler = ResponseSampler(fit, entropy)
-    size = max(1, min(_LARGEST_BATCH, _BATCH // fit.nobs))
-    batches = [(first, min(first + size, count)) for first in range(0, count, size)]
-    if is_refitted(fit):
-        refits = _Refits(fit, columns)
-        each = [
-            one for first, last in batches for one in refits.outcomes(sampler.draw(first, last))
-        ]
-        return _joined(each, rows)
-    held = _Held(fit, columns)
-    several = []
-    for first, last in batches:
+class Simulated:
+    """What it makes of responses drawn from it, batch by batch.
+
+    Parameters
+    ----------
+    fit, rows, columns
+        As for `observed`.
+    count : int
+        How many responses are drawn.
+    entropy : int
+        Seed.
+    """
+
+    def __init__(
+        self, fit: Fit, rows: Positions, columns: Matrix, count: int, entropy: int
+    ) -> None:
+        self._fit, self._rows, self._columns = fit, rows, columns
+        self._entropy = entropy
+        largest = _LARGEST_REFITTED if is_refitted(fit) else _LARGEST_BATCH
+        size = max(1, min(largest, _BATCH // fit.nobs))
+        #: The first of each batch, and the one after its last.
+        self.batches = [(first, min(first + size, count)) for first in range(0, count, size)]
+        self._done: dict[int, list[Outcomes]] = {}
+
+    def make(self, number: int) -> None:
+        """Draw one batch, unless it has been drawn."""
+        if number in self._done:
+            return
+        Y = self._sampler.draw(*self.batches[number])
+        work = self._work
+        own = list(work.outcomes(Y)) if isinstance(work, _Refits) else [work.outcomes(Y)]
         # Rows that are not looked at are not kept.
-        several.append(_joined([held.outcomes(sampler.draw(first, last))], rows))
-    return _joined(several, np.arange(len(rows)))
+        self._done[number] = [_joined([one], self._rows) for one in own]
+
+    def outcomes(self) -> Outcomes:
+        """All of them; what has not been drawn is drawn now."""
+        for number in range(len(self.batches)):
+            self.make(number)
+        parts = [one for number in range(len(self.batches)) for one in self._done[number]]
+        whole = _joined(parts, np.arange(len(self._rows)))
+        # Not kept twice.
+        self._done.clear()
+        return whole
+
+    @cached_property
+    def _sampler(self) -> ResponseSampler:
+        return ResponseSampler(self._fit, self._entropy)
+
+    @cached_property
+    def _work(self) -> _Refits | _Held:
+        kind = _Refits if is_refitted(self._fit) else _Held
+        return kind(self._fit, self._columns)
 
 
 def _joined(parts: Sequence[Outcomes], rows: Positions) -> Outcomes:
@@ -210,15 +246,7 @@ class _Refits:
     def outcomes(self, Y: Matrix) -> Iterator[Outcomes]:
         """Those of responses that could be fitted, one a column."""
         fit, frame = self._fit, self._fit.frame
-        own = Y if frame.offset is None else Y - frame.offset[:, None]
-        responses = Responses(
-            fit.crossproducts,
-            own,
-            frame.X,
-            engine_terms(frame.terms),
-            frame.weights,
-            None if fit.crossproducts.provisional is None else fit.optimum.T,
-        )
+        responses = responses_of(fit, Y)
         structures = covariance_structures(frame.terms)
         start = fit.optimum.restart
         with one_blas_thread(), warnings.catch_warnings():

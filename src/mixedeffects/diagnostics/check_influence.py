@@ -14,7 +14,7 @@ from mixedeffects.diagnostics.check_comparison import Comparison
 from mixedeffects.diagnostics.check_statistics import shares_above
 from mixedeffects.diagnostics.check_verdict import FINE, LOOK, PROBLEM, Finding, judged, named_rows
 from mixedeffects.diagnostics.influence import influence
-from mixedeffects.display.lettering import short
+from mixedeffects.display.lettering import short, short_each
 from mixedeffects.display.result_table import ResultTable
 
 __all__ = ["influential_levels"]
@@ -87,7 +87,7 @@ def influential_levels(
             verdict = PROBLEM if largest > _DECIDES else FINE if largest <= limit else LOOK
         else:
             verdict = judged(p, c.level, largest > limit)
-        names = [short(level, 16) for level in known.index[: max(beyond, 1)]]
+        names = short_each(known.index[: max(beyond, 1)], 16)
         if verdict == FINE:
             advice = f"No sign that a level of {shown} weighs more than the design lets it."
         else:

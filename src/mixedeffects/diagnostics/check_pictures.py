@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.diagnostics.check_comparison import Comparison
 from mixedeffects.diagnostics.check_statistics import ordered
-from mixedeffects.display.lettering import short
+from mixedeffects.display.lettering import short, short_each
 from mixedeffects.display.normal_bands import plotting_positions, shown_ranks
 
 __all__ = ["Envelope", "PictureData", "picture_data"]
@@ -98,7 +98,7 @@ def picture_data(c: Comparison, chosen: Sequence[str], tables: dict[str, Any]) -
         top = table.head(_LEVELS)
         limit = 4.0 / len(table)
         bars[f"Cook's distance by {short(group, 16)}"] = (
-            [short(level, 16) for level in top.index],
+            short_each(top.index, 16),
             top["cooks_d"].to_numpy(),
             limit,
             "dashed: 4 over the number of levels",
@@ -106,7 +106,7 @@ def picture_data(c: Comparison, chosen: Sequence[str], tables: dict[str, Any]) -
     if "collinearity" in tables:
         table = tables["collinearity"].sort_values("se_factor", ascending=False).head(_LEVELS)
         bars["Inflation of standard errors"] = (
-            [short(term, 16) for term in table.index],
+            short_each(table.index, 16),
             table["se_factor"].to_numpy(),
             float(np.sqrt(5.0)),
             "dashed: from here look",

@@ -22,7 +22,7 @@ from mixedeffects.diagnostics.check_statistics import (
     two_sided,
 )
 from mixedeffects.diagnostics.check_verdict import Finding, judged, named_rows
-from mixedeffects.display.lettering import short
+from mixedeffects.display.lettering import short, short_each
 from mixedeffects.display.result_table import ResultTable
 
 __all__ = [
@@ -266,7 +266,7 @@ def outlying_rows(c: Comparison) -> tuple[Finding, pd.DataFrame]:
     if verdict == "fine":
         advice = f"No sign of outliers: {counted}."
     else:
-        names = [short(label, 16) for label in table.index]
+        names = short_each(table.index, 16)
         which = "row" if len(names) == 1 else "rows"
         advice = f"Look at {which} {named_rows(names)} ({counted}); fit without, and compare."
     return Finding("outliers", "largest |t|", abs(float(deleted[worst])), verdict, advice, p), table

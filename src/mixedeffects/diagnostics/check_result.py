@@ -12,11 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import checked_choice
 from mixedeffects.diagnostics.check_pictures import PictureData
 from mixedeffects.diagnostics.check_verdict import VERDICTS, Finding
-from mixedeffects.display.lettering import one_line
+from mixedeffects.display.lettering import one_line, wrapped
+from mixedeffects.display.panels import as_pictures
 from mixedeffects.display.result_table import ResultTable
-from mixedeffects.display.tables import Column, Table, html_document
+from mixedeffects.display.shown import Shown
+from mixedeffects.display.tables import Column, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +34,7 @@ _TINY = 1e-10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ModelChecks:
+class ModelChecks(Shown):
     """What the checks of a fit found, made by `LinearMixedModel.check`.
 
     Attributes
@@ -122,8 +125,6 @@ class ModelChecks:
         >>> m.check("levels").verdict("levels")
         'look'
         """
-        from mixedeffects.base.options import checked_choice
-
         made = list(dict.fromkeys(_kind(each) for each in self.findings))
         lines = [f.verdict for f in self.findings]
         names = [*made, *(f.check for f in self.findings if f.check not in made)]
@@ -147,7 +148,7 @@ class ModelChecks:
 
         Returns
         -------
-        ndarray of matplotlib Axes
+        ndarray of matplotlib Axes, with their figure as ``.figure``
 
         Raises
         ------
@@ -168,17 +169,33 @@ class ModelChecks:
         from mixedeffects.diagnostics.check_plot import draw_checks
 
         axes: list[Axes] = draw_checks(self.pictures, ax)
-        return np.array(axes)
+        return as_pictures(axes)
 
     def headline(self) -> str:
-        """How many verdicts of each kind there are, in words."""
+        """How many verdicts of each kind there are, in words.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.check("levels").headline()
+        'Checks of a fit to 30 rows: 0 problems, 1 to look at, 0 fine'
+        """
         count = {name: sum(f.verdict == name for f in self.findings) for name in VERDICTS}
         parts = [f"{count['problem']} problem{'' if count['problem'] == 1 else 's'}"]
         parts += [f"{count['look']} to look at", f"{count['fine']} fine"]
         return f"Checks of a fit to {self.nobs:,} rows: {', '.join(parts)}"
 
     def remarks(self) -> tuple[str, ...]:
-        """What stands below the verdicts: how to read them, and `notes`."""
+        """What stands below the verdicts: how to read them, and `notes`.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> m.check(["levels", "normality"]).remarks()[-1]
+        'P-values compare with 250 data sets drawn from the fit and fitted again.'
+        """
         judged = sum(np.isfinite(f.p_value) for f in self.findings)
         some: tuple[str, ...] = ()
         if judged > 1:
@@ -193,12 +210,6 @@ class ModelChecks:
         for each in self.findings:
             p, value = each.p_value, f"{each.value:.4g}" if abs(each.value) > _TINY else "0"
             yield each, value, "" if np.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
-
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def __repr__(self) -> str:
-        return self.to_text()
 
     def to_text(self) -> str:
         """The verdicts in lines of up to 80 characters.
@@ -216,7 +227,7 @@ class ModelChecks:
                  m.confint('profile').
         """
         lines = [self.headline()]
-        lines += textwrap.wrap(f"Formula: {one_line(self.formula)}", _WIDTH, subsequent_indent="  ")
+        lines += wrapped(f"Formula: {one_line(self.formula)}", _WIDTH)
         lines.append("")
         for finding, value, p in self._rows():
             name = finding.check
@@ -230,7 +241,7 @@ class ModelChecks:
         if self.remarks():
             lines.append("")
         for note in self.remarks():
-            lines += textwrap.wrap(note, _WIDTH, subsequent_indent="  ")
+            lines += wrapped(note, _WIDTH)
         return "\n".join(lines)
 
     def to_html(self) -> str:
@@ -271,9 +282,6 @@ class ModelChecks:
             ),
             tuple(f.check for f, _, _ in rows),
         )
-
-    def _repr_html_(self) -> str:
-        return html_document(self.to_html())
 
 
 def _kind(finding: Finding) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -205,7 +205,15 @@ class Influence:
         return self.dfbetas[coefficient], f"change of {coefficient} in standard errors"
 
     def sentence(self) -> str:
-        """What was done, in words."""
+        """What was done, in words.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.influence("Subject", refit=True).sentence()
+        'Influence of 18 levels of Subject, left out one at a time; refitted'
+        """
         what = "single rows" if self.by == "row" else f"levels of {self.by}"
         return f"Influence of {len(self.n_rows):,} {what}, left out one at a time; {self._how()}"
 
@@ -245,11 +253,9 @@ class Influence:
         return tuple(lines)
 
     def __repr__(self) -> str:
-        return f"{self.sentence()}\n{self._table}"
+        return str(replace(self._table, caption=self.sentence()))
 
     def _repr_html_(self) -> str:
-        from dataclasses import replace
-
         return str(replace(self._table, caption=self.sentence())._repr_html_())
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.display.lettering import literal, name_ticks, short
+from mixedeffects.display.lettering import literal, name_ticks, short, short_each
 from mixedeffects.display.panels import one_axes
+from mixedeffects.display.points import few_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,14 +54,17 @@ def draw_influence(
     axes.axvline(centre, color=FAINT, linewidth=0.8, zorder=1)
     axes.hlines(at, centre, numbers, color=LINE, linewidth=1.4, zorder=2)
     axes.scatter(numbers, at, s=26, color=DOT, zorder=3)
-    name_ticks(axes.yaxis, at, [short(level) for level in values.index], fontsize=8.5)
+    name_ticks(axes.yaxis, at, short_each(values.index), fontsize=8.5)
     axes.set_ylim(len(values) - 0.4, -0.6)
     literal(axes.set_xlabel(short(label, 60)))
     literal(axes.set_ylabel(short(by, 40)))
-    some = f"the {len(values):,} most influential of {n_levels:,}; "
-    axes.set_title("Influence of each level left out", loc="left", fontsize=10, pad=18)
-    axes.annotate(
-        (some if len(values) < n_levels else "") + how,
+    some = f"the {len(values):,} most influential of {n_levels:,}"
+    note = f"{some};\n{how}" if len(values) < n_levels else how
+    each = "row" if by == "row" else "level"
+    pad = 18.0 + 10.0 * note.count("\n")
+    axes.set_title(f"Influence of each {each} left out", loc="left", fontsize=10, pad=pad)
+    text = axes.annotate(
+        note,
         xy=(0.0, 1.0),
         xycoords="axes fraction",
         xytext=(0.0, 4.0),
@@ -68,6 +72,9 @@ def draw_influence(
         fontsize=8,
         color=FAINT,
     )
+    # Axes are not made narrower for it.
+    text.set_in_layout(False)
+    few_ticks(axes)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     return axes

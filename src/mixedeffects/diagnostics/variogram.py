@@ -139,7 +139,15 @@ class Variogram:
         )
 
     def sentence(self) -> str:
-        """What was averaged, in words."""
+        """What was averaged, in words.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.variogram("Days").sentence()
+        'Semivariogram of the marginal residuals within Subject: 810 pairs'
+        """
         text = f"Semivariogram of the {_residuals(self.kind)} within {self.by}: "
         text += (
             f"{self.n_pairs:,} of {self.n_pairs_total:,} pairs, sampled"

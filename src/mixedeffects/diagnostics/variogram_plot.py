@@ -58,7 +58,13 @@ def draw_variogram(
         zorder=3,
     )
     axes.plot(
-        table["distance"], table["implied"], color=IMPLIED, linewidth=1.6, label="implied by V"
+        table["distance"],
+        table["implied"],
+        color=IMPLIED,
+        linewidth=1.6,
+        # A line through one point cannot be seen.
+        marker="D" if len(table) == 1 else "",
+        label="implied by V",
     )
     axes.set_ylim(0.0, 1.25 * max(table["empirical"].max(), table["implied"].max()))
     name = short(distance, 40)

@@ -3,8 +3,9 @@
 from mixedeffects.display.abbreviation import abbreviate
 from mixedeffects.display.coefficients import coefficient_table, correlation_table
 from mixedeffects.display.numbers import format_numbers, format_p_values, significance_stars
+from mixedeffects.display.shown import html_document
 from mixedeffects.display.summary import InformationCriteria, Summary
-from mixedeffects.display.tables import Column, Table, html_document
+from mixedeffects.display.tables import Column, Table
 from mixedeffects.display.varcorr_text import VarCorrBlock, varcorr_table
 
 __all__ = [

@@ -7,6 +7,7 @@ from html import escape
 
 import pandas as pd
 
+from mixedeffects.display.lettering import wrapped
 from mixedeffects.display.numbers import (
     STAR_LEGEND,
     format_numbers,
@@ -14,9 +15,10 @@ from mixedeffects.display.numbers import (
     round_number,
     significance_stars,
 )
-from mixedeffects.display.tables import Column, Table, html_document
+from mixedeffects.display.shown import html_document
+from mixedeffects.display.tables import DEFAULT_WIDTH, Column, Table
 
-__all__ = ["comparison_html", "comparison_table", "comparison_text", "values_html"]
+__all__ = ["ShownComparison", "comparison_table", "values_html"]
 
 #: R's ``getOption("digits") - 2``.
 _DIGITS = 5
@@ -64,25 +66,33 @@ def comparison_table(frame: pd.DataFrame) -> Table:
     return Table(tuple(columns), tuple(map(str, frame.index)), footnotes=footnotes)
 
 
-def comparison_text(
-    heading: str, models: Mapping[str, str], frame: pd.DataFrame, notes: Sequence[str]
-) -> str:
-    """Heading, one line per model, the table, and notes."""
-    lines = [heading, *(f"{name}: {formula}" for name, formula in models.items())]
-    return "\n".join([*lines, comparison_table(frame).to_text(), *notes])
+class ShownComparison:
+    """What prints as a heading, formulas, a table of tests or criteria, and notes."""
 
+    def _parts(self) -> tuple[str, Mapping[str, str], pd.DataFrame, Sequence[str]]:
+        raise NotImplementedError
 
-def comparison_html(
-    heading: str, models: Mapping[str, str], frame: pd.DataFrame, notes: Sequence[str]
-) -> str:
-    """The same in HTML."""
-    parts = [f"<h4>{escape(heading)}</h4>"]
-    parts += [
-        f"<p>{escape(name)}: <code>{escape(formula)}</code></p>" for name, formula in models.items()
-    ]
-    parts.append(comparison_table(frame).to_html())
-    parts += [f'<p class="footnote">{escape(note)}</p>' for note in notes]
-    return html_document(*parts)
+    def __repr__(self) -> str:
+        heading, models, table, notes = self._parts()
+        above = [heading, *(f"{name}: {formula}" for name, formula in models.items())]
+        return "\n".join(
+            [
+                *(line for text in above for line in wrapped(text, DEFAULT_WIDTH)),
+                comparison_table(table).to_text(),
+                *(line for note in notes for line in wrapped(note, DEFAULT_WIDTH)),
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        heading, models, table, notes = self._parts()
+        parts = [f"<h4>{escape(heading)}</h4>"]
+        parts += [
+            f"<p>{escape(name)}: <code>{escape(formula)}</code></p>"
+            for name, formula in models.items()
+        ]
+        parts.append(comparison_table(table).to_html())
+        parts += [f'<p class="footnote">{escape(note)}</p>' for note in notes]
+        return html_document(*parts)
 
 
 def values_html(heading: str, frame: pd.DataFrame, note: str = "") -> str:

@@ -5,22 +5,30 @@ It draws plain numbers: what they are estimates of is said by who calls it.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from wcwidth import wcswidth
 
-from mixedeffects.display.lettering import literal, literal_legend, name_ticks, short
+from mixedeffects.display.lettering import (
+    fitted,
+    literal,
+    literal_legend,
+    name_ticks,
+    short,
+    short_each,
+    unquoted,
+)
 from mixedeffects.display.panels import axes_for
 from mixedeffects.display.points import FAINT, MANY_POINTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Cloud", "Curve", "Panel", "Sheet", "draw_sheet"]
+__all__ = ["Cloud", "Curve", "Panel", "Sheet", "draw_sheet", "room_below"]
 
 Matrix = NDArray[np.float64]
 
@@ -31,13 +39,26 @@ _STYLES: list[Any] = [
     (0, (6, 2, 1.2, 2)),
     (0, (3, 1, 1, 1, 1, 1)),
 ]
-_MARKERS = "osD^vPX"
+#: One more than there are colours, so that each colour comes back with another marker.
+_MARKERS = "osD^vPX*"
 #: Share of the room of a level that its series take together.
 _DODGE = 0.6
 #: Points to a character of a legend, nearly.
 _CHARACTER = 4.9
-#: Points that a panel's title takes.
+#: Points that a panel's title of one line takes, and each further line.
 _TITLE = 16.0
+_TITLE_LINE = 11.5
+#: Points that the letters of a level's name take along the line, and across.
+_LETTER = 5.2
+_LINE = 11.0
+#: Height of a text above an interval, with the room that it needs.
+_TEXT = 18.0
+#: Characters of a level's name along the axis.
+_LEVEL = 22
+#: Share of the width of a new figure that is inside the axes, before the labels take theirs.
+_INSIDE = 0.77
+#: Lines of the small line above the panels.
+_NOTE_LINES = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +180,13 @@ def draw_sheet(sheet: Sheet, ax: Any) -> list[Axes]:
     """
     count = len(sheet.panels)
     # Two columns of panels can still be read on a telephone.
-    axes, given = axes_for(count, ax, (5.6, 3.9) if count == 1 else (2.9, 2.5), 2)
+    if count == 1:
+        size = (5.6, 3.9 + max(0.0, room_below(sheet.categories, 5.6) - 1.0))
+    else:
+        # The names of levels stand below the last panel of each column.
+        named = 2 if count % 2 else 1
+        size = (2.9, 2.5 + room_below(sheet.categories, 2.9) * named / -(-count // 2))
+    axes, given = axes_for(count, ax, size, 2)
     from mixedeffects.display.colours import series_colours
 
     several = max(len(sheet.series), 1)
@@ -177,16 +204,19 @@ def draw_sheet(sheet: Sheet, ax: Any) -> list[Axes]:
         each.grid(axis="y", color="#e6e6e6", linewidth=0.6)
         each.set_axisbelow(True)
     _share_axes(axes, given)
+    _make_room_for_texts(axes, sheet)
     _name_axes(axes, sheet, given)
-    for panel, each in zip(sheet.panels, axes, strict=True):
-        if panel.title:
-            literal(each.set_title(short(panel.title, 40), loc="left", fontsize=9.5))
-    above = _TITLE if sheet.panels[0].title else 0.0
+    titles = [fitted(panel.title, 1.1 * _width(axes[0]), 9.5, 2) for panel in sheet.panels]
+    for title, each in zip(titles, axes, strict=True):
+        if title:
+            literal(each.set_title(title, loc="left", fontsize=9.5))
+    above = _TITLE + _TITLE_LINE * titles[0].count("\n") if titles[0] else 0.0
     if count == 1 or given:
         above += _write_note(axes[0], sheet.note, above)
-    elif len(sheet.series) < 2 and sheet.note:
-        figure = axes[0].figure
-        literal(figure.suptitle(sheet.note, x=0.01, ha="left", fontsize=8, color=FAINT))
+    elif sheet.note and not _legend_above(axes, sheet, handles):
+        figure: Any = axes[0].figure
+        note = fitted(sheet.note, 68.0 * figure.get_size_inches()[0], 8.0, _NOTE_LINES)
+        literal(figure.suptitle(note, x=0.01, ha="left", fontsize=8, color=FAINT))
     if len(sheet.series) > 1:
         _write_legend(axes, sheet, handles, above, given)
     return axes
@@ -223,8 +253,6 @@ def _draw_curve(ax: Any, sheet: Sheet, curve: Curve, colours: list[str]) -> Any:
         zorder=3,
     )[0]
     _draw_arrows(ax, at, curve)
-    if any(curve.texts):
-        ax.margins(y=0.09)
     for x, top, y, text in zip(at, curve.high, curve.y, curve.texts, strict=False):
         if text and np.isfinite(y):
             literal(
@@ -296,8 +324,19 @@ def _draw_cloud(ax: Any, sheet: Sheet, panel: Panel, colours: list[str]) -> None
     opacity = float(np.clip(12.0 / np.sqrt(len(x)), 0.08, 0.45))
     size = float(np.clip(300.0 / np.sqrt(len(x)), 3.0, 16.0))
     alone = len(sheet.series) < 2
-    shown = "#4d4d4d" if alone else [colours[s] for s in cloud.series]
-    ax.scatter(x, cloud.y, s=size, c=shown, alpha=opacity, linewidths=0, zorder=1)
+    for s in np.unique(cloud.series):
+        own = cloud.series == s
+        # Not by the colour alone: the marker is that of the means of a series.
+        ax.scatter(
+            x[own],
+            cloud.y[own],
+            s=size,
+            color="#4d4d4d" if alone else colours[s],
+            marker="o" if alone else _MARKERS[s % len(_MARKERS)],
+            alpha=opacity,
+            linewidths=0,
+            zorder=1,
+        )
 
 
 def _draw_strands(ax: Any, panel: Panel, colours: list[str]) -> None:
@@ -308,9 +347,12 @@ def _draw_strands(ax: Any, panel: Panel, colours: list[str]) -> None:
     alone = len(colours) < 2
     lines = [np.column_stack([x, y]) for _, x, y in panel.strands]
     shown = ["#6b6b6b" if alone else colours[s] for s, _, _ in panel.strands]
+    styles = ["-" if alone else _STYLES[s % len(_STYLES)] for s, _, _ in panel.strands]
     opacity = float(np.clip(3.0 / np.sqrt(len(lines)), 0.06, 0.55))
     ax.add_collection(
-        LineCollection(lines, colors=shown, linewidths=0.8, alpha=opacity, zorder=1.5)
+        LineCollection(
+            lines, colors=shown, linestyles=styles, linewidths=0.8, alpha=opacity, zorder=1.5
+        )
     )
     ax.autoscale_view()
 
@@ -319,19 +361,45 @@ def _draw_strands(ax: Any, panel: Panel, colours: list[str]) -> None:
 
 
 def _name_levels(ax: Any, categories: Sequence[str]) -> None:
-    names = [short(each, 22) for each in categories]
+    names = short_each(categories, _LEVEL)
     name_ticks(ax.xaxis, range(len(names)), names)
     ax.set_xlim(-0.6, len(names) - 0.4)
-    room = _width(ax) / max(len(names), 1)
-    if max(map(len, names), default=0) * 5.2 > room:
-        ax.tick_params(axis="x", rotation=35)
+    angle = _angle(names, _width(ax))
+    if angle:
+        ax.tick_params(axis="x", rotation=angle)
         for text in ax.get_xticklabels():
-            text.set(ha="right", rotation_mode="anchor")
+            text.set(ha="right", va="center" if angle == 90 else "top", rotation_mode="anchor")
+
+
+def _angle(names: Sequence[str], width: float) -> int:
+    """By how much names side by side are turned, so that they do not run into each other."""
+    room = width / max(len(names), 1)
+    if max(map(wcswidth, names), default=0) * _LETTER <= room:
+        return 0
+    return next((a for a in (35, 60) if room * np.sin(np.radians(a)) >= _LINE), 90)
+
+
+def room_below(categories: Sequence[str] | None, width: float) -> float:
+    """Inches that the names of levels take below axes of so many inches, beyond one line."""
+    if categories is None:
+        return 0.0
+    names = short_each(categories, _LEVEL)
+    longest = max(map(wcswidth, names), default=0) * _LETTER / 72.0
+    return float(longest * np.sin(np.radians(_angle(names, 72.0 * _INSIDE * width))))
 
 
 def _width(ax: Any) -> float:
     """Width of the axes in points, before the labels take theirs."""
     return float(ax.get_window_extent().width * 72.0 / ax.figure.dpi)
+
+
+def _inner_height(ax: Any, sheet: Sheet) -> float:
+    """Height of the axes in points, without that of the names of levels."""
+    high = ax.get_window_extent().height * 72.0 / ax.figure.dpi
+    if len(ax.figure.axes) > len(sheet.panels):
+        # Those beside it may have more below and above, and all become as low.
+        return float(0.6 * high)
+    return float(high - 72.0 * room_below(sheet.categories, _width(ax) / (72.0 * _INSIDE)))
 
 
 def _share_axes(axes: list[Any], given: bool) -> None:
@@ -349,15 +417,33 @@ def _share_axes(axes: list[Any], given: bool) -> None:
         each.sharey(axes[0])
 
 
+def _make_room_for_texts(axes: list[Any], sheet: Sheet) -> None:
+    """Raise the upper ends of the axes, so that what stands above intervals is inside."""
+    for panel, each in zip(sheet.panels, axes, strict=True):
+        tops = [np.fmax(curve.high, curve.y) for curve in panel.curves if any(curve.texts)]
+        if not tops or not np.isfinite(np.concatenate(tops)).any():
+            continue
+        low, high = each.get_ylim()
+        share = min(_TEXT / max(_inner_height(each, sheet), 1.0), 0.4)
+        top = (float(np.nanmax(np.concatenate(tops))) - share * low) / (1.0 - share)
+        # Those that share it follow.
+        each.set_ylim(low, max(high, top))
+    _share_axes(axes, True)
+
+
 def _name_axes(axes: list[Any], sheet: Sheet, given: bool) -> None:
-    x_name, y_name = short(sheet.x_name, 48), short(sheet.y_name, 48)
+    y_name = unquoted(sheet.y_name)
     if len(axes) == 1 or given:
+        x_name = fitted(sheet.x_name, _width(axes[0]), 10.0, 2)
+        y_name = fitted(y_name, max(_inner_height(axes[0], sheet), 80.0), 10.0, 2)
         for each in axes:
             literal(each.set_xlabel(x_name, fontsize=10))
             literal(each.set_ylabel(y_name, fontsize=10))
         return
-    literal(axes[0].figure.supxlabel(x_name, fontsize=10))
-    literal(axes[0].figure.supylabel(y_name, fontsize=10))
+    figure = axes[0].figure
+    wide, high = 66.0 * figure.get_size_inches()
+    literal(figure.supxlabel(fitted(sheet.x_name, wide, 10.0, 2), fontsize=10))
+    literal(figure.supylabel(fitted(y_name, high, 10.0, 2), fontsize=10))
     columns = axes[0].get_subplotspec().get_gridspec().ncols
     for i, each in enumerate(axes):
         each.tick_params(labelleft=i % columns == 0, labelbottom=i + columns >= len(axes))
@@ -367,11 +453,10 @@ def _write_note(ax: Any, note: str, above: float) -> float:
     """A small line above the axes and so many points; returns the height that it takes."""
     if not note:
         return 0.0
-    wide = max(20, int(_width(ax) / 3.9))
-    lines = textwrap.wrap(note, wide)
+    text = fitted(note, _width(ax), 7.0, _NOTE_LINES)
     literal(
         ax.annotate(
-            "\n".join(lines),
+            text,
             (0.0, 1.0),
             xycoords="axes fraction",
             xytext=(0, 5 + above),
@@ -381,14 +466,30 @@ def _write_note(ax: Any, note: str, above: float) -> float:
             color=FAINT,
         )
     )
-    return 5.0 + 10.0 * len(lines)
+    return 15.0 + 10.0 * text.count("\n")
+
+
+def _legend_shape(ax: Any, names: Sequence[str], whole: bool) -> tuple[int, int]:
+    """Columns and rows of a legend above the axes, or above the whole figure."""
+    entry = 38.0 + _CHARACTER * max(map(wcswidth, names))
+    wide = 72.0 * ax.figure.get_size_inches()[0] if whole else _width(ax)
+    columns = int(np.clip(wide // entry, 1, len(names)))
+    return columns, -(-len(names) // columns)
+
+
+def _legend_above(axes: list[Any], sheet: Sheet, handles: dict[int, Any]) -> bool:
+    """Whether a legend of the whole figure stands above its panels, and not beside them."""
+    if len(sheet.series) < 2:
+        return False
+    names = short_each((sheet.series[i] for i in handles), 28)
+    return _legend_shape(axes[0], names, True)[1] <= 3
 
 
 def _write_legend(
     axes: list[Any], sheet: Sheet, handles: dict[int, Any], above: float, given: bool
 ) -> None:
     drawn = sorted(handles)
-    names = [short(sheet.series[i], 28) for i in drawn]
+    names = short_each((sheet.series[i] for i in drawn), 28)
     title = short(sheet.series_name, 40)
     style: dict[str, Any] = {
         "title": title,
@@ -401,13 +502,11 @@ def _write_legend(
         "columnspacing": 1.4,
     }
     ax, shown = axes[0], [handles[i] for i in drawn]
-    entry = 38.0 + _CHARACTER * max(map(len, names))
     whole = len(axes) > 1 and not given
-    if whole and sheet.note:
-        style["title"] = "\n".join([*textwrap.wrap(sheet.note, 80), title])
-    wide = 72.0 * ax.figure.get_size_inches()[0] if whole else _width(ax)
-    columns = int(np.clip(wide // entry, 1, len(names)))
-    rows = -(-len(names) // columns)
+    if whole and sheet.note and _legend_above(axes, sheet, handles):
+        note = fitted(sheet.note, 68.0 * ax.figure.get_size_inches()[0], 9.0, _NOTE_LINES)
+        style["title"] = f"{note}\n{title}"
+    columns, rows = _legend_shape(ax, names, whole)
     if whole:
         stand = "outside right upper" if rows > 3 else "outside upper left"
         _figure_legend(ax.figure, shown, names, 1 if rows > 3 else columns, stand, style)

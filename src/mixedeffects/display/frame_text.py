@@ -14,7 +14,12 @@ import numpy as np
 import pandas as pd
 
 from mixedeffects.display.lettering import one_line
-from mixedeffects.display.numbers import pad_to_common_width, round_number
+from mixedeffects.display.numbers import (
+    SMALLEST_P_VALUE,
+    pad_to_common_point,
+    pad_to_common_width,
+    round_number,
+)
 from mixedeffects.display.tables import Column, Table
 from mixedeffects.display.vocabulary import kind_of
 
@@ -27,8 +32,6 @@ _OTHER_DIGITS = 5
 _SAME_SCALE, _SAME_SIZE = 3, 1
 #: Sizes outside of which a number is written in powers of ten.
 _LARGEST, _MOST_DECIMALS = 1e15, 8
-#: Doubles at 1 are this far apart; smaller probabilities are not told from it.
-_SMALLEST_P = 2.0**-52
 
 
 def frame_table(
@@ -95,7 +98,7 @@ def p_value_text(p: float) -> str:
     """
     if math.isnan(p):
         return "NaN"
-    if p < _SMALLEST_P:
+    if p < SMALLEST_P_VALUE:
         return "< 2e-16"
     if p < 0.0005:
         return f"{p:.2e}"
@@ -193,7 +196,7 @@ def _on_one_scale(frame: pd.DataFrame) -> list[list[str]]:
     elif not known:
         decimals = [_row_decimals(row) for row in values]
     return [
-        _at_the_point(
+        pad_to_common_point(
             [_scaled(value, d or 0) for value, d in zip(values[:, j], decimals, strict=True)]
         )
         for j in range(values.shape[1])
@@ -213,16 +216,6 @@ def _scaled(value: float, decimals: int) -> str:
     if value and abs(value) < 0.5 * 10.0**-decimals and decimals == 12:
         return f"{value:.1e}"
     return _fixed(value, decimals)
-
-
-def _at_the_point(texts: list[str]) -> list[str]:
-    """Pad on the right so that the decimal points are below each other."""
-    behind = [len(text) - text.index(".") if "." in text else 0 for text in texts]
-    most = max(behind, default=0)
-    return [
-        text if text.lstrip("-") in ("NaN", "Inf") else text + " " * (most - after)
-        for text, after in zip(texts, behind, strict=True)
-    ]
 
 
 def _is_number(column: pd.Series) -> bool:

@@ -12,12 +12,31 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["Name", "literal", "literal_legend", "name_ticks", "one_line", "short"]
+from wcwidth import wcwidth
+
+from mixedeffects.display.numbers import text_width
+
+__all__ = [
+    "Name",
+    "fitted",
+    "literal",
+    "literal_legend",
+    "name_ticks",
+    "one_line",
+    "short",
+    "short_each",
+    "unquoted",
+    "wrapped",
+]
 
 _BREAKS = re.compile(r"[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
 _CONTROL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+
+
+#: Width of a column of text, a Latin letter, as a share of the size of its letters, nearly.
+_WIDTH = 0.57
 
 
 class Name(str):
@@ -37,6 +56,30 @@ def one_line(text: Any) -> str:
     return _CONTROL.sub(_visible, _BREAKS.sub(" ", str(text)))
 
 
+def wrapped(text: str, width: int | None) -> list[str]:
+    """A sentence or a formula in lines narrower than the width, as those of tables are.
+
+    It is broken at blanks, and lines that go on are indented. A word that is wider, such as a
+    name, stays whole. None never breaks.
+
+    Examples
+    --------
+    >>> wrapped("y ~ x + (1 | school)", 14)
+    ['y ~ x + (1 |', '  school)']
+    """
+    if width is None or text_width(text) < width:
+        return [text]
+    first, *others = text.split(" ")
+    lines = [first]
+    for word in others:
+        longer = f"{lines[-1]} {word}"
+        if text_width(longer) < width:
+            lines[-1] = longer
+        elif word:
+            lines.append(f"  {word}")
+    return lines
+
+
 def short(label: Any, most: int = 24) -> str:
     """A label in one line, cut in the middle where it would take too much room.
 
@@ -50,6 +93,95 @@ def short(label: Any, most: int = 24) -> str:
         return text
     head = (most - 1) // 2
     return f"{text[:head]}…{text[head + 1 - most :]}"
+
+
+def short_each(labels: Iterable[Any], most: int = 24) -> list[str]:
+    """Labels side by side, cut as by `short`, and where that makes some the same, by what is alike.
+
+    Examples
+    --------
+    >>> short_each(["participant 01 of the north", "participant 02 of the north"], 16)
+    ['participant 01…', 'participant 02…']
+    """
+    texts = [one_line(label) for label in labels]
+    cut = [short(text, most) for text in texts]
+    different = len(set(texts))
+    if len(set(cut)) == different:
+        return cut
+    head = _alike(texts)
+    tail = _alike([text[head:][::-1] for text in texts])
+    # Some of what is alike stays, as far as there is room: it says what the names are of.
+    longest = max(map(len, texts)) - head - tail
+    room = max(most - longest - 2, 0)
+    head, tail = max(head - room, 0), max(tail - max(room - head, 0), 0)
+    inner = [
+        f"{'…' if head else ''}{text[head : len(text) - tail]}{'…' if tail else ''}"
+        for text in texts
+    ]
+    again = [short(text, most) for text in inner]
+    return again if len(set(again)) > len(set(cut)) else cut
+
+
+def _alike(texts: Sequence[str]) -> int:
+    """How many characters all texts begin with."""
+    low, high = min(texts), max(texts)
+    return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+
+
+def fitted(label: Any, room: float, size: float, lines: int = 1) -> str:
+    r"""A label in so many lines that are not wider than the room, cut in the middle if it must be.
+
+    Parameters
+    ----------
+    label : object
+        What it is a label of.
+    room : float
+        Points along the line.
+    size : float
+        Of the letters, in points.
+    lines : int
+        Most lines.
+
+    Examples
+    --------
+    >>> fitted("treatment arm: Exercise three times a week", 150.0, 9.5, 2)
+    'treatment arm: Exercise\nthree times a week'
+    """
+    columns = max(8, int(room / (_WIDTH * size)))
+    text = one_line(label)
+    for most in range(len(text), 7, -1):
+        broken = _broken(short(text, most), columns)
+        if len(broken) <= lines:
+            return "\n".join(broken)
+    return short(text, 8)
+
+
+def _broken(text: str, columns: int) -> list[str]:
+    """Lines of at most so many columns, broken after a blank or such a sign where there is one."""
+    lines, line, used = [], "", 0
+    for character in text:
+        wide = max(wcwidth(character), 0)
+        if used + wide > columns:
+            end = max(map(line.rfind, " :|._")) + 1
+            # A line that is hardly begun is not left for a word that fits nowhere.
+            end = end if end > len(line) // 3 else len(line)
+            lines.append(line[:end].rstrip())
+            line = line[end:]
+            used = sum(max(wcwidth(each), 0) for each in line)
+        line, used = line + character, used + wide
+    return [*lines, line]
+
+
+def unquoted(name: str) -> str:
+    r"""A name that a formula has in backticks, as the data have it.
+
+    Examples
+    --------
+    >>> unquoted(r"`angle (\`deg\`)`"), unquoted("log(`my y`)")
+    ('angle (`deg`)', 'log(`my y`)')
+    """
+    whole = re.fullmatch(r"`((?:\\.|[^`\\])+)`", name)
+    return name if whole is None else re.sub(r"\\(.)", r"\1", whole[1])
 
 
 def literal(text: Any) -> Any:

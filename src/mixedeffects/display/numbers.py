@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from wcwidth import wcswidth
 
 __all__ = [
+    "SMALLEST_P_VALUE",
     "STAR_LEGEND",
     "format_numbers",
     "format_p_values",
+    "pad_to_common_point",
     "pad_to_common_width",
     "significance_stars",
     "text_width",
@@ -192,6 +194,24 @@ def pad_to_common_width(texts: Sequence[str], *, left: bool = True) -> list[str]
     most = max(widths, default=0)
     blanks = [" " * (most - width) for width in widths]
     return [b + text if left else text + b for text, b in zip(texts, blanks, strict=True)]
+
+
+def pad_to_common_point(texts: Sequence[str]) -> list[str]:
+    """Pad numbers on the right so that the decimal points are below each other.
+
+    Texts that are no numbers end where the column ends.
+
+    Examples
+    --------
+    >>> pad_to_common_point(["251.405", "0.07", "17", "NaN"])
+    ['251.405', '0.07 ', '17    ', 'NaN']
+    """
+    behind = [len(text) - text.index(".") if "." in text else 0 for text in texts]
+    most = max(behind, default=0)
+    return [
+        text if text.lstrip("-") in ("NaN", "Inf") else text + " " * (most - after)
+        for text, after in zip(texts, behind, strict=True)
+    ]
 
 
 def text_width(text: str) -> int:

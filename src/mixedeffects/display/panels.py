@@ -6,14 +6,49 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mixedeffects.base.options import checked_names, is_listed
+from mixedeffects.display.lettering import fitted, literal
 from mixedeffects.display.needs_matplotlib import require_matplotlib
 from mixedeffects.errors import ModelError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["axes_for", "checked_axes", "chosen_parameters", "one_axes"]
+__all__ = [
+    "Pictures",
+    "as_pictures",
+    "axes_for",
+    "checked_axes",
+    "chosen_parameters",
+    "name_below",
+    "one_axes",
+]
+
+
+class Pictures(np.ndarray):
+    """An array of axes that knows the figure they are on, as each of them does.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> sheet = Figure()
+    >>> as_pictures(list(sheet.subplots(1, 2))).figure is sheet
+    True
+    """
+
+    @property
+    def figure(self) -> Figure | SubFigure:
+        """The figure that the first of them is on: ``.figure.savefig("name.png")``."""
+        figure: Figure | SubFigure = self.flat[0].figure
+        return figure
+
+
+def as_pictures(axes: Sequence[Axes]) -> Pictures:
+    """Axes as an array of one dimension, with the figure."""
+    return np.array(axes).view(Pictures)
 
 
 def chosen_parameters(parameters: Any, known: Sequence[str]) -> list[str]:
@@ -106,3 +141,9 @@ def axes_for(
     for unused in axes[count:]:
         unused.set_visible(False)
     return axes[:count], False
+
+
+def name_below(ax: Axes, name: object) -> None:
+    """Write what a small picture is of below it, in two lines where one has not the room."""
+    wide = ax.get_window_extent().width * 72.0 / ax.figure.dpi
+    literal(ax.set_xlabel(fitted(name, 1.1 * wide, 10.0, 2)))

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from mixedeffects.display.numbers import pad_to_common_point
 from mixedeffects.display.tables import Column, Table
 
 __all__ = ["parameter_table"]
@@ -49,12 +50,5 @@ def parameter_table(frame: pd.DataFrame, digits: int = 4, scale: str | None = No
         cells[i] = [f"{value:.{decimals}f}" if np.isfinite(value) else "NaN" for value in row]
     columns = []
     for j, header in enumerate(frame.columns):
-        columns.append(Column(str(header), tuple(_at_the_point([row[j] for row in cells]))))
+        columns.append(Column(str(header), tuple(pad_to_common_point([row[j] for row in cells]))))
     return Table(tuple(columns), tuple(map(str, frame.index)))
-
-
-def _at_the_point(texts: list[str]) -> list[str]:
-    """Pad on the right so that the decimal points are below each other."""
-    behind = [len(text) - text.index(".") if "." in text else 0 for text in texts]
-    most = max(behind, default=0)
-    return [text + " " * (most - after) for text, after in zip(texts, behind, strict=True)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from wcwidth import wcswidth
 
-from mixedeffects.display.lettering import literal, short
+from mixedeffects.display.lettering import literal, short_each
 from mixedeffects.display.smooth import local_linear
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ __all__ = [
     "MANY_POINTS",
     "draw_cloud",
     "draw_smooth",
+    "few_ticks",
     "finish",
     "name_points",
     "say_nothing_to_draw",
@@ -31,6 +34,14 @@ IMPLIED = "#b2182b"
 FAINT = "#6b6b6b"
 
 Matrix = NDArray[np.float64]
+
+#: Width and height of the small letters beside points.
+_LETTER = 4.4
+_TALL = 9.0
+#: Where a label stands: to the right, to the left, above, below.
+_SIDES = [(1, 0), (-1, 0), (0, 1), (0, -1)]
+#: Numbers along an axis, at most and less one.
+_TICKS = 5
 
 #: Above so many points they are counted in hexagons instead of being drawn one by one.
 MANY_POINTS = 20_000
@@ -58,31 +69,55 @@ def draw_smooth(ax: Any, x: Matrix, y: Matrix) -> None:
 
 
 def name_points(ax: Any, x: Matrix, y: Matrix, labels: Any, worst: NDArray[np.intp]) -> None:
-    """Write labels beside a few points, on the side where there is more room."""
+    """Write labels beside a few points, on the side where there is more room.
+
+    Where an earlier label is there already, it is the other side, or above or below the point.
+    """
     from matplotlib.patheffects import withStroke
 
     (low, high), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    taken: list[tuple[float, float, bool]] = []
-    for i in worst:
-        at = ((x[i] - low) / (high - low), (y[i] - bottom) / (top - bottom))
-        left = at[0] > 0.5
-        for u, v, side in taken:
-            # Near an earlier label, which would be written over.
-            if abs(u - at[0]) < 0.12 and abs(v - at[1]) < 0.05:
-                left = not side
-        taken.append((*at, left))
+    box = ax.get_window_extent()
+    wide, tall = (72.0 / ax.figure.dpi) * np.array([box.width, box.height])
+    taken: list[tuple[float, float, float]] = []
+    for i, label in zip(worst, short_each((labels[i] for i in worst), 16), strict=True):
+        length = _LETTER * max(wcswidth(label), 1)
+        u, v = wide * (x[i] - low) / (high - low), tall * (y[i] - bottom) / (top - bottom)
+        sides = [(-1, 0), (1, 0), (0, 1), (0, -1)] if u > 0.5 * wide else _SIDES
+        places = [(u + a * (5.0 + 0.5 * length), v + b * 8.0, length) for a, b in sides]
+        free = [k for k, each in enumerate(places) if not _written_over(each, taken)]
+        chosen = free[0] if free else 0
+        (a, b), place = sides[chosen], places[chosen]
+        taken.append(place)
         name = ax.annotate(
-            short(labels[i], 16),
+            label,
             (x[i], y[i]),
-            xytext=(-5 if left else 5, 0),
+            xytext=(5 * a, 4 * b),
             textcoords="offset points",
-            ha="right" if left else "left",
-            va="center",
+            ha=("center", "left", "right")[a],
+            va=("center", "bottom", "top")[b],
             fontsize=7.5,
             color="#3d3d3d",
             path_effects=[withStroke(linewidth=2.0, foreground="white")],
         )
         literal(name)
+
+
+def _written_over(
+    place: tuple[float, float, float], taken: list[tuple[float, float, float]]
+) -> bool:
+    """Whether a label, by its middle and its length in points, meets one of the others."""
+    return any(
+        abs(place[0] - u) < 0.5 * (place[2] + length) and abs(place[1] - v) < _TALL
+        for u, v, length in taken
+    )
+
+
+def few_ticks(ax: Any) -> None:
+    """Have so few numbers along the axis that they do not run into each other."""
+    from matplotlib.ticker import AutoLocator, MaxNLocator
+
+    if isinstance(ax.xaxis.get_major_locator(), AutoLocator):
+        ax.xaxis.set_major_locator(MaxNLocator(_TICKS, steps=[1, 2, 2.5, 5, 10]))
 
 
 def finish(ax: Axes, title: str, xlabel: str, ylabel: str, note: str = "") -> Axes:
@@ -104,14 +139,13 @@ def finish(ax: Axes, title: str, xlabel: str, ylabel: str, note: str = "") -> Ax
     literal(ax.set_xlabel(xlabel, fontsize=9))
     literal(ax.set_ylabel(ylabel, fontsize=9))
     ax.tick_params(labelsize=8)
+    few_ticks(ax)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
 def say_nothing_to_draw(ax: Any, title: str, sentence: str) -> Any:
     """Axes with a sentence in place of a picture."""
-    import textwrap
-
     finish(ax, title, "", "")
     ax.set(xticks=[], yticks=[])
     ax.spines[["left", "bottom"]].set_visible(False)

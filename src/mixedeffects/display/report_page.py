@@ -50,6 +50,7 @@ dl {display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 0.15r
 dt {color: var(--faint);}
 dd {margin: 0;}
 .scroll {overflow-x: auto; margin: 0.6rem 0;}
+.sentences td:last-child {white-space: normal; min-width: 18rem;}
 .scroll:focus-visible {outline: 2px solid var(--link);}
 table {border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.95rem;}
 th, td {padding: 0.2rem 0.7rem; overflow-wrap: normal; text-align: left; white-space: nowrap;}
@@ -57,6 +58,7 @@ th:first-child, td:first-child {padding-left: 0.1rem;}
 thead th {border-bottom: 1px solid var(--text);}
 tbody th {font-weight: normal; white-space: normal; overflow-wrap: anywhere;
   min-width: 7.5rem; max-width: 18rem;}
+td:last-child:not(.number) {white-space: normal; min-width: 12rem;}
 .number {text-align: right;}
 caption {text-align: left; color: var(--faint); padding-bottom: 0.3rem;}
 .footnote, .caption {color: var(--faint); font-size: 0.88rem;}
@@ -187,10 +189,14 @@ def definitions(pairs: Iterable[tuple[str, str]]) -> str:
     return f"<dl>{rows}</dl>"
 
 
-def scrolling(table: Table, label: str) -> str:
-    """A table that scrolls sideways by itself where the page is narrower, also by keyboard."""
+def scrolling(table: Table, label: str, sentences: bool = False) -> str:
+    """A table that scrolls sideways by itself where the page is narrower, also by keyboard.
+
+    Its last column may have sentences, which are broken into lines.
+    """
+    kind = "scroll sentences" if sentences else "scroll"
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">\n'
+        f'<div class="{kind}" role="region" tabindex="0" aria-label="{escape(label)}">\n'
         f"{table.to_html()}\n</div>"
     )
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from html import escape
 
 from mixedeffects.display.latex import latex_cell, latex_escape, latex_row, latex_tabular
-from mixedeffects.display.lettering import one_line
+from mixedeffects.display.lettering import one_line, wrapped
 from mixedeffects.display.markdown import markdown_escape, markdown_row
-from mixedeffects.display.tables import html_document
+from mixedeffects.display.shown import Shown
+from mixedeffects.display.tables import DEFAULT_WIDTH
 
 __all__ = ["Row", "Section", "SectionedTable"]
 
@@ -33,8 +34,8 @@ class Section:
     rows: tuple[Row, ...]
 
 
-@dataclass(frozen=True)
-class SectionedTable:
+@dataclass(frozen=True, repr=False)
+class SectionedTable(Shown):
     """Sections of rows under common columns.
 
     Parameters
@@ -78,15 +79,6 @@ class SectionedTable:
                     f"row {row.label!r} has {len(row.cells)} cells for {len(self.columns)} columns"
                 )
 
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def __repr__(self) -> str:
-        return self.to_text()
-
-    def _repr_html_(self) -> str:
-        return html_document(self.to_html())
-
     def _rows(self) -> list[Row]:
         return [*self.header, *(row for section in self.sections for row in section.rows)]
 
@@ -119,7 +111,10 @@ class SectionedTable:
             out += [section.title] if section.title else []
             out += [line() for _ in section.rows]
             out.append(rule)
-        return "\n".join(text.rstrip() for text in [*out, *self.footnotes])
+        notes = [
+            line for note in self.footnotes for line in wrapped(note, max(width, DEFAULT_WIDTH))
+        ]
+        return "\n".join(text.rstrip() for text in [*out, *notes])
 
     def to_html(self) -> str:
         """Render the bare ``<table>`` element and its footnotes, without style rules.

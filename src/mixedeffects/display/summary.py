@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mixedeffects.base.habits import OF_A_SUMMARY, unknown_attribute
 from mixedeffects.display.coefficients import coefficient_table, correlation_table
 from mixedeffects.display.latex import latex_escape
+from mixedeffects.display.lettering import wrapped
 from mixedeffects.display.markdown import markdown_escape
 from mixedeffects.display.numbers import format_numbers, round_number, zap_small
-from mixedeffects.display.tables import DEFAULT_WIDTH, Table, html_document, named_row
+from mixedeffects.display.residual_text import ResidualBlock
+from mixedeffects.display.shown import Shown
+from mixedeffects.display.tables import DEFAULT_WIDTH, Table, named_row
 from mixedeffects.display.varcorr_text import VarCorrBlock, varcorr_table
 
-__all__ = ["InformationCriteria", "Summary"]
+__all__ = ["InformationCriteria", "Summary", "residual_section"]
 
 # lme4 stops printing the correlations beyond this many coefficients.
 CORRELATION_LIMIT = 12
@@ -102,8 +106,26 @@ class _Section:
         return "\n\n".join(parts)
 
 
+@dataclass(frozen=True)
+class _ResidualSection(_Section):
+    """What is said of the residuals' covariance: its heading has a colon in it."""
+
+    block: ResidualBlock | None = None
+
+    def to_text(self, width: int | None) -> str:
+        text = "" if self.block is None else self.block.to_text(width)
+        return "\n".join([text, *(line.rstrip() for line in self.after)])
+
+
+def residual_section(block: ResidualBlock, after: tuple[str, ...] = ()) -> _Section:
+    """The section of a block, with lines below it."""
+    # Where text is set, two blanks are one.
+    lines = tuple(line.replace("  ", ", ") for line in block.lines)
+    return _ResidualSection(block.heading, lines, block.table, after, block)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class Summary:
+class Summary(Shown):
     """Everything a summary prints, as plain data.
 
     ``str()`` and ``repr()`` give the text, ``_repr_html_()`` the same sections in HTML.
@@ -141,6 +163,10 @@ class Summary:
         Significant digits.
     stars : bool
         Whether to print significance codes.
+    residual_covariance : sequence of ResidualBlock
+        What is said of residuals that are correlated, or of several variances; their standard
+        deviation is then told there. Without random effects it is a fit by generalized least
+        squares.
     correlation_limit : int or None
         The correlations are not printed for more coefficients than this; None always prints.
 
@@ -198,6 +224,7 @@ class Summary:
     digits: int = 4
     stars: bool = True
     correlation_limit: int | None = CORRELATION_LIMIT
+    residual_covariance: Sequence[ResidualBlock] = ()
 
     def __post_init__(self) -> None:
         if self.reml is isinstance(self.criterion, InformationCriteria):
@@ -217,14 +244,10 @@ class Summary:
                 f"{self.correlation.shape}"
             )
 
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def __repr__(self) -> str:
-        return self.to_text()
-
-    def _repr_html_(self) -> str:
-        return html_document(self.to_html())
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise unknown_attribute(name, "A summary", OF_A_SUMMARY, dir(self))
 
     def to_text(self, width: int | None = DEFAULT_WIDTH) -> str:
         """Render fixed-width text.
@@ -286,22 +309,33 @@ class Summary:
             _Section(before=self._title_lines(width)),
             self._criterion_section(),
             self._residual_section(),
-            _Section(
-                "Random effects",
-                table=varcorr_table(
-                    self.varcorr, self.residual, self.digits, ("Variance", "Std.Dev.")
-                ),
-                after=self._size_lines(width),
-            ),
+            *self._covariance_sections(width),
             self._coefficient_section(),
             self._correlation_section(),
             self._note_section(width),
         ]
         return [section for section in sections if section is not None]
 
+    def _covariance_sections(self, width: int | None) -> list[_Section]:
+        """Random effects and residuals, the numbers of rows and levels below the last."""
+        sizes = self._size_lines(width)
+        blocks = self.residual_covariance
+        residual = None if blocks else self.residual
+        table = varcorr_table(self.varcorr, residual, self.digits, ("Variance", "Std.Dev."))
+        if not blocks:
+            return [_Section("Random effects", table=table, after=sizes)]
+        random = [_Section("Random effects", table=table)] if len(self.varcorr) else []
+        ends = [*[()] * (len(blocks) - 1), sizes]
+        return [*random, *map(residual_section, blocks, ends)]
+
+    @property
+    def _is_gls(self) -> bool:
+        return bool(self.residual_covariance) and not len(self.varcorr)
+
     def _title_lines(self, width: int | None) -> tuple[str, ...]:
         method = "REML" if self.reml else "maximum likelihood"
-        title = f"Linear mixed model fit by {method}"
+        model = "Generalized least squares" if self._is_gls else "Linear mixed model"
+        title = f"{model} fit by {method}"
         if self.test_method:
             title += f". {self.test_method}"
         named = {
@@ -311,8 +345,13 @@ class Summary:
             " Offset": self.offset_name,
         }
         return (
-            *_wrap(title, width),
-            *(f"{label}: {text}" for label, text in named.items() if text is not None),
+            *wrapped(title, width),
+            *(
+                line
+                for label, text in named.items()
+                if text is not None
+                for line in wrapped(f"{label}: {text}", width)
+            ),
         )
 
     def _criterion_section(self) -> _Section:
@@ -361,13 +400,4 @@ class Summary:
     def _note_section(self, width: int | None) -> _Section | None:
         if not self.notes:
             return None
-        return _Section(before=tuple(line for note in self.notes for line in _wrap(note, width)))
-
-
-def _wrap(text: str, width: int | None) -> list[str]:
-    """Break a sentence at blanks; continued lines are indented."""
-    if width is None or len(text) <= width:
-        return [text]
-    return textwrap.wrap(
-        text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
+        return _Section(before=tuple(line for note in self.notes for line in wrapped(note, width)))

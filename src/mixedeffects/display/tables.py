@@ -8,28 +8,14 @@ from html import escape
 from typing import Literal
 
 from mixedeffects.display.latex import latex_cell, latex_escape, latex_row, latex_tabular
-from mixedeffects.display.lettering import one_line
+from mixedeffects.display.lettering import one_line, wrapped
 from mixedeffects.display.markdown import markdown_table
 from mixedeffects.display.numbers import pad_to_common_width, text_width
+from mixedeffects.display.shown import Shown
 
-__all__ = ["Column", "Table", "html_document", "named_row"]
+__all__ = ["Column", "Table", "named_row"]
 
 DEFAULT_WIDTH = 80
-
-# Everything inherits the page's colours, so the same rules serve light and dark notebooks.
-_STYLE = """
-.mixedeffects table {border-collapse: collapse; margin: 0.2em 0 0.4em 0; color: inherit;
-  background: transparent; font-variant-numeric: tabular-nums;}
-.mixedeffects th, .mixedeffects td {padding: 0.1em 0.7em; color: inherit; text-align: left;
-  background: transparent; border: 0; white-space: nowrap;}
-.mixedeffects thead th {border-bottom: 1px solid currentColor; font-weight: 600;}
-.mixedeffects tbody th {font-weight: normal;}
-.mixedeffects .number {text-align: right;}
-.mixedeffects caption {text-align: left; color: inherit; font-weight: 600;}
-.mixedeffects h4 {margin: 0.8em 0 0.2em 0; font-size: 1em;}
-.mixedeffects p {margin: 0.1em 0;}
-.mixedeffects .footnote {font-size: 0.9em; opacity: 0.8;}
-"""
 
 
 @dataclass(frozen=True)
@@ -69,8 +55,8 @@ class Column:
         return pad_to_common_width(texts, left=self.align == "right")
 
 
-@dataclass(frozen=True)
-class Table:
+@dataclass(frozen=True, repr=False)
+class Table(Shown):
     """Columns of texts, with row labels, a caption and footnotes.
 
     ``str()`` and ``repr()`` give the text, ``_repr_html_()`` the same cells in HTML.
@@ -121,15 +107,6 @@ class Table:
             listing = ", ".join(f"{name}: {length}" for name, length in lengths.items())
             raise ValueError(f"the parts of a table must have one length, not {listing}")
 
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def __repr__(self) -> str:
-        return self.to_text()
-
-    def _repr_html_(self) -> str:
-        return html_document(self.to_html())
-
     @property
     def n_rows(self) -> int:
         """Number of rows, the header not counted."""
@@ -144,18 +121,19 @@ class Table:
         ----------
         width : int, optional
             A table which needs this many characters or more continues in further blocks below,
-            each with the row labels, as R does. None never breaks.
+            each with the row labels, as R does, and so do lines of its footnotes. None never
+            breaks.
 
         Returns
         -------
         str
             Lines without trailing blanks.
         """
-        lines = [self.caption] if self.caption else []
+        lines = wrapped(self.caption, width) if self.caption else []
         for block in self._blocks(width):
             lines += self._block_lines(block)
         if self.footnotes:
-            lines += ["---", *self.footnotes]
+            lines += ["---", *(line for note in self.footnotes for line in wrapped(note, width))]
         return "\n".join(line.rstrip() for line in lines)
 
     def to_html(self) -> str:
@@ -330,27 +308,6 @@ def named_row(names: Sequence[str], texts: Sequence[str]) -> Table:
     return Table(
         tuple(Column(header, (cell,)) for header, cell in zip(headers, cells, strict=True))
     )
-
-
-def html_document(*parts: str) -> str:
-    """Wrap HTML parts with the style rules all displays share.
-
-    Parameters
-    ----------
-    *parts : str
-        HTML elements, already escaped.
-
-    Returns
-    -------
-    str
-        One ``<div class="mixedeffects">`` which needs nothing from outside.
-
-    Examples
-    --------
-    >>> html_document("<p>251.4</p>").startswith('<div class="mixedeffects">')
-    True
-    """
-    return "\n".join(['<div class="mixedeffects">', f"<style>{_STYLE}</style>", *parts, "</div>"])
 
 
 def _html_class(column: Column) -> str:

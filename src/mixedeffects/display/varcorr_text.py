@@ -134,7 +134,7 @@ def varcorr_table(
         for component in components
     ]
     columns += _correlation_columns(blocks, len(groups), max(2, digits - 2))
-    return Table(tuple(columns), labels=("",) * len(groups))
+    return Table(tuple(columns), labels=("",) * len(groups), keys=2)
 
 
 def _unique_labels(blocks: Sequence[VarCorrBlock]) -> list[str]:

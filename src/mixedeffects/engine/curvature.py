@@ -661,7 +661,10 @@ def natural_changes(
         own = L[start : start + len(each)]
         changes.append(np.einsum("rj,rab->jab", own, each))
         start += len(each)
-    return changes, L[n_theta:-1].T, 2.0 * L[-1] / curvature.sigma
+    of_V = np.zeros(L.shape[1])
+    if A.known_variance is None:
+        of_V = 2.0 * L[-1] / curvature.sigma
+    return changes, L[n_theta:-1].T, of_V
 
 
 def _weighted_effects(factorisation: Factorisation) -> list[Matrix]:

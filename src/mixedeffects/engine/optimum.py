@@ -126,6 +126,8 @@ class Certificate:
     observed : bool
         Whether the predicted decrease rests on the observed curvature. Then it decides, where the
         gradient is small but cannot be made any smaller.
+    limits : tuple of str
+        Directions in which the likelihood has no maximum, see `Optimum`.
     """
 
     relative_gradient: float
@@ -134,12 +136,14 @@ class Certificate:
     smallest_curvature: float
     curvature_rounding: float = 0.0
     observed: bool = False
+    limits: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
-        """Whether all three conditions are met."""
+        """Whether all three conditions are met, and no parameter goes towards a limit."""
         return (
-            _is_at_rest(self.relative_gradient, self.predicted_decrease, self.observed)
+            not self.limits
+            and _is_at_rest(self.relative_gradient, self.predicted_decrease, self.observed)
             and (self.null_score is None or self.null_score > -1e-6)
             and self.smallest_curvature > self.least_curvature
         )
@@ -156,10 +160,11 @@ class Certificate:
             else f"score on null space {self.null_score:.1e}"
         )
         verdict = "holds" if self.holds else "DOES NOT HOLD"
+        limits = "".join(f". {limit}" for limit in self.limits).removesuffix(".")
         return (
             f"certificate of a local optimum {verdict}: {self.predicted_decrease:.1e} still to go, "
             f"relative gradient {self.relative_gradient:.1e}, {null}, "
-            f"smallest curvature {self.smallest_curvature:.2g}"
+            f"smallest curvature {self.smallest_curvature:.2g}{limits}"
         )
 
     __repr__ = __str__
@@ -177,6 +182,8 @@ class Optimum(ReadOnlyArrays):
         Accepted steps of the search that ended here.
     gradient_norm : float
         Largest absolute entry of the gradient in the fitting basis.
+    relative_gradient : float
+        See `Certificate`.
     predicted_decrease : float
         How far the deviance was still predicted to fall.
     null_score : float or None
@@ -189,6 +196,10 @@ class Optimum(ReadOnlyArrays):
         The same in words.
     path : tuple of float
         Criterion at each accepted point.
+    T : tuple of ndarray, shapes (k, k)
+        Relative covariance factor of each term, in the fitting basis.
+    evaluation : Evaluation
+        Deviance and what was computed with it there.
     term_names : tuple of str
         What to call the terms.
     parameterisation : Parameterisation or None
@@ -215,6 +226,9 @@ class Optimum(ReadOnlyArrays):
     unbounded : bool
         Whether a search ran off to a residual variance of zero: this one if it did not converge,
         else another, to below this optimum.
+    limits : tuple of str
+        Of the residuals' covariance, in sentences: parameters that go towards a limit as long as
+        the likelihood grows, which has no maximum there, and the limiting model.
     residual : ResidualEvaluation or None
         Where residuals are correlated, or of several variances: their parameters, and the rows.
     """
@@ -244,6 +258,7 @@ class Optimum(ReadOnlyArrays):
     agreed: int = 1
     unbounded: bool = False
     residual: ResidualEvaluation | None = None
+    limits: tuple[str, ...] = ()
 
     @property
     def has_rivals(self) -> bool:
@@ -325,6 +340,7 @@ class Optimum(ReadOnlyArrays):
             self.null_score,
             *self._smallest_curvature,
             self.observed,
+            self.limits,
         )
 
     def __repr__(self) -> str:
@@ -343,6 +359,7 @@ class Optimum(ReadOnlyArrays):
             )
         if self.null_score is not None:
             lines.append(f"  boundary     score on the null space {self.null_score:.1e}")
+        lines += [f"  no maximum   {limit}" for limit in self.limits]
         if self.undetermined:
             lines.append(f"  undetermined {', '.join(self.undetermined)}")
         heads = ["  elimination  ", *[" " * 15] * len(self.structure)]

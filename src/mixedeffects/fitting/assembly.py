@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from mixedeffects.base.memory import usable_memory
 from mixedeffects.engine import CrossProducts, EngineTerm, make_crossproducts
 from mixedeffects.engine.memory import RemainderTooLargeError
+from mixedeffects.engine.responses import Responses
 from mixedeffects.engine.structures import CovarianceStructure
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import Fit
 from mixedeffects.frame.model_frame import RandomTerm
 
-__all__ = ["assemble", "covariance_structures", "engine_terms", "too_large"]
+__all__ = ["assemble", "covariance_structures", "engine_terms", "responses_of", "too_large"]
 
 Matrix = NDArray[np.float64]
 
@@ -75,6 +77,22 @@ def too_large(terms: Sequence[RandomTerm], error: RemainderTooLargeError) -> Mod
         f"good order they need a dense matrix with {error.size:,} rows, "
         f"{error.gigabytes:,.0f} GB in all, more than this machine has. Use fewer levels, or a "
         "factor that contains the others."
+    )
+
+
+def responses_of(fit: Fit, Y: Matrix) -> Responses:
+    """Cross-products of a fit's design with other responses, shape (n, m), one a column.
+
+    Where those of the fit are less provisional random effects, so are these.
+    """
+    frame, A = fit.frame, fit.crossproducts
+    return Responses(
+        A,
+        Y if frame.offset is None else Y - frame.offset[:, None],
+        frame.X,
+        engine_terms(frame.terms),
+        frame.weights,
+        None if A.provisional is None else fit.optimum.T,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,19 @@ class Fit:
         return f"Fit({self.formula!r}, {self.nobs:,} rows, by {criterion}: {self.optimum.message})"
 
     # --- counts and names ----------------------------------------------------------------
+
+    def __call__(self, *_arguments: Any, **_options: Any) -> NoReturn:
+        """Refuse ``m.fit()``, which others write.
+
+        Raises
+        ------
+        TypeError
+            Always.
+        """
+        raise TypeError(
+            "A model is fitted when me.lmer returns it, so there is no m.fit() to call; m.fit is "
+            "the record of the fit. With other data: m.update(data=...)."
+        )
 
     @property
     def formula(self) -> str:

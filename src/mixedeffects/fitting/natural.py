@@ -13,7 +13,7 @@ from mixedeffects.engine.parameterisation import StructuredTerm
 from mixedeffects.engine.parameters import lower_entries
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.parameter_keys import distinct
-from mixedeffects.fitting.residual_parameters import residual_of, residual_parameters
+from mixedeffects.fitting.residual_parameters import reported_residual_parameters
 from mixedeffects.frame.model_frame import RandomTerm
 
 __all__ = [
@@ -80,24 +80,13 @@ def covariance_parameters(fit: Fit) -> pd.Series:
     With ``residual=`` or ``variance=`` those of R, named ``|Residual``, are before sigma.
     """
     own = reported_parameters(fit.frame.terms, fit.T, fit.sigma, fit.optimum)
-    R = residual_of(fit)
-    if R is None:
+    # The one that others are relative to is sigma.
+    of_residuals = [each for each in reported_residual_parameters(fit) if not each.is_sigma]
+    if not of_residuals:
         return own
-    # The first standard deviation is sigma.
-    of_residuals = residual_parameters(R).iloc[1:]
-    of_residuals.index = pd.Index([_residual_name(str(label)) for label in of_residuals.index])
-    out = pd.concat([own.iloc[:-1], of_residuals, own.iloc[-1:]])
-    return pd.Series(out, name="Estimate")
-
-
-def _residual_name(label: str) -> str:
-    """The label of a parameter of R in the manner of the others."""
-    for said, name in (("log Std.Dev. per", "log_sd"), ("Std.Dev.", "sd")):
-        if label.startswith(said):
-            rest = label.removeprefix(said).strip()
-            return f"{name}_{rest}|Residual" if rest else f"{name}|Residual"
-    head, _, rest = label.partition(" ")
-    return f"{head}_{rest}|Residual" if rest else f"{head}|Residual"
+    names = [*own.index[:-1], *(each.name for each in of_residuals)]
+    values = [*own.iloc[:-1], *(each.value for each in of_residuals), fit.sigma]
+    return pd.Series(values, index=[*distinct(names), "sigma"], name="Estimate")
 
 
 def reported_parameters(

@@ -216,14 +216,16 @@ def without_structure(fit: Fit, *, residual: bool = False, variance: bool = Fals
         frame = dataclasses.replace(frame, residual=None)
     if variance:
         frame = dataclasses.replace(frame, variance=None)
-    if not frame.terms and frame.residual is None and frame.variance is None:
+    is_plain = frame.residual is None and frame.variance is None and fit.request.sigma is None
+    if not frame.terms and is_plain:
         return None
     return _fit_other(fit, frame)
 
 
 def _fit_other(fit: Fit, frame: ModelFrame) -> Fit:
     """The fit by the same criterion of another frame with the same fixed effects."""
-    if frame.residual is not None or frame.variance is not None:
+    has_structure = frame.residual is not None or frame.variance is not None
+    if has_structure or fit.request.sigma is not None:
         return fit_residual_frame(frame, fit.reml, fit.request)
     with one_blas_thread():
         A = assemble_frame(frame)

@@ -20,6 +20,7 @@ from mixedeffects.fitting.assembly import covariance_structures, engine_terms, t
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.request import Request
 from mixedeffects.fitting.residual_assembly import residual_design
+from mixedeffects.fitting.residual_limits import limits_of_residuals
 from mixedeffects.fitting.searching import UnfinishedFit
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.progress import Listener, ProgressOption
@@ -110,8 +111,13 @@ def fit_residual_frame(
         ) from None
     finally:
         listener.close()
+    fit = Fit(frame, optimum.evaluation.A, optimum, reml, request)
+    optimum.limits = limits_of_residuals(fit)
+    if optimum.limits:
+        optimum.converged = False
+        optimum.message = f"went towards a limit in {optimum.evaluations} evaluations"
     _warn(optimum)
-    return Fit(frame, optimum.evaluation.A, optimum, reml, request)
+    return fit
 
 
 def _rows(frame: ModelFrame, y: Matrix, sigma: float | None) -> ResidualRows:
@@ -168,7 +174,9 @@ def fit_residual_response(
 
 
 def _warn(optimum: Optimum) -> None:
-    if not optimum.converged:
+    if optimum.limits:
+        warn(f"The fit has no optimum: {' '.join(optimum.limits)}", ConvergenceWarning)
+    elif not optimum.converged:
         warn(
             f"The fit {optimum.message}. See m.optimum; try more evaluations with "
             "control=mixedeffects.Control(max_evaluations=...).",

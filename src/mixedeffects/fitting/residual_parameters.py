@@ -5,6 +5,7 @@ Everything is at unit prior weight and where the columns of ``variance=`` are ze
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,13 +14,75 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.engine.residual_entries import ResidualEntries
+from mixedeffects.engine.residual_families import Block
 from mixedeffects.engine.residual_model import ResidualModel
+from mixedeffects.errors import FormulaError
 from mixedeffects.fitting.fit import Fit
+from mixedeffects.formula.reader import read
+from mixedeffects.formula.syntax import Call, deparse
 from mixedeffects.frame.residual_term import ResidualTerm, VarianceTerm
 
-__all__ = ["EstimatedResidual", "covariance_of_times", "residual_of", "residual_parameters"]
+__all__ = [
+    "RESIDUAL",
+    "EstimatedResidual",
+    "ResidualParameter",
+    "covariance_of_times",
+    "listed_parameters",
+    "logarithm_of",
+    "reported_residual_parameters",
+    "residual_of",
+    "residual_parameters",
+]
 
 Matrix = NDArray[np.float64]
+
+#: What the residuals are called beside the grouping factors.
+RESIDUAL = "Residual"
+
+
+@dataclass(frozen=True)
+class ResidualParameter:
+    """One parameter.
+
+    Attributes
+    ----------
+    kind : {"sd", "log_sd", "power", "cor", "range", "nugget"}
+        A standard deviation in units of the response; a coefficient of its logarithm; the power of
+        a covariate that it grows with; a correlation; a range, in units of the position; a nugget,
+        a share of the variance.
+    value : float
+        The estimate.
+    stratum : str
+        Level of ``by=``; empty without.
+    of : tuple of str
+        The time, the two times, the lag (``"lag 2"``), the level or the column it belongs to.
+    is_sigma : bool
+        Whether it is the standard deviation that others are relative to.
+    """
+
+    kind: str
+    value: float
+    stratum: str = ""
+    of: tuple[str, ...] = ()
+    is_sigma: bool = False
+
+    @property
+    def label(self) -> str:
+        """As ``m.R.parameters`` and the summary have it: ``cor VIS1, VIS2``."""
+        if self.kind in ("log_sd", "power"):
+            return f"{'log Std.Dev. per' if self.kind == 'log_sd' else 'power of'} {self.of[0]}"
+        head = "Std.Dev." if self.kind == "sd" else self.kind
+        return " ".join(filter(None, (head, self.stratum, ", ".join(self.of))))
+
+    @property
+    def column(self) -> str:
+        """What stands behind the kind in its other names: ``VIS2.VIS1``, ``PBO:VIS2.VIS1``."""
+        return ":".join(filter(None, (self.stratum, ".".join(self.of[::-1]).replace(" ", ""))))
+
+    @property
+    def name(self) -> str:
+        """As ``m.covariance_parameters`` has it: ``cor_VIS2.VIS1|Residual``."""
+        return "_".join(filter(None, (self.kind, self.column))) + f"|{RESIDUAL}"
 
 
 class EstimatedResidual(Protocol):
@@ -55,12 +118,23 @@ class _Estimated:
     variance: VarianceTerm | None
 
 
-def residual_of(fit: Fit) -> EstimatedResidual | None:
-    """What a fit knows of R; None where residuals are independent, of one variance."""
+def residual_of(
+    fit: Fit, phi: Matrix | None = None, sigma: float | None = None
+) -> EstimatedResidual | None:
+    """What a fit knows of R, or R at other parameters of the engine's.
+
+    None where residuals are independent, of one variance.
+    """
     own, frame = fit.residual, fit.frame
     if own is None:
         return None
-    return _Estimated(own.model, own.phi, fit.sigma, frame.residual, frame.variance)
+    return _Estimated(
+        own.model,
+        own.phi if phi is None else phi,
+        fit.sigma if sigma is None else sigma,
+        frame.residual,
+        frame.variance,
+    )
 
 
 def residual_parameters(R: EstimatedResidual) -> pd.Series:
@@ -72,30 +146,126 @@ def residual_parameters(R: EstimatedResidual) -> pd.Series:
         ``Std.Dev.`` in units of the response, with stratum and time where they differ by these;
         ``cor``, with two times or a lag where there are several, and a stratum; ``range``, in units
         of the position; ``nugget``, a share of the variance. Columns of ``variance=``: for those
-        of one factor a ``Std.Dev.`` each, else coefficients of the logarithm of it.
+        of one factor a ``Std.Dev.`` each, else coefficients of the logarithm of it, and the
+        ``power`` of what a column is the logarithm of.
     """
-    names, values = _deviations(R)
-    term = R.term
-    for s, (family, at) in enumerate(zip(R.model.families, R.model.places, strict=True)):
-        stratum = "" if term is None or term.strata is None else f" {term.strata[s]}"
-        if R.model.design.kind == "us":
-            covariance = _times_matrix(R, s)
-            sd = np.sqrt(np.diag(covariance))
-            i, j = np.tril_indices(len(sd), -1)
-            names += [
-                f"cor{stratum} {_pair(R, b, a)}"
-                for a, b in zip(i.tolist(), j.tolist(), strict=True)
-            ]
-            values += (covariance / np.outer(sd, sd))[i, j].tolist()
+    parameters = listed_parameters(R)
+    return pd.Series(
+        [each.value for each in parameters],
+        index=[each.label for each in parameters],
+        name="Estimate",
+        dtype=np.float64,
+    )
+
+
+def reported_residual_parameters(fit: Fit) -> list[ResidualParameter]:
+    """All of a fit, in the order they are printed in; none where residuals are independent."""
+    R = residual_of(fit)
+    return [] if R is None else listed_parameters(R)
+
+
+def listed_parameters(R: EstimatedResidual) -> list[ResidualParameter]:
+    """Standard deviations and what they follow, then correlations stratum by stratum."""
+    model, term = R.model, R.term
+    strata = [""] if term is None or term.strata is None else [str(s) for s in term.strata]
+    out = _deviations(R, strata)
+    for stratum, family, at in zip(strata, model.families, model.places, strict=False):
+        zeta = np.asarray(R.phi[at])
+        if model.design.kind == "us":
+            assert isinstance(family, Block)
+            out += _all_pairs(_over_times(model, family, zeta), stratum, term)
             continue
-        own = list(family.names)
-        if R.model.design.kind == "ante":
-            own = [f"cor {_pair(R, t, t + 1)}" for t in range(len(own))]
-        elif R.model.design.kind == "toep":
-            own = [f"cor lag {h + 1}" for h in range(len(own))]
-        names += [_with_stratum(name, stratum) for name in own]
-        values += np.asarray(R.phi[at]).tolist()
-    return pd.Series(values, index=names, name="Estimate", dtype=np.float64)
+        for j, value in enumerate(zeta.tolist()):
+            kind, of = family.names[j].split(".")[0], tuple[str, ...]()
+            if model.design.kind == "ante":
+                of = (_time(term, j), _time(term, j + 1))
+            elif model.design.kind == "toep":
+                kind, of = "cor", (f"lag {j + 1}",)
+            out.append(ResidualParameter(kind, value, stratum, of))
+    return out
+
+
+def _over_times(model: ResidualModel, family: Block, zeta: Matrix) -> Matrix:
+    """The family's matrix at all common times, T x T."""
+    return family.matrix(zeta, np.arange(model.design.n_times, dtype=np.float64)[:, None])
+
+
+def _all_pairs(C: Matrix, stratum: str, term: ResidualTerm | None) -> list[ResidualParameter]:
+    sd = np.sqrt(np.diag(C))
+    correlation = C / np.outer(sd, sd)
+    return [
+        ResidualParameter(
+            "cor", float(correlation[i, j]), stratum, (_time(term, j), _time(term, i))
+        )
+        for i in range(len(C))
+        for j in range(i)
+    ]
+
+
+def _deviations(R: EstimatedResidual, strata: Sequence[str]) -> list[ResidualParameter]:
+    model, phi, term, variance = R.model, R.phi, R.term, R.variance
+    design = model.design
+    logarithms, coefficients = _logarithms(R)
+    cells = R.sigma * np.exp(logarithms)
+    sigma = float(cells[0])
+    times: list[tuple[str, ...]] = [()]
+    if not design.homogeneous and term is not None and term.times is not None:
+        times = [(str(t),) for t in term.times]
+        if design.kind == "us":
+            cells = sigma * np.concatenate(
+                [
+                    np.sqrt(np.diag(_over_times(model, family, phi[at])))
+                    for family, at in zip(model.families, model.places, strict=True)
+                    if isinstance(family, Block)
+                ]
+            )
+    places = [(s, t) for s in strata for t in times]
+    out = [
+        ResidualParameter("sd", value, stratum, time, is_sigma=k == 0)
+        for k, ((stratum, time), value) in enumerate(zip(places, cells.tolist(), strict=True))
+    ]
+    if variance is None:
+        return out
+    if len(places) == 1 and _is_factor(variance.v):
+        if variance.reference:
+            out = [ResidualParameter("sd", sigma, "", (variance.reference,), is_sigma=True)]
+        return out + [
+            ResidualParameter("sd", float(sigma * np.exp(value)), "", (name,))
+            for name, value in zip(variance.names, coefficients.tolist(), strict=True)
+        ]
+    for name, value in zip(variance.names, coefficients.tolist(), strict=True):
+        base = logarithm_of(name)
+        kind = "log_sd" if base is None else "power"
+        out.append(ResidualParameter(kind, value, "", (base or name,)))
+    return out
+
+
+def logarithm_of(name: str) -> str | None:
+    """What a column is the natural logarithm of; None if it is none.
+
+    Examples
+    --------
+    >>> logarithm_of("log(age)"), logarithm_of("log(a):b")
+    ('age', None)
+    """
+    if not name.startswith("log("):
+        return None
+    try:
+        tree = read(name)
+    except FormulaError:
+        return None
+    if isinstance(tree, Call) and tree.function == "log" and len(tree.arguments) == 1:
+        return deparse(tree.arguments[0].value)
+    return None
+
+
+def _is_factor(v: Matrix) -> bool:
+    """Whether the columns are those of one factor."""
+    return bool(np.isin(v, (0.0, 1.0)).all() and (v.sum(axis=1) <= 1.0).all())
+
+
+def _time(term: ResidualTerm | None, t: int) -> str:
+    return str(t + 1) if term is None or term.times is None else str(term.times[t])
 
 
 def covariance_of_times(R: EstimatedResidual, stratum: int) -> Matrix:
@@ -146,42 +316,3 @@ def _has_times(R: EstimatedResidual) -> bool:
     """Whether the cells are strata and times."""
     design = R.model.design
     return not design.homogeneous and design.n_times > 0 and design.kind != "us"
-
-
-def _deviations(R: EstimatedResidual) -> tuple[list[str], list[float]]:
-    cells, coefficients = _logarithms(R)
-    term, design = R.term, R.model.design
-    strata = [""] if term is None or term.strata is None else [f" {s}" for s in term.strata]
-    times = [""]
-    if not design.homogeneous and term is not None and term.times is not None:
-        times = [f" {t}" for t in term.times]
-        sd = [np.sqrt(np.diag(covariance_of_times(R, s))) for s in range(len(strata))]
-        values = np.concatenate(sd).tolist()
-    else:
-        values = (R.sigma * np.exp(cells)).tolist()
-    names = [f"Std.Dev.{s}{t}" for s in strata for t in times]
-    variance = R.variance
-    if variance is None:
-        return names, values
-    if len(names) == 1 and _is_factor(variance.v):
-        names += [f"Std.Dev. {name}" for name in variance.names]
-        values += (values[0] * np.exp(coefficients)).tolist()
-    else:
-        names += [f"log Std.Dev. per {name}" for name in variance.names]
-        values += coefficients.tolist()
-    return names, values
-
-
-def _is_factor(v: Matrix) -> bool:
-    """Whether the columns are those of one factor."""
-    return bool(np.isin(v, (0.0, 1.0)).all() and (v.sum(axis=1) <= 1.0).all())
-
-
-def _pair(R: EstimatedResidual, a: int, b: int) -> str:
-    times = None if R.term is None else R.term.times
-    return f"{a + 1}, {b + 1}" if times is None else f"{times[a]}, {times[b]}"
-
-
-def _with_stratum(name: str, stratum: str) -> str:
-    first, _, rest = name.partition(" ")
-    return f"{first}{stratum} {rest}".rstrip()

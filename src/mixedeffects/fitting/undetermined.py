@@ -166,9 +166,19 @@ class _Part:
             cures = list(dict.fromkeys(self._columns_of(t) for t in settling))
             return (
                 f"The terms {_joined(bars, 'and')} can stand in for each other there. Leave "
-                f"{_joined(cures, 'or')} out."
+                f"{_joined(cures, 'or')} out.{self._if_of_double_bar(own)}"
             )
         return self._within(self.terms[own[0]], bars[0])
+
+    def _if_of_double_bar(self, own: Sequence[int]) -> str:
+        """What makes of ``(f || g)`` what it is mostly taken for."""
+        terms = [self.terms[t] for t in own]
+        one_group = len({term.group for term in terms}) == 1
+        if one_group and any(term.columns == ("(Intercept)",) for term in terms):
+            return (
+                " Where `||` of a factor made them, double_bar='separate' takes its effects apart."
+            )
+        return ""
 
     def _cure_of_fixed(self) -> str:
         """Leave the term out, or its columns that are concerned."""

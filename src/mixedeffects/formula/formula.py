@@ -9,6 +9,7 @@ from typing import Any
 
 from mixedeffects.errors import FormulaError
 from mixedeffects.formula.bars import Bar, split_bars
+from mixedeffects.formula.evaluate import check_functions
 from mixedeffects.formula.reader import fail, read
 from mixedeffects.formula.syntax import (
     Binary,
@@ -173,6 +174,7 @@ def _stored(text: str, one_sided: bool, without_random: bool = False) -> Formula
 def _check_response(tree: Node, fixed: TermTable, text: str) -> None:
     if isinstance(tree, Name) and tree.name == ".":
         fail("The response cannot be `.`; name the column.", text, tree.start, tree.end)
+    check_functions(tree)
     if not variable_names(tree):
         fail("The left-hand side names no column.", text, tree.start, tree.end)
     for variable in fixed.variables:

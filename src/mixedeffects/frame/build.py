@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.centring import is_far_from_zero
-from mixedeffects.errors import DataError, ModelError
+from mixedeffects.base.warning import warn
+from mixedeffects.errors import DataError, DataWarning, ModelError
 from mixedeffects.formula import Bar, Formula, ResidualSpec, parse_formula, read_residual
 from mixedeffects.formula.evaluate import State, check_functions
 from mixedeffects.formula.reader import read
@@ -42,6 +43,7 @@ from mixedeffects.frame.residual_checks import check_places, check_residual
 from mixedeffects.frame.residual_rows import ResidualRows, residual_rows, rows_in_their_order
 from mixedeffects.frame.row_labels import by_row_labels
 from mixedeffects.frame.structures import check_replication, check_structure_columns
+from mixedeffects.frame.text_levels import doubt_spelling, doubt_text
 from mixedeffects.frame.variables import (
     Columns,
     Evaluated,
@@ -118,6 +120,11 @@ def build_model_frame(
     ModelError
         If the model cannot be identified from the data.
 
+    Warns
+    -----
+    DataWarning
+        Of text that is rather numbers or dates, and of levels that differ only in their spelling.
+
     Examples
     --------
     >>> import pandas as pd
@@ -159,9 +166,7 @@ def build_model_frame(
     grouped = [v for bar in formula.random for v in bar.variables] + of_groups
     if spec is not None and spec.by is not None:
         grouped.append(spec.by)
-    trees: list[Node] = [] if response is None else [response]
-    trees += [*fixed.variables, *fixed.offsets]
-    trees += [tree for part in random for tree in part.variables] + of_residuals
+    trees = _trees(response, fixed, random) + of_residuals
     needed = [*trees, *(tree for tree in worked_out.values() if tree is not None)]
     table = _take(needed, [*grouped, *by_name], source, available)
     columns = Columns(table)
@@ -177,6 +182,8 @@ def build_model_frame(
     values = {name: take_rows(e.value, rows) for name, e in evaluation.variables.items()}
     n = columns.n if rows is None else len(rows)
     y = _response(evaluation.response, values, n)
+    # Before anything that such levels may make impossible.
+    _warn_of_labels(evaluation, fixed, groups, table)
     _check_values(evaluation, fixed, random, of_residuals, values)
     w = _taken(extra["weights"], rows, "Column ")
     if w is not None and extra["weights"] is not None:
@@ -280,6 +287,13 @@ class _Evaluation:
     states: dict[str, State]
     response: str | None
     offsets: tuple[str, ...]
+
+
+def _trees(response: Node | None, fixed: TermTable, random: list[TermTable]) -> list[Node]:
+    """Every expression of the model: the response, fixed part, offsets, random effects."""
+    first = [] if response is None else [response]
+    own = [variable for table in random for variable in table.variables]
+    return [*first, *fixed.variables, *fixed.offsets, *own]
 
 
 def _take(
@@ -443,6 +457,32 @@ def _response(name: str | None, values: Mapping[str, Value], n: int) -> Vector:
     y = numeric_response(name, values[name])
     check_finite(name, y, "The response ")
     return y
+
+
+def _warn_of_labels(
+    evaluation: _Evaluation,
+    fixed: TermTable,
+    groups: Mapping[str, GroupColumn],
+    table: pd.DataFrame,
+) -> None:
+    """Warn of columns whose labels are hardly what was meant; what ``factor()`` made is meant."""
+    written = {deparse(tree) for tree in fixed.variables}
+    for name in table.columns:
+        is_fixed = quote_name(name) in written
+        if is_fixed:
+            value = evaluation.variables[quote_name(name)].value
+            labels: Sequence[Any] = value.levels if isinstance(value, Factor) else ()
+            if not isinstance(table[name].dtype, pd.CategoricalDtype):
+                doubt_text(name, labels, _doubt)
+        elif name in groups and groups[name].uniques.dtype.kind not in "iufb":
+            labels = [label for label in groups[name].uniques if isinstance(label, str)]
+        else:
+            continue
+        doubt_spelling(name, labels, _doubt)
+
+
+def _doubt(sentence: str) -> None:
+    warn(sentence, DataWarning)
 
 
 def _check_values(

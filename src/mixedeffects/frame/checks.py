@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.memory import usable_memory
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.formula.values import Factor, Value
+from mixedeffects.frame.text_levels import is_number, shown_labels
 
 #: Size of numbers up to which sums of their squares are numbers, and of their inverses too.
 _LARGEST = 1e120
@@ -31,7 +32,7 @@ def numeric_response(name: str, value: Value) -> NDArray[np.float64]:
     """Return the response as numbers; booleans count as 0 and 1, as in lme4."""
     if isinstance(value, Factor):
         shown = ", ".join(value.levels[:3]) + (", ..." if len(value.levels) > 3 else "")
-        advice = "Make a number of it first"
+        advice = _number_of(value.levels)
         if len(value.levels) == 2:
             advice = (
                 "This package fits Gaussian models; for a two-valued outcome use a logistic mixed "
@@ -46,6 +47,24 @@ def numeric_response(name: str, value: Value) -> NDArray[np.float64]:
             f"The response `{name}` has {value.shape[1]} columns; a model has one response."
         )
     return value.astype(np.float64, copy=False)
+
+
+def _number_of(levels: Sequence[str]) -> str:
+    """How to make a number of a response with these levels."""
+    others = [level for level in levels if not is_number(level)]
+    if 2 * len(others) >= len(levels):
+        return "Make a number of it first"
+    if others:
+        return (
+            f"All are numbers but {shown_labels(others)}: if they mean that a value is missing, "
+            f"read the file by mixedeffects.read_table(..., missing=[{shown_labels(others)}])"
+        )
+    if any("," in level for level in levels):
+        return (
+            "Its numbers have decimal commas: read the file by mixedeffects.read_table, or "
+            "pandas.read_csv(..., decimal=',')"
+        )
+    return "All are numbers: make a number of it by data[...].astype(float)"
 
 
 def check_finite(name: str, values: NDArray[Any], what: str = "") -> None:
@@ -144,7 +163,8 @@ def check_random_effects(k: int, n_levels: int, text: str, n: int) -> None:
             f"The number of observations ({n:,}) is not larger than the number of random effects "
             f"({k} x {n_levels:,} = {k * n_levels:,}) of the term {text}: these effects could "
             "reproduce the data by themselves, so their variances and the residual variance cannot "
-            "be told apart. Use fewer columns before the bar or a coarser grouping."
+            "be told apart. Use fewer columns before the bar, a coarser grouping, or a structure "
+            "with fewer parameters, such as cs(... | g) or ar1(... | g)."
         )
 
 

@@ -209,7 +209,8 @@ def read_column(series: pd.Series[Any]) -> tuple[Value, Mask | None]:
         return _read_extension(series)
     raise DataError(
         f"Column `{series.name}` holds {describe_type(series)}; a formula needs numbers, text, "
-        "booleans or categories. Make a number of it first, for example days since a start."
+        "booleans or categories. Make a number of it first, for example days since a start: "
+        f"d = pandas.to_datetime(data[{series.name!r}]); (d - d.min()).dt.days."
     )
 
 

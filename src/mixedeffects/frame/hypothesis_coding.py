@@ -11,6 +11,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import number_array
+from mixedeffects.base.habits import explained
 from mixedeffects.base.options import checked_names
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.columns import labels_of
@@ -23,6 +24,7 @@ Matrix = NDArray[np.float64]
 _ROUNDING = 1e-8
 
 
+@explained
 def contrast_matrix(hypotheses: Any, levels: Sequence[str] | None = None) -> pd.DataFrame:
     """The coding of a factor whose coefficients are these differences of means.
 

@@ -57,12 +57,39 @@ def check_random_columns(terms: Sequence[RandomTerm]) -> None:
             if columns:
                 several = len(columns) > 1
                 listed = ", ".join(f"`{column}`" for column in columns)
+                plural = "s" if several else ""
+                cure = _centre(other) or _centre(term) or _without_one(other, term, terms)
                 raise ModelError(
-                    f"The random-effects terms `{other.label}` and `{term.label}` have the same "
-                    f"levels and the same column{'s' if several else ''} {listed}, so only the "
+                    f"The random-effects terms `{_written(other)}` and `{_written(term)}` have the "
+                    f"same levels and the same column{plural} {listed}, so only the "
                     f"sum of their {'covariance matrices' if several else 'variances'} can be "
-                    f"estimated. {_centre(other) or _centre(term) or 'Drop one of them.'}"
+                    f"estimated. {cure}"
                 )
+
+
+def _written(term: RandomTerm) -> str:
+    """A term as a formula has it, or nearly so."""
+    columns = ["1" if column == "(Intercept)" else column for column in term.columns]
+    inside = " + ".join(columns if "1" in columns else ["0", *columns])
+    structure = "" if term.structure == "us" else term.structure
+    return f"{structure}({inside} | {term.group})"
+
+
+def _without_one(one: RandomTerm, other: RandomTerm, terms: Sequence[RandomTerm]) -> str:
+    """Which of two terms to leave out, and how, where nesting has brought it in."""
+    smaller = min((one, other), key=lambda term: term.n_columns)
+    out = (
+        "Drop one of them." if one.n_columns == other.n_columns else f"Drop `{_written(smaller)}`."
+    )
+    for nested in terms:
+        outer = set(smaller.variables)
+        if len(outer) == 1 < len(nested.variables) and outer < set(nested.variables):
+            inner = [name for name in nested.variables if name not in outer]
+            return (
+                f"{out} A term on `{smaller.group}/{'/'.join(reversed(inner))}` brings one on "
+                f"`{smaller.group}` with it; one on `{nested.group}` does not."
+            )
+    return out
 
 
 def _centre(term: RandomTerm) -> str:

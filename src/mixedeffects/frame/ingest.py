@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,9 +51,10 @@ def materialised(data: Any) -> Any:
     try:
         return nw.from_native(data)
     except TypeError:
+        file = isinstance(data, (str, os.PathLike))
         raise DataError(
             f"`data` is a {type(data).__name__}; give a pandas, polars or pyarrow table, or a dict "
-            "of columns."
+            f"of columns.{' mixedeffects.read_table reads files.' * file}"
         ) from None
 
 

@@ -106,11 +106,14 @@ class VarianceTerm(ReadOnlyArrays):
         R-style names of the columns, factors by treatment contrasts; none is an intercept.
     v : ndarray of float64, shape (n, s)
         The columns, as they are: neither centred nor scaled.
+    reference : str
+        Of one factor alone, the name of the level without a column: ``"sexMale"``; else empty.
     """
 
     text: str
     names: tuple[str, ...]
     v: NDArray[np.float64]
+    reference: str = ""
 
     @property
     def n_columns(self) -> int:

@@ -167,7 +167,17 @@ def variance_columns(
                 _check_levels(text, coder, codes)
         _check_columns(text, encoder.all_names, every)
     encoder = replace(encoder, kept=kept)
-    return VarianceTerm(text, encoder.names, np.ascontiguousarray(every[:, 1:])), encoder
+    v = np.ascontiguousarray(every[:, 1:])
+    return VarianceTerm(text, encoder.names, v, _reference(encoder)), encoder
+
+
+def _reference(encoder: DesignEncoder) -> str:
+    """The level of a factor that stands alone which has no column, named like those that have."""
+    if len(encoder.coders) != 1 or encoder.coders[0].kind == "numeric":
+        return ""
+    (coder,) = encoder.coders
+    without = [name for name in coder.column_names(full=True) if name not in encoder.names]
+    return without[0] if len(without) == 1 else ""
 
 
 def _check_levels(text: str, coder: VariableCoder, codes: NDArray[np.integer[Any]]) -> None:

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from mixedeffects.base.arrays import number_array
 from mixedeffects.base.options import checked_choice, checked_level, entropy_of
 from mixedeffects.base.sealed import Sealed
 from mixedeffects.covariance.sizes import refuse_beyond_memory
+from mixedeffects.display.parameter_table import parameter_table
 from mixedeffects.display.result_table import ResultTable, interval_table
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.finding import find_optimum, optimal_factors
@@ -34,7 +36,7 @@ from mixedeffects.engine.responses import Responses
 from mixedeffects.engine.search import is_single_term
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
-from mixedeffects.fitting.assembly import covariance_structures, engine_terms
+from mixedeffects.fitting.assembly import covariance_structures, responses_of
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import (
     covariance_parameters,
@@ -229,21 +231,11 @@ class Bootstrap(Sealed):
         self, pool: ThreadPoolExecutor, workers: int, report: Callable[[], None]
     ) -> None:
         """Do the next refits, up to the end of their batch, a chunk at a time."""
-        fit, frame = self._fit, self._fit.frame
+        fit = self._fit
         size = max(1, min(_BATCH, int(_BATCH_BYTES / (8.0 * fit.nobs))))
         start = len(self._draws) // size * size
         Y = self._sampler.draw(start, start + size)
-        own = Y if frame.offset is None else Y - frame.offset[:, None]
-        responses: Responses | None = None
-        if fit.residual is None:
-            responses = Responses(
-                fit.crossproducts,
-                own,
-                frame.X,
-                engine_terms(frame.terms),
-                frame.weights,
-                None if fit.crossproducts.provisional is None else fit.optimum.T,
-            )
+        responses: Responses | None = None if fit.residual is not None else responses_of(fit, Y)
         end = min(start + size, self.wanted)
         chunk = min(workers, size)
         while (first := len(self._draws)) < end:
@@ -446,7 +438,7 @@ class Bootstrap(Sealed):
 
         Returns
         -------
-        matplotlib.axes.Axes or ndarray of Axes
+        matplotlib.axes.Axes or ndarray of Axes, with their figure as ``.figure``
             One Axes for one parameter.
 
         Raises
@@ -486,8 +478,6 @@ class Bootstrap(Sealed):
         return lines + ([", ".join(said)] if said else [])
 
     def _table(self) -> Any:
-        from mixedeffects.display.parameter_table import parameter_table
-
         table = self.to_frame().drop(columns="n")
         if 1 < len(self._draws) >= self.wanted:
             table = table.join(self.confint())
@@ -497,8 +487,6 @@ class Bootstrap(Sealed):
         return "\n".join([*self._lines(), "", str(self._table())])
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         head = "".join(f"<p>{escape(line)}</p>" for line in self._lines())
         return head + str(self._table()._repr_html_())
 

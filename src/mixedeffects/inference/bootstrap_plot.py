@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.display.lettering import literal, short
-from mixedeffects.display.panels import axes_for, chosen_parameters
-from mixedeffects.display.points import EMPIRICAL, FAINT, IMPLIED
+from mixedeffects.display.panels import as_pictures, axes_for, chosen_parameters, name_below
+from mixedeffects.display.points import EMPIRICAL, FAINT, IMPLIED, few_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +40,8 @@ def draw_bootstrap(
                 linewidth=1.2,
                 linestyle="--",
             )
-        literal(each.set_xlabel(short(name, 40)))
+        name_below(each, name)
+        few_ticks(each)
         each.set_yticks([])
         each.spines[["top", "right", "left"]].set_visible(False)
     if not given:
@@ -51,4 +51,4 @@ def draw_bootstrap(
             fontsize=10,
             color=FAINT,
         )
-    return axes[0] if len(names) == 1 else np.array(axes)
+    return axes[0] if len(names) == 1 else as_pictures(axes)

@@ -242,14 +242,16 @@ class RobustCovariance:
                 self.vcov.to_numpy(),
                 few.df,
                 few.f_test,
-                f"t-tests use {self.kind} standard errors, smallest number of clusters less one",
+                f"t-tests use {self.kind} standard errors clustered by {self._clusters}, smallest "
+                "number of clusters less one",
                 self._unseen,
             )
         return FixedEffectsVariance(
             self.vcov.to_numpy(),
             moments.df,
             self._f_test,
-            f"t-tests use {self.kind} standard errors and Satterthwaite's method by cluster",
+            f"t-tests use {self.kind} standard errors clustered by {self._clusters} and "
+            "Satterthwaite's method",
             self._unseen,
         )
 
@@ -261,11 +263,14 @@ class RobustCovariance:
             )
         return self._moments
 
+    @property
+    def _clusters(self) -> str:
+        """Names and numbers of the clusters."""
+        counted = zip(self.cluster, self.n_clusters, strict=True)
+        return ", ".join(f"{name} ({count:,})" for name, count in counted)
+
     def display_table(self) -> Table:
         """The table as it prints, with the clusters as its caption."""
-        clusters = ", ".join(
-            f"{name} ({count:,})" for name, count in zip(self.cluster, self.n_clusters, strict=True)
-        )
         method = (
             "Satterthwaite's degrees of freedom"
             if self._moments is not None
@@ -279,7 +284,7 @@ class RobustCovariance:
                 "Negative eigenvalues of the multiway covariance matrix were put to zero (smallest "
                 f"{self.smallest_eigenvalue:.2g} of the largest).",
             )
-        caption = f"{self.kind} covariance, clusters {clusters}, {method}"
+        caption = f"{self.kind} covariance, clusters {self._clusters}, {method}"
         return Table(table.columns, table.labels, caption, notes)
 
     def __repr__(self) -> str:

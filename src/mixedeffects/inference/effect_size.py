@@ -85,6 +85,13 @@ class EffectSizes:
         -------
         ResultTable, one row per contrast
             The labels, ``estimate``, ``std_error``, ``df``, ``conf_low`` and ``conf_high``.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> list(m.effect_size({"a week": {"Days": 7}}).to_frame())
+        ['contrast', 'estimate', 'std_error', 'df', 'conf_low', 'conf_high']
         """
         found = self.estimates
         half = found.half_widths(self.level)
@@ -170,6 +177,8 @@ def _scale(fit: Fit, sigma: Any) -> tuple[float, float, str]:
             own = new_effects_jacobian(fit.optimum, t, np.asarray(rows), user).sum(axis=0)
             gradient[:n_theta] += own[:-1]
             gradient[-1] += own[-1]
+    if fit.crossproducts.known_variance is not None:
+        gradient[-1] = 0.0
     df = satterthwaite_of(fit).df_of(np.array([variance]), gradient[None, :])
     return float(np.sqrt(variance)), float(df[0]), _IN_WORDS[name]
 

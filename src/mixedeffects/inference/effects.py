@@ -16,7 +16,7 @@ from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.estimability import Estimability
 from mixedeffects.inference.marginal_means import MarginalMeans, marginal_means
-from mixedeffects.inference.reference_grid import made_a_factor, reference_grid
+from mixedeffects.inference.reference_grid import made_a_factor, reference_grid, stepped_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -292,10 +292,4 @@ def _spanned(name: str, span: slice) -> list[float]:
     low, high = float(span.start), float(span.stop)
     if span.step is None:
         return _stepped(low, high)
-    if span.step <= 0.0 or (high - low) / span.step > 10_000:
-        raise ModelError(
-            f"at: the step of {name!r} must be positive and make at most 10,000 values; it is "
-            f"{span.step!r:.60}."
-        )
-    count = int(np.floor((high - low) / span.step * (1.0 + 1e-12)))
-    return [low + i * float(span.step) for i in range(count + 1)]
+    return stepped_range(name, low, high, float(span.step))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import member, plain
 from mixedeffects.display.curves import Cloud, Sheet, draw_sheet
 from mixedeffects.display.needs_matplotlib import require_matplotlib
+from mixedeffects.display.panels import as_pictures
 from mixedeffects.display.vocabulary import intervals_at
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
@@ -87,7 +88,7 @@ def draw_effects(
         note="; ".join(notes),
     )
     axes = draw_sheet(sheet, ax)
-    return axes[0] if not means.by else np.array(axes)
+    return axes[0] if not means.by else as_pictures(axes)
 
 
 def _cloud(behind: Any, rows: NDArray[np.bool_]) -> Cloud:

@@ -16,12 +16,20 @@ from mixedeffects.frame.encode import DesignEncoder, VariableCoder
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.frame.rank import independent_columns
 
-__all__ = ["column_coefficients", "containing_terms", "term_columns", "term_contrasts"]
+__all__ = [
+    "column_coefficients",
+    "containing_terms",
+    "term_columns",
+    "term_contrasts",
+    "tested_at_zero",
+]
 
 Matrix = NDArray[np.float64]
 
 #: Coefficients of a contrast below this share of the largest are rounding errors.
 _ROUNDING = 1e-9
+#: Standard deviations from the mean from which zero is at the edge of the data.
+_AT_THE_EDGE = 2.5
 
 
 def term_columns(encoder: DesignEncoder) -> dict[str, list[int]]:
@@ -175,3 +183,33 @@ def column_coefficients(X: Matrix, targets: Matrix) -> Matrix:
 def _clean(values: Matrix, beside: Matrix) -> Matrix:
     largest = np.abs(beside).max(initial=0.0)
     return np.where(np.abs(values) > _ROUNDING * largest, values, 0.0)
+
+
+def tested_at_zero(frame: ModelFrame) -> dict[str, list[str]]:
+    """Numbers of which zero is at the edge of the data or beyond, and what they interact with.
+
+    The hypothesis of such a term, of type 2 or 3, is one at zero of the number.
+    """
+    encoder = frame.fixed_encoder
+    if encoder is None:
+        return {}
+    terms = [frozenset(term) for term in encoder.table.terms]
+    column = {position - 1: j for j, position in enumerate(encoder.assign)}
+    found: dict[str, list[str]] = {}
+    for position, own in enumerate(terms):
+        for number, coder in enumerate(encoder.coders):
+            alone = frozenset({number})
+            if (
+                number in own
+                or coder.kind != "numeric"
+                or coder.width(full=False) != 1
+                or own | alone not in terms
+                or alone not in terms
+                or terms.index(alone) not in column
+            ):
+                continue
+            values = frame.X[:, column[terms.index(alone)]]
+            outside = values.min() > 0.0 or values.max() < 0.0
+            if outside or abs(values.mean()) > _AT_THE_EDGE * values.std():
+                found.setdefault(coder.name, []).append(encoder.term_labels[position])
+    return found

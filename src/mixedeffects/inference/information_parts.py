@@ -126,7 +126,16 @@ def expected_covariance(
     size = np.append(
         np.sqrt(_natural_sizes(np.diag(found.traces), found.owners)), np.sqrt(A.n - A.p)
     )
-    return _twice_inverse(found.expected_information, size, known, none)
+    if A.known_variance is None:
+        return _twice_inverse(found.expected_information, size, known, none)
+    # V itself is no direction where the residual variance is known.
+    m = found.m
+    within, undetermined = _twice_inverse(
+        found.expected_information[:m, :m], size[:m], known[:, :m], none
+    )
+    W = np.zeros((m + 1, m + 1))
+    W[:m, :m] = within
+    return W, np.column_stack([undetermined, np.zeros(len(undetermined))])
 
 
 def coordinates(

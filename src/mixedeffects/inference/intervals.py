@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.special
 import scipy.stats
 from numpy.typing import NDArray
 
@@ -19,6 +20,7 @@ from mixedeffects.errors import Interrupted, ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters, natural_parameters
 from mixedeffects.fitting.parameter_keys import chosen_positions, parameter_keys
+from mixedeffects.fitting.residual_parameters import listed_parameters, residual_of
 from mixedeffects.inference.bootstrap import Bootstrap, bootstrap
 from mixedeffects.inference.coefficients import coefficient_tests
 from mixedeffects.inference.profile import Profile, profile
@@ -108,20 +110,22 @@ def _same(given: Any, default: Any) -> bool:
 def wald_variance_intervals(fit: Fit, level: float) -> Matrix:
     """Normal intervals on the scales of log sd and Fisher's z, shape (m + 1, 2).
 
-    The covariance is twice the inverse of the observed Hessian of the deviance, or of the REML
-    criterion. Rows of a term whose covariance is singular are NaN: there the criterion is not
-    quadratic on any scale. So are those of parameters that the data do not determine, and sigma's
-    where the residual variance goes to zero.
+    Of the residuals' parameters also on those of the logarithm of a range and the log odds of a
+    nugget; coefficients of the logarithm of a standard deviation stay as they are. The covariance
+    is twice the inverse of the observed Hessian of the deviance, or of the REML criterion. Rows of
+    a term whose covariance is singular are NaN: there the criterion is not quadratic on any scale.
+    So are those of parameters that the data do not determine, and sigma's where the residual
+    variance goes to zero, or where it is known.
     """
     curvature = fit.optimum.curvature
     natural, defined = (_of_structures if fit.frame.structured_terms else _of_factors)(fit)
+    if fit.residual is not None:
+        natural, defined = _with_residuals(fit, natural, defined)
     names = list(covariance_parameters(fit).index)
-    is_deviation = np.array([not name.startswith("cor") for name in names])
+    scales = np.array([_scale_of(name) for name in names])
 
     def transformed(values: Matrix) -> Matrix:
-        own = natural(values)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(is_deviation, np.log(np.abs(own)), np.arctanh(own))
+        return _on_scales(natural(values), scales)
 
     here = np.append(curvature.theta, curvature.sigma)
     J = np.empty((len(names), len(here)))
@@ -137,16 +141,70 @@ def wald_variance_intervals(fit: Fit, level: float) -> Matrix:
     J, centre = J[defined], transformed(here)[defined]
     error = np.sqrt(np.einsum("ij,jk,ik->i", J, covariance, J))
     half = scipy.stats.norm.ppf(0.5 + level / 2.0) * error
-    ends = np.column_stack([centre - half, centre + half])
-    bounds[defined] = np.where(is_deviation[defined, None], np.exp(ends), np.tanh(ends))
+    for column, end in enumerate((centre - half, centre + half)):
+        bounds[defined, column] = _from_scales(end, scales[defined])
     return bounds
+
+
+def _scale_of(name: str) -> str:
+    """On which scale the estimate of a parameter is taken to be normal, by its name."""
+    kind = name.partition("|")[0].partition("_")[0]
+    return {"cor": "z", "nugget": "odds", "logsd": "own", "power": "own"}.get(kind, "log")
+
+
+def _on_scales(values: Matrix, scales: NDArray[np.str_]) -> Matrix:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(
+            np.select(
+                [scales == "z", scales == "odds", scales == "own"],
+                [np.arctanh(values), scipy.special.logit(values), values],
+                np.log(np.abs(values)),
+            )
+        )
+
+
+def _from_scales(values: Matrix, scales: NDArray[np.str_]) -> Matrix:
+    with np.errstate(over="ignore"):
+        return np.asarray(
+            np.select(
+                [scales == "z", scales == "odds", scales == "own"],
+                [np.tanh(values), scipy.special.expit(values), values],
+                np.exp(values),
+            )
+        )
+
+
+def _with_residuals(
+    fit: Fit, random: Natural, defined: NDArray[np.bool_]
+) -> tuple[Natural, NDArray[np.bool_]]:
+    """The same with the parameters of the residuals, from phi after the entries of T."""
+    assert fit.residual is not None
+    n_phi = len(fit.residual.phi)
+
+    def natural(values: Matrix) -> Matrix:
+        split = len(values) - 1 - n_phi
+        phi, sigma = values[split:-1], float(values[-1])
+        own = random(np.append(values[:split], sigma))[:-1]
+        R = residual_of(fit, phi, sigma)
+        assert R is not None
+        reported = listed_parameters(R)
+        # Sigma as it is reported is that where the columns of D are zero: it moves with phi.
+        at_zero = [each.value for each in reported if each.is_sigma]
+        of_residuals = [each.value for each in reported if not each.is_sigma]
+        return np.concatenate([own, of_residuals, at_zero])
+
+    n_random = len(defined) - 1
+    n_residual = len(covariance_parameters(fit)) - len(defined)
+    sigma_defined = fit.crossproducts.known_variance is None
+    kept = [*defined[:n_random], *([True] * n_residual), sigma_defined]
+    return natural, np.array(kept, dtype=np.bool_)
 
 
 def _of_factors(fit: Fit) -> tuple[Natural, NDArray[np.bool_]]:
     """Natural parameters from the entries of T and sigma, and which have an interval."""
     A, sizes = fit.crossproducts, fit.crossproducts.term_columns
     # A singular fit is differentiated in the user's theta, any other in the fitting basis.
-    singular = fit.optimum.singular
+    singular = fit.optimum.singular and fit.residual is None
 
     def natural(values: Matrix) -> Matrix:
         T = theta_to_T(values[:-1], sizes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -22,6 +23,7 @@ from mixedeffects.inference.mean_comparisons import compared
 from mixedeffects.inference.mean_contrasts import contrast_coefficients, interaction_coefficients
 from mixedeffects.inference.nested_factors import Nesting, find_nesting
 from mixedeffects.inference.reference_grid import ReferenceGrid, reference_grid
+from mixedeffects.inference.variance import FixedEffectsVariance
 from mixedeffects.inference.wald import f_statistic, p_of_f
 
 __all__ = ["joint_tests"]
@@ -29,10 +31,25 @@ __all__ = ["joint_tests"]
 Matrix = NDArray[np.float64]
 
 
+#: From contrasts to the F statistic without its scaling, numerator and denominator df, and scaling.
+JointTest = Callable[[Matrix], tuple[float, int, float, float]]
+
+
 def joint_tests(
-    fit: Fit, by: Any, at: Any, weights: str, ddf: str, vcov: str, cluster: Any
+    fit: Fit,
+    by: Any,
+    at: Any,
+    weights: str,
+    ddf: str,
+    vcov: str,
+    cluster: Any,
+    pooled: tuple[Matrix, FixedEffectsVariance, JointTest] | None = None,
 ) -> ResultTable:
-    """See `LinearMixedModel.joint_tests`."""
+    """See `LinearMixedModel.joint_tests`.
+
+    ``pooled`` are estimates, their variance and joint test that stand for several fits like this
+    one.
+    """
     encoder = Estimability(fit.frame).encoder
     grid = reference_grid(fit, encoder, at)
     at = dict(at) if at is not None else {}
@@ -46,15 +63,29 @@ def joint_tests(
     rows: list[dict[str, Any]] = []
     for factors, containing in _tested(grid, nesting, groups):
         means = marginal_means(
-            fit, list(factors), by, at, weights, 0.95, ddf, vcov, cluster, "none"
+            fit,
+            list(factors),
+            by,
+            at,
+            weights,
+            0.95,
+            ddf,
+            vcov,
+            cluster,
+            "none",
+            pooled=None if pooled is None else pooled[:2],
         )
+        if pooled is None:
+            test: JointTest = partial(f_statistic, fit, variance=means._variance)
+        else:
+            test = pooled[2]
         for own in means.groups():
             first = means.levels.iloc[own[0]]
             rows.append(
                 {
                     "term": ":".join(factors),
                     **{name: first[name] for name in means.by},
-                    **_test(fit, means, _contrasts(means, own, factors, containing)),
+                    **_test(test, means, _contrasts(means, own, factors, containing)),
                 }
             )
     if not rows:
@@ -114,7 +145,7 @@ def _contrasts(
     return np.vstack(made)
 
 
-def _test(fit: Fit, means: MarginalMeans, L: Matrix) -> dict[str, Any]:
+def _test(test: JointTest, means: MarginalMeans, L: Matrix) -> dict[str, Any]:
     known = np.isfinite(L).all(axis=1)
     some = L[known]
     some = some[np.abs(some).max(axis=1, initial=0.0) > 1e-10]
@@ -122,7 +153,7 @@ def _test(fit: Fit, means: MarginalMeans, L: Matrix) -> dict[str, Any]:
     F, q, df, scaling = np.nan, 0, np.nan, 1.0
     if len(some):
         try:
-            F, q, df, scaling = f_statistic(fit, some, means._variance)
+            F, q, df, scaling = test(some)
         except ModelError:
             if means._variance.unseen is None:
                 raise

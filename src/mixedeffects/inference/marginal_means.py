@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.caching import cached_property
-from mixedeffects.base.options import checked_level, plain
+from mixedeffects.base.habits import OF_MEANS, unknown_attribute
+from mixedeffects.base.options import checked_level
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.vocabulary import (
     BROOM_INTERVAL,
@@ -42,6 +42,7 @@ from mixedeffects.inference.nested_factors import (
 )
 from mixedeffects.inference.reference_grid import ReferenceGrid, no_such_variable, reference_grid
 from mixedeffects.inference.response_scale import ResponseScale, response_scale
+from mixedeffects.inference.specs_in_words import specs_in_words
 from mixedeffects.inference.variance import FixedEffectsVariance
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
@@ -88,12 +89,16 @@ class MarginalMeans:
         Estimates, standard errors and degrees of freedom, on the scale of the fit.
     level : float
         Confidence level.
-    scale : ResponseScale
-        The scale that the table is on.
+    adjust : str
+        How the intervals are adjusted for there being several: ``"none"`` or a method's name.
     notes : tuple of str
         Averages taken, values held, and what to beware of.
+    scale : ResponseScale
+        The scale that the table is on.
     average : GridAverage
         The reference grid, and how the means are made of its cells.
+    compared : str or None
+        The method of comparisons that stands before ``~`` in ``specs``.
 
     Examples
     --------
@@ -127,6 +132,7 @@ class MarginalMeans:
     _fit: Fit
     average: GridAverage
     compared: str | None = None
+    _is_pooled: bool = False
 
     def to_frame(self) -> ResultTable:
         """Means with standard errors, degrees of freedom and intervals.
@@ -166,7 +172,16 @@ class MarginalMeans:
         )
 
     def groups(self) -> list[NDArray[np.intp]]:
-        """Rows of the means that are compared with each other, one array per level of ``by``."""
+        """Rows of the means that are compared with each other, one array per level of ``by``.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.emmeans("recipe", by="temperature").groups()[1]
+        array([3, 4, 5])
+        """
         every = np.arange(len(self.levels))
         if not self.by:
             return [every]
@@ -174,7 +189,16 @@ class MarginalMeans:
         return [every[numbers == g] for g in range(int(numbers.max()) + 1)]
 
     def labels(self) -> list[str]:
-        """Label of each mean within its group; numbers follow the name of their variable."""
+        """Label of each mean within its group; numbers follow the name of their variable.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.emmeans("recipe").labels()
+        ['A', 'B', 'C']
+        """
         return _joined(self.levels.drop(columns=list(self.by)))
 
     def _family(self, rows: NDArray[np.intp]) -> Family:
@@ -387,6 +411,11 @@ class MarginalMeans:
         """
         return None if self.compared is None else self.contrasts(self.compared)
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise unknown_attribute(name, "A table of marginal means", OF_MEANS, dir(self))
+
     def __repr__(self) -> str:
         own = repr(self.to_frame())
         return own if self.comparisons is None else f"{own}\n\n{self.comparisons!r}"
@@ -394,31 +423,6 @@ class MarginalMeans:
     def _repr_html_(self) -> str:
         own = str(self.to_frame()._repr_html_())
         return own if self.comparisons is None else f"{own}\n{self.comparisons._repr_html_()}"
-
-
-def _in_words(specs: Any, by: Any, fit: Fit) -> tuple[Any, Any, str | None]:
-    """Variables, groups and kind of comparisons of ``"pairwise ~ a * b | c"``."""
-    words = plain(specs)
-    if not isinstance(words, str) or words in fit.frame.data.columns:
-        return specs, by, None
-    if "~" not in words and "|" not in words:
-        return specs, by, None
-    left, _, right = words.rpartition("~")
-    own, bar, groups = right.partition("|")
-    if "~" in left or "|" in groups or (bar and by is not None):
-        raise ModelError(
-            f"specs {words!r:.60} cannot be read: one `~` and one `|` at most, as in "
-            "'pairwise ~ a | b', and then no by= beside it."
-        )
-    names = [_variables(part) for part in (own, groups)]
-    if bar and not names[1]:
-        raise ModelError(f"specs {words!r:.60} names no variable behind the bar.")
-    return names[0], names[1] if bar else by, left.strip() or None
-
-
-def _variables(text: str) -> list[str]:
-    names = [part.strip().strip("`") for part in re.split(r"[*+:]", text)]
-    return [name for name in names if name not in ("", "1")]
 
 
 def marginal_means(
@@ -436,8 +440,12 @@ def marginal_means(
     type: Any = "link",
     bias_adjust: Any = False,
     sigma: Any = None,
+    pooled: tuple[Matrix, FixedEffectsVariance] | None = None,
 ) -> MarginalMeans:
-    """See `LinearMixedModel.emmeans`, and `LinearMixedModel.emtrends` for ``trend``."""
+    """See `LinearMixedModel.emmeans`, and `LinearMixedModel.emtrends` for ``trend``.
+
+    ``pooled`` are estimates and their variance that stand for several fits like this one.
+    """
     level = checked_level(level)
     if not isinstance(weights, str) or weights not in WEIGHTS:
         raise ModelError(
@@ -448,7 +456,7 @@ def marginal_means(
             f"adjust {adjust!r} is not known for the intervals of means; there are "
             f"{listed_names(_FOR_MEANS)}. To compare means see .contrasts()."
         )
-    specs, by, compared = _in_words(specs, by, fit)
+    specs, by, compared = specs_in_words(specs, by, fit)
     estimability = Estimability(fit.frame)
     grid = reference_grid(fit, estimability.encoder, at)
     own, groups = _named(specs, "specs", grid, fit), _named(by, "by", grid, fit)
@@ -460,7 +468,7 @@ def marginal_means(
     own = with_containing([name for name in own if name not in groups], nesting, groups)
     _check_column_names([*own, *groups])
     scale = response_scale(fit, type, bias_adjust, sigma)
-    variance = fixed_effects_variance(fit, vcov, ddf, cluster)
+    beta, variance = pooled or (fit.beta, fixed_effects_variance(fit, vcov, ddf, cluster))
 
     data = grid.data()
     if trend is None:
@@ -483,7 +491,6 @@ def marginal_means(
         index=pd.RangeIndex(len(averaged)),
     )
     L = estimability.reduce(averaged)
-    beta = fit.beta
     estimates = linear_estimates(beta, variance, L, constant)
     lost = np.asarray(np.isnan(L).any(axis=1))
     notes = grid_notes(grid, (*own, *groups), weights, trend, empty, lost, nesting)
@@ -509,6 +516,7 @@ def marginal_means(
         _fit=fit,
         average=average,
         compared=compared,
+        _is_pooled=pooled is not None,
     )
     # What cannot be compared is said here, not when it is printed.
     _ = means.comparisons

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import checked_flag
 from mixedeffects.display.curves import Sheet, draw_sheet
 from mixedeffects.display.needs_matplotlib import require_matplotlib
+from mixedeffects.display.panels import as_pictures
 from mixedeffects.display.vocabulary import intervals_at
 from mixedeffects.inference.letters import critical_differences, mean_letters
 from mixedeffects.inference.mean_comparisons import Means
@@ -61,7 +62,7 @@ def draw_means(means: Means, ax: Any, lines: Any, arrows: Any, letters: Any) -> 
         bars=True,
     )
     axes = draw_sheet(sheet, ax)
-    return axes[0] if not means.by else np.array(axes)
+    return axes[0] if not means.by else as_pictures(axes)
 
 
 def _value_name(means: Means) -> str:

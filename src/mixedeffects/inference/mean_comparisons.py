@@ -46,6 +46,19 @@ Matrix = NDArray[np.float64]
 
 _ACROSS = ("bonferroni", "sidak", "holm", "fdr", "none")
 
+#: What SAS, R and others call adjustments.
+_ADJUST_ELSEWHERE = {
+    "dunnett": "mvt",
+    "dunnettx": "mvt",
+    "simulate": "mvt",
+    "single-step": "mvt",
+    "hsd": "tukey",
+    "bonf": "bonferroni",
+    "bh": "fdr",
+    "lsd": "none",
+    "t": "none",
+}
+
 
 class Means(Protocol):
     """What is compared: means in groups, as linear functions of the fixed effects."""
@@ -103,6 +116,9 @@ class Means(Protocol):
 
     @property
     def _fit(self) -> Fit: ...
+
+    @property
+    def _is_pooled(self) -> bool: ...
 
     @property
     def _estimability(self) -> Estimability: ...
@@ -178,6 +194,7 @@ class MeanComparisons:
     scale: ResponseScale
     notes: tuple[str, ...]
     _fit: Fit
+    _is_pooled: bool = False
 
     def to_frame(self) -> ResultTable:
         """Comparisons with tests and intervals.
@@ -188,6 +205,20 @@ class MeanComparisons:
             ``contrast``, the factors of ``by``, ``estimate``, ``std_error``, ``df``,
             ``statistic``, ``p_value``, ``conf_low`` and ``conf_high``; NaN where a comparison is
             not estimable.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cake = me.load_dataset("cake")
+        >>> m = me.lmer("angle ~ recipe + temperature + (1 | recipe:replicate)", cake)
+        >>> m.emmeans("recipe").contrasts("trt.vs.ctrl").to_frame()
+        contrast estimate std_error   df statistic p_value conf_low conf_high
+        B - A      -1.478     2.456 42.0     -0.60    .773   -7.100     4.144
+        C - A      -1.522     2.456 42.0     -0.62    .761   -7.144     4.100
+        ---
+        averaged over temperature, with equal weights
+        p-values: multivariate t distribution, 2 comparisons
+        95 % intervals (adjusted alike); t-tests use Satterthwaite's method
         """
         table = self.labels.copy()
         found, scale = self.estimates, self.scale
@@ -255,6 +286,11 @@ class MeanComparisons:
         from mixedeffects.inference.effect_size import effect_sizes
 
         level = self.level if level is None else level
+        if self._is_pooled and isinstance(sigma, str):
+            raise ModelError(
+                f"Pooled fits have no standard deviation {sigma!r:.40}. Give a number, such as "
+                "sigma=pooled.varcorr.sigma, and edf= unless it is to be taken as known."
+            )
         return effect_sizes(self._fit, self.labels, self.estimates, sigma, edf, level)
 
     def plot(self, ax: Any = None) -> Axes:
@@ -278,7 +314,9 @@ class MeanComparisons:
 
         simultaneous = self.adjust != "none"
         ratios = self.scale.gives_ratios
-        return draw_comparisons(self.to_frame(), self.labels, self.level, simultaneous, ratios, ax)
+        return draw_comparisons(
+            self.to_frame(), self.labels, self.scale.shown, self.level, simultaneous, ratios, ax
+        )
 
     def __repr__(self) -> str:
         return repr(self.to_frame())
@@ -352,6 +390,7 @@ def compare_means(
         scale=scale,
         notes=notes,
         _fit=means._fit,
+        _is_pooled=means._is_pooled,
     )
 
 
@@ -415,7 +454,11 @@ def _adjustment(method: Any, adjust: Any) -> str:
     if adjust is None:
         known = isinstance(method, str) and method in METHODS
         return METHODS[method] if known else "none"
-    chosen = checked_choice(adjust, "adjust", tuple(ADJUSTMENTS))
+    given = plain(adjust)
+    lowered = given.lower() if isinstance(given, str) else given
+    if isinstance(lowered, str):
+        given = _ADJUST_ELSEWHERE.get(lowered, lowered if lowered in ADJUSTMENTS else given)
+    chosen = checked_choice(given, "adjust", tuple(ADJUSTMENTS))
     if chosen == "tukey" and (isinstance(method, Mapping) or "pairwise" not in str(method)):
         raise ModelError(
             "Tukey's adjustment is for all pairwise differences; for other contrasts use "

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import checked_flag, checked_level, checked_number, member
 from mixedeffects.base.sealed import Sealed
 from mixedeffects.base.warning import warn
+from mixedeffects.display.parameter_table import parameter_table
 from mixedeffects.display.result_table import ResultTable, interval_table
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.constrained import (
@@ -524,7 +525,7 @@ class Profile(Sealed):
 
         Returns
         -------
-        matplotlib.axes.Axes or ndarray of Axes
+        matplotlib.axes.Axes or ndarray of Axes, with their figure as ``.figure``
             One Axes for one parameter.
 
         Raises
@@ -577,8 +578,6 @@ class Profile(Sealed):
         return lines
 
     def _table(self) -> Any:
-        from mixedeffects.display.parameter_table import parameter_table
-
         table = self.confint(min(0.95, self.level))
         table.insert(0, "Estimate", self._estimates[self._chosen])
         return parameter_table(table, digits=4)

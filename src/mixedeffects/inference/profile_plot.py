@@ -9,9 +9,8 @@ import scipy.interpolate
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.display.lettering import literal, short
-from mixedeffects.display.panels import axes_for, chosen_parameters
-from mixedeffects.display.points import EMPIRICAL, FAINT, IMPLIED
+from mixedeffects.display.panels import as_pictures, axes_for, chosen_parameters, name_below
+from mixedeffects.display.points import EMPIRICAL, FAINT, IMPLIED, few_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,13 +35,14 @@ def draw_profile(
     shown = [level for level in LEVELS if level <= highest + 1e-9]
     for name, each in zip(names, axes, strict=True):
         _draw_curve(each, *curves[name], shown, absolute)
-        literal(each.set_xlabel(short(name, 40)))
+        name_below(each, name)
+        few_ticks(each)
         each.set_ylabel("|ζ|" if absolute else "ζ")
         each.spines[["top", "right"]].set_visible(False)
     if not given and shown:
         levels = ", ".join(f"{100 * level:g}" for level in shown)
         axes[0].figure.suptitle(f"Profile zeta with {levels} % intervals", fontsize=10, color=FAINT)
-    return axes[0] if len(names) == 1 else np.array(axes)
+    return axes[0] if len(names) == 1 else as_pictures(axes)
 
 
 def _draw_curve(ax: Any, value: Matrix, zeta: Matrix, levels: list[float], absolute: bool) -> None:

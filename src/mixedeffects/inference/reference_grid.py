@@ -28,6 +28,7 @@ __all__ = [
     "made_a_factor",
     "no_such_variable",
     "reference_grid",
+    "stepped_range",
 ]
 
 Matrix = NDArray[np.float64]
@@ -36,6 +37,8 @@ Matrix = NDArray[np.float64]
 _LARGEST = 50_000_000
 #: Covariates with no more different values than this are taken at these values, as emmeans does.
 _FEW_VALUES = 2
+#: Steps of a range of numbers.
+_MOST_STEPS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,8 +355,30 @@ def _range(name: str, given: slice, value: Any) -> list[Any]:
             f"at: a range of the number {name!r} is slice(low, high, step) with a positive step, "
             f"such as slice(0, 8, 2); not {given}."
         )
-    count = int(np.floor((most - least) / given.step + 1e-9)) + 1
-    return [float(least + i * given.step) for i in range(count)]
+    return stepped_range(name, float(least), float(most), float(given.step))
+
+
+def stepped_range(name: str, low: float, high: float, step: float) -> list[float]:
+    """Numbers of a variable from low by a step, up to high where a step ends there.
+
+    Raises
+    ------
+    ModelError
+        If the step is not positive, or they are more than a table can have.
+
+    Examples
+    --------
+    >>> stepped_range("x", 0.0, 0.3, 0.1)[:2], len(stepped_range("x", 0.0, 0.3, 0.1))
+    ([0.0, 0.1], 4)
+    """
+    if step <= 0.0 or (high - low) / step > _MOST_STEPS:
+        raise ModelError(
+            f"at: the step of {name!r} must be positive and make at most {_MOST_STEPS:,} values; "
+            f"it is {step!r}."
+        )
+    # A last step that rounding has made too long counts.
+    count = int(np.floor((high - low) / step + 1e-9)) + 1
+    return [low + i * step for i in range(count)]
 
 
 def made_a_factor(name: str, encoder: DesignEncoder) -> bool:

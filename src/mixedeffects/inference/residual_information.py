@@ -78,7 +78,7 @@ def residual_information_parts(
         first += flat.T @ Wx
         along = Wx.transpose(1, 0, 2).reshape(count, m * p)
         second += along.T @ along
-        entries = W.reshape(m, -1)
+        entries = W.reshape(m, count * W.shape[3])
         traces += entries @ entries.T
         trace += np.einsum("rbii->r", W)
     Phi = scipy.linalg.inv(precision)

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice, checked_flag, checked_number
+from mixedeffects.covariance.mean_variances import term_variances
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.fitting.request import NewResponse, given_data, given_table
 from mixedeffects.formula.formula import parse_formula
 from mixedeffects.formula.syntax import Name, Node, deparse
-from mixedeffects.formula.transformations import Transformation, read_transformation
+from mixedeffects.formula.transformation_reader import read_transformation
+from mixedeffects.formula.transformations import Transformation
 from mixedeffects.formula.values import Factor
 from mixedeffects.frame.ingest import column_names, materialised, take_columns
 from mixedeffects.frame.variables import Columns, data_columns, evaluate_variable, take_rows
@@ -228,7 +230,6 @@ def total_spread(fit: Fit, conditioned: Sequence[int]) -> float:
     ModelError
         If residuals have several variances beside those that weights give them.
     """
-    variance = fit.sigma**2
     if fit.residual is not None:
         model, design = fit.residual.model, fit.residual.model.design
         by_time = design.kind == "us" and not design.homogeneous
@@ -237,8 +238,5 @@ def total_spread(fit: Fit, conditioned: Sequence[int]) -> float:
                 "The residual variance differs between rows, so bias_adjust=True needs to be told "
                 "of which: sigma= is the standard deviation to adjust for."
             )
-    for t, term in enumerate(fit.frame.terms):
-        if t not in conditioned:
-            root = fit.sigma * (term.z @ fit.T[t])
-            variance += float((root**2).sum()) / fit.nobs
-    return float(np.sqrt(variance))
+    others = [each for t, each in enumerate(term_variances(fit)) if t not in conditioned]
+    return float(np.sqrt(fit.sigma**2 + sum(others)))

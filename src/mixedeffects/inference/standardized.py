@@ -16,7 +16,16 @@ from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.fitting import fit_formula
 from mixedeffects.fitting.residual_fitting import fit_residual_frame
-from mixedeffects.formula.syntax import Binary, Call, Name, Node, Unary, variable_names, walk
+from mixedeffects.formula.syntax import (
+    Binary,
+    Call,
+    Name,
+    Node,
+    Number,
+    Unary,
+    variable_names,
+    walk,
+)
 from mixedeffects.frame import build_model_frame
 from mixedeffects.inference.coefficients import coefficient_tests
 from mixedeffects.inference.contrasts import listed_names
@@ -237,6 +246,16 @@ def _kept_as_they_are(tree: Node) -> set[str]:
     }
 
 
+def _shift(tree: Node) -> str | None:
+    """A number that is added to something or taken from it, as it is written."""
+    for node in walk(tree):
+        if isinstance(node, Binary) and node.operator in ("+", "-"):
+            for each in (node.left, node.right):
+                if isinstance(each, Number):
+                    return each.literal
+    return None
+
+
 def _check_expression(tree: Node, numbers: set[str]) -> None:
     """Refuse functions and comparisons that mean something else of a standardised column."""
     for node in walk(tree):
@@ -252,10 +271,15 @@ def _check_expression(tree: Node, numbers: set[str]) -> None:
             "!=",
         ):
             odd = f"a comparison, {node.operator}"
+        elif isinstance(node, Call) and node.function == "I":
+            # What it interacts with would be told at a point far from the data.
+            by = _shift(node)
+            odd = None if by is None else f"a shift by {by}"
         names = [name for name in variable_names(node) if name in numbers]
         if odd and names:
             raise ModelError(
                 f"method='refit' standardises the columns of the data, and the formula has {odd} "
                 f"of {names[0]!r}, which would be that of its standardised values. Make it a "
-                "column of the data first, or use method='basic'."
+                "column of the data first, take center() in place of a shift, or use "
+                "method='basic'."
             )

@@ -99,23 +99,24 @@ class FixedEffectsVariance(ReadOnlyArrays):
 
     def variances(self, L: Matrix) -> Matrix:
         """Variance of each contrast (r, p), NaN where it is not known; shape (r,)."""
-        square = np.einsum("rp,pq,rq->r", L, self._seen, L, optimize=True)
+        square = np.einsum("rp,pq,rq->r", L, self.seen, L, optimize=True)
         return np.where(self.hides(L), np.nan, np.maximum(square, 0.0))
 
     def covariance(self, L: Matrix) -> Matrix:
         """Covariance matrix (r, r) of contrasts (r, p), none of them hidden."""
-        return np.asarray(L @ self._seen @ L.T)
+        return np.asarray(L @ self.seen @ L.T)
 
     @property
-    def _seen(self) -> Matrix:
+    def seen(self) -> Matrix:
+        """The covariance matrix without NaN: of what the clusters show, shape (p, p)."""
         return self.vcov if self.unseen is None else self.unseen.seen
 
     @cached_property
     def root(self) -> Matrix:
         """Factor of the covariance matrix of what is seen, ``root root'``, shape (p, p)."""
-        size = np.sqrt(np.diag(self._seen))
+        size = np.sqrt(np.diag(self.seen))
         size = np.where(size > 0.0, size, 1.0)
-        values, vectors = np.linalg.eigh(self._seen / np.outer(size, size))
+        values, vectors = np.linalg.eigh(self.seen / np.outer(size, size))
         return np.asarray(size[:, None] * vectors * np.sqrt(np.maximum(values, 0.0)))
 
 

@@ -17,7 +17,7 @@ from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.inference.cluster_robust import robust_covariance
 from mixedeffects.inference.cluster_wald import WALD_TESTS, singular_contrasts
 from mixedeffects.inference.contrasts import contrast_matrix
-from mixedeffects.inference.hypotheses import term_contrasts
+from mixedeffects.inference.hypotheses import term_contrasts, tested_at_zero
 from mixedeffects.inference.variance import FixedEffectsVariance, is_robust
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 from mixedeffects.inference.wald_result import WaldTest
@@ -145,7 +145,14 @@ def anova_table(
     if fit.optimum.undetermined:
         table.attrs["undetermined"] = fit.optimum.undetermined
     how = variance.method.removeprefix("t-tests use ")
-    return ResultTable.of(table, (f"Type {'I' * kind} tests; {how}",))
+    notes = [f"Type {'I' * kind} tests; {how}"]
+    if kind > 1:
+        notes += [
+            f"{', '.join(terms)} tested at {number} = 0, at the edge of the data or beyond; "
+            "m.joint_tests() tests at its mean"
+            for number, terms in tested_at_zero(fit.frame).items()
+        ]
+    return ResultTable.of(table, tuple(notes))
 
 
 def checked_type(kind: Any) -> int:

@@ -230,6 +230,7 @@ class Diagnostics(Held):
         draws: int | None = None,
         seed: Any = 1,
         level: float = 0.05,
+        progress: ProgressOption = None,
     ) -> ModelChecks:
         """All that can be checked about the fit in one call: a verdict a line, with what to do.
 
@@ -252,7 +253,8 @@ class Diagnostics(Held):
             autocorrelation is looked for.
         by : str or array, shape (n,), optional
             Groups within which the rows are in order; by default the connected blocks of V, or the
-            outermost factor if all rows are connected.
+            outermost factor if all rows are connected. If rows share a place there, but not within
+            the levels of another grouping factor, such as patients in centres, it is that one.
         draws : int, optional
             Number of data sets drawn; no p-value is below one over their number plus one. By
             default 250, and from 30,000 rows on fewer, 99 at the least; 99 with covariance
@@ -262,6 +264,9 @@ class Diagnostics(Held):
         level : float
             P-values up to it are worth a ``look``; those up to a fifth of it are a ``problem``,
             unless what was found is small in itself.
+        progress : bool, callable or None
+            True shows steps, rate and time left on standard error; a callable gets each
+            `Repetitions`; None shows them after some seconds on a terminal or in a notebook.
 
         Returns
         -------
@@ -275,6 +280,8 @@ class Diagnostics(Held):
         ------
         DataError
             If the order or the groups are missing, or of a kind that has no order.
+        Interrupted
+            On Ctrl-C; ``partial.resume()`` of the exception goes on from there.
         ModelError
             If an argument is not what it should be.
 
@@ -313,7 +320,7 @@ class Diagnostics(Held):
         """
         from mixedeffects.diagnostics.check import check
 
-        return check(self.fit, which, order, by, draws, seed, level)
+        return check(self.fit, which, order, by, draws, seed, level, progress)
 
     def variogram(
         self,

@@ -60,7 +60,12 @@ class Estimates(Held):
 
     @property
     def sigma(self) -> float:
-        """Residual standard deviation (at unit prior weight), in units of the response."""
+        """Residual standard deviation (at unit prior weight), in units of the response.
+
+        Where standard deviations differ, that of the first level of ``by=`` at the first time, or
+        of the first level of the factor in ``variance=``, or where a covariate in it is zero (of
+        ``log(x)``: where x is one). All of them are in ``m.R.parameters``.
+        """
         return self.fit.sigma
 
     @property
@@ -69,7 +74,8 @@ class Estimates(Held):
 
         For each term the lower triangle of its factor T, column by column, where
         ``sigma^2 T T'`` is the covariance matrix of the term's effects. With a covariance structure
-        these are more than there are parameters; see `covariance_parameters`.
+        these are more than there are parameters; see `covariance_parameters`. Parameters of the
+        residuals' covariance are not among them, and without random effects there are none.
 
         References
         ----------
@@ -87,15 +93,19 @@ class Estimates(Held):
 
     @property
     def covariance_parameters(self) -> pd.Series:
-        """The parameters of the random effects' covariance as they are reported; sigma last.
+        """The parameters of the covariances as they are reported; sigma last.
 
-        Standard deviations in units of the response per unit of the column, and correlations;
-        with ``residual=`` or ``variance=`` then the parameters of R, as ``m.R.parameters`` has
-        them: ``sd_x|Residual`` (but for the first, which is sigma), ``cor|Residual``,
-        ``range|Residual``, ``nugget|Residual``, ``log_sd_x|Residual``. A
+        Standard deviations in units of the response per unit of the column, and correlations. A
         term with a structure has only the parameters of its structure, ``sd|g`` for the standard
         deviation common to all columns and ``cor|g`` for the one correlation; `theta` has the
         entries of every T all the same.
+
+        With ``residual=`` or ``variance=`` there follow those of the residuals, one for each that
+        is estimated: ``sd_VIS2|Residual`` of a time, a stratum (``sd_PBO:VIS2|Residual``) or a
+        level of the factor in ``variance=``, but for the first, which is sigma;
+        ``log_sd_age|Residual`` and ``power_age|Residual``, what the logarithm of the standard
+        deviation is linear in; ``cor|Residual``, of two times ``cor_VIS2.VIS1|Residual``, of a lag
+        ``cor_lag2|Residual``; ``range|Residual`` and ``nugget|Residual``.
 
         Returns
         -------

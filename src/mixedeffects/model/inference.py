@@ -29,9 +29,10 @@ class Inference(Held):
 
         Parameters
         ----------
-        kind : {"model", "kr", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
+        kind : {"model", "kr", "kr-observed", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
             ``"model"`` is ``(X'V^-1X)^-1`` with the estimated V taken as known; ``"kr"`` Kenward
-            and Roger's, adjusted for V being estimated; the others are robust, see `robust`.
+            and Roger's, adjusted for V being estimated, and ``"kr-observed"`` the same with the
+            observed information; the others are robust, see `robust`.
         cluster
             For the robust kinds, as for `robust`.
 
@@ -74,12 +75,15 @@ class Inference(Held):
 
         Parameters
         ----------
-        ddf : {"satterthwaite", "kr", "residual", "inf"}
+        ddf : {"satterthwaite", "kr", "kr-observed", "residual", "inf"}
             Degrees of freedom: Satterthwaite's method, Kenward-Roger's with its covariance matrix,
-            ``n - p``, or the normal distribution.
-        vcov : {"model", "kr", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
-            Covariance matrix of the fixed effects, as for `vcov`; ``"kr"`` brings its own degrees
-            of freedom in place of Satterthwaite's, a robust one always has its own.
+            the same with the observed information in place of the expected (SAS's first-order
+            version and mmrm's linear one, for a single coefficient Satterthwaite's df), ``n - p``,
+            or the normal distribution.
+        vcov : {"model", "kr", "kr-observed", "CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
+            Covariance matrix of the fixed effects, as for `vcov`; ``"kr"`` and ``"kr-observed"``
+            bring their own degrees of freedom in place of Satterthwaite's, a robust one always has
+            its own.
         level : float or None
             Confidence level of the interval columns; None leaves them out.
         cluster
@@ -138,7 +142,8 @@ class Inference(Held):
             if V holds; ``CR3``: nearly the jackknife over clusters.
         cluster : str, array of shape (n,), or list of these, optional
             A grouping factor, a column of the data (several joined by ``:``), or one value for
-            each row. V must be zero between clusters. By default the outermost grouping factor.
+            each row. V must be zero between clusters, which therefore hold whole residual groups.
+            By default the outermost grouping factor.
             Several factors are clustered multiway, by inclusion and exclusion, for crossed
             designs; the kinds are then CR0, CR1, CR1p and CR1S.
         level : float or None
@@ -490,7 +495,10 @@ class Inference(Held):
     def kenward_roger(self) -> KenwardRoger:
         """Kenward and Roger's adjusted covariance of the fixed effects and degrees of freedom.
 
-        For ``ar1``, and ``cs`` with a variance for each column, V is not linear in its parameters.
+        From the expected information; ``ddf="kr-observed"`` elsewhere takes the observed one.
+
+        For ``ar1``, ``cs`` with a variance for each column, and most structures of residuals, V is
+        not linear in its parameters.
         The term of the adjusted covariance with second derivatives of V is then left out, because
         it depends on how V is described; SAS calls that the first-order version.
 
@@ -498,7 +506,8 @@ class Inference(Held):
         ------
         ModelError
             If the fit is by maximum likelihood, if so much is crossed that it would not fit into
-            memory, or if standard errors depend on what the data do not determine.
+            memory or, with ``residual=`` or ``variance=``, a connected block of V has more than
+            5,000 rows, or if standard errors depend on what the data do not determine.
 
         References
         ----------

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from mixedeffects.base.habits import OF_A_FIT, explains_arguments, unknown_attribute
 from mixedeffects.model.comparison import Comparison
 from mixedeffects.model.diagnostics import Diagnostics
 from mixedeffects.model.estimates import Estimates
-from mixedeffects.model.habits import OF_A_FIT, explains_arguments, unknown_attribute
 from mixedeffects.model.inference import Inference
 from mixedeffects.model.intervals import Intervals
 from mixedeffects.model.matrices import Matrices
@@ -22,6 +22,7 @@ __all__ = ["LinearMixedModel"]
 
 @explains_arguments
 class LinearMixedModel(
+    StatsmodelsNames,
     Estimates,
     Matrices,
     Diagnostics,
@@ -32,7 +33,6 @@ class LinearMixedModel(
     Comparison,
     Tables,
     Refitting,
-    StatsmodelsNames,
 ):
     """A fitted linear mixed model, made by `lmer`.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from mixedeffects.base.habits import explained
 from mixedeffects.engine import Control
 from mixedeffects.fitting.fitting import fit_formula
 from mixedeffects.frame.known_covariance import KnownCovariance
-from mixedeffects.model.habits import explained
 from mixedeffects.model.held import held_by
 from mixedeffects.model.linear_mixed_model import LinearMixedModel
 from mixedeffects.progress import ProgressOption

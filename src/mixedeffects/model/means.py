@@ -40,8 +40,9 @@ class Means(Held):
         ----------
         specs : str or list of str
             Columns of the data whose levels the means belong to; none (``[]``) for one mean of
-            all. ``"a * b | c"`` is ``["a", "b"]`` with ``by="c"``, and ``"pairwise ~ a"`` shows the
-            comparisons below the means, which are ``.comparisons`` then.
+            all. ``"a * b"`` is ``["a", "b"]``, ``"a * b | c"`` the same with ``by="c"``, and
+            ``"pairwise ~ a"`` shows the comparisons below the means, which are ``.comparisons``
+            then.
         by : str or list of str, optional
             Further columns, within whose levels means are compared.
         at : mapping, optional

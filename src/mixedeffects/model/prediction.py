@@ -149,7 +149,7 @@ class Prediction(Held):
         se : bool
             Add the standard error of ``x'beta + z'b``; an interval comes with that of its own
             (for ``"prediction"``, residual included).
-        ddf : {"satterthwaite", "kr", "residual", "inf"}, optional
+        ddf : {"satterthwaite", "kr", "kr-observed", "residual", "inf"}, optional
             Degrees of freedom of the intervals of population predictions, by default
             Satterthwaite's: a mean has the interval that `emmeans` gives it, a new observation that
             of its whole variance (there ``"kr"`` is not defined). ``"inf"`` is the normal

@@ -2,40 +2,67 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
-import scipy.stats
 
 from mixedeffects.base.options import checked_level
-from mixedeffects.inference.coefficients import coefficient_tests
-from mixedeffects.model.held import Held
+from mixedeffects.model.diagnostics import Diagnostics
+from mixedeffects.model.estimates import Estimates
+from mixedeffects.model.inference import Inference
 
 __all__ = ["StatsmodelsNames"]
 
 
-class StatsmodelsNames(Held):
+class StatsmodelsNames(Estimates, Diagnostics, Inference):
     """The read-only names of statsmodels' results; each says what it is called here."""
 
     @property
     def params(self) -> pd.Series:
-        """`fixef`, the fixed effects, by statsmodels' name."""
-        return pd.Series(self.fit.beta.copy(), index=list(self.frame.fixef_names), name="Estimate")
+        """`fixef` by statsmodels' name: fixed effects, length p, in units of y per unit of x.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.params.round(2)
+        (Intercept)    251.41
+        Days            10.47
+        Name: Estimate, dtype: float64
+        """
+        return self.fixef
 
     @property
     def bse(self) -> pd.Series:
-        """`se`, the standard errors of the fixed effects, by statsmodels' name."""
-        return pd.Series(
-            np.sqrt(np.diag(self.fit.vcov)), index=list(self.frame.fixef_names), name="Std. Error"
-        )
+        """`se` by statsmodels' name: standard errors, length p, in the units of `fixef`.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.bse.round(2)
+        (Intercept)    6.82
+        Days           1.55
+        Name: Std. Error, dtype: float64
+        """
+        return self.se
 
     @property
     def tvalues(self) -> pd.Series:
-        """``coef_table()["t value"]``, by statsmodels' name."""
-        return pd.Series(coefficient_tests(self.fit)["t value"])
+        """``coef_table()["t value"]`` by statsmodels' name, length p; without units.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.tvalues.round(2)
+        (Intercept)    36.84
+        Days            6.77
+        Name: t value, dtype: float64
+        """
+        return self.coef_table(level=None)["t value"]
 
     @property
     def pvalues(self) -> pd.Series:
-        """``coef_table()["Pr(>|t|)"]``, by statsmodels' name: Satterthwaite's method.
+        """``coef_table()["Pr(>|t|)"]`` by statsmodels' name, length p: Satterthwaite's method.
 
         Examples
         --------
@@ -44,19 +71,35 @@ class StatsmodelsNames(Held):
         >>> round(float(m.pvalues["Days"]), 8)
         3.26e-06
         """
-        return pd.Series(coefficient_tests(self.fit)["Pr(>|t|)"])
+        return self.coef_table(level=None)["Pr(>|t|)"]
 
     @property
     def llf(self) -> float:
-        """`loglik`, the log-likelihood, by statsmodels' name."""
-        return self.fit.loglik
+        """`loglik` by statsmodels' name: the log-likelihood, restricted for a REML fit.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> round(m.llf, 3)
+        -871.814
+        """
+        return self.loglik
 
     @property
     def fittedvalues(self) -> pd.Series:
-        """`fitted`, the fitted values with random effects, by statsmodels' name."""
-        from mixedeffects.covariance.of_fit import fitted_values
+        """`fitted` by statsmodels' name: fitted values ``X beta + Z b``, length n, in units of y.
 
-        return pd.Series(fitted_values(self.fit), index=self.frame.index, name="fitted")
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.fittedvalues.head(2).round(1)
+        0    253.7
+        1    273.3
+        Name: fitted, dtype: float64
+        """
+        return self.fitted
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Intervals of the fixed effects, in statsmodels' form.
@@ -68,8 +111,8 @@ class StatsmodelsNames(Held):
 
         Returns
         -------
-        DataFrame
-            Columns 0 and 1: ``lower`` and ``upper`` of `coef_table`.
+        DataFrame, p x 2
+            Columns 0 and 1: ``lower`` and ``upper`` of `coef_table`, in the units of `fixef`.
 
         Raises
         ------
@@ -85,12 +128,24 @@ class StatsmodelsNames(Held):
         (Intercept)  237.01  265.80
         Days           7.21   13.73
         """
-        alpha = checked_level(alpha, "alpha", 0.05)
-        table = pd.DataFrame(coefficient_tests(self.fit))
-        half = scipy.stats.t.ppf(1.0 - alpha / 2.0, table["df"]) * table["Std. Error"]
-        return pd.DataFrame({0: table["Estimate"] - half, 1: table["Estimate"] + half})
+        table = self.coef_table(level=1.0 - checked_level(alpha, "alpha", 0.05))
+        return pd.DataFrame({0: table["lower"], 1: table["upper"]})
 
     def cov_params(self) -> pd.DataFrame:
-        """`vcov`, the covariance matrix of the fixed effects, by statsmodels' name."""
-        names = list(self.frame.fixef_names)
-        return pd.DataFrame(self.fit.vcov.copy(), index=names, columns=names)
+        """Covariance matrix of the fixed effects, `vcov` by statsmodels' name.
+
+        Returns
+        -------
+        DataFrame, p x p
+            In products of the units of `fixef`, with the estimated V taken as known.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
+        >>> m.cov_params().round(2)
+                     (Intercept)  Days
+        (Intercept)        46.57 -1.45
+        Days               -1.45  2.39
+        """
+        return self.vcov()

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixedeffects.model.held import Held
-from mixedeffects.model.independent import independent_residuals_only
+from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:
     from mixedeffects.display.summary import Summary
@@ -163,7 +163,6 @@ class Tables(Held):
 
         return augment(self.fit)
 
-    @independent_residuals_only
     def report(
         self,
         path: str | os.PathLike[str],
@@ -172,6 +171,7 @@ class Tables(Held):
         ddf: str = "satterthwaite",
         vcov: str = "model",
         cluster: Any = None,
+        progress: ProgressOption = None,
     ) -> Path:
         """Write a report as one HTML file: what was fitted, tables, and pictures.
 
@@ -188,6 +188,9 @@ class Tables(Held):
             Heading; by default it names the data.
         ddf, vcov, cluster
             As for `coef_table`.
+        progress : bool, callable or None
+            True shows sections and time left on standard error; a callable gets each
+            `Repetitions`; None shows them after some seconds on a terminal or in a notebook.
 
         Returns
         -------
@@ -198,6 +201,8 @@ class Tables(Held):
         ------
         DataError
             If the folder does not exist, or the path is a folder.
+        Interrupted
+            On Ctrl-C; ``partial.resume()`` of the exception goes on with the next section.
         ModelError
             If an argument is not what it should be.
 
@@ -213,9 +218,8 @@ class Tables(Held):
         """
         from mixedeffects.reporting.report import write_report
 
-        return write_report(self.fit, path, title, ddf, vcov, cluster)
+        return write_report(self.fit, path, title, ddf, vcov, cluster, progress)
 
-    @independent_residuals_only
     def describe(
         self,
         *,
@@ -269,7 +273,6 @@ class Tables(Held):
 
         return describe(self.fit, ddf, vcov, cluster, level, digits)
 
-    @independent_residuals_only
     def to_dict(
         self,
         ddf: str = "satterthwaite",
@@ -312,7 +315,6 @@ class Tables(Held):
 
         return fit_document(self.fit, ddf, vcov, cluster, ranef)
 
-    @independent_residuals_only
     def to_json(
         self,
         path: Any = None,

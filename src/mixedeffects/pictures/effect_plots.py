@@ -6,17 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.display.curves import room_below
 from mixedeffects.display.needs_matplotlib import require_matplotlib
-from mixedeffects.display.panels import axes_for, one_axes
+from mixedeffects.display.panels import as_pictures, axes_for, one_axes
 from mixedeffects.display.points import say_nothing_to_draw
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.formula.syntax import variable_names
 from mixedeffects.inference.effects import Effects
 from mixedeffects.inference.effects import effects as effects_of
+from mixedeffects.inference.means_layout import layout_of
 from mixedeffects.pictures.door import of_a_fit
 
 if TYPE_CHECKING:
@@ -106,13 +107,15 @@ def effects(
             f"The terms of the fixed part have {sum(counts)} panels, more than {_PANELS}; choose "
             "some with variables=."
         )
-    axes, _ = axes_for(sum(counts), ax, (5.6, 3.9) if sum(counts) == 1 else (2.9, 2.6), 2)
+    wide, high = (5.6, 3.9) if sum(counts) == 1 else (2.9, 2.6)
+    below = max(room_below(layout_of(e.means.levels, e.by).categories, wide) for e in drawn)
+    axes, _ = axes_for(sum(counts), ax, (wide, high + below), 2)
     start = 0
     for each, count in zip(drawn, counts, strict=True):
         own: Any = axes[start : start + count]
         each.plot(own if each.by else own[0], data=data, groups=groups, factor=factor)
         start += count
-    return axes[0] if len(axes) == 1 else np.array(axes)
+    return axes[0] if len(axes) == 1 else as_pictures(axes)
 
 
 def _panels(found: Effects) -> int:

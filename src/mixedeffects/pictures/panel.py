@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice
@@ -16,7 +15,7 @@ from mixedeffects.diagnostics.influence import influence as influence_of
 from mixedeffects.diagnostics.leverage import affordable_leverage
 from mixedeffects.display.lettering import literal, short
 from mixedeffects.display.needs_matplotlib import require_matplotlib
-from mixedeffects.display.panels import axes_for
+from mixedeffects.display.panels import as_pictures, axes_for
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.conditional import conditional_modes
@@ -48,7 +47,7 @@ def panel(fit: Fit, *, ax: Any = None) -> NDArray[Any]:
 
     Returns
     -------
-    ndarray of six matplotlib Axes
+    ndarray of six matplotlib Axes, with their figure as ``.figure``
 
     Raises
     ------
@@ -74,7 +73,7 @@ def panel(fit: Fit, *, ax: Any = None) -> NDArray[Any]:
     axes, _ = axes_for(len(PANEL), ax, (4.2, 3.6))
     for each, picture in zip(axes, PANEL.values(), strict=True):
         picture(fit, ax=each)
-    return np.array(axes)
+    return as_pictures(axes)
 
 
 @of_a_fit
@@ -153,7 +152,7 @@ def checks(
 
     Returns
     -------
-    ndarray of matplotlib Axes
+    ndarray of matplotlib Axes, with their figure as ``.figure``
 
     Raises
     ------

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_level, checked_names
 from mixedeffects.covariance.groups import find_factor
-from mixedeffects.display.lettering import name_ticks, short
-from mixedeffects.display.panels import axes_for
+from mixedeffects.display.lettering import name_ticks, short, short_each
+from mixedeffects.display.panels import as_pictures, axes_for
 from mixedeffects.display.points import (
     EMPIRICAL,
     FAINT,
@@ -141,12 +141,12 @@ def caterpillar(
         if variances[column] == 0.0:
             note = "no variance is estimated, so all modes are zero"
         finish(each, f"{short(group)}: {short(names[column])}", "conditional mode", "", note)
-        labels = [short(modes.index[i], 18) for i in order] if named and number == 0 else []
+        labels = short_each(modes.index[order], 18) if named and number == 0 else []
         name_ticks(each.yaxis, range(len(labels)), labels)
         each.tick_params(axis="y", labelsize=7 if len(modes) > 12 else 8)
         if not labels:
             each.spines["left"].set_visible(False)
-    return axes[0] if len(axes) == 1 else np.array(axes)
+    return axes[0] if len(axes) == 1 else as_pictures(axes)
 
 
 @of_a_fit
@@ -212,7 +212,7 @@ def ranef_qq(
     shown = _chosen_columns(names, columns, group)
     axes, _ = axes_for(len(shown), ax, (3.9, 3.6))
     draw_ranef_quantiles(fit, group, shown, level, band, axes)
-    return axes[0] if len(axes) == 1 else np.array(axes)
+    return axes[0] if len(axes) == 1 else as_pictures(axes)
 
 
 def draw_ranef_quantiles(
@@ -328,7 +328,7 @@ def ranef_pairs(
             name_points(each, x, y, modes.index, np.argsort(-distance, kind="stable")[:3])
         note = f"{counted}; ellipse: {100 * level:g} %"
         finish(each, short(group), short(names[i]), short(names[j]), note)
-    return axes[0] if len(axes) == 1 else np.array(axes)
+    return axes[0] if len(axes) == 1 else as_pictures(axes)
 
 
 def standardised_modes(fit: Fit, group: str) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from mixedeffects.covariance.of_fit import R_of, fitted_values
 from mixedeffects.covariance.of_residuals import factors_of_rows, residual_matrix_of
 from mixedeffects.diagnostics.leverage import leverage as leverage_of
 from mixedeffects.diagnostics.residuals import residuals as residuals_of
-from mixedeffects.display.lettering import name_ticks, short
+from mixedeffects.display.lettering import name_ticks, short, short_each
 from mixedeffects.display.normal_bands import normal_band, plotting_positions, shown_ranks
 from mixedeffects.display.panels import one_axes
 from mixedeffects.display.points import (
@@ -333,7 +333,9 @@ def groups(
             _draw_box(axes, values, place)
         else:
             axes.scatter(values, np.full(len(values), place), s=12, color=EMPIRICAL, linewidths=0)
-    name_ticks(axes.yaxis, range(len(order)), [short(term.levels[level], 18) for level in order])
+    name_ticks(
+        axes.yaxis, range(len(order)), short_each((term.levels[level] for level in order), 18)
+    )
     axes.set_ylim(-0.7, len(order) - 0.3)
     few = term.n_levels <= most
     note = f"{'' if few else f'the {len(order)} of '}{term.n_levels:,} levels"

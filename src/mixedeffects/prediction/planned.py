@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.habits import explained
 from mixedeffects.base.warning import warn
 from mixedeffects.covariance.components import check_sigma, read_components
 from mixedeffects.covariance.gls import gls
@@ -25,6 +26,7 @@ __all__ = ["PlannedCovariance", "marginal_covariance"]
 Matrix = NDArray[np.float64]
 
 
+@explained
 def marginal_covariance(
     formula: str,
     data: Any,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,12 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.base.habits import explained
 from mixedeffects.base.options import checked_level, checked_names, entropy_of, is_listed
 from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.covariance.of_residuals import refuse_structured
 from mixedeffects.covariance.sizes import refuse_beyond_memory
+from mixedeffects.display.lettering import short
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
@@ -98,7 +101,6 @@ class Power:
         ImportError
             If matplotlib is not installed.
         """
-        from mixedeffects.display.lettering import short
         from mixedeffects.prediction.power_plot import draw_power
 
         title = f"{short(self.test, 60)}, level {self.alpha:g}"
@@ -118,12 +120,11 @@ class Power:
         return f"{self._heading()}\n{text}"
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         table = self._shown().to_html(index=False, float_format=lambda value: f"{value:.3f}")
         return f"<p>{escape(self._heading())}</p>{table}"
 
 
+@explained
 def power(
     model: HoldsFit,
     test: Any,

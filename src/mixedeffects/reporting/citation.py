@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from mixedeffects.base.habits import explained
 from mixedeffects.fitting.fit import Fit, fit_of
 from mixedeffects.inference.variance import ddf_name, is_robust
 
@@ -29,6 +30,14 @@ _WORKS = {
         1971,
         "Recovery of inter-block information when block sizes are unequal",
         "Biometrika 58, 545-554",
+    ),
+    "residual": (
+        "gilmour1995",
+        "Gilmour, A. R., Thompson, R. and Cullis, B. R.",
+        1995,
+        "Average information REML: an efficient algorithm for variance parameter estimation in "
+        "linear mixed models",
+        "Biometrics 51, 1440-1450",
     ),
     "satterthwaite": (
         "fai1996",
@@ -65,6 +74,7 @@ _WORKS = {
 _FOR = {
     "lme4": "the formulas and the parameters theta",
     "reml": "restricted maximum likelihood",
+    "residual": "residuals with a covariance structure: the average information",
     "satterthwaite": "Satterthwaite's degrees of freedom",
     "kr": "Kenward-Roger's method",
     "robust": "cluster-robust standard errors with small-sample tests",
@@ -133,6 +143,7 @@ class Citation:
         return "\n\n".join(entries)
 
 
+@explained
 def cite(model: Any = None, ddf: str = "satterthwaite", vcov: str = "model") -> Citation:
     """How to cite the package, and with a model the methods behind its tables.
 
@@ -164,6 +175,10 @@ def cite(model: Any = None, ddf: str = "satterthwaite", vcov: str = "model") -> 
         return Citation()
     fit: Fit = fit_of(model, "What is cited for")
     method = ddf_name(ddf)
-    tests = "robust" if is_robust(vcov) else "kr" if vcov == "kr" else method
-    used = ["lme4", *(["reml"] if fit.reml else []), tests, "r2"]
+    adjusted = "kr" in (method, vcov) or "kr-observed" in (method, vcov)
+    tests = "robust" if is_robust(vcov) else "kr" if adjusted else method
+    used = ["lme4", *(["reml"] if fit.reml else [])]
+    used += ["residual"] if fit.residual is not None else []
+    # Without random effects there is nothing to share the variance with.
+    used += [tests, "r2"] if fit.frame.terms else [tests]
     return Citation(tuple(name for name in used if name in _WORKS))

@@ -15,10 +15,16 @@ import numpy as np
 from mixedeffects.base.options import checked_level, is_whole_number
 from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
 from mixedeffects.covariance.of_fit import varcorr_of
-from mixedeffects.display.tables import html_document
+from mixedeffects.display.shown import html_document
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters
+from mixedeffects.fitting.residual_parameters import (
+    RESIDUAL,
+    ResidualParameter,
+    reported_residual_parameters,
+)
+from mixedeffects.formula.syntax import quote_name
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.hypotheses import term_columns
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
@@ -32,6 +38,15 @@ _SMALLEST_P = 0.001
 _GIVEN = {"weights": "prior weights", "offset": "an offset"}
 #: Symbols that are set in italics.
 _MARKED = re.compile("‹(.*?)›")
+#: What the parameters of the residuals' covariance are called.
+_RESIDUALS = {
+    "sd": "‹SD›",
+    "log_sd": "the change of log ‹SD› per {of}",
+    "power": "the power of {of}",
+    "cor": "‹r›",
+    "range": "the range",
+    "nugget": "the nugget",
+}
 #: Coefficients and terms that are written out; more are for a table.
 _MOST_SENTENCES = 30
 
@@ -102,11 +117,21 @@ def _model(fit: Fit) -> list[str]:
     frame = fit.frame
     criterion = "restricted maximum likelihood (REML)" if fit.reml else "maximum likelihood"
     groups = _listed([f"{count:,} levels of {g}" for g, count in _factors(fit).items()])
+    kind = "A linear mixed model" if frame.terms else "A linear model with structured residuals"
     sentences = [
-        f"A linear mixed model of {frame.formula.response} was fitted by {criterion} to "
-        f"{fit.nobs:,} observations in {groups}, with the Python package mixedeffects "
-        f"(version {version('mixedeffects')}); the model was {fit.formula}."
+        f"{kind} of {frame.formula.response} was fitted by {criterion} to "
+        f"{fit.nobs:,} observations{' in ' if groups else ''}{groups}, with the Python package "
+        f"mixedeffects (version {version('mixedeffects')}); the model was {fit.formula}."
     ]
+    if frame.residual is not None:
+        sentences.append(f"The covariance of the residuals was {frame.residual.text}.")
+    if frame.variance is not None:
+        sentences.append(
+            "The logarithm of their standard deviation was linear in "
+            f"{frame.variance.text.replace(' + ', ' and ')}."
+        )
+    if fit.request.sigma is not None:
+        sentences.append(f"Their standard deviation was known, {fit.sigma:.6g}.")
     for name, values in (("weights", frame.weights), ("offset", frame.offset)):
         if values is not None:
             sentences.append(
@@ -115,7 +140,8 @@ def _model(fit: Fit) -> list[str]:
     rows = len(frame.dropped.rows)
     if rows:
         sentences.append(
-            f"Of {fit.nobs + rows:,} rows {rows:,} were left out because values were missing."
+            f"Of {fit.nobs + rows:,} rows {rows:,} {'was' if rows == 1 else 'were'} left out "
+            "because values were missing."
         )
     return sentences
 
@@ -124,6 +150,9 @@ def _factors(fit: Fit) -> dict[str, int]:
     found: dict[str, int] = {}
     for term in fit.frame.terms:
         found.setdefault(":".join(term.variables), term.n_levels)
+    residual = fit.frame.residual
+    if residual is not None and residual.variables:
+        found.setdefault(":".join(residual.variables), residual.n_levels)
     return found
 
 
@@ -155,18 +184,26 @@ def _fixed(
                 f"{label}: ‹F›({row['NumDF']:.0f}, {_df(row['DenDF'])}) = "
                 f"{_number(row['F value'], 2)}, {_p(row['Pr(>F)'])} (type III)."
             )
-    several = {names[j] for label in joint for j in terms[label]}
+    # Where a coding was asked for, its coefficients are the questions.
+    left_out = [label for label in joint if not _is_planned(fit, label)]
+    several = {names[j] for label in left_out for j in terms[label]}
     for name in names:
         if name in several or (name == "(Intercept)" and len(names) > 1):
             continue
         sentences.append(_coefficient(name, table.loc[name], level, digits))
-    if joint:
+    if left_out:
         sentences.append("The coefficients of terms with several are in m.coef_table().")
     if len(sentences) > _MOST_SENTENCES:
         left = len(sentences) - _MOST_SENTENCES
         sentences = sentences[:_MOST_SENTENCES]
         sentences.append(f"{left} more coefficients are in m.coef_table().")
     return method, sentences
+
+
+def _is_planned(fit: Fit, term: str) -> bool:
+    """Whether the coding of a factor of the term was asked for."""
+    asked = {quote_name(name) for name in fit.request.contrasts or {}}
+    return any(part in asked or part.startswith("C(") for part in term.split(":"))
 
 
 def _coefficient(name: str, row: Any, level: float, digits: int) -> str:
@@ -188,15 +225,25 @@ def _coefficient(name: str, row: Any, level: float, digits: int) -> str:
 
 def _random(fit: Fit, digits: int) -> list[str]:
     sentences = []
+    residuals = reported_residual_parameters(fit)
     if fit.frame.structured_terms:
-        values = covariance_parameters(fit).items()
+        values = [
+            (name, v)
+            for name, v in covariance_parameters(fit).items()
+            if not residuals or not (name == "sigma" or str(name).endswith(f"|{RESIDUAL}"))
+        ]
         listed = _listed([f"{name} = {_number(v, _decimals(v, digits))}" for name, v in values])
         sentences.append(f"The parameters of the random effects' covariance were {listed}.")
     else:
         varcorr = varcorr_of(fit)
         sentences += [_term(group, varcorr[group], digits) for group in varcorr]
-        residual = _number(fit.sigma, _decimals(fit.sigma, digits))
-        sentences.append(f"The residual standard deviation was {residual}.")
+        if not residuals:
+            residual = _number(fit.sigma, _decimals(fit.sigma, digits))
+            sentences.append(f"The residual standard deviation was {residual}.")
+    if residuals:
+        sentences.append(_residuals(residuals, digits))
+    if not fit.frame.terms:
+        return sentences
     r2, icc = r_squared(fit), intraclass_correlation(fit, False)
     sentences.append(
         f"The fixed effects accounted for {_share(r2.marginal)} of the variance and fixed and "
@@ -205,6 +252,22 @@ def _random(fit: Fit, digits: int) -> list[str]:
         f"{_share(icc.adjusted)}."
     )
     return sentences
+
+
+def _residuals(parameters: Sequence[ResidualParameter], digits: int) -> str:
+    """The parameters of the residuals' covariance; many are for a table."""
+    if len(parameters) > _MOST_SENTENCES:
+        return f"The {len(parameters)} parameters of the residuals' covariance are in m.R."
+    texts = []
+    for each in parameters:
+        of = ", ".join(filter(None, (each.stratum, " and ".join(each.of))))
+        name = _RESIDUALS[each.kind].format(of=of)
+        decimals = _decimals(each.value, digits)
+        is_share = each.kind in ("cor", "nugget")
+        value = _share(each.value) if is_share else _number(each.value, decimals)
+        behind = f" {of}" if of and "{of}" not in _RESIDUALS[each.kind] else ""
+        texts.append(f"{name}{behind} = {value}")
+    return f"The estimates for the residuals were {_listed(texts)}."
 
 
 def _term(group: str, covariance: Any, digits: int) -> str:
@@ -234,6 +297,8 @@ def _cautions(fit: Fit) -> list[str]:
     if optimum.undetermined:
         listed = _listed(list(optimum.undetermined))
         sentences.append(f"The data do not determine {listed}.")
+    elif optimum.limits:
+        sentences += optimum.limits
     elif not optimum.converged:
         sentences.append("The optimiser did not reach a certified optimum; see m.optimum.")
     columns = fit.frame.dropped.columns

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mixedeffects.base.files import check_place, escaped_formulas, target_path, write_text_whole
+from mixedeffects.base.habits import explained
 from mixedeffects.base.options import (
     checked_choice,
     checked_flag,
@@ -27,16 +28,23 @@ from mixedeffects.comparison.variance_explained import intraclass_correlation, r
 from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.sectioned import Row, Section, SectionedTable
-from mixedeffects.display.tables import html_document
+from mixedeffects.display.shown import Shown
 from mixedeffects.display.vocabulary import INTERVAL, intervals_at
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters, structure_parameters
+from mixedeffects.fitting.residual_parameters import reported_residual_parameters
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.variance import is_robust
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
-__all__ = ["RESIDUAL", "EstimatesTable", "etable", "random_parameters"]
+__all__ = [
+    "RESIDUAL",
+    "EstimatesTable",
+    "etable",
+    "one_residual_deviation",
+    "random_parameters",
+]
 
 STATISTICS = ("se", "ci", "t", "p")
 OUTPUTS = ("text", "latex", "markdown", "html", "frame")
@@ -64,7 +72,7 @@ _KNOWN = ("nobs", "groups", "method", *_VALUES, *_SHARES, "n_parameters")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EstimatesTable:
+class EstimatesTable(Shown):
     """Several fits side by side, made by `etable`.
 
     ``str()`` gives the text; notebooks show HTML.
@@ -90,17 +98,16 @@ class EstimatesTable:
     table: SectionedTable
     numbers: pd.DataFrame
 
-    def __str__(self) -> str:
-        return self.to_text()
-
-    def __repr__(self) -> str:
-        return self.to_text()
-
-    def _repr_html_(self) -> str:
-        return html_document(self.to_html())
-
     def to_text(self) -> str:
-        """Return the table as text with aligned decimal points."""
+        """Return the table as text with aligned decimal points.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> me.etable(m).to_text().splitlines()[4].split()
+        ['(Intercept)', '1527.500***']
+        """
         return self.table.to_text()
 
     def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
@@ -115,15 +122,38 @@ class EstimatesTable:
         -------
         str
             All text escaped.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> print(me.etable(m).to_latex().splitlines()[0])
+        \begin{tabular}{lc}
         """
         return self.table.to_latex(caption, label)
 
     def to_markdown(self) -> str:
-        """Return the table as a Markdown pipe table."""
+        """Return the table as a Markdown pipe table.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> print(me.etable(m, names=["yield"]).to_markdown().splitlines()[0])
+        |  | yield |
+        """
         return self.table.to_markdown()
 
     def to_html(self) -> str:
-        """Return the table as HTML, without style rules."""
+        """Return the table as HTML, without style rules.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> me.etable(m).to_html().splitlines()[0]
+        '<table>'
+        """
         return self.table.to_html()
 
     def to_frame(self) -> pd.DataFrame:
@@ -134,6 +164,13 @@ class EstimatesTable:
         DataFrame
             One column per fit; the index has the levels ``part``, ``name`` and ``statistic``. NaN
             where a fit has no such parameter.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> me.etable(m).to_frame().index.names
+        FrozenList(['part', 'name', 'statistic'])
         """
         return self.numbers.copy()
 
@@ -154,6 +191,17 @@ class EstimatesTable:
             If the ending is not one of these, the path is a folder, or it is in none.
         FileError
             If the file cannot be written: no permission, no space.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+        >>> import pathlib
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     me.etable(m).save(pathlib.Path(folder) / "table.md")
+        ...     os.listdir(folder)
+        ['table.md']
         """
         target = target_path(path)
         check_place(target)
@@ -168,7 +216,9 @@ class EstimatesTable:
         }
         maker = makers.get(target.suffix.lower())
         if maker is None:
-            raise DataError(f"{target}: the name must end in {', '.join(_FORMATS)}.")
+            raise DataError(
+                f"{target}: the name must end in {', '.join(_FORMATS)}. Word opens .html."
+            )
         text = maker().rstrip("\n") + "\n"
         write_text_whole(target, text)
 
@@ -263,6 +313,7 @@ def etable(
 ) -> EstimatesTable | pd.DataFrame | str: ...
 
 
+@explained
 def etable(
     models: Any,
     *,
@@ -381,8 +432,10 @@ def etable(
     random = [random_parameters(fit, label) for fit in fits]
     random_names = _in_order(random)
     for each, fit in zip(random, fits, strict=True):
-        each[RESIDUAL] = fit.sigma
-    random_names.append(RESIDUAL)
+        if one_residual_deviation(fit):
+            each[RESIDUAL] = fit.sigma
+    if any(RESIDUAL in each for each in random):
+        random_names.append(RESIDUAL)
     statistics = [row for name in fit_statistics for row in _fit_rows(name, fits, label, digits)]
     sections = [
         Section("", tuple(row for name in chosen for row in fixed.rows(name, tables))),
@@ -684,7 +737,35 @@ def random_parameters(fit: Fit, label: Callable[[str], str] = str) -> dict[str, 
             for i, first in enumerate(names[:j]):
                 own[f"{group}: corr. {first}, {second}"] = float(corr[i, j])
         out |= own
+    return out | _residual_parameters(fit, label)
+
+
+#: What the parameters of the residuals are called, by kind.
+_OF_RESIDUALS = {
+    "sd": "SD",
+    "log_sd": "log SD per",
+    "power": "power of",
+    "cor": "corr.",
+    "range": "range",
+    "nugget": "nugget",
+}
+
+
+def _residual_parameters(fit: Fit, label: Callable[[str], str]) -> dict[str, float]:
+    """The same of the residuals; sigma has its own row, unless it is that of a time or stratum."""
+    out = {}
+    for each in reported_residual_parameters(fit):
+        names = ", ".join(label(name) for name in each.of)
+        text = " ".join(filter(None, (_OF_RESIDUALS[each.kind], each.stratum, names)))
+        if f"Residual: {text}" != RESIDUAL:
+            out[f"Residual: {text}"] = each.value
     return out
+
+
+def one_residual_deviation(fit: Fit) -> bool:
+    """Whether sigma belongs to all rows, not to those of the first time or stratum."""
+    residuals = reported_residual_parameters(fit)
+    return not any(each.is_sigma and each.column for each in residuals)
 
 
 _FitRow = tuple[Row, Sequence[float] | None]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.covariance.of_fit import varcorr_of
+from mixedeffects.covariance.of_fit import residual_blocks_of, varcorr_of
 from mixedeffects.diagnostics.residuals import residual_quantiles
 from mixedeffects.display.summary import InformationCriteria, Summary
 from mixedeffects.fitting.fit import Fit, once_per_fit
@@ -48,6 +48,7 @@ def summarise(fit: Fit, ddf: str, vcov: str, cluster: Any = None) -> Summary:
         data_name=fit.request.data_name,
         weights_name=weights if isinstance(weights, str) else None,
         offset_name=offset if isinstance(offset, str) else None,
+        residual_covariance=residual_blocks_of(fit),
         notes=_notes(fit, coefficients, variance.method == DDF_METHODS["satterthwaite"]),
     )
 
@@ -65,7 +66,8 @@ def _notes(fit: Fit, coefficients: pd.DataFrame, satterthwaite: bool) -> list[st
         missing = ", ".join(
             f"{name} {count:,}" for name, count in dropped.missing_by_column.items()
         )
-        notes.append(f"{len(dropped.rows):,} rows removed for missing values ({missing})")
+        rows = "row" if len(dropped.rows) == 1 else "rows"
+        notes.append(f"{len(dropped.rows):,} {rows} removed for missing values ({missing})")
     if dropped.columns:
         several = "columns" if len(dropped.columns) > 1 else "column"
         notes.append(
@@ -95,6 +97,9 @@ def fit_notes(fit: Fit, coefficients: pd.DataFrame, satterthwaite: bool) -> list
             notes += _doubtful_degrees_of_freedom(fit, coefficients["df"])
     optimum = fit.optimum
     notes += [f"NOT DETERMINED BY THE DATA: {reason}" for reason in optimum.reasons]
+    notes += [f"NO MAXIMUM: {limit}" for limit in optimum.limits]
+    if optimum.limits:
+        return notes
     if not fit.optimum.converged and not optimum.undetermined:
         notes.append(f"NOT CONVERGED: {optimum.message}")
     elif optimum.residual_vanishes:
@@ -106,6 +111,10 @@ def fit_notes(fit: Fit, coefficients: pd.DataFrame, satterthwaite: bool) -> list
         # The second derivatives are there anyway, so the whole certificate is known.
         notes.append(f"{optimum.certificate}")
     return notes
+
+
+#: So many coefficients are named in a note.
+_NAMED = 6
 
 
 def _doubtful_degrees_of_freedom(fit: Fit, df: pd.Series) -> list[str]:
@@ -120,7 +129,10 @@ def _doubtful_degrees_of_freedom(fit: Fit, df: pd.Series) -> list[str]:
         ]
     if not doubtful.any():
         return []
-    shown = ", ".join(f"{name} ({value:.0f})" for name, value in df[doubtful].items())
+    listed = [f"{name} ({value:.0f})" for name, value in df[doubtful].items()]
+    shown = ", ".join(listed[:_NAMED])
+    if len(listed) > _NAMED:
+        shown += f" and {len(listed) - _NAMED} more"
     return [
         f"Satterthwaite's degrees of freedom are not to be trusted for {shown}: the singular fit "
         "hides how uncertain the variances are, and the design gives less than half as many; use "

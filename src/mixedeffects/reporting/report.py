@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mixedeffects.base.files import check_place, target_path, write_text_whole
+from mixedeffects.base.caching import cached_property
+from mixedeffects.base.files import report_path, write_text_whole
 from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
-from mixedeffects.covariance.of_fit import varcorr_of
+from mixedeffects.covariance.of_fit import residual_blocks_of, varcorr_of
 from mixedeffects.diagnostics.check import check
 from mixedeffects.display.coefficients import coefficient_table, correlation_table
 from mixedeffects.display.comparison_table import comparison_table
+from mixedeffects.display.needs_matplotlib import require_matplotlib
 from mixedeffects.display.report_page import (
     Section,
     definitions,
@@ -32,7 +35,8 @@ from mixedeffects.display.tables import Column, Table
 from mixedeffects.display.varcorr_text import varcorr_table
 from mixedeffects.errors import ClusterWarning, ConvergenceWarning, CostWarning, ModelError
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.inference.cluster_robust import robust_covariance
+from mixedeffects.fitting.residual_parameters import reported_residual_parameters
+from mixedeffects.inference.cluster_robust import RobustCovariance, robust_covariance
 from mixedeffects.inference.coefficients import coefficient_tests, tests_with
 from mixedeffects.inference.variance import (
     DDF_METHODS,
@@ -43,13 +47,12 @@ from mixedeffects.inference.variance import (
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 from mixedeffects.inference.wald import anova_table
 from mixedeffects.pictures.effect_plots import term_effects
+from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.reporting.citation import cite
 from mixedeffects.reporting.description import describe
 from mixedeffects.reporting.model_summary import fit_notes
+from mixedeffects.reporting.report_pictures import Pictures
 from mixedeffects.reporting.reproduction import code_to_reproduce, shape_of_data, versions
-
-if TYPE_CHECKING:
-    from mixedeffects.inference.cluster_robust import RobustCovariance
 
 __all__ = ["write_report"]
 
@@ -62,61 +65,135 @@ _MISSING_GLYPH = re.compile(r"Glyph (\d+) .*missing from")
 _OWN_WARNINGS = (ClusterWarning, ConvergenceWarning, CostWarning)
 
 
-def write_report(fit: Fit, path: Any, title: str | None, ddf: str, vcov: str, cluster: Any) -> Path:
+def write_report(
+    fit: Fit,
+    path: Any,
+    title: str | None,
+    ddf: str,
+    vcov: str,
+    cluster: Any,
+    progress: ProgressOption = None,
+) -> Path:
     """See `LinearMixedModel.report`.
 
     Raises
     ------
     DataError
         If there is no such folder, or the path is one.
+    Interrupted
+        On Ctrl-C, with the sections that are done.
     ModelError
         If an argument is not what it should be.
     """
     if title is not None and not isinstance(title, str):
         raise ModelError(f"title must be text, not {title!r:.60}.")
-    target = target_path(path, "The report")
-    check_place(target)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        html = _html(fit, title, ddf, vcov, cluster, caught)
-    for warning in caught:
-        if not issubclass(warning.category, _OWN_WARNINGS) and not _glyph(warning):
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
-    write_text_whole(target, html)
-    return target
+    target = report_path(path)
+    caught: list[warnings.WarningMessage] = []
+    numbers = _Numbers(fit, ddf, vcov, cluster)
+    parts = list(_parts(numbers))
+
+    def step(number: int) -> Section:
+        with warnings.catch_warnings(record=True) as own:
+            warnings.simplefilter("always")
+            made = parts[number][1]()
+        caught.extend(own)
+        return made
+
+    def finish(made: list[Section]) -> Path:
+        html = _html(numbers, title, made, caught)
+        for warning in caught:
+            if not issubclass(warning.category, _OWN_WARNINGS) and not _glyph(warning):
+                warnings.warn_explicit(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
+        write_text_whole(target, html)
+        return target
+
+    work = Unfinished("section", len(parts), step, finish, detail=lambda i: parts[i][0])
+    return work.resume(progress)
+
+
+#: The heading of a section, and what makes it.
+Part = tuple[str, Callable[[], Section]]
+
+
+class _Numbers:
+    """Standard errors and tests, computed when a section first asks for them."""
+
+    def __init__(self, fit: Fit, ddf: str, vcov: str, cluster: Any) -> None:
+        self.fit, self.ddf, self.vcov, self.cluster = fit, ddf, vcov, cluster
+
+    @cached_property
+    def robust(self) -> RobustCovariance | None:
+        """The robust covariance, if it is asked for."""
+        if not is_robust(self.vcov):
+            return None
+        return robust_covariance(self.fit, self.vcov, self.cluster)
+
+    @cached_property
+    def variance(self) -> FixedEffectsVariance:
+        """The variance of the fixed effects, and their degrees of freedom."""
+        if self.robust is not None:
+            return self.robust.variance()
+        return fixed_effects_variance(self.fit, self.vcov, self.ddf, self.cluster)
+
+    @cached_property
+    def tests(self) -> pd.DataFrame:
+        """Coefficients with their tests and intervals of 95 %."""
+        if self.robust is not None:
+            return self.robust.table
+        return tests_with(self.fit, self.variance, level=0.95)
+
+    @cached_property
+    def table(self) -> Table:
+        """The same as it is shown."""
+        if self.robust is not None:
+            return self.robust.display_table()
+        return coefficient_table(self.tests)
+
+
+def _parts(numbers: _Numbers) -> Iterator[Part]:
+    """All sections but the first, which tells of the others."""
+    fit = numbers.fit
+    yield _part("fixed-effects", "Fixed effects", lambda: _fixed(numbers))
+    yield _part("terms", "Tests of terms", lambda: _terms(numbers))
+    yield from _covariances(fit)
+    yield _part("optimum", "Optimum", lambda: _optimum(fit))
+    yield _part("checks", "Checks", lambda: _checks(fit))
+    yield from _drawn(numbers)
+    yield _part("paper", "For the paper", lambda: _paper(numbers))
+
+
+def _drawn(numbers: _Numbers) -> Iterator[Part]:
+    try:
+        require_matplotlib()
+    except ImportError:
+        sentence = "Pictures need matplotlib; install it with: pip install 'mixedeffects[plots]'"
+        yield _part("diagnostics", "Diagnostics", lambda: [note(sentence)])
+        return
+    drawn = Pictures(numbers.fit)
+    asked = numbers.ddf, numbers.vcov, numbers.cluster
+    if term_effects(numbers.fit):
+        yield _part("effects", "Effects", lambda: [pictures(drawn.fixed(*asked))])
+    yield _part("diagnostics", "Diagnostics", lambda: [pictures(drawn.diagnostics())])
+    if numbers.fit.frame.terms:
+        yield _part("modes", "Conditional modes", lambda: [pictures(drawn.effects())])
+    yield _part("matrices", "Matrices", lambda: [pictures(drawn.matrices())])
+
+
+def _part(name: str, heading: str, content: Callable[[], Iterable[str]]) -> Part:
+    return heading, lambda: Section(name, heading, list(content()))
 
 
 def _html(
-    fit: Fit,
+    numbers: _Numbers,
     title: str | None,
-    ddf: str,
-    vcov: str,
-    cluster: Any,
+    sections: list[Section],
     caught: list[warnings.WarningMessage],
 ) -> str:
-    robust = robust_covariance(fit, vcov, cluster) if is_robust(vcov) else None
-    if robust is None:
-        variance = fixed_effects_variance(fit, vcov, ddf, cluster)
-        tests: pd.DataFrame = tests_with(fit, variance, level=0.95)
-        table = coefficient_table(tests)
-    else:
-        variance, tests, table = robust.variance(), robust.table, robust.display_table()
-    fixed = _fixed(fit, table, variance, ddf, robust)
-    terms = _terms(fit, variance.method, ddf, vcov, cluster)
-    sections = [
-        Section("fixed-effects", "Fixed effects", list(fixed)),
-        Section("terms", "Tests of terms", list(terms)),
-        Section("random-effects", "Random effects", list(_random(fit))),
-        Section("optimum", "Optimum", list(_optimum(fit))),
-        Section("checks", "Checks", list(_checks(fit))),
-        *_drawn(fit, ddf, vcov, cluster),
-        Section("paper", "For the paper", list(_paper(fit, ddf, vcov, cluster))),
-    ]
-    # Last, because it tells what the others warned of.
-    satterthwaite = variance.method == DDF_METHODS["satterthwaite"]
-    notes = fit_notes(fit, tests, satterthwaite)
+    fit = numbers.fit
+    satterthwaite = numbers.variance.method == DDF_METHODS["satterthwaite"]
+    notes = fit_notes(fit, numbers.tests, satterthwaite)
     own = [str(each.message) for each in caught if issubclass(each.category, _OWN_WARNINGS)]
     notes += [text for text in dict.fromkeys(own) if text not in notes]
     glyphs = "".join(sorted({glyph for each in caught if (glyph := _glyph(each))}))
@@ -127,11 +204,9 @@ def _html(
         )
     first = Section("model", "Model and data", list(_model(fit, notes)))
     if title is None:
-        title = "Linear mixed model" + (
+        title = ("Linear mixed model" if fit.frame.terms else "Generalized least squares") + (
             f" of {fit.request.data_name}" if fit.request.data_name else ""
         )
-    from html import escape
-
     lead = [f"<p><code>{escape(fit.formula)}</code></p>"]
     foot = f"Written by {versions()}."
     return page(title, lead, [first, *sections], foot)
@@ -169,7 +244,7 @@ def _model(fit: Fit, notes: list[str]) -> Iterator[str]:
         (criterion, f"{fit.criterion:.2f}"),
         ("Log-likelihood", f"{fit.loglik:.2f}"),
         ("AIC, BIC", f"{fit.aic:.2f}, {fit.bic:.2f}"),
-        ("Residual standard deviation", f"{fit.sigma:.5g}"),
+        ("Residual standard deviation" + _whose(fit), f"{fit.sigma:.5g}"),
     ]
     yield definitions(facts)
     yield "<h3>Left out</h3>"
@@ -177,24 +252,29 @@ def _model(fit: Fit, notes: list[str]) -> Iterator[str]:
     yield items(sentences) if sentences else paragraph("Nothing: all rows and columns are used.")
 
 
-def _fixed(
-    fit: Fit,
-    table: Table,
-    variance: FixedEffectsVariance,
-    ddf: str,
-    robust: RobustCovariance | None,
-) -> Iterator[str]:
+def _whose(fit: Fit) -> str:
+    """Whose standard deviation sigma is, where it is not that of all rows."""
+    for each in reported_residual_parameters(fit):
+        if each.is_sigma and each.column:
+            return f" at {each.column}"
+        if each.kind in ("log_sd", "power"):
+            return f" where {fit.frame.variance.text} is 0" if fit.frame.variance else ""
+    return ""
+
+
+def _fixed(numbers: _Numbers) -> Iterator[str]:
+    fit, variance = numbers.fit, numbers.variance
     names = list(fit.frame.fixef_names)
     if not names:
         yield paragraph("The model has no fixed effects.")
         return
     yield paragraph(f"Intervals of 95 %; {variance.method}.")
-    yield scrolling(table, "Fixed effects")
-    if robust is not None:
-        own = coefficient_table(coefficient_tests(fit, ddf))
+    yield scrolling(numbers.table, "Fixed effects")
+    if numbers.robust is not None:
+        own = coefficient_table(coefficient_tests(fit, numbers.ddf))
         yield folded(
             "With the standard errors of the model, for comparison",
-            paragraph(f"{DDF_METHODS[ddf_name(ddf)]}."),
+            paragraph(f"{DDF_METHODS[ddf_name(numbers.ddf)]}."),
             scrolling(own, "Fixed effects with the standard errors of the model"),
         )
     if 1 < len(names) <= _CORRELATIONS:
@@ -206,15 +286,15 @@ def _fixed(
         )
 
 
-def _terms(fit: Fit, method: str, ddf: str, vcov: str, cluster: Any) -> Iterator[str]:
-    table = anova_table(fit, 3, ddf, vcov, cluster)
+def _terms(numbers: _Numbers) -> Iterator[str]:
+    table = anova_table(numbers.fit, 3, numbers.ddf, numbers.vcov, numbers.cluster)
     if not len(table):
         yield paragraph("The fixed part has no terms besides the intercept.")
         return
-    if is_robust(vcov):
+    if is_robust(numbers.vcov):
         # Sums of squares belong to the variances of the model.
         table = table.drop(columns=["Sum Sq", "Mean Sq"])
-    method = method.replace("t-tests", "they", 1).replace("tests", "they", 1)
+    method = numbers.variance.method.replace("t-tests", "they", 1).replace("tests", "they", 1)
     yield paragraph(f"F tests of type 3, each term adjusted for all others; {method}.")
     yield scrolling(_anova(table), "Tests of terms")
 
@@ -237,9 +317,31 @@ def _anova(table: pd.DataFrame) -> Table:
     return Table(tuple(columns), tuple(map(str, table.index)), footnotes=footnotes)
 
 
+def _covariances(fit: Fit) -> Iterator[Part]:
+    """Of the random effects, and of residuals that are correlated or of several variances."""
+    if fit.frame.terms or fit.residual is None:
+        yield _part("random-effects", "Random effects", lambda: _random(fit))
+    if fit.residual is not None:
+        yield _part("residuals", "Residual covariance", lambda: _residuals(fit))
+
+
+def _residuals(fit: Fit) -> Iterator[str]:
+    for block in residual_blocks_of(fit):
+        yield f"<h3>{escape(block.heading)}</h3>"
+        yield from map(paragraph, block.lines)
+        if block.table is not None:
+            yield scrolling(block.table, block.heading)
+    try:
+        require_matplotlib()
+    except ImportError:
+        return
+    yield pictures(Pictures(fit).residuals())
+
+
 def _random(fit: Fit) -> Iterator[str]:
     blocks = varcorr_of(fit).summary_blocks()
-    table = varcorr_table(blocks, fit.sigma, 4, ("Variance", "Std.Dev."))
+    sigma = fit.sigma if fit.residual is None else None
+    table = varcorr_table(blocks, sigma, 4, ("Variance", "Std.Dev."))
     yield scrolling(table, "Variances of the random effects")
     yield "<h3>Shares of the variance</h3>"
     icc, r2 = intraclass_correlation(fit, True), r_squared(fit)
@@ -297,36 +399,21 @@ def _optimum(fit: Fit) -> Iterator[str]:
     yield folded("How the random effects are eliminated", items(optimum.structure))
 
 
-def _paper(fit: Fit, ddf: str, vcov: str, cluster: Any) -> Iterator[str]:
+def _paper(numbers: _Numbers) -> Iterator[str]:
+    fit, ddf, vcov, cluster = numbers.fit, numbers.ddf, numbers.vcov, numbers.cluster
     yield describe(fit, ddf, vcov, cluster, 0.95, 2).to_html()
     yield "<h3>Code</h3>"
-    from html import escape
-
     yield f"<pre><code>{escape(code_to_reproduce(fit, ddf, vcov, cluster))}</code></pre>"
     yield "<h3>References</h3>"
     yield items(str(cite(fit, ddf, vcov)).splitlines())
 
 
 def _checks(fit: Fit) -> Iterator[str]:
-    checks = check(fit)
+    # Of the report's own progress it is one step.
+    checks = check(fit, progress=False)
     yield paragraph(f"{checks.headline()}.")
-    yield scrolling(checks.table(), "Checks")
+    yield scrolling(checks.table(), "Checks", sentences=True)
     yield items(checks.remarks())
-
-
-def _drawn(fit: Fit, ddf: str, vcov: str, cluster: Any) -> Iterator[Section]:
-    try:
-        from mixedeffects.reporting.report_pictures import Pictures
-
-        drawn = Pictures(fit)
-        if term_effects(fit):
-            yield Section("effects", "Effects", [pictures(drawn.fixed(ddf, vcov, cluster))])
-        yield Section("diagnostics", "Diagnostics", [pictures(drawn.diagnostics())])
-        yield Section("modes", "Conditional modes", [pictures(drawn.effects())])
-        yield Section("matrices", "Matrices", [pictures(drawn.matrices())])
-    except ImportError:
-        sentence = "Pictures need matplotlib; install it with: pip install 'mixedeffects[plots]'"
-        yield Section("diagnostics", "Diagnostics", [note(sentence)])
 
 
 def _text(value: float, form: str) -> str:

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from mixedeffects.covariance.groups import connected_blocks
-from mixedeffects.covariance.of_fit import V_of, Z_of
+from mixedeffects.covariance.of_fit import R_of, V_of, Z_of
+from mixedeffects.display import plots
 from mixedeffects.display.report_page import figure, note
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
@@ -95,9 +98,50 @@ class Pictures:
             size = _SIZE if panels == 1 else (2.4 * 2, 2.3 * rows + 0.6)
             yield self._figure(found.plot, alt, caption, size, panels)
 
+    def residuals(self) -> Iterator[str]:
+        """Correlations of the residuals: over the common times, or of the longest group's rows."""
+        m = self._fit
+        term = m.frame.residual
+        if term is None:
+            return
+        R = R_of(m)
+        codes = np.bincount(term.codes, minlength=term.n_levels)
+        level = term.levels[int(codes.argmax())]
+        if term.times is not None:
+            found = R.covariance
+            tables = found if isinstance(found, dict) else {"": found}
+            for stratum, covariance in tables.items():
+                of = f" of {term.by} {stratum}" if stratum else ""
+                yield self._figure(
+                    partial(
+                        plots.covariance,
+                        covariance,
+                        kind="correlation",
+                        title=f"R{of}, correlations",
+                    ),
+                    f"Picture of the correlations of the residuals{of} at {term.n_times} times",
+                    f"Correlations of the residuals{of} at the times that groups have in common.",
+                )
+        elif 1 < codes.max() <= _BLOCK:
+            yield self._figure(
+                partial(R.plot, level, by=term.group, kind="correlation", annotate=False),
+                f"Picture of the correlations of the residuals of {term.group} {level}",
+                f"Correlations of the residuals of the largest group, {term.group} {level}.",
+            )
+        if 1 < codes.max() <= _BLOCK:
+            yield self._figure(
+                partial(V_of(m).plot, level, by=term.group, annotate=False),
+                f"Picture of the block of V of {term.group} {level}",
+                f"V = Z G Z' + R of the rows of {term.group} {level}.",
+            )
+
     def matrices(self) -> Iterator[str]:
         """V, the block of one level, and Z."""
         m = self._fit
+        if not m.frame.terms:
+            alt = f"Picture of the marginal covariance matrix V, {m.nobs:,} by {m.nobs:,}"
+            yield self._figure(V_of(m).plot, alt, "V = R, the covariance matrix of the response.")
+            return
         n, q = m.nobs, Z_of(m).shape[1]
         term = m.frame.terms[-1]
         few = term.n_levels <= _LABELLED and max(map(len, map(str, term.levels))) <= _LABEL
@@ -106,6 +150,7 @@ class Pictures:
             partial(V_of(m).plot, by=term.group, **labelled),
             f"Picture of the marginal covariance matrix V, {n:,} by {n:,}",
             "V = Z G Z' + R, the covariance matrix of the response.",
+            exact=True,
         )
         level = term.levels[int(term.codes[0])]
         rows = int((term.codes == term.codes[0]).sum())
@@ -115,6 +160,7 @@ class Pictures:
                 partial(V_of(m).plot, level, by=term.group, annotate=False),
                 f"Picture of the block of V of {term.group} {level}, {rows:,} by {rows:,}",
                 f"The block of V of the first level in the data, {term.group} {level}.",
+                exact=True,
             )
         from mixedeffects.display.plots import matrix
 
@@ -122,6 +168,8 @@ class Pictures:
             partial(matrix, Z_of(m), title="Z"),
             f"Picture of the random-effects model matrix Z, {n:,} by {q:,}",
             "Z, a row for each observation and a column for each random effect.",
+            # The faintest of colours tells a small number from zero.
+            exact=True,
         )
 
     def effects(self) -> Iterator[str]:
@@ -163,6 +211,7 @@ class Pictures:
         caption: str,
         size: tuple[float, float] = _SIZE,
         panels: int = 1,
+        exact: bool = False,
     ) -> str:
         from matplotlib.figure import Figure
 
@@ -175,7 +224,17 @@ class Pictures:
             file = io.BytesIO()
             sheet.savefig(file, format="png", dpi=_RESOLUTION)
         shown = (round(_PIXELS * size[0]), round(_PIXELS * size[1]))
-        return figure(file.getvalue(), shown, alt, caption)
+        return figure(_smaller(file, exact), shown, alt, caption)
+
+
+def _smaller(file: io.BytesIO, exact: bool) -> bytes:
+    """The picture with a palette of 256 colours, a third of its size, or with its own colours."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    picture = Image.open(file).convert("RGB")
+    (picture if exact else picture.quantize(256)).save(out, "png", optimize=True)
+    return out.getvalue()
 
 
 def _grid_of(sheet: Any, panels: int) -> Any:

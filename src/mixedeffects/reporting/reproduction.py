@@ -31,6 +31,14 @@ def code_to_reproduce(fit: Fit, ddf: str, vcov: str, cluster: Any) -> str:
     for role, given in (("weights", asked.weights), ("offset", asked.offset)):
         if given is not None:
             arguments.append(f"{role}={given!r}" if isinstance(given, str) else f"{role}=VALUES")
+    residual, variance = fit.frame.residual, fit.frame.variance
+    if residual is not None:
+        is_known = residual.kind == "known"
+        arguments.append(f"residual={'me.known(MATRIX)' if is_known else repr(residual.text)}")
+    if variance is not None:
+        arguments.append(f"variance={variance.text!r}")
+    if asked.sigma is not None:
+        arguments.append(f"sigma={asked.sigma!r}")
     if asked.contrasts:
         arguments.append(f"contrasts={_shown(asked.contrasts)}")
     if asked.control is not None:

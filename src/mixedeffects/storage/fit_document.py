@@ -16,7 +16,8 @@ undetermined                 names of the variance parameters that the data do n
 evaluations                  of the objective with its gradient
 optimum                      ``evaluations``, ``iterations``, ``gradient_norm``, ``message`` and
                              ``certificate``: its numbers and whether it ``holds``; ``reasons``,
-                             in sentences, why parameters are undetermined
+                             in sentences, why parameters are undetermined; ``limits``: in
+                             which directions the likelihood has no maximum
 tests                        how ``vcov`` and the degrees of freedom were computed, in words
 coefficients                 by name: ``Estimate``, ``Std. Error``, ``df``, ``t value``,
                              ``Pr(>|t|)`` and the bounds of the interval; if two have the name
@@ -27,6 +28,9 @@ random_effects               one object a term: ``term``, ``group``, ``levels`` 
                              ``columns``, ``structure`` (``us`` is any covariance), ``sd``,
                              ``correlation``
 covariance_parameters        the parameters estimated, by the names of ``m.covariance_parameters``
+residual                     null where residuals are independent, of one variance; else
+                             ``structure``, ``variance``: text as for `lmer`; ``sigma_known``;
+                             ``parameters``: by the names of ``m.R.parameters``
 dropped                      ``rows`` (number), ``missing_by_column``, ``columns``,
                              ``unused_levels``
 rows_dropped,                the number of rows and the names of columns once more
@@ -57,6 +61,7 @@ from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.fitting.parameter_keys import distinct
+from mixedeffects.fitting.residual_parameters import reported_residual_parameters
 from mixedeffects.fitting.theta import theta_names
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.conditional import conditional_modes
@@ -121,6 +126,7 @@ def fit_document(
             "gradient_norm": optimum.gradient_norm,
             "message": optimum.message,
             "reasons": list(optimum.reasons),
+            "limits": list(optimum.limits),
             "certificate": {
                 "relative_gradient": optimum.certificate.relative_gradient,
                 "predicted_decrease": optimum.certificate.predicted_decrease,
@@ -147,6 +153,7 @@ def fit_document(
             for term in fit.frame.terms
         ],
         "covariance_parameters": covariance_parameters(fit).to_dict(),
+        "residual": _residual(fit),
         "dropped": {
             "rows": len(dropped.rows),
             "missing_by_column": dropped.missing_by_column,
@@ -166,6 +173,20 @@ def fit_document(
             for group, modes in conditional_modes(fit).items()
         }
     return _plain_mapping(document)
+
+
+def _residual(fit: Fit) -> dict[str, Any] | None:
+    """The covariance of the residuals."""
+    if fit.residual is None:
+        return None
+    term, variance = fit.frame.residual, fit.frame.variance
+    parameters = reported_residual_parameters(fit)
+    return {
+        "structure": None if term is None else term.text,
+        "variance": None if variance is None else variance.text,
+        "sigma_known": fit.request.sigma is not None,
+        "parameters": {each.label: each.value for each in parameters},
+    }
 
 
 def robust_document(robust: RobustCovariance) -> dict[str, Any]:

@@ -10,14 +10,18 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
+from mixedeffects.base.options import meant
 from mixedeffects.base.value_method import ValueMethod
 
 __all__ = [
     "OF_ARGUMENTS",
     "OF_A_FIT",
+    "OF_A_MATRIX",
+    "OF_A_SUMMARY",
+    "OF_MEANS",
+    "OF_POOLED_FITS",
     "OF_THE_PACKAGE",
     "explained",
     "explains_arguments",
@@ -100,6 +104,15 @@ OF_A_FIT: dict[str, tuple[str, str]] = {
     "r2_nakagawa": ("performance", "m.r2()"),
     "rsquared": ("R", "m.r2()"),
     "rsquared_adj": ("R", "m.r2()"),
+    "cohens_d": ("effectsize", "m.effect_size('term'), m.emmeans(...).contrasts().effect_size()"),
+    "eff_size": ("emmeans", "m.emmeans(...).contrasts().effect_size()"),
+    "eta_squared": ("effectsize", "m.anova_effect_sizes('eta')"),
+    "omega_squared": ("effectsize", "m.anova_effect_sizes('omega')"),
+    "standardize_parameters": ("effectsize", "m.standardize()"),
+    "dredge": ("MuMIn", "nothing; selection makes p-values too small; see me.compare"),
+    "r_squaredGLMM": ("MuMIn", "m.r2()"),
+    "allEffects": ("effects", "m.effects(...), m.plot('effects')"),
+    "ggpredict": ("ggeffects", "m.effects(...)"),
     # nlme
     "intervals": ("nlme", "m.confint()"),
     "getVarCov": ("nlme", "m.V.block('level'), or m.G"),
@@ -147,6 +160,51 @@ OF_THE_PACKAGE: dict[str, tuple[str, str]] = {
     "mice": ("mice", "me.pool(fits) of data sets that an imputer made"),
     "effectsize": ("effectsize", "m.effect_size(...)"),
     "allFit": ("lme4", "m.optimum.starts"),
+    "read_csv": ("pandas", 'me.read_table("file.csv")'),
+    "read_excel": ("pandas", 'me.read_table("file.xlsx")'),
+    "read_spss": ("pandas", 'me.read_table("file.sav")'),
+    "read_sav": ("haven", 'me.read_table("file.sav")'),
+    "isSingular": ("lme4", "m.is_singular"),
+    "load": ("statsmodels", "pickle.load(file)"),
+    "cross_val_score": ("scikit-learn", "me.cross_validate(m, by=...)"),
+    "powerSim": ("simr", "me.power(m, ...)"),
+}
+
+#: Of what a fit gives: marginal means, the printed summary, V and its parts, and pooled fits.
+OF_MEANS: dict[str, tuple[str, str]] = {
+    "cld": ("multcomp", "means.letters()"),
+    "cohens_d": ("effectsize", "means.contrasts().effect_size()"),
+    "contrast": ("emmeans", "means.contrasts(...)"),
+    "eff_size": ("emmeans", "means.contrasts().effect_size()"),
+    "effect_size": ("emmeans", "means.contrasts().effect_size()"),
+    "pairs": ("emmeans", "means.contrasts()"),
+    "pairwise": ("emmeans", "means.contrasts()"),
+    "summary": ("R", "print(means), means.to_frame()"),
+}
+OF_A_SUMMARY: dict[str, tuple[str, str]] = {
+    "as_text": ("statsmodels", "m.summary().to_text()"),
+    "as_latex": ("statsmodels", "m.summary().to_latex()"),
+    "as_html": ("statsmodels", "m.summary().to_html()"),
+    "as_csv": ("statsmodels", "m.coef_table().to_csv()"),
+    "tables": ("statsmodels", "m.coef_table() and m.varcorr"),
+}
+OF_A_MATRIX: dict[str, tuple[str, str]] = {
+    "toarray": ("SciPy", "m.V.dense()"),
+    "todense": ("SciPy", "m.V.dense()"),
+    "to_numpy": ("pandas", "m.V.dense()"),
+    "tocsc": ("SciPy", "m.V.sparse()"),
+    "tocsr": ("SciPy", "m.V.sparse()"),
+    "diagonal": ("SciPy", "m.V.diag()"),
+}
+OF_POOLED_FITS: dict[str, tuple[str, str]] = {
+    "params": ("statsmodels", "pooled.estimates"),
+    "fixef": ("lme4", "pooled.estimates"),
+    "bse": ("statsmodels", 'pooled.coef_table()["Std. Error"]'),
+    "pvalues": ("statsmodels", 'pooled.coef_table()["Pr(>|t|)"]'),
+    "conf_int": ("statsmodels", "pooled.coef_table(level=...)"),
+    "confint": ("R", "pooled.coef_table(level=...)"),
+    "summary": ("R", "print(pooled), pooled.coef_table()"),
+    "nobs": ("statsmodels", "pooled.glance()"),
 }
 
 _SELECT = "select the rows first: data[...]"
@@ -238,8 +296,36 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
     "robust": {"type": ("clubSandwich", "kind="), "cov_type": ("statsmodels", "kind=")},
     "wald": {"L": ("lmerTest", "hypothesis="), "r_matrix": ("statsmodels", "hypothesis=")},
     "contrast": {"L": ("lmerTest", "hypothesis="), "r_matrix": ("statsmodels", "hypothesis=")},
+    "cross_validate": {
+        "cv": ("scikit-learn", "folds="),
+        "n_splits": ("scikit-learn", "folds="),
+        "groups": ("scikit-learn", "by="),
+        "random_state": ("scikit-learn", "seed="),
+        "scoring": ("scikit-learn", "nothing; rmse, mae and elpd are all given"),
+    },
+    "power": {
+        "nsim": ("simr", "draws="),
+        "effect": ("simr", "effects={name of the coefficient: value}"),
+        "random_state": ("scikit-learn", "seed="),
+    },
+    "read_table": {
+        "na_values": ("pandas", "missing="),
+        "sep": ("pandas", "nothing; the first line of the file shows it"),
+        "decimal": ("pandas", "nothing; the first rows of the file show it"),
+    },
+    "etable": {
+        "se": ("fixest", "vcov="),
+        "model_names": ("statsmodels", "names="),
+        "coef_map": ("modelsummary", "labels="),
+        "coef_omit": ("modelsummary", "drop="),
+    },
 }
 
+#: Functions that are given one after the other what they take as a list.
+TAKES_A_LIST: dict[str, str] = {
+    "etable": "a list of fits, or a dict with their names: me.etable([m1, m2]).",
+    "pool": "a list of fits: me.pool([m1, m2]).",
+}
 
 #: Calls with text in them, which may have brackets; names, formulas and arguments in a sentence.
 _CALL = r"""\((?:"[^"]*"|\([^()]*\)|[^()"])*\)"""
@@ -267,9 +353,7 @@ def unknown_attribute(
     """An AttributeError that says what a name is called here, or which is spelt most like it."""
     if name in habits:
         return AttributeError(f"{owner} has no {name!r}{hint(habits[name])}.", name=name)
-    near = get_close_matches(name, list(known), n=1, cutoff=0.7)
-    meant = f" Did you mean {near[0]!r}?" if near else ""
-    return AttributeError(f"{owner} has no {name!r}.{meant}", name=name)
+    return AttributeError(f"{owner} has no {name!r}.{meant(name, known, 0.7)}", name=name)
 
 
 def explained(function: Function) -> Function:
@@ -278,9 +362,14 @@ def explained(function: Function) -> Function:
     parameters = inspect.signature(function).parameters
     if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
         return function
+    kinds = [each.kind for each in parameters.values()]
+    most = sum(kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds)
+    any_number = inspect.Parameter.VAR_POSITIONAL in kinds
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
+        if len(arguments) > most and not any_number and name in TAKES_A_LIST:
+            raise TypeError(f"{name}() takes {TAKES_A_LIST[name]}")
         if not options.keys() <= parameters.keys():
             unknown = next(key for key in options if key not in parameters)
             raise _unknown_argument(name, unknown, list(parameters))
@@ -293,11 +382,10 @@ def _unknown_argument(function: str, unknown: str, known: list[str]) -> TypeErro
     habits = OF_ARGUMENTS.get(function, {})
     if unknown in habits:
         return TypeError(f"{function}() has no argument {unknown!r}{hint(habits[unknown])}.")
-    near = get_close_matches(unknown, known, n=1, cutoff=0.6)
-    if near:
-        return TypeError(f"{function}() has no argument {unknown!r}. Did you mean {near[0]!r}?")
-    listed = ", ".join(key for key in known if key != "self")
-    return TypeError(f"{function}() has no argument {unknown!r}; it takes {listed}.")
+    known = [key for key in known if key != "self"]
+    if question := meant(unknown, known):
+        return TypeError(f"{function}() has no argument {unknown!r}.{question}")
+    return TypeError(f"{function}() has no argument {unknown!r}; it takes {', '.join(known)}.")
 
 
 def explains_arguments(kind: Class) -> Class:
