@@ -106,6 +106,9 @@ class ResidualEvaluation(ReadOnlyArrays):
         c = factorisation.solution.c
         n_theta = sum(len(each) for each in directions)
         n_phi = len(self.phi)
+        if not n_theta + n_phi:
+            # All variances of effects are at zero, and nothing of R is estimated.
+            return np.array([[float(here.df)]])
         v = along_each(A, c, directions) if A.factors else []
         blocks, border = A.multiply(v, np.zeros((A.p + 1, n_theta))) if v else ([], None)
         of_border = np.zeros((A.p, 0)) if border is None else border[: A.p]
