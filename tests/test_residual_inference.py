@@ -285,6 +285,31 @@ def test_observed_information_of_ordinary_fits(formula: str) -> None:
     assert_allclose(model.coef_table(ddf="kr-observed")["df"], model.coef_table()["df"], rtol=1e-6)
 
 
+ORDINARY = {
+    "singular slopes": (
+        "height ~ age + I(age^2) + (age + I(age^2) + I(age^3) | Subject)",
+        "oxboys",
+    ),
+    "weights": ("distance ~ age * Sex + (age | Subject)", "ortho"),
+    "diag": ("distance ~ age + diag(age | Subject)", "ortho"),
+    "cs": ("distance ~ age + cs(0 + factor(age) | Subject)", "ortho"),
+    "ar1": ("distance ~ Sex + ar1(0 + factor(age) | Subject)", "ortho"),
+    "crossed": ("y ~ x + (x | subj) + (1 | item)", "crossed"),
+}
+
+
+@pytest.mark.parametrize("name", list(ORDINARY))
+def test_degrees_of_freedom_with_the_observed_information_are_satterthwaites(name: str) -> None:
+    """The same derivatives in other coordinates: of T, of G, of structures, at bounds."""
+    formula, source = ORDINARY[name]
+    data = pd.read_csv(FOLDER / f"{source}.csv")
+    weights = np.linspace(0.5, 2.0, len(data)) if name == "weights" else None
+    model = quietly(formula, data, weights=weights)
+    table = model.coef_table(ddf="kr-observed")
+    assert_allclose(table["df"], model.coef_table()["df"], rtol=1e-5)
+    assert (table["Std. Error"] >= model.se * (1.0 - 1e-9)).all()
+
+
 def test_observed_information_takes_variances_of_zero_as_known() -> None:
     data = me.load_dataset("dyestuff2")
     model = quietly("Yield ~ 1 + (1 | Batch)", data)

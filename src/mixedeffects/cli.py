@@ -103,6 +103,20 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--weights", metavar="COLUMN", help="prior weights")
     fit.add_argument("--offset", metavar="COLUMN", help="offset")
     fit.add_argument(
+        "--residual",
+        metavar="STRUCTURE",
+        help="covariance of the residuals, for example 'ar1(week | id)'; the formula may then have "
+        "no random effects",
+    )
+    fit.add_argument(
+        "--variance",
+        metavar="TERMS",
+        help="what the size of the residuals follows, for example sex or 'sex + log(age)'",
+    )
+    fit.add_argument(
+        "--sigma", type=float, metavar="NUMBER", help="a known residual standard deviation"
+    )
+    fit.add_argument(
         "--factor",
         metavar="COLUMN",
         action="append",
@@ -179,6 +193,9 @@ def _fit(options: argparse.Namespace) -> int:
         reml=not options.ml,
         weights=options.weights,
         offset=options.offset,
+        residual=options.residual,
+        variance=options.variance,
+        sigma=options.sigma,
         progress=options.progress or None,
     )
     robust = None

@@ -57,6 +57,9 @@ def statistic(fit: Fit, key: str) -> Any:
             return fit.aic
         case "bic":
             return fit.bic
+        case "icc" | "r2_conditional" if not fit.frame.terms:
+            # They are shares of the random effects.
+            return None
         case "icc":
             return intraclass_correlation(fit, False).adjusted
         case "r2_marginal":
@@ -84,9 +87,7 @@ def default_statistics(fit: Fit) -> list[str]:
         "ll",
         "aic",
         "bic",
-        "icc",
-        "r2_marginal",
-        "r2_conditional",
+        *(["icc", "r2_marginal", "r2_conditional"] if fit.frame.terms else ["r2_marginal"]),
         *([RESIDUAL] if one_residual_deviation(fit) else []),
         *random_parameters(fit),
     ]

@@ -106,6 +106,9 @@ class ResidualEvaluation(ReadOnlyArrays):
         c = factorisation.solution.c
         n_theta = sum(len(each) for each in directions)
         n_phi = len(self.phi)
+        if not n_theta + n_phi:
+            # All variances of effects are at zero, and nothing of R is estimated.
+            return np.array([[float(here.df)]])
         v = along_each(A, c, directions) if A.factors else []
         blocks, border = A.multiply(v, np.zeros((A.p + 1, n_theta))) if v else ([], None)
         of_border = np.zeros((A.p, 0)) if border is None else border[: A.p]
@@ -120,8 +123,8 @@ class ResidualEvaluation(ReadOnlyArrays):
         beta = factorisation.solution.beta
         form[n_theta:, n_theta:] = self.rows.working_products(self.modes, beta)
         for own, product in zip(v, total, strict=True):
-            # Not -1: where no direction of a term is free there are no numbers to tell it by.
-            own, product = (x.reshape(len(x) * x.shape[1], x.shape[2]) for x in (own, product))
+            # Where no variance can move there are no directions.
+            own, product = (x.reshape(x.shape[0] * x.shape[1], x.shape[2]) for x in (own, product))
             form[:n_theta] += own.T @ product
         form[n_theta:, :n_theta] = form[:n_theta, n_theta:].T
         for half in solved:

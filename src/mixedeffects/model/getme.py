@@ -27,6 +27,13 @@ Matrix = NDArray[np.float64]
 
 #: Above this many random effects the Cholesky factor L is not formed as one matrix.
 _LARGEST_L = 10_000
+#: What is not defined where residuals have a covariance structure.
+_OF_INDEPENDENT_RESIDUALS = frozenset({"u", "L", "A", "RX", "RZX", "devcomp", "devfun"})
+#: What is not defined without random effects.
+_OF_RANDOM_EFFECTS = frozenset(
+    {"Z", "Zt", "Ztlist", "mmList", "b", "Gp", "Tp", "Lambda", "Lambdat", "Lind", "Tlist", "flist"}
+    | {"theta", "ST", "p_i", "l_i", "q_i", "m_i", "cnms", "lower"}
+)
 
 
 def component(fit: Fit, name: str) -> Any:
@@ -41,6 +48,14 @@ def component(fit: Fit, name: str) -> Any:
         raise ModelError(
             f"There is no component {name!r:.60}; there are {', '.join(sorted(COMPONENTS))}."
         )
+    if fit.residual is not None and name in _OF_INDEPENDENT_RESIDUALS:
+        raise ModelError(
+            f"`getme({name!r})` is made of the weighted rows of lme4's penalised least squares, "
+            "which takes residuals to be independent, and this model has `residual=`, `variance=` "
+            "or `sigma=`. m.V.solve(x), m.V.logdet(), m.R and m.criterion answer in its place."
+        )
+    if not fit.frame.terms and name in _OF_RANDOM_EFFECTS:
+        raise ModelError(f"The model has no random effects, so there is no `getme({name!r})`.")
     return COMPONENTS[name](fit)
 
 

@@ -15,7 +15,6 @@ from mixedeffects.covariance import (
 )
 from mixedeffects.covariance.of_fit import G_of, R_of, V_of, Z_of
 from mixedeffects.model.held import Held
-from mixedeffects.model.independent import independent_residuals_only
 
 __all__ = ["Matrices"]
 
@@ -110,7 +109,6 @@ class Matrices(Held):
         """
         return V_of(self.fit)
 
-    @independent_residuals_only
     def getme(self, name: str) -> Any:
         """Any component that lme4's ``getME`` knows, under the same name.
 
@@ -130,7 +128,9 @@ class Matrices(Held):
         Raises
         ------
         ModelError
-            If the name is not known, or ``L``, ``RZX`` or ``RX`` would be too large.
+            If the name is not known, or ``L``, ``RZX`` or ``RX`` would be too large; of what
+            takes residuals to be independent, with ``residual=``, ``variance=`` or ``sigma=``; of
+            random effects, without any.
 
         Examples
         --------

@@ -9,7 +9,6 @@ from mixedeffects.engine import Control
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.refitting import UNCHANGED, Unchanged
 from mixedeffects.model.held import Held, held_by
-from mixedeffects.model.independent import independent_residuals_only
 from mixedeffects.progress import ProgressOption
 
 __all__ = ["Refitting"]
@@ -140,7 +139,6 @@ class Refitting(Held):
             )
         )
 
-    @independent_residuals_only
     def without_data(self) -> Self:
         """The fit without its data, for storing: its size does not grow with the rows.
 
@@ -157,6 +155,11 @@ class Refitting(Held):
         -------
         LinearMixedModel
             This one stays as it is.
+
+        Raises
+        ------
+        ModelError
+            With ``residual=``, ``variance=`` or ``sigma=``: degrees of freedom then need the rows.
 
         Examples
         --------

@@ -68,6 +68,8 @@ _SHARES: dict[str, tuple[tuple[str, Callable[[Fit], float]], ...]] = {
 }
 #: What the residual standard deviation is called.
 RESIDUAL = "Residual: SD"
+#: Shares that there are with random effects only.
+_OF_RANDOM_EFFECTS = ("ICC", "R2 conditional")
 _KNOWN = ("nobs", "groups", "method", *_VALUES, *_SHARES, "n_parameters")
 
 
@@ -440,7 +442,7 @@ def etable(
     sections = [
         Section("", tuple(row for name in chosen for row in fixed.rows(name, tables))),
         Section(
-            "Random effects",
+            "Random effects" if any(fit.frame.terms for fit in fits) else "Residuals",
             tuple(
                 Row(name, tuple(_cell(each.get(name), digits) for each in random))
                 for name in random_names
@@ -789,8 +791,18 @@ def _fit_rows(name: str, fits: Sequence[Fit], label: _Labels, digits: int) -> li
     made = (_VALUES[name],) if name in _VALUES else _SHARES[name]
     rows: list[_FitRow] = []
     for title, compute in made:
-        values = [float(compute(fit)) for fit in fits]
-        rows.append((Row(title, tuple(_number(value, places) for value in values)), values))
+        # Without random effects they have no share of the variance.
+        has = [bool(fit.frame.terms) or title not in _OF_RANDOM_EFFECTS for fit in fits]
+        if not any(has):
+            continue
+        values = [
+            float(compute(fit)) if known else math.nan for fit, known in zip(fits, has, strict=True)
+        ]
+        cells = [
+            _number(value, places) if known else ""
+            for value, known in zip(values, has, strict=True)
+        ]
+        rows.append((Row(title, tuple(cells)), values))
     return rows
 
 

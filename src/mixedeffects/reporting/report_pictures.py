@@ -18,7 +18,7 @@ from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.conditional import conditional_modes
 from mixedeffects.inference.effects import effects
-from mixedeffects.pictures import effect_plots, ranef_plots
+from mixedeffects.pictures import effect_plots, ranef_plots, residual_plots
 from mixedeffects.pictures.panel import PANEL
 
 __all__ = ["Pictures"]
@@ -54,6 +54,9 @@ class Pictures:
         """The pictures of the panel."""
         m = self._fit
         rows = f"{m.nobs:,} rows"
+        if m.residual is not None:
+            yield from self._normalized()
+            return
         alts = {
             "residuals": f"Residuals against fitted values of {rows}, with a smooth line",
             "scale": f"Root of absolute residuals against fitted values of {rows}, with a smooth",
@@ -73,6 +76,38 @@ class Pictures:
         }
         for name, picture in PANEL.items():
             yield self._figure(partial(picture, m), alts[name], captions[name])
+
+    def _normalized(self) -> Iterator[str]:
+        """The pictures of residuals that are independent, of one variance, if the model holds."""
+        m = self._fit
+        of = f"normalized residuals of {m.nobs:,} rows"
+        pictures: list[tuple[Callable[..., Any], str, str]] = [
+            (
+                partial(residual_plots.residuals, m, resid="normalized"),
+                f"Plot of the {of} against fitted values, with a smooth line",
+                "Whitened with R. The line should stay near zero.",
+            ),
+            (
+                partial(residual_plots.scale, m, resid="normalized"),
+                f"Root of the absolute {of} against fitted values, with a smooth line",
+                "The line should be level.",
+            ),
+            (
+                partial(residual_plots.qq, m, resid="normalized"),
+                f"Normal quantile plot of the {of}, with a band",
+                "If the model holds, the points lie near the line.",
+            ),
+        ]
+        if m.frame.terms:
+            pictures.append(
+                (
+                    partial(PANEL["ranef_qq"], m),
+                    "Normal quantile plot of standardised conditional modes, with a 95 % band",
+                    "Modes divided by their own standard deviation.",
+                )
+            )
+        for picture, alt, caption in pictures:
+            yield self._figure(picture, alt, caption)
 
     def fixed(self, ddf: str, vcov: str, cluster: Any) -> Iterator[str]:
         """Effects of the terms of the fixed part."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from mixedeffects.comparison.variance_explained import variances
 from mixedeffects.diagnostics.residuals import residual_quantiles
+from mixedeffects.errors import ModelError
 from mixedeffects.fitting.estimability import estimability
 from mixedeffects.fitting.fit import Fit, OncePerFit
 from mixedeffects.fitting.request import LEFT_OUT, left_out, with_data
@@ -83,6 +84,12 @@ def without_data(fit: Fit) -> Fit:
     """See `LinearMixedModel.without_data`."""
     if isinstance(fit.frame, FrameWithoutRows):
         return fit
+    if fit.residual is not None:
+        raise ModelError(
+            "A fit with `residual=`, `variance=` or `sigma=` cannot be kept without its data: the "
+            "derivatives behind its degrees of freedom, its certificate and V are made of the "
+            "rows. Pickle the model itself, or store m.to_json()."
+        )
     asked = fit.request
     return dataclasses.replace(
         fit,
