@@ -74,10 +74,8 @@ def natural(name: str) -> dict[str, float]:
     if isinstance(stored.get("sd"), dict):
         sds = stored["sd"]
         if "variance" in answer(name)["ours"]:
-            first, *others = sds
-            out["Std.Dev."] = sds[first]
             column = answer(name)["ours"]["variance"]
-            out |= {f"Std.Dev. {column}{level}": sds[level] for level in others}
+            out |= {f"Std.Dev. {column}{level}": sd for level, sd in sds.items()}
         else:
             out |= {f"Std.Dev. {level}": sd for level, sd in sds.items()}
     else:
@@ -85,7 +83,7 @@ def natural(name: str) -> dict[str, float]:
     if "correlation" in stored:
         return out | _pairs(stored, "cor ")
     if "power" in stored:
-        out["log Std.Dev. per log(pressure)"] = stored["power"]
+        out["power of pressure"] = stored["power"]
     cor = stored.get("cor_by_lag", stored.get("cor"))
     if name == "ortho_ar1_ml":
         cor = np.sqrt(cor)  # stored for two years, the step between visits

@@ -21,8 +21,10 @@ _MAKERS = {"doubt", "fail", "problem", "warn"}
 #: Calls whose message is made elsewhere, where it is found as text.
 _PASSED_ON = {
     ("adapters/marginaleffects.py", "_NEEDED"),
-    ("engine/crossproducts.py", "terms"),
+    ("engine/assembly.py", "terms"),
     ("engine/factorisation.py", "str(error)"),
+    # A kind that the reader of structures does not let through.
+    ("engine/residual_families.py", "kind"),
     ("engine/memory.py", "members"),
     ("engine/objective.py", "str(error)"),
     ("formula/reader.py", "message"),

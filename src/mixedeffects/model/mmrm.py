@@ -100,7 +100,14 @@ def mmrm(
     >>> m = me.mmrm("FEV1 ~ RACE + SEX + ARMCD * AVISIT + us(AVISIT | USUBJID)", fev)
     >>> m.nobs, round(m.criterion, 4), m.R.structure
     (537, 3386.4499, 'us(AVISIT | USUBJID)')
-    >>> m.emmeans("ARMCD", by="AVISIT").contrasts().to_frame()
+    >>> m.coef_table().loc["ARMCDTRT", ["Estimate", "Std. Error", "df"]].round(3).tolist()
+    [3.774, 1.082, 145.547]
+    >>> m.R.covariance.round(2)
+           VIS1   VIS2   VIS3   VIS4
+    VIS1  40.55  14.40   4.98  13.38
+    VIS2  14.40  26.57   2.78   7.48
+    VIS3   4.98   2.78  14.90   0.90
+    VIS4  13.38   7.48   0.90  95.56
     """
     fixed, residual = split_mmrm(formula)
     return held_by(
