@@ -474,6 +474,22 @@ def test_a_range_of_nothing() -> None:
     assert m.criterion == pytest.approx(independent, abs=1e-6)
 
 
+def test_a_nugget_of_nothing() -> None:
+    rng = np.random.default_rng(0)
+    parts = []
+    for g in range(5):
+        x = np.sort(rng.uniform(0.0, 20.0, 30))
+        C = np.exp(-np.abs(x[:, None] - x) / 3.0)
+        y = np.linalg.cholesky(C) @ rng.normal(size=30)
+        parts.append(pd.DataFrame({"g": str(g), "x": x, "y": y}))
+    data = pd.concat(parts, ignore_index=True)
+    m = limits_of("y ~ 1", data, residual="exp(x | g, nugget = TRUE)")
+    assert "`nugget|Residual` goes to zero" in m.optimum.limits[0]
+    without = me.lmer("y ~ 1", data, residual="exp(x | g)")
+    assert m.criterion == pytest.approx(without.criterion, abs=1e-6)
+    assert without.optimum.limits == ()
+
+
 def test_rows_that_are_reproduced_exactly() -> None:
     rng = np.random.default_rng(3)
     data = pd.DataFrame({"x": np.linspace(0.0, 20.0, 60), "s": ["a"] * 4 + ["b"] * 56})
