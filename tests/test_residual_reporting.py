@@ -76,7 +76,7 @@ def _pairs(names: list[str], C: list[list[float]], head: str) -> dict[str, float
 # --- parameters -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_by_name(name: str) -> None:
     m, expected = fitted(name), expected_parameters(name)
     found = m.covariance_parameters
@@ -202,6 +202,15 @@ def test_a_known_standard_deviation_is_told() -> None:
     m = me.lmer("y ~ 1", data, weights="1 / vi", sigma=1)
     assert "Residual variance: Std.Dev. 1, known\n" in str(m)
     assert m.to_dict()["residual"]["sigma_known"] is True
+    sentences = str(m.describe())
+    assert "The residual standard deviation was known, 1." in sentences
+    assert "The estimates for the residuals" not in sentences
+
+
+def test_a_known_covariance_is_told() -> None:
+    m = fitted("berkey_known_V")
+    assert "Residual covariance: known (5 groups, 2 rows)\n  Std.Dev. 1, known\n" in str(m)
+    assert "The covariance of the residuals was given as a matrix." in str(m.describe())
 
 
 # --- tables, sentences, documents -------------------------------------------------------------
@@ -339,6 +348,43 @@ def test_every_component_is_given_or_refused() -> None:
                 assert name in str(error)
 
 
+@pytest.mark.parametrize(
+    ("argument", "value", "here"),
+    [
+        ("correlation", "corAR1(form = ~ week | id)", 'residual="ar1(week | id)"'),
+        ("correlation", "corCompSymm(form = ~ 1 | id)", 'residual="cs(1 | id)"'),
+        ("correlation", "corSymm(form = ~ v | id)", 'residual="us(v | id, hom = TRUE)"'),
+        ("correlation", 3, 'residual="ar1(time | group)"'),
+        ("repeated", "visit / subject=id type=un group=arm", 'residual="us(visit | id, by = arm)"'),
+        ("repeated", "week / type=ar(1) subject=id", 'residual="ar1(week | id)"'),
+        ("covariance", "us(AVISIT | USUBJID)", 'residual="us(AVISIT | USUBJID)"'),
+        ("dispformula", "~ sex", 'variance="sex"'),
+    ],
+)
+def test_arguments_of_other_packages(argument: str, value: Any, here: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"has no argument {argument!r} (")) as caught:
+        me.lmer("y ~ x", {"y": [1.0]}, **{argument: value})
+    assert str(caught.value).endswith(f"Here: {here}.")
+
+
+@pytest.mark.parametrize(
+    ("weights", "here"),
+    [
+        ("varIdent(form = ~ 1 | sex)", 'variance="sex"'),
+        ("varPower(form = ~ age)", 'variance="log(age)"'),
+        ("varExp(form = ~ age)", 'variance="age"'),
+        ("varFixed(~ age)", 'weights="1 / age"'),
+        ("varComb(varIdent(form = ~ 1 | sex), varExp(form = ~ age))", 'variance="sex + age"'),
+        ("varPower()", "no likelihood of its own"),
+        ("varPower(form = ~ fitted(.))", "no likelihood of its own"),
+    ],
+)
+def test_variance_functions_of_nlme(weights: str, here: str) -> None:
+    with pytest.raises(me.ModelError, match="is a variance function of nlme") as caught:
+        me.lmer("y ~ x", {"y": [1.0]}, weights=weights)
+    assert str(caught.value).endswith(f"{here}.")
+
+
 def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     fit = ["fit", "sleepstudy", "Reaction ~ Days"]
     assert main([*fit, "--residual", "ar1(Days | Subject)", "--variance", "Days"]) == 0
@@ -426,6 +472,22 @@ def test_a_range_of_nothing() -> None:
     s2 = float(data["y"].var())
     independent = 59.0 * (np.log(2.0 * np.pi * s2) + 1.0) + np.log(60.0)
     assert m.criterion == pytest.approx(independent, abs=1e-6)
+
+
+def test_a_nugget_of_nothing() -> None:
+    rng = np.random.default_rng(0)
+    parts = []
+    for g in range(5):
+        x = np.sort(rng.uniform(0.0, 20.0, 30))
+        C = np.exp(-np.abs(x[:, None] - x) / 3.0)
+        y = np.linalg.cholesky(C) @ rng.normal(size=30)
+        parts.append(pd.DataFrame({"g": str(g), "x": x, "y": y}))
+    data = pd.concat(parts, ignore_index=True)
+    m = limits_of("y ~ 1", data, residual="exp(x | g, nugget = TRUE)")
+    assert "`nugget|Residual` goes to zero" in m.optimum.limits[0]
+    without = me.lmer("y ~ 1", data, residual="exp(x | g)")
+    assert m.criterion == pytest.approx(without.criterion, abs=1e-6)
+    assert without.optimum.limits == ()
 
 
 def test_rows_that_are_reproduced_exactly() -> None:

@@ -243,6 +243,7 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
         "use_sqrt": ("statsmodels", "nothing, the factor is always fitted"),
         "ddf": ("lmerTest", "an argument of tables: m.coef_table(ddf=...)"),
         "cluster": ("R", "an argument of tables: m.coef_table(vcov='CR2', cluster=...)"),
+        "repeated": ("SAS", 'residual="us(visit | id)"'),
         "dispformula": ("glmmTMB", "variance="),
         "ziformula": ("glmmTMB", "only the normal distribution"),
         "covariance": ("mmrm", "residual=, or me.mmrm(...) with the structure in the formula"),

@@ -56,7 +56,7 @@ def _of_term(
     sd = [each for each in parameters if each.kind == "sd" and not by_level]
     others = [each for each in parameters if each.kind not in ("sd", *_COVARIATES)]
     has_times = any(each.of for each in sd)
-    heading = f"Residual covariance: {_what(term)} ({_counts(term)})"
+    heading = f"Residual covariance: {_what(term, known)} ({_counts(term)})"
     if has_times:
         T = term.n_times
         times = [str(t) for t in term.times] if term.times is not None else []
@@ -79,8 +79,9 @@ def _of_term(
             return ResidualBlock(heading, (line,) if line else (), table)
         shown = [*sd, *others]
         line = in_line([each.label for each in shown], [each.value for each in shown], digits)
-        if known and shown:
-            line += "  (Std.Dev. known)"
+        if known and sd:
+            own = in_line(["Std.Dev."], [sd[0].value], digits)
+            line = line.replace(own, f"{own}, known", 1)
         return ResidualBlock(heading, (line,) if shown else ())
     if term.kind == "us":
         keys = [
@@ -125,14 +126,14 @@ def _triangle(others: Sequence[ResidualParameter], stratum: str, T: int) -> np.n
     return C
 
 
-def _what(term: ResidualTerm) -> str:
+def _what(term: ResidualTerm, known: bool) -> str:
     het = term.times is not None and not term.homogeneous and term.kind not in ("us", "diag")
     same = term.homogeneous and term.kind in ("us", "diag")
     kind = ("heterogeneous " if het else "homogeneous " if same else "") + term.kind
     if term.nugget:
         kind += " with nugget"
     if term.kind == "known":
-        return "known up to sigma squared"
+        return "known" if known else "known up to sigma squared"
     between = " + " if term.coordinates is not None else ", "
     position = f" in {between.join(term.position)}" if term.position else ""
     by = "" if term.by is None else f" by {term.by}"

@@ -119,9 +119,21 @@ def _of_range(
             f"goes to zero ({reach:.3g}, where the closest rows are {smallest:.3g} apart)",
             "independent residuals: leave `residual` out",
         )
-    if reach <= _FAR * largest:
         return
     nugget = float(zeta[1]) if len(zeta) > 1 else 0.0
+    if len(zeta) > 1 and min(nugget, 1.0 - nugget) < _SINGULAR:
+        name = parameter.name.replace("range", "nugget", 1)
+        if nugget < 0.5:
+            yield _Limit(f"`{name}`", f"goes to zero ({nugget:.1e})", "no nugget: leave it out")
+        else:
+            yield _Limit(
+                f"`{name}`",
+                f"goes to one (within {1.0 - nugget:.1e})",
+                "independent residuals: leave `residual` out",
+            )
+        return
+    if reach <= _FAR * largest:
+        return
     factor = (1.0 - nugget) * _FARTHER**power + nugget
     moved = [_FARTHER * reach, nugget / factor][: len(zeta)]
     if _has_no_end(evaluation, stratum, np.array(moved), factor):

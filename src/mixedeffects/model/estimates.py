@@ -105,7 +105,8 @@ class Estimates(Held):
         level of the factor in ``variance=``, but for the first, which is sigma;
         ``log_sd_age|Residual`` and ``power_age|Residual``, what the logarithm of the standard
         deviation is linear in; ``cor|Residual``, of two times ``cor_VIS2.VIS1|Residual``, of a lag
-        ``cor_lag2|Residual``; ``range|Residual`` and ``nugget|Residual``.
+        ``cor_lag2|Residual``; ``range|Residual`` and ``nugget|Residual``. Sigma is last also where
+        it was given.
 
         Returns
         -------

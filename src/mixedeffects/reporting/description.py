@@ -124,14 +124,16 @@ def _model(fit: Fit) -> list[str]:
         f"mixedeffects (version {version('mixedeffects')}); the model was {fit.formula}."
     ]
     if frame.residual is not None:
-        sentences.append(f"The covariance of the residuals was {frame.residual.text}.")
+        is_given = frame.residual.kind == "known"
+        structure = "given as a matrix" if is_given else frame.residual.text
+        sentences.append(f"The covariance of the residuals was {structure}.")
     if frame.variance is not None:
         sentences.append(
-            "The logarithm of their standard deviation was linear in "
+            "The logarithm of the residual standard deviation was linear in "
             f"{frame.variance.text.replace(' + ', ' and ')}."
         )
     if fit.request.sigma is not None:
-        sentences.append(f"Their standard deviation was known, {fit.sigma:.6g}.")
+        sentences.append(f"The residual standard deviation was known, {fit.sigma:.6g}.")
     for name, values in (("weights", frame.weights), ("offset", frame.offset)):
         if values is not None:
             sentences.append(
@@ -240,6 +242,8 @@ def _random(fit: Fit, digits: int) -> list[str]:
         if not residuals:
             residual = _number(fit.sigma, _decimals(fit.sigma, digits))
             sentences.append(f"The residual standard deviation was {residual}.")
+    if fit.request.sigma is not None:
+        residuals = [each for each in residuals if not each.is_sigma]
     if residuals:
         sentences.append(_residuals(residuals, digits))
     if not fit.frame.terms:

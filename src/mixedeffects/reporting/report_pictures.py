@@ -159,7 +159,14 @@ class Pictures:
                 )
         elif 1 < codes.max() <= _BLOCK:
             yield self._figure(
-                partial(R.plot, level, by=term.group, kind="correlation", annotate=False),
+                partial(
+                    R.plot,
+                    level,
+                    by=term.group,
+                    kind="correlation",
+                    annotate=False,
+                    title=f"R of {term.group} {level}",
+                ),
                 f"Picture of the correlations of the residuals of {term.group} {level}",
                 f"Correlations of the residuals of the largest group, {term.group} {level}.",
             )
