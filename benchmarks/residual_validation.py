@@ -57,7 +57,10 @@ def compare(name: str) -> dict[str, Any]:
     ]
     out: dict[str, Any] = {
         "name": name,
-        **{key: stored["ours"].get(key) for key in ("formula", "residual", "variance")},
+        **{
+            key: stored["ours"].get(key)
+            for key in ("formula", "residual", "variance", "weights", "sigma")
+        },
         "nobs": m.nobs,
         "reml": m.reml,
         "singular": m.is_singular,
@@ -97,7 +100,11 @@ def section(table: Any, cell: Any) -> str:
     results = json.loads(STORE.read_text(encoding="utf-8"))
     lines = [TEXT, "", "| model | call | rows | fit |", "|---|---|---:|---|"]
     for r in results:
-        asked = [r["formula"], *(f'{k}="{r[k]}"' for k in ("residual", "variance") if r[k])]
+        asked = [
+            r["formula"],
+            *(f'{k}="{r[k]}"' for k in ("residual", "variance", "weights") if r[k]),
+        ]
+        asked += ["sigma=1"] if r["sigma"] else []
         call = ", ".join(asked).replace("|", "\\|")
         fit = ("REML" if r["reml"] else "ML") + (", singular" if r["singular"] else "")
         lines.append(f"| `{r['name']}` | `{call}` | {r['nobs']:,} | {fit} |")

@@ -174,6 +174,24 @@ def test_tables_are_kenward_rogers() -> None:
     assert fit.confint("wald", chosen).equals(given)
 
 
+def test_functions_of_fits_take_their_method() -> None:
+    def last(table: Any) -> str:
+        return " ".join(str(table).split())
+
+    there = me.lmer("FEV1 ~ ARMCD", fev(), residual="us(AVISIT | USUBJID)")
+    for fits in (m(), [m(), m()], {"primary": m()}):
+        assert "with the observed information" in last(me.etable(fits))
+    for fits in ([m(), there], there):
+        assert "Satterthwaite's method" in last(me.etable(fits))
+    assert "Satterthwaite's method" in last(me.etable(m(), ddf="satterthwaite"))
+    assert "kr" in me.cite(m()).works and "satterthwaite" not in me.cite(m()).works
+    rows = fev().head(4)
+    se = m().predict(rows, se=True)["std_error"]
+    named = m().predict(rows, se=True, ddf="kr-observed")["std_error"]
+    assert se.equals(named)
+    assert not se.equals(m().predict(rows, se=True, ddf="satterthwaite")["std_error"])
+
+
 def test_a_method_that_is_named_is_taken() -> None:
     there = me.lmer("FEV1 ~ RACE + SEX + ARMCD * AVISIT", fev(), residual="us(AVISIT | USUBJID)")
     assert there.coef_table().equals(m().coef_table(ddf="satterthwaite"))

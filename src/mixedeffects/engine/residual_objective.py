@@ -38,7 +38,7 @@ class ResidualEvaluation(ReadOnlyArrays):
     Attributes
     ----------
     at_theta : Evaluation
-        The deviance, log |S| included, and its derivatives in the random effects.
+        The deviance, with ``log |S|``, and its derivatives in the random effects.
     design : ResidualRows
         The design.
     rows : RowsAt, ChainSumsAt or PatternSumsAt

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import read_only
+from mixedeffects.base.default_ddf import ddf_of_the_fit
 from mixedeffects.base.habits import explained
 from mixedeffects.base.options import plain
 from mixedeffects.covariance.varcorr import VarCorr
@@ -27,6 +28,7 @@ Matrix = NDArray[np.float64]
 
 
 @explained
+@ddf_of_the_fit
 def pool(
     fits: Iterable[HoldsFit],
     *,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mixedeffects.base.default_ddf import with_ddf_of_the_fit
 from mixedeffects.base.habits import OF_A_FIT, explains_arguments, unknown_attribute
 from mixedeffects.model.comparison import Comparison
-from mixedeffects.model.default_ddf import with_ddf_of_the_fit
 from mixedeffects.model.diagnostics import Diagnostics
 from mixedeffects.model.estimates import Estimates
 from mixedeffects.model.inference import Inference

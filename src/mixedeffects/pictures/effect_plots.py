@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from mixedeffects.base.default_ddf import ddf_of_the_fit
 from mixedeffects.display.curves import room_below
 from mixedeffects.display.needs_matplotlib import require_matplotlib
 from mixedeffects.display.panels import as_pictures, axes_for, one_axes
@@ -29,6 +30,7 @@ __all__ = ["TermEffect", "effects", "term_effects"]
 _PANELS = 12
 
 
+@ddf_of_the_fit
 @of_a_fit
 def effects(
     fit: Fit,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from mixedeffects.base.default_ddf import ddf_of_the_fit
 from mixedeffects.base.habits import explained
 from mixedeffects.fitting.fit import Fit, fit_of
 from mixedeffects.inference.variance import ddf_name, is_robust
@@ -144,6 +145,7 @@ class Citation:
 
 
 @explained
+@ddf_of_the_fit
 def cite(model: Any = None, ddf: str = "satterthwaite", vcov: str = "model") -> Citation:
     """How to cite the package, and with a model the methods behind its tables.
 

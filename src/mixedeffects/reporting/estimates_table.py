@@ -13,6 +13,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import pandas as pd
 
+from mixedeffects.base.default_ddf import ddf_of_the_fit
 from mixedeffects.base.files import check_place, escaped_formulas, target_path, write_text_whole
 from mixedeffects.base.habits import explained
 from mixedeffects.base.options import (
@@ -316,6 +317,7 @@ def etable(
 
 
 @explained
+@ddf_of_the_fit
 def etable(
     models: Any,
     *,
