@@ -10,7 +10,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice, checked_level, checked_names, entropy_of
-from mixedeffects.covariance.of_residuals import refuse_structured
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.diagnostics import check_design, check_residuals
 from mixedeffects.diagnostics.check_comparison import Comparison
@@ -50,6 +49,9 @@ CHECKS = (
 #: Those that compare with data sets drawn from the fit, whatever the fit is.
 COMPARED = ("normality", "spread", "autocorrelation", "simulation", "outliers")
 
+#: Those of random effects alone.
+OF_RANDOM_EFFECTS = ("levels", "singularity", "grouping")
+
 #: Seed, where none is given.
 SEED = 1
 
@@ -75,7 +77,6 @@ def check(
     ModelError
         If an argument is not what it should be.
     """
-    refuse_structured(fit, "`check`")
     level = checked_level(level, example=0.05)
     count = (
         number_of_draws(fit)
@@ -133,7 +134,7 @@ def check(
             formula=fit.formula,
             nobs=fit.nobs,
             level=level,
-            notes=(*comparison.notes(), *notes, *_further_notes(comparison, neighbours)),
+            notes=(*comparison.notes(), *notes, *_further_notes(comparison, neighbours, made)),
             outliers=tables.get("outliers"),
             cooks_distance=tables["influence"],
             collinearity=tables.get("collinearity"),
@@ -146,8 +147,11 @@ def check(
     return work.resume(progress)
 
 
-def _further_notes(c: Comparison, neighbours: Order | None) -> Iterator[str]:
+def _further_notes(c: Comparison, neighbours: Order | None, made: list[str]) -> Iterator[str]:
     """What is to be said of the checks together."""
+    without = [name for name in made if name in OF_RANDOM_EFFECTS]
+    if without and not c.fit.frame.terms:
+        yield f"The model has no random effects, so there are no checks of {', '.join(without)}."
     if c.asked and c.draws.count + 1 < FAR_BELOW / c.level:
         least = int(np.ceil(FAR_BELOW / c.level)) - 1
         yield f"No p-value of so few draws is a `problem` by itself; it takes {least:,}."
