@@ -10,8 +10,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects.covariance.of_fit import V_of
-from mixedeffects.covariance.of_residuals import factors_of_rows
 from mixedeffects.diagnostics.check_comparison import Comparison
+from mixedeffects.diagnostics.check_levels import factors_by_name
 from mixedeffects.diagnostics.check_statistics import shares_above
 from mixedeffects.diagnostics.check_structured import has_known_sigma
 from mixedeffects.diagnostics.check_verdict import FINE, LOOK, PROBLEM, Finding, judged, named_rows
@@ -52,7 +52,7 @@ def influential_levels(
     if not fit.frame.X.shape[1]:
         notes.append("Influence was not judged: there are no fixed effects.")
         return
-    for group, term in {term.group: term for term in factors_of_rows(fit)}.items():
+    for group, term in factors_by_name(fit).items():
         shown = short(group)
         if term.n_levels < 3:
             notes.append(f"Influence by {shown} was not judged: fewer than three levels.")
@@ -66,8 +66,8 @@ def influential_levels(
             p = _p_value(own, drawn)
         elif fit.residual is not None and fit.frame.residual is not None:
             notes.append(
-                f"Influence by {shown} was left out: V connects rows of its levels, and there are "
-                f"more than {_COMPARED:,}; m.influence({group!r}, refit=True) fits again."
+                f"Influence by {shown} was left out: V connects rows of different levels, of more "
+                f"than {_COMPARED:,}; see m.influence({group!r}, refit=True)."
             )
             continue
         elif fit.nobs <= _AFFORDABLE:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from mixedeffects import _kernels
 from mixedeffects.base.caching import cached_property
+from mixedeffects.covariance.groups import Factor
 from mixedeffects.covariance.of_residuals import blocks_of_rows, factors_of_rows, rows_by_factor
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.fitting.fit import Fit
 
-__all__ = ["WholeLevels", "whole_groups"]
+__all__ = ["WholeLevels", "factors_by_name", "whole_groups"]
 
 Matrix = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -28,12 +29,17 @@ Integers = NDArray[np.int64]
 _NOTHING_LEFT = 1e-6
 
 
+def factors_by_name(fit: Fit) -> dict[str, Factor]:
+    """Grouping factors of random effects and residuals; the blocks of a given R have no name."""
+    return {factor.group: factor for factor in factors_of_rows(fit) if factor.variables}
+
+
 def whole_groups(fit: Fit) -> list[str]:
     """Grouping factors of which each level holds all rows of its connected blocks."""
     blocks = blocks_of_rows(fit)
     n_blocks = int(blocks.max()) + 1
     out = []
-    for group, term in {term.group: term for term in factors_of_rows(fit)}.items():
+    for group, term in factors_by_name(fit).items():
         pairs = np.unique(term.codes.astype(np.int64) * n_blocks + blocks)
         if len(pairs) == n_blocks and term.n_levels > 1:
             out.append(group)
@@ -57,7 +63,7 @@ class WholeLevels:
 
     @cached_property
     def _term(self) -> tuple[NDArray[np.int32], int]:
-        term = next(t for t in factors_of_rows(self.fit) if t.group == self.group)
+        term = factors_by_name(self.fit)[self.group]
         return term.codes, term.n_levels
 
     @cached_property

@@ -10,8 +10,8 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.covariance.of_residuals import factors_of_rows
 from mixedeffects.diagnostics.check_comparison import Comparison
+from mixedeffects.diagnostics.check_levels import factors_by_name
 from mixedeffects.diagnostics.check_statistics import (
     departure_from_normal,
     departure_from_uniform,
@@ -44,8 +44,8 @@ _FEW_LEVELS = 5
 #: Skewness and excess kurtosis, ratio of standard deviations, distance from uniform, change of
 #: Durbin and Watson's statistic and explained share from which a finding matters by its size.
 _SKEW, _KURTOSIS, _RATIO, _DISTANCE, _STEP, _SHARE = 0.5, 1.0, 1.5, 0.05, 0.2, 0.005
-#: Koenker's statistic where the variance has been fitted along the same line.
-_FITTED = 1e-3
+#: Sum of squares without a row, in units of sigma^2, that stands for none.
+_NOTHING_LEFT = 1e-200
 #: Studentized residuals beyond this are counted.
 _FAR = 3.0
 
@@ -151,13 +151,8 @@ def spread(c: Comparison, notes: list[str]) -> Iterator[Finding]:
     """Whether the residuals' variance depends on the fitted values or on the level of a factor."""
     r, fitted = c.residuals, c.data.fitted[c.usable]
     statistic = float(spread_over(r, fitted)[0])
-    drawn = np.zeros(0)
     if np.isfinite(statistic):
         drawn = spread_over(c.drawn_residuals, c.draws.fitted[c.usable])
-    if len(drawn) and max(statistic, float(np.nanmedian(drawn))) < _FITTED:
-        # Only rounding would be compared.
-        notes.append("The spread over fitted values was not judged: variance= fits it exactly.")
-    elif len(drawn):
         p = shares_above(statistic, drawn)
         order = np.argsort(fitted[:, 0], kind="stable")
         third = max(len(order) // 3, 1)
@@ -205,7 +200,7 @@ def spread(c: Comparison, notes: list[str]) -> Iterator[Finding]:
 
 def _factors(c: Comparison) -> dict[str, NDArray[np.int64]]:
     """Codes of each grouping factor."""
-    return {term.group: term.codes.astype(np.int64) for term in factors_of_rows(c.fit)}
+    return {name: own.codes.astype(np.int64) for name, own in factors_by_name(c.fit).items()}
 
 
 def _weights_option(c: Comparison) -> str:
@@ -224,7 +219,7 @@ def _widest(c: Comparison, group: str, codes: NDArray[np.int64]) -> tuple[str, f
     mean = np.bincount(codes, squares) / np.maximum(count, 1)
     whole = float(squares.mean())
     at = int(np.argmax(np.where(count > 0, (mean / whole - 1.0) * np.sqrt(count), -np.inf)))
-    levels = next(t.levels for t in factors_of_rows(c.fit) if t.group == group)
+    levels = factors_by_name(c.fit)[group].levels
     ratio = float(np.sqrt(mean[at] / whole))
     return short(levels[at]), ratio, ratio > 1.3
 
@@ -265,11 +260,12 @@ def outlying_rows(c: Comparison) -> tuple[Finding, pd.DataFrame]:
     n, p_fixed = fit.nobs, fit.frame.X.shape[1]
     df = float(n - p_fixed)
     inner = r * (1.0 if fit.reml else np.sqrt(df / n))
-    left = np.maximum(df - inner**2, np.finfo(np.float64).tiny)
-    deleted = inner * np.sqrt(max(df - 1.0, 1.0) / left)
-    tail = scipy.stats.t.sf(np.abs(deleted), max(df - 1.0, 1.0))
     if has_known_sigma(fit):
         deleted, tail = r, scipy.stats.norm.sf(np.abs(r))
+    else:
+        left = np.maximum(df - inner**2, _NOTHING_LEFT)
+        deleted = inner * np.sqrt(max(df - 1.0, 1.0) / left)
+        tail = scipy.stats.t.sf(np.abs(deleted), max(df - 1.0, 1.0))
     adjusted = np.minimum(1.0, 2.0 * tail * n)
     worst = int(np.argmax(np.abs(r)))
     p = shares_above(float(abs(r[worst])), np.abs(c.drawn_residuals).max(axis=0))
