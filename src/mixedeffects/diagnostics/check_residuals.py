@@ -234,9 +234,8 @@ def autocorrelation(c: Comparison, order: Order) -> Finding:
     within = f"along {short(order.name)} within {short(order.by)}"
     advice = f"No sign of autocorrelation {within} ({expected:.2f} expected)."
     if verdict != "fine" and statistic < expected:
-        other = "ar1()"
-        if c.fit.residual is not None:
-            other = "another structure in residual=" if c.fit.frame.residual else "residual='ar1()'"
+        has_structure = c.fit.frame.residual is not None
+        other = "another structure in residual=" if has_structure else "residual='ar1()'"
         advice = (
             f"Neighbours {within} are too alike ({expected:.2f} expected): a slope of "
             f"{short(order.name)} or {other} may be missing; see m.variogram({order.name!r:.40})."
