@@ -44,9 +44,7 @@ class ResidualCase:
         return ResidualRows(self.y, self.X, self.terms, self.design)
 
 
-def draw_case(
-    kind: str, layout: str, options: str, seed: int, n_groups: int = 8
-) -> ResidualCase:
+def draw_case(kind: str, layout: str, options: str, seed: int, n_groups: int = 8) -> ResidualCase:
     """Few groups with missing visits, rows in any order."""
     rng = np.random.default_rng(seed)
     n_times = 5
