@@ -145,7 +145,7 @@ class ContinuousAutoregression(Chain):
         """Exponentials."""
         h, reach = second - first, float(zeta[0])
         r = np.exp(-h / reach)
-        return r, (r * h / reach**2)[None]
+        return r, (r * (h / reach) / reach)[None]
 
     def unbounded(self, zeta: Matrix) -> Matrix:
         """The logarithm of the range."""
