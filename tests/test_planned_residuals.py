@@ -309,8 +309,10 @@ def test_sigma_is_the_standard_deviation_left_out() -> None:
     some = {name: _SD[name] for name in ("Std.Dev. V1", "Std.Dev. V2", "Std.Dev. V3")}
     first = me.marginal_covariance("~ t", data, residual=het, R={**R, **some}, sigma=1)
     assert np.allclose(first.dense(), both.dense())
-    with pytest.raises(ModelError, match=r"sigma is 2 and R\['Std.Dev. V0'\] is 1"):
-        me.marginal_covariance("~ t", data, residual=het, R={**R, **_SD}, sigma=2)
+    for one in (1.0, 1, np.float32(1.0), np.int64(1), np.array(1.0)):
+        with pytest.raises(ModelError, match=r"sigma is 2 and R\['Std.Dev. V0'\] is 1"):
+            given = {**R, **_SD, "Std.Dev. V0": one}
+            me.marginal_covariance("~ t", data, residual=het, R=given, sigma=2)
     del some["Std.Dev. V2"]
     with pytest.raises(ModelError, match=r"R has no value for 'Std\.Dev\. V2'"):
         me.marginal_covariance("~ t", data, residual=het, R={**R, **some}, sigma=1)
@@ -473,3 +475,37 @@ def test_a_time_without_rows_needs_no_standard_deviation() -> None:
     for sds in (some, _SD, {**some, "Std.Dev. V1": np.nan}):
         V = me.marginal_covariance("~ t", gap, residual=het, R={**sds, "cor": 0.6})
         assert np.allclose(V.dense(), whole.dense()[np.ix_(kept, kept)], rtol=1e-12)
+
+
+def test_pooled_fits_keep_the_residuals_parameters() -> None:
+    sleep = me.load_dataset("sleepstudy")
+    rng = np.random.default_rng(1)
+    data = [sleep.assign(x=sleep["Days"] + rng.normal(0, 0.5, 180)) for _ in range(3)]
+    formula, residual = "Reaction ~ x + (1 | Subject)", "ar1(Days | Subject)"
+    fits = [me.lmer(formula, each, residual=residual) for each in data]
+    pooled = me.pool(fits)
+    parameters = [m.R.parameters for m in fits]
+    sd, cor = pooled.varcorr.residuals
+    assert sd.value == pytest.approx(np.sqrt(np.mean([p["Std.Dev."] ** 2 for p in parameters])))
+    assert sd.value == pytest.approx(pooled.varcorr.sigma)
+    assert cor.value == pytest.approx(np.mean([p["cor"] for p in parameters]))
+    assert f"cor {cor.value:.3f}" in str(pooled.varcorr)
+    rows = pooled.tidy("ran_pars").set_index("term")["estimate"]
+    assert rows["cor"] == pytest.approx(cor.value)
+    V = me.marginal_covariance(formula, sleep.assign(x=0), G=pooled.varcorr, residual=residual)
+    assert V.R.parameters["cor"] == pytest.approx(cor.value)
+    with pytest.raises(ModelError, match=r"G is of a fit with residual="):
+        me.marginal_covariance(formula, sleep.assign(x=0), G=pooled.varcorr)
+    plain = me.lmer(formula, data[0])
+    with pytest.raises(
+        ModelError, match=r"fits\[1\] has residual=None and fits\[0\] residual='ar1"
+    ):
+        me.pool([fits[0], plain])
+    with pytest.raises(ModelError, match=r"fits\[1\] has variance='x' and fits\[0\] variance=None"):
+        me.pool([plain, me.lmer(formula, data[1], variance="x")])
+    with pytest.raises(ModelError, match=r"fits\[1\] has sigma=30.0 and fits\[0\] sigma=None"):
+        me.pool([plain, me.lmer(formula, data[1], sigma=30)])
+    early, late = sleep.query("Days < 3"), sleep.query("Days in (0, 1, 3)")
+    het = [me.lmer("Reaction ~ Days", d, residual="us(Days | Subject)") for d in (early, late)]
+    with pytest.raises(ModelError, match=r"have other parameters than those of fits\[0\]: 'Std"):
+        me.pool(het)

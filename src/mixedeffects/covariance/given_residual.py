@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedeffects.base.options import plain
 from mixedeffects.covariance.residual import ResidualCovariance
 from mixedeffects.covariance.varcorr import VarCorr
 from mixedeffects.errors import ModelError
@@ -180,7 +181,9 @@ def with_sigma(
     ModelError
         If both are given and differ.
     """
-    out = dict(given)
+    out = {key: plain(value) for key, value in given.items()}
+    # A standard deviation that a fit has not, since there is no row for it.
+    out = {key: own for key, own in out.items() if not (isinstance(own, float) and np.isnan(own))}
     first, labels = parameters[0].label, [each.label for each in parameters if each.kind == "sd"]
     if sigma is not None and isinstance(out.get(first), (int, float)):
         if abs(float(out[first]) - sigma) > _SAME * sigma:
