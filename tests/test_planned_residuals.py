@@ -509,3 +509,17 @@ def test_pooled_fits_keep_the_residuals_parameters() -> None:
     het = [me.lmer("Reaction ~ Days", d, residual="us(Days | Subject)") for d in (early, late)]
     with pytest.raises(ModelError, match=r"have other parameters than those of fits\[0\]: 'Std"):
         me.pool(het)
+
+
+def test_a_step_without_rows_does_not_stop_cross_validation() -> None:
+    sleep = me.load_dataset("sleepstudy").query("Days < 6 and Days != 3")
+    m = me.lmer("Reaction ~ Days", sleep, residual="ar1(Days | Subject, hom = FALSE)")
+    assert np.isnan(m.R.parameters["Std.Dev. 3"])
+    # The same model with standard deviations by levels, of which there is none for the gap.
+    same = me.lmer(
+        "Reaction ~ Days", sleep, residual="ar1(Days | Subject)", variance="factor(Days)"
+    )
+    assert same.criterion == pytest.approx(m.criterion, abs=1e-6)
+    one, other = (me.cross_validate(each, folds=3, seed=1).to_frame() for each in (m, same))
+    for name in ("rmse", "mae", "elpd"):
+        assert one[name].iloc[0] == pytest.approx(other[name].iloc[0], rel=1e-4)
