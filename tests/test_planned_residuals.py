@@ -394,6 +394,15 @@ def test_errors_name_what_is_wrong(given: dict[str, Any], said: str) -> None:
         me.marginal_covariance(formula, data, **given)
 
 
+@pytest.mark.parametrize("kind", ["us", "toep", "ante", "ar1"])
+def test_one_time_has_no_correlations(kind: str) -> None:
+    data = _design().query("t == 0")
+    R = {"cor": 0.5} if kind == "ar1" else {}
+    V = me.marginal_covariance("~ 1", data, residual=f"{kind}(t | g)", R=R, sigma=2)
+    assert np.allclose(V.dense(), 4.0 * np.eye(len(data)))
+    assert np.allclose(V.solve(np.ones(len(data))), 0.25)
+
+
 def test_places_are_checked() -> None:
     twice = pd.concat([_design(2), _design(2)], ignore_index=True)
     with pytest.raises((ModelError, DataError), match="has 2 rows at"):
@@ -437,6 +446,15 @@ def test_R_of_a_fit_is_that_of_the_structure(structured: me.LinearMixedModel) ->
     for given in ({"G": m.varcorr}, {"G": m.G, "R": m.R}):
         with pytest.raises(ModelError, match="and the design has cs"):
             me.marginal_covariance(formula, sleep, residual="cs(1 | Subject)", **given)
+    # Nor may a part of it be lost.
+    het = "ar1(Days | Subject, hom = FALSE)"
+    R = me.lmer("Reaction ~ Days", sleep, residual=het).R
+    odd = sleep.assign(odd=sleep["Days"] % 2)
+    residual = "ar1(Days | Subject)"
+    of_two = me.lmer("Reaction ~ Days", odd, residual=residual, variance="factor(odd)").R
+    for given in (R, of_two):
+        with pytest.raises(ModelError, match=r"and the design has ar1\(Days \| Subject\)\. Give"):
+            me.marginal_covariance("~ Days", sleep, residual=residual, R=given, sigma=30)
     short = sleep.query("Days < 4")
     V = me.marginal_covariance(
         formula, short, G=m.varcorr, residual="ar1(Days | Subject)", sigma=m.sigma

@@ -60,7 +60,7 @@ class GivenResidual:
         is_of_fit = bool(self.residual or self.variance)
         if term is None and variance is None:
             self._refuse_without_structure()
-        elif is_of_fit and _kind(self.residual) != ("" if term is None else term.kind):
+        elif is_of_fit and self._is_of_another(term, variance):
             raise ModelError(
                 f"{self.name} is of a fit with {self._written()}, and the design has "
                 f"{structure_text(term, variance)}. Give the parameters by name, such as "
@@ -74,6 +74,14 @@ class GivenResidual:
                 "by name, or make the position a categorical with the times of the fit."
             )
         return self.values
+
+    def _is_of_another(self, term: ResidualTerm | None, variance: VarianceTerm | None) -> bool:
+        if _kind(self.residual) != ("" if term is None else term.kind):
+            return True
+        if bool(self.variance) != (variance is not None):
+            return True
+        own = self.term
+        return own is not None and term is not None and own.homogeneous != term.homogeneous
 
     def of_labels(self, parameters: Sequence[ResidualParameter]) -> dict[Any, Any]:
         """The values, less those of times and levels of a fit that the design does not have."""

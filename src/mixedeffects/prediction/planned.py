@@ -143,7 +143,7 @@ def marginal_covariance(
     >>> V.R
     R: 240 x 240, 60 blocks, ar1(visit | id), sd 10, cor 0.7
     >>> np.sqrt(np.diag(V.vcov())).round(2)
-    array([1.51, 2.14])
+    array([1.48, 2.09])
     """
     is_known = isinstance(residual, KnownCovariance)
     frame = build_model_frame(
