@@ -44,10 +44,10 @@ class ResidualCase:
         return ResidualRows(self.y, self.X, self.terms, self.design)
 
 
-def draw_case(kind: str, layout: str, options: str, seed: int) -> ResidualCase:
+def draw_case(kind: str, layout: str, options: str, seed: int, n_groups: int = 8) -> ResidualCase:
     """Few groups with missing visits, rows in any order."""
     rng = np.random.default_rng(seed)
-    n_groups, n_times = 8, 5
+    n_times = 5
     group, time = [], []
     for g in range(n_groups):
         seen = np.sort(rng.choice(n_times, rng.integers(2, n_times + 1), replace=False))

@@ -23,6 +23,7 @@ from mixedeffects.engine.curvature import fixed_effects_covariance
 from mixedeffects.engine.parameters import T_to_theta, theta_to_T
 from mixedeffects.engine.residual_objective import evaluate_residual
 from mixedeffects.fitting.residual_parameters import residual_parameters
+from test_residual_inference import table_of
 
 
 def _repeated(seed: int = 3) -> pd.DataFrame:
@@ -146,7 +147,7 @@ def test_normalized_residuals(name):
 def test_residuals_of_nlme_and_others(name):
     """Of the first rows: nlme's kinds, with values at the optimum of each model."""
     own = INFERENCE[name]
-    data = pd.read_csv(FOLDER / own["data"])
+    data = table_of(own["data"])
     for column, levels in own["columns"].items():
         values = data[column].astype(str)
         data[column] = pd.Categorical(values, categories=levels) if levels else values

@@ -36,6 +36,7 @@ __all__ = [
     "blocks_of_rows",
     "engine_matrix",
     "factors_of_rows",
+    "forms_by_rows",
     "precisions",
     "refuse_structured",
     "residual_entries_of",
@@ -172,7 +173,7 @@ def row_forms(fit: Fit, left: Side, right: Side) -> Matrix:
     if _hold_the_series(fit):
         solved = [R.tau2 * R.solve(own) for own in z]
         u, v = (z if side == "Z" else solved for side in (left, right))
-        return _within_and_between(fit, codes, u, v)
+        return forms_by_rows(fit, codes, u, v)
     return _by_solves(fit, R, left, right)
 
 
@@ -182,9 +183,26 @@ def _hold_the_series(fit: Fit) -> bool:
     return not any(fit.residual.design.scattered)
 
 
-def _within_and_between(
+def forms_by_rows(
     fit: Fit, codes: list[NDArray[np.int32]], u: list[Matrix], v: list[Matrix]
 ) -> Matrix:
+    """``u_i'P v_i`` for rows with one level of each factor, shape (n,).
+
+    Within a level P is the selected inverse. Between two factors it is zero between connected
+    blocks of the data, so one right-hand side serves one level of every block at once: nested
+    factors take as many as there are effects outside the innermost factor in the largest block,
+    whatever the number of blocks. The innermost factor, which has the most effects, is never solved
+    for, because P is symmetric.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit.
+    codes : list of ndarray (n,)
+        Level of each row, for each factor.
+    u, v : lists of ndarray (n, k)
+        Columns of each factor, in the engine's basis.
+    """
     A, factorisation = fit.crossproducts, fit.factorisation
     P = factorisation.selected_inverse(with_fixed=False, keep=True).P
     out = np.zeros(fit.nobs)

@@ -19,13 +19,17 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice
-from mixedeffects.covariance.between_levels import rank_within_blocks, solve_for_levels
 from mixedeffects.covariance.of_fit import R_of, V_of
-from mixedeffects.covariance.of_residuals import blocks_of_rows, row_forms, rows_by_factor
+from mixedeffects.covariance.of_residuals import (
+    blocks_of_rows,
+    forms_by_rows,
+    row_forms,
+    rows_by_factor,
+)
 from mixedeffects.fitting.fit import Fit
 
 if TYPE_CHECKING:
-    from mixedeffects.engine.factorisation import Factorisation
+    pass
 
 __all__ = [
     "LEVERAGE_KINDS",
@@ -101,57 +105,10 @@ def row_quadratic_forms(fit: Fit) -> Matrix:
     """``w_i z_i'P z_i``, the leverages if the fixed effects were known; shape (n,).
 
     A row has one level of each grouping factor, so it needs P only within that level and between
-    the levels that occur together in a row. The blocks within a level are the selected inverse;
-    those between two factors come from `_between_factors`.
+    the levels that occur together in a row; see `forms_by_rows`.
     """
-    A = fit.crossproducts
-    factorisation = fit.factorisation
-    P = factorisation.selected_inverse(with_fixed=False, keep=True).P
     codes, z = rows_by_factor(fit)
-    out = np.zeros(fit.nobs)
-    for f in range(len(A.factors)):
-        # Level by level through the gathered blocks; k x k numbers a row.
-        out += np.einsum("ia,iab,ib->i", z[f], P[f][codes[f]], z[f])
-    if len(A.factors) > 1:
-        _between_factors(fit, factorisation, codes, z, out)
+    out = forms_by_rows(fit, codes, z, z)
     if fit.frame.weights is not None:
-        out *= fit.frame.weights / A.basis.weight_scale
+        out *= fit.frame.weights / fit.crossproducts.basis.weight_scale
     return out
-
-
-def _between_factors(
-    fit: Fit,
-    factorisation: Factorisation,
-    codes: list[NDArray[np.int32]],
-    z: list[Matrix],
-    out: Matrix,
-) -> None:
-    """Add ``2 sum z_f'P_fg z_g`` over pairs of factors, by solving for columns of P.
-
-    P is zero between connected blocks of the data, so one right-hand side serves one level of
-    every block at once: nested factors take as many as there are effects outside the innermost
-    factor in the largest block, whatever the number of blocks. The innermost factor, which has the
-    most effects, is never solved for, because P is symmetric.
-    """
-    A = factorisation.A
-    blocks = blocks_of_rows(fit)
-    per_column = 8.0 * sum(f.n_levels * f.k for f in A.factors)
-    for g in range(1, len(A.factors)):
-        k = A.factors[g].k
-        rank = rank_within_blocks(codes[g], A.factors[g].n_levels, blocks)
-        rank_of_row = rank[codes[g]]
-        order = np.argsort(rank_of_row, kind="stable")
-        step = max(1, int(_CHUNK / (per_column * k)))
-        for low in range(0, int(rank.max()) + 1, step):
-            high = min(low + step, int(rank.max()) + 1)
-            first, last = np.searchsorted(rank_of_row[order], [low, high])
-            rows = order[first:last]
-            inverse = solve_for_levels(factorisation, g, rank, low, high)
-            columns = (rank_of_row[rows] - low)[:, None] * k + np.arange(k)
-            for f in range(g):
-                blocks_fg = inverse[f][
-                    codes[f][rows][:, None, None],
-                    np.arange(A.factors[f].k)[None, :, None],
-                    columns[:, None, :],
-                ]
-                out[rows] += 2.0 * np.einsum("ia,iab,ib->i", z[f][rows], blocks_fg, z[g][rows])

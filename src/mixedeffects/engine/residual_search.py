@@ -226,7 +226,8 @@ def find_residual_optimum(
         spent += result.evaluations
         steps += result.iterations
         point = result.point
-        phi = point.evaluation.phi
+        evaluation = point.evaluation
+        phi = evaluation.phi
         if not len(T):
             break
         inner = find_optimum(
@@ -238,10 +239,13 @@ def find_residual_optimum(
             further=False,
         )
         if point.value - inner.evaluation.deviance < _WORTH:
+            if inner.singular:
+                # The search over random effects alone puts on the boundary what is next to it.
+                evaluation = evaluate_residual(rows, inner.T, phi, reml)
             break
         spent += inner.evaluations
         T = inner.T
-    evaluation = _with_unit_at_zero(point.evaluation)
+    evaluation = _with_unit_at_zero(evaluation)
     here = evaluation.at_theta
     optimum = record(
         here,
