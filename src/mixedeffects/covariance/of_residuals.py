@@ -112,9 +112,9 @@ def blocks_of_rows(fit: Fit) -> Integers:
 
 
 def whitened(R: StructuredResidual, x: Matrix) -> Matrix:
-    """``R^-1/2 x`` for x (n,), one row after another in each residual group."""
+    """``R^-1/2 x`` for x (n,) or (n, m), one row after another in each residual group."""
     order = R.model.order
-    out = np.empty(len(x))
+    out = np.empty(x.shape)
     out[order] = (R.whitening.U @ x[order]) / np.sqrt(R.tau2)
     return out
 

@@ -10,12 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice, checked_level, checked_names, entropy_of
-from mixedeffects.covariance.of_residuals import refuse_structured
+from mixedeffects.covariance.of_residuals import factors_of_rows
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.diagnostics import check_design, check_residuals
 from mixedeffects.diagnostics.check_comparison import Comparison
 from mixedeffects.diagnostics.check_draws import number_of_draws
 from mixedeffects.diagnostics.check_influence import influential_levels
+from mixedeffects.diagnostics.check_levels import factors_by_name
 from mixedeffects.diagnostics.check_pictures import picture_data
 from mixedeffects.diagnostics.check_residuals import Order
 from mixedeffects.diagnostics.check_result import ModelChecks
@@ -50,6 +51,9 @@ CHECKS = (
 #: Those that compare with data sets drawn from the fit, whatever the fit is.
 COMPARED = ("normality", "spread", "autocorrelation", "simulation", "outliers")
 
+#: Those of random effects alone.
+OF_RANDOM_EFFECTS = ("levels", "singularity", "grouping")
+
 #: Seed, where none is given.
 SEED = 1
 
@@ -75,7 +79,6 @@ def check(
     ModelError
         If an argument is not what it should be.
     """
-    refuse_structured(fit, "`check`")
     level = checked_level(level, example=0.05)
     count = (
         number_of_draws(fit)
@@ -133,7 +136,7 @@ def check(
             formula=fit.formula,
             nobs=fit.nobs,
             level=level,
-            notes=(*comparison.notes(), *notes, *_further_notes(comparison, neighbours)),
+            notes=(*comparison.notes(), *notes, *_further_notes(comparison, neighbours, made)),
             outliers=tables.get("outliers"),
             cooks_distance=tables["influence"],
             collinearity=tables.get("collinearity"),
@@ -146,8 +149,14 @@ def check(
     return work.resume(progress)
 
 
-def _further_notes(c: Comparison, neighbours: Order | None) -> Iterator[str]:
+def _further_notes(c: Comparison, neighbours: Order | None, made: list[str]) -> Iterator[str]:
     """What is to be said of the checks together."""
+    by_level = [name for name in made if name in ("spread", "influence")]
+    if by_level and not factors_by_name(c.fit):
+        yield f"The model has no groups of rows, so there is no {' or '.join(by_level)} by level."
+    without = [name for name in made if name in OF_RANDOM_EFFECTS]
+    if without and not c.fit.frame.terms:
+        yield f"The model has no random effects, so there is no check of {' or '.join(without)}."
     if c.asked and c.draws.count + 1 < FAR_BELOW / c.level:
         least = int(np.ceil(FAR_BELOW / c.level)) - 1
         yield f"No p-value of so few draws is a `problem` by itself; it takes {least:,}."
@@ -231,7 +240,9 @@ def _neighbours(fit: Fit, order: Any, by: Any) -> Order:
         raise DataError(f"The order {name!r} has {missing:,} missing values in the rows used.")
     place: NDArray[np.intp] = np.asarray(series.rank(method="dense"), dtype=np.intp)
     if by is None:
-        codes, label = clusters_of(fit, None)
+        # With variance= alone there are no groups: the rows are one series.
+        whole = (np.zeros(fit.nobs, dtype=np.int64), "the data")
+        codes, label = clusters_of(fit, None) if factors_of_rows(fit) else whole
         found = _following(codes, place)
         if found[2]:
             # Visits of patients in centres: the order is that of patients.

@@ -9,14 +9,10 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.caching import cached_property
 from mixedeffects.diagnostics.check_curves import Curves
-from mixedeffects.diagnostics.check_draws import (
-    Outcomes,
-    Simulated,
-    is_refitted,
-    kept_rows,
-    observed,
-)
+from mixedeffects.diagnostics.check_draws import Simulated, is_refitted, kept_rows, observed
+from mixedeffects.diagnostics.check_outcomes import Outcomes
 from mixedeffects.diagnostics.check_statistics import ordered
+from mixedeffects.diagnostics.check_structured import normalized_variances
 from mixedeffects.diagnostics.leverage import affordable_leverage, leverage
 from mixedeffects.fitting.fit import Fit
 
@@ -27,6 +23,8 @@ Positions = NDArray[np.intp]
 
 #: Share of a row's variance that its own fitted value leaves, below which it has no residual.
 _NO_RESIDUAL = 1e-8
+#: Rows up to which the variances of normalized residuals are computed.
+_AFFORDABLE_ROWS = 5_000
 #: Different values of the response up to which its form is remarked on.
 _FEW_VALUES = 10
 
@@ -56,6 +54,11 @@ class Comparison:
     def asked(self) -> bool:
         """Whether data sets were drawn."""
         return "draws" in vars(self)
+
+    @property
+    def kind(self) -> str:
+        """What the residuals looked at are called."""
+        return "studentized" if self.fit.residual is None else "normalized"
 
     @cached_property
     def rows(self) -> Positions:
@@ -110,6 +113,12 @@ class Comparison:
     @cached_property
     def _shares_left(self) -> Matrix:
         """Variance of each scaled residual: by the leverage, or where that takes long, as drawn."""
+        if self.fit.residual is not None:
+            if self.fit.nobs <= _AFFORDABLE_ROWS:
+                return normalized_variances(self.fit)
+            # The data count as one more, so that they and the draws are treated alike.
+            squares = np.sum(self.draws.residuals**2, axis=1) + self.data.residuals[:, 0] ** 2
+            return np.asarray(squares / (self.draws.count + 1.0))
         if affordable_leverage(self.fit):
             return np.asarray(1.0 - leverage(self.fit, "total")[self.rows])
         return np.asarray(np.mean(self.draws.residuals**2, axis=1))
@@ -135,6 +144,11 @@ class Comparison:
         if made < self.count:
             left = self.count - made
             out.append(f"{left:,} of {self.count:,} data sets could not be fitted again.")
+        if fit.residual is not None:
+            out.append(
+                "Residuals are the normalized ones, which the model makes uncorrelated and of one "
+                "variance: m.resid('normalized')."
+            )
         if len(self.rows) < fit.nobs:
             out.append(
                 f"Residuals were looked at in a sample of {len(self.rows):,} of {fit.nobs:,} rows."

@@ -12,6 +12,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
+from mixedeffects.covariance.of_fit import R_of
 from mixedeffects.diagnostics.check_verdict import FINE, LOOK, PROBLEM, Finding
 from mixedeffects.display.lettering import short
 from mixedeffects.display.result_table import ResultTable
@@ -185,6 +186,11 @@ def principal_components(fit: Fit) -> dict[str, pd.DataFrame]:
 def singularity(fit: Fit) -> Iterator[Finding]:
     """Variances that are zero and correlations that are one, by grouping factor, in words."""
     components = principal_components(fit)
+    # Sigma is no measure where it is given, or stands for one of several variances.
+    unit, measure = 1.0, "SD / sigma"
+    if fit.residual is not None:
+        unit = fit.sigma / float(np.sqrt(np.mean(R_of(fit).diag())))
+        measure = "SD / residual SD"
     for group in dict.fromkeys(term.group for term in fit.frame.terms):
         shown = short(group)
         said = []
@@ -192,14 +198,14 @@ def singularity(fit: Fit) -> Iterator[Finding]:
         for t, (term, T) in enumerate(zip(fit.frame.terms, fit.T, strict=True)):
             if term.group == group:
                 coded = bool(encoders) and bool(encoders[t].factors)
-                said += _without_variance(term, T, coded)
+                said += _without_variance(term, unit * T, coded)
         table = components[group]
         shares = [f"{share:.2f}" for share in table["proportion"] if np.isfinite(share)]
         listed = f" (shares of its components {', '.join(shares[:6])})" if len(shares) > 1 else ""
         if len(table) > 1:
             name, value = "least share", float(table["proportion"].iloc[-1])
         else:
-            name, value = "SD / sigma", float(table["sd"].iloc[0])
+            name, value = measure, unit * float(table["sd"].iloc[0])
         if said:
             advice = " ".join(said)
             if listed:
@@ -308,6 +314,8 @@ def separable_factors(fit: Fit) -> Iterator[Finding]:
     levels has ``L - K`` effects that the other one leaves free. The rows leave ``n - L`` free.
     """
     factors = list({term.group: term for term in fit.frame.terms}.values())
+    if not factors:
+        return
     for one, other in combinations(factors, 2):
         finer, coarser = (one, other) if one.n_levels >= other.n_levels else (other, one)
         free = finer.n_levels - _parts(finer, coarser)
@@ -324,7 +332,11 @@ def separable_factors(fit: Fit) -> Iterator[Finding]:
         term.group == finest.group and bool(np.ptp(term.z, axis=0).min() == 0.0)
         for term in fit.frame.terms
     )
-    if constant:
+    # A known sigma, or the correlations of residuals, tell them apart.
+    told = fit.residual is not None and (
+        fit.frame.residual is not None or fit.residual.model.design.sigma is not None
+    )
+    if constant and not told:
         free = fit.nobs - finest.n_levels
         yield _separation(
             f"{short(finest.group)} and rows",

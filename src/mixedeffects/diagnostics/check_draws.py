@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
@@ -23,7 +22,8 @@ from mixedeffects.base.caching import cached_property
 from mixedeffects.covariance.design import z_times, z_transpose_times
 from mixedeffects.covariance.of_fit import R_of, V_of
 from mixedeffects.covariance.of_residuals import rows_by_factor
-from mixedeffects.diagnostics.check_levels import WholeLevels, whole_groups
+from mixedeffects.diagnostics.check_outcomes import Outcomes, joined, levels_of
+from mixedeffects.diagnostics.check_structured import AtParameters, structured_outcomes
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.finding import find_optimum, optimal_factors
@@ -34,7 +34,7 @@ from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.modes import term_modes
 from mixedeffects.simulation.responses import ResponseSampler
 
-__all__ = ["Outcomes", "Simulated", "is_refitted", "kept_rows", "number_of_draws", "observed"]
+__all__ = ["Simulated", "is_refitted", "kept_rows", "number_of_draws", "observed"]
 
 Matrix = NDArray[np.float64]
 Positions = NDArray[np.intp]
@@ -43,6 +43,8 @@ Positions = NDArray[np.intp]
 _REFITTED_EFFECTS = 600
 _REFITTED_DENSE = 150
 _REFITTED_ROWS = 5_000
+#: Rows, where residuals have a structure, whose refits are slower.
+_REFITTED_STRUCTURED = 1_500
 #: Data sets drawn; fewer where more than so many numbers would be, or refits are slow.
 _DRAWS = 250
 _NUMBERS = 7_500_000
@@ -55,52 +57,18 @@ _LARGEST_BATCH = 64
 _LARGEST_REFITTED = 16
 
 
-@dataclass(frozen=True, eq=False)
-class Outcomes:
-    """Residuals, modes and the rest of m data sets.
-
-    Attributes
-    ----------
-    residuals : ndarray, shape (n, m)
-        ``sqrt(w) (y - X beta - Z b) / sigma``.
-    fitted : ndarray, shape (n, m)
-        ``X beta + Z b`` with the offset, in units of the response.
-    ranks : ndarray, shape (n, m)
-        Share of responses drawn anew, random effects included, that lie below the row's response.
-    modes : list of ndarray, shape (l, k, m)
-        Conditional modes of each term.
-    curvature : ndarray, shape (c, m)
-        Score statistics of further columns of X, standard normal if V were known.
-    sigma : ndarray, shape (m,)
-        Residual standard deviations at unit weight.
-    distances : dict of str to ndarray, shape (l, m)
-        Cook's distances of the levels of factors that share no random effects, see `WholeLevels`.
-    """
-
-    residuals: Matrix
-    fitted: Matrix
-    ranks: Matrix
-    modes: list[Matrix]
-    curvature: Matrix
-    sigma: Matrix
-    distances: dict[str, Matrix]
-
-    @property
-    def count(self) -> int:
-        """Number of data sets, m."""
-        return int(self.residuals.shape[1])
-
-
 def is_refitted(fit: Fit) -> bool:
     """Whether the model is fitted again to every data set drawn from it."""
     A = fit.crossproducts
     few = A.q <= _REFITTED_EFFECTS and A.remainder.core_size <= _REFITTED_DENSE
-    return few and fit.nobs <= _REFITTED_ROWS
+    most = _REFITTED_ROWS if fit.residual is None else _REFITTED_STRUCTURED
+    return few and fit.nobs <= most
 
 
 def number_of_draws(fit: Fit) -> int:
     """How many data sets are drawn where nobody says how many."""
-    if is_refitted(fit) and fit.frame.structured_terms:
+    slow = bool(fit.frame.structured_terms) or fit.residual is not None
+    if is_refitted(fit) and slow:
         return _LEAST_DRAWS
     return min(_DRAWS, max(_LEAST_DRAWS, _NUMBERS // fit.nobs))
 
@@ -125,11 +93,15 @@ def observed(fit: Fit, rows: Positions, columns: Matrix) -> Outcomes:
     columns : ndarray, shape (n, c)
         Further columns of X, orthogonal to X in the weights.
     """
+    if fit.residual is not None:
+        at = AtParameters(fit, columns, levels_of(fit))
+        own = at.outcomes(fit.frame.y[:, None], is_held=not is_refitted(fit))
+        return joined([own], rows)
     if is_refitted(fit):
         work = _Refits(fit, columns)
         one = work.outcome(fit.crossproducts, fit.optimum.T, fit.factorisation, fit.frame.y)
-        return _joined([one], rows)
-    return _joined([_Held(fit, columns).outcomes(fit.frame.y[:, None])], rows)
+        return joined([one], rows)
+    return joined([_Held(fit, columns).outcomes(fit.frame.y[:, None])], rows)
 
 
 class Simulated:
@@ -161,64 +133,45 @@ class Simulated:
         if number in self._done:
             return
         Y = self._sampler.draw(*self.batches[number])
-        work = self._work
-        own = list(work.outcomes(Y)) if isinstance(work, _Refits) else [work.outcomes(Y)]
+        own = list(self._outcomes(Y))
         # Rows that are not looked at are not kept.
-        self._done[number] = [_joined([one], self._rows) for one in own]
+        self._done[number] = [joined([one], self._rows) for one in own]
 
     def outcomes(self) -> Outcomes:
         """All of them; what has not been drawn is drawn now."""
         for number in range(len(self.batches)):
             self.make(number)
         parts = [one for number in range(len(self.batches)) for one in self._done[number]]
-        whole = _joined(parts, np.arange(len(self._rows)))
+        whole = joined(parts, np.arange(len(self._rows)))
         # Not kept twice.
         self._done.clear()
         return whole
+
+    def responses(self) -> Matrix:
+        """The responses themselves, drawn once more, one a column."""
+        return self._sampler.draw(0, self.batches[-1][1])
+
+    def _outcomes(self, Y: Matrix) -> Iterator[Outcomes]:
+        work = self._work
+        if isinstance(work, _Refits):
+            yield from work.outcomes(Y)
+        elif isinstance(work, _Held):
+            yield work.outcomes(Y)
+        elif is_refitted(self._fit):
+            yield from structured_outcomes(self._fit, self._columns, work.levels, Y)
+        else:
+            yield work.outcomes(Y, is_held=True)
 
     @cached_property
     def _sampler(self) -> ResponseSampler:
         return ResponseSampler(self._fit, self._entropy)
 
     @cached_property
-    def _work(self) -> _Refits | _Held:
+    def _work(self) -> _Refits | _Held | AtParameters:
+        if self._fit.residual is not None:
+            return AtParameters(self._fit, self._columns, levels_of(self._fit))
         kind = _Refits if is_refitted(self._fit) else _Held
         return kind(self._fit, self._columns)
-
-
-def _joined(parts: Sequence[Outcomes], rows: Positions) -> Outcomes:
-    if not parts:
-        raise ModelError(
-            "None of the data sets drawn from the fitted model could be fitted again, so the "
-            "checks that compare with them cannot be made; which= names others."
-        )
-    whole = len(rows) == len(parts[0].residuals)
-
-    def of(name: str) -> Matrix:
-        own = [getattr(part, name) for part in parts]
-        return np.hstack(own if whole else [each[rows] for each in own])
-
-    return Outcomes(
-        residuals=of("residuals"),
-        fitted=of("fitted"),
-        ranks=of("ranks"),
-        modes=[
-            np.concatenate([part.modes[t] for part in parts], axis=2)
-            for t in range(len(parts[0].modes))
-        ],
-        curvature=np.hstack([part.curvature for part in parts]),
-        sigma=np.concatenate([part.sigma for part in parts]),
-        distances={
-            group: np.hstack([part.distances[group] for part in parts])
-            for group in parts[0].distances
-        },
-    )
-
-
-def _levels(fit: Fit) -> list[WholeLevels]:
-    if not fit.frame.X.shape[1]:
-        return []
-    return [WholeLevels(fit, group) for group in whole_groups(fit)]
 
 
 class _Refits:
@@ -226,7 +179,7 @@ class _Refits:
 
     def __init__(self, fit: Fit, columns: Matrix) -> None:
         self._fit, frame = fit, fit.frame
-        self._levels = _levels(fit)
+        self._levels = levels_of(fit)
         self._root_weights = np.ones(fit.nobs) if frame.weights is None else np.sqrt(frame.weights)
         self._weighted = columns * self._root_weights[:, None] ** 2
         # Products of the further columns with [Z X], in the basis that is fitted in.
@@ -313,7 +266,7 @@ class _Held:
 
     def __init__(self, fit: Fit, columns: Matrix) -> None:
         self._fit, frame = fit, fit.frame
-        self._levels = [(each, each.information(fit.factorisation)) for each in _levels(fit)]
+        self._levels = [(each, each.information(fit.factorisation)) for each in levels_of(fit)]
         V = V_of(fit)
         self._X = fit.crossproducts.basis.fixed_columns(frame.X)
         self._S = V.solve(self._X)

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from mixedeffects.covariance.of_fit import V_of
 from mixedeffects.diagnostics.check_comparison import Comparison
+from mixedeffects.diagnostics.check_levels import factors_by_name
 from mixedeffects.diagnostics.check_statistics import shares_above
+from mixedeffects.diagnostics.check_structured import has_known_sigma
 from mixedeffects.diagnostics.check_verdict import FINE, LOOK, PROBLEM, Finding, judged, named_rows
 from mixedeffects.diagnostics.influence import influence
 from mixedeffects.display.lettering import short, short_each
@@ -50,7 +52,7 @@ def influential_levels(
     if not fit.frame.X.shape[1]:
         notes.append("Influence was not judged: there are no fixed effects.")
         return
-    for group, term in {term.group: term for term in fit.frame.terms}.items():
+    for group, term in factors_by_name(fit).items():
         shown = short(group)
         if term.n_levels < 3:
             notes.append(f"Influence by {shown} was not judged: fewer than three levels.")
@@ -62,6 +64,12 @@ def influential_levels(
         elif len(c.rows) == fit.nobs <= _COMPARED:
             own, drawn = _held_distances(c, term.codes, term.n_levels)
             p = _p_value(own, drawn)
+        elif fit.residual is not None and fit.frame.residual is not None:
+            notes.append(
+                f"Influence by {shown} was left out: V connects rows of different levels, of more "
+                f"than {_COMPARED:,}; see m.influence({group!r}, refit=True)."
+            )
+            continue
         elif fit.nobs <= _AFFORDABLE:
             own = influence(fit, group).cooks_distance.to_numpy()
         else:
@@ -123,16 +131,21 @@ def _held_distances(
     # Columns for which X'V^-1X is the identity.
     X = scipy.linalg.solve_triangular(root, X.T, lower=True).T
     S = inverse @ X
-    weights = np.ones(fit.nobs) if fit.frame.weights is None else np.sqrt(fit.frame.weights)
-    both = [
-        some.fitted + some.residuals * (some.sigma / weights[:, None]) for some in (c.data, c.draws)
-    ]
-    Y = np.hstack(both)
+    if fit.residual is not None:
+        Y = np.hstack([fit.frame.y[:, None], c.batches.responses()])
+    else:
+        weights = np.ones(fit.nobs) if fit.frame.weights is None else np.sqrt(fit.frame.weights)
+        both = [
+            some.fitted + some.residuals * (some.sigma / weights[:, None])
+            for some in (c.data, c.draws)
+        ]
+        Y = np.hstack(both)
     if fit.frame.offset is not None:
         Y -= fit.frame.offset[:, None]
     Py = inverse @ Y - S @ (S.T @ Y)
     df = fit.nobs - p if fit.reml else fit.nobs
-    Py /= np.sqrt(np.einsum("im,im->m", Y, Py) / df)
+    if not has_known_sigma(fit):
+        Py /= np.sqrt(np.einsum("im,im->m", Y, Py) / df)
     out = np.full((n_levels, Y.shape[1]), np.nan)
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes, minlength=n_levels))

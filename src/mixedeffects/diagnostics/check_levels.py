@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from mixedeffects import _kernels
 from mixedeffects.base.caching import cached_property
-from mixedeffects.covariance.of_residuals import blocks_of_rows, rows_by_factor
+from mixedeffects.covariance.groups import Factor
+from mixedeffects.covariance.of_residuals import blocks_of_rows, factors_of_rows, rows_by_factor
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.fitting.fit import Fit
 
-__all__ = ["WholeLevels", "whole_groups"]
+__all__ = ["WholeLevels", "factors_by_name", "whole_groups"]
 
 Matrix = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -28,12 +29,17 @@ Integers = NDArray[np.int64]
 _NOTHING_LEFT = 1e-6
 
 
+def factors_by_name(fit: Fit) -> dict[str, Factor]:
+    """Grouping factors of random effects and residuals; the blocks of a given R have no name."""
+    return {factor.group: factor for factor in factors_of_rows(fit) if factor.variables}
+
+
 def whole_groups(fit: Fit) -> list[str]:
     """Grouping factors of which each level holds all rows of its connected blocks."""
     blocks = blocks_of_rows(fit)
     n_blocks = int(blocks.max()) + 1
     out = []
-    for group, term in {term.group: term for term in fit.frame.terms}.items():
+    for group, term in factors_by_name(fit).items():
         pairs = np.unique(term.codes.astype(np.int64) * n_blocks + blocks)
         if len(pairs) == n_blocks and term.n_levels > 1:
             out.append(group)
@@ -57,7 +63,7 @@ class WholeLevels:
 
     @cached_property
     def _term(self) -> tuple[NDArray[np.int32], int]:
-        term = next(t for t in self.fit.frame.terms if t.group == self.group)
+        term = factors_by_name(self.fit)[self.group]
         return term.codes, term.n_levels
 
     @cached_property
@@ -109,6 +115,10 @@ class WholeLevels:
             np.subtract.at(out, place, np.einsum("lka,lkb->lab", own, solved))
         return out
 
+    def information_of(self, solved: Matrix) -> Matrix:
+        """``A_j`` from ``V^-1 X``, (l, p, p), in the units of V."""
+        return self._sums(solved)
+
     def distances(self, information: Matrix, residuals: Matrix) -> Matrix:
         """Cook's distance of each level, shape (l, m); NaN where nothing is left without it.
 
@@ -119,12 +129,16 @@ class WholeLevels:
         residuals : ndarray, shape (n, m)
             ``sqrt(w) (y - X beta - Z b) / sigma``, which is ``sigma V^-1 (y - X beta) / sqrt(w)``.
         """
+        return self.distances_of(information, residuals * np.sqrt(self._weights)[:, None])
+
+    def distances_of(self, information: Matrix, solved: Matrix) -> Matrix:
+        """The same from ``V^-1 (y - X beta)``, shape (n, m), in the units of V."""
         p = self._X.shape[1]
         # In a basis in which A is the identity.
         root = scipy.linalg.cholesky(information.sum(axis=0), lower=True)
         inverse = scipy.linalg.solve_triangular(root, np.eye(p), lower=True)
         own = inverse @ information @ inverse.T
-        score = inverse @ self._sums(residuals * np.sqrt(self._weights)[:, None])
+        score = inverse @ self._sums(solved)
         values, vectors = np.linalg.eigh(np.eye(p) - own)
         known = values[:, 0] > _NOTHING_LEFT
         turned = np.einsum("lab,lam->lbm", vectors, score)

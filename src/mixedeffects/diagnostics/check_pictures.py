@@ -52,6 +52,7 @@ class PictureData:
 
     envelopes: tuple[Envelope, ...] = ()
     cloud: tuple[Matrix, Matrix] | None = None
+    residual: str = "studentized"
     bars: dict[str, tuple[list[str], Matrix, float, str]] = field(default_factory=dict)
 
 
@@ -62,7 +63,7 @@ def picture_data(c: Comparison, chosen: Sequence[str], tables: dict[str, Any]) -
     free = not c.asked or len(c.usable) >= 3
     if "normality" in chosen and free:
         envelopes.append(
-            _quantiles("Residuals", "studentized residual", c.residuals[:, 0], c.ordered_residuals)
+            _quantiles("Residuals", f"{c.kind} residual", c.residuals[:, 0], c.ordered_residuals)
         )
         for t, term in enumerate(c.fit.frame.terms[:_TERMS]):
             own = c.data.modes[t][:, 0, 0]
@@ -111,7 +112,7 @@ def picture_data(c: Comparison, chosen: Sequence[str], tables: dict[str, Any]) -
             float(np.sqrt(5.0)),
             "dashed: from here look",
         )
-    return PictureData(tuple(envelopes), cloud, bars)
+    return PictureData(tuple(envelopes), cloud, c.kind, bars)
 
 
 def _quantiles(title: str, ylabel: str, own: Matrix, drawn: Matrix) -> Envelope:

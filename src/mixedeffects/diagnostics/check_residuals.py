@@ -11,6 +11,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from mixedeffects.diagnostics.check_comparison import Comparison
+from mixedeffects.diagnostics.check_levels import factors_by_name
 from mixedeffects.diagnostics.check_statistics import (
     departure_from_normal,
     departure_from_uniform,
@@ -21,6 +22,7 @@ from mixedeffects.diagnostics.check_statistics import (
     spread_over,
     two_sided,
 )
+from mixedeffects.diagnostics.check_structured import has_known_sigma
 from mixedeffects.diagnostics.check_verdict import Finding, judged, named_rows
 from mixedeffects.display.lettering import short, short_each
 from mixedeffects.display.result_table import ResultTable
@@ -42,6 +44,8 @@ _FEW_LEVELS = 5
 #: Skewness and excess kurtosis, ratio of standard deviations, distance from uniform, change of
 #: Durbin and Watson's statistic and explained share from which a finding matters by its size.
 _SKEW, _KURTOSIS, _RATIO, _DISTANCE, _STEP, _SHARE = 0.5, 1.0, 1.5, 0.05, 0.2, 0.005
+#: Sum of squares without a row, in units of sigma^2, that stands for none.
+_NOTHING_LEFT = 1e-200
 #: Studentized residuals beyond this are counted.
 _FAR = 3.0
 
@@ -159,7 +163,8 @@ def spread(c: Comparison, notes: list[str]) -> Iterator[Finding]:
         advice = "No sign of a spread that changes with the fitted values."
         if verdict != "fine":
             way = "grows" if ratio > 1 else "falls"
-            cure = "log(y)" if ratio > 1 and (c.fit.frame.y > 0.0).all() else "weights="
+            logarithm = ratio > 1 and bool((c.fit.frame.y > 0.0).all())
+            cure = "log(y)" if logarithm else _weights_option(c)
             advice = _sized(
                 f"The spread {way} with the fitted values (top third {ratio:.2g} times the bottom "
                 f"third): try {cure}, or vcov='CR2'.",
@@ -185,7 +190,7 @@ def spread(c: Comparison, notes: list[str]) -> Iterator[Finding]:
         if verdict != "fine":
             advice = _sized(
                 f"The spread differs by {short(group)}; most in {name}, {ratio:.2g} times the "
-                "whole: use vcov='CR2', or weights= by what sets these levels apart.",
+                f"whole: use vcov='CR2', or {_weights_option(c)} by what sets these levels apart.",
                 large,
             )
         yield Finding(
@@ -195,7 +200,12 @@ def spread(c: Comparison, notes: list[str]) -> Iterator[Finding]:
 
 def _factors(c: Comparison) -> dict[str, NDArray[np.int64]]:
     """Codes of each grouping factor."""
-    return {term.group: term.codes.astype(np.int64) for term in c.fit.frame.terms}
+    return {name: own.codes.astype(np.int64) for name, own in factors_by_name(c.fit).items()}
+
+
+def _weights_option(c: Comparison) -> str:
+    """What gives rows variances of their own."""
+    return "weights=" if c.fit.residual is None else "variance="
 
 
 def _root_mean_square(values: Matrix) -> float:
@@ -209,7 +219,7 @@ def _widest(c: Comparison, group: str, codes: NDArray[np.int64]) -> tuple[str, f
     mean = np.bincount(codes, squares) / np.maximum(count, 1)
     whole = float(squares.mean())
     at = int(np.argmax(np.where(count > 0, (mean / whole - 1.0) * np.sqrt(count), -np.inf)))
-    levels = next(t.levels for t in c.fit.frame.terms if t.group == group)
+    levels = factors_by_name(c.fit)[group].levels
     ratio = float(np.sqrt(mean[at] / whole))
     return short(levels[at]), ratio, ratio > 1.3
 
@@ -224,14 +234,19 @@ def autocorrelation(c: Comparison, order: Order) -> Finding:
     within = f"along {short(order.name)} within {short(order.by)}"
     advice = f"No sign of autocorrelation {within} ({expected:.2f} expected)."
     if verdict != "fine" and statistic < expected:
+        has_structure = c.fit.frame.residual is not None
+        other = "another structure in residual=" if has_structure else "residual='ar1()'"
         advice = (
             f"Neighbours {within} are too alike ({expected:.2f} expected): a slope of "
-            f"{short(order.name)} or ar1() may be missing; see m.variogram({order.name!r:.40})."
+            f"{short(order.name)} or {other} may be missing; see m.variogram({order.name!r:.40})."
         )
     elif verdict != "fine":
+        cause = "something alternates"
+        if c.fit.frame.residual is not None:
+            cause = "residual= takes off more than there is, or something alternates"
         advice = (
-            f"Neighbours {within} are too different ({expected:.2f} expected): something "
-            "alternates; see the residuals in their order."
+            f"Neighbours {within} are too different ({expected:.2f} expected): {cause}; see the "
+            "residuals in their order."
         )
     return Finding(
         f"autocorrelation: {short(order.name)}", "Durbin-Watson", statistic, verdict, advice, p
@@ -244,9 +259,13 @@ def outlying_rows(c: Comparison) -> tuple[Finding, pd.DataFrame]:
     n, p_fixed = fit.nobs, fit.frame.X.shape[1]
     df = float(n - p_fixed)
     inner = r * (1.0 if fit.reml else np.sqrt(df / n))
-    left = np.maximum(df - inner**2, np.finfo(np.float64).tiny)
-    deleted = inner * np.sqrt(max(df - 1.0, 1.0) / left)
-    adjusted = np.minimum(1.0, 2.0 * scipy.stats.t.sf(np.abs(deleted), max(df - 1.0, 1.0)) * n)
+    if has_known_sigma(fit):
+        deleted, tail = r, scipy.stats.norm.sf(np.abs(r))
+    else:
+        left = np.maximum(df - inner**2, _NOTHING_LEFT)
+        deleted = inner * np.sqrt(max(df - 1.0, 1.0) / left)
+        tail = scipy.stats.t.sf(np.abs(deleted), max(df - 1.0, 1.0))
+    adjusted = np.minimum(1.0, 2.0 * tail * n)
     worst = int(np.argmax(np.abs(r)))
     p = shares_above(float(abs(r[worst])), np.abs(c.drawn_residuals).max(axis=0))
     verdict = judged(p, c.level, True)

@@ -258,7 +258,7 @@ class Diagnostics(Held):
         draws : int, optional
             Number of data sets drawn; no p-value is below one over their number plus one. By
             default 250, and from 30,000 rows on fewer, 99 at the least; 99 with covariance
-            structures, whose refits are slow.
+            structures, of random effects or residuals, whose refits are slow.
         seed : int, numpy Generator or None
             The same seed gives the same p-values; None a new one.
         level : float
@@ -296,11 +296,16 @@ class Diagnostics(Held):
         2,000 such rows there is no p-value: the verdict is ``look`` above 4 over the number of
         levels, and ``problem`` above 1.
 
-        With more than 600 random effects (150 of crossed factors) or 5,000 rows data sets are not
-        fitted again: V keeps its form, its scale and the fixed effects are estimated. With more
-        than 100,000 rows, residuals are looked at in a sample. With more than 10,000 rows influence
-        is left out, unless levels share no random effects. The notes of the result say what was
-        done.
+        With ``residual=`` or ``variance=`` residuals are the normalized ones, over their standard
+        deviations; data sets are drawn with that structure, and levels of residual groups count
+        among the factors.
+
+        With more than 600 random effects (150 of crossed factors) or 5,000 rows (1,500 with
+        ``residual=`` or ``variance=``) data sets are not fitted again: V keeps its form, its scale
+        and the fixed effects are estimated. With more than 100,000 rows, residuals are looked at in
+        a sample. With more than 10,000 rows influence is left out (2,000 where residuals are
+        correlated), unless levels share no random effects or errors. The notes of the result say
+        what was done.
 
         References
         ----------

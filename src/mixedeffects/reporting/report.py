@@ -409,12 +409,6 @@ def _paper(numbers: _Numbers) -> Iterator[str]:
 
 
 def _checks(fit: Fit) -> Iterator[str]:
-    if fit.residual is not None:
-        yield paragraph(
-            "Not made: m.check() takes residuals to be independent, of one variance. The "
-            "diagnostics below and m.variogram() show what is left of structure in them."
-        )
-        return
     # Of the report's own progress it is one step.
     checks = check(fit, progress=False)
     yield paragraph(f"{checks.headline()}.")
