@@ -34,6 +34,7 @@ __all__ = [
     "Z_of",
     "conditioned",
     "fitted_values",
+    "residual_arguments",
     "residual_blocks_of",
     "structured_residual_of",
     "varcorr_of",
@@ -99,7 +100,14 @@ def varcorr_of(fit: Fit) -> VarCorr:
     """Variances and correlations of the random effects."""
     residuals = reported_residual_parameters(fit)
     blocks = residual_blocks_of(fit)
-    return VarCorr(fit.frame.terms, fit.G_blocks, fit.sigma, residuals, blocks)
+    given = residual_arguments(fit)
+    return VarCorr(fit.frame.terms, fit.G_blocks, fit.sigma, residuals, blocks, given)
+
+
+def residual_arguments(fit: Fit) -> dict[str, str]:
+    """What ``residual`` and ``variance`` of a fit were, as they would be written."""
+    of = {"residual": fit.frame.residual, "variance": fit.frame.variance}
+    return {name: part.text for name, part in of.items() if part is not None}
 
 
 @once_per_fit("Z")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,8 @@ class VarCorr:
         Parameters of the residuals' covariance, where they are correlated or differ in variance.
     residual_blocks : sequence of ResidualBlock
         How these are printed.
+    residual_arguments : mapping of str to str
+        What ``residual`` and ``variance`` of the fit were, as they would be written.
 
     Examples
     --------
@@ -59,6 +62,7 @@ class VarCorr:
     #: independent.
     _residuals: Sequence[ResidualParameter] = ()
     _residual_blocks: Sequence[ResidualBlock] = ()
+    _residual_arguments: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -67,6 +71,7 @@ class VarCorr:
         sigma: float,
         residuals: Sequence[ResidualParameter] = (),
         residual_blocks: Sequence[ResidualBlock] = (),
+        residual_arguments: Mapping[str, str] | None = None,
     ) -> None:
         self._columns = {term.label: term.columns for term in terms}
         self._blocks = {
@@ -78,6 +83,8 @@ class VarCorr:
         self.sigma = sigma
         if residuals:
             self._residuals, self._residual_blocks = tuple(residuals), tuple(residual_blocks)
+        if residual_arguments:
+            self._residual_arguments = dict(residual_arguments)
 
     @property
     def residuals(self) -> tuple[ResidualParameter, ...]:

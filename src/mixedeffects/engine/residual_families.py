@@ -145,7 +145,7 @@ class ContinuousAutoregression(Chain):
         """Exponentials."""
         h, reach = second - first, float(zeta[0])
         r = np.exp(-h / reach)
-        return r, (r * h / reach**2)[None]
+        return r, (r * (h / reach) / reach)[None]
 
     def unbounded(self, zeta: Matrix) -> Matrix:
         """The logarithm of the range."""
@@ -271,8 +271,8 @@ class Toeplitz(Block):
 
     def derivatives(self, zeta: Matrix, positions: Matrix) -> Matrix:
         """Ones at each lag."""
-        lags = _lags(positions)
-        return np.stack([(lags == h + 1).astype(np.float64) for h in range(self.n_parameters)])
+        steps = np.arange(1, self.n_times)[:, None, None]
+        return np.asarray(_lags(positions) == steps, dtype=np.float64)
 
     def unbounded(self, zeta: Matrix) -> Matrix:
         """Themselves: where they are no correlations there is no likelihood."""

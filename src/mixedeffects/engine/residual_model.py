@@ -196,7 +196,7 @@ class ResidualModel:
 
     def of_coefficients(self, coefficients: Matrix) -> Matrix:
         """The first of phi, from what `coefficients` gives."""
-        return np.asarray(self._root @ coefficients)
+        return np.asarray(self._root @ coefficients[self.seen])
 
     def with_unit_at_zero(self, phi: Matrix) -> tuple[ResidualModel, float]:
         """S with D one where v is zero at phi, and half the logarithm of what that multiplies."""
@@ -208,7 +208,7 @@ class ResidualModel:
     def log_deviation_at_zero(self, phi: Matrix) -> float:
         """Logarithm of D where v is zero, divided as S is."""
         own = -self.shift - self._log_mean(phi)
-        return own - self.at(phi).log_factor
+        return own - self.at(phi).log_factor if self.is_normalised else own
 
     def for_search(self) -> ResidualModel:
         """The same in the units of a search."""

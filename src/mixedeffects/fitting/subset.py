@@ -64,17 +64,25 @@ def residuals_of_rows(
     ModelError
         If the rows kept do not determine the parameters.
     """
+    rank = _rank_of_deviations(term, variance)
     if variance is not None:
         variance = replace(variance, v=np.ascontiguousarray(variance.v[rows]))
     if term is not None:
         term = _term_of_rows(term, rows)
-    parts = [np.ones((len(rows), 1))]
-    parts += [] if term is None else [deviation_columns(term)]
-    parts += [] if variance is None else [variance.v]
-    columns = np.hstack(parts)
-    if len(independent_columns(columns)) < columns.shape[1]:
+    # A time that no row has, kept as a step, has no standard deviation anyway.
+    if _rank_of_deviations(term, variance) < rank:
         raise ModelError("the other rows do not determine all standard deviations of residuals")
     return term, variance
+
+
+def _rank_of_deviations(term: ResidualTerm | None, variance: VarianceTerm | None) -> int:
+    """How many standard deviations the rows determine, and coefficients of their logarithms."""
+    parts = [] if term is None else [deviation_columns(term)]
+    parts += [] if variance is None else [variance.v]
+    if not parts:
+        return 1
+    columns = np.hstack([np.ones((len(parts[0]), 1)), *parts])
+    return len(independent_columns(columns))
 
 
 def _term_of_rows(term: ResidualTerm, rows: NDArray[Any]) -> ResidualTerm:

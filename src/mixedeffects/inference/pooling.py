@@ -14,10 +14,13 @@ from mixedeffects.base.arrays import read_only
 from mixedeffects.base.default_ddf import ddf_of_the_fit
 from mixedeffects.base.habits import explained
 from mixedeffects.base.options import plain
+from mixedeffects.covariance.of_fit import residual_arguments, residual_blocks_of
 from mixedeffects.covariance.varcorr import VarCorr
+from mixedeffects.display.residual_text import ResidualBlock, in_line
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
 from mixedeffects.fitting.natural import covariance_parameters
+from mixedeffects.fitting.residual_parameters import reported_residual_parameters
 from mixedeffects.inference.pooled_fits import PooledFits
 from mixedeffects.inference.variance import FixedDf, FixedEffectsVariance
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
@@ -63,7 +66,7 @@ def pool(
     ------
     ModelError
         If there is one fit only, or the fits are not of one model: other formulas, coefficients,
-        codings, criteria, weights or numbers of rows.
+        codings, criteria, weights, residual structures or numbers of rows.
 
     Notes
     -----
@@ -111,7 +114,7 @@ def pool(
         within=pd.DataFrame(within, names, names),
         between=pd.DataFrame(between, names, names),
         vcov=pd.DataFrame(total, names, names),
-        varcorr=VarCorr(held[0].frame.terms, read_only(blocks), sigma),
+        varcorr=_varcorr(held, read_only(blocks), sigma),
         fits=tuple(held),
         method=method,
         notes=_notes(held, method, between),
@@ -185,6 +188,48 @@ def _check_one_model(fits: Sequence[Fit]) -> None:
                 f"One of fits[0] and fits[{i}] has prior weights and the other none; pooled fits "
                 "are of one model."
             )
+
+        _check_residuals(i, fit, first)
+
+
+def _check_residuals(i: int, fit: Fit, first: Fit) -> None:
+    """The residuals of a fit have the structure of those of the first."""
+    theirs, ours = (
+        {**residual_arguments(each), "sigma": each.request.sigma} for each in (fit, first)
+    )
+    for name in ("residual", "variance", "sigma"):
+        one, another = theirs.get(name), ours.get(name)
+        if one != another:
+            raise ModelError(
+                f"fits[{i}] has {name}={one!r} and fits[0] {name}={another!r}; pooled fits are of "
+                "one model."
+            )
+    labels = [[p.label for p in reported_residual_parameters(each)] for each in (fit, first)]
+    if labels[0] != labels[1]:
+        odd = sorted(set(labels[0]) ^ set(labels[1]))
+        raise ModelError(
+            f"The residuals of fits[{i}] have other parameters than those of fits[0]: "
+            f"{', '.join(map(repr, odd[:6]))} {'are' if len(odd) > 1 else 'is'} not in both. Give "
+            "factors the same levels in all data sets."
+        )
+
+
+def _varcorr(fits: Sequence[Fit], blocks: Sequence[Matrix], sigma: float) -> VarCorr:
+    """Means of variances, and of the other parameters of the residuals."""
+    listed = [reported_residual_parameters(fit) for fit in fits]
+    means = []
+    for own in zip(*listed, strict=True):
+        values = np.array([each.value for each in own])
+        is_sd = own[0].kind == "sd"
+        mean = np.sqrt(np.mean(values**2)) if is_sd else np.mean(values)
+        means.append(replace(own[0], value=float(mean)))
+    said = []
+    if means:
+        line = in_line([each.label for each in means], [each.value for each in means])
+        heading = residual_blocks_of(fits[0])[0].heading
+        said.append(ResidualBlock(heading, (line,)))
+    terms = fits[0].frame.terms
+    return VarCorr(terms, blocks, sigma, means, said, residual_arguments(fits[0]))
 
 
 def _coding(fit: Fit) -> list[Any]:

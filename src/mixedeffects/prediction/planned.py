@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,32 @@ from numpy.typing import NDArray
 from mixedeffects.base.habits import explained
 from mixedeffects.base.warning import warn
 from mixedeffects.covariance.components import check_sigma, read_components
+from mixedeffects.covariance.given_residual import (
+    GivenResidual,
+    read_residual_values,
+    structure_text,
+    with_sigma,
+)
 from mixedeffects.covariance.gls import gls
 from mixedeffects.covariance.marginal import MarginalCovariance, factorise
 from mixedeffects.covariance.roots import covariance_root
+from mixedeffects.covariance.structured_residual import StructuredResidual
+from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.engine.memory import RemainderTooLargeError
+from mixedeffects.engine.residual_rows import ResidualRows
 from mixedeffects.errors import DataWarning, ModelError
-from mixedeffects.fitting.assembly import assemble, covariance_structures
+from mixedeffects.fitting.assembly import (
+    assemble,
+    covariance_structures,
+    engine_terms,
+    too_large,
+)
+from mixedeffects.fitting.residual_assembly import residual_design
+from mixedeffects.fitting.residual_parameters import ResidualParameter
+from mixedeffects.fitting.residual_values import engine_parameters, expected_parameters
 from mixedeffects.frame import build_model_frame
+from mixedeffects.frame.known_covariance import KnownCovariance, known_term
 from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
 
 __all__ = ["PlannedCovariance", "marginal_covariance"]
@@ -31,10 +51,13 @@ def marginal_covariance(
     formula: str,
     data: Any,
     *,
-    G: Any,
+    G: Any = None,
     sigma: float | None = None,
     weights: Any = None,
     contrasts: dict[str, Any] | None = None,
+    residual: Any = None,
+    variance: str | None = None,
+    R: Any = None,
 ) -> PlannedCovariance:
     """V of a design with given variance components, without a response and without a fit.
 
@@ -42,6 +65,7 @@ def marginal_covariance(
     ----------
     formula : str
         As for `lmer`; the response may be left out, ``"~ x + (x | g)"``, and is not read if given.
+        With ``residual`` or ``variance`` it may have no random effects.
     data : DataFrame
         The design: the predictors and grouping factors of the rows, as for `lmer`.
     G : dict, RandomEffectsCovariance or VarCorr
@@ -49,14 +73,24 @@ def marginal_covariance(
         covariance matrix of its effects: a variance where the term has one column, else a k x k
         array in the order of the columns, or a k x k DataFrame labelled by them in any order. In
         squared units of the response; a singular matrix is allowed. ``m.G`` and ``m.varcorr`` of a
-        fitted model will do.
+        fitted model will do. Left out where the formula has no random effects.
     sigma : float, optional
         Residual standard deviation at unit weight, in units of the response. May be left out where
-        G is a VarCorr, which has one.
+        G is a VarCorr, which has one, or R has ``Std.Dev.``. Alone it is the standard deviation at
+        all times and levels.
     weights : str or array, shape (n,), optional
         Prior weights: the residual variance of row i is ``sigma^2 / w_i``.
     contrasts : dict, optional
         Coding of categorical columns, as for `lmer`.
+    residual : str or KnownCovariance, optional
+        How residuals are correlated, as for `lmer`: ``"ar1(week | id)"``.
+    variance : str, optional
+        What their standard deviation follows, as for `lmer`: ``"sex"``.
+    R : dict of str to float, Series or ResidualCovariance, optional
+        The parameters of ``residual`` and ``variance`` by the names in ``m.R.parameters``:
+        ``{"cor": 0.5}``, ``{"range": 3}``, ``{"cor lag 1": 0.5, "cor lag 2": 0.3}``,
+        ``{"Std.Dev. VIS1": 9, ...}``; or ``m.R`` of a fitted model with such a structure. May be
+        left out where G is the VarCorr of one.
 
     Returns
     -------
@@ -71,7 +105,9 @@ def marginal_covariance(
     ModelError
         If G lacks a term or names one that is not in the formula, a matrix has the wrong size, is
         not symmetric, not positive semidefinite or not of its term's structure, or sigma is not
-        positive.
+        positive; if R lacks a parameter or names another, a value is out of its range, or the
+        correlations are not those of any residuals; or if G or R is of a fit with ``residual`` or
+        ``variance`` and these are left out.
 
     References
     ----------
@@ -95,25 +131,95 @@ def marginal_covariance(
     array([0.106, 0.151])
 
     which is the textbook's ``sqrt(4 (0.05 / 20 + 0.95 / 300))`` for the treatment.
+
+    A trial with four visits of 60 patients in two arms, whose errors are correlated from visit to
+    visit:
+
+    >>> visits = pd.DataFrame({"id": np.repeat(np.arange(60), 4), "visit": np.tile(range(4), 60)})
+    >>> visits["arm"] = visits["id"] % 2
+    >>> V = me.marginal_covariance(
+    ...     "~ arm", visits, residual="ar1(visit | id)", R={"cor": 0.7}, sigma=10
+    ... )
+    >>> V.R
+    R: 240 x 240, 60 blocks, ar1(visit | id), sd 10, cor 0.7
+    >>> np.sqrt(np.diag(V.vcov())).round(2)
+    array([1.48, 2.09])
     """
-    frame = build_model_frame(formula, data, weights=weights, contrasts=contrasts, design_only=True)
+    is_known = isinstance(residual, KnownCovariance)
+    frame = build_model_frame(
+        formula,
+        data,
+        weights=weights,
+        contrasts=contrasts,
+        design_only=True,
+        residual=None if is_known else residual,
+        variance=variance,
+        without_random=is_known,
+    )
+    if isinstance(residual, KnownCovariance):
+        n_rows = frame.nobs + len(frame.dropped.rows)
+        of_rows = known_term(residual, frame.index, frame.positions, n_rows)
+        frame = replace(frame, residual=of_rows)
     for sentence in frame.dropped.lost:
         warn(sentence, DataWarning)
-    blocks = read_components(frame.terms, G)
-    if sigma is None:
-        sigma = getattr(G, "sigma", None)
-    if sigma is None:
-        raise ModelError(
-            "sigma, the residual standard deviation, is needed: G has the random effects alone."
-        )
-    scale = check_sigma(sigma)
+    blocks = read_components(frame.terms, {} if G is None and not frame.terms else G)
     _check_structures(frame.terms, blocks)
-    # V depends on neither y nor X, so the engine gets none.
-    A = assemble(np.zeros(frame.nobs), np.zeros((frame.nobs, 0)), frame.terms, frame.weights)
+    scale = None if sigma is None else check_sigma(sigma)
+    given = read_residual_values(R, G)
+    values = given.for_design(frame.residual, frame.variance)
+    otherwise = getattr(G, "sigma", None)
+    if frame.residual is None and frame.variance is None:
+        if R is not None:
+            scale = _sigma_of(values, scale)
+        scale = otherwise if scale is None else scale
+        if scale is None:
+            raise ModelError(
+                "sigma, the residual standard deviation, is needed: G has the random effects alone."
+            )
+        # V depends on neither y nor X, so the engine gets none.
+        A = assemble(np.zeros(frame.nobs), np.zeros((frame.nobs, 0)), frame.terms, frame.weights)
+        return PlannedCovariance(frame, blocks, scale, _factorised(A, blocks, scale))
+    return _structured(frame, blocks, given, scale, otherwise)
+
+
+def _sigma_of(values: Mapping[Any, Any], sigma: float | None) -> float | None:
+    """The standard deviation of independent errors, given as R."""
+    own = ResidualParameter("sd", np.nan, is_sigma=True)
+    (value,) = with_sigma(values, [own], sigma, None).values() or (None,)
+    return None if value is None else check_sigma(value)
+
+
+def _factorised(A: CrossProducts, blocks: Sequence[Matrix], sigma: float) -> Factorisation:
     factors = [
-        A.basis.engine_factor(t, _square_root(block) / scale) for t, block in enumerate(blocks)
+        A.basis.engine_factor(t, _square_root(block) / sigma) for t, block in enumerate(blocks)
     ]
-    return PlannedCovariance(frame, blocks, scale, factorise(A, factors))
+    return factorise(A, factors)
+
+
+def _structured(
+    frame: ModelFrame,
+    blocks: Sequence[Matrix],
+    given: GivenResidual,
+    sigma: float | None,
+    otherwise: float | None,
+) -> PlannedCovariance:
+    """V where errors are correlated, or of several variances."""
+    term, variance = frame.residual, frame.variance
+    # With a sigma D is one where its columns are zero, whatever the sigma.
+    design = residual_design(frame, 1.0)
+    assert design is not None
+    y, X = np.zeros(frame.nobs), np.zeros((frame.nobs, 0))
+    try:
+        rows = ResidualRows(y, X, engine_terms(frame.terms), design)
+    except RemainderTooLargeError as error:
+        raise too_large(frame.terms, error) from None
+    model, what = rows.model, structure_text(term, variance)
+    parameters = expected_parameters(model, term, variance)
+    values = with_sigma(given.of_labels(parameters), parameters, sigma, otherwise)
+    phi, scale = engine_parameters(model, parameters, variance, values, what)
+    factorisation = _factorised(rows.at(phi).A, blocks, scale)
+    R = StructuredResidual(model, phi, scale, rows.basis.weight_scale, term, variance)
+    return PlannedCovariance(frame, blocks, scale, factorisation, R)
 
 
 class PlannedCovariance(MarginalCovariance):
@@ -143,8 +249,11 @@ class PlannedCovariance(MarginalCovariance):
         blocks: Sequence[Matrix],
         sigma: float,
         factorisation: Factorisation,
+        residual: StructuredResidual | None = None,
     ) -> None:
-        super().__init__(frame.terms, blocks, sigma, frame.weights, factorisation, frame.index)
+        super().__init__(
+            frame.terms, blocks, sigma, frame.weights, factorisation, frame.index, residual
+        )
         self._frame = frame
 
     @property
@@ -190,7 +299,9 @@ class PlannedCovariance(MarginalCovariance):
     def _with(
         self, blocks: Sequence[Matrix], sigma: float, factorisation: Factorisation
     ) -> PlannedCovariance:
-        return PlannedCovariance(self._frame, blocks, sigma, factorisation)
+        R = self._residual
+        other = None if R is None else R.divided_by((self.sigma / sigma) ** 2)
+        return PlannedCovariance(self._frame, blocks, sigma, factorisation, other)
 
 
 def _check_structures(terms: Sequence[RandomTerm], blocks: Sequence[Matrix]) -> None:

@@ -18,6 +18,7 @@ from mixedeffects.base.options import checked_level, checked_names, entropy_of, 
 from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.covariance.of_residuals import refuse_structured
 from mixedeffects.covariance.sizes import refuse_beyond_memory
+from mixedeffects.covariance.varcorr import VarCorr
 from mixedeffects.display.lettering import short
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ConvergenceWarning, ModelError
@@ -220,6 +221,11 @@ def power(
     # Asks of the names what a refit would be asked, before any work is done.
     fixed_effects_variance(fit, vcov, ddf, cluster)
     G = varcorr_of(fit) if varcorr is None else varcorr
+    if isinstance(G, VarCorr) and G._residual_arguments:
+        raise ModelError(
+            "varcorr is of a fit with `residual=` or `variance=`, and `power` draws independent "
+            "errors, with one variance beside the prior weights. Give varcorr=m.G and sigma=."
+        )
     scale = fit.sigma if varcorr is None and sigma is None else sigma
     designs, counted = _designs(fit, n, along, within)
     refuse_beyond_memory(
