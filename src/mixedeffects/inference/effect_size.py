@@ -121,6 +121,8 @@ def effect_sizes(
         known = plain(edf)
         if isinstance(known, bool) or not isinstance(known, (int, float)) or not known > 0.0:
             raise ModelError(f"edf must be a positive number, not {edf!r:.60}.")
+        # Whole numbers may be beyond all floating-point ones.
+        known = float(min(known, np.finfo(np.float64).max)) if known != np.inf else np.inf
     d = found.estimate / scale
     error = np.sqrt((found.se / scale) ** 2 + d**2 / (2.0 * known))
     of = "taken as known" if np.isinf(known) else f"with {known:.1f} degrees of freedom"

@@ -147,7 +147,9 @@ def _sd(values: Matrix, weights: Matrix | None) -> float:
 def _cluster(fit: Fit, cluster: Any) -> Any:
     """Clusters given by row of the data as given, by row of the refit."""
     rows = fit.nobs + len(fit.frame.dropped.rows)
-    if isinstance(cluster, (list, tuple, np.ndarray, pd.Series)) and np.shape(cluster) == (rows,):
+    if isinstance(cluster, (list, tuple)) and len(cluster) == rows:
+        return [cluster[i] for i in fit.frame.positions]
+    if isinstance(cluster, (np.ndarray, pd.Series)) and cluster.shape == (rows,):
         return np.asarray(cluster)[fit.frame.positions]
     return cluster
 
