@@ -195,9 +195,7 @@ class Assembly:
         columns = {id(f): f.columns(z) for f in (*self._chain, *self._rest) if not f.is_scattered}
         whole = [f for f in self._rest if not f.is_scattered]
         at = {id(f): first for f, first in zip(self._rest, layout.first, strict=True)}
-        scattered = (
-            self._scattered_columns(columns, sparse) if len(whole) < len(self._rest) else None
-        )
+        scattered = self._scattered_columns(sparse) if len(whole) < len(self._rest) else None
         chain = []
         for e, factor in enumerate(self._chain):
             own, k = columns[id(factor)], factor.k
@@ -267,7 +265,7 @@ class Assembly:
         return np.asarray(self.layout.first[g][:, None] + np.arange(k, dtype=np.int32))
 
     def _scattered_columns(
-        self, columns: dict[int, Matrix], sparse: Sequence[scipy.sparse.csr_array | None]
+        self, sparse: Sequence[scipy.sparse.csr_array | None]
     ) -> scipy.sparse.csr_array:
         """``Z_rest`` of the scattered factors, n x r, zero for the others."""
         parts = []

@@ -189,6 +189,14 @@ class CrossProducts:
         """Total number of random effects."""
         return sum(f.n_levels * f.k for f in self.factors)
 
+    def by_term(self, blocks: Sequence[Matrix]) -> list[Matrix]:
+        """One array (l, k) for each term, in the user's order, from one for each factor."""
+        out: list[Matrix] = [np.empty(0)] * len(self.term_columns)
+        for factor, own in zip(self.factors, blocks, strict=True):
+            for member in factor.members:
+                out[member.term] = np.ascontiguousarray(own[:, member.columns])
+        return out
+
     def structure(self, names: Sequence[str]) -> tuple[str, ...]:
         """How the random effects are eliminated, in words; one name per term."""
 

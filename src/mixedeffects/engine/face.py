@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.parameterisation import Parameterisation
-from mixedeffects.engine.structured_point import StructuredModel, StructuredPoint
+from mixedeffects.engine.structured_point import StructuredModel, StructuredPoint, in_coordinates
 from mixedeffects.engine.trust_region import minimise_model
 
 __all__ = ["Face", "FaceModel", "FacePoint"]
@@ -99,16 +99,8 @@ class FaceModel:
         """Change of d, gradient and Hessian of the model after a step."""
         free = self.face.free
         eta, first, second = self.face.parameters(self.z + step)
-        value, gradient, hessian = self.inner.at(eta - self.inner.eta)
-        own = gradient[free]
-        bent = first[:, None] * hessian[free][:, free] * first
-        np.einsum("ii->i", bent)[:] += second * own
-        corrected = correction @ step
-        return (
-            value + 0.5 * float(step @ corrected),
-            first * own + corrected,
-            bent + correction,
-        )
+        change = self.inner.at(eta - self.inner.eta)
+        return in_coordinates(change, free, first, second, step, correction)
 
     def minimise(self, correction: Matrix, radius: float) -> tuple[Matrix, float]:
         """Step within the radius that makes the model small, and the decrease it predicts."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -420,7 +419,6 @@ class _ChainWhitening(Whitening):
         super().__init__(model, phi)
         n = model.design.n
         self._r = np.zeros(n)
-        self._dr: list[Matrix] = []
         rows, by_stratum, which = model.steps
         correlations, derivatives = [], []
         for family, at, (_, first, second) in zip(
@@ -587,11 +585,3 @@ class _BlockWhitening(Whitening):
         for pattern, (L, _) in zip(self.model.patterns, self._roots, strict=True):
             out[pattern.rows] = L @ x[pattern.rows]
         return np.asarray(out / (np.exp(self.log_factor) * self.scale[:, None]))
-
-
-def whitened_rows(matrix: scipy.sparse.csr_array, columns: Sequence[Matrix]) -> list[Matrix]:
-    """A sparse matrix times several dense ones, at once."""
-    widths = [each.shape[1] for each in columns]
-    out = np.asarray(matrix @ np.hstack(columns))
-    ends = np.cumsum(widths)[:-1]
-    return [np.ascontiguousarray(part) for part in np.split(out, ends, axis=1)]

@@ -82,12 +82,7 @@ class ResidualEvaluation(ReadOnlyArrays):
     @property
     def modes(self) -> list[Matrix]:
         """Random effects (l, k) of each term."""
-        A, b = self.at_theta.A, self.at_theta.factorisation.solution.b
-        out: list[Matrix] = [np.empty(0)] * len(A.term_columns)
-        for factor, own in zip(A.factors, b, strict=True):
-            for member in factor.members:
-                out[member.term] = np.ascontiguousarray(own[:, member.columns])
-        return out
+        return self.at_theta.A.by_term(self.at_theta.factorisation.solution.b)
 
     def information(self, directions: Sequence[Matrix]) -> Matrix:
         """Average information of d along matrices (r, k, k) per term, then in phi.

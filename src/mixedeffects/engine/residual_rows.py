@@ -98,16 +98,15 @@ class ResidualRows:
             _sparse_columns(term) if scattered else None
             for term, scattered in zip(self.terms, self.scattered, strict=True)
         ]
-        self._dense = [
-            self.border,
-            *[t.z for t, s in zip(self.terms, self.scattered, strict=True) if not s],
-        ]
+        whole = [t.z for t, s in zip(self.terms, self.scattered, strict=True) if not s]
+        self._dense = np.hstack([self.border, *whole])
+        self._ends = np.cumsum([self.border.shape[1], *[z.shape[1] for z in whole]])[:-1]
 
     def with_model(self, model: ResidualModel) -> ResidualRows:
         """The same rows with another model of the same structure."""
         out = copy.copy(self)
         out.model = model
-        sums = self.sums
+        sums = self.__dict__.get("sums")
         if sums is not None:
             moved = copy.copy(sums)
             moved.rows = out
@@ -124,7 +123,7 @@ class ResidualRows:
         out = self.with_model(model.for_search())
         out.__dict__.pop("sums", None)
         out.border = np.column_stack([columns, Y[:, 0]])
-        out._dense = [out.border, *self._dense[1:]]
+        out._dense = np.hstack([out.border, self._dense[:, self.p + 1 :]])
         out.basis = replace(self.basis, beta0=beta0[:, 0].copy(), response_scale=float(scale[0]))
         if model.design.sigma is not None:
             out.known_variance = (model.design.sigma / out.basis.sigma(1.0)) ** 2
@@ -153,14 +152,13 @@ class ResidualRows:
 
     def times(self, matrix: scipy.sparse.csr_array) -> tuple[Matrix, list[scipy.sparse.csr_array]]:
         """A sparse matrix times all dense columns, side by side, and times the sparse ones."""
-        dense = np.asarray(matrix @ np.hstack(self._dense))
+        dense = np.asarray(matrix @ self._dense)
         sparse = [scipy.sparse.csr_array(matrix @ own) for own in self._sparse if own is not None]
         return dense, sparse
 
     def fill(self, dense: Matrix, sparse: Sequence[scipy.sparse.csr_array]) -> Blocks:
         """The blocks of such products."""
-        ends = np.cumsum([each.shape[1] for each in self._dense])[:-1]
-        border, *z = (np.ascontiguousarray(part) for part in np.split(dense, ends, axis=1))
+        border, *z = (np.ascontiguousarray(part) for part in np.split(dense, self._ends, axis=1))
         whole, scattered = iter(z), iter(sparse)
         columns: list[Matrix] = []
         of_terms: list[scipy.sparse.csr_array | None] = []

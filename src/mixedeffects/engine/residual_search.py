@@ -26,7 +26,11 @@ from mixedeffects.engine.parameterisation import Parameterisation, parameterise
 from mixedeffects.engine.residual_objective import ResidualEvaluation, evaluate_residual
 from mixedeffects.engine.residual_rows import ResidualRows
 from mixedeffects.engine.start import starting_factors
-from mixedeffects.engine.structured_point import StructuredModel, tangent_bases
+from mixedeffects.engine.structured_point import (
+    StructuredModel,
+    in_coordinates,
+    tangent_bases,
+)
 from mixedeffects.engine.structures import CovarianceStructure
 from mixedeffects.engine.trust_region import Iterate, minimise, minimise_model
 
@@ -140,16 +144,7 @@ class _Model:
         kept = self.space.kept
         here, _, _ = self.space.parameters(self.x)
         there, first, second = self.space.parameters(self.x + step)
-        value, gradient, hessian = self.inner.at(there - here)
-        own = gradient[kept]
-        bent = first[:, None] * hessian[kept][:, kept] * first
-        np.einsum("ii->i", bent)[:] += second * own
-        corrected = correction @ step
-        return (
-            value + 0.5 * float(step @ corrected),
-            first * own + corrected,
-            bent + correction,
-        )
+        return in_coordinates(self.inner.at(there - here), kept, first, second, step, correction)
 
     def minimise(self, correction: Matrix, radius: float) -> tuple[Matrix, float]:
         """Step within the radius that makes the model small, and the decrease it predicts."""
@@ -285,8 +280,4 @@ def _start(rows: ResidualRows, reml: bool) -> tuple[list[Matrix], Matrix]:
     T = starting_factors(A, reml) if rows.term_columns else []
     here = evaluate(A, T, reml)
     solution = here.factorisation.solution
-    b: list[Matrix] = [np.empty(0)] * len(T)
-    for factor, own in zip(A.factors, solution.b, strict=True):
-        for member in factor.members:
-            b[member.term] = np.ascontiguousarray(own[:, member.columns])
-    return T, rows.model.start(rows.residuals(b, solution.beta))
+    return T, rows.model.start(rows.residuals(A.by_term(solution.b), solution.beta))

@@ -22,7 +22,13 @@ from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.objective import evaluate
 from mixedeffects.engine.parameterisation import Parameterisation
 
-__all__ = ["StructuredModel", "StructuredPoint", "has_many_columns", "tangent_bases"]
+__all__ = [
+    "StructuredModel",
+    "StructuredPoint",
+    "has_many_columns",
+    "in_coordinates",
+    "tangent_bases",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -145,3 +151,34 @@ class StructuredModel:
             gradient[at] = values.gradient(pull)
             hessian[at, at] += values.hessian(pull)
         return value + 0.5 * float(a @ Ha), gradient, hessian
+
+
+def in_coordinates(
+    change: tuple[float, Matrix, Matrix],
+    moving: NDArray[np.intp],
+    first: Matrix,
+    second: Matrix,
+    step: Matrix,
+    correction: Matrix,
+) -> tuple[float, Matrix, Matrix]:
+    """A model's change, gradient and Hessian in coordinates of the parameters that move.
+
+    Parameters
+    ----------
+    change : tuple (value, gradient, Hessian)
+        In the parameters, after the step.
+    moving : ndarray of int, shape (r,)
+        Which parameters move.
+    first, second : ndarray, shape (r,)
+        Derivatives of each in its own coordinate.
+    step : ndarray, shape (r,)
+        The step in the coordinates.
+    correction : ndarray, shape (r, r)
+        Of the Hessian in the coordinates.
+    """
+    value, gradient, hessian = change
+    own = gradient[moving]
+    bent = first[:, None] * hessian[moving][:, moving] * first
+    np.einsum("ii->i", bent)[:] += second * own
+    corrected = correction @ step
+    return value + 0.5 * float(step @ corrected), first * own + corrected, bent + correction
