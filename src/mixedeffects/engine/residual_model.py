@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,17 +125,33 @@ class ResidualModel:
             Q, R = np.linalg.qr(centred[:, self.seen])
             self.v, self._root = Q * np.sqrt(design.n), R / np.sqrt(design.n)
         made = [self._family(s) for s in range(design.n_strata)]
-        self.families: tuple[Family, ...] = tuple(f for f in made if f is not None)
-        ends = np.cumsum([self.v.shape[1], *[f.n_parameters for f in self.families]]).tolist()
-        #: Where the parameters of each stratum's family are.
+        self._use([f for f in made if f is not None])
         #: Whether S is divided by the n-th root of its determinant, as in a search: then the
         #: random effects are measured in what is left of a residual given the others of its group,
         #: which hardly changes with a strong correlation.
         self.is_normalised = not is_fixed
         #: Logarithm of what D is divided by where S is not.
         self.shift = 0.0
+
+    def _use(self, families: Sequence[Family]) -> None:
+        self.families: tuple[Family, ...] = tuple(families)
+        ends = np.cumsum([self.v.shape[1], *[f.n_parameters for f in families]]).tolist()
+        #: Where the parameters of each stratum's family are.
         self.places = [slice(a, b) for a, b in itertools.pairwise(ends)]
         self.n_parameters = int(ends[-1])
+
+    def with_families(self, families: Sequence[Family]) -> ResidualModel:
+        """The same with other families of the same correlations, one for each stratum."""
+        out = copy.copy(self)
+        out._use(families)
+        return out
+
+    def with_relative_weights(self, factor: Matrix) -> ResidualModel:
+        """The same with the prior weights multiplied by a factor of each row (n,) of the design."""
+        out = copy.copy(self)
+        own = factor[self.order]
+        out.weights = own if self.weights is None else self.weights * own
+        return out
 
     def _family(self, stratum: int) -> Family | None:
         design = self.design

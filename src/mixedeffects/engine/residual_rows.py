@@ -113,6 +113,12 @@ class ResidualRows:
             out.__dict__["sums"] = moved
         return out
 
+    def with_columns(self, model: ResidualModel) -> ResidualRows:
+        """The same rows with a model of other weights, or other columns of its deviations."""
+        out = self.with_model(model)
+        out.__dict__.pop("sums", None)
+        return out
+
     def with_response(self, y: Matrix) -> ResidualRows:
         """The same rows with another response less offset (n,), ready for a search."""
         model = self.model
