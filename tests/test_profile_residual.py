@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 import scipy.linalg
 import scipy.optimize
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 import mixedeffects as me
@@ -223,14 +225,14 @@ ENDS = [
     ("us", "sigma"),
     ("us", "cor_14.10|Residual"),
     ("us", "age"),
-    ("us_hom", "cor_12.8|Residual"),
-    ("us_by", "sd_Female:12|Residual"),
-    ("us_by", "cor_Male:12.10|Residual"),
-    ("us_by", "cor_Female:14.12|Residual"),
+    pytest.param("us_hom", "cor_12.8|Residual", marks=pytest.mark.slow),
+    pytest.param("us_by", "sd_Female:12|Residual", marks=pytest.mark.slow),
+    pytest.param("us_by", "cor_Male:12.10|Residual", marks=pytest.mark.slow),
+    pytest.param("us_by", "cor_Female:14.12|Residual", marks=pytest.mark.slow),
     ("cs", "sd_14|Residual"),
     ("cs", "cor|Residual"),
-    ("toep_by", "sd_Female:10|Residual"),
-    ("toep_by", "cor_Male:lag2|Residual"),
+    pytest.param("toep_by", "sd_Female:10|Residual", marks=pytest.mark.slow),
+    pytest.param("toep_by", "cor_Male:lag2|Residual", marks=pytest.mark.slow),
     ("ante", "cor_12.10|Residual"),
     ("sex", "sd_SexFemale|Residual"),
     ("sex", "sd_(Intercept)|Subject"),
@@ -262,3 +264,155 @@ def test_ends_of_intervals_by_dense_minimisation(name: str, parameter: str) -> N
             continue
         zeta = np.sqrt(_dense_minimum(name, parameter, float(end)) - profile.criterion)
         assert zeta == pytest.approx(QUANTILE, abs=3e-5)
+
+
+# --- odd ends -------------------------------------------------------------------------------------
+
+
+def test_several_minima_beside_a_nugget() -> None:
+    """With little nugget a short range and a long one both are minima: the lower counts."""
+    profile = _profile("nugget")
+    lower = profile.confint().loc["nugget|Residual", "lower"]
+    held = [
+        _dense_minimum("nugget", "nugget|Residual", value)
+        for value in (lower, 1.01 * lower, 0.99 * lower)
+    ]
+    assert held[2] > held[0] > held[1]
+    assert held[0] - profile.criterion == pytest.approx(QUANTILE**2, abs=1e-4)
+
+
+def test_points_have_the_deviance_of_their_parameters() -> None:
+    """All parameters at a point, read from the table, give its deviance by the definition."""
+    for name in ("ar1", "us", "cs", "sex", "power", "nugget", "known_us"):
+        m, frame = _model(name), _profile(name).to_frame()
+        names = [str(n) for n in m.covariance_parameters.index]
+        some = frame.iloc[:: max(1, len(frame) // 25)]
+        for _, row in some.iterrows():
+            p = {n: float(row[n]) for n in names}
+            fixed = row[list(m.fixef.index)].to_numpy(dtype=np.float64)
+            empty = np.zeros((m.nobs, 0))
+            deviance = _dense_deviance(name, m.y - m.X @ fixed, empty, p)
+            assert deviance == pytest.approx(row["deviance"], abs=1e-5)
+            assert row[row["parameter"]] == pytest.approx(row["value"], rel=1e-9)
+
+
+def test_zeta_of_no_correlation_is_the_likelihood_ratio() -> None:
+    without = me.lmer("Reaction ~ Days + (1 | Subject)", me.load_dataset("sleepstudy"), reml=False)
+    with_it = _model("ar1").update(reml=False)
+    assert with_it.profile("cor|Residual").zeta("cor|Residual", 0.0) ** 2 == pytest.approx(
+        without.criterion - with_it.criterion, abs=1e-6
+    )
+    # A range of zero is the same, and is among the values it can have.
+    assert _profile("known").zeta("range|Residual", 0.0) ** 2 == pytest.approx(
+        _model("known").update(residual=None, reml=False).criterion - _profile("known").criterion,
+        abs=1e-6,
+    )
+
+
+def test_zeta_of_equal_deviations_is_the_likelihood_ratio() -> None:
+    m = _model("sex").update(reml=False)
+    power = me.lmer(
+        f"{GROWTH} + (1 | Subject)", me.load_dataset("orthodont"), variance="log(age)", reml=False
+    )
+    same = m.update(variance=None)
+    zeta = power.profile("power_age|Residual").zeta("power_age|Residual", 0.0)
+    assert zeta**2 == pytest.approx(same.criterion - power.criterion, abs=1e-6)
+
+
+def test_a_fixed_effect_alone() -> None:
+    """Without it no column is left."""
+    m = me.lmer(
+        "distance ~ 1", me.load_dataset("orthodont"), residual="cs(age | Subject)", reml=False
+    )
+    profile = m.profile("(Intercept)")
+    none = m.update(". ~ 0")
+    assert profile.zeta("(Intercept)", 0.0) ** 2 == pytest.approx(
+        none.criterion - m.criterion, abs=1e-6
+    )
+
+
+def test_a_limit_is_the_end_of_the_interval_and_is_named() -> None:
+    table = _model("nugget").profile("nugget|Residual", level=0.9999).confint(0.9999)
+    assert table.loc["nugget|Residual", "lower"] == 0.0
+    assert any("nugget|Residual: 0 is the limit" in note for note in table.notes)
+    profile = _line().profile(["range|Residual", "sigma"])
+    table = profile.confint()
+    assert table.loc["range|Residual", "upper"] == np.inf
+    assert any("range|Residual: inf is the limit" in note for note in table.notes)
+    # A picture ends where nothing changes any more.
+    assert profile.curves()["range|Residual"][0][-1] < 1e4
+    with pytest.raises(me.ModelError, match="lies between 0"):
+        profile.zeta("range|Residual", np.inf)
+
+
+@cache
+def _line() -> me.LinearMixedModel:
+    """A random walk about the mean of each group, in few rows."""
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame(
+        {"g": np.repeat(["a", "b", "c", "d", "e"], 12), "t": np.tile(np.arange(12.0), 5)}
+    )
+    steps = rng.normal(size=(5, 12)).cumsum(axis=1) + 0.3 * rng.normal(size=(5, 12))
+    data["y"] = steps.ravel()
+    return me.lmer("y ~ g", data, residual="exp(t | g, nugget = TRUE)", reml=False)
+
+
+def test_correlation_that_may_be_one() -> None:
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"g": np.repeat(["a", "b", "c"], 6), "t": np.tile(np.arange(6), 3)})
+    data["y"] = rng.normal(size=(3, 6)).cumsum(axis=1).ravel()
+    table = me.lmer("y ~ g", data, residual="ar1(t | g)", reml=False).profile(
+        "cor|Residual", level=0.9999
+    )
+    ends = table.confint(0.9999)
+    assert ends.loc["cor|Residual", "upper"] == 1.0
+    assert any("cor|Residual: 1 is the limit" in note for note in ends.notes)
+    with pytest.raises(me.ModelError, match="cannot be 1"):
+        table.zeta("cor|Residual", 1.0)
+
+
+def test_what_is_known_has_no_interval() -> None:
+    table = _profile("known").confint()
+    assert table.loc["sigma"].isna().all()
+    with pytest.raises(me.ModelError, match="sigma has no profile: it is known"):
+        _profile("known").zeta("sigma", 30.0)
+    table = _profile("known_us").confint()
+    assert table.loc[["sigma", "cor_12.10|Residual"]].isna().all(axis=None)
+    assert table.loc[["cor_10.8|Residual", "cor_12.8|Residual"]].notna().all(axis=None)
+
+
+# --- what is asked for ----------------------------------------------------------------------------
+
+
+def test_confint_and_pictures() -> None:
+    m = _model("ar1")
+    table = m.confint("profile", ["cor|Residual", "Days"])
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(table), pd.DataFrame(_profile("ar1").confint().loc[["cor|Residual", "Days"]])
+    )
+    assert list(_profile("ar1").parameters) == [*m.covariance_parameters.index, *m.fixef.index]
+    axes = _profile("ar1").plot(["cor|Residual", "sigma"], ax=Figure().subplots(1, 2))
+    assert axes[0].get_xlabel() == "cor|Residual"
+    assert "Maximum likelihood: the REML fit was fitted again" in repr(_profile("ar1"))
+
+
+def test_interrupted_and_resumed() -> None:
+    m = _model("ar1")
+
+    def stop(done: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(me.Interrupted) as stopped:
+        m.profile("cor|Residual", progress=stop)
+    again = stopped.value.partial.resume()
+    assert_allclose(again.confint(), m.profile("cor|Residual").confint(), rtol=1e-6)
+
+
+def test_structures_of_random_effects_are_still_refused() -> None:
+    m = me.lmer(
+        "Reaction ~ Days + diag(Days | Subject)",
+        me.load_dataset("sleepstudy"),
+        residual="ar1(Days | Subject)",
+    )
+    with pytest.raises(me.ModelError, match="not available for covariance structures"):
+        m.profile()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.constrained import Constrained
+from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.held_families import HeldFamily, HeldPair, Reordered, held
 from mixedeffects.engine.optimum import Optimum
 from mixedeffects.engine.parameters import T_to_theta, theta_to_T
@@ -198,7 +199,7 @@ class HeldColumn(HeldResidual):
     def _held(self, value: float) -> ResidualRows:
         factor = np.exp(-2.0 * value * self._design.v[:, self._column])
         if not (np.isfinite(factor).all() and (factor > 0.0).all()):
-            raise ArithmeticError("a weight is not finite")
+            raise NotPositiveDefiniteError("the deviance is not finite")
         return self._rows.with_columns(self._model.with_relative_weights(factor))
 
     def _at(self, point: ResidualPoint) -> float:

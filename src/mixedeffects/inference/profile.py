@@ -135,17 +135,31 @@ class _Profiling:
         return self._profile
 
     def _again(self, better: _BetterFitError) -> NoReturn:
-        warn(
-            f"{better.sentence} The profile starts again from the better fit; fit the model "
-            "again with another start=.",
-            ConvergenceWarning,
-        )
+        if self._fit.residual is None:
+            warn(
+                f"{better.sentence} The profile starts again from the better fit; fit the model "
+                "again with another start=.",
+                ConvergenceWarning,
+            )
+        else:
+            # No start can be chosen there.
+            warn(
+                f"{better.sentence} The profile starts again from the better fit; the model's own "
+                "is not at the highest maximum of its likelihood.",
+                ConvergenceWarning,
+            )
         self._start, self._better = [lower_factor(T) for T in better.found.T], better.found
         self._profile = self._optimum = None
         self._restarts -= 1
         if not self._restarts:
             A, found = self._fit.crossproducts, better.found.deviance
             criterion = found + A.basis.deviance_offset(A.n, A.p, False)
+            if self._fit.residual is not None:
+                raise ModelError(
+                    f"Profiling went on finding better fits (-2 log L {criterion:.4f}): the "
+                    "likelihood has several maxima. Simplify the random effects or the structure "
+                    "of the residuals."
+                )
             raise ModelError(
                 f"Profiling went on finding better fits (-2 log L {criterion:.4f}): the likelihood "
                 "has several maxima. Simplify the random effects, or fit again with another start=."
@@ -317,6 +331,7 @@ class Profile(Sealed):
             held.high,
             positive=held.positive,
             far=held.far,
+            has_rivals=self._residual is not None and self._residual.has_rivals,
         )
 
     def _held(self, i: int, estimate: float) -> HeldParameter | None:
@@ -487,6 +502,11 @@ class Profile(Sealed):
         try:
             return self._tracked(i, task, *arguments)
         except _BetterFitError as better:
+            if self._residual is not None:
+                raise ModelError(
+                    f"{better.sentence} The likelihood has several maxima: simplify the structure "
+                    "of the residuals."
+                ) from None
             raise ModelError(
                 f"{better.sentence} Fit the model again with another start=."
             ) from None
@@ -543,8 +563,8 @@ class Profile(Sealed):
                             ConvergenceWarning,
                         )
                     notes += [
-                        f"{self._names[i]}: at {end:g} the likelihood is still above that of an "
-                        f"end of the interval, which is the limit of what it can be"
+                        f"{self._names[i]}: {end:g} is the limit of what it can be; the likelihood "
+                        "does not fall far enough on the way there for an end of the interval"
                         for end, limit in zip(rows[-1], curve.limits, strict=True)
                         if end == limit and self._random <= i < self._fixed_at
                     ]

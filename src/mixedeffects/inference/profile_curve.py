@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -68,6 +68,8 @@ class ProfileCurve:
     far : tuple of two floats or None
         For a limit that is never reached itself, but may be gone towards without end, the value
         next to it, or far out if it is infinite, from which on nothing changes any more.
+    has_rivals : bool
+        Whether there may be several minima at a value: then each is looked for from several points.
     """
 
     def __init__(
@@ -80,12 +82,14 @@ class ProfileCurve:
         *,
         positive: bool = False,
         far: tuple[float | None, float | None] = (None, None),
+        has_rivals: bool = False,
     ) -> None:
         self._parameter = parameter
         self._step = step
         self.limits = (low, high)
         self.positive = positive
         self.far = far
+        self.has_rivals = has_rivals
         self.estimate = optimum.value
         self.deviance = optimum.deviance
         self.points = [ProfilePoint(optimum.value, 0.0, optimum)]
@@ -100,12 +104,7 @@ class ProfileCurve:
         for point in self.points:
             if point.value == value:
                 return point
-        try:
-            minimum = self._parameter.minimise(value, self._predicted(value))
-        except ArithmeticError:
-            # The line leads to where there is no deviance; the fit itself does not.
-            fit = next(point for point in self.points if point.value == self.estimate)
-            minimum = self._parameter.minimise(value, fit.minimum.x)
+        minimum = self._minimum(value)
         self.evaluations += minimum.evaluations
         if not minimum.converged:
             self.unfinished.append(value)
@@ -116,6 +115,29 @@ class ProfileCurve:
         point = ProfilePoint(value, zeta, minimum)
         insort(self.points, point)
         return point
+
+    def _minimum(self, value: float) -> Constrained:
+        fit = next(point for point in self.points if point.value == self.estimate)
+        try:
+            found = self._parameter.minimise(value, self._predicted(value))
+        except ArithmeticError:
+            # The line leads to where there is no deviance; the fit itself does not.
+            found = self._parameter.minimise(value, fit.minimum.x)
+        if not self.has_rivals:
+            return found
+        side = 1.0 if value > self.estimate else -1.0
+        outside = [point for point in self.points if side * (point.value - value) > 0.0]
+        near = min(outside, key=lambda point: abs(point.value - value), default=fit)
+        evaluations = found.evaluations
+        for start in {id(fit): fit, id(near): near}.values():
+            try:
+                other = self._parameter.minimise(value, start.minimum.x)
+            except ArithmeticError:
+                continue
+            evaluations += other.evaluations
+            if other.deviance < found.deviance:
+                found = other
+        return replace(found, evaluations=evaluations)
 
     def _predicted(self, value: float) -> np.ndarray:
         """Free coordinates along the line through the two nearest points."""

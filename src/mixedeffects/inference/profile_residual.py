@@ -88,9 +88,9 @@ class ResidualProfile:
         self._listed = listed
 
     @property
-    def n_parameters(self) -> int:
-        """Number of parameters, sigma not counted."""
-        return len(self._places)
+    def has_rivals(self) -> bool:
+        """Whether there may be several maxima: beside a nugget, one of a short range and a long."""
+        return self.rows.model.design.nugget
 
     def values(self, point: ResidualPoint) -> Matrix:
         """All parameters at a point, in the order of `m.covariance_parameters`, sigma last."""
