@@ -18,7 +18,9 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 import mixedeffects as me
+from mixedeffects.engine.constrained import Constrained
 from mixedeffects.inference.profile import Profile
+from mixedeffects.inference.profile_curve import ProfileCurve
 
 Matrix = NDArray[np.float64]
 REFERENCE = Path(__file__).parent / "reference" / "residual"
@@ -286,7 +288,7 @@ def test_points_have_the_deviance_of_their_parameters() -> None:
     for name in ("ar1", "us", "cs", "sex", "power", "nugget", "known_us"):
         m, frame = _model(name), _profile(name).to_frame()
         names = [str(n) for n in m.covariance_parameters.index]
-        some = frame.iloc[:: max(1, len(frame) // 25)]
+        some = frame.iloc[:: max(1, len(frame) // 12)]
         for _, row in some.iterrows():
             p = {n: float(row[n]) for n in names}
             fixed = row[list(m.fixef.index)].to_numpy(dtype=np.float64)
@@ -335,40 +337,56 @@ def test_a_limit_is_the_end_of_the_interval_and_is_named() -> None:
     table = _model("nugget").profile("nugget|Residual", level=0.9999).confint(0.9999)
     assert table.loc["nugget|Residual", "lower"] == 0.0
     assert any("nugget|Residual: 0 is the limit" in note for note in table.notes)
-    profile = _line().profile(["range|Residual", "sigma"])
-    table = profile.confint()
-    assert table.loc["range|Residual", "upper"] == np.inf
-    assert any("range|Residual: inf is the limit" in note for note in table.notes)
-    # A picture ends where nothing changes any more.
-    assert profile.curves()["range|Residual"][0][-1] < 1e4
-    with pytest.raises(me.ModelError, match="lies between 0"):
-        profile.zeta("range|Residual", np.inf)
+    independent = me.load_dataset("sleepstudy")
+    independent["Reaction"] = np.random.default_rng(3).normal(size=180)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", me.ConvergenceWarning)
+        m = me.lmer("Reaction ~ 1", independent, residual="car1(Days | Subject)", reml=False)
+    table = m.profile("range|Residual", level=0.95).confint()
+    assert table.loc["range|Residual", "lower"] == 0.0
+    assert table.loc["range|Residual", "upper"] < 2.0
+    assert any("range|Residual: 0 is the limit" in note for note in table.notes)
 
 
-@cache
-def _line() -> me.LinearMixedModel:
-    """A random walk about the mean of each group, in few rows."""
-    rng = np.random.default_rng(1)
-    data = pd.DataFrame(
-        {"g": np.repeat(["a", "b", "c", "d", "e"], 12), "t": np.tile(np.arange(12.0), 5)}
+class _Levels:
+    """A deviance that comes near to 1, towards infinity or towards one."""
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+
+    def start(self, T: Any, sigma: float, residual: Any = None) -> Matrix:
+        return np.zeros(0)
+
+    def minimise(self, value: float, start: Matrix) -> Constrained:
+        x = np.log(value) if np.isinf(self.limit) else np.arctanh(value)
+        deviance = float(1.0 - np.exp(-(x**2)))
+        return Constrained(value, deviance, (), 1.0, np.zeros(0), np.zeros(0), 1, True)
+
+
+@pytest.mark.parametrize(("limit", "far", "at"), [(np.inf, 1e5, 1.0), (1.0, 1.0 - 1e-6, 0.0)])
+def test_a_likelihood_without_bound_ends_at_the_limit(limit: float, far: float, at: float) -> None:
+    """However far the profile is walked, the end that is not there is the limit itself."""
+    parameter = _Levels(limit)
+    optimum = parameter.minimise(at, np.zeros(0))
+    curve = ProfileCurve(parameter, optimum, 0.05, -1.0, limit, far=(None, far))
+    curve.walk(1, QUANTILE)
+    assert curve.bound(1, QUANTILE) == limit
+    assert curve.points[-1].value == far
+    assert curve.bound(1, 0.5) == pytest.approx(
+        np.exp(np.sqrt(-np.log(0.75))) if at else np.tanh(np.sqrt(-np.log(0.75))), rel=1e-5
     )
-    steps = rng.normal(size=(5, 12)).cumsum(axis=1) + 0.3 * rng.normal(size=(5, 12))
-    data["y"] = steps.ravel()
-    return me.lmer("y ~ g", data, residual="exp(t | g, nugget = TRUE)", reml=False)
 
 
-def test_correlation_that_may_be_one() -> None:
-    rng = np.random.default_rng(4)
-    data = pd.DataFrame({"g": np.repeat(["a", "b", "c"], 6), "t": np.tile(np.arange(6), 3)})
-    data["y"] = rng.normal(size=(3, 6)).cumsum(axis=1).ravel()
-    table = me.lmer("y ~ g", data, residual="ar1(t | g)", reml=False).profile(
-        "cor|Residual", level=0.9999
-    )
-    ends = table.confint(0.9999)
-    assert ends.loc["cor|Residual", "upper"] == 1.0
-    assert any("cor|Residual: 1 is the limit" in note for note in ends.notes)
+def test_correlation_of_a_random_walk_is_below_one() -> None:
+    """By maximum likelihood the common level of a group has a variance that counts."""
+    rng = np.random.default_rng(11)
+    data = pd.DataFrame({"g": np.repeat(list("abcd"), 10), "t": np.tile(np.arange(10), 4)})
+    data["y"] = rng.normal(size=(4, 10)).cumsum(axis=1).ravel()
+    m = me.lmer("y ~ g", data, residual="ar1(t | g)", reml=False)
+    profile = m.profile("cor|Residual", level=0.99999)
+    assert 0.999 < profile.confint(0.99999).loc["cor|Residual", "upper"] < 1.0
     with pytest.raises(me.ModelError, match="cannot be 1"):
-        table.zeta("cor|Residual", 1.0)
+        profile.zeta("cor|Residual", 1.0)
 
 
 def test_what_is_known_has_no_interval() -> None:
