@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -319,6 +320,41 @@ def test_zeta_of_equal_deviations_is_the_likelihood_ratio() -> None:
     same = m.update(variance=None)
     zeta = power.profile("power_age|Residual").zeta("power_age|Residual", 0.0)
     assert zeta**2 == pytest.approx(same.criterion - power.criterion, abs=1e-6)
+
+
+def test_weights_and_offset() -> None:
+    """Held by other means: a known sigma, a coefficient in the weights, a column in the offset."""
+    data = me.load_dataset("orthodont")
+    data["w"] = 0.5 + np.arange(len(data)) % 5 / 4.0
+    data["o"] = np.arange(len(data)) % 7 / 3.0
+    options: dict[str, Any] = {"residual": "ar1(1 | Subject)", "reml": False, "offset": "o"}
+    formula = f"{GROWTH} + (1 | Subject)"
+    m = me.lmer(formula, data, weights="w", variance="log(age)", **options)
+    profile = m.profile(["sigma", "power_age|Residual", "age"])
+    known = me.lmer(formula, data, weights="w", variance="log(age)", sigma=3.0, **options)
+    assert profile.zeta("sigma", 3.0) ** 2 == pytest.approx(known.criterion - m.criterion, abs=1e-5)
+    data["v"] = data["w"] * data["age"] ** -2.0
+    moved = me.lmer(formula, data, weights="v", **options)
+    assert profile.zeta("power_age|Residual", 1.0) ** 2 == pytest.approx(
+        moved.criterion - m.criterion, abs=1e-5
+    )
+    data["o"] += 0.5 * data["age"]
+    shifted = me.lmer(
+        "distance ~ Sex + I(age * (Sex == 'Female')) + (1 | Subject)",
+        data,
+        weights="w",
+        variance="log(age)",
+        **options,
+    )
+    assert profile.zeta("age", 0.5) ** 2 == pytest.approx(shifted.criterion - m.criterion, abs=1e-5)
+
+
+def test_stored_and_read_again() -> None:
+    again = pickle.loads(pickle.dumps(_profile("cs")))
+    pd.testing.assert_frame_equal(again.to_frame(), _profile("cs").to_frame())
+    assert again.zeta("cor|Residual", 0.3) == pytest.approx(
+        _profile("cs").zeta("cor|Residual", 0.3)
+    )
 
 
 def test_a_fixed_effect_alone() -> None:

@@ -19,14 +19,16 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.constrained import Constrained
+from mixedeffects.engine.crossproducts import EngineTerm
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.held_families import HeldFamily, HeldPair, Reordered, held
 from mixedeffects.engine.optimum import Optimum
 from mixedeffects.engine.parameters import T_to_theta, theta_to_T
 from mixedeffects.engine.residual_families import Family, Unstructured
-from mixedeffects.engine.residual_model import ResidualModel
+from mixedeffects.engine.residual_model import ResidualDesign, ResidualModel
 from mixedeffects.engine.residual_point import ResidualPoint, log_unit
 from mixedeffects.engine.residual_rows import ResidualRows
 from mixedeffects.engine.residual_search import find_residual_optimum
@@ -441,19 +443,36 @@ class ResidualCoefficient:
     ----------
     whole : ResidualRows
         The rows of the model, as `searched_rows` makes them.
-    without : ResidualRows
-        The same without the column.
-    y, x : ndarray, shape (n,)
-        Response less offset, and the column, in the order of the data.
+    y, X : ndarray, shapes (n,) and (n, p)
+        Response less offset, and the fixed-effects matrix, in the order of the data.
+    terms : sequence of EngineTerm
+        The random effects.
+    design : ResidualDesign
+        What the covariance of the residuals is made of.
     column : int
         Which column it is.
     """
 
     def __init__(
-        self, whole: ResidualRows, without: ResidualRows, y: Vector, x: Vector, column: int
+        self,
+        whole: ResidualRows,
+        y: Vector,
+        X: Matrix,
+        terms: Sequence[EngineTerm],
+        design: ResidualDesign,
+        column: int,
     ) -> None:
-        self._whole, self._without = whole, without
-        self._y, self._x, self._column = y, x, column
+        self._whole, self._y, self._X = whole, y, X
+        self._terms, self._design, self._column = terms, design, column
+
+    @cached_property
+    def _without(self) -> ResidualRows:
+        """The rows without the column."""
+        X = np.delete(self._X, self._column, axis=1)
+        return ResidualRows(self._y, X, self._terms, self._design)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_without"}
 
     def start(
         self, T: Sequence[Matrix], sigma: float, residual: ResidualPoint | None = None
@@ -469,7 +488,7 @@ class ResidualCoefficient:
 
     def minimise(self, value: float, start: Vector) -> Constrained:
         """Fit the model without the column to the response less its share."""
-        rows = self._without.with_response(self._y - value * self._x)
+        rows = self._without.with_response(self._y - value * self._X[:, self._column])
         count = len(start) - rows.model.n_parameters
         T = [lower_factor(each) for each in theta_to_T(start[:count], rows.term_columns)]
         phi, _, _ = rows.model.bounded(start[count:])

@@ -21,7 +21,6 @@ from mixedeffects.engine.constrained_residual import (
 from mixedeffects.engine.residual_families import CompoundSymmetry
 from mixedeffects.engine.residual_model import ResidualModel
 from mixedeffects.engine.residual_point import ResidualPoint, searched_rows
-from mixedeffects.engine.residual_rows import ResidualRows
 from mixedeffects.fitting.assembly import engine_terms
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.residual_assembly import residual_design
@@ -104,14 +103,11 @@ class ResidualProfile:
 
     def coefficient(self, column: int) -> ResidualCoefficient:
         """A fixed effect, by its column."""
-        frame, request = self._fit.frame, self._fit.request
-        design = residual_design(frame, request.sigma)
+        frame = self._fit.frame
+        design = residual_design(frame, self._fit.request.sigma)
         assert design is not None
         y = frame.y if frame.offset is None else frame.y - frame.offset
-        X = np.delete(frame.X, column, axis=1)
-        without = ResidualRows(y, X, engine_terms(frame.terms), design)
-        x = np.ascontiguousarray(frame.X[:, column])
-        return ResidualCoefficient(self.rows, without, y, x, column)
+        return ResidualCoefficient(self.rows, y, frame.X, engine_terms(frame.terms), design, column)
 
     def sigma(self, estimate: float) -> HeldParameter | None:
         """The standard deviation that others are relative to; None where it is known."""
