@@ -28,6 +28,7 @@ from mixedeffects.engine.triangular import inverse_upper
 
 __all__ = [
     "Basis",
+    "cross",
     "in_steps",
     "lower_factor",
     "make_basis",

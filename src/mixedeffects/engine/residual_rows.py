@@ -94,13 +94,22 @@ class ResidualRows:
             for term in self.terms
         ]
         self._assembly = Assembly(self.terms, self.p + 1, self.scattered, (series, n_series))
-        self._sparse = [
+
+    @cached_property
+    def _sparse(self) -> list[scipy.sparse.csr_array | None]:
+        return [
             _sparse_columns(term) if scattered else None
             for term, scattered in zip(self.terms, self.scattered, strict=True)
         ]
-        whole = [t.z for t, s in zip(self.terms, self.scattered, strict=True) if not s]
-        self._dense = np.hstack([self.border, *whole])
-        self._ends = np.cumsum([self.border.shape[1], *[z.shape[1] for z in whole]])[:-1]
+
+    @cached_property
+    def _dense(self) -> Matrix:
+        """``[X y]`` and the columns of terms that are not scattered, side by side."""
+        return np.hstack([self.border, *self._whole])
+
+    @property
+    def _whole(self) -> list[Matrix]:
+        return [t.z for t, s in zip(self.terms, self.scattered, strict=True) if not s]
 
     def with_model(self, model: ResidualModel) -> ResidualRows:
         """The same rows with another model of the same structure."""
@@ -121,9 +130,9 @@ class ResidualRows:
             y[model.order][:, None], columns, self.basis.fixed, model.weights
         )
         out = self.with_model(model.for_search())
-        out.__dict__.pop("sums", None)
+        for of_response in ("sums", "_dense"):
+            out.__dict__.pop(of_response, None)
         out.border = np.column_stack([columns, Y[:, 0]])
-        out._dense = np.hstack([out.border, self._dense[:, self.p + 1 :]])
         out.basis = replace(self.basis, beta0=beta0[:, 0].copy(), response_scale=float(scale[0]))
         if model.design.sigma is not None:
             out.known_variance = (model.design.sigma / out.basis.sigma(1.0)) ** 2
@@ -158,7 +167,8 @@ class ResidualRows:
 
     def fill(self, dense: Matrix, sparse: Sequence[scipy.sparse.csr_array]) -> Blocks:
         """The blocks of such products."""
-        border, *z = (np.ascontiguousarray(part) for part in np.split(dense, self._ends, axis=1))
+        ends = np.cumsum([self.border.shape[1], *[z.shape[1] for z in self._whole]])[:-1]
+        border, *z = (np.ascontiguousarray(part) for part in np.split(dense, ends, axis=1))
         whole, scattered = iter(z), iter(sparse)
         columns: list[Matrix] = []
         of_terms: list[scipy.sparse.csr_array | None] = []
@@ -166,6 +176,16 @@ class ResidualRows:
             columns.append(_NONE if is_scattered else next(whole))
             of_terms.append(next(scattered) if is_scattered else None)
         return self._assembly.fill(columns, border, _NONE, of_terms)
+
+    def weighted(self, weights: Matrix | None) -> Blocks:
+        """The blocks of the rows themselves with weights, if there are any."""
+        z = [term.z for term in self.terms]
+        return self._assembly.fill(z, self.border, _NONE if weights is None else weights)
+
+    def of_neighbours(self, coefficients: Matrix) -> Blocks:
+        """Blocks of products of each row with the one before it, in both orders, times these."""
+        z = [term.z for term in self.terms]
+        return self._assembly.fill(z, self.border, _NONE, neighbours=coefficients)
 
     def crossproducts(self, blocks: Blocks, logdet: float) -> CrossProducts:
         """A with the log determinant of S, which takes the place of the prior weights."""
@@ -186,7 +206,8 @@ class ResidualRows:
         """``y - X beta - Z b`` for effects (l, k) per term, shape (n,), in the engine's scale."""
         out = self.border @ np.append(-beta, 1.0)
         for term, own in zip(self.terms, b, strict=True):
-            out -= np.einsum("nk,nk->n", term.z, own[term.codes])
+            less = np.ascontiguousarray(-own)[:, :, None]
+            _kernels.expand_levels(term.codes, term.z, less, out[:, None])
         return np.asarray(out)
 
 
