@@ -21,7 +21,7 @@ from mixedeffects import _kernels
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.assembly import Assembly, Blocks
 from mixedeffects.engine.basis import Basis, make_basis, standard_responses
-from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
+from mixedeffects.engine.crossproducts import ChainFactor, CrossProducts, EngineTerm
 from mixedeffects.engine.factorisation import SelectedInverse
 from mixedeffects.engine.fronts import Layout
 from mixedeffects.engine.remainder import DenseRemainder
@@ -69,19 +69,19 @@ class ResidualRows:
             y, X, [term.z for term in terms], design.weights
         )
         self.model = ResidualModel(replace(design, weights=w))
-        order = self.model.order
         #: The residual variance in the engine's scale, where it is known.
         self.known_variance: float | None = None
         if design.sigma is not None:
             self.known_variance = (design.sigma / self.basis.sigma(1.0)) ** 2
         self.n, self.p = X.shape
         self.term_columns = tuple(term.z.shape[1] for term in terms)
-        self.border = np.column_stack([X_star, y_star])[order]
+        self.border = _in_order(np.column_stack([X_star, y_star]), self.model)
+        del X_star
         self.terms = [
             EngineTerm(
-                np.ascontiguousarray(term.codes[order]),
+                np.ascontiguousarray(_in_order(term.codes, self.model)),
                 term.n_levels,
-                np.ascontiguousarray(z[order]),
+                np.ascontiguousarray(_in_order(z, self.model)),
                 term.grouping,
             )
             for term, z in zip(terms, z_star, strict=True)
@@ -144,6 +144,11 @@ class ResidualRows:
         return make_sums(self)
 
     @property
+    def is_local(self) -> bool:
+        """Whether the rows of a residual group have one level of every factor, all in the chain."""
+        return not any(self.scattered) and not self.layout.r
+
+    @property
     def layout(self) -> Layout:
         """Where the columns of the remainder stand."""
         return self._assembly.layout
@@ -177,6 +182,13 @@ class ResidualRows:
             of_terms.append(next(scattered) if is_scattered else None)
         return self._assembly.fill(columns, border, _NONE, of_terms)
 
+    def with_unit_at_zero(self, phi: Matrix) -> tuple[ResidualRows, float]:
+        """S with D one where v is zero at phi, and half the logarithm of what that multiplies."""
+        moved = self.with_model(self.model.with_unit_at_zero(phi))
+        sums = moved.sums
+        logdet = moved.model.at(phi).logdet if sums is None else sums.at(phi).logdet
+        return moved, 0.5 * logdet / self.n
+
     def weighted(self, weights: Matrix | None) -> Blocks:
         """The blocks of the rows themselves with weights, if there are any."""
         z = [term.z for term in self.terms]
@@ -186,6 +198,11 @@ class ResidualRows:
         """Blocks of products of each row with the one before it, in both orders, times these."""
         z = [term.z for term in self.terms]
         return self._assembly.fill(z, self.border, _NONE, neighbours=coefficients)
+
+    def columns_of(self, factor: ChainFactor) -> Matrix:
+        """Columns of all terms of a factor, (n, k)."""
+        own = [self.terms[member.term].z for member in factor.members]
+        return own[0] if len(own) == 1 else np.hstack(own)
 
     def crossproducts(self, blocks: Blocks, logdet: float) -> CrossProducts:
         """A with the log determinant of S, which takes the place of the prior weights."""
@@ -209,6 +226,11 @@ class ResidualRows:
             less = np.ascontiguousarray(-own)[:, :, None]
             _kernels.expand_levels(term.codes, term.z, less, out[:, None])
         return np.asarray(out)
+
+
+def _in_order(rows: NDArray[Any], model: ResidualModel) -> NDArray[Any]:
+    """Rows in the order of the series: themselves where they are in it."""
+    return rows if model.is_in_order else rows[model.order]
 
 
 def _sparse_columns(term: EngineTerm) -> scipy.sparse.csr_array:
@@ -273,6 +295,52 @@ class RowsAt:
         )
         half = 0.5 / scale
         return self.rows.crossproducts(combined([plus, minus], [half, -half]), 0.0)
+
+    def contracted(self, inverse: SelectedInverse, with_fixed: bool) -> Matrix:
+        """``<P, dA_j>`` for each parameter, without dA_j, where the rows are local.
+
+        With ``b_i = [z_i x_i]`` it is the sum of ``b_i'P b_j`` times the derivative of
+        ``[S^-1]_ij`` over rows i and j of one group, which have the same levels.
+        """
+        rows = self.rows
+        X = rows.border[:, : rows.p if with_fixed else 0]
+        border = np.zeros(X.shape)
+        if X.shape[1]:
+            border += X @ inverse.core[: rows.p, : rows.p]
+        codes = [rows.terms[f.members[0].term].codes for f in self.A.chain]
+        left = [rows.columns_of(f) for f in self.A.chain]
+        right = [np.zeros(z.shape) for z in left]
+        for e, factor in enumerate(self.A.chain):
+            z, k = left[e], factor.k
+            of_level = np.ascontiguousarray(inverse.P[e])
+            _kernels.expand_levels(codes[e], z, of_level, right[e])
+            # What is beside the diagonal counts twice.
+            panel = 2.0 * inverse.panels[e].reshape(factor.n_levels, -1, k).transpose(0, 2, 1)
+            at = 0
+            for outer in range(e + 1, len(left)):
+                width = left[outer].shape[1]
+                beside = np.ascontiguousarray(panel[:, :, at : at + width])
+                _kernels.expand_levels(codes[e], z, beside, right[outer])
+                at += width
+            if X.shape[1]:
+                beside = np.ascontiguousarray(panel[:, :, at : at + rows.p])
+                _kernels.expand_levels(codes[e], z, beside, border)
+        return self.whitening.contracted(np.hstack([*left, X]), np.hstack([*right, border]))
+
+    def of_residuals(self, residuals: Matrix) -> tuple[Matrix, list[Matrix], Matrix]:
+        """``e'K_j e``, and ``Z'K_j e`` (l, k, m) by factor and ``X'K_j e`` (p, m).
+
+        K_j is the derivative of ``S^-1`` in parameter j of m; e are residuals (n,).
+        """
+        rows = self.rows
+        changes = self.whitening.changes_of_inverse(residuals)
+        effects = []
+        for factor in self.A.chain:
+            sums = np.zeros((factor.n_levels, factor.k, changes.shape[1]))
+            codes = rows.terms[factor.members[0].term].codes
+            _kernels.group_sums(codes, rows.columns_of(factor), changes, sums)
+            effects.append(sums)
+        return residuals @ changes, effects, rows.border[:, : rows.p].T @ changes
 
     def working_products(self, b: Sequence[Matrix], beta: Matrix) -> Matrix:
         """``f_r'S^-1 f_s`` of the working variates, for effects (l, k) per term."""

@@ -265,9 +265,9 @@ def _with_unit_at_zero(evaluation: ResidualEvaluation) -> ResidualEvaluation:
     rows, phi = evaluation.design, evaluation.phi
     if rows.known_variance is not None:
         return evaluation
-    model, log_factor = rows.model.with_unit_at_zero(phi)
+    moved, log_factor = rows.with_unit_at_zero(phi)
     T = [own * math.exp(log_factor) for own in evaluation.at_theta.T]
-    return evaluate_residual(rows.with_model(model), T, phi, evaluation.at_theta.reml)
+    return evaluate_residual(moved, T, phi, evaluation.at_theta.reml)
 
 
 def _start(rows: ResidualRows, reml: bool) -> tuple[list[Matrix], Matrix]:
