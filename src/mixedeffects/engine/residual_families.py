@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import scipy.sparse
@@ -306,6 +307,17 @@ class Toeplitz(Block):
         return np.asarray(means)
 
 
+@cache
+def _entries_of_factor(
+    n_times: int, correlation: bool, is_free: bool
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    rows, columns = np.tril_indices(n_times, -1 if correlation else 0)
+    if not (correlation or is_free):
+        rows, columns = rows[1:], columns[1:]
+    rows.flags.writeable = columns.flags.writeable = False
+    return rows, columns
+
+
 @dataclass(frozen=True)
 class Unstructured(Block):
     """Any covariance matrix of n times, the first entry of its factor one.
@@ -320,10 +332,7 @@ class Unstructured(Block):
 
     @property
     def _entries(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        rows, columns = np.tril_indices(self.n_times, -1 if self.correlation else 0)
-        if self.correlation or self.is_free:
-            return rows, columns
-        return rows[1:], columns[1:]
+        return _entries_of_factor(self.n_times, self.correlation, self.is_free)
 
     @property
     def n_parameters(self) -> int:
