@@ -700,12 +700,6 @@ def test_pictures_that_need_random_effects_say_so():
             call()
 
 
-def test_what_takes_independent_residuals_refuses():
-    m = fitted("ar1 alone")
-    with pytest.raises(me.ModelError, match="takes residuals to be independent"):
-        me.power(m, "x", n=[12], along="g", draws=10)
-
-
 def test_bias_adjustment_asks_which_variance():
     data = DATA.assign(z=np.exp(DATA["y"] / 4.0))
     m = me.lmer("log(z) ~ x", data, residual="ar1(t | g)", variance="sex")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -95,13 +95,23 @@ class GivenResidual:
             if key in labels or not str(key).startswith(heads)
         }
 
+    def replaced_by(self, given: GivenResidual) -> GivenResidual:
+        """With other values of the parameters that are given."""
+        return replace(self, values=dict(self.values) | dict(given.values))
+
+    def less_deviations(self) -> GivenResidual:
+        """Without the standard deviations."""
+        kept = {k: v for k, v in self.values.items() if not str(k).startswith("Std.Dev.")}
+        return replace(self, values=kept)
+
     def _refuse_without_structure(self) -> None:
         if self.residual or self.variance:
-            here = "" if self.name == "R" else ", R=m.R"
+            here, components = "" if self.name == "R" else ", R=m.R", self.name.replace("R", "G")
             raise ModelError(
                 f"{self.name} is of a fit with {self._written()}, and without these arguments the "
                 "errors of the design are independent, of one variance. Write "
-                f"{self._written()}{here} too; or, if that is meant, G=m.G and sigma=m.sigma."
+                f"{self._written()}{here} too; or, if that is meant, {components}=m.G and "
+                "sigma=m.sigma."
             )
         odd = [key for key in self.values if key != "Std.Dev."]
         if odd:
