@@ -713,6 +713,64 @@ def test_bias_adjustment_asks_which_variance():
     np.testing.assert_allclose(ratio, 1.0 + one.sigma**2 / 2.0)
 
 
+# --- conditional AIC --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_conditional_likelihood(name):
+    m, d = fitted(name), Dense.of(fitted(name))
+    found = m.caic()
+    e = m.y - m.fitted.to_numpy()
+    expected = scipy.stats.multivariate_normal(cov=d.R).logpdf(e)
+    assert found.loglik == pytest.approx(expected, abs=1e-8)
+    assert found.leverage == pytest.approx(np.trace(np.eye(m.nobs) - d.R @ d.P), abs=1e-8)
+    assert found.residual == len(m.fit.residual.phi) + 1
+    assert found.df == pytest.approx(found.leverage + found.correction + found.residual)
+
+
+@pytest.mark.parametrize(
+    "name", ["intercepts, ar1", "slopes, variances", "crossed, ar1", "car1 and variances, weights"]
+)
+def test_degrees_of_freedom_of_fitted_values_by_refits(name):
+    """Sum of d yhat_i / d y_i, all parameters estimated anew."""
+    m = fitted(name).update(control=me.Control(tolerance=1e-12))
+    step, total = 0.01 * m.sigma, 0.0
+    for i in range(m.nobs):
+        ahead, behind = m.y.copy(), m.y.copy()
+        ahead[i] += step
+        behind[i] -= step
+        change = m.refit(ahead).fitted.to_numpy()[i] - m.refit(behind).fitted.to_numpy()[i]
+        total += change / (2.0 * step)
+    found = m.caic()
+    assert found.leverage + found.correction == pytest.approx(total, abs=2e-4)
+    if name != "car1 and variances, weights":
+        # Without random effects they would add nothing.
+        assert found.correction > 0.1
+
+
+def test_without_random_effects_it_counts_parameters():
+    m = fitted("us")
+    found = m.caic()
+    assert found.correction == pytest.approx(0.0, abs=1e-6)
+    assert found.caic == pytest.approx(m.aic, abs=1e-5)
+
+
+def test_a_known_sigma_takes_no_degree_of_freedom():
+    m, K, data = _known()
+    m = m.update(control=me.Control(tolerance=1e-13))
+    found = m.caic()
+    assert found.residual == 0
+    e = m.y - m.fitted.to_numpy()
+    assert found.loglik == pytest.approx(scipy.stats.multivariate_normal(cov=K).logpdf(e))
+    step, total = 1e-2, 0.0
+    for i in range(len(data)):
+        up, down = m.y.copy(), m.y.copy()
+        up[i] += step
+        down[i] -= step
+        total += m.refit(up).fitted.to_numpy()[i] - m.refit(down).fitted.to_numpy()[i]
+    assert found.df == pytest.approx(total / (2 * step), abs=1e-3)
+
+
 # --- known covariances and a known sigma ------------------------------------------------------
 
 

@@ -28,7 +28,6 @@ from mixedeffects.covariance.structured_residual import StructuredResidual
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.residual_entries import ResidualEntries
-from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
 
 __all__ = [
@@ -38,7 +37,6 @@ __all__ = [
     "factors_of_rows",
     "forms_by_rows",
     "precisions",
-    "refuse_structured",
     "residual_entries_of",
     "residual_matrix_of",
     "residual_semivariances",
@@ -53,21 +51,6 @@ Side = Literal["Z", "S^-1 Z"]
 
 #: Memory for the right-hand sides and solutions of one chunk of solves, in bytes.
 _CHUNK = 100e6
-
-
-def refuse_structured(fit: Fit, what: str) -> None:
-    """Say that something takes residuals to be independent, where they are not.
-
-    Raises
-    ------
-    ModelError
-        With ``residual=`` or ``variance=``.
-    """
-    if fit.residual is not None:
-        raise ModelError(
-            f"{what} takes residuals to be independent, with one variance beside the prior "
-            "weights, and this model has `residual=` or `variance=`."
-        )
 
 
 @once_per_fit("residual matrix")
