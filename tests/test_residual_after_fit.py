@@ -506,6 +506,41 @@ def test_predictions_for_new_rows(name):
     np.testing.assert_allclose(confidence["std_error"], np.sqrt(d.of_fixed), rtol=1e-6)
 
 
+def _df_of_conditional_variance(name: str) -> np.ndarray:
+    """Of the error of a new observation given the data, by differences in all parameters."""
+    m, data = fitted(name), CASES[name][1].get("data", DATA)
+    fit, basis = m.fit, m.fit.crossproducts.basis
+    rows, T = fit.residual.design, list(fit.residual.at_theta.T)
+    theta = T_to_theta(T) if T else np.zeros(0)
+    k, n = len(theta), len(data)
+    both = pd.concat([data, NEW], ignore_index=True)
+    X = _columns(m.fixef.index, both)
+
+    def variance(values: np.ndarray) -> np.ndarray:
+        own = theta_to_T(values[:k], fit.crossproducts.term_columns) if k else []
+        phi, sigma = values[k:-1], float(values[-1])
+        moved = rows.model.shift + rows.model.v_mean @ rows.model.coefficients(phi)
+        R = StructuredResidual(
+            rows.model, phi, sigma, basis.weight_scale, fit.frame.residual, fit.frame.variance
+        )
+        V = _covariance(residual_parameters(R), sigma * float(np.exp(-moved)), name, both)
+        for t, term in enumerate(fit.frame.terms):
+            root = _columns(term.columns, both) @ basis.terms[t] @ own[t]
+            codes = both[term.group].to_numpy()
+            product = sigma**2 / basis.weight_scale * root @ root.T
+            V = V + np.where(codes[:, None] == codes, product, 0.0)
+        W = np.linalg.solve(V[:n, :n], V[:n, n:]).T
+        C = np.linalg.inv(X[:n].T @ np.linalg.solve(V[:n, :n], X[:n]))
+        D = X[n:] - W @ X[:n]
+        left = np.diag(V)[n:] - np.einsum("in,in->i", W, V[n:, :n])
+        return left + np.einsum("ip,pq,iq->i", D, C, D)
+
+    base = np.concatenate([theta, fit.residual.phi, [fit.sigma]])
+    steps = 1e-5 * np.eye(len(base))
+    gradient = np.stack([(variance(base + h) - variance(base - h)) / 2e-5 for h in steps], axis=1)
+    return m.satterthwaite.df_of(variance(base), gradient)
+
+
 @pytest.mark.parametrize("name", [name for name in CASES if name not in IS_DIAGONAL])
 def test_predictions_with_the_residuals_of_the_group(name):
     m, d = fitted(name), Predicted.of(name, True)
@@ -516,8 +551,17 @@ def test_predictions_with_the_residuals_of_the_group(name):
     np.testing.assert_allclose(found["estimate"], d.mean, atol=1e-6)
     # A row at a time of the fit is that row again, without any error.
     np.testing.assert_allclose(found["std_error"] ** 2, d.variance, rtol=1e-5, atol=1e-7)
-    half = (found["conf_high"] - found["conf_low"]) / 2.0
+    normal = m.predict(NEW, interval="prediction", ddf="inf", **options, **_weights(name))
+    half = (normal["conf_high"] - normal["conf_low"]) / 2.0
     np.testing.assert_allclose(half, 1.959964 * found["std_error"], rtol=1e-6, atol=1e-6)
+    # Satterthwaite's degrees of freedom of the whole variance, which is dense algebra's.
+    df = _df_of_conditional_variance(name)
+    some = d.variance > 1e-6
+    t = ((found["conf_high"] - found["estimate"]) / found["std_error"])[some]
+    np.testing.assert_allclose(t, scipy.stats.t.ppf(0.975, df[some]), rtol=1e-4)
+    residual = m.predict(NEW, interval="prediction", ddf="residual", **options, **_weights(name))
+    t = ((residual["conf_high"] - residual["estimate"]) / residual["std_error"])[some]
+    np.testing.assert_allclose(t, scipy.stats.t.ppf(0.975, m.nobs - len(m.fixef)), rtol=1e-8)
 
 
 @pytest.mark.parametrize("name", CASES)
