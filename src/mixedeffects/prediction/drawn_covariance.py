@@ -190,6 +190,8 @@ class DrawnCovariance:
     def _given(self) -> GivenResidual:
         """The parameters of R: as given, the others as in the fit."""
         own = self.fit.request
+        if self.R is None and self._structure == (None, None):
+            return replace(read_residual_values(None, self.varcorr), name="varcorr")
         base = self._of_varcorr()
         if base is None and self._structure == (own.residual, own.variance):
             base = self._estimated()

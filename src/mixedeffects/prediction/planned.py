@@ -73,7 +73,8 @@ def marginal_covariance(
         covariance matrix of its effects: a variance where the term has one column, else a k x k
         array in the order of the columns, or a k x k DataFrame labelled by them in any order. In
         squared units of the response; a singular matrix is allowed. ``m.G`` and ``m.varcorr`` of a
-        fitted model will do. Left out where the formula has no random effects.
+        fitted model will do; with ``residual`` and ``variance``, if it has them. Left out where the
+        formula has no random effects.
     sigma : float, optional
         Residual standard deviation at unit weight, in units of the response. May be left out where
         G is a VarCorr, which has one, or R has ``Std.Dev.``. Alone it is the standard deviation at
