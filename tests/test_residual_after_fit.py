@@ -284,11 +284,58 @@ def test_influence_of_clusters(name):
     by = "site" if "site" in m.formula else "g"
     levels = sorted(data[by].unique())
     codes = data[by].map({label: j for j, label in enumerate(levels)}).to_numpy()
-    if name == "crossed, ar1":
-        with pytest.raises(me.ModelError, match="V connects"):
-            m.influence(by)
-        return
     _check_influence(m.influence(by), d, codes)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("by", ["item", "sex", "t"])
+def test_influence_of_levels_that_V_connects(name, by):
+    """Levels that cut residual groups and levels of random effects."""
+    m, d = fitted(name), Dense.of(fitted(name))
+    data = CASES[name][1].get("data", DATA)
+    codes, levels = pd.factorize(data[by], sort=True)
+    if by == "t":
+        # Not all visits are needed, but a whole half of the rows is.
+        codes = (data["t"] >= 1).astype(int).to_numpy()
+        found = m.influence(codes)
+        if name == "ar1 alone":
+            # Its fixed effects include t, and one visit has no slope.
+            assert "cannot all be estimated" in found.notes["1"]
+            assert np.isfinite(found.dfbeta.loc["0"]).all()
+            return
+        _check_influence(found, d, codes)
+        return
+    found = m.influence(by)
+    assert list(found.dfbeta.index) == [str(level) for level in levels] and not found.notes
+    _check_influence(found, d, codes)
+
+
+@pytest.mark.parametrize("name", ["ar1 alone", "crossed, ar1", "intercepts, ar1"])
+def test_a_connected_level_that_most_of_a_coefficient_rests_on(name):
+    """V of the rows left is solved again."""
+    formula, options = CASES[name]
+    data = DATA.assign(z=np.where(DATA["item"] == "i2", 1e3 * DATA["x"], 0.1 * DATA["x"]))
+    m = me.lmer(formula.replace("x", "z"), data, **options)
+    found = m.influence("item")
+    assert not found.notes
+    _check_influence(found, Dense.of(m), pd.factorize(data["item"], sort=True)[0])
+
+
+def test_rows_with_hardly_a_variance_of_their_own():
+    """Neighbours in a field are nearly one row: what a row has of its own is a difference."""
+    rng = np.random.default_rng(4)
+    data = DATA.assign(s=DATA["t"] + 1e-7 * rng.random(len(DATA)))
+    twins = data.assign(s=data["s"] + 1e-6)
+    both = pd.concat([data, twins], ignore_index=True)
+    m = me.lmer("y ~ x", both.assign(y=both["y"] + 1e-3 * rng.standard_normal(len(both))),
+                residual="car1(s | g)")  # fmt: skip
+    codes = np.arange(len(both))
+    found = m.influence()
+    assert not found.notes and np.isfinite(found.dfbeta.to_numpy()).all()
+    d = Dense.of(m)
+    for j in codes[:3]:
+        beta, _ = _without(d, codes != j)
+        np.testing.assert_allclose(found.dfbeta.iloc[j], d.beta - beta, rtol=1e-3, atol=1e-6)
 
 
 def test_a_cluster_that_most_of_a_coefficient_rests_on():

@@ -42,6 +42,7 @@ __all__ = [
     "residual_semivariances",
     "row_forms",
     "rows_by_factor",
+    "solved_columns",
     "whitened",
 ]
 
@@ -222,7 +223,7 @@ def _by_solves(fit: Fit, R: StructuredResidual, left: Side, right: Side) -> Matr
     """The same where a row of ``S^-1 Z`` has several levels of a factor."""
     A, factorisation = fit.crossproducts, fit.factorisation
     Z, places = engine_matrix(fit)
-    solved = _solved_columns(R, Z) if "S^-1 Z" in (left, right) else Z
+    solved = solved_columns(R, Z) if "S^-1 Z" in (left, right) else Z
     u, v = (scipy.sparse.csc_array(Z if side == "Z" else solved) for side in (left, right))
     out = np.zeros(fit.nobs)
     q = Z.shape[1]
@@ -257,8 +258,8 @@ def engine_matrix(fit: Fit) -> tuple[scipy.sparse.csr_array, list[Integers]]:
     return scipy.sparse.csr_array(scipy.sparse.hstack(parts)), places
 
 
-def _solved_columns(R: StructuredResidual, Z: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
-    """``S^-1 Z``, sparse."""
+def solved_columns(R: StructuredResidual, Z: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+    """``S^-1 Z`` for a sparse matrix Z of n rows, in the engine's units."""
     order, U = R.model.order, R.whitening.U
     sorted_rows = U.T @ (U @ Z[order])
     back = np.empty(len(order), dtype=np.intp)
