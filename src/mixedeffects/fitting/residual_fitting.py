@@ -137,7 +137,7 @@ def residual_start(fit: Fit) -> ResidualStart | None:
     if residual.model.design.sigma is not None:
         return list(factors), residual.phi
     # In a search S has determinant one.
-    scale = float(np.exp(-0.5 * residual.model.at(residual.phi).logdet / fit.nobs))
+    scale = float(np.exp(-0.5 * residual.design.logdet(residual.phi) / fit.nobs))
     return [scale * T for T in factors], residual.phi
 
 
