@@ -34,7 +34,8 @@ from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
 from mixedeffects.engine.fronts import Layout
 from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
 from mixedeffects.engine.residual_families import Block, Chain, Family
-from mixedeffects.engine.residual_model import ResidualModel, Whitening
+from mixedeffects.engine.residual_model import ResidualModel
+from mixedeffects.engine.residual_whitening import Whitening
 
 __all__ = ["ChainSums", "PatternSums", "make_sums"]
 
