@@ -64,6 +64,37 @@ def test_deviance_and_score(kind: str, options: str, layout: str, seed: int, rem
         assert score == pytest.approx(slope / (2.0 * step), rel=1e-5, abs=2e-4)
 
 
+@pytest.mark.slow
+def test_two_thousand_designs() -> None:
+    """d to 1e-9 n and its gradient to 1e-6, for every structure, layout and criterion."""
+    cases = itertools.cycle(itertools.product(CASES, LAYOUTS, (True, False)))
+    looked_at, worst_deviance, worst_score = 0, 0.0, 0.0
+    for seed, ((kind, options), layout, reml) in enumerate(cases):
+        rows = draw_case(kind, layout, options, seed).rows
+        phi, T = some_parameters(rows.model, seed), some_factors(rows, seed)
+        if np.linalg.cond(dense_S(rows, phi)) > 1e6:
+            continue
+        here = evaluate_residual(rows, T, phi, reml)
+        difference = abs(here.deviance - dense_deviance(rows, T, phi, reml))
+        worst_deviance = max(worst_deviance, difference / rows.n)
+        # Of order four, so that the differences are as exact as is asked.
+        h = 1e-3
+        slopes = np.zeros(len(phi))
+        for j in range(len(phi)):
+            for step, weight in ((1, 8.0), (-1, -8.0), (2, -1.0), (-2, 1.0)):
+                moved = phi.copy()
+                moved[j] += step * h
+                slopes[j] += weight * evaluate_residual(rows, T, moved, reml).deviance
+        slopes /= 12.0 * h
+        size = max(1.0, float(np.abs(slopes).max(initial=0.0)))
+        worst_score = max(worst_score, float(np.abs(here.score - slopes).max(initial=0.0)) / size)
+        looked_at += 1
+        if looked_at == 2_000:
+            break
+    assert worst_deviance < 1e-9
+    assert worst_score < 1e-6
+
+
 @pytest.mark.parametrize(("kind", "options"), CASES)
 @settings(max_examples=12)
 @given(layout=st.sampled_from(LAYOUTS), seed=st.integers(0, 10_000), reml=st.booleans())

@@ -411,7 +411,7 @@ class PatternSumsAt(_AtPhi):
         #: ``L^-1 D^-1`` of each pattern, the root of what is in A.
         self._inverses: list[Matrix] = []
         for pattern, products, C in zip(
-            sums.patterns, sums.products, self._correlations(), strict=True
+            sums.patterns, sums.products, self._by_pattern(_correlation), strict=True
         ):
             scale = self._scales[pattern.cells]
             L = np.linalg.cholesky(C)
@@ -431,31 +431,16 @@ class PatternSumsAt(_AtPhi):
 
     # --- correlations --------------------------------------------------------------------
 
-    def _correlations(self) -> Iterator[Matrix]:
-        """C of each pattern."""
-        sums = self._sums
+    def _by_pattern(self, of: Callable[..., Matrix]) -> Iterator[Matrix]:
+        """C of each pattern, or its derivatives."""
+        sums, model = self._sums, self.rows.model
         if not sums.has_common_times:
             for pattern in sums.patterns:
-                yield _correlation(sums.rows.model, pattern.stratum, pattern.positions, self.phi)
+                yield of(model, pattern.stratum, pattern.positions, self.phi)
             return
-        whole = [self._of_all_times(_correlation, s) for s in range(self._n_strata)]
+        whole = [self._of_all_times(of, s) for s in range(self._n_strata)]
         for pattern in sums.patterns:
-            yield whole[pattern.stratum][np.ix_(pattern.times, pattern.times)]
-
-    def _derivatives(self) -> Iterator[Matrix]:
-        """Derivatives of C of each pattern in the parameters of its stratum."""
-        sums = self._sums
-        if not sums.has_common_times:
-            for pattern in sums.patterns:
-                yield _derivatives(sums.rows.model, pattern.stratum, pattern.positions, self.phi)
-            return
-        for pattern in sums.patterns:
-            whole = self._changes_of_all_times[pattern.stratum]
-            yield whole[:, pattern.times[:, None], pattern.times]
-
-    @cached_property
-    def _changes_of_all_times(self) -> list[Matrix]:
-        return [self._of_all_times(_derivatives, s) for s in range(self._n_strata)]
+            yield whole[pattern.stratum][..., pattern.times[:, None], pattern.times]
 
     @property
     def _n_strata(self) -> int:
@@ -479,7 +464,7 @@ class PatternSumsAt(_AtPhi):
             sums.patterns,
             sums.products,
             self._inverses,
-            itertools.repeat(None) if self._pools else self._derivatives(),
+            itertools.repeat(None) if self._pools else self._by_pattern(_derivatives),
             strict=False,
         ):
             size, count = len(pattern.positions), len(pattern.rows)
@@ -498,7 +483,7 @@ class PatternSumsAt(_AtPhi):
                 gradient[at] += count * np.tensordot(dC, half.T @ half, 2)
                 dA[at] -= (outer @ dC @ outer.T).reshape(len(dC), -1) @ flat
         for stratum, each in enumerate(pooled):
-            at, dC = model.places[stratum], self._changes_of_all_times[stratum]
+            at, dC = model.places[stratum], self._of_all_times(_derivatives, stratum)
             gradient[at] += np.tensordot(dC, each.inverse, 2)
             dA[at] -= dC.reshape(len(dC), -1) @ each.products.reshape(-1, c * c)
         return gradient, dA.reshape(m, c, c)
@@ -538,7 +523,11 @@ class PatternSumsAt(_AtPhi):
         m, n_delta = len(self.phi), model.n_delta
         out = np.zeros((m, m))
         for pattern, products, inverse, dC in zip(
-            sums.patterns, sums.products, self._inverses, self._derivatives(), strict=True
+            sums.patterns,
+            sums.products,
+            self._inverses,
+            self._by_pattern(_derivatives),
+            strict=True,
         ):
             E = (products @ a) @ a
             scale = self._scales[pattern.cells]

@@ -23,7 +23,8 @@ from mixedeffects.fitting.parameter_keys import chosen_positions, parameter_keys
 from mixedeffects.fitting.residual_parameters import listed_parameters, residual_of
 from mixedeffects.inference.bootstrap import Bootstrap, bootstrap
 from mixedeffects.inference.coefficients import coefficient_tests
-from mixedeffects.inference.profile import Profile, profile
+from mixedeffects.inference.profile import Profile
+from mixedeffects.inference.profiling import profile
 from mixedeffects.inference.satterthwaite import satterthwaite_of
 from mixedeffects.progress import Listener, Then
 
