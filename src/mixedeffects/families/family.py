@@ -29,8 +29,9 @@ class Family:
     that make sense (the first is the default), what its parameter is called if it has one, and
     `log_density` and `variance`. The derivatives that a fit needs, up to the fourth by the linear
     predictor, come from `log_density` itself, exactly; write it with NumPy's and SciPy's
-    elementwise functions. For speed, or where a formula cancels far out, give `derivatives` too; `simulate`
-    and `cdf` are needed only by what draws from the family or asks for quantile residuals.
+    elementwise functions. For speed, or where a formula cancels far out, give `derivatives` too;
+    `simulate` and `cdf` are needed only by what draws from the family or asks for quantile
+    residuals.
 
     Parameters
     ----------
