@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr
+from scipy.special import erfcx, log_ndtr
 
 __all__ = ["log_cauchy", "log_logistic", "log_minimum", "log_normal"]
 
@@ -31,10 +31,22 @@ _BERNOULLI = {
 }
 _SERIES_BELOW = 0.5
 
-# log(Mills ratio * t) in powers of t**-2, beyond which no term counts where it is used.
-_MILLS = (-1.0, 5 / 2, -37 / 3, 353 / 4, -4081 / 5, 55205 / 6)
-_MILLS_FROM = 30.0
+_MILLS_FROM = 15.0
+_MILLS_TERMS = 9
 _LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+_ROOT_2_OVER_PI, _ROOT_HALF = math.sqrt(2.0 / math.pi), math.sqrt(0.5)
+
+
+def _logarithm_of_mills_series() -> list[float]:
+    """Of log(1 - 1 s + 3 s^2 - 15 s^3 + ...), t times Mills' ratio in powers of s = t^-2."""
+    inner = [(-1.0) ** k * math.prod(range(1, 2 * k, 2)) for k in range(_MILLS_TERMS + 1)]
+    out = [0.0]
+    for k in range(1, _MILLS_TERMS + 1):
+        out.append(inner[k] - sum(j * out[j] * inner[k - j] for j in range(1, k)) / k)
+    return out[1:]
+
+
+_MILLS = _logarithm_of_mills_series()
 
 
 def log_logistic(eta: Array, highest: int) -> tuple[Array, ...]:
@@ -59,7 +71,7 @@ def log_normal(eta: Array, highest: int) -> tuple[Array, ...]:
     value = log_ndtr(eta)
     if highest == 0:
         return (value,)
-    h = np.exp(-0.5 * eta * eta - _LOG_SQRT_2PI - value)
+    h = _ROOT_2_OVER_PI / erfcx(-_ROOT_HALF * eta)
     out = [value, *_by_hazard(h, (-eta, np.float64(-1.0), np.float64(0.0)), highest)]
     far = eta < -_MILLS_FROM
     if far.any():

@@ -38,7 +38,9 @@ class PositiveMean(Family):
             return self.by_log_mean(response, eta, phi, order + 2, parameter)
         inner = self.link.log_mean(eta, order + 2)
         outer = self.by_log_mean(response, inner[0], phi, order + 2, parameter)
-        by_eta = chain(outer.by_eta, inner)
+        # A mean of zero or infinity is none, even where the likelihood has a limit.
+        value = np.where(np.isfinite(inner[0]), outer.by_eta[0], np.nan)
+        by_eta = chain((value, *outer.by_eta[1:]), inner)
         if outer.by_phi is None:
             return Derivatives(by_eta)
         first, mixed, curved, second = outer.by_phi
