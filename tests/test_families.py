@@ -394,6 +394,16 @@ def test_probabilities_all_but_0_or_1_keep_their_digits() -> None:
     assert fourth == pytest.approx(6 / t**4, rel=1e-4)
 
 
+def test_logarithms_of_the_normal_distribution() -> None:
+    eta = np.concatenate([np.linspace(-40.0, 40.0, 801), -np.logspace(1, 3, 50)])
+    value, hazard = log_normal(eta, 1)
+    assert_allclose(value, sp.log_ndtr(eta), rtol=1e-12)
+    with np.errstate(under="ignore"):
+        expected = np.exp(scipy.stats.norm.logpdf(eta) - sp.log_ndtr(eta))
+    near = eta > -10.0
+    assert_allclose(hazard[near], expected[near], rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("function", "at"), [(log_normal, -15.0), (log_minimum, math.log(0.5)), (log_minimum, -11.5)]
 )
