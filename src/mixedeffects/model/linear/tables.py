@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.model.held import Held
+from mixedeffects.model.shared.held import Held
 from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:
@@ -448,13 +448,3 @@ class Tables(Held):
         from mixedeffects.adapters.maketables import default_statistics
 
         return default_statistics(self.fit)
-
-    def __repr__(self) -> str:
-        from mixedeffects.reporting.model_summary import default_summary
-
-        return str(default_summary(self.fit))
-
-    def _repr_html_(self) -> str:
-        from mixedeffects.reporting.model_summary import default_summary
-
-        return str(default_summary(self.fit)._repr_html_())
