@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.memory import usable_memory
 from mixedeffects.errors import DataError, ModelError
+from mixedeffects.families import Response
 from mixedeffects.formula.values import Factor, Value
+from mixedeffects.frame.model_frame import RandomTerm
 from mixedeffects.frame.text_levels import is_number, shown_labels
 
 #: Size of numbers up to which sums of their squares are numbers, and of their inverses too.
 _LARGEST = 1e120
 
 __all__ = [
+    "check_binary_rows",
     "check_finite",
     "check_fixed",
     "check_grouping",
@@ -35,8 +38,8 @@ def numeric_response(name: str, value: Value) -> NDArray[np.float64]:
         advice = _number_of(value.levels)
         if len(value.levels) == 2:
             advice = (
-                "This package fits Gaussian models; for a two-valued outcome use a logistic mixed "
-                "model, or make a 0/1 number of it for a linear probability model"
+                "A logistic mixed model takes it as it is: mixedeffects.glmer(..., "
+                "family='binomial'); for a linear probability model make a 0/1 number of it"
             )
         raise DataError(
             f"The response `{name}` is categorical with {len(value.levels)} levels ({shown}), but "
@@ -142,7 +145,8 @@ def _check_range(what: str, size: float) -> None:
 def check_grouping(group: str, n_levels: int, labels: Sequence[str], n: int | None) -> None:
     """Refuse grouping factors with one level, or with a level for every one of n rows.
 
-    n is None where the residual variance is known.
+    n is None where rows have no variance of their own to be estimated: the residual variance is
+    known, or the family of the response has no parameter besides the mean.
     """
     if n_levels < 2:
         raise ModelError(
@@ -154,6 +158,19 @@ def check_grouping(group: str, n_levels: int, labels: Sequence[str], n: int | No
             f"Grouping factor `{group}` has {n_levels:,} levels for {n:,} rows: with one row per "
             "group its variance cannot be told from the residual variance. Use a coarser grouping."
         )
+
+
+def check_binary_rows(response: Response, terms: Sequence[RandomTerm]) -> None:
+    """Refuse one row per level where each row is one trial: its variance does nothing to them."""
+    if not response.binary:
+        return
+    for term in terms:
+        if term.n_levels >= response.n:
+            raise ModelError(
+                f"Grouping factor `{term.group}` has {term.n_levels:,} levels for {response.n:,} "
+                "rows of one trial each: one success or failure per level says nothing about a "
+                "variance between levels. Use a coarser grouping."
+            )
 
 
 def check_random_effects(k: int, n_levels: int, text: str, n: int) -> None:
