@@ -29,8 +29,9 @@ class Family:
     that make sense (the first is the default), what its parameter is called if it has one, and
     `log_density` and `variance`. The derivatives that a fit needs, up to the fourth by the linear
     predictor, come from `log_density` itself, exactly; write it with NumPy's and SciPy's
-    elementwise functions. For speed, or where a formula cancels far out, give `derivatives` too; `simulate`
-    and `cdf` are needed only by what draws from the family or asks for quantile residuals.
+    elementwise functions. For speed, or where a formula cancels far out, give `derivatives` too;
+    `simulate` and `cdf` are needed only by what draws from the family or asks for quantile
+    residuals.
 
     Parameters
     ----------
@@ -46,6 +47,8 @@ class Family:
     parameter_name : str or None
         ``"theta"``, ``"precision"`` or ``"dispersion"``: the parameter besides the mean. A fit
         searches for `phi`, the logarithm of a theta or precision, minus that of a dispersion.
+    takes_trials : bool
+        Whether a row is a proportion of successes, of one trial or several.
 
     Examples
     --------
@@ -79,6 +82,7 @@ class Family:
     parameter_name: ClassVar[str | None] = None
     mean_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     discrete: ClassVar[bool] = False
+    takes_trials: ClassVar[bool] = False
 
     def __init__(self, link: str | Link | None = None) -> None:
         if not isinstance(link, Link):

@@ -22,7 +22,6 @@ from mixedeffects.formula.syntax import Call, Name, Node, deparse, quote_name
 from mixedeffects.formula.terms import TermTable, expand_terms
 from mixedeffects.formula.values import Coding, Factor, Lost, Value
 from mixedeffects.frame.checks import (
-    check_binary_rows,
     check_finite,
     check_fixed,
     check_grouping,
@@ -43,7 +42,12 @@ from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
 from mixedeffects.frame.rank import independent_columns
 from mixedeffects.frame.residual_checks import check_places, check_residual
 from mixedeffects.frame.residual_rows import ResidualRows, residual_rows, rows_in_their_order
-from mixedeffects.frame.responses import GivenResponse, read_exposure, read_generalized_response
+from mixedeffects.frame.responses import (
+    GivenResponse,
+    check_binary_rows,
+    read_exposure,
+    read_generalized_response,
+)
 from mixedeffects.frame.row_labels import by_row_labels
 from mixedeffects.frame.structures import check_replication, check_structure_columns
 from mixedeffects.frame.text_levels import doubt_spelling, doubt_text
@@ -180,8 +184,7 @@ def build_model_frame(
     columns = Columns(table)
     evaluation = _evaluate_all(response, fixed, trees, columns)
     extra = {
-        role: _argument(role, given, columns, worked_out[role])
-        for role, given in roles.items()
+        role: _argument(role, given, columns, worked_out[role]) for role, given in roles.items()
     }
     groups = {name: read_group(table[name]) for name in dict.fromkeys(grouped)}
     selection = _select_rows(evaluation, extra, groups, columns)
@@ -200,12 +203,11 @@ def build_model_frame(
     given: GivenResponse | None = None
     if family is not None and response is not None:
         name = deparse(response)
-        named_weights = None if w is None or extra["weights"] is None else (extra["weights"].name, w)
-        given = read_generalized_response(
-            name, response, values[name], named_weights, family, used.index
-        )
+        by = extra["weights"]
+        trials = None if w is None or by is None else (by.name, w)
+        given = read_generalized_response(name, response, values[name], trials, family, used.index)
         y, w = given.response.y, given.response.weights
-    dispersed = not known_sigma and (family is None or family.has_parameter)
+    rival = None if known_sigma else _variance_of_rows(family)
 
     named = {deparse(tree) for part in (fixed, *random) for tree in part.variables}
     codings, spare = (
@@ -219,7 +221,7 @@ def build_model_frame(
         for name, group in groups.items()
     }
     terms, encoders, unused = _random_terms(
-        formula, random, values, evaluation.states, every, chosen, n, design_only, dispersed
+        formula, random, values, evaluation.states, every, chosen, n, design_only, rival
     )
     of_rows: ResidualRows | None = None
     if spec is not None:
@@ -251,7 +253,7 @@ def build_model_frame(
             None if w is None or extra["weights"] is None else (extra["weights"].name, w),
         )
         check_random_columns(terms)
-        if dispersed:
+        if rival:
             check_replication(terms)
         if given is not None:
             check_binary_rows(given.response, terms)
@@ -580,6 +582,13 @@ def _check_codings(codings: Mapping[str, Coding], encoders: Sequence[DesignEncod
             )
 
 
+def _variance_of_rows(family: Family | None) -> str | None:
+    """What a variance between rows would stand beside; None where there is nothing."""
+    if family is None:
+        return "residual variance"
+    return f"{family.parameter_name} of the {family.name} family" if family.has_parameter else None
+
+
 # --- random-effects terms --------------------------------------------------------------
 
 
@@ -592,7 +601,7 @@ def _random_terms(
     columns: Mapping[str, GroupColumn],
     n: int,
     design_only: bool,
-    dispersed: bool = True,
+    rival: str | None,
 ) -> tuple[tuple[RandomTerm, ...], tuple[DesignEncoder, ...], dict[str, int]]:
     groupings: dict[str, Grouping] = {}
     made_of: dict[str, tuple[str, ...]] = {}
@@ -605,9 +614,8 @@ def _random_terms(
         if bar.group not in groupings:
             grouping = combine([columns[v] for v in bar.variables], bar.variables)
             if not design_only:
-                check_grouping(
-                    bar.group, len(grouping.labels), grouping.labels, n if dispersed else None
-                )
+                levels_of = (bar.group, len(grouping.labels), grouping.labels)
+                check_grouping(*levels_of, n if rival else None, rival or "")
             groupings[bar.group] = grouping
 
     order = _lme4_order([len(groupings[bar.group].labels) for bar in formula.random])
@@ -626,8 +634,8 @@ def _random_terms(
         # Before the columns are built: there may be very many.
         if design_only:
             check_size(n, encoder.n_columns, bar.group)
-        elif bar.structure == "us" and dispersed:
-            check_random_effects(encoder.n_columns, len(levels[bar.group]), str(bar), n)
+        elif bar.structure == "us" and rival:
+            check_random_effects(encoder.n_columns, len(levels[bar.group]), str(bar), n, rival)
         if bar.structure != "us":
             check_structure_columns(bar, encoder)
         terms.append(

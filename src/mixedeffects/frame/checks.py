@@ -10,16 +10,13 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.memory import usable_memory
 from mixedeffects.errors import DataError, ModelError
-from mixedeffects.families import Response
 from mixedeffects.formula.values import Factor, Value
-from mixedeffects.frame.model_frame import RandomTerm
 from mixedeffects.frame.text_levels import is_number, shown_labels
 
 #: Size of numbers up to which sums of their squares are numbers, and of their inverses too.
 _LARGEST = 1e120
 
 __all__ = [
-    "check_binary_rows",
     "check_finite",
     "check_fixed",
     "check_grouping",
@@ -142,11 +139,18 @@ def _check_range(what: str, size: float) -> None:
         )
 
 
-def check_grouping(group: str, n_levels: int, labels: Sequence[str], n: int | None) -> None:
+def check_grouping(
+    group: str,
+    n_levels: int,
+    labels: Sequence[str],
+    n: int | None,
+    rival: str = "residual variance",
+) -> None:
     """Refuse grouping factors with one level, or with a level for every one of n rows.
 
     n is None where rows have no variance of their own to be estimated: the residual variance is
-    known, or the family of the response has no parameter besides the mean.
+    known, or the family of the response has no parameter besides the mean; ``rival`` is what it
+    is called otherwise.
     """
     if n_levels < 2:
         raise ModelError(
@@ -156,30 +160,19 @@ def check_grouping(group: str, n_levels: int, labels: Sequence[str], n: int | No
     if n is not None and n_levels >= n:
         raise ModelError(
             f"Grouping factor `{group}` has {n_levels:,} levels for {n:,} rows: with one row per "
-            "group its variance cannot be told from the residual variance. Use a coarser grouping."
+            f"group its variance cannot be told from the {rival}. Use a coarser grouping."
         )
 
 
-def check_binary_rows(response: Response, terms: Sequence[RandomTerm]) -> None:
-    """Refuse one row per level where each row is one trial: its variance does nothing to them."""
-    if not response.binary:
-        return
-    for term in terms:
-        if term.n_levels >= response.n:
-            raise ModelError(
-                f"Grouping factor `{term.group}` has {term.n_levels:,} levels for {response.n:,} "
-                "rows of one trial each: one success or failure per level says nothing about a "
-                "variance between levels. Use a coarser grouping."
-            )
-
-
-def check_random_effects(k: int, n_levels: int, text: str, n: int) -> None:
-    """Refuse terms with as many random effects as rows."""
+def check_random_effects(
+    k: int, n_levels: int, text: str, n: int, rival: str = "residual variance"
+) -> None:
+    """Refuse terms with as many random effects as rows; ``rival`` as for `check_grouping`."""
     if k * n_levels >= n:
         raise ModelError(
             f"The number of observations ({n:,}) is not larger than the number of random effects "
             f"({k} x {n_levels:,} = {k * n_levels:,}) of the term {text}: these effects could "
-            "reproduce the data by themselves, so their variances and the residual variance cannot "
+            f"reproduce the data by themselves, so their variances and the {rival} cannot "
             "be told apart. Use fewer columns before the bar, a coarser grouping, or a structure "
             "with fewer parameters, such as cs(... | g) or ar1(... | g)."
         )

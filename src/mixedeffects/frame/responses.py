@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.errors import DataError
+from mixedeffects.errors import DataError, ModelError
 from mixedeffects.families import Family, Response
 from mixedeffects.formula.syntax import Binary, Group, Node, deparse
 from mixedeffects.formula.values import Factor, Value
 from mixedeffects.frame.checks import check_finite
+from mixedeffects.frame.model_frame import RandomTerm
 from mixedeffects.frame.text_levels import shown_labels
 
-__all__ = ["GivenResponse", "read_exposure", "read_generalized_response"]
+__all__ = ["GivenResponse", "check_binary_rows", "read_exposure", "read_generalized_response"]
 
 Vector = NDArray[np.float64]
 
@@ -95,7 +97,7 @@ def read_generalized_response(
         response = Response(y, weights=given)
         if family.takes_trials and not levels:
             response = _of_one_column(name, tree, y, weights, labels)
-    family.check(response, labels)
+    family.check(response, cast("Sequence[Any]", labels))
     if family.takes_trials and (np.ptp(response.y) == 0.0 and response.y[0] in (0.0, 1.0)):
         what = "successes" if response.y[0] == 1.0 else "failures"
         raise DataError(
@@ -123,6 +125,19 @@ def read_exposure(name: str, exposure: Vector, family: Family, labels: pd.Index[
             f"An exposure must be positive: `{name}` is not in {_rows(bad, exposure, labels)}."
         )
     return np.log(exposure)
+
+
+def check_binary_rows(response: Response, terms: Sequence[RandomTerm]) -> None:
+    """Refuse one row per level where each row is one trial: its variance does nothing to them."""
+    if not response.binary:
+        return
+    for term in terms:
+        if term.n_levels >= response.n:
+            raise ModelError(
+                f"Grouping factor `{term.group}` has {term.n_levels:,} levels for {response.n:,} "
+                "rows of one trial each: one success or failure per level says nothing about a "
+                "variance between levels. Use a coarser grouping."
+            )
 
 
 def _two_levels(name: str, value: Factor, family: Family) -> tuple[Vector, tuple[str, ...]]:
