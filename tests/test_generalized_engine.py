@@ -36,7 +36,7 @@ def _term(codes: NDArray[np.int64], grouping: int, *columns: Matrix) -> EngineTe
 
 
 def _terms(layout: str, rng: np.random.Generator, n: int) -> list[EngineTerm]:
-    a, one, x = np.concatenate([np.arange(12), rng.integers(0, 12, n - 12)]), np.ones(n), None
+    a, one = np.concatenate([np.arange(12), rng.integers(0, 12, n - 12)]), np.ones(n)
     x = rng.normal(size=n)
     b, c, above = rng.integers(0, 7, n), rng.integers(0, 5, n), a // 3
     return {
@@ -71,7 +71,8 @@ class Case:
 def _case(layout: str, family: Family, seed: int, singular: bool = False) -> Case:
     rng, n = np.random.default_rng(seed), 120
     X = np.column_stack([np.ones(n), rng.normal(size=n), rng.normal(3.0, 1.0, size=n)])
-    eta = 0.5 + 0.3 * X[:, 1]
+    centre = 3.0 if family.link.name == "sqrt" else 0.5
+    eta = centre + 0.3 * X[:, 1]
     trials = weights = None
     if family.name == "binomial":
         trials = rng.integers(1, 6, n).astype(np.float64)
@@ -86,7 +87,6 @@ def _case(layout: str, family: Family, seed: int, singular: bool = False) -> Cas
     if singular:
         T[0][:, -1] = 0.0
         T[-1][:] = 0.0
-    centre = 2.0 if family.link.name == "sqrt" else 0.3
     beta = np.linalg.solve(design.basis.fixed, [centre, 0.2, -0.05])
     return Case(design, T, beta, 0.0)
 
