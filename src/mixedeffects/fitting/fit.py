@@ -85,6 +85,11 @@ class Fit:
         criterion = "REML" if self.reml else "maximum likelihood"
         return f"Fit({self.formula!r}, {self.nobs:,} rows, by {criterion}: {self.optimum.message})"
 
+    #: Which record this is: what a pickle says, and what a user reads.
+    kind = "linear"
+    #: Whether tests of fixed effects have degrees of freedom, or are normal ones.
+    has_degrees_of_freedom = True
+
     # --- counts and names ----------------------------------------------------------------
 
     def __call__(self, *_arguments: Any, **_options: Any) -> NoReturn:
@@ -137,6 +142,31 @@ class Fit:
     def factorisation(self) -> Factorisation:
         """The factor of the penalised system at the optimum."""
         return self.optimum.evaluation.factorisation
+
+    @property
+    def factorisation_at_modes(self) -> Factorisation:
+        """The factor from which the conditional covariances of the random effects come."""
+        return self.factorisation
+
+    @property
+    def residual_sigma(self) -> float | None:
+        """Sigma beside the variances of the random effects; None where they have no residual."""
+        return self.sigma
+
+    @property
+    def working_sigma(self) -> float:
+        """Standard deviation of R at unit weight: sigma."""
+        return self.sigma
+
+    @property
+    def working_weights(self) -> Matrix | None:
+        """Weights in R: the prior ones."""
+        return self.frame.weights
+
+    @property
+    def working_name(self) -> str:
+        """What V and R are called beside their letters; nothing where they are the response's."""
+        return ""
 
     @cached_property
     def beta(self) -> Matrix:
