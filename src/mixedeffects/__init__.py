@@ -9,7 +9,7 @@ True
 from importlib.metadata import version as _version
 from typing import Any as _Any
 
-from mixedeffects import plot
+from mixedeffects import families, plot
 from mixedeffects.base.habits import OF_THE_PACKAGE as _OF_THE_PACKAGE
 from mixedeffects.base.habits import unknown_attribute as _unknown_attribute
 from mixedeffects.comparison.cross_validation import CrossValidation, cross_validate
@@ -93,6 +93,7 @@ __all__ = [
     "contrast_matrix",
     "cross_validate",
     "etable",
+    "families",
     "gls",
     "known",
     "list_datasets",
