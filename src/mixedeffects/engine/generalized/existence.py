@@ -306,7 +306,7 @@ class _Search:
                 method="highs",
                 options=_TOLERANCES,
             )
-            if result.x is None or -result.fun <= _SOME:
+            if result.x is None or result.fun is None or result.fun >= -_SOME:
                 return None
             direction = back @ result.x
             violated = self._violated(direction)
