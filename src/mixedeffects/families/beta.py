@@ -11,6 +11,7 @@ import scipy.special as sp
 
 from mixedeffects.families.family import Family, refuse_rows
 from mixedeffects.families.links import Link, chain
+from mixedeffects.families.polygamma import polygammas
 from mixedeffects.families.response import Array, Derivatives, Response
 
 __all__ = ["Beta"]
@@ -92,7 +93,7 @@ class Beta(Family):
         out = np.zeros_like(eta)
         for value, slope in (self.link.log_mean(eta, 1), self.link.log_complement(eta, 1)):
             a = precision * np.exp(value)
-            out += (1.0 + a * a * sp.polygamma(1, 1.0 + a)) * slope * slope
+            out += (1.0 + a * a * polygammas(1.0 + a, 1)[0]) * slope * slope
         return out
 
     def check(self, response: Response, row_labels: Sequence[Any] | None = None) -> None:
@@ -133,11 +134,11 @@ def _power_and_gamma(log_y: Array, a: Array, highest: int) -> tuple[Array, ...]:
     """A log y - log Gamma(1 + a), and its derivatives by log a; all vanish with a."""
     shifted = 1.0 + a
     first = a * (log_y - sp.digamma(shifted))
+    gammas = polygammas(shifted, highest - 1)
     square = a * a
-    second = square * sp.polygamma(1, shifted)
-    third = square * a * sp.polygamma(2, shifted)
+    second, third = square * gammas[0], square * a * gammas[1]
     out = [a * log_y - sp.gammaln(shifted), first, first - second, first - 3.0 * second - third]
     if highest >= 4:
-        fourth = square * square * sp.polygamma(3, shifted)
+        fourth = square * square * gammas[2]
         out.append(first - 7.0 * second - 6.0 * third - fourth)
     return tuple(out)

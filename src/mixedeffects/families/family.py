@@ -14,7 +14,14 @@ from mixedeffects.base.options import checked_choice
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.families.jets import Jet
 from mixedeffects.families.links import LINKS, Link
-from mixedeffects.families.response import Array, Derivatives, Response, RowTerms, row_terms
+from mixedeffects.families.response import (
+    CHUNK,
+    Array,
+    Derivatives,
+    Response,
+    RowTerms,
+    row_terms,
+)
 
 __all__ = ["Family", "refuse_rows"]
 
@@ -180,9 +187,24 @@ class Family:
         -------
         RowTerms
         """
+        wanted = parameter and self.has_parameter
         with np.errstate(all="ignore"):
-            wanted = parameter and self.has_parameter
-            return row_terms(self.derivatives(response, eta, phi, order, wanted), response.weights)
+            if response.n <= CHUNK:
+                return self._terms(response, eta, phi, order, wanted)
+            names = ["d", "r", "W", "W1", *(["W2"] if order > 1 else [])]
+            if wanted:
+                names += ["d_phi", "r_phi", "W_phi", "d_phiphi"]
+            out = {name: np.empty(response.n) for name in names}
+            for part, of_part in response.chunks():
+                terms = self._terms(of_part, eta[part], phi, order, wanted)
+                for name, values in out.items():
+                    values[part] = getattr(terms, name)
+        return RowTerms(**out)
+
+    def _terms(
+        self, response: Response, eta: Array, phi: float | None, order: int, parameter: bool
+    ) -> RowTerms:
+        return row_terms(self.derivatives(response, eta, phi, order, parameter), response.weights)
 
     def derivatives(
         self, response: Response, eta: Array, phi: float | None, order: int, parameter: bool

@@ -19,7 +19,7 @@ from mixedeffects.families.response import Array, Derivatives, Response
 __all__ = ["NegativeBinomial"]
 
 # Counts up to here are summed term by term, which stays exact where theta is large.
-_SUMMED_UP_TO = 100_000
+_SUMMED_UP_TO = 10_000
 _THETA_AT_FIRST = (0.05, 1e3)
 
 
