@@ -26,7 +26,7 @@ from mixedeffects.fitting.modes import term_modes
 from mixedeffects.fitting.request import Request
 from mixedeffects.frame.model_frame import ModelFrame
 
-__all__ = ["Fit", "HoldsFit", "OncePerFit", "fit_of", "once_per_fit"]
+__all__ = ["Fit", "HoldsFit", "OncePerFit", "fit_of", "once_per_fit", "refuse_other_kinds"]
 
 Matrix = NDArray[np.float64]
 Value = TypeVar("Value")
@@ -267,12 +267,28 @@ def fit_of(model: Any, what: str) -> Fit:
     Raises
     ------
     ModelError
-        If it is no fitted model.
+        If it is no fitted model, or not that of a linear mixed model.
     """
     held = model if isinstance(model, Fit) else getattr(model, "fit", None)
     if not isinstance(held, Fit):
         raise ModelError(f"{what} must be a fitted model, not {model!r:.60}.")
+    refuse_other_kinds(held, what)
     return held
+
+
+def refuse_other_kinds(fit: Fit, what: str) -> None:
+    """Say that something takes fits of linear mixed models only, so far.
+
+    Raises
+    ------
+    ModelError
+        If the fit is one of another kind.
+    """
+    if fit.kind != "linear":
+        raise ModelError(
+            f"{what} must be a linear mixed model so far: this is a {fit.kind} one, for which the "
+            "answer would be wrong."
+        )
 
 
 class OncePerFit(Generic[Arguments, Value]):

@@ -17,6 +17,7 @@ from mixedeffects.engine.generalized import (
     GeneralizedOptimum,
     find_generalized_optimum,
 )
+from mixedeffects.engine.generalized.existence import separating_direction, separation_message
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, DataWarning, ModelError
 from mixedeffects.families import Family, find_family
@@ -134,6 +135,7 @@ def fit_generalized_frame(
         On Ctrl-C, with an `UnfinishedFit`.
     """
     start = start or {}
+    _refuse_separation(frame, design.family)
     search = Listening(progress)
     try:
         optimum = find_generalized_optimum(
@@ -163,6 +165,14 @@ def fit_generalized_frame(
     # It has the names of a linear model's optimum wherever the idea is the same.
     own = cast(Optimum, optimum)
     return GeneralizedFit(frame, optimum.evaluation.A, own, False, request)
+
+
+def _refuse_separation(frame: ModelFrame, family: Family) -> None:
+    """Say which fixed effects have no finite estimate, if some have none."""
+    assert frame.response is not None
+    found = separating_direction(frame.X, frame.response, family)
+    if found is not None:
+        raise ModelError(separation_message(found, frame.fixef_names))
 
 
 def _warn(optimum: GeneralizedOptimum) -> None:

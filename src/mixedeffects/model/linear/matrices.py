@@ -92,7 +92,7 @@ class Matrices(Held):
         >>> float(abs(m.sigma**2 * L @ L.T - m.G.sparse()).max()) < 1e-9
         True
         """
-        from mixedeffects.model.linear.getme import component
+        from mixedeffects.model.shared.getme import component
 
         return component(self.fit, name)
 
@@ -106,6 +106,6 @@ class Matrices(Held):
         >>> me.LinearMixedModel.getme_names()[:5]
         ['X', 'Z', 'Zt', 'Ztlist', 'mmList']
         """
-        from mixedeffects.model.linear.getme import COMPONENTS
+        from mixedeffects.model.shared.getme import COMPONENTS
 
         return list(COMPONENTS)

@@ -448,3 +448,8 @@ class Tables(Held):
         from mixedeffects.adapters.maketables import default_statistics
 
         return default_statistics(self.fit)
+
+    def _default_summary(self) -> Summary:
+        from mixedeffects.reporting.model_summary import default_summary
+
+        return default_summary(self.fit)

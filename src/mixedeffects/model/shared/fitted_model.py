@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mixedeffects.display.summary import Summary
 from mixedeffects.model.shared.estimates import SharedEstimates
 from mixedeffects.model.shared.matrices import SharedMatrices
 
@@ -23,12 +24,12 @@ class FittedModel(SharedEstimates, SharedMatrices):
 
         self._fit = restored(state)
 
-    def __repr__(self) -> str:
-        from mixedeffects.reporting.model_summary import default_summary
+    def _default_summary(self) -> Summary:
+        """The summary that is shown for the model itself."""
+        raise NotImplementedError
 
-        return str(default_summary(self.fit))
+    def __repr__(self) -> str:
+        return str(self._default_summary())
 
     def _repr_html_(self) -> str:
-        from mixedeffects.reporting.model_summary import default_summary
-
-        return str(default_summary(self.fit)._repr_html_())
+        return str(self._default_summary()._repr_html_())
