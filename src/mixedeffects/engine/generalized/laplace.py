@@ -87,6 +87,8 @@ class GeneralizedEvaluation(ReadOnlyArrays):
         ``Z v``.
     e : tuple of ndarray (l, k)
         e per factor.
+    P : ndarray, shape (l, k, k), or None
+        Blocks of P, where there is one factor: its conditional covariances.
     """
 
     design: GeneralizedDesign
@@ -103,6 +105,7 @@ class GeneralizedEvaluation(ReadOnlyArrays):
     logdet: LogDetGradient
     v_rows: Matrix
     e: Blocks
+    P: Matrix | None = None
 
     @property
     def deviance(self) -> float:
@@ -263,4 +266,5 @@ def evaluate_laplace(
         LogDetGradient(logdet_score, of_beta, logdet_phi),
         v_rows,
         e,
+        inverse.P[0] if len(inverse.P) == 1 else None,
     )

@@ -116,7 +116,8 @@ class GeneralizedSearch:
             max_evaluations=max(self.most - self.evaluations, 1),
             radius=math.sqrt(max(len(x), 1)),
             report=self._accepted,
-            natural=True,
+            # Exact second derivatives leave next to nothing to learn.
+            natural=len(self.design.skeleton.factors) > 1,
         )
         self.iterations += result.iterations
         return result
