@@ -44,6 +44,8 @@ Blocks = tuple[Matrix, ...]
 class LogDetGradient(ReadOnlyArrays):
     """Derivatives of ``log |M|`` alone, the modes moving with the parameters.
 
+    By quadrature, of all that the criterion has beyond f*.
+
     ``score`` holds a matrix (k, k) per term for Sigma, ``beta`` has shape (p,), ``phi`` is for the
     family parameter.
     """
@@ -87,6 +89,8 @@ class GeneralizedEvaluation(ReadOnlyArrays):
         ``Z v``.
     e : tuple of ndarray (l, k)
         e per factor.
+    nodes : int
+        Quadrature points per random effect that criterion and gradient are by.
     """
 
     design: GeneralizedDesign
@@ -103,6 +107,7 @@ class GeneralizedEvaluation(ReadOnlyArrays):
     logdet: LogDetGradient
     v_rows: Matrix
     e: Blocks
+    nodes: int = 1
 
     @property
     def deviance(self) -> float:

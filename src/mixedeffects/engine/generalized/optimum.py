@@ -20,6 +20,7 @@ from mixedeffects.engine.generalized.design import GeneralizedDesign
 from mixedeffects.engine.generalized.joint import JointHessian, joint_hessian
 from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
 from mixedeffects.engine.generalized.mode import find_mode
+from mixedeffects.engine.generalized.quadrature import check_quadrature
 from mixedeffects.engine.generalized.search import Found, GeneralizedSearch
 from mixedeffects.engine.generalized.space import GeneralizedPoint, Parameters
 from mixedeffects.engine.generalized.start import starting_values
@@ -289,7 +290,10 @@ def find_generalized_optimum(
     ------
     NotPositiveDefiniteError
         Where the criterion does not exist at the start.
+    ModelError
+        If quadrature with so many points is not for the model; see `check_quadrature`.
     """
+    check_quadrature(design, nagq)
     with one_blas_thread(design.skeleton.remainder.core_size):
         return _found(design, nagq, dict(start or {}), control or Control(), progress)
 
@@ -329,6 +333,7 @@ def _found(
         control.tolerance,
         control.max_evaluations,
         None if progress is None else report,
+        nagq,
     )
     eta = design.parameterisation.nearest(T)
     found = search.descend(Parameters(eta, np.asarray(beta), float(phi)), c)
