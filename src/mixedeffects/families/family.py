@@ -14,7 +14,14 @@ from mixedeffects.base.options import checked_choice
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.families.jets import Jet
 from mixedeffects.families.links import LINKS, Link
-from mixedeffects.families.response import Array, Derivatives, Response, RowTerms, row_terms
+from mixedeffects.families.response import (
+    CHUNK,
+    Array,
+    Derivatives,
+    Response,
+    RowTerms,
+    row_terms,
+)
 
 __all__ = ["Family", "refuse_rows"]
 
@@ -29,8 +36,9 @@ class Family:
     that make sense (the first is the default), what its parameter is called if it has one, and
     `log_density` and `variance`. The derivatives that a fit needs, up to the fourth by the linear
     predictor, come from `log_density` itself, exactly; write it with NumPy's and SciPy's
-    elementwise functions. For speed, or where a formula cancels far out, give `derivatives` too; `simulate`
-    and `cdf` are needed only by what draws from the family or asks for quantile residuals.
+    elementwise functions. For speed, or where a formula cancels far out, give `derivatives` too;
+    `simulate` and `cdf` are needed only by what draws from the family or asks for quantile
+    residuals.
 
     Parameters
     ----------
@@ -176,9 +184,24 @@ class Family:
         -------
         RowTerms
         """
+        wanted = parameter and self.has_parameter
         with np.errstate(all="ignore"):
-            wanted = parameter and self.has_parameter
-            return row_terms(self.derivatives(response, eta, phi, order, wanted), response.weights)
+            if response.n <= CHUNK:
+                return self._terms(response, eta, phi, order, wanted)
+            names = ["d", "r", "W", "W1", *(["W2"] if order > 1 else [])]
+            if wanted:
+                names += ["d_phi", "r_phi", "W_phi", "d_phiphi"]
+            out = {name: np.empty(response.n) for name in names}
+            for part, of_part in response.chunks():
+                terms = self._terms(of_part, eta[part], phi, order, wanted)
+                for name, values in out.items():
+                    values[part] = getattr(terms, name)
+        return RowTerms(**out)
+
+    def _terms(
+        self, response: Response, eta: Array, phi: float | None, order: int, parameter: bool
+    ) -> RowTerms:
+        return row_terms(self.derivatives(response, eta, phi, order, parameter), response.weights)
 
     def derivatives(
         self, response: Response, eta: Array, phi: float | None, order: int, parameter: bool

@@ -232,11 +232,10 @@ class _Power(Link):
         return np.power(eta, self.exponent)
 
     def mean(self, eta: Array, highest: int) -> tuple[Array, ...]:
-        out, factor = [], 1.0
-        for order in range(highest + 1):
-            power = self.exponent - order
-            out.append(factor * eta**power if factor else np.zeros_like(eta))
-            factor *= power
+        inverse = 1.0 / eta
+        out = [self.inverse(eta)]
+        for order in range(highest):
+            out.append(out[-1] * inverse * (self.exponent - order))
         return tuple(out)
 
     def log_mean(self, eta: Array, highest: int) -> tuple[Array, ...]:
@@ -259,6 +258,10 @@ class Identity(_Power):
 
     def inverse(self, eta: Any) -> Any:
         return eta * 1.0
+
+    def mean(self, eta: Array, highest: int) -> tuple[Array, ...]:
+        zero = np.zeros_like(eta)
+        return (eta, np.ones_like(eta), zero, zero, zero)[: highest + 1]
 
     def log_complement(self, eta: Array, highest: int) -> tuple[Array, ...]:
         mirrored = self.log_mean(1.0 - eta, highest)
