@@ -15,7 +15,8 @@ from mixedeffects.engine.generalized import (
     evaluate_laplace,
     find_generalized_optimum,
 )
-from mixedeffects.engine.parameters import T_to_theta, theta_to_T
+from mixedeffects.engine.generalized.information import logdet_hessian, penalised_hessian
+from mixedeffects.engine.parameters import T_to_theta, symmetric_directions, theta_to_T
 from mixedeffects.families import Binomial, Family, Poisson, Response
 
 Matrix = NDArray[np.float64]
@@ -193,3 +194,24 @@ def test_search_ends_at_a_certified_optimum(layout: str, name: str) -> None:
         T = [own + 0.02 * np.tril(rng.normal(size=own.shape)) for own in here.T]
         beta = here.beta + 0.02 * rng.normal(size=len(here.beta))
         assert case.criterion(T, beta, here.phi) > optimum.criterion
+
+
+@pytest.mark.parametrize("layout", ["one", "slopes"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_exact_hessian_with_one_factor(layout: str, name: str) -> None:
+    """Second derivatives of D in Sigma and beta are differences of its gradient."""
+    case = _case(layout, FAMILIES[name], 13)
+    design, k, step = case.design, case.design.term_columns[0], 1e-5
+    case.T[0] += 0.5 * np.eye(k)
+    here = evaluate_laplace(design, case.T, case.beta, case.phi)
+    (E,) = directions = [symmetric_directions(k)]
+    H = penalised_hessian(here, directions) + logdet_hessian(here, directions)
+
+    def gradient(x: Matrix) -> Matrix:
+        T = np.linalg.cholesky(case.T[0] @ case.T[0].T + np.einsum("r,rab->ab", x[: len(E)], E))
+        there = evaluate_laplace(design, [T], case.beta + x[len(E) :], case.phi, near=here)
+        return np.concatenate([np.einsum("rab,ab->r", E, there.score[0]), there.beta_gradient])
+
+    ways = step * np.eye(len(H))
+    numeric = np.array([(gradient(way) - gradient(-way)) / (2 * step) for way in ways])
+    np.testing.assert_allclose(H, numeric, atol=1e-5 * np.abs(H).max())

@@ -281,6 +281,19 @@ def test_random_slopes_by_quadrature() -> None:
     assert laplace.criterion - optimum.criterion == pytest.approx(0.595, abs=1e-3)
 
 
+def test_criterion_at_other_parameters() -> None:
+    made = make_reference("epil")
+    optimum = find_generalized_optimum(made, nagq=9)
+    theta, beta = quadrature_optimum("epil", 25)
+    for nodes in (9, 25):
+        other = find_generalized_optimum(made, nagq=nodes)
+        assert other.criterion_at(list(theta.values()), beta) == pytest.approx(
+            reference("epil")["agq"][str(nodes)]["deviance"], abs=1e-6
+        )
+    with pytest.raises(ModelError, match=r"by quadrature \(nagq=9\)"):
+        optimum.criterion_at(list(theta.values()), beta, weights="expected")
+
+
 def test_quadrature_of_a_family_with_a_parameter() -> None:
     case = make_case("one", NegativeBinomial(), 9)
     optimum = find_generalized_optimum(case.design, nagq=11)
@@ -297,13 +310,13 @@ def test_quadrature_of_a_family_with_a_parameter() -> None:
 
 def test_laplace_check() -> None:
     found = {name: find_generalized_optimum(make_reference(name)) for name in ("cbpp", "toenail")}
-    good = laplace_check(found["cbpp"].evaluation)
+    good = found["cbpp"].laplace_check
     assert good is not None
     assert good.holds
     assert good.recommended == 1
     assert good.shift == pytest.approx(-0.0853, abs=1e-3)
     assert str(good) == ("-2 log L is -0.085 by 9-point quadrature: Laplace's approximation holds")
-    bad = laplace_check(found["toenail"].evaluation)
+    bad = found["toenail"].laplace_check
     assert bad is not None
     assert not bad.holds
     assert bad.laplace == found["toenail"].criterion

@@ -172,6 +172,15 @@ class GeneralizedDesign:
             out.append(own[:, :, 0] if flat else own)
         return out
 
+    def square_sums(self, values: Matrix) -> Matrix:
+        """``Z'diag(v)Z`` of the first factor, (l, k, k, m) for v of shape (n, m)."""
+        factor, z = self._assembly.factors[0], self._columns[0]
+        k = factor.k
+        squares = (z[:, :, None] * z[:, None, :]).reshape(self.n, k * k)
+        out = np.zeros((factor.n_levels, k * k, values.shape[1]))
+        _kernels.group_sums(factor.codes, squares, np.ascontiguousarray(values), out)
+        return out.reshape(factor.n_levels, k, k, values.shape[1])
+
     def expand(self, effects: Sequence[Matrix]) -> Matrix:
         """``Z b``, shape (n, m), for b as arrays (l, k, m) per factor; (n,) for (l, k)."""
         flat = effects[0].ndim == 2

@@ -7,7 +7,16 @@ The Hessian of the penalised deviance f* is exact: with symmetric directions E_k
     K_phi,phi  = sum d_phiphi - 2 (Z'r_phi)'P(Z'r_phi)
     K_phi,beta = -2 r_phi'(I - ZPZ'W)X        K_phi,k = -2 r_phi'(I - ZPZ'W)Z v_k
 
-The *average information* is K with its part in Sigma less half its Schur complement given beta: in
+With one factor, where everything is a block per level, the Hessian of log |M| is exact too: with
+dG_j for a direction of Sigma, x_j for a column of X,
+
+    b_j = (I - PA) dG_j c - P Z'W x_j     eta_j = x_j + Z b_j     c_j = -Z'W eta_j
+    A_j = Z'diag(W' eta_j) Z              B = Z'V^-1 Z
+
+    tr dG_j (I - AP) A_k (I - PA) + tr dG_k (I - AP) A_j (I - PA) - tr B dG_j B dG_k
+    - tr P A_j P A_k + sum (h W'' - (Zv) W') eta_j eta_k + e'(dG_j c_k + dG_k c_j)
+
+With several factors these traces leave A's pattern. The *average information* is K with its part in Sigma less half its Schur complement given beta: in
 the linear model the term that log |M| adds is about that.
 """
 
@@ -21,7 +30,7 @@ from numpy.typing import NDArray
 from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
 from mixedeffects.engine.objective import along_each
 
-__all__ = ["average_information", "penalised_hessian"]
+__all__ = ["average_information", "logdet_hessian", "model_hessian", "penalised_hessian"]
 
 Matrix = NDArray[np.float64]
 
@@ -91,3 +100,74 @@ def average_information(evaluation: GeneralizedEvaluation, directions: Sequence[
     if evaluation.rows.r_phi is not None:
         H[-1, -1] = max(H[-1, -1], _LEAST * abs(evaluation.phi_gradient))
     return H
+
+
+def logdet_hessian(evaluation: GeneralizedEvaluation, directions: Sequence[Matrix]) -> Matrix:
+    """Second derivatives of log |M| along directions of Sigma and in beta, with one factor.
+
+    Parameters
+    ----------
+    evaluation : GeneralizedEvaluation
+        Where.
+    directions : sequence of ndarray (r, k, k)
+        Symmetric matrices per term.
+
+    Returns
+    -------
+    ndarray, shape (R + p, R + p)
+    """
+    design, mode, P = evaluation.design, evaluation.mode, evaluation.P
+    assert P is not None
+    (factor,) = design.skeleton.factors
+    k, m, p = factor.k, sum(len(each) for each in directions), design.p
+    A = mode.A.chain[0].diag
+    rows = design.rows(evaluation.eta, evaluation.phi, 2)
+    assert rows.W2 is not None
+    dG = np.zeros((m, k, k))
+    starts = np.cumsum([0, *[len(each) for each in directions]])
+    for member in factor.members:
+        own = slice(starts[member.term], starts[member.term + 1])
+        dG[own, member.columns, member.columns] = directions[member.term]
+    c, e = mode.c[0], evaluation.e[0]
+    u = np.einsum("jab,lb->laj", dG, c)
+    pulled = np.concatenate([A @ u, design.sums(design.X * rows.W[:, None])[0]], axis=2)
+    b = -(P @ pulled)
+    b[:, :, :m] += u
+    eta = design.expand([b])
+    eta[:, m:] += design.X
+    c_j = -design.sums(eta * rows.W[:, None])[0]
+    A_j = design.square_sums(eta * rows.W1[:, None])
+    left = np.eye(k) - A @ P
+    around = np.einsum("lab,lbcj,ldc->adj", left, A_j, left, optimize=True)
+    H = np.zeros((m + p, m + p))
+    H[:m] = np.einsum("jab,bak->jk", dG, around) + np.einsum("la,jab,lbk->jk", e, dG, c_j)
+    H += H.T
+    BG = np.einsum("lab,jbc->lacj", A @ left.transpose(0, 2, 1), dG)
+    H[:m, :m] -= _traces(BG)
+    H -= _traces(np.einsum("lab,lbcj->lacj", P, A_j))
+    bent = evaluation.h * rows.W2 - evaluation.v_rows * rows.W1
+    return np.asarray(H + eta.T @ (eta * bent[:, None]))
+
+
+def _traces(products: Matrix) -> Matrix:
+    """``sum_l tr Q_lj Q_lk`` for arrays (l, k, k, m)."""
+    size = products.shape[3]
+    flat = products.reshape(-1, size)
+    return np.asarray(products.transpose(0, 2, 1, 3).reshape(-1, size).T @ flat)
+
+
+def model_hessian(
+    evaluation: GeneralizedEvaluation, directions: Sequence[Matrix]
+) -> tuple[Matrix, bool]:
+    """The best curvature at hand, as `penalised_hessian`, and whether it is exact.
+
+    With one factor second derivatives, but for those of log |M| in phi; else average information.
+    """
+    if evaluation.P is None:
+        return average_information(evaluation, directions), False
+    H = penalised_hessian(evaluation, directions)
+    exact = logdet_hessian(evaluation, directions)
+    H[: len(exact), : len(exact)] += exact
+    if len(H) > len(exact):
+        H[-1, -1] = max(H[-1, -1], _LEAST * abs(evaluation.phi_gradient))
+    return H, True

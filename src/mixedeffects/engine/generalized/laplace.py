@@ -89,6 +89,8 @@ class GeneralizedEvaluation(ReadOnlyArrays):
         ``Z v``.
     e : tuple of ndarray (l, k)
         e per factor.
+    P : ndarray, shape (l, k, k), or None
+        Blocks of P, where there is one factor: its conditional covariances.
     nodes : int
         Quadrature points per random effect that criterion and gradient are by.
     """
@@ -107,6 +109,7 @@ class GeneralizedEvaluation(ReadOnlyArrays):
     logdet: LogDetGradient
     v_rows: Matrix
     e: Blocks
+    P: Matrix | None = None
     nodes: int = 1
 
     @property
@@ -268,4 +271,5 @@ def evaluate_laplace(
         LogDetGradient(logdet_score, of_beta, logdet_phi),
         v_rows,
         e,
+        inverse.P[0] if len(inverse.P) == 1 else None,
     )

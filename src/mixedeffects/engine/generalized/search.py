@@ -122,7 +122,8 @@ class GeneralizedSearch:
             max_evaluations=max(self.most - self.evaluations, 1),
             radius=math.sqrt(max(len(x), 1)),
             report=self._accepted,
-            natural=True,
+            # Exact second derivatives, those of Laplace's, leave next to nothing to learn.
+            natural=len(self.design.skeleton.factors) > 1 or self.nodes > 1,
         )
         self.iterations += result.iterations
         return result

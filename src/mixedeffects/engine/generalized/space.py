@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.face import Face
 from mixedeffects.engine.generalized.design import GeneralizedDesign
-from mixedeffects.engine.generalized.information import average_information
+from mixedeffects.engine.generalized.information import model_hessian
 from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
 from mixedeffects.engine.parameterisation import Parameterisation, UnstructuredTerm
 from mixedeffects.engine.parameters import symmetric_directions
@@ -133,7 +133,7 @@ class GeneralizedPoint:
             self.at.eta,
             tuple(self.evaluation.score),
             tuple(bases),
-            average_information(self.evaluation, bases),
+            model_hessian(self.evaluation, bases)[0],
             self.space.further_gradient(self.evaluation),
         )
         return _Model(self.space, self.x, inner)

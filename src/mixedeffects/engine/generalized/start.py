@@ -137,12 +137,12 @@ class _Start:
                 break
         return phi
 
-    def moments(self, fit: _Fit, phi: float) -> Blocks:
-        """Factors by moments on the working model there."""
+    def moments(self, fit: _Fit, phi: float, around: Blocks | None = None) -> Blocks:
+        """Factors by moments on the working model there, taken at some factors or at T = I."""
         W = self.weights(fit.eta, phi)
         A = self.design.working_products(W, fit.eta - self.design.offset + fit.rows.r / W)
         try:
-            return tuple(starting_factors(A, reml=False))
+            return tuple(starting_factors(A, reml=False, around=around))
         except NotPositiveDefiniteError:
             return tuple(np.eye(k) for k in self.design.term_columns)
 
@@ -203,5 +203,5 @@ def starting_values(design: GeneralizedDesign) -> Start:
     T = start.moments(fit, phi)
     fit = start.with_effects(fit, T, phi)
     phi = start.parameter(fit.eta, phi)
-    T = start.moments(fit, phi)
+    T = start.moments(fit, phi, T)
     return Start(T, fit.beta, phi, fit.c, 2)
