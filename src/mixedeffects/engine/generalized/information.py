@@ -16,8 +16,9 @@ dG_j for a direction of Sigma, x_j for a column of X,
     tr dG_j (I - AP) A_k (I - PA) + tr dG_k (I - AP) A_j (I - PA) - tr B dG_j B dG_k
     - tr P A_j P A_k + sum (h W'' - (Zv) W') eta_j eta_k + e'(dG_j c_k + dG_k c_j)
 
-With several factors these traces leave A's pattern. The *average information* is K with its part in Sigma less half its Schur complement given beta: in
-the linear model the term that log |M| adds is about that.
+With several factors these traces leave A's pattern. The *average information* is K with its part
+in Sigma less half its Schur complement given beta: in the linear model the term that log |M| adds
+is about that.
 """
 
 from __future__ import annotations
@@ -156,18 +157,16 @@ def _traces(products: Matrix) -> Matrix:
     return np.asarray(products.transpose(0, 2, 1, 3).reshape(-1, size).T @ flat)
 
 
-def model_hessian(
-    evaluation: GeneralizedEvaluation, directions: Sequence[Matrix]
-) -> tuple[Matrix, bool]:
-    """The best curvature at hand, as `penalised_hessian`, and whether it is exact.
+def model_hessian(evaluation: GeneralizedEvaluation, directions: Sequence[Matrix]) -> Matrix:
+    """The best curvature at hand, as `penalised_hessian`.
 
     With one factor second derivatives, but for those of log |M| in phi; else average information.
     """
     if evaluation.P is None:
-        return average_information(evaluation, directions), False
+        return average_information(evaluation, directions)
     H = penalised_hessian(evaluation, directions)
     exact = logdet_hessian(evaluation, directions)
     H[: len(exact), : len(exact)] += exact
     if len(H) > len(exact):
         H[-1, -1] = max(H[-1, -1], _LEAST * abs(evaluation.phi_gradient))
-    return H, True
+    return H

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.face import Face
 from mixedeffects.engine.generalized.design import GeneralizedDesign
-from mixedeffects.engine.generalized.information import model_hessian
 from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
-from mixedeffects.engine.parameterisation import Parameterisation, UnstructuredTerm
-from mixedeffects.engine.parameters import symmetric_directions
-from mixedeffects.engine.structured_point import StructuredModel, in_coordinates, tangent_bases
+from mixedeffects.engine.generalized.model import CriterionModel, criterion_model
+from mixedeffects.engine.parameterisation import Parameterisation
+from mixedeffects.engine.structured_point import in_coordinates
 from mixedeffects.engine.trust_region import minimise_model
 
-__all__ = ["GeneralizedPoint", "Parameters", "Space", "orthonormal_bases"]
+__all__ = ["GeneralizedPoint", "Parameters", "Space"]
 
 Matrix = NDArray[np.float64]
 
@@ -40,18 +39,6 @@ class Parameters:
     def factors(self, parameterisation: Parameterisation) -> tuple[Matrix, ...]:
         """One factor per term."""
         return tuple(parameterisation.factors(self.eta))
-
-
-def orthonormal_bases(parameterisation: Parameterisation, eta: Matrix) -> list[Matrix]:
-    """Orthonormal directions (r, k, k) of every Sigma: all of them where it is free."""
-    tangent = tangent_bases(parameterisation, eta)
-    bases = []
-    for term, own in zip(parameterisation.terms, tangent, strict=True):
-        if isinstance(term, UnstructuredTerm):
-            every = symmetric_directions(term.k)
-            own = every / np.linalg.norm(every.reshape(len(every), -1), axis=1)[:, None, None]
-        bases.append(own)
-    return bases
 
 
 class Space:
@@ -127,13 +114,10 @@ class GeneralizedPoint:
 
     def model(self) -> _Model:
         """Model of the criterion around this point."""
-        bases = orthonormal_bases(self.parameterisation, self.at.eta)
-        inner = StructuredModel(
+        inner = criterion_model(
+            self.evaluation,
             self.parameterisation,
             self.at.eta,
-            tuple(self.evaluation.score),
-            tuple(bases),
-            model_hessian(self.evaluation, bases)[0],
             self.space.further_gradient(self.evaluation),
         )
         return _Model(self.space, self.x, inner)
@@ -141,11 +125,11 @@ class GeneralizedPoint:
 
 @dataclass(frozen=True, eq=False)
 class _Model:
-    """The model of `StructuredModel` in the coordinates of the search."""
+    """`CriterionModel` in the coordinates of the search."""
 
     space: Space
     x: Matrix
-    inner: StructuredModel
+    inner: CriterionModel
 
     @cached_property
     def _here(self) -> Matrix:

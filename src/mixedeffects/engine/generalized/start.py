@@ -33,8 +33,8 @@ _LITTLE, _SOME = 1e-4, 0.1
 _SMALLEST_WEIGHT = 1e-8
 #: Longest step of the family parameter, and steps.
 _LONGEST, _PHI_STEPS = 2.0, 20
-#: Change of the family parameter that is little.
-_SAME_PHI = 1e-3
+#: Change of the family parameter that is little, and rounds of it and the model by turns.
+_SAME_PHI, _ROUNDS = 1e-3, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +73,15 @@ class _Start:
             raise NotPositiveDefiniteError("all weights are zero at the start")
         return np.asarray(np.maximum(W, _SMALLEST_WEIGHT * mean))
 
-    def without_effects(self, phi: float) -> _Fit:
-        """The generalized linear model."""
+    def without_effects(self, phi: float, near: _Fit | None = None) -> _Fit:
+        """The generalized linear model, from another fit of it or from the response itself."""
         design = self.design
-        eta = self.family.link.link(self.family.start_mu(self.response))
-        rows = self.design.rows(eta, phi)
-        fit = _Fit(np.zeros(design.p), eta, rows, math.inf)
+        if near is None:
+            eta = self.family.link.link(self.family.start_mu(self.response))
+            fit = _Fit(np.zeros(design.p), eta, design.rows(eta, phi), math.inf)
+        else:
+            rows = design.rows(near.eta, phi)
+            fit = _Fit(near.beta, near.eta, rows, float(rows.d.sum()))
         for _ in range(_STEPS):
             W = self.weights(fit.eta, phi)
             z = fit.eta - design.offset + fit.rows.r / W
@@ -199,7 +202,12 @@ def starting_values(design: GeneralizedDesign) -> Start:
     if design.family.has_parameter:
         phi = design.family.start_phi(design.response, design.family.start_mu(design.response))
     fit = start.without_effects(phi)
-    phi = start.parameter(fit.eta, phi)
+    if design.family.has_parameter:
+        for _ in range(_ROUNDS):
+            before, phi = phi, start.parameter(fit.eta, phi)
+            if abs(phi - before) < _SAME_PHI:
+                break
+            fit = start.without_effects(phi, fit)
     T = start.moments(fit, phi)
     fit = start.with_effects(fit, T, phi)
     phi = start.parameter(fit.eta, phi)
