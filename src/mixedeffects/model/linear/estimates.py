@@ -8,13 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.covariance import (
-    VarCorr,
-)
-from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
-from mixedeffects.model.held import Held
+from mixedeffects.model.shared.held import Held
 
 __all__ = ["Estimates"]
 
@@ -23,6 +19,11 @@ Matrix = NDArray[np.float64]
 
 class Estimates(Held):
     """Estimates: fixed effects, variances, random effects, and the likelihood."""
+
+    @property
+    def reml(self) -> bool:
+        """Whether the fit is by restricted maximum likelihood."""
+        return self.fit.reml
 
     @property
     def fixef(self) -> pd.Series:
@@ -146,11 +147,6 @@ class Estimates(Held):
         """
         return self.fit.criterion
 
-    @property
-    def loglik(self) -> float:
-        """Log-likelihood (restricted for a REML fit), ``-criterion / 2``."""
-        return self.fit.loglik
-
     def loglik_at(self, theta: Any, sigma: float | None = None, reml: bool | None = None) -> float:
         """Log-likelihood of these data at other parameters, maximised over the fixed effects.
 
@@ -205,48 +201,6 @@ class Estimates(Held):
         """
         return self.fit.n_parameters
 
-    @property
-    def aic(self) -> float:
-        """Akaike's information criterion, ``criterion + 2 n_parameters``.
-
-        References
-        ----------
-        Akaike, H. (1974). A new look at the statistical model identification. IEEE Transactions
-        on Automatic Control 19, 716-723.
-        """
-        return self.fit.aic
-
-    @property
-    def bic(self) -> float:
-        """Schwarz's information criterion, ``criterion + log(nobs) n_parameters``, as in lme4.
-
-        References
-        ----------
-        Schwarz, G. (1978). Estimating the dimension of a model. Annals of Statistics 6, 461-464.
-        """
-        return self.fit.bic
-
-    @property
-    def df_resid(self) -> int:
-        """Residual degrees of freedom, ``nobs - n_parameters``, as in lme4."""
-        return self.fit.df_resid
-
-    @property
-    def varcorr(self) -> VarCorr:
-        """Variances and correlations of the random effects; see `VarCorr`.
-
-        Examples
-        --------
-        >>> import mixedeffects as me
-        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.varcorr
-         Groups   Name        Std.Dev. Corr
-         Subject  (Intercept) 24.7405
-                  Days         5.9221  0.066
-         Residual             25.5918
-        """
-        return varcorr_of(self.fit)
-
     def ranef(self, cond_var: bool = False) -> RandomEffects:
         """Conditional modes of the random effects.
 
@@ -279,30 +233,3 @@ class Estimates(Held):
         (18, 2, 2)
         """
         return conditional_modes(self.fit, cond_var)
-
-    def coef(self) -> dict[str, pd.DataFrame]:
-        """Coefficients of each level: fixed effects plus that level's random effects.
-
-        Returns
-        -------
-        dict of DataFrame
-            For each grouping factor one row per level and one column per coefficient, as lme4's
-            ``coef()``; a random effect without a fixed one stands alone.
-
-        Examples
-        --------
-        >>> import mixedeffects as me
-        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.coef()["Subject"].head(2).round(2)
-             (Intercept)   Days
-        308       253.66  19.67
-        309       211.01   1.85
-        """
-        fixed = self.fixef
-        tables = {}
-        for group, modes in self.ranef().items():
-            names = list(dict.fromkeys([*fixed.index, *modes.columns]))
-            table = pd.DataFrame(0.0, index=modes.index, columns=names)
-            table += fixed.reindex(names, fill_value=0.0)
-            tables[group] = table.add(modes.T.groupby(level=0).sum().T, fill_value=0.0)[names]
-        return tables

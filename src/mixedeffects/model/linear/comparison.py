@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mixedeffects.model.held import Held
-from mixedeffects.model.independent import independent_residuals_only
+from mixedeffects.model.linear.independent import independent_residuals_only
+from mixedeffects.model.shared.held import Held
 from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from mixedeffects.model.held import Held
+from mixedeffects.model.shared.held import Held
 
 if TYPE_CHECKING:
     from mixedeffects.inference.effects import Effects

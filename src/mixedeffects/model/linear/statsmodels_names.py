@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from mixedeffects.base.options import checked_level
-from mixedeffects.model.diagnostics import Diagnostics
-from mixedeffects.model.estimates import Estimates
-from mixedeffects.model.inference import Inference
+from mixedeffects.model.linear.diagnostics import Diagnostics
+from mixedeffects.model.linear.estimates import Estimates
+from mixedeffects.model.linear.inference import Inference
 
 __all__ = ["StatsmodelsNames"]
 
@@ -84,7 +84,7 @@ class StatsmodelsNames(Estimates, Diagnostics, Inference):
         >>> round(m.llf, 3)
         -871.814
         """
-        return self.loglik
+        return self.fit.loglik
 
     @property
     def fittedvalues(self) -> pd.Series:

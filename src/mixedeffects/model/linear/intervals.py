@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pandas as pd
 
-from mixedeffects.model.held import Held, OfModel
+from mixedeffects.model.shared.held import Held, OfModel
 from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:

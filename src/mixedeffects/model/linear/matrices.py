@@ -4,71 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import scipy.sparse
-from numpy.typing import NDArray
-
 from mixedeffects.covariance import (
     MarginalCovariance,
-    RandomEffectsCovariance,
     ResidualCovariance,
 )
-from mixedeffects.covariance.of_fit import G_of, R_of, V_of, Z_of
-from mixedeffects.model.held import Held
+from mixedeffects.covariance.of_fit import R_of, V_of
+from mixedeffects.model.shared.held import Held
 
 __all__ = ["Matrices"]
-
-Matrix = NDArray[np.float64]
 
 
 class Matrices(Held):
     """The matrices of the model, as in the literature: X, y, Z, G, R and V."""
-
-    @property
-    def X(self) -> Matrix:
-        """Fixed-effects model matrix, n x p and read-only; ``fixef.index`` names its columns."""
-        return self.frame.X
-
-    @property
-    def y(self) -> Matrix:
-        """Response, ndarray of shape (n,), read-only, without the rows in `dropped`."""
-        return self.frame.y
-
-    @property
-    def Z(self) -> scipy.sparse.csc_array:
-        """Random-effects model matrix, sparse n x q, laid out as lme4 does.
-
-        Terms in order, the levels of a term one after another, the columns within a level;
-        ``G.labels()`` names each column.
-
-        Examples
-        --------
-        >>> import mixedeffects as me
-        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.Z.shape
-        (180, 36)
-        >>> m.Z[:3, :4].toarray()
-        array([[1., 0., 0., 0.],
-               [1., 1., 0., 0.],
-               [1., 2., 0., 0.]])
-        """
-        return Z_of(self.fit).copy()
-
-    @property
-    def G(self) -> RandomEffectsCovariance:
-        """Covariance matrix of the random effects, q x q; see `RandomEffectsCovariance`.
-
-        Examples
-        --------
-        >>> import mixedeffects as me
-        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.G.blocks().to_numpy().round(1)
-        array([[612.1,   9.6],
-               [  9.6,  35.1]])
-        >>> m.G.sparse().shape
-        (36, 36)
-        """
-        return G_of(self.fit)
 
     @property
     def R(self) -> ResidualCovariance:
@@ -145,7 +92,7 @@ class Matrices(Held):
         >>> float(abs(m.sigma**2 * L @ L.T - m.G.sparse()).max()) < 1e-9
         True
         """
-        from mixedeffects.model.getme import component
+        from mixedeffects.model.shared.getme import component
 
         return component(self.fit, name)
 
@@ -159,6 +106,6 @@ class Matrices(Held):
         >>> me.LinearMixedModel.getme_names()[:5]
         ['X', 'Z', 'Zt', 'Ztlist', 'mmList']
         """
-        from mixedeffects.model.getme import COMPONENTS
+        from mixedeffects.model.shared.getme import COMPONENTS
 
         return list(COMPONENTS)

@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 
 import pandas as pd
 
-from mixedeffects.model.held import Held
+from mixedeffects.model.shared.held import Held
 
 __all__ = ["Prediction"]
 

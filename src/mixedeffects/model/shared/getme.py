@@ -19,9 +19,10 @@ from mixedeffects.engine.objective import deviance
 from mixedeffects.engine.parameters import lower_entries, n_parameters, theta_to_T
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.generalized import GeneralizedFit
 from mixedeffects.fitting.theta import read_theta, theta_names
 
-__all__ = ["COMPONENTS", "component"]
+__all__ = ["COMPONENTS", "GENERALIZED_COMPONENTS", "component", "generalized_component"]
 
 Matrix = NDArray[np.float64]
 
@@ -94,7 +95,7 @@ def _lind(fit: Fit) -> NDArray[np.intp]:
 
 
 def _weights(fit: Fit) -> Matrix:
-    weights = fit.frame.weights
+    weights = fit.working_weights
     return np.ones(fit.nobs) if weights is None else weights
 
 
@@ -218,6 +219,16 @@ def _lower_bounds(fit: Fit) -> Matrix:
     return np.concatenate(bounds)
 
 
+def _score_u(fit: GeneralizedFit) -> Matrix:
+    """Spherical random effects at the modes, ``u = Lambda'Z'r``."""
+    r = fit.evaluation.rows.r[:, None]
+    parts = [
+        np.matmul(T.T, z_transpose_times(term, r)).ravel()
+        for term, T in zip(fit.frame.terms, _relative_factors(fit), strict=True)
+    ]
+    return np.concatenate(parts)
+
+
 #: Every name of lme4's ``getME`` and how it is made here.
 COMPONENTS: dict[str, Callable[[Fit], Any]] = {
     "X": lambda m: m.frame.X,
@@ -275,3 +286,32 @@ COMPONENTS: dict[str, Callable[[Fit], Any]] = {
     "lower": _lower_bounds,
     "devfun": _devfun,
 }
+
+#: Those of a generalized model. Its deviance is not made of lme4's parts, nor a function of theta.
+GENERALIZED_COMPONENTS: dict[str, Callable[[GeneralizedFit], Any]] = {
+    **{name: make for name, make in COMPONENTS.items() if name not in ("devcomp", "devfun")},
+    "mu": lambda m: m.mu,
+    "u": _score_u,
+}
+
+
+def generalized_component(fit: GeneralizedFit, name: str) -> Any:
+    """One component of a generalized model by its name in ``getME``.
+
+    Raises
+    ------
+    ModelError
+        If the name is not known, or not defined for a generalized model.
+    """
+    if member(name, GENERALIZED_COMPONENTS):
+        return GENERALIZED_COMPONENTS[name](fit)
+    if member(name, COMPONENTS):
+        raise ModelError(
+            f"`getme({name!r})` is made of lme4's penalised least squares, from which the "
+            "criterion of a generalized model does not follow. m.criterion and m.loglik_at(...) "
+            "answer in its place."
+        )
+    raise ModelError(
+        f"There is no component {name!r:.60}; there are "
+        f"{', '.join(sorted(GENERALIZED_COMPONENTS))}."
+    )

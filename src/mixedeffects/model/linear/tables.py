@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.model.held import Held
+from mixedeffects.model.shared.held import Held
 from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:
@@ -449,12 +449,7 @@ class Tables(Held):
 
         return default_statistics(self.fit)
 
-    def __repr__(self) -> str:
+    def _default_summary(self) -> Summary:
         from mixedeffects.reporting.model_summary import default_summary
 
-        return str(default_summary(self.fit))
-
-    def _repr_html_(self) -> str:
-        from mixedeffects.reporting.model_summary import default_summary
-
-        return str(default_summary(self.fit)._repr_html_())
+        return default_summary(self.fit)

@@ -84,11 +84,6 @@ class Held:
         return self.fit.frame
 
     @property
-    def reml(self) -> bool:
-        """Whether the fit is by restricted maximum likelihood."""
-        return self.fit.reml
-
-    @property
     def data_name(self) -> str | None:
         """Name of the data, where they have one."""
         return self.fit.request.data_name
@@ -156,3 +151,6 @@ class Held:
         (True, array([0.]))
         """
         return self.optimum.singular
+
+    def _wrapped(self, fit: Callable[[], Fit]) -> Self:
+        return held_by(type(self), fit)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 from mixedeffects.engine import Control
-from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.refitting import UNCHANGED, Unchanged
-from mixedeffects.model.held import Held, held_by
+from mixedeffects.model.shared.held import Held
 from mixedeffects.progress import ProgressOption
 
 __all__ = ["Refitting"]
@@ -174,16 +173,3 @@ class Refitting(Held):
 
         fit = without_data(self.fit)
         return self if fit is self.fit else type(self)(fit)
-
-    def __getstate__(self) -> dict[str, Any]:
-        from mixedeffects.storage.pickling import state_of
-
-        return state_of(self.fit)
-
-    def __setstate__(self, state: Any) -> None:
-        from mixedeffects.storage.pickling import restored
-
-        self._fit = restored(state)
-
-    def _wrapped(self, fit: Callable[[], Fit]) -> Self:
-        return held_by(type(self), fit)

@@ -12,7 +12,7 @@ from mixedeffects.inference.satterthwaite import Satterthwaite
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 from mixedeffects.inference.wald import anova_table, wald_test
 from mixedeffects.inference.wald_result import WaldTest
-from mixedeffects.model.held import Held
+from mixedeffects.model.shared.held import Held
 
 if TYPE_CHECKING:
     from mixedeffects.inference.cluster_robust import RobustCovariance

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 from mixedeffects.base.value_method import ValueMethod
 from mixedeffects.covariance.of_fit import fitted_values
-from mixedeffects.model.held import Held
+from mixedeffects.model.shared.held import Held
 
 __all__ = ["Diagnostics"]
 
