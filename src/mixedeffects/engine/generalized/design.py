@@ -161,6 +161,14 @@ class GeneralizedDesign:
             known_variance=1.0,
         )
 
+    def codes_of(self, f: int) -> NDArray[np.int32]:
+        """Level of a factor that each row is in, shape (n,)."""
+        return self._codes[f]
+
+    def columns_of(self, f: int) -> Matrix:
+        """The columns of a factor, those of all its terms, shape (n, k)."""
+        return self._columns[f]
+
     def sums(self, values: Matrix) -> list[Matrix]:
         """``Z'v``, arrays (l, k, m) per factor, for v of shape (n, m); (l, k) for (n,)."""
         flat = values.ndim == 1
