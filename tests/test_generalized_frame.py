@@ -1,4 +1,4 @@
-"""Left sides, weights and exposures of generalized models: what they become, and what is refused."""
+"""Left sides, weights and exposures of generalized models, and which of them are refused."""
 
 from __future__ import annotations
 
