@@ -9,6 +9,7 @@ over the data; there is no scale of the response, so G is absolute on the scale 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -102,6 +103,26 @@ class GeneralizedDesign:
         self._border = np.zeros((self.n, 1))
         self._codes = [factor.codes for factor in self._assembly.factors]
         self._columns = [factor.columns(self.z) for factor in self._assembly.factors]
+
+    def changed(
+        self,
+        *,
+        response: Response | None = None,
+        offset: Matrix | None = None,
+        parameterisation: Parameterisation | None = None,
+    ) -> GeneralizedDesign:
+        """The same with another response, offset or parameters of the covariances.
+
+        What was made of the columns stays.
+        """
+        out = copy.copy(self)
+        if response is not None:
+            out.response = response
+        if offset is not None:
+            out.offset = np.ascontiguousarray(offset)
+        if parameterisation is not None:
+            out.parameterisation = parameterisation
+        return out
 
     @cached_property
     def _full_assembly(self) -> Assembly:
