@@ -18,6 +18,9 @@ def lines() -> list[str]:
     out = [f"mixedeffects.{line}" for name, value in named for line in _of(name, value)]
     pictures = [(name, getattr(me.plot, name)) for name in sorted(me.plot.__all__)]
     out += [f"mixedeffects.plot.{name}{_parameters(value)}" for name, value in pictures]
+    families = [(name, getattr(me.families, name)) for name in sorted(me.families.__all__)]
+    of_families = [line for name, value in families for line in _of(name, value)]
+    out += [f"mixedeffects.families.{line}" for line in of_families]
     for kind in _results():
         out += [f"{kind.__name__}.{line}" for line in _members(kind)]
     return out

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import time
+import tomllib
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -32,6 +34,11 @@ FACTS_FROM_R = {
     "orthodont": (108, 4, "distance", 2594.5),
     "ovary": (308, 3, "follicles", 3707),
     "fev": (800, 10, "FEV1", 22712.902956031772),
+    "cbpp": (56, 4, "size", 842),
+    "grouseticks": (403, 7, "HEIGHT", 186283),
+    "verbagg": (7584, 9, "Anger", 151704),
+    "contraception": (1934, 6, "age", 4.2507000000001822),
+    "salamander": (360, 8, "Mate", 189),
 }
 
 
@@ -102,6 +109,7 @@ def test_ordered_factors_of_r_are_ordered() -> None:
         ("insteval", "lectage"),
         ("orthodont", "Subject"),
         ("ovary", "Mare"),
+        ("verbagg", "resp"),
         *(("star", column) for column in in_star),
         *(("star_sample", column) for column in in_star),
     }
@@ -137,6 +145,20 @@ def test_star_sample_comes_from_the_kindergarten_year_of_star() -> None:
             .astype(object)
             .equals(origin[column].astype(object).reset_index(drop=True))
         )
+
+
+def test_columns_that_follow_from_others() -> None:
+    verbagg = load_dataset("verbagg")
+    assert ((verbagg["r2"] == "Y") == (verbagg["resp"] != "no")).all()
+    grouse = load_dataset("grouseticks")
+    centred = grouse["HEIGHT"] - grouse["HEIGHT"].mean()
+    np.testing.assert_allclose(grouse["cHEIGHT"], centred, rtol=0, atol=1e-12)
+    salamander = load_dataset("salamander")
+    both = salamander["TypeF"].astype(str) + salamander["TypeM"].astype(str)
+    assert (salamander["Cross"].astype(str) == both).all()
+    # Every animal is in six pairs.
+    assert salamander["Male"].value_counts().unique().tolist() == [6]
+    assert salamander["Female"].value_counts().unique().tolist() == [6]
 
 
 def test_threelevel_is_the_sum_of_its_parts() -> None:
@@ -192,6 +214,27 @@ def test_provenance_is_complete(name: str) -> None:
     for column, note in entry["columns"].items():
         assert note["meaning"]
         assert f"| `{column}` | {note['meaning']} | {note['unit']} |" in section
+
+
+def test_licence_of_the_data_comes_with_them() -> None:
+    """Its text, what it asks to be said, and both among the files that packages carry."""
+    folder = files("mixedeffects.datasets")
+    text = (folder / "LICENSE-Apache-2.0.txt").read_text(encoding="utf-8")
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+    notice = (folder / "NOTICE.md").read_text(encoding="utf-8")
+    (name,) = [n for n, entry in catalogue().items() if "Apache License" in entry["licence"]]
+    for said in (f"data/{name}.csv.gz", "LICENSE-Apache-2.0.txt", "Changes (section 4 b)"):
+        assert said in notice
+    assert "NOTICE.md" in catalogue()[name]["licence"]
+    with (Path(__file__).parents[1] / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)
+    shipped = set(project["project"]["license-files"])
+    assert {f"src/mixedeffects/datasets/{n}" for n in ("LICENSE-Apache-2.0.txt", "NOTICE.md")} <= (
+        shipped
+    )
+    excluded = project["tool"]["scikit-build"]["sdist"]["exclude"]
+    assert not any("datasets" in each or "LICENSE" in each for each in excluded)
 
 
 def test_unknown_name_lists_the_names_and_the_nearest() -> None:

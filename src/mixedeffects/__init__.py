@@ -44,7 +44,7 @@ from mixedeffects.frame.known_covariance import KnownCovariance, known
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.inference.pooled_fits import PooledFits
 from mixedeffects.inference.pooling import pool
-from mixedeffects.model import LinearMixedModel, lmer, mmrm
+from mixedeffects.model import GeneralizedLinearMixedModel, LinearMixedModel, glmer, lmer, mmrm
 from mixedeffects.prediction.planned import PlannedCovariance, marginal_covariance
 from mixedeffects.prediction.power import Power, power
 from mixedeffects.progress import Repetitions, Unfinished
@@ -68,6 +68,7 @@ __all__ = [
     "FileError",
     "FormulaError",
     "GLSResult",
+    "GeneralizedLinearMixedModel",
     "IdentifiabilityWarning",
     "InformationCriteria",
     "Interrupted",
@@ -94,6 +95,7 @@ __all__ = [
     "cross_validate",
     "etable",
     "families",
+    "glmer",
     "gls",
     "known",
     "list_datasets",

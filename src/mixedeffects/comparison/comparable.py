@@ -14,7 +14,7 @@ from mixedeffects.comparison.nesting import (
     same_mean,
 )
 from mixedeffects.errors import ModelError
-from mixedeffects.fitting.fit import Fit, HoldsFit
+from mixedeffects.fitting.fit import Fit, HoldsFit, refuse_other_kinds
 from mixedeffects.fitting.refitting import by_maximum_likelihood
 
 __all__ = ["Comparable", "comparable", "fits_of", "model_text"]
@@ -157,6 +157,8 @@ def fits_of(function: str, given: Sequence[Any]) -> list[Fit]:
                 f"Argument {position} of {function} must be a model fitted by me.lmer, not "
                 f"{type(model).__name__}.{hint}"
             )
+    for position, model in enumerate(given, start=1):
+        refuse_other_kinds(model.fit, f"Argument {position} of {function}")
     return [model.fit for model in given]
 
 

@@ -41,6 +41,7 @@ class Binomial(Family):
     canonical_link = "logit"
     mean_range = (0.0, 1.0)
     discrete = True
+    takes_trials = True
 
     def __init__(self, link: str | Link = "logit") -> None:
         super().__init__(link)

@@ -54,6 +54,8 @@ class Family:
     parameter_name : str or None
         ``"theta"``, ``"precision"`` or ``"dispersion"``: the parameter besides the mean. A fit
         searches for `phi`, the logarithm of a theta or precision, minus that of a dispersion.
+    takes_trials : bool
+        Whether a row is a proportion of successes, of one trial or several.
 
     Examples
     --------
@@ -87,6 +89,7 @@ class Family:
     parameter_name: ClassVar[str | None] = None
     mean_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     discrete: ClassVar[bool] = False
+    takes_trials: ClassVar[bool] = False
 
     def __init__(self, link: str | Link | None = None) -> None:
         if not isinstance(link, Link):

@@ -57,7 +57,7 @@ class Gamma(PositiveMean):
     def variance(self, mu: Any, phi: float | None = None) -> Any:
         return self.natural(phi) * mu * mu
 
-    def by_log_mean(
+    def _by_log_mean(
         self, response: Response, log_mu: Array, phi: float | None, highest: int, parameter: bool
     ) -> Derivatives:
         nu = float(np.exp(phi)) if phi is not None else 1.0
@@ -75,7 +75,7 @@ class Gamma(PositiveMean):
         by_shape = nu * (c1 - unit)
         return Derivatives(out, (by_shape, first, minus, by_shape + nu * nu * c2))
 
-    def information_of_log_mean(self, log_mu: Array, phi: float | None) -> Array:
+    def _information_of_log_mean(self, log_mu: Array, phi: float | None) -> Array:
         return np.full_like(log_mu, 1.0 / self.natural(phi))
 
     def check(self, response: Response, row_labels: Sequence[Any] | None = None) -> None:

@@ -53,7 +53,7 @@ class InverseGaussian(PositiveMean):
     def variance(self, mu: Any, phi: float | None = None) -> Any:
         return self.natural(phi) * mu**3
 
-    def by_log_mean(
+    def _by_log_mean(
         self, response: Response, log_mu: Array, phi: float | None, highest: int, parameter: bool
     ) -> Derivatives:
         y, phi = response.y, 0.0 if phi is None else phi
@@ -73,7 +73,7 @@ class InverseGaussian(PositiveMean):
             out += (once - 8.0 * twice,)
         return Derivatives(out, (0.5 - half, first, second, -half) if parameter else None)
 
-    def information_of_log_mean(self, log_mu: Array, phi: float | None) -> Array:
+    def _information_of_log_mean(self, log_mu: Array, phi: float | None) -> Array:
         return np.exp(-log_mu) / float(self.natural(phi))
 
     def check(self, response: Response, row_labels: Sequence[Any] | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr
+from scipy.special import erfcx
 
 __all__ = ["log_cauchy", "log_logistic", "log_minimum", "log_normal"]
 
@@ -19,7 +19,6 @@ Array = NDArray[np.float64]
 
 # Bernoulli numbers over factorials, B_j / j!, of w / (exp(w) - 1); odd ones beyond 1 are zero.
 _BERNOULLI = {
-    0: 1.0,
     1: -1 / 2,
     2: 1 / 12,
     4: -1 / 720,
@@ -31,10 +30,22 @@ _BERNOULLI = {
 }
 _SERIES_BELOW = 0.5
 
-# log(Mills ratio * t) in powers of t**-2, beyond which no term counts where it is used.
-_MILLS = (-1.0, 5 / 2, -37 / 3, 353 / 4, -4081 / 5, 55205 / 6)
-_MILLS_FROM = 30.0
+_MILLS_FROM = 15.0
+_MILLS_TERMS = 9
 _LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+_ROOT_HALF_OVER_PI, _ROOT_HALF = math.sqrt(0.5 / math.pi), math.sqrt(0.5)
+
+
+def _logarithm_of_mills_series() -> list[float]:
+    """Of log(1 - 1 s + 3 s^2 - 15 s^3 + ...), t times Mills' ratio in powers of s = t^-2."""
+    inner = [(-1.0) ** k * math.prod(range(1, 2 * k, 2)) for k in range(_MILLS_TERMS + 1)]
+    out = [0.0]
+    for k in range(1, _MILLS_TERMS + 1):
+        out.append(inner[k] - sum(j * out[j] * inner[k - j] for j in range(1, k)) / k)
+    return out[1:]
+
+
+_MILLS = _logarithm_of_mills_series()
 
 
 def log_logistic(eta: Array, highest: int) -> tuple[Array, ...]:
@@ -56,10 +67,16 @@ def log_logistic(eta: Array, highest: int) -> tuple[Array, ...]:
 
 def log_normal(eta: Array, highest: int) -> tuple[Array, ...]:
     """Of the standard normal distribution."""
-    value = log_ndtr(eta)
+    # One erfcx of |eta|: half of it is F over exp(-eta^2 / 2) below 0, and 1 - F above.
+    exponent = -0.5 * eta * eta
+    scaled = 0.5 * erfcx(_ROOT_HALF * np.abs(eta))
+    bell = np.exp(exponent)
+    rest = scaled * bell
+    lower = eta < 0.0
+    value = np.log1p(np.where(lower, scaled - 1.0, -rest)) + np.where(lower, exponent, 0.0)
     if highest == 0:
         return (value,)
-    h = np.exp(-0.5 * eta * eta - _LOG_SQRT_2PI - value)
+    h = np.where(lower, _ROOT_HALF_OVER_PI / scaled, _ROOT_HALF_OVER_PI * bell / (1.0 - rest))
     out = [value, *_by_hazard(h, (-eta, np.float64(-1.0), np.float64(0.0)), highest)]
     far = eta < -_MILLS_FROM
     if far.any():
@@ -124,14 +141,25 @@ def log_minimum(eta: Array, highest: int) -> tuple[Array, ...]:
     h = w * np.exp(-w) / -np.expm1(-np.where(small, 1.0, w))
     out = [value, *_by_hazard(h, (1.0 - w, -w, -w), highest)]
     if small.any():
-        near = w[small]
-        for order in range(1, highest + 1):
-            total = np.zeros_like(near)
-            for j, coefficient in _BERNOULLI.items():
-                power = j ** (order - 1) if j else (1 if order == 1 else 0)
-                total += coefficient * power * near**j
-            out[order][small] = total
+        for order, each in enumerate(_log_minimum_near(w[small], highest), 1):
+            out[order][small] = each
     return tuple(out)
+
+
+def _log_minimum_near(w: Array, highest: int) -> list[Array]:
+    """The hazard's series in w and its derivatives by log w, by which nothing cancels."""
+    square = w * w
+    out = []
+    for order in range(1, highest + 1):
+        total = np.zeros_like(w)
+        for j in range(14, 0, -2):
+            total += _BERNOULLI[j] * float(j) ** (order - 1)
+            total *= square
+        total += _BERNOULLI[1] * w
+        if order == 1:
+            total += 1.0
+        out.append(total)
+    return out
 
 
 def _by_hazard(h: Array, score: tuple[Any, Any, Any], highest: int) -> list[Array]:

@@ -80,7 +80,7 @@ class NegativeBinomial(PositiveMean):
     def variance(self, mu: Any, phi: float | None = None) -> Any:
         return mu * (1.0 + mu / self.natural(phi))
 
-    def by_log_mean(
+    def _by_log_mean(
         self, response: Response, log_mu: Array, phi: float | None, highest: int, parameter: bool
     ) -> Derivatives:
         y, theta = response.y, float(self.natural(phi))
@@ -112,7 +112,7 @@ class NegativeBinomial(PositiveMean):
         )
         return Derivatives(tuple(out), by_phi)
 
-    def information_of_log_mean(self, log_mu: Array, phi: float | None) -> Array:
+    def _information_of_log_mean(self, log_mu: Array, phi: float | None) -> Array:
         theta = float(self.natural(phi))
         out: Array = theta * sp.expit(log_mu - np.log(theta))
         return out

@@ -47,7 +47,7 @@ class Poisson(PositiveMean):
     def variance(self, mu: Any, phi: float | None = None) -> Any:
         return mu
 
-    def by_log_mean(
+    def _by_log_mean(
         self, response: Response, log_mu: Array, phi: float | None, highest: int, parameter: bool
     ) -> Derivatives:
         mu = np.exp(log_mu)
@@ -57,7 +57,7 @@ class Poisson(PositiveMean):
         minus = -mu
         return Derivatives((value, response.y - mu, *(minus,) * (highest - 1)))
 
-    def information_of_log_mean(self, log_mu: Array, phi: float | None) -> Array:
+    def _information_of_log_mean(self, log_mu: Array, phi: float | None) -> Array:
         return np.exp(log_mu)
 
     def check(self, response: Response, row_labels: Sequence[Any] | None = None) -> None:

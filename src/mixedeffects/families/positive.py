@@ -21,24 +21,26 @@ class PositiveMean(Family):
 
     mean_range = (0.0, np.inf)
 
-    def by_log_mean(
+    def _by_log_mean(
         self, response: Response, log_mu: Array, phi: float | None, highest: int, parameter: bool
     ) -> Derivatives:
         """The log-likelihood and its derivatives by log(mu), and by phi."""
-        raise self._lacks("by_log_mean")
+        raise self._lacks("_by_log_mean")
 
-    def information_of_log_mean(self, log_mu: Array, phi: float | None) -> Array:
+    def _information_of_log_mean(self, log_mu: Array, phi: float | None) -> Array:
         """Expected information on log(mu) in a row of weight 1."""
-        raise self._lacks("information_of_log_mean")
+        raise self._lacks("_information_of_log_mean")
 
     def derivatives(
         self, response: Response, eta: Array, phi: float | None, order: int, parameter: bool
     ) -> Derivatives:
         if self.link.name == "log":
-            return self.by_log_mean(response, eta, phi, order + 2, parameter)
+            return self._by_log_mean(response, eta, phi, order + 2, parameter)
         inner = self.link.log_mean(eta, order + 2)
-        outer = self.by_log_mean(response, inner[0], phi, order + 2, parameter)
-        by_eta = chain(outer.by_eta, inner)
+        outer = self._by_log_mean(response, inner[0], phi, order + 2, parameter)
+        # A mean of zero or infinity is none, even where the likelihood has a limit.
+        value = np.where(np.isfinite(inner[0]), outer.by_eta[0], np.nan)
+        by_eta = chain((value, *outer.by_eta[1:]), inner)
         if outer.by_phi is None:
             return Derivatives(by_eta)
         first, mixed, curved, second = outer.by_phi
@@ -47,7 +49,7 @@ class PositiveMean(Family):
 
     def _information(self, response: Response, eta: Array, phi: float | None) -> Array:
         log_mu, slope = self.link.log_mean(eta, 1)
-        return slope * slope * self.information_of_log_mean(log_mu, phi)
+        return slope * slope * self._information_of_log_mean(log_mu, phi)
 
     def _latent_variances(self) -> dict[str, Callable[[Any, float | None], Any]]:
         out = super()._latent_variances()

@@ -26,7 +26,7 @@ from mixedeffects.fitting.modes import term_modes
 from mixedeffects.fitting.request import Request
 from mixedeffects.frame.model_frame import ModelFrame
 
-__all__ = ["Fit", "HoldsFit", "OncePerFit", "fit_of", "once_per_fit"]
+__all__ = ["Fit", "HoldsFit", "OncePerFit", "fit_of", "once_per_fit", "refuse_other_kinds"]
 
 Matrix = NDArray[np.float64]
 Value = TypeVar("Value")
@@ -85,6 +85,11 @@ class Fit:
         criterion = "REML" if self.reml else "maximum likelihood"
         return f"Fit({self.formula!r}, {self.nobs:,} rows, by {criterion}: {self.optimum.message})"
 
+    #: Which record this is: what a pickle says, and what a user reads.
+    kind = "linear"
+    #: Whether tests of fixed effects have degrees of freedom, or are normal ones.
+    has_degrees_of_freedom = True
+
     # --- counts and names ----------------------------------------------------------------
 
     def __call__(self, *_arguments: Any, **_options: Any) -> NoReturn:
@@ -137,6 +142,31 @@ class Fit:
     def factorisation(self) -> Factorisation:
         """The factor of the penalised system at the optimum."""
         return self.optimum.evaluation.factorisation
+
+    @property
+    def factorisation_at_modes(self) -> Factorisation:
+        """The factor from which the conditional covariances of the random effects come."""
+        return self.factorisation
+
+    @property
+    def residual_sigma(self) -> float | None:
+        """Sigma beside the variances of the random effects; None where they have no residual."""
+        return self.sigma
+
+    @property
+    def working_sigma(self) -> float:
+        """Standard deviation of R at unit weight: sigma."""
+        return self.sigma
+
+    @property
+    def working_weights(self) -> Matrix | None:
+        """Weights in R: the prior ones."""
+        return self.frame.weights
+
+    @property
+    def working_name(self) -> str:
+        """What V and R are called beside their letters; nothing where they are the response's."""
+        return ""
 
     @cached_property
     def beta(self) -> Matrix:
@@ -237,12 +267,28 @@ def fit_of(model: Any, what: str) -> Fit:
     Raises
     ------
     ModelError
-        If it is no fitted model.
+        If it is no fitted model, or not that of a linear mixed model.
     """
     held = model if isinstance(model, Fit) else getattr(model, "fit", None)
     if not isinstance(held, Fit):
         raise ModelError(f"{what} must be a fitted model, not {model!r:.60}.")
+    refuse_other_kinds(held, what)
     return held
+
+
+def refuse_other_kinds(fit: Fit, what: str) -> None:
+    """Say that something takes fits of linear mixed models only, so far.
+
+    Raises
+    ------
+    ModelError
+        If the fit is one of another kind.
+    """
+    if fit.kind != "linear":
+        raise ModelError(
+            f"{what} must be a linear mixed model so far: this is a {fit.kind} one, for which the "
+            "answer would be wrong."
+        )
 
 
 class OncePerFit(Generic[Arguments, Value]):

@@ -77,9 +77,12 @@ def natural_parameters(T: Sequence[Matrix], sigma: Matrix | float) -> Matrix:
 def covariance_parameters(fit: Fit) -> pd.Series:
     """The parameters that were estimated, as `reported_parameters` has them.
 
-    With ``residual=`` or ``variance=`` those of R, named ``|Residual``, are before sigma.
+    With ``residual=`` or ``variance=`` those of R, named ``|Residual``, are before sigma. Where
+    random effects are on the scale of a link there is no sigma.
     """
-    own = reported_parameters(fit.frame.terms, fit.T, fit.sigma, fit.optimum)
+    own = reported_parameters(fit.frame.terms, fit.T, fit.working_sigma, fit.optimum)
+    if fit.residual_sigma is None:
+        return pd.Series(own.iloc[:-1])
     # The one that others are relative to is sigma.
     of_residuals = [each for each in reported_residual_parameters(fit) if not each.is_sigma]
     if not of_residuals:

@@ -20,7 +20,8 @@ from mixedeffects.base.arrays import ReadOnlyArrays
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.generalized.information import penalised_hessian
-from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation, evaluate_laplace
+from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
+from mixedeffects.engine.generalized.quadrature import evaluate_criterion
 from mixedeffects.engine.parameterisation import Parameterisation, StructuredTerm
 from mixedeffects.engine.parameters import lower_entries
 from mixedeffects.engine.search import SINGULAR
@@ -184,8 +185,8 @@ def joint_hessian(
         T = [term.factor(each) for term, each in zip(terms, own, strict=True)]
         phi = here.phi + (float(x[-1]) if has_phi else 0.0)
         try:
-            there = evaluate_laplace(
-                here.design, T, here.beta + x[m : m + p], phi, near=here
+            there = evaluate_criterion(
+                here.design, T, here.beta + x[m : m + p], phi, nodes=here.nodes, near=here
             ).logdet
         except NotPositiveDefiniteError:
             return None

@@ -44,6 +44,8 @@ Blocks = tuple[Matrix, ...]
 class LogDetGradient(ReadOnlyArrays):
     """Derivatives of ``log |M|`` alone, the modes moving with the parameters.
 
+    By quadrature, of all that the criterion has beyond f*.
+
     ``score`` holds a matrix (k, k) per term for Sigma, ``beta`` has shape (p,), ``phi`` is for the
     family parameter.
     """
@@ -89,6 +91,8 @@ class GeneralizedEvaluation(ReadOnlyArrays):
         e per factor.
     P : ndarray, shape (l, k, k), or None
         Blocks of P, where there is one factor: its conditional covariances.
+    nodes : int
+        Quadrature points per random effect that criterion and gradient are by.
     """
 
     design: GeneralizedDesign
@@ -106,6 +110,7 @@ class GeneralizedEvaluation(ReadOnlyArrays):
     v_rows: Matrix
     e: Blocks
     P: Matrix | None = None
+    nodes: int = 1
 
     @property
     def deviance(self) -> float:

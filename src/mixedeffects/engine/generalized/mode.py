@@ -29,6 +29,8 @@ Blocks = tuple[Matrix, ...]
 #: Newton decrement after whose step the weights are taken: the error is its square. Below the
 #: second one they are those already at hand.
 _CLOSE, _THERE = 1e-5, 1e-9
+#: Distance of c from ``Z'r``, relative to that, that is none.
+_SAME_C = 1e-6
 #: Newton steps, and halvings of one, before a mode is given up.
 _MOST, _HALVINGS = 60, 30
 #: Rise of f, relative to its size, that is rounding.
@@ -135,7 +137,8 @@ class _Search:
             solved, _ = factorisation.solve([own[:, :, None] for own in rho], np.empty((0, 1)))
             db = [own[:, :, 0] for own in solved]
             decrement = math.sqrt(max(inner(rho, db), 0.0))
-            if observed and decrement < _THERE:
+            c_is_there = inner(rho, rho) <= _SAME_C**2 * (1.0 + inner(at_rows, at_rows))
+            if observed and decrement < _THERE and c_is_there:
                 return self._mode(state, factorisation, decrement)
             W = state.rows.W if observed else W
             d_eta = self.design.expand(db)
@@ -147,6 +150,9 @@ class _Search:
                     return self._mode(state, factorisation, decrement)
                 break
             state = moved
+            if observed and decrement < _THERE:
+                # Without a variance b is there from the start, but c only now.
+                return self._mode(state, factorisation, decrement)
             if observed and decrement < _CLOSE:
                 return self._mode(state, self.factorise(state.rows.W), decrement)
         raise NotPositiveDefiniteError("the conditional modes cannot be found")

@@ -20,6 +20,12 @@ from mixedeffects.engine.generalized.design import GeneralizedDesign
 from mixedeffects.engine.generalized.joint import JointHessian, joint_hessian
 from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
 from mixedeffects.engine.generalized.mode import find_mode
+from mixedeffects.engine.generalized.quadrature import (
+    LaplaceCheck,
+    check_quadrature,
+    evaluate_criterion,
+    laplace_check,
+)
 from mixedeffects.engine.generalized.search import Found, GeneralizedSearch
 from mixedeffects.engine.generalized.space import GeneralizedPoint, Parameters
 from mixedeffects.engine.generalized.start import starting_values
@@ -28,6 +34,7 @@ from mixedeffects.engine.parameterisation import Parameterisation
 from mixedeffects.engine.parameters import n_parameters
 from mixedeffects.engine.search import UNENDED, has_null_directions
 from mixedeffects.engine.threads import one_blas_thread
+from mixedeffects.errors import ModelError
 
 __all__ = ["GeneralizedOptimum", "find_generalized_optimum"]
 
@@ -217,7 +224,7 @@ class GeneralizedOptimum(ReadOnlyArrays):
         phi: float | None = None,
         weights: str = "observed",
     ) -> float:
-        """The Laplace criterion at other parameters.
+        """The criterion at other parameters, by quadrature if the optimum is.
 
         Parameters
         ----------
@@ -228,21 +235,44 @@ class GeneralizedOptimum(ReadOnlyArrays):
         phi : float, optional
             Family parameter on its search scale; by default that of the optimum.
         weights : {"observed", "expected"}
-            Which second derivatives stand in log |M|; expected ones are those of other packages.
+            Which second derivatives stand in log |M|; expected ones are those of other packages,
+            and are for Laplace's approximation.
+
+        Raises
+        ------
+        NotPositiveDefiniteError
+            Where there is no criterion.
+        ModelError
+            If expected weights are asked for with quadrature.
         """
         checked_choice(weights, "weights", ["observed", "expected"])
+        if weights == "expected" and self.nagq > 1:
+            raise ModelError(
+                "weights='expected' changes Laplace's approximation, and this fit is by quadrature "
+                f"(nagq={self.nagq}). Take weights='observed', or a fit with nagq=1."
+            )
         design = self.design
         T = [design.basis.engine_factor(t, own) for t, own in enumerate(theta)]
         phi = self.evaluation.phi if phi is None else phi
-        Q = design.basis.fixed
-        linear = design.X @ np.linalg.solve(Q, np.asarray(beta)) + design.offset
+        own_beta: Matrix = np.linalg.solve(design.basis.fixed, np.asarray(beta)).astype(np.float64)
         with one_blas_thread(design.skeleton.remainder.core_size):
+            if self.nagq > 1:
+                return evaluate_criterion(
+                    design, T, own_beta, phi, nodes=self.nagq, c=self.evaluation.mode.c
+                ).criterion
+            linear = design.X @ own_beta + design.offset
             mode = find_mode(design, T, linear, phi, self.evaluation.mode.c)
             factorisation = mode.factorisation
             if weights == "expected":
                 W = design.expected_weights(mode.eta, phi)
                 factorisation = Factorisation(design.products(W), T)
         return mode.f + factorisation.logdet_random
+
+    @cached_property
+    def laplace_check(self) -> LaplaceCheck | None:
+        """Laplace's criterion beside quadrature at the optimum; None with several factors."""
+        with one_blas_thread(self.design.skeleton.remainder.core_size):
+            return laplace_check(self.evaluation)
 
     def __repr__(self) -> str:
         lines = [
@@ -289,7 +319,10 @@ def find_generalized_optimum(
     ------
     NotPositiveDefiniteError
         Where the criterion does not exist at the start.
+    ModelError
+        If quadrature with so many points is not for the model; see `check_quadrature`.
     """
+    check_quadrature(design, nagq)
     with one_blas_thread(design.skeleton.remainder.core_size):
         return _found(design, nagq, dict(start or {}), control or Control(), progress)
 
@@ -329,6 +362,7 @@ def _found(
         control.tolerance,
         control.max_evaluations,
         None if progress is None else report,
+        nagq,
     )
     eta = design.parameterisation.nearest(T)
     found = search.descend(Parameters(eta, np.asarray(beta), float(phi)), c)

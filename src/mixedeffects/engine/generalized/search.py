@@ -19,7 +19,8 @@ from mixedeffects.engine.boundary import boundary_score, put_on_bounds
 from mixedeffects.engine.face import Face
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.generalized.design import GeneralizedDesign
-from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation, evaluate_laplace
+from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
+from mixedeffects.engine.generalized.quadrature import evaluate_criterion
 from mixedeffects.engine.generalized.space import GeneralizedPoint, Parameters, Space
 from mixedeffects.engine.search import null_space_score, snapped_factors
 from mixedeffects.engine.trust_region import Iterate, minimise
@@ -62,6 +63,8 @@ class GeneralizedSearch:
         Give up after so many.
     report : callable, optional
         Called with each accepted point and the number of evaluations.
+    nodes : int
+        Quadrature points per random effect; 1 is Laplace.
     """
 
     def __init__(
@@ -70,8 +73,10 @@ class GeneralizedSearch:
         tolerance: float,
         max_evaluations: int,
         report: Report | None = None,
+        nodes: int = 1,
     ) -> None:
         self.design, self.tolerance, self.most = design, tolerance, max_evaluations
+        self.nodes = nodes
         self.evaluations = self.iterations = self.factorisations = 0
         self.path: list[float] = []
         self._report = report
@@ -107,11 +112,12 @@ class GeneralizedSearch:
     def _computed(self, at: Parameters) -> GeneralizedEvaluation | None:
         self.evaluations += 1
         try:
-            found = evaluate_laplace(
+            found = evaluate_criterion(
                 self.design,
                 at.factors(self.design.parameterisation),
                 at.beta,
                 at.phi,
+                nodes=self.nodes,
                 near=self._near,
                 c=self._c,
             )
@@ -137,8 +143,8 @@ class GeneralizedSearch:
             max_evaluations=max(self.most - self.evaluations, 1),
             radius=math.sqrt(max(len(x), 1)),
             report=self._accepted,
-            # Exact second derivatives leave next to nothing to learn.
-            natural=len(self.design.skeleton.factors) > 1,
+            # Exact second derivatives, those of Laplace's, leave next to nothing to learn.
+            natural=len(self.design.skeleton.factors) > 1 or self.nodes > 1,
         )
         self.iterations += result.iterations
         return result
