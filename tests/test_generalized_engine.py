@@ -52,6 +52,7 @@ WITH_PARAMETER: dict[str, tuple[Family, float]] = {
 
 def _term(codes: NDArray[np.int64], grouping: int, *columns: Matrix) -> EngineTerm:
     z = np.ascontiguousarray(np.column_stack(columns))
+    _, codes = np.unique(codes, return_inverse=True)
     return EngineTerm(codes.astype(np.int32), int(codes.max()) + 1, z, grouping)
 
 
@@ -175,6 +176,35 @@ def test_criterion_and_gradient(layout: str, name: str, singular: bool) -> None:
     size = np.abs(np.concatenate([numeric, of_beta])).max()
     np.testing.assert_allclose(analytic, numeric, atol=1e-6 * size)
     np.testing.assert_allclose(here.beta_gradient, of_beta, atol=1e-6 * size)
+
+
+def test_gradient_with_sparse_fronts() -> None:
+    """Students, teachers and rooms within many schools: the remainder is eliminated in fronts."""
+    rng, schools, each = np.random.default_rng(8), 150, 24
+    n = schools * each
+    school = np.repeat(np.arange(schools), each)
+
+    x, one = rng.normal(size=n), np.ones(n)
+    student = _term(school * 8 + rng.permutation(n) % 8, 0, one)
+    teacher = _term(school * 4 + rng.permutation(n) % 4, 1, one, x)
+    room = _term(school * 3 + rng.permutation(n) % 3, 2, one)
+    terms = [student, teacher, room]
+    y = rng.integers(0, 2, n).astype(np.float64)
+    made = GeneralizedDesign(terms, np.column_stack([one, x]), Response(y), Binomial())
+    assert made.skeleton.layout.fronts is not None
+    T = [np.tril(0.4 * rng.normal(size=(k, k))) for k in made.term_columns]
+    beta = np.array([0.1, 0.2])
+    here = evaluate_laplace(made, T, beta, 0.0)
+    ways = [np.tril(rng.normal(size=own.shape)) for own in T]
+    of_beta = rng.normal(size=2)
+    ends = []
+    for step in (1e-5, -1e-5):
+        moved = [own + step * way for own, way in zip(T, ways, strict=True)]
+        ends.append(evaluate_laplace(made, moved, beta + step * of_beta, 0.0).criterion)
+    analytic = float(here.beta_gradient @ of_beta)
+    for F, own, way in zip(here.score, T, ways, strict=True):
+        analytic += float(np.vdot(2.0 * F @ own, way))
+    assert analytic == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6, abs=1e-4)
 
 
 @pytest.mark.parametrize("layout", ["slopes", "crossed"])
