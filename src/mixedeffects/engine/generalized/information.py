@@ -73,7 +73,8 @@ def penalised_hessian(evaluation: GeneralizedEvaluation, directions: Sequence[Ma
     Av, _ = A.multiply(v, np.zeros((1, n_sigma)))
     both = [np.concatenate([own, more], axis=2) for own, more in zip(Av, sums, strict=True)]
     for own, products in zip(v, both, strict=True):
-        part = own.reshape(-1, n_sigma).T @ products.reshape(-1, total)
+        rows_of = own.shape[0] * own.shape[1]
+        part = own.reshape(rows_of, n_sigma).T @ products.reshape(rows_of, total)
         base[:n_sigma] += part
         base[n_sigma:, :n_sigma] += part[:, n_sigma:].T
     solved, remainder = mode.factorisation.forward(both, np.empty((0, total)))
