@@ -48,6 +48,7 @@ __all__ = [
     "ConstrainedParameter",
     "ConstrainedSigma",
     "ConstrainedVariance",
+    "HeldParameter",
 ]
 
 Matrix = NDArray[np.float64]
@@ -98,14 +99,18 @@ class Constrained:
     converged: bool
 
 
-class ConstrainedParameter(Protocol):
+class HeldParameter(Protocol):
     """A parameter that can be held at values."""
-
-    def start(self, T: Sequence[Matrix], sigma: float) -> Vector:
-        """Free coordinates of a point of the whole model."""
 
     def minimise(self, value: float, start: Vector) -> Constrained:
         """Minimise over everything else."""
+
+
+class ConstrainedParameter(HeldParameter, Protocol):
+    """One of a linear model."""
+
+    def start(self, T: Sequence[Matrix], sigma: float) -> Vector:
+        """Free coordinates of a point of the whole model."""
 
 
 # --- fixed effects --------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ from mixedeffects.progress import ProgressOption, StartAgain, Unfinished
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Profile", "profile"]
+__all__ = ["Profile", "Profiling", "profile"]
 
 Matrix = NDArray[np.float64]
 
@@ -71,10 +71,10 @@ def profile(fit: Fit, parameters: Any, level: float, progress: ProgressOption) -
     coefficients = fit.frame.fixef_names
     names = parameter_keys(parameter_names(fit.frame.terms), coefficients)
     chosen = chosen_positions(parameters, names, coefficients)
-    return _Profiling(fit, names, chosen, float(level)).work().resume(progress)
+    return Profiling(fit, names, chosen, float(level)).work().resume(progress)
 
 
-class _Profiling:
+class Profiling:
     """The work on a profile: one side of one parameter after the other.
 
     It starts again where it finds a better fit than the one it started from.
@@ -100,14 +100,10 @@ class _Profiling:
     def _walk(self, step: int) -> None:
         with one_blas_thread(self._fit.crossproducts.remainder.core_size):
             if self._profile is None:
-                if self._optimum is None:
-                    self._optimum = find_optimum(self._fit.crossproducts, False, start=self._start)
-                self._profile = Profile(
-                    self._fit, self._optimum, self._names, self._chosen, self._level
-                )
+                self._profile = self._made()
             try:
                 self._profile._walk(step // 2, 2 * (step % 2) - 1)
-            except _BetterFitError as better:
+            except BetterFitError as better:
                 self._again(better)
             except ArithmeticError:
                 raise ModelError(
@@ -116,26 +112,41 @@ class _Profiling:
                     "confint(method='wald') or confint(method='boot')."
                 ) from None
 
+    def _made(self) -> Profile:
+        """The profile before any step, from the best fit known."""
+        if self._optimum is None:
+            self._optimum = find_optimum(self._fit.crossproducts, False, start=self._start)
+        return Profile(self._fit, self._optimum, self._names, self._chosen, self._level)
+
+    def _start_from(self, found: Constrained) -> None:
+        """Take another point as where to start."""
+        self._start = [lower_factor(T) for T in found.T]
+        self._optimum = None
+
+    def _criterion(self, found: Constrained) -> float:
+        """-2 log L of a point."""
+        A = self._fit.crossproducts
+        return found.deviance + A.basis.deviance_offset(A.n, A.p, False)
+
     def _finish(self, steps: list[None]) -> Profile:
         assert self._profile is not None
         try:
             self._profile._finish()
-        except _BetterFitError as better:
+        except BetterFitError as better:
             self._again(better)
         return self._profile
 
-    def _again(self, better: _BetterFitError) -> NoReturn:
+    def _again(self, better: BetterFitError) -> NoReturn:
         warn(
             f"{better.sentence} The profile starts again from the better fit; fit the model "
             "again with another start=.",
             ConvergenceWarning,
         )
-        self._start = [lower_factor(T) for T in better.found.T]
-        self._profile = self._optimum = None
+        self._start_from(better.found)
+        self._profile = None
         self._restarts -= 1
         if not self._restarts:
-            A, found = self._fit.crossproducts, better.found.deviance
-            criterion = found + A.basis.deviance_offset(A.n, A.p, False)
+            criterion = self._criterion(better.found)
             raise ModelError(
                 f"Profiling went on finding better fits (-2 log L {criterion:.4f}): the likelihood "
                 "has several maxima. Simplify the random effects, or fit again with another start=."
@@ -143,7 +154,7 @@ class _Profiling:
         raise StartAgain
 
 
-class _BetterFitError(Exception):
+class BetterFitError(Exception):
     """A better fit, with a sentence about where it was found."""
 
     def __init__(self, sentence: str, found: Constrained) -> None:
@@ -256,7 +267,7 @@ class Profile(Sealed):
         try:
             return task(*arguments)
         except LowerDevianceError as lower:
-            raise _BetterFitError(
+            raise BetterFitError(
                 f"With {self._names[i]} held at {lower.found.value:.6g}, the deviance is lower by "
                 f"{lower.decrease:.2g} than that of the fit.",
                 lower.found,
@@ -450,7 +461,7 @@ class Profile(Sealed):
         """Run a task once the profile is there: a better fit is then an error."""
         try:
             return self._tracked(i, task, *arguments)
-        except _BetterFitError as better:
+        except BetterFitError as better:
             raise ModelError(
                 f"{better.sentence} Fit the model again with another start=."
             ) from None
