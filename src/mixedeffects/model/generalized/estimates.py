@@ -90,17 +90,19 @@ class GeneralizedEstimates(OfRecord):
             np.sqrt(np.diag(self.fit.vcov)), index=list(self.frame.fixef_names), name="Std. Error"
         )
 
-    def vcov(self, kind: str = "model") -> pd.DataFrame:
+    def vcov(self, kind: str = "model", cluster: Any = None) -> pd.DataFrame:
         """Covariance matrix of the fixed effects.
 
         Parameters
         ----------
-        kind : {"model", "conditional"}
+        kind : {"model", "conditional", "CR0", "CR1"}
             ``"model"``: 2 H^-1, with H the Hessian of -2 log L in covariance parameters, fixed
             effects and family parameter together, as glmmTMB has it; directions of random effects
             without variance are left out of H. ``"conditional"``: ``(X'V^-1 X)^-1`` of the working
             model, which takes the covariances as known and is mostly too small, by a tenth or by
-            more; it is that of other packages.
+            more; it is that of other packages. ``"CR0"`` and ``"CR1"`` are robust, see `robust`.
+        cluster
+            For the robust kinds, as for `robust`.
 
         Returns
         -------
@@ -124,19 +126,26 @@ class GeneralizedEstimates(OfRecord):
         [0.232 0.307 0.327 0.427]
         [0.228 0.305 0.326 0.429]
         """
-        return normal_covariance(self._record, kind)
+        return normal_covariance(self._record, kind, cluster)
 
     def coef_table(
-        self, vcov: str = "model", level: float | None = 0.95, *, ddf: str = "inf"
+        self,
+        vcov: str = "model",
+        level: float | None = 0.95,
+        cluster: Any = None,
+        *,
+        ddf: str = "inf",
     ) -> pd.DataFrame:
         """Fixed effects with z tests and intervals.
 
         Parameters
         ----------
-        vcov : {"model", "conditional"}
+        vcov : {"model", "conditional", "CR0", "CR1"}
             Covariance matrix, as for `vcov`.
         level : float or None
             Confidence level; None leaves the intervals out.
+        cluster
+            For the robust kinds, as for `robust`.
         ddf : {"inf"}
             The normal distribution, the only one for generalized models.
 
@@ -164,7 +173,7 @@ class GeneralizedEstimates(OfRecord):
         ...
         """
         check_normal(ddf)
-        return normal_tests(self._record, vcov, level)
+        return normal_tests(self._record, vcov, level, cluster)
 
     @property
     def sigma(self) -> float:
