@@ -73,13 +73,15 @@ def penalised_hessian(evaluation: GeneralizedEvaluation, directions: Sequence[Ma
     Av, _ = A.multiply(v, np.zeros((1, n_sigma)))
     both = [np.concatenate([own, more], axis=2) for own, more in zip(Av, sums, strict=True)]
     for own, products in zip(v, both, strict=True):
-        part = own.reshape(own.shape[0] * own.shape[1], n_sigma).T @ products.reshape(-1, total)
+        # Where all variances are at zero there are no directions.
+        size = own.shape[0] * own.shape[1]
+        part = own.reshape(size, n_sigma).T @ products.reshape(size, total)
         base[:n_sigma] += part
         base[n_sigma:, :n_sigma] += part[:, n_sigma:].T
     solved, remainder = mode.factorisation.forward(both, np.empty((0, total)))
     base -= remainder.T @ remainder
     for half in solved:
-        flat = half.reshape(-1, total)
+        flat = half.reshape(half.shape[0] * half.shape[1], total)
         base -= flat.T @ flat
     return np.asarray(base + base.T)
 
@@ -152,9 +154,11 @@ def logdet_hessian(evaluation: GeneralizedEvaluation, directions: Sequence[Matri
 
 def _traces(products: Matrix) -> Matrix:
     """``sum_l tr Q_lj Q_lk`` for arrays (l, k, k, m)."""
-    size = products.shape[3]
-    flat = products.reshape(-1, size)
-    return np.asarray(products.transpose(0, 2, 1, 3).reshape(-1, size).T @ flat)
+    levels, k, _, m = products.shape
+    flat, transposed = (
+        own.reshape(levels * k * k, m) for own in (products, products.transpose(0, 2, 1, 3))
+    )
+    return np.asarray(transposed.T @ flat)
 
 
 def model_hessian(evaluation: GeneralizedEvaluation, directions: Sequence[Matrix]) -> Matrix:

@@ -1,15 +1,16 @@
 """The Hessian of the criterion in (T, beta, phi) at an optimum, and the covariance it gives.
 
-The Hessian of f* is exact (`penalised_hessian`). That of log |M| is made of differences of its
-gradient, which the evaluation has apart; they are taken in coordinates of natural size. Where a
-covariance is singular its null directions are left out, as if they were known: coordinates are
-then entries of ``T = U R``, U the principal axes of Sigma and R lower triangular, in the columns
-that have a variance.
+The Hessian of f* is exact (`penalised_hessian`), and with one factor that of log |M| in Sigma and
+beta too. Elsewhere, and by quadrature, it is made of differences of its gradient, which the
+evaluation has apart; they are taken in coordinates of natural size, and to one side where rows are
+many. Where a covariance is singular its null directions are left out, as if they were known:
+coordinates are entries of ``T = U R``, U the principal axes of Sigma and R lower triangular, in the
+columns that have a variance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 from mixedeffects.base.arrays import ReadOnlyArrays
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
-from mixedeffects.engine.generalized.information import penalised_hessian
-from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
+from mixedeffects.engine.generalized.information import logdet_hessian, penalised_hessian
+from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation, LogDetGradient
 from mixedeffects.engine.generalized.quadrature import evaluate_criterion
 from mixedeffects.engine.parameterisation import Parameterisation, StructuredTerm
 from mixedeffects.engine.parameters import lower_entries
@@ -30,8 +31,10 @@ __all__ = ["JointHessian", "joint_hessian"]
 
 Matrix = NDArray[np.float64]
 
-#: Step of the differences, in units of a parameter's conditional standard error.
-_STEP = 1e-3
+#: Steps of the differences to both sides, and to one, in a parameter's conditional standard error.
+_STEP, _SHORT_STEP = 1e-3, 2e-4
+#: Rows from which differences to one side, off by some 1e-5 of the Hessian, are good enough.
+_MANY = 2_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +193,9 @@ def joint_hessian(
             ).logdet
         except NotPositiveDefiniteError:
             return None
+        return along(own, there)
+
+    def along(own: Sequence[Matrix], there: LogDetGradient) -> Matrix:
         parts = [
             np.einsum("rab,ab->r", term.derivatives(each), F)
             for term, each, F in zip(terms, own, there.score, strict=True)
@@ -200,14 +206,28 @@ def joint_hessian(
     size = np.sqrt(2.0 / np.where(diagonal > 0.0, diagonal, np.inf))
     size = np.where(size > 0.0, np.minimum(size, 1.0), 1.0)
     size[:m] = np.minimum(size[:m], 0.3)
-    columns = np.zeros_like(H)
-    for j, step in enumerate(_STEP * size):
+    columns, differenced = np.zeros_like(H), np.arange(len(H))
+    if here.P is not None and here.nodes == 1:
+        exact = logdet_hessian(here, directions)
+        for t, term in enumerate(terms):
+            at = slice(ends[t], ends[t + 1])
+            exact[at, at] += term.bend(here.logdet.score[t])
+        H[: m + p, : m + p] += exact
+        differenced = differenced[m + p :]
+    one_sided = here.design.n >= _MANY
+    centre = along([np.zeros(term.size) for term in terms], here.logdet)
+    for j in differenced:
+        step = (_SHORT_STEP if one_sided else _STEP) * size[j]
         x = np.zeros(len(H))
         x[j] = step
-        ahead, behind = gradient_at(x), gradient_at(-x)
+        ahead, behind = gradient_at(x), centre if one_sided else gradient_at(-x)
         if ahead is None or behind is None:
             columns[:, j] = np.nan
         else:
-            columns[:, j] = (ahead - behind) / (2.0 * step)
-    H = H + 0.5 * (columns + columns.T)
+            columns[:, j] = (ahead - behind) / (step if one_sided else 2.0 * step)
+    if len(differenced) == len(H):
+        columns = 0.5 * (columns + columns.T)
+    elif len(differenced):
+        columns[-1, :-1] = columns[:-1, -1]
+    H += columns
     return JointHessian(H, tuple(padded), m, p)

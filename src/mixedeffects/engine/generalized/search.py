@@ -32,6 +32,8 @@ Blocks = tuple[Matrix, ...]
 Report = Callable[[GeneralizedPoint, int], None]
 
 _MAX_RESTARTS = 3
+#: Times that starting covariances are halved.
+_SMALLER = 8
 #: Faces that one search may go through for every covariance parameter.
 _FACES = 2
 #: Standard deviation of a structure beyond which the search does not go.
@@ -80,15 +82,34 @@ class GeneralizedSearch:
         self._report = report
         self._near: GeneralizedEvaluation | None = None
         self._c: Blocks | None = None
+        self._last: tuple[Parameters, GeneralizedEvaluation | None] | None = None
 
     def descend(self, at: Parameters, c: Blocks | None = None) -> Found:
         """To a minimum from these parameters; c is where to look for the modes."""
         self._c = c
+        at = self._shrunken(at)
         if self.design.is_structured:
             return self._from_face_to_face(at)
         return self._free(at)
 
+    def _shrunken(self, at: Parameters) -> Parameters:
+        """With smaller covariances where the criterion does not exist at those given."""
+        for _ in range(_SMALLER):
+            if self._evaluate(at) is not None:
+                break
+            smaller = self.design.parameterisation.scaled(at.eta, 0.5)
+            at = Parameters(smaller, at.beta, at.phi)
+        return at
+
     def _evaluate(self, at: Parameters) -> GeneralizedEvaluation | None:
+        """One evaluation; None where there is no criterion."""
+        if self._last is not None and _same(self._last[0], at):
+            return self._last[1]
+        found = self._computed(at)
+        self._last = (at, found)
+        return found
+
+    def _computed(self, at: Parameters) -> GeneralizedEvaluation | None:
         self.evaluations += 1
         try:
             found = evaluate_criterion(
@@ -186,3 +207,7 @@ class GeneralizedSearch:
                 break
             at = ways.escape.at
         return Found(point, result.predicted, result.stopped, score)
+
+
+def _same(a: Parameters, b: Parameters) -> bool:
+    return a.phi == b.phi and np.array_equal(a.eta, b.eta) and np.array_equal(a.beta, b.beta)
