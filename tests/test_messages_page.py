@@ -35,6 +35,8 @@ _PASSED_ON = {
     # Worded where rows are selected, given at the fit.
     ("base/warning.py", "sentence"),
     ("fitting/fitting.py", "sentence"),
+    # Worded beside the search for a direction.
+    ("fitting/generalized/fitting.py", "separation_message(found, frame.fixef_names)"),
     ("frame/build.py", "sentence"),
     ("frame/data_files.py", "sentence"),
     ("prediction/planned.py", "sentence"),

@@ -425,9 +425,13 @@ def _score(of_T: Matrix, exact: Matrix, T: Matrix) -> Matrix:
     return np.asarray(F + np.einsum("r,rab->ab", by_direction, every))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LaplaceCheck:
     """Laplace's criterion beside that of quadrature, at the same parameters.
+
+    Laplace's approximation takes the density of a level's random effects given its rows for
+    normal, which with few rows of yes or no it is not. The shift of -2 log L says how much that
+    matters; from half a unit on, fit with more points.
 
     Attributes
     ----------
@@ -435,8 +439,12 @@ class LaplaceCheck:
         Points per random effect.
     laplace, quadrature : float
         -2 log L by each.
+    shift : float
+        -2 log L by quadrature less that by Laplace's approximation.
     recommended : int
-        A number of points that is enough; 1 where Laplace's approximation is.
+        A number of points that is enough at these parameters; 1 where Laplace's approximation is.
+    holds : bool
+        Whether Laplace's approximation is near enough.
     """
 
     nodes: int
@@ -454,7 +462,7 @@ class LaplaceCheck:
         """Whether Laplace's approximation is near enough."""
         return abs(self.shift) <= _OFF
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         said = f"-2 log L is {self.shift:+.3f} by {self.nodes}-point quadrature"
         if self.holds:
             return f"{said}: Laplace's approximation holds"
