@@ -7,6 +7,7 @@ import pytest
 import scipy.special as sp
 from numpy.typing import NDArray
 
+from mixedeffects.engine.generalized import existence
 from mixedeffects.engine.generalized.existence import (
     Separation,
     row_signs,
@@ -92,25 +93,24 @@ def test_found_where_the_likelihood_rises_without_end(counts: bool) -> None:
 
 
 @pytest.mark.parametrize("counts", [False, True])
-def test_the_score_spares_the_programme_only_where_there_is_no_direction(counts: bool) -> None:
+def test_the_programme_is_spared_only_where_there_is_no_direction(
+    counts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     family, spared = Poisson() if counts else Binomial(), 0
-    for seed in range(90):
-        X, response, m = _design(seed, counts)
-        # Estimates of any quality: the penalty keeps them from the maximum, or from running off.
-        for ridge in (1e-1, 1e-8):
-            beta = _ridge(X, response.y, m, ridge, counts)
-            score = family.rows(response, X @ beta).r
-            with pytest.MonkeyPatch.context() as patch:
-                searched = []
-                patch.setattr(
-                    "mixedeffects.engine.generalized.existence._Search.direction",
-                    lambda self, searched=searched: searched.append(self),
-                )
-                separating_direction(X, response, family, score=score)
-            if not searched:
-                spared += 1
-                assert separating_direction(X, response, family) is None
-    assert spared > 40
+    searched: list[object] = []
+    for seed in range(300):
+        X, response, _ = _design(seed, counts)
+        with monkeypatch.context() as patch:
+            patch.setattr(existence, "_is_balanced", lambda own, signs: False)
+            expected = separating_direction(X, response, family) is None
+        searched.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(existence._Search, "_widest", lambda self, rows: searched.append(rows))
+            separating_direction(X, response, family)
+        if not searched:
+            spared += expected
+            assert expected
+    assert spared > 60
 
 
 def test_few_columns_are_named() -> None:

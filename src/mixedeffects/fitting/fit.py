@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Protocol, TypeVar
+from typing import Any, ClassVar, Concatenate, Generic, NoReturn, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,8 @@ class Fit:
     kind = "linear"
     #: Whether tests of fixed effects have degrees of freedom, or are normal ones.
     has_degrees_of_freedom = True
+    #: Covariance matrices of the fixed effects for normal tests, and how a table names these.
+    covariance_kinds: ClassVar[dict[str, str]] = {"model": "tests use the normal distribution"}
 
     # --- counts and names ----------------------------------------------------------------
 
@@ -199,6 +201,11 @@ class Fit:
     def vcov(self) -> Matrix:
         """Covariance matrix of the fixed effects with V taken as known, shape (p, p)."""
         return read_only(fixed_effects_covariance(self.factorisation, self.sigma))
+
+    def fixed_covariance(self, kind: str) -> Matrix:
+        """Covariance matrix of the fixed effects by one of `covariance_kinds`, shape (p, p)."""
+        assert kind == "model"
+        return self.vcov
 
     @cached_property
     def modes(self) -> list[Matrix]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mixedeffects.base.habits import OF_A_FIT, explains_arguments, unknown_attribute
 from mixedeffects.model.generalized.estimates import GeneralizedEstimates
+from mixedeffects.model.generalized.inference import GeneralizedInference
 from mixedeffects.model.generalized.matrices import GeneralizedMatrices
 from mixedeffects.model.generalized.prediction import GeneralizedPrediction
 from mixedeffects.model.generalized.refitting import GeneralizedRefitting
@@ -22,6 +23,7 @@ class GeneralizedLinearMixedModel(
     GeneralizedStatsmodelsNames,
     GeneralizedEstimates,
     GeneralizedMatrices,
+    GeneralizedInference,
     GeneralizedPrediction,
     GeneralizedTables,
     GeneralizedRefitting,

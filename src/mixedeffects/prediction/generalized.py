@@ -53,10 +53,7 @@ def predict_generalized(fit: GeneralizedFit, newdata: Any, options: GeneralizedO
                 raise ModelError(
                     f"{role}= describes new rows; without newdata those of the fit are used."
                 )
-        eta = fit.fixed_part[:, None].copy()
-        for t in terms:
-            z_times(fit.frame.terms[t], np.ascontiguousarray(fit.modes[t])[:, :, None], eta)
-        values = _scaled(fit, eta[:, 0], on_link)
+        values = _scaled(fit, _of_the_fit(fit, terms), on_link)
         return pd.Series(values, index=fit.frame.index, name="estimate")
     wanted = Wanted(terms, terms, None, *_offsets(fit, roles))
     if isinstance(newdata, Iterator):
@@ -68,6 +65,16 @@ def predict_generalized(fit: GeneralizedFit, newdata: Any, options: GeneralizedO
                 )
         return (_of_frame(fit, data, wanted, options, on_link) for data in newdata)
     return _of_frame(fit, newdata, wanted, options, on_link)
+
+
+def _of_the_fit(fit: GeneralizedFit, terms: tuple[int, ...]) -> Matrix:
+    """Linear predictor of the rows used."""
+    if len(terms) == len(fit.frame.terms):
+        return fit.eta.copy()
+    eta = fit.fixed_part[:, None].copy()
+    for t in terms:
+        z_times(fit.frame.terms[t], np.ascontiguousarray(fit.modes[t])[:, :, None], eta)
+    return eta[:, 0]
 
 
 def _offsets(fit: GeneralizedFit, roles: dict[str, Any]) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ over the data; there is no scale of the response, so G is absolute on the scale 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -113,6 +114,26 @@ class GeneralizedDesign:
         ]
         self._columns = [factor.columns(self.z) for factor in self._assembly.factors]
 
+    def changed(
+        self,
+        *,
+        response: Response | None = None,
+        offset: Matrix | None = None,
+        parameterisation: Parameterisation | None = None,
+    ) -> GeneralizedDesign:
+        """The same with another response, offset or parameters of the covariances.
+
+        What was made of the columns stays.
+        """
+        out = copy.copy(self)
+        if response is not None:
+            out.response = response
+        if offset is not None:
+            out.offset = np.ascontiguousarray(offset)
+        if parameterisation is not None:
+            out.parameterisation = parameterisation
+        return out
+
     @cached_property
     def _full_assembly(self) -> Assembly:
         return Assembly(self._sorted_terms, self.p + 1)
@@ -175,6 +196,14 @@ class GeneralizedDesign:
             self.term_columns,
             known_variance=1.0,
         )
+
+    def codes_of(self, f: int) -> NDArray[np.int32]:
+        """Level of a factor that each row is in, shape (n,)."""
+        return self._codes[f]
+
+    def columns_of(self, f: int) -> Matrix:
+        """The columns of a factor, those of all its terms, shape (n, k)."""
+        return self._columns[f]
 
     def sums(self, values: Matrix) -> list[Matrix]:
         """``Z'v``, arrays (l, k, m) per factor, for v of shape (n, m); (l, k) for (n,)."""

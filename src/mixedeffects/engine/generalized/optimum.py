@@ -15,6 +15,7 @@ from mixedeffects.base.arrays import ReadOnlyArrays
 from mixedeffects.base.caching import cached_property
 from mixedeffects.base.options import checked_choice
 from mixedeffects.engine.basis import lower_factor
+from mixedeffects.engine.curvature import fixed_effects_covariance
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.generalized.design import GeneralizedDesign
 from mixedeffects.engine.generalized.joint import JointHessian, joint_hessian
@@ -190,9 +191,7 @@ class GeneralizedOptimum(ReadOnlyArrays):
     @property
     def conditional_beta_covariance(self) -> Matrix:
         """``(X'V^-1X)^-1`` of the working model, T taken as known, in the user's columns."""
-        root = self.evaluation.factorisation.fixed_root
-        half = np.linalg.solve(root, self.design.basis.fixed.T)
-        return np.asarray(half.T @ half)
+        return fixed_effects_covariance(self.evaluation.factorisation, 1.0)
 
     @property
     def phi_variance(self) -> float | None:

@@ -58,6 +58,8 @@ __all__ = [
     "check_quadrature",
     "evaluate_criterion",
     "laplace_check",
+    "quadrature_parts",
+    "scores_of_levels",
 ]
 
 Matrix = NDArray[np.float64]
@@ -160,11 +162,67 @@ def adaptive_quadrature(evaluation: GeneralizedEvaluation, nodes: int) -> Genera
         ``logdet`` is what they have beyond the derivatives of f*.
     """
     design, rows = evaluation.design, evaluation.rows
+    parts = quadrature_parts(evaluation, nodes)
+    beta_gradient = design.X.T @ parts.rows
+    phi_gradient = 0.0 if parts.phi is None else float(parts.phi.sum())
+    score = tuple(
+        _score(own, F, lower_factor(T))
+        for own, F, T in zip(
+            design.by_term([parts.of_T.sum(axis=0)]),
+            design.by_term([parts.exact.sum(axis=0)]),
+            evaluation.T,
+            strict=True,
+        )
+    )
+    d_phi = 0.0 if rows.d_phi is None else float(rows.d_phi.sum())
+    beyond = LogDetGradient(
+        tuple(F + cc for F, cc in zip(score, evaluation.outer_products, strict=True)),
+        beta_gradient + 2.0 * (design.X.T @ rows.r),
+        phi_gradient - d_phi,
+    )
+    return replace(
+        evaluation,
+        criterion=float(parts.criterion.sum()),
+        score=score,
+        beta_gradient=beta_gradient,
+        phi_gradient=phi_gradient,
+        logdet=beyond,
+        nodes=nodes,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class QuadratureParts:
+    """Criterion and gradient by quadrature, level by level and row by row.
+
+    Attributes
+    ----------
+    criterion : ndarray, shape (l,)
+        D of each level.
+    rows : ndarray, shape (n,)
+        What X' makes dD/dbeta of.
+    phi : ndarray, shape (n,), or None
+        Parts of dD/dphi; what belongs to a level is divided among its rows.
+    of_T, exact : ndarray, shape (l, k, k)
+        dD/dT of each level for the lower triangular root, and the score in Sigma of the exact
+        likelihood.
+    """
+
+    criterion: Matrix
+    rows: Matrix
+    phi: Matrix | None
+    of_T: Matrix
+    exact: Matrix
+
+
+def quadrature_parts(evaluation: GeneralizedEvaluation, nodes: int) -> QuadratureParts:
+    """Parts of criterion and gradient; see `adaptive_quadrature`."""
+    design, rows = evaluation.design, evaluation.rows
     (factor,) = design.skeleton.factors
     root = factor_T(factor, [lower_factor(T) for T in evaluation.T])
     at = _Levels(evaluation, root)
     sums = _summed(at, nodes)
-    criterion = float(np.sum(at.logdet + at.f - 2.0 * np.log(sums.total)))
+    criterion = at.logdet + at.f - 2.0 * np.log(sums.total)
 
     z_mean = sums.z / sums.total[:, None]
     rho = sums.rho / sums.total[:, None]
@@ -189,40 +247,43 @@ def adaptive_quadrature(evaluation: GeneralizedEvaluation, nodes: int) -> Genera
     a = t - rows.W * v_rows
 
     r = sums.r / sums.total[at.codes]
-    beta_gradient = design.X.T @ (a - 2.0 * r)
-    phi_gradient = 0.0
+    of_phi = None
     if rows.r_phi is not None and rows.W_phi is not None:
-        phi_gradient = float((sums.d_phi / sums.total).sum() + h @ rows.W_phi)
-        phi_gradient += float(v_rows @ rows.r_phi)
+        count = np.bincount(at.codes, minlength=at.n_levels)
+        of_phi = (sums.d_phi / sums.total / np.maximum(count, 1))[at.codes]
+        of_phi = of_phi + h * rows.W_phi + v_rows * rows.r_phi
     of_T = (
-        2.0 * np.einsum("lab,bc,lcd->ad", at.A, root, H)
-        + at.sums(a).T @ at.u
-        + at.c.T @ v
-        - 2.0 * rho_u.sum(axis=0)
+        2.0 * at.A @ (root @ H)
+        + at.sums(a)[:, :, None] * at.u[:, None, :]
+        + at.c[:, :, None] * v[:, None, :]
+        - 2.0 * rho_u
     )
     W = sums.W / sums.total[at.codes]
-    exact = at.z.T @ (W[:, None] * at.z) - rho_rho.sum(axis=0)
-    score = tuple(
-        _score(own, F, lower_factor(T))
-        for own, F, T in zip(
-            design.by_term([of_T]), design.by_term([exact]), evaluation.T, strict=True
-        )
-    )
-    d_phi = 0.0 if rows.d_phi is None else float(rows.d_phi.sum())
-    beyond = LogDetGradient(
-        tuple(F + cc for F, cc in zip(score, evaluation.outer_products, strict=True)),
-        beta_gradient + 2.0 * (design.X.T @ rows.r),
-        phi_gradient - d_phi,
-    )
-    return replace(
-        evaluation,
-        criterion=criterion,
-        score=score,
-        beta_gradient=beta_gradient,
-        phi_gradient=phi_gradient,
-        logdet=beyond,
-        nodes=nodes,
-    )
+    exact = at.sums(W[:, None] * at.z) - rho_rho
+    return QuadratureParts(criterion, a - 2.0 * r, of_phi, of_T, exact)
+
+
+def scores_of_levels(
+    design: GeneralizedDesign, parts: QuadratureParts, roots: Sequence[Matrix]
+) -> Matrix:
+    """Score in Sigma of each level, shape (l, k, k); they sum to that of the evaluation.
+
+    Parameters
+    ----------
+    design : GeneralizedDesign
+        The model.
+    parts : QuadratureParts
+        What they are made of.
+    roots : sequence of ndarray (k, k)
+        Lower triangular root of Sigma of each term.
+    """
+    out = np.zeros_like(parts.of_T)
+    (factor,) = design.skeleton.factors
+    for member in factor.members:
+        at = (slice(None), member.columns, member.columns)
+        own = zip(parts.of_T[at], parts.exact[at], strict=True)
+        out[at] = [_score(of_T, exact, roots[member.term]) for of_T, exact in own]
+    return out
 
 
 class _Levels:
@@ -364,9 +425,13 @@ def _score(of_T: Matrix, exact: Matrix, T: Matrix) -> Matrix:
     return np.asarray(F + np.einsum("r,rab->ab", by_direction, every))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LaplaceCheck:
     """Laplace's criterion beside that of quadrature, at the same parameters.
+
+    Laplace's approximation takes the density of a level's random effects given its rows for
+    normal, which with few rows of yes or no it is not. The shift of -2 log L says how much that
+    matters; from half a unit on, fit with more points.
 
     Attributes
     ----------
@@ -374,8 +439,12 @@ class LaplaceCheck:
         Points per random effect.
     laplace, quadrature : float
         -2 log L by each.
+    shift : float
+        -2 log L by quadrature less that by Laplace's approximation.
     recommended : int
-        A number of points that is enough; 1 where Laplace's approximation is.
+        A number of points that is enough at these parameters; 1 where Laplace's approximation is.
+    holds : bool
+        Whether Laplace's approximation is near enough.
     """
 
     nodes: int
@@ -393,7 +462,7 @@ class LaplaceCheck:
         """Whether Laplace's approximation is near enough."""
         return abs(self.shift) <= _OFF
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         said = f"-2 log L is {self.shift:+.3f} by {self.nodes}-point quadrature"
         if self.holds:
             return f"{said}: Laplace's approximation holds"

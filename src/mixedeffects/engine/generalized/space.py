@@ -50,21 +50,27 @@ class Space:
         The model.
     face : Face, optional
         The covariance parameters that move, where some term has a structure.
+    held_phi : float, optional
+        Where phi stays, on its search scale; by default it is estimated if the family has one.
     """
 
-    def __init__(self, design: GeneralizedDesign, face: Face | None = None) -> None:
-        self.design, self.face = design, face
+    def __init__(
+        self, design: GeneralizedDesign, face: Face | None = None, held_phi: float | None = None
+    ) -> None:
+        self.design, self.face, self.held_phi = design, face, held_phi
         self.has_phi = design.family.has_parameter
+        #: Whether phi is one of the coordinates.
+        self.moves_phi = self.has_phi and held_phi is None
         m = design.parameterisation.n_parameters
         self.free = np.arange(m) if face is None else face.free
-        further = design.p + self.has_phi
+        further = design.p + self.moves_phi
         #: Which parameters move, beta and phi counted after those of the covariances.
         self.kept: NDArray[np.intp] = np.concatenate([self.free, m + np.arange(further)])
 
     def coordinates(self, at: Parameters) -> Matrix:
         """Of a point; on a face, of its own covariance parameters."""
         own = at.eta if self.face is None else self.face.start
-        return np.concatenate([own, at.beta, [at.phi] if self.has_phi else []])
+        return np.concatenate([own, at.beta, [at.phi] if self.moves_phi else []])
 
     def parameters(self, x: Matrix) -> tuple[Parameters, Matrix, Matrix]:
         """At coordinates x, and derivatives of those that move: first and second."""
@@ -73,7 +79,7 @@ class Space:
         eta = x[:m]
         if self.face is not None:
             eta, first[:m], second[:m] = self.face.parameters(x[:m])
-        phi = float(x[m + p]) if self.has_phi else 0.0
+        phi = float(x[m + p]) if self.moves_phi else (self.held_phi or 0.0)
         return Parameters(eta, x[m : m + p], phi), first, second
 
     def is_inside(self, x: Matrix) -> bool:

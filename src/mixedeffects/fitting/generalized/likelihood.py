@@ -20,11 +20,6 @@ def generalized_loglik_at(
     fit: GeneralizedFit, theta: Any, beta: Any, phi: Any, weights: str
 ) -> float:
     """See `GeneralizedLinearMixedModel.loglik_at`."""
-    if fit.nagq != 1:
-        raise ModelError(
-            "loglik_at is Laplace's approximation, and this fit is by quadrature "
-            f"(nagq={fit.nagq}): the two do not compare. Use m.update(nagq=1).loglik_at(...)."
-        )
     columns = [term.n_columns for term in fit.frame.terms]
     T = theta_to_T(read_theta(fit.frame.terms, theta), columns)
     at = fit.beta if beta is None else read_beta(fit.frame, beta)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,10 @@ class GeneralizedFit(Fit):
 
     kind = "generalized"
     has_degrees_of_freedom = False
+    covariance_kinds: ClassVar[dict[str, str]] = {
+        "model": "z-tests, from the joint Hessian",
+        "conditional": "z-tests, the covariances of the random effects taken as known",
+    }
 
     def __repr__(self) -> str:
         return f"Fit({self.formula!r}, {self.nobs:,} rows, {self.family}: {self.optimum.message})"
@@ -116,7 +120,7 @@ class GeneralizedFit(Fit):
 
     def fixed_covariance(self, kind: str) -> Matrix:
         """Covariance matrix of the fixed effects by name, shape (p, p)."""
-        kind = checked_choice(kind, "vcov kind", ["model", "conditional"])
+        kind = checked_choice(kind, "vcov kind", [*self.covariance_kinds])
         if kind == "model":
             return self.vcov
         return self.found.conditional_beta_covariance

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.engine.generalized import LaplaceCheck
+from mixedeffects.errors import ModelError
 from mixedeffects.families import Family
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.inference.conditional import RandomEffects, conditional_modes
@@ -88,17 +90,19 @@ class GeneralizedEstimates(OfRecord):
             np.sqrt(np.diag(self.fit.vcov)), index=list(self.frame.fixef_names), name="Std. Error"
         )
 
-    def vcov(self, kind: str = "model") -> pd.DataFrame:
+    def vcov(self, kind: str = "model", cluster: Any = None) -> pd.DataFrame:
         """Covariance matrix of the fixed effects.
 
         Parameters
         ----------
-        kind : {"model", "conditional"}
+        kind : {"model", "conditional", "CR0", "CR1"}
             ``"model"``: 2 H^-1, with H the Hessian of -2 log L in covariance parameters, fixed
             effects and family parameter together, as glmmTMB has it; directions of random effects
             without variance are left out of H. ``"conditional"``: ``(X'V^-1 X)^-1`` of the working
-            model, which takes the covariances as known and so is too small, often by a tenth; it
-            is that of other packages.
+            model, which takes the covariances as known and is mostly too small, by a tenth or by
+            more; it is that of other packages. ``"CR0"`` and ``"CR1"`` are robust, see `robust`.
+        cluster
+            For the robust kinds, as for `robust`.
 
         Returns
         -------
@@ -120,21 +124,28 @@ class GeneralizedEstimates(OfRecord):
         >>> for kind in ("model", "conditional"):
         ...     print(np.sqrt(np.diag(m.vcov(kind))).round(3))
         [0.232 0.307 0.327 0.427]
-        [0.227 0.305 0.325 0.427]
+        [0.228 0.305 0.326 0.429]
         """
-        return normal_covariance(self._record, kind)
+        return normal_covariance(self._record, kind, cluster)
 
     def coef_table(
-        self, vcov: str = "model", level: float | None = 0.95, *, ddf: str = "inf"
+        self,
+        vcov: str = "model",
+        level: float | None = 0.95,
+        cluster: Any = None,
+        *,
+        ddf: str = "inf",
     ) -> pd.DataFrame:
         """Fixed effects with z tests and intervals.
 
         Parameters
         ----------
-        vcov : {"model", "conditional"}
+        vcov : {"model", "conditional", "CR0", "CR1"}
             Covariance matrix, as for `vcov`.
         level : float or None
             Confidence level; None leaves the intervals out.
+        cluster
+            For the robust kinds, as for `robust`.
         ddf : {"inf"}
             The normal distribution, the only one for generalized models.
 
@@ -157,12 +168,12 @@ class GeneralizedEstimates(OfRecord):
         ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
         ... )
         >>> m.coef_table()
-                    Estimate Std. Error z value Pr(>|z|)  lower  upper
-        (Intercept)    -1.40       0.23   -6.02 1.79e-09  -1.85  -0.94
+                    Estimate Std. Error z value Pr(>|z|)   lower   upper
+        (Intercept)  -1.3985     0.2325   -6.02 1.79e-09 -1.8542 -0.9429
         ...
         """
         check_normal(ddf)
-        return normal_tests(self._record, vcov, level)
+        return normal_tests(self._record, vcov, level, cluster)
 
     @property
     def sigma(self) -> float:
@@ -179,7 +190,7 @@ class GeneralizedEstimates(OfRecord):
         >>> ticks = me.load_dataset("grouseticks")
         >>> m = me.glmer("TICKS ~ cHEIGHT + (1 | LOCATION)", ticks, family="negative_binomial")
         >>> m.family.parameter_name, round(m.phi, 2)
-        ('theta', 1.41)
+        ('theta', 1.04)
         """
         return self._record.phi
 
@@ -244,7 +255,7 @@ class GeneralizedEstimates(OfRecord):
     def loglik_at(
         self, theta: Any, beta: Any = None, phi: float | None = None, weights: str = "observed"
     ) -> float:
-        """Log-likelihood of these data at other parameters, by Laplace's approximation.
+        """Log-likelihood of these data at other parameters, approximated as in the fit.
 
         Parameters
         ----------
@@ -256,7 +267,8 @@ class GeneralizedEstimates(OfRecord):
             Family parameter; by default that of the fit.
         weights : {"observed", "expected"}
             Which second derivatives stand in the determinant. ``"expected"`` are those of R's lme4
-            and of MixedModels.jl: the same for canonical links, another criterion for others.
+            and of MixedModels.jl: the same for canonical links, another criterion for others. Not
+            with quadrature.
 
         Returns
         -------
@@ -281,6 +293,43 @@ class GeneralizedEstimates(OfRecord):
         from mixedeffects.fitting.generalized.likelihood import generalized_loglik_at
 
         return generalized_loglik_at(self._record, theta, beta, phi, weights)
+
+    def laplace_check(self) -> LaplaceCheck:
+        """How far Laplace's approximation is off: -2 log L beside that of quadrature.
+
+        At the estimates, with nine points per random effect. A shift of more than half a unit says
+        that ``nagq=`` is needed, and what it should be: with few rows a level, of zeros and ones,
+        Laplace's approximation can be far off.
+
+        Returns
+        -------
+        LaplaceCheck
+            With ``laplace``, ``quadrature``, ``shift``, ``holds`` and ``recommended``.
+
+        Raises
+        ------
+        ModelError
+            If quadrature is not for the model: with several grouping factors, or more than three
+            random effects a level.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cbpp = me.load_dataset("cbpp")
+        >>> m = me.glmer(
+        ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
+        ... )
+        >>> print(m.laplace_check())
+        -2 log L is -0.08... by 9-point quadrature: Laplace's approximation holds
+        """
+        found = self._record.found.laplace_check
+        if found is None:
+            raise ModelError(
+                "Laplace's approximation is checked by quadrature over the random effects of each "
+                "level by itself, which needs one grouping factor with at most three random "
+                "effects a level."
+            )
+        return found
 
     @property
     def n_parameters(self) -> int:
@@ -310,7 +359,7 @@ class GeneralizedEstimates(OfRecord):
         ... )
         >>> m.ranef()["herd"].head(2).round(3)
            (Intercept)
-        1        0.589
-        2       -0.304
+        1        0.590
+        2       -0.299
         """
         return conditional_modes(self.fit, cond_var)

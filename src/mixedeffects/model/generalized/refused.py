@@ -11,18 +11,15 @@ __all__ = ["NEVER", "NOT_YET", "NoSuchAnswerError", "Refused"]
 
 #: Not there yet, and what answers meanwhile.
 NOT_YET = {
-    "anova": "m.coef_table() has z tests; a likelihood ratio is the difference of two m.criterion",
     "bootstrap": "m.simulate() and m.refit() make one by hand",
     "check": "m.resid('pearson') and m.optimum show what there is",
     "confint": "m.coef_table() has Wald intervals",
-    "contrast": "m.fixef and m.vcov() make it by hand",
     "describe": "m.summary() has the numbers",
     "effects": "m.predict(new rows, re=None) has the means of a typical level",
     "emmeans": "m.predict(new rows, re=None) has the means of a typical level",
     "emtrends": "m.coef_table() has slopes on the scale of the link",
     "icc": "m.varcorr has the variances on the scale of the link",
     "influence": "m.update(data=...) fits without some rows",
-    "joint_tests": "m.fixef and m.vcov() make them by hand",
     "leverage": "m.working has the weights of the working model",
     "marginaleffects": "m.predict() has the means",
     "plot": "m.fitted, m.resid() and m.ranef() have what is to be drawn",
@@ -30,12 +27,10 @@ NOT_YET = {
     "r2": "m.varcorr has the variances on the scale of the link",
     "ranova": "m.update('~ . - (1 | group)') fits the smaller model, if it has random effects left",
     "report": "m.summary() and m.tidy() have the tables",
-    "robust": "m.vcov('model') is from the joint Hessian",
     "standardize": "scale(x) in the formula",
     "to_dict": "m.tidy(), m.glance() and pickle store a fit",
     "to_json": "m.tidy(), m.glance() and pickle store a fit",
     "variogram": "m.resid('pearson') has the residuals",
-    "wald": "m.fixef and m.vcov() make it by hand",
     "without_data": "m.tidy() and m.glance() are small",
 }
 #: Not defined for a generalized model.

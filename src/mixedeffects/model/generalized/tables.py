@@ -61,7 +61,7 @@ class GeneralizedTables(OfRecord):
         <BLANKLINE>
         Fixed effects:
                     Estimate Std. Error z value Pr(>|z|)
-        (Intercept)  -1.3985     0.2325   -6.02 1.79e-09 ***
+        (Intercept)  -1.3985     0.2325  -6.016 1.79e-09 ***
         ...
         """
         from mixedeffects.reporting.generalized_tables import summarise_generalized
@@ -117,7 +117,7 @@ class GeneralizedTables(OfRecord):
         ... )
         >>> m.tidy("ran_pars")[["group", "term", "estimate"]]
         group term            estimate
-        herd  sd__(Intercept)    0.642
+        herd  sd__(Intercept)   0.6423
         """
         from mixedeffects.reporting.generalized_tables import tidy_generalized
 
@@ -141,8 +141,8 @@ class GeneralizedTables(OfRecord):
         ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
         ... )
         >>> m.glance()
-        nobs sigma logLik   AIC   BIC deviance df_residual converged
-          56     1 -92.03 194.1 204.2    184.1          51 True
+        nobs sigma  logLik    AIC    BIC deviance df_residual converged
+          56     1 -92.026 194.05 204.18   184.05          51 True
         """
         from mixedeffects.reporting.generalized_tables import glance_generalized
 
