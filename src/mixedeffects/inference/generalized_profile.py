@@ -105,6 +105,8 @@ class GeneralizedProfile(Profile):
         self._design, self._nodes, self._X = design, optimum.nagq, fit.frame.X
         self._family = fit.family
         self._refitted = False
+        self._residual = None
+        self._random = sum(k * (k + 1) // 2 for k in design.term_columns)
         self._names, self._chosen = names, chosen
         self._fixed_at = len(names) - len(fit.fixef_names)
         own = optimum if optimum is not fit.found else fit.found
@@ -122,7 +124,7 @@ class GeneralizedProfile(Profile):
             np.empty(0),
             optimum.evaluations,
             optimum.converged,
-            evaluation.phi,
+            phi=evaluation.phi,
         )
         self._estimates = self._natural(self._optimum)
         self._curves = [self._curve(i) for i in chosen]
@@ -172,7 +174,7 @@ class GeneralizedProfile(Profile):
             held.start(at),
             0,
             True,
-            at.phi,
+            phi=at.phi,
         )
         return ProfileCurve(held, optimum, _FIRST * float(step), low, high, positive=positive)
 

@@ -18,6 +18,7 @@ from mixedeffects.covariance.of_fit import conditioned
 from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.fitting.generalized import GeneralizedFit
+from mixedeffects.fitting.generalized.means import drawn_means
 from mixedeffects.simulation.random_part import select_terms
 from mixedeffects.simulation.responses import checked_count
 
@@ -63,6 +64,6 @@ class GeneralizedSampler:
             for term, root in self._drawn:
                 standard = rng.standard_normal((term.n_levels, root.shape[1]))
                 z_times(term, np.ascontiguousarray(standard @ root.T)[:, :, None], eta)
-            mu = np.asarray(self._family.link.inverse(eta[:, 0]))
+            mu = drawn_means(self._family, eta[:, 0])
             out[:, j - first] = self._family.simulate(rng, mu, self._response, self._phi)
         return out
