@@ -471,3 +471,21 @@ def test_a_start_without_a_criterion_is_shrunk() -> None:
     )
     near = find_generalized_optimum(case.design)
     assert far.criterion == pytest.approx(near.criterion, abs=1e-7)
+
+
+def test_counts_without_overdispersion() -> None:
+    """The negative binomial model of Poisson counts ends at the Poisson model and says so."""
+    rng, n = np.random.default_rng(1), 300
+    g, x = np.concatenate([np.arange(20), rng.integers(0, 20, n - 20)]), rng.normal(size=n)
+    X, one = np.column_stack([np.ones(n), x]), np.ones(n)
+    y = rng.poisson(np.exp(1.0 + 0.3 * x + 0.4 * rng.normal(size=20)[g])).astype(np.float64)
+    poisson, negative = (
+        find_generalized_optimum(GeneralizedDesign([_term(g, 0, one)], X, Response(y), family))
+        for family in (Poisson(), NegativeBinomial())
+    )
+    assert negative.criterion == pytest.approx(poisson.criterion, abs=1e-6)
+    np.testing.assert_allclose(negative.beta, poisson.beta, atol=1e-6)
+    (limit,) = negative.limits
+    assert "goes to infinity" in limit
+    assert not negative.certificate.holds
+    assert not poisson.limits
