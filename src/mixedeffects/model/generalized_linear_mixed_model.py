@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from mixedeffects.base.habits import OF_A_FIT, explains_arguments, unknown_attribute
+from mixedeffects.base.habits import (
+    OF_A_FIT,
+    OF_A_GENERALIZED_FIT,
+    explains_arguments,
+    unknown_attribute,
+)
 from mixedeffects.model.generalized.estimates import GeneralizedEstimates
 from mixedeffects.model.generalized.inference import GeneralizedInference
 from mixedeffects.model.generalized.matrices import GeneralizedMatrices
@@ -54,4 +59,5 @@ class GeneralizedLinearMixedModel(
             raise AttributeError(name)
         if name in NEVER:
             raise NoSuchAnswerError(sentence(name))
-        raise unknown_attribute(name, "A fitted model", OF_A_FIT, dir(self))
+        habits = {**OF_A_FIT, **OF_A_GENERALIZED_FIT}
+        raise unknown_attribute(name, "A fitted model", habits, dir(self))

@@ -18,6 +18,7 @@ from mixedeffects.covariance.of_fit import conditioned
 from mixedeffects.covariance.roots import covariance_root
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.fitting.generalized import GeneralizedFit
+from mixedeffects.fitting.generalized.means import drawn_means
 from mixedeffects.simulation.random_part import select_terms
 from mixedeffects.simulation.responses import checked_count
 
@@ -48,7 +49,7 @@ def simulate_generalized(fit: GeneralizedFit, n: Any, seed: Any, re: Any) -> pd.
         for term, root in drawn:
             standard = rng.standard_normal((term.n_levels, root.shape[1]))
             z_times(term, np.ascontiguousarray(standard @ root.T)[:, :, None], eta)
-        mu = np.asarray(fit.family.link.inverse(eta[:, 0]))
+        mu = drawn_means(fit.family, eta[:, 0])
         out[:, j] = fit.family.simulate(rng, mu, fit.response, fit.search_phi)
     names = [f"sim_{j + 1}" for j in range(count)]
     return pd.DataFrame(out, index=fit.frame.index, columns=names)
