@@ -187,7 +187,17 @@ def test_one_point_is_laplace(layout: str, name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_gradient(layout: str, name: str, nodes: int) -> None:
-    case = make_case(layout, FAMILIES[name](), 4)
+    _check_gradient(make_case(layout, FAMILIES[name](), 4), nodes)
+
+
+@pytest.mark.parametrize("small", [1e-3, 1e-2])
+def test_gradient_near_a_singular_covariance(small: float) -> None:
+    case = make_case("three columns", Beta(), 1370)
+    case.T[0][1, 1] = small
+    _check_gradient(case, 2)
+
+
+def _check_gradient(case: Case, nodes: int) -> None:
     made, here = case.design, case.at(nodes)
     theta, step = T_to_theta(case.T), 1e-5
 

@@ -71,8 +71,9 @@ Blocks = tuple[Matrix, ...]
 _MOST_EFFECTS, _MOST_NODES, _MOST_POINTS = 3, 100, 2_000
 #: Values of rows at once.
 _CHUNK = 20_000
-#: Standard deviation, on the scale of eta, that is none when the score is told from dD/dT.
-_NO_DEVIATION = 1e-6
+#: Standard deviation, on the scale of eta, that is none when the score is told from dD/dT, and what
+#: a direction may contribute less than the largest does.
+_NO_DEVIATION, _SMALLEST = 1e-8, 1e-11
 #: Numbers of points that the checks compare; the largest allowed one comes last.
 _CHECKS = (9, 15, 25, 51)
 #: Values of rows that a check may take beyond those of its first rule.
@@ -428,7 +429,7 @@ def _score(of_T: Matrix, exact: Matrix, T: Matrix) -> Matrix:
     missing = (of_T - 2.0 * F @ T)[rows, columns]
     products = 2.0 * np.stack([(own @ T)[rows, columns] for own in every], axis=1)
     left, values, right = np.linalg.svd(products)
-    kept = values > 2.0 * _NO_DEVIATION
+    kept = (values > _SMALLEST * values[0]) & (values[0] > _NO_DEVIATION)
     by_direction = right[kept].T @ ((left[:, kept].T @ missing) / values[kept])
     return np.asarray(F + np.einsum("r,rab->ab", by_direction, every))
 
