@@ -12,6 +12,7 @@ from mixedeffects.base.habits import (
 )
 from mixedeffects.model.generalized.estimates import GeneralizedEstimates
 from mixedeffects.model.generalized.inference import GeneralizedInference
+from mixedeffects.model.generalized.intervals import GeneralizedIntervals
 from mixedeffects.model.generalized.matrices import GeneralizedMatrices
 from mixedeffects.model.generalized.prediction import GeneralizedPrediction
 from mixedeffects.model.generalized.refitting import GeneralizedRefitting
@@ -29,6 +30,7 @@ class GeneralizedLinearMixedModel(
     GeneralizedEstimates,
     GeneralizedMatrices,
     GeneralizedInference,
+    GeneralizedIntervals,
     GeneralizedPrediction,
     GeneralizedTables,
     GeneralizedRefitting,
