@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -489,3 +490,16 @@ def test_counts_without_overdispersion() -> None:
     assert "goes to infinity" in limit
     assert not negative.certificate.holds
     assert not poisson.limits
+
+
+def test_an_optimum_survives_pickling() -> None:
+    """And is no larger for what was computed from it."""
+    optimum = find_generalized_optimum(_reference_design("salamander"))
+    before = len(pickle.dumps(optimum))
+    assert optimum.evaluation.factorisation.logdet_random > 0.0
+    stored = pickle.dumps(optimum)
+    again = pickle.loads(stored)
+    assert len(stored) < 1.1 * before
+    np.testing.assert_array_equal(again.beta_covariance, optimum.beta_covariance)
+    solved = again.evaluation.factorisation.logdet_with_fixed
+    assert solved == optimum.evaluation.factorisation.logdet_with_fixed

@@ -58,7 +58,7 @@ def log_unit(model: ResidualModel, phi: Matrix) -> float:
     """Logarithm of a search's sigma where v is zero, relative to that of the search."""
     if not model.is_normalised:
         return 0.0
-    return -model.with_unit_at_zero(phi)[1]
+    return -0.5 * model.with_unit_at_zero(phi).at(phi).logdet / model.design.n
 
 
 def searched_rows(rows: ResidualRows) -> ResidualRows:
