@@ -15,7 +15,7 @@ from mixedeffects.comparison.nesting import (
 )
 from mixedeffects.errors import ModelError
 from mixedeffects.families import Family
-from mixedeffects.fitting.fit import Fit, HoldsFit, refuse_other_kinds
+from mixedeffects.fitting.fit import Fit, HoldsFit
 from mixedeffects.fitting.refitting import by_maximum_likelihood
 
 __all__ = ["Comparable", "comparable", "fits_of", "model_text"]
@@ -85,7 +85,7 @@ def comparable(
         If they cannot be compared.
     """
     refit = checked_flag(refit, "refit")
-    fits = fits_of(function, given, any_kind=True)
+    fits = fits_of(function, given)
     names = [f"m{i}" for i in range(1, len(fits) + 1)]
     for name, fit in zip(names[1:], fits[1:], strict=True):
         _check_same_kind(names[0], fits[0], name, fit, families)
@@ -151,14 +151,13 @@ def _criteria(fits: Sequence[Fit], reml: bool) -> Matrix:
     return out
 
 
-def fits_of(function: str, given: Sequence[Any], *, any_kind: bool = False) -> list[Fit]:
+def fits_of(function: str, given: Sequence[Any]) -> list[Fit]:
     """Fits in models given one by one.
 
     Raises
     ------
     ModelError
-        If there is none, or one of them is something else; or, unless any kind will do, not that
-        of a linear mixed model.
+        If there is none, or one of them is something else.
     """
     if not given:
         raise ModelError(f"{function} needs fitted models to compare; none was given.")
@@ -170,8 +169,6 @@ def fits_of(function: str, given: Sequence[Any], *, any_kind: bool = False) -> l
                 f"Argument {position} of {function} must be a model fitted by me.lmer or me.glmer, "
                 f"not {type(model).__name__}.{hint}"
             )
-        if not any_kind:
-            refuse_other_kinds(model.fit, f"Argument {position} of {function}")
     return [model.fit for model in given]
 
 
