@@ -176,16 +176,37 @@ class _AtPhi:
         return {"rows": self.rows, "phi": self.phi}
 
 
-def _normalised(
-    model: ResidualModel, logdet: float, gradient: Matrix, c: Matrix, dc: Matrix
-) -> tuple[float, Matrix, Matrix, Matrix]:
-    """The same for S divided by the n-th root of its determinant, if that is wanted."""
-    if not model.is_normalised:
-        return logdet, gradient, c, dc
-    n = model.design.n
-    factor = np.exp(logdet / n)
-    dc = factor * (dc + gradient.reshape(-1, *[1] * c.ndim) / n * c)
-    return 0.0, np.zeros(len(gradient)), factor * c, dc
+class _Unit:
+    """Mean innovation (see `ResidualModel.innovations`), summed up from kinds of rows."""
+
+    def __init__(self, n_parameters: int) -> None:
+        self._total, self._count = 0.0, 0.0
+        self._change = np.zeros(n_parameters)
+
+    def add(self, variance: Matrix, counts: Positions, changes: Matrix) -> None:
+        """Rows with these variances (k,), how many, and the logarithms' derivatives (r, k)."""
+        weighted = variance * counts
+        self._total += float(weighted.sum())
+        self._count += float(counts.sum())
+        self._change += changes @ weighted
+
+    @property
+    def gradient(self) -> Matrix:
+        """Derivatives of its logarithm."""
+        return self._change / self._total
+
+    @property
+    def value(self) -> float:
+        """The mean."""
+        return self._total / self._count
+
+    def divide(
+        self, n: int, logdet: float, gradient: Matrix, c: Matrix, dc: Matrix
+    ) -> tuple[float, Matrix, Matrix, Matrix]:
+        """``log |S|``, coefficients of ``S^-1``, and derivatives of both, for S divided by it."""
+        factor, of_unit = self.value, self.gradient
+        dc = factor * (dc + of_unit.reshape(-1, *[1] * c.ndim) * c)
+        return logdet - n * float(np.log(factor)), gradient - n * of_unit, factor * c, dc
 
 
 class ChainSums:
@@ -276,7 +297,14 @@ class ChainSumsAt(_AtPhi):
         gradient = -2.0 * (ds / s) @ per_cell - 2.0 * (r * q * dr) @ sums.counts
         if model.weights is not None:
             logdet -= float(np.log(model.weights).sum())
-        self.logdet, self.logdet_gradient, c, self._dc = _normalised(model, logdet, gradient, c, dc)
+        if model.is_normalised:
+            unit = _Unit(m)
+            if model.families and len(q):
+                unit.add(1.0 / (q * b**2), sums.counts, -dq / q - 2.0 * db / b)
+            else:
+                unit.add(s**-2, per_cell, -2.0 * ds / s)
+            logdet, gradient, c, dc = unit.divide(rows.n, logdet, gradient, c, dc)
+        self.logdet, self.logdet_gradient, self._dc = logdet, gradient, dc
         self._blocks = sums.blocks
         self.A = rows.crossproducts(combined(sums.blocks, c), self.logdet)
 
@@ -355,6 +383,7 @@ class PatternSumsAt(_AtPhi):
         logdet, gradient = 0.0, np.zeros(m)
         self._inverses: list[Matrix] = []
         self._changes: list[tuple[Matrix, Positions]] = []
+        unit, is_later = _Unit(m), model.innovations
         for pattern, products in zip(sums.patterns, sums.products, strict=True):
             size, count = len(pattern.positions), len(pattern.rows)
             C, dC, places = _correlation(model, pattern, phi)
@@ -367,11 +396,18 @@ class PatternSumsAt(_AtPhi):
             # S_r in units of the root: L^-1 D^-1 S_r D^-1 L'^-1
             of_delta = -(v.T[:, :, None] + v.T[:, None, :]) * K
             of_zeta = np.zeros((len(dC), size, size))
+            changes = np.zeros((m, size))
+            changes[:n_delta] = 2.0 * v.T
             if len(dC):
                 half = inverse / scale
                 change = half @ dC @ half.T
                 gradient[places] += count * np.einsum("rii->r", change)
                 of_zeta = -inverse.T @ change @ inverse
+                changes[places] = np.einsum("rii->ri", change)
+            counted = is_later[pattern.rows[0]]
+            if counted.any():
+                left = (np.diag(L) / scale)[counted] ** 2
+                unit.add(left, np.full(len(left), count), changes[:, counted])
             gradient[:n_delta] += 2.0 * count * v.sum(axis=0)
             K_r = np.concatenate([of_delta, of_zeta])
             at = np.concatenate([np.arange(n_delta), places])
@@ -382,13 +418,12 @@ class PatternSumsAt(_AtPhi):
             self._changes.append((K_r, at))
         if model.weights is not None:
             logdet -= float(np.log(model.weights).sum())
-        self._K_factor, self._lf = 1.0, np.zeros(m)
+        self._K_factor, self._of_unit = 1.0, np.zeros(m)
+        changed = dA.reshape(m, c, c)
         if model.is_normalised:
-            self._K_factor, self._lf = float(np.exp(logdet / rows.n)), gradient / rows.n
-        self.logdet, self.logdet_gradient, A, dA = _normalised(
-            model, logdet, gradient, A, dA.reshape(m, c, c)
-        )
-        self._dA = dA
+            self._K_factor, self._of_unit = unit.value, unit.gradient
+            logdet, gradient, A, changed = unit.divide(rows.n, logdet, gradient, A, changed)
+        self.logdet, self.logdet_gradient, self._dA = logdet, gradient, changed
         self.A = self._crossproducts(A, self.logdet)
 
     def _crossproducts(self, matrix: Matrix, logdet: float) -> CrossProducts:
@@ -411,7 +446,7 @@ class PatternSumsAt(_AtPhi):
             root = np.linalg.inv(inverse)
             full = np.zeros((m, *E.shape))
             full[at] = K_r
-            full += self._lf[:, None, None] * (inverse.T @ inverse)
+            full += self._of_unit[:, None, None] * (inverse.T @ inverse)
             # root'K_r, so that K_r S K_s is the product of two.
             half = root.T @ full
             weighted = half @ E
