@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 from inference import CASES
+from residuals import CASES as RESIDUAL_CASES
+from residuals import has_package
 from workloads import WORKLOADS, Workload, crossed_with_parameters
 
 import mixedeffects as me
@@ -272,6 +274,54 @@ def inference_rows(measured: dict[str, Any]) -> list[str]:
     return lines
 
 
+def measure_residuals(limit: float) -> list[dict[str, Any]]:
+    """Fits with a residual covariance structure, here and in R, smallest size first."""
+    script = str(HERE / "residuals.py")
+    one = os.environ | {"OPENBLAS_NUM_THREADS": "1", "MIXEDEFFECTS_NUM_THREADS": "1"}
+    found = {peer: has_package(peer) for case in RESIDUAL_CASES.values() for peer in case.peers}
+    out = []
+    for name, case in RESIDUAL_CASES.items():
+        for package in ("mixedeffects", *(peer for peer in case.peers if found[peer])):
+            for size in case.sizes:
+                command = [sys.executable, script, name, str(size), package, str(limit)]
+                done = subprocess.run(command, capture_output=True, text=True, env=one, check=False)
+                lines = done.stdout.splitlines()
+                answer = json.loads(lines[-1]) if lines else {"failed": done.stderr[-70:]}
+                out.append({"case": name, "package": package, "size": size} | answer)
+                print(out[-1], file=sys.stderr, flush=True)
+                if "failed" in answer:
+                    break
+    return out
+
+
+def residual_rows(measured: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "\n## Residual covariance\n",
+        "Fits with `residual=`, one thread. This package: median of three after a warm one; R's "
+        "packages: one fit. A larger size is not tried where a smaller one failed. Criterion: "
+        "REML, less ours.\n",
+        "| model | package | rows | seconds | ratio | evaluations | criterion less ours | MB |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    ours = {(r["case"], r["size"]): r for r in measured if r["package"] == "mixedeffects"}
+    for r in measured:
+        base = ours[r["case"], r["size"]]
+        case = RESIDUAL_CASES[r["case"]]
+        head = f"| {case.title} | {r['package']} | {base['rows']:,} | "
+        if "failed" in r:
+            ratio = ""
+            if r["failed"].startswith("more than"):
+                ratio = f"> {float(r['failed'].split()[2]) / base['seconds']:,.0f}"
+            lines.append(head + f"{r['failed'].replace('|', ' ')} | {ratio} | | | |")
+            continue
+        memory = f"{r['megabytes']:.0f}" if "megabytes" in r else ""
+        lines.append(
+            head + f"{r['seconds']:.3g} | {r['seconds'] / base['seconds']:,.1f} | "
+            f"{r.get('evaluations', '')} | {r['criterion'] - base['criterion']:+.4f} | {memory} |"
+        )
+    return lines
+
+
 def write_page(path: Path, stored: dict[str, Any]) -> None:
     lines = [
         "# Benchmarks",
@@ -293,6 +343,8 @@ def write_page(path: Path, stored: dict[str, Any]) -> None:
         lines += V_rows(stored["V"])
     if "inference" in stored:
         lines += inference_rows(stored["inference"])
+    if "residuals" in stored:
+        lines += residual_rows(stored["residuals"])
     if "growth" in stored:
         lines += growth_rows(stored["growth"])
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -300,7 +352,7 @@ def write_page(path: Path, stored: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    known = [*WORKLOADS, "growth", "V", "inference"]
+    known = [*WORKLOADS, "growth", "V", "inference", "residuals"]
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=", ".join(known))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for one package")
@@ -324,6 +376,8 @@ def main() -> None:
             stored["V"] = measure_V()
         elif name == "inference":
             stored["inference"] = measure_inference(options.limit)
+        elif name == "residuals":
+            stored["residuals"] = measure_residuals(options.limit)
         else:
             stored["workloads"][name] = run_workload(WORKLOADS[name], peers, options)
         options.results.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import time
+import tomllib
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -192,6 +194,27 @@ def test_provenance_is_complete(name: str) -> None:
     for column, note in entry["columns"].items():
         assert note["meaning"]
         assert f"| `{column}` | {note['meaning']} | {note['unit']} |" in section
+
+
+def test_licence_of_the_data_comes_with_them() -> None:
+    """Its text, what it asks to be said, and both among the files that packages carry."""
+    folder = files("mixedeffects.datasets")
+    text = (folder / "LICENSE-Apache-2.0.txt").read_text(encoding="utf-8")
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+    notice = (folder / "NOTICE.md").read_text(encoding="utf-8")
+    (name,) = [n for n, entry in catalogue().items() if "Apache License" in entry["licence"]]
+    for said in (f"data/{name}.csv.gz", "LICENSE-Apache-2.0.txt", "Changes (section 4 b)"):
+        assert said in notice
+    assert "NOTICE.md" in catalogue()[name]["licence"]
+    with (Path(__file__).parents[1] / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)
+    shipped = set(project["project"]["license-files"])
+    assert {f"src/mixedeffects/datasets/{n}" for n in ("LICENSE-Apache-2.0.txt", "NOTICE.md")} <= (
+        shipped
+    )
+    excluded = project["tool"]["scikit-build"]["sdist"]["exclude"]
+    assert not any("datasets" in each or "LICENSE" in each for each in excluded)
 
 
 def test_unknown_name_lists_the_names_and_the_nearest() -> None:

@@ -92,6 +92,21 @@ def test_effects_are_the_means_at_their_points(
     assert found.notes == means.notes
 
 
+def test_ranges_of_levels_that_are_numbers_or_true() -> None:
+    """Categories made of numbers, and truth values, are ranges of levels."""
+    data = drawn().assign(k=lambda d: np.arange(len(d)) % 4, t=lambda d: np.arange(len(d)) % 3 == 0)
+    m = me.lmer("y ~ factor(k) + t + x + (1 | g)", data)
+    found = m.effects("x", by="k", at={"k": slice(1, 2), "x": [0.0, 1.0]}).to_frame()
+    assert sorted(set(found["k"].astype(float))) == [1.0, 2.0]
+    found = m.effects("k", at={"k": slice(None, 1)}).to_frame()
+    assert len(found) == 2
+    assert len(m.effects("t", at={"t": slice(False, True)}).to_frame()) == 2
+    with pytest.raises(me.ModelError, match="'k' has no level '7'"):
+        m.effects("k", at={"k": slice(1, 7)})
+    with pytest.raises(me.ModelError, match="There is no variable 'q'"):
+        m.effects("k", at={"q": slice(1, 7)})
+
+
 def test_grids() -> None:
     x = drawn()["x"].to_numpy()
     m = fitted("y ~ a * x + z + (1 | g)")
@@ -107,6 +122,12 @@ def test_grids() -> None:
     assert (wide.iloc[0], wide.iloc[-1]) == (-3, 20)
     assert list(m.effects("x", at={"x": 2.0}).to_frame()["x"]) == [2.0]
     assert list(m.effects("x", by="a", at={"a": "mid"}).to_frame()["a"].unique()) == ["mid"]
+    for both in ({"by": "a"}, {}):
+        levels = m.effects("x", **both, at={"a": slice("mid", "high")}).means
+        listed = m.effects("x", **both, at={"a": ["mid", "high"]}).means
+        assert_allclose(numbers(levels), numbers(listed))
+    same = m.effects("a", at={"a": slice("low", "low"), "x": slice(1, 3, 2)}).means
+    assert_allclose(numbers(same), numbers(m.emmeans("a", at={"a": "low", "x": [1, 3]})))
     days = fitted_model("orthodont").effects("Sex", by="age").to_frame()["age"].unique()
     assert list(days) == [8, 10, 12, 14]
 

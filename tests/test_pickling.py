@@ -7,6 +7,7 @@ import copy
 import functools
 import gzip
 import hashlib
+import json
 import multiprocessing
 import os
 import pickle
@@ -287,6 +288,65 @@ def test_numbers_of_a_stored_fit() -> None:
 def test_there_is_a_stored_fit_of_every_format() -> None:
     for number in range(1, FORMAT + 1):
         assert list(STORED.glob(f"*_format{number}.pkl.gz"))
+        if number >= 3:
+            assert list(STORED.glob(f"residual/*_format{number}.pkl.gz"))
+
+
+@functools.cache
+def residual_fits() -> dict[str, me.LinearMixedModel]:
+    fits: dict[str, me.LinearMixedModel] = runpy.run_path(str(STORED / "make.py"))[
+        "residual_fits"
+    ]()
+    return fits
+
+
+@needs_their_pandas
+@pytest.mark.parametrize("path", sorted(STORED.glob("residual/*.gz")), ids=lambda path: path.name)
+def test_stored_fits_with_residual_structures_are_read(path: Path) -> None:
+    stored = pickle.loads(gzip.decompress(path.read_bytes()))
+    fresh = residual_fits()[path.name.split("_format")[0]]
+    assert stored.criterion == pytest.approx(fresh.criterion, rel=1e-10)
+    assert str(stored.summary()) == str(fresh.summary())
+    close = {"rtol": 1e-4, "atol": 1e-7}
+    pd.testing.assert_frame_equal(stored.coef_table(), fresh.coef_table(), **close)
+    pd.testing.assert_series_equal(
+        stored.covariance_parameters, fresh.covariance_parameters, **close
+    )
+    pd.testing.assert_series_equal(stored.R.parameters, fresh.R.parameters, **close)
+    np.testing.assert_allclose(stored.V.dense(), fresh.V.dense(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        stored.resid("normalized"), fresh.resid("normalized"), rtol=1e-3, atol=1e-4
+    )
+    assert stored.refit(stored.y).criterion == pytest.approx(fresh.criterion)
+    assert stored.optimum.certificate.holds == fresh.optimum.certificate.holds
+
+
+@pytest.mark.parametrize("path", sorted(STORED.glob("residual/*.json")), ids=lambda path: path.name)
+def test_stored_documents_of_residual_structures_are_still_written(path: Path) -> None:
+    """Every key that was there is there, with the same number; further ones may have come."""
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    now = residual_fits()[path.name.split("_schema")[0]].to_dict(ranef=True)
+    if stored["schema_version"] == now["schema_version"]:
+        _contains(now, stored, "")
+
+
+#: What may be another in another version: how the search went, and how well it ended.
+_OF_THE_SEARCH = {"mixedeffects", "evaluations", "optimum"}
+
+
+def _contains(now: Any, stored: Any, where: str) -> None:
+    if isinstance(stored, dict):
+        assert set(stored) <= set(now), where
+        for key in set(stored) - _OF_THE_SEARCH:
+            _contains(now[key], stored[key], f"{where}.{key}")
+    elif isinstance(stored, list):
+        assert len(stored) == len(now), where
+        for i, (a, b) in enumerate(zip(now, stored, strict=True)):
+            _contains(a, b, f"{where}[{i}]")
+    elif isinstance(stored, float):
+        assert now == pytest.approx(stored, rel=1e-3, abs=1e-5), where
+    else:
+        assert now == stored, where
 
 
 def test_a_later_format_is_refused_in_a_sentence() -> None:

@@ -354,7 +354,7 @@ def long_series(n: int, rho: float) -> tuple[StructuredResidual, Any]:
     design = ResidualDesign(
         "ar1", codes, time[:, None].astype(float), 0, codes, 1, np.zeros((n, 0))
     )
-    model, _ = ResidualModel(design).with_unit_at_zero(np.array([rho]))
+    model = ResidualModel(design).with_unit_at_zero(np.array([rho]))
     one = pd.Index(["a"])
     term = ResidualTerm("ar1", "ar1(t | one)", "one", ("one",), one, one, codes)
     return StructuredResidual(model, np.array([rho]), 2.0, 1.0, term), time

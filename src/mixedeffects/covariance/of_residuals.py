@@ -127,7 +127,7 @@ def V_at(fit: Fit, other: Fit) -> MarginalCovariance:
     phi = np.array(its.phi)
     n_delta = its.model.n_delta
     phi[:n_delta] = own.model.of_coefficients(its.model.coefficients(its.phi))
-    model, _ = own.model.with_unit_at_zero(phi)
+    model = own.model.with_unit_at_zero(phi)
     T = [basis.engine_factor(t, factor) for t, factor in enumerate(other.T)]
     factorisation = Factorisation(own.with_model(model).at(phi).A, T)
     R = StructuredResidual(

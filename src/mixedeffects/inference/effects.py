@@ -14,9 +14,15 @@ from mixedeffects.base.options import checked_names
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
+from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.inference.estimability import Estimability
 from mixedeffects.inference.marginal_means import MarginalMeans, marginal_means
-from mixedeffects.inference.reference_grid import made_a_factor, reference_grid, stepped_range
+from mixedeffects.inference.reference_grid import (
+    ReferenceGrid,
+    made_a_factor,
+    reference_grid,
+    stepped_range,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -213,20 +219,30 @@ def _grid_values(fit: Fit, own: list[Any], groups: list[Any], at: Any) -> dict[s
         return at  # type: ignore[no-any-return]
     given = dict(at or {})
     encoder = Estimability(fit.frame).encoder
-    spans = {name: each for name, each in given.items() if isinstance(each, slice)}
-    plain = {name: each for name, each in given.items() if name not in spans}
-    grid = reference_grid(fit, encoder, {**plain, **dict.fromkeys(spans, 0.0)} if spans else plain)
-    out: dict[str, Any] = dict(plain)
+    listed = {name: each for name, each in given.items() if not isinstance(each, slice)}
+    grid = reference_grid(fit, encoder, listed)
+    # Those of levels, and of what is no variable, are read where means are made.
+    spans = {
+        name: each
+        for name, each in given.items()
+        if name not in listed and name in grid.names and _is_number(grid, name, encoder)
+    }
+    out: dict[str, Any] = {name: each for name, each in given.items() if name not in spans}
     for name, span in spans.items():
         out[name] = _spanned(name, span)
     for i, name in enumerate([*own, *groups]):
         if name in given or name not in grid.names:
             continue
-        if grid[name].kind != "number" or made_a_factor(name, encoder):
+        if not _is_number(grid, name, encoder):
             continue
         values = fit.frame.data[name].to_numpy(dtype=np.float64)
         out[name] = even_steps(values) if i == 0 else few_values(values)
     return out
+
+
+def _is_number(grid: ReferenceGrid, name: str, encoder: DesignEncoder) -> bool:
+    """Whether a variable has values between those of the data."""
+    return grid[name].kind == "number" and not made_a_factor(name, encoder)
 
 
 def even_steps(values: Matrix) -> list[float]:

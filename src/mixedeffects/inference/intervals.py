@@ -63,6 +63,8 @@ def confidence_intervals(
     method = checked_choice(method, "method", tuple(_METHODS))
     for name, (default, user) in _DEFAULTS.items():
         given = options[name]
+        # Where none is given, a fit that has a method of its own asks for that.
+        default = fit.request.ddf if name == "ddf" and given == fit.request.ddf else default
         if user != method and not (given is default or _same(given, default)):
             raise ModelError(f"{name}= is for method {user!r}; {method!r} has no use for it.")
     Listener(progress)

@@ -297,7 +297,7 @@ def _variable(
 ) -> GridVariable:
     value, _ = columns[name]
     if chosen is not None and isinstance(chosen[0], slice):
-        chosen = _range(name, chosen[0], value)
+        chosen = _range(name, chosen[0], value, made_a_factor(name, encoder))
     if isinstance(value, Factor):
         used = np.bincount(value.codes, minlength=len(value.levels)) > 0
         points = tuple(label for label, any_row in zip(value.levels, used, strict=True) if any_row)
@@ -329,22 +329,14 @@ def _variable(
     return GridVariable(name, numbers, (), "number", few, False)
 
 
-def _range(name: str, given: slice, value: Any) -> list[Any]:
+def _range(name: str, given: slice, value: Any, is_factor: bool) -> list[Any]:
     """Values of a slice, both ends included: levels in their order, or numbers by a step."""
     if isinstance(value, Factor):
-        levels = list(value.levels)
-        ends = [labels_of([end])[0] for end in (given.start, given.stop) if end is not None]
-        _levels_at(name, ends, tuple(levels))
-        low = 0 if given.start is None else levels.index(labels_of([given.start])[0])
-        high = len(levels) - 1 if given.stop is None else levels.index(labels_of([given.stop])[0])
         used = set(np.unique(value.codes).tolist())
-        found = [levels[i] for i in range(low, high + 1) if i in used]
-        if not found or given.step is not None:
-            raise ModelError(
-                f"at: {given} of {name!r} has no level; a range of levels is slice(first, last), "
-                f"in the order {listed_names(levels)}."
-            )
-        return found
+        return _range_of_levels(name, given, list(value.levels), used)
+    if value.dtype == np.bool_ or is_factor:
+        levels: list[Any] = np.unique(value).tolist()
+        return _range_of_levels(name, given, levels, set(range(len(levels))))
     least = float(np.min(value)) if given.start is None else given.start
     most = float(np.max(value)) if given.stop is None else given.stop
     numbers = [least, most, given.step]
@@ -356,6 +348,21 @@ def _range(name: str, given: slice, value: Any) -> list[Any]:
             f"such as slice(0, 8, 2); not {given}."
         )
     return stepped_range(name, float(least), float(most), float(given.step))
+
+
+def _range_of_levels(name: str, given: slice, levels: list[Any], used: set[int]) -> list[Any]:
+    labels = labels_of(levels)
+    ends = [labels_of([end])[0] for end in (given.start, given.stop) if end is not None]
+    _levels_at(name, list(dict.fromkeys(ends)), tuple(labels))
+    low = 0 if given.start is None else labels.index(ends[0])
+    high = len(levels) - 1 if given.stop is None else labels.index(ends[-1])
+    found = [levels[i] for i in range(low, high + 1) if i in used]
+    if not found or given.step is not None:
+        raise ModelError(
+            f"at: {given} of {name!r} has no level; a range of levels is slice(first, last), "
+            f"in the order {listed_names(labels)}."
+        )
+    return found
 
 
 def stepped_range(name: str, low: float, high: float, step: float) -> list[float]:

@@ -6,6 +6,7 @@ Run it for a new format only: the files of earlier formats stay as they are.
 from __future__ import annotations
 
 import gzip
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import mixedeffects as me
+from mixedeffects.storage.fit_document import SCHEMA_VERSION
 from mixedeffects.storage.pickling import FORMAT
 
 HERE = Path(__file__).parent
@@ -28,10 +30,38 @@ def main() -> None:
     }.items():
         _store(fit, HERE / f"{name}.pkl.gz")
     _store(covariances(), HERE / "matrices" / f"format{FORMAT}.pkl.gz")
+    for name, fit in residual_fits().items():
+        _store(fit, HERE / "residual" / f"{name}_format{FORMAT}.pkl.gz")
+        document = json.dumps(fit.to_dict(ranef=True), indent=1)
+        path = HERE / "residual" / f"{name}_schema{SCHEMA_VERSION}.json"
+        path.write_text(f"{document}\n", encoding="utf-8")
 
 
 def _store(value: Any, path: Path) -> None:
     path.write_bytes(gzip.compress(pickle.dumps(value, protocol=4), mtime=0))
+
+
+def residual_fits() -> dict[str, me.LinearMixedModel]:
+    """Fits with residual structures: series, visits, variances and known standard deviations."""
+    orthodont, sleep = me.load_dataset("orthodont"), me.load_dataset("sleepstudy")
+    growth = "distance ~ age * Sex"
+    return {
+        "ar1": me.lmer("Reaction ~ Days + (1 | Subject)", sleep, residual="ar1(Days | Subject)"),
+        "us": me.lmer(growth, orthodont, residual="us(age | Subject)", reml=False),
+        "by_sex": me.lmer(growth, orthodont, residual="toep(age | Subject, by = Sex, hom = FALSE)"),
+        "variance": me.lmer(f"{growth} + (1 | Subject)", orthodont, variance="Sex"),
+        "nugget": me.lmer(
+            "follicles ~ sin(2 * pi * Time)",
+            me.load_dataset("ovary").head(80),
+            residual="exp(Time | Mare, nugget = TRUE)",
+        ),
+        "known": me.lmer(
+            "Reaction ~ Days + (1 | Subject)",
+            sleep,
+            residual="car1(Days | Subject)",
+            sigma=25.0,
+        ),
+    }
 
 
 def covariances() -> dict[str, Any]:
