@@ -65,6 +65,8 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         Row labels.
     residual : StructuredResidual, optional
         R where it is not ``sigma^2 W^-1``; the factorisation is then that of whitened rows.
+    name : str
+        What is said of V where it is not the covariance of the response.
 
     Examples
     --------
@@ -95,6 +97,7 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         factorisation: Factorisation,
         index: pd.Index,
         residual: StructuredResidual | None = None,
+        name: str = "",
     ) -> None:
         # What pickles hold: the rest follows from it.
         self._user_terms = tuple(terms)
@@ -105,10 +108,11 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         self._factorisation = factorisation
         self._index = index
         self._residual = residual
+        self._name = name
 
     @classmethod
     def _attributes_now(cls, stored: dict[str, Any]) -> dict[str, Any]:
-        return {"_residual": None, **stored}
+        return {"_residual": None, "_name": "", **stored}
 
     @cached_property
     def _factored(self) -> FactoredCovariance:
@@ -136,14 +140,17 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
     @property
     def G(self) -> RandomEffectsCovariance:
         """Covariance matrix of the random effects, q x q."""
-        return RandomEffectsCovariance(self._user_terms, self._user_blocks)
+        R = self._residual
+        of = {} if R is None else {"residual": R.term, "variance": R.variance}
+        arguments = {name: part.text for name, part in of.items() if part is not None}
+        return RandomEffectsCovariance(self._user_terms, self._user_blocks, arguments)
 
     @property
     def R(self) -> ResidualCovariance:
         """Covariance matrix of the residual errors, n x n."""
         n = len(self._index)
         rows = replace(self._rows, matrix="R")
-        return ResidualCovariance(self.sigma, self._weights, n, self._residual, rows)
+        return ResidualCovariance(self.sigma, self._weights, n, self._residual, rows, self._name)
 
     @property
     def Z(self) -> scipy.sparse.csc_array:
@@ -219,6 +226,7 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
             factorisation,
             self._index,
             residual=None if R is None else R.divided_by((self.sigma / sigma) ** 2),
+            name=self._name,
         )
 
     # --- block by block ------------------------------------------------------------------
@@ -308,7 +316,8 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         return pd.DataFrame(values / np.outer(sd, sd), index=block.index, columns=block.columns)
 
     def __repr__(self) -> str:
-        lines = [f"V = Z G Z' + R: {self._n:,} x {self._n:,}, {self._blocks_text()}"]
+        name = f", {self._name}" if self._name else ""
+        lines = [f"V = Z G Z' + R{name}: {self._n:,} x {self._n:,}, {self._blocks_text()}"]
         if self._user_terms:
             groups = (f"{t.label} ({t.n_levels} levels)" for t in self._user_terms)
             lines.append(f"  random effects: {'; '.join(groups)}")

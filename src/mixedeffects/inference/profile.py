@@ -46,7 +46,7 @@ from mixedeffects.progress import ProgressOption, StartAgain, Unfinished
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Profile", "profile"]
+__all__ = ["Profile", "Profiling", "profile"]
 
 Matrix = NDArray[np.float64]
 
@@ -71,10 +71,10 @@ def profile(fit: Fit, parameters: Any, level: float, progress: ProgressOption) -
     coefficients = fit.frame.fixef_names
     names = parameter_keys(list(covariance_parameters(fit).index), coefficients)
     chosen = chosen_positions(parameters, names, coefficients)
-    return _Profiling(fit, names, chosen, float(level)).work().resume(progress)
+    return Profiling(fit, names, chosen, float(level)).work().resume(progress)
 
 
-class _Profiling:
+class Profiling:
     """The work on a profile: one side of one parameter after the other.
 
     It starts again where it finds a better fit than the one it started from.
@@ -101,14 +101,10 @@ class _Profiling:
     def _walk(self, step: int) -> None:
         with one_blas_thread(self._fit.crossproducts.remainder.core_size):
             if self._profile is None:
-                if self._optimum is None:
-                    self._optimum = self._found()
-                self._profile = Profile(
-                    self._fit, self._optimum, self._names, self._chosen, self._level
-                )
+                self._profile = self._made()
             try:
                 self._profile._walk(step // 2, 2 * (step % 2) - 1)
-            except _BetterFitError as better:
+            except BetterFitError as better:
                 self._again(better)
             except (ArithmeticError, np.linalg.LinAlgError):
                 raise ModelError(
@@ -116,6 +112,12 @@ class _Profiling:
                     "effects and residual error differ too much in size. Use "
                     "confint(method='wald') or confint(method='boot')."
                 ) from None
+
+    def _made(self) -> Profile:
+        """The profile before any step, from the best fit known."""
+        if self._optimum is None:
+            self._optimum = self._found()
+        return Profile(self._fit, self._optimum, self._names, self._chosen, self._level)
 
     def _found(self) -> Optimum:
         """The fit by maximum likelihood, from a better point if one was found."""
@@ -126,15 +128,25 @@ class _Profiling:
             return optimum_from(searched_rows(fit.residual.design), self._better)
         return by_maximum_likelihood(fit).optimum
 
+    def _start_from(self, found: Constrained) -> None:
+        """Take another point as where to start."""
+        self._start, self._better = [lower_factor(T) for T in found.T], found
+        self._optimum = None
+
+    def _criterion(self, found: Constrained) -> float:
+        """-2 log L of a point."""
+        A = self._fit.crossproducts
+        return found.deviance + A.basis.deviance_offset(A.n, A.p, False)
+
     def _finish(self, steps: list[None]) -> Profile:
         assert self._profile is not None
         try:
             self._profile._finish()
-        except _BetterFitError as better:
+        except BetterFitError as better:
             self._again(better)
         return self._profile
 
-    def _again(self, better: _BetterFitError) -> NoReturn:
+    def _again(self, better: BetterFitError) -> NoReturn:
         if self._fit.residual is None:
             warn(
                 f"{better.sentence} The profile starts again from the better fit; fit the model "
@@ -148,12 +160,11 @@ class _Profiling:
                 "is not at the highest maximum of its likelihood.",
                 ConvergenceWarning,
             )
-        self._start, self._better = [lower_factor(T) for T in better.found.T], better.found
-        self._profile = self._optimum = None
+        self._start_from(better.found)
+        self._profile = None
         self._restarts -= 1
         if not self._restarts:
-            A, found = self._fit.crossproducts, better.found.deviance
-            criterion = found + A.basis.deviance_offset(A.n, A.p, False)
+            criterion = self._criterion(better.found)
             if self._fit.residual is not None:
                 raise ModelError(
                     f"Profiling went on finding better fits (-2 log L {criterion:.4f}): the "
@@ -167,7 +178,7 @@ class _Profiling:
         raise StartAgain
 
 
-class _BetterFitError(Exception):
+class BetterFitError(Exception):
     """A better fit, with a sentence about where it was found."""
 
     def __init__(self, sentence: str, found: Constrained) -> None:
@@ -283,7 +294,7 @@ class Profile(Sealed):
         try:
             return task(*arguments)
         except LowerDevianceError as lower:
-            raise _BetterFitError(
+            raise BetterFitError(
                 f"With {self._names[i]} held at {lower.found.value:.6g}, the deviance is lower by "
                 f"{lower.decrease:.2g} than that of the fit.",
                 lower.found,
@@ -501,7 +512,7 @@ class Profile(Sealed):
         """Run a task once the profile is there: a better fit is then an error."""
         try:
             return self._tracked(i, task, *arguments)
-        except _BetterFitError as better:
+        except BetterFitError as better:
             if self._residual is not None:
                 raise ModelError(
                     f"{better.sentence} The likelihood has several maxima: simplify the structure "

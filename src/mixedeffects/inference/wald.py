@@ -9,7 +9,7 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import member, plain
+from mixedeffects.base.options import checked_choice, member, plain
 from mixedeffects.base.warning import warn
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ClusterWarning, ModelError
@@ -42,7 +42,9 @@ _RANK = float(np.sqrt(np.finfo(np.float64).eps))
 def wald_test(
     fit: Fit, hypothesis: Any, ddf: str, vcov: str, test: str, cluster: Any = None
 ) -> WaldTest:
-    """See `LinearMixedModel.wald`."""
+    """See `LinearMixedModel.wald`, and that of `GeneralizedLinearMixedModel`."""
+    if not fit.has_degrees_of_freedom:
+        return _normal_test(fit, hypothesis, ddf, vcov, test, cluster)
     if not member(test, ("F", "chi2")):
         if is_robust(vcov):
             return robust_covariance(fit, vcov, cluster).test(hypothesis, test)
@@ -58,6 +60,27 @@ def wald_test(
         p = float(scipy.stats.chi2.sf(q * F, q))
         return WaldTest("chi2", q * F, q, np.inf, p, 1.0, labelled)
     return WaldTest("F", scaling * F, q, df, p_of_f(scaling * F, q, df), scaling, labelled)
+
+
+def _normal_test(
+    fit: Fit, hypothesis: Any, ddf: Any, vcov: Any, test: Any, cluster: Any
+) -> WaldTest:
+    """Chi-square test, or z test of one contrast, of a fit without degrees of freedom."""
+    test = checked_choice(test, "test", ("chi2", "z"))
+    variance = fixed_effects_variance(fit, vcov, ddf, cluster)
+    L = contrast_matrix(fit.frame, hypothesis)
+    if test == "z" and len(L) != 1:
+        raise ModelError(
+            f"test='z' is for one contrast, and the hypothesis has {len(L)}: use test='chi2', or "
+            "m.contrast for each by itself."
+        )
+    F, q, _, _ = f_statistic(fit, L, variance)
+    labelled = pd.DataFrame(L, columns=fit.fixef_names)
+    p = float(scipy.stats.chi2.sf(q * F, q))
+    if test == "z":
+        sign = np.sign(float((L @ fit.beta)[0]))
+        return WaldTest("z", float(sign * np.sqrt(F)), 1, np.inf, p, 1.0, labelled)
+    return WaldTest("chi2", q * F, q, np.inf, p, 1.0, labelled)
 
 
 def f_statistic(
@@ -142,9 +165,11 @@ def anova_table(
         rows[label] = row
     columns = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    if variance.normal:
+        table = _of_chi_squared(table)
     if fit.optimum.undetermined:
         table.attrs["undetermined"] = fit.optimum.undetermined
-    how = variance.method.removeprefix("t-tests use ")
+    how = variance.method.removeprefix("t-tests use ").removeprefix("z-tests, ")
     notes = [f"Type {'I' * kind} tests; {how}"]
     if kind > 1:
         notes += [
@@ -153,6 +178,14 @@ def anova_table(
             for number, terms in tested_at_zero(fit.frame).items()
         ]
     return ResultTable.of(table, tuple(notes))
+
+
+def _of_chi_squared(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of F tests with infinitely many degrees of freedom as one of chi-square."""
+    q = table["NumDF"]
+    return pd.DataFrame(
+        {"Chisq": q * table["F value"], "Df": q, "Pr(>Chisq)": table["Pr(>F)"]}, index=table.index
+    )
 
 
 def checked_type(kind: Any) -> int:

@@ -32,7 +32,7 @@ from mixedeffects.display.sectioned import Row, Section, SectionedTable
 from mixedeffects.display.shown import Shown
 from mixedeffects.display.vocabulary import INTERVAL, intervals_at
 from mixedeffects.errors import DataError, ModelError
-from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.fit import Fit, refuse_other_kinds
 from mixedeffects.fitting.natural import covariance_parameters, structure_parameters
 from mixedeffects.fitting.residual_parameters import reported_residual_parameters
 from mixedeffects.inference.coefficients import tests_with
@@ -494,6 +494,8 @@ def _fits(models: Any, names: Any) -> tuple[list[Fit], tuple[str, ...]]:
                 f"{type(model).__name__}."
             )
     fits = [model.fit for model in listed]
+    for position, fit in enumerate(fits, start=1):
+        refuse_other_kinds(fit, f"Model {position} of a table")
     if len(given) != len(fits):
         raise ModelError(f"There are {len(fits)} models but {len(given)} names.")
     columns = tuple(str(name) for name in given)

@@ -1,0 +1,83 @@
+"""Residuals of a generalized model, given its conditional modes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.base.options import checked_choice
+from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import once_per_fit
+from mixedeffects.fitting.generalized import GeneralizedFit, generalized
+
+__all__ = ["GENERALIZED_KINDS", "generalized_quantiles", "generalized_residuals"]
+
+Matrix = NDArray[np.float64]
+
+GENERALIZED_KINDS = ("response", "pearson", "scaled", "deviance", "working")
+
+#: By how much, relative to the largest, a unit deviance may be negative from rounding.
+_ROUNDING = 1e-8
+
+
+def generalized_residuals(fit: GeneralizedFit, kind: str) -> Matrix:
+    """Residuals of one kind, shape (n,); see `GeneralizedLinearMixedModel.resid`.
+
+    Raises
+    ------
+    ModelError
+        If the kind is not known, or not defined for the family.
+    """
+    kind = checked_choice(kind, "Residual kind", GENERALIZED_KINDS)
+    response, family = fit.response, fit.family
+    out: Matrix = response.y - fit.mu
+    if kind == "response":
+        return out
+    if kind == "working":
+        return np.asarray(out / family.link.derivative(fit.eta))
+    if kind == "deviance":
+        return np.asarray(np.sign(out) * np.sqrt(_unit_deviances(fit)))
+    size = np.sqrt(prior_weights(fit) / family.variance(fit.mu, fit.search_phi))
+    scaled = np.asarray(out * size)
+    return scaled if kind == "scaled" else scaled * fit.sigma
+
+
+def prior_weights(fit: GeneralizedFit) -> Matrix:
+    """Trials times weights, shape (n,)."""
+    response = fit.response
+    out = np.ones(response.n) if response.trials is None else response.trials
+    return out if response.weights is None else out * response.weights
+
+
+def _unit_deviances(fit: GeneralizedFit) -> Matrix:
+    """Twice what the log-likelihood of each row lacks of that with its own response as mean."""
+    response, family = fit.response, fit.family
+    with np.errstate(all="ignore"):
+        saturated = family.log_density(response.y, response.y, fit.search_phi, response.trials)
+        here = family.log_density(response.y, fit.mu, fit.search_phi, response.trials)
+    # Where the mean rounds to the end of its range the row's own deviance is still right.
+    d = fit.evaluation.rows.d
+    if response.weights is not None:
+        d = d / response.weights
+    here = np.where(np.isfinite(here), here, -0.5 * d)
+    out = 2.0 * (saturated - here) * fit.sigma**2
+    least = float(out.min(initial=0.0))
+    most = float(np.abs(out).max(initial=0.0))
+    if not np.isfinite(out).all() or family.name == "beta" or least < -_ROUNDING * max(most, 1.0):
+        raise ModelError(
+            f"Deviance residuals are not defined for the {family.name} family: the likelihood of a "
+            "row is not greatest where its mean is the response. Take resid('pearson')."
+        )
+    out = np.maximum(out, 0.0)
+    return out if response.weights is None else np.asarray(out * response.weights)
+
+
+@once_per_fit("quantiles of the scaled residuals")
+def _quantiles(fit: object) -> Matrix:
+    scaled = generalized_residuals(generalized(fit), "scaled")
+    return np.asarray(np.quantile(scaled, [0.0, 0.25, 0.5, 0.75, 1.0]))
+
+
+def generalized_quantiles(fit: GeneralizedFit) -> Matrix:
+    """Minimum, quartiles and maximum of the scaled residuals."""
+    return _quantiles(fit)

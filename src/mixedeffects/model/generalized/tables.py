@@ -1,0 +1,174 @@
+"""Summary and tidy tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from mixedeffects.display.summary import Summary
+from mixedeffects.inference.normal_tests import check_normal
+from mixedeffects.model.generalized.of_record import OfRecord
+
+__all__ = ["GeneralizedTables"]
+
+
+class GeneralizedTables(OfRecord):
+    """Summary and tidy tables."""
+
+    def summary(self, vcov: str = "model", *, ddf: str = "inf") -> Summary:
+        """The fit in the layout of lme4's summary, with z tests.
+
+        Parameters
+        ----------
+        vcov : {"model", "conditional"}
+            Covariance matrix of the fixed effects, as for `vcov`.
+        ddf : {"inf"}
+            The normal distribution, the only one for generalized models.
+
+        Returns
+        -------
+        Summary
+            Text when printed, HTML in notebooks.
+
+        Raises
+        ------
+        ModelError
+            If an argument is not what it should be.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cbpp = me.load_dataset("cbpp")
+        >>> m = me.glmer(
+        ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
+        ... )
+        >>> m.summary()
+        Generalized linear mixed model fit by maximum likelihood (Laplace
+          approximation)
+         Family: binomial (link: logit)
+        Formula: incidence / size ~ period + (1 | herd)
+           Data: cbpp
+         Trials: size
+        <BLANKLINE>
+             AIC      BIC   logLik deviance df.resid
+           194.1    204.2    -92.0    184.1       51
+        ...
+        Random effects:
+         Groups Name        Variance Std.Dev.
+         herd   (Intercept) 0.4125   0.6423
+        Number of obs: 56, groups:  herd, 15
+        <BLANKLINE>
+        Fixed effects:
+                    Estimate Std. Error z value Pr(>|z|)
+        (Intercept)  -1.3985     0.2325  -6.016 1.79e-09 ***
+        ...
+        """
+        from mixedeffects.reporting.generalized_tables import summarise_generalized
+
+        check_normal(ddf)
+        return summarise_generalized(self._record, vcov)
+
+    def _default_summary(self) -> Summary:
+        from mixedeffects.reporting.generalized_tables import default_generalized_summary
+
+        return default_generalized_summary(self._record)
+
+    def tidy(
+        self,
+        effects: str | Sequence[str] = ("fixed", "ran_pars"),
+        *,
+        vcov: str = "model",
+        level: float | None = None,
+        ddf: str = "inf",
+    ) -> pd.DataFrame:
+        """One row per parameter, with broom's column names, dots written as underscores.
+
+        Parameters
+        ----------
+        effects : {"fixed", "ran_pars", "ran_vals"} or several of them
+            Fixed effects; standard deviations, correlations and the parameter of the family;
+            conditional modes.
+        vcov : {"model", "conditional"}
+            For the fixed effects, as for `vcov`.
+        level : float, optional
+            Confidence level of the fixed effects' intervals; by default there are none.
+        ddf : {"inf"}
+            The normal distribution, the only one for generalized models.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``effect``, ``group``, ``term``, ``estimate``, ``std_error``; for fixed effects
+            also ``statistic``, ``p_value``, and ``conf_low``, ``conf_high`` if a level is given;
+            for conditional modes also ``level``. Everything is on the scale of the link.
+
+        Raises
+        ------
+        ModelError
+            If an effect is not known.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cbpp = me.load_dataset("cbpp")
+        >>> m = me.glmer(
+        ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
+        ... )
+        >>> m.tidy("ran_pars")[["group", "term", "estimate"]]
+        group term            estimate
+        herd  sd__(Intercept)   0.6423
+        """
+        from mixedeffects.reporting.generalized_tables import tidy_generalized
+
+        check_normal(ddf)
+        return tidy_generalized(self._record, effects, vcov, level)
+
+    def glance(self) -> pd.DataFrame:
+        """One row about the whole fit, with the column names of R's broom.mixed.
+
+        Returns
+        -------
+        DataFrame, one row
+            Columns ``nobs``, ``sigma``, ``logLik``, ``AIC``, ``BIC``, ``deviance`` (-2
+            log-likelihood), ``df_residual`` and ``converged``.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cbpp = me.load_dataset("cbpp")
+        >>> m = me.glmer(
+        ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
+        ... )
+        >>> m.glance()
+        nobs sigma  logLik    AIC    BIC deviance df_residual converged
+          56     1 -92.026 194.05 204.18   184.05          51 True
+        """
+        from mixedeffects.reporting.generalized_tables import glance_generalized
+
+        return glance_generalized(self._record)
+
+    def augment(self) -> pd.DataFrame:
+        """The data used, with fitted values and residuals beside them.
+
+        Returns
+        -------
+        DataFrame, n rows
+            The variables of the model, and ``_fitted``, the mean given the conditional modes,
+            ``_resid``, response less mean, ``_link``, the linear predictor, and ``_fixed``, its
+            part from fixed effects and offset.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cbpp = me.load_dataset("cbpp")
+        >>> m = me.glmer(
+        ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
+        ... )
+        >>> m.augment()[["_fitted", "_link", "_fixed"]].head(1).round(3)
+        _fitted _link  _fixed
+          0.308 -0.809 -1.399
+        """
+        from mixedeffects.reporting.generalized_tables import augment_generalized
+
+        return augment_generalized(self._record)
