@@ -9,6 +9,11 @@ import pandas as pd
 from mixedeffects.base.value_method import ValueMethod
 from mixedeffects.diagnostics.generalized_residuals import generalized_residuals
 from mixedeffects.model.generalized.of_record import OfRecord
+from mixedeffects.prediction.generalized import (
+    BY_DEFAULT,
+    GeneralizedOptions,
+    predict_generalized,
+)
 
 __all__ = ["GeneralizedPrediction"]
 
@@ -82,15 +87,22 @@ class GeneralizedPrediction(OfRecord):
     def predict(
         self,
         newdata: Any = None,
-        re: Any = "all",
-        new_levels: str = "error",
+        re: Any = BY_DEFAULT,
+        new_levels: Literal["error", "population"] = "error",
         *,
         type: Literal["response", "link"] = "response",
+        se: bool = False,
+        interval: Literal["confidence", "prediction"] | None = None,
+        level: float = 0.95,
+        marginal: bool = False,
+        vcov: str = "model",
+        cluster: Any = None,
+        weights: Any = None,
         offset: Any = None,
         exposure: Any = None,
         chunk_size: int = 100_000,
     ) -> Any:
-        """Predictions of the mean.
+        """Predictions of the mean, with standard errors and intervals.
 
         Transforms (``poly``, ``scale``), factor levels and ``offset()`` are those of the fit.
 
@@ -101,14 +113,32 @@ class GeneralizedPrediction(OfRecord):
             this prediction needs: not the response, and grouping factors only if their effects are
             in. By default the rows used in the fit.
         re : "all", None, str or list of str
-            Random effects that the prediction conditions on. None: those of a level whose effects
-            are zero. With a link that is not the identity this is the mean of a typical level, and
-            not the mean over all levels.
+            Random effects that the prediction conditions on; all unless told otherwise, and none
+            with ``marginal=True``. None: the mean of a level whose effects are zero. With a link
+            that is not the identity this is the mean of a typical level, and not the mean over all
+            levels, which is ``marginal=True``.
         new_levels : {"error", "population"}
             What to do with levels that the fit did not see: refuse them, or predict them with
-            effects of zero.
+            effects of zero, whose variance is then in standard errors and intervals.
         type : {"response", "link"}
             The mean, of successes among trials the probability; or the linear predictor.
+        se : bool
+            Whether to give standard errors.
+        interval : {"confidence", "prediction"}, optional
+            Of the mean, transformed from the scale of the link; or for a new response: quantiles of
+            the family's distribution mixed over what is not known of the linear predictor, random
+            effects that are not conditioned on included. Its ``std_error`` is the standard
+            deviation of a new response.
+        level : float
+            Confidence level.
+        marginal : bool
+            Average the mean over the distribution of the random effects not conditioned on: what is
+            expected in the population.
+        vcov, cluster
+            With ``re=None``, the covariance matrix of the fixed effects, as for `coef_table`.
+        weights : float, str or array, optional
+            For ``interval="prediction"`` of a binomial model: the number of trials of each new row,
+            of which the bounds are proportions. By default the column that the fit named.
         offset, exposure : float, str or array, optional
             In place of those of the fit, which are used again if they named a column.
         chunk_size : int
@@ -116,7 +146,7 @@ class GeneralizedPrediction(OfRecord):
 
         Returns
         -------
-        Series
+        Series, or DataFrame with columns ``estimate``, ``std_error``, ``conf_low``, ``conf_high``
             Of the kind given (a mapping gives pandas, pyarrow an array), in the order of the rows.
             A row with a missing value in a column needed is NaN. An iterator of frames gives a
             generator of results.
@@ -127,7 +157,16 @@ class GeneralizedPrediction(OfRecord):
             If a column is missing or has the wrong type, a value is infinite, or a level is not
             known.
         ModelError
-            If an argument is not what it should be.
+            If an argument is not what it should be, or has nothing to act on.
+
+        Notes
+        -----
+        On the scale of the link the variance is ``z'P z + J C J'``: P is the conditional covariance
+        of the random effects, C the covariance of all estimates, those of the covariances and of
+        the family's parameter included, and J the derivative of ``x'beta + z'b`` by them, the modes
+        moving with the parameters. It is that of R's glmmTMB. Standard errors on the scale of the
+        response are by the delta method. Population averages have a closed form for the links log
+        and probit; for others they are integrals by the trapezoidal rule.
 
         Examples
         --------
@@ -140,10 +179,18 @@ class GeneralizedPrediction(OfRecord):
         0    0.198
         1    0.048
         Name: estimate, dtype: float64
+        >>> m.predict({"period": ["1", "4"]}, marginal=True, interval="confidence")
+        estimate std_error conf_low conf_high
+         0.21609   0.03643  0.15315   0.29586
+         0.05730   0.02316  0.02556   0.12345
+        ---
+        means over the random effects
+        95 % confidence intervals
         """
-        from mixedeffects.prediction.generalized import GeneralizedOptions, predict_generalized
-
-        options = GeneralizedOptions(type, re, new_levels, offset, exposure, chunk_size)
+        options = GeneralizedOptions(
+            type, re, new_levels, offset, exposure, chunk_size, se, interval, level, marginal,
+            vcov, cluster, weights,
+        )  # fmt: skip
         return predict_generalized(self._record, newdata, options)
 
     def simulate(self, n: int = 1, seed: Any = None, re: Any = None) -> pd.DataFrame:
