@@ -89,6 +89,8 @@ class Fit:
     kind = "linear"
     #: Whether tests of fixed effects have degrees of freedom, or are normal ones.
     has_degrees_of_freedom = True
+    #: Whether the mean of the response is a function of the linear predictor other than itself.
+    has_link = False
     #: Covariance matrices of the fixed effects for normal tests, and how a table names these.
     covariance_kinds: ClassVar[dict[str, str]] = {"model": "tests use the normal distribution"}
 
@@ -213,6 +215,10 @@ class Fit:
         return read_only(term_modes(self.factorisation))
 
     # --- the response and its mean -------------------------------------------------------
+
+    def residuals_at(self, eta: Matrix) -> Matrix:
+        """Residuals about a linear predictor on its own scale, shape (n,)."""
+        return np.asarray(self.frame.y - eta)
 
     @property
     def fixed_part(self) -> Matrix:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from mixedeffects.base.habits import OF_A_FIT, explains_arguments, unknown_attribute
+from mixedeffects.model.generalized.comparison import GeneralizedVarianceExplained
 from mixedeffects.model.generalized.estimates import GeneralizedEstimates
 from mixedeffects.model.generalized.inference import GeneralizedInference
 from mixedeffects.model.generalized.matrices import GeneralizedMatrices
+from mixedeffects.model.generalized.means import GeneralizedMeans
 from mixedeffects.model.generalized.prediction import GeneralizedPrediction
 from mixedeffects.model.generalized.refitting import GeneralizedRefitting
 from mixedeffects.model.generalized.refused import NEVER, NoSuchAnswerError, Refused, sentence
@@ -25,6 +27,8 @@ class GeneralizedLinearMixedModel(
     GeneralizedMatrices,
     GeneralizedInference,
     GeneralizedPrediction,
+    GeneralizedMeans,
+    GeneralizedVarianceExplained,
     GeneralizedTables,
     GeneralizedRefitting,
     Refused,
