@@ -6,6 +6,7 @@ from typing import Any
 
 from mixedeffects.base.habits import OF_A_FIT, explains_arguments, unknown_attribute
 from mixedeffects.model.generalized.comparison import GeneralizedVarianceExplained
+from mixedeffects.model.generalized.diagnostics import GeneralizedDiagnostics
 from mixedeffects.model.generalized.estimates import GeneralizedEstimates
 from mixedeffects.model.generalized.inference import GeneralizedInference
 from mixedeffects.model.generalized.matrices import GeneralizedMatrices
@@ -27,6 +28,7 @@ class GeneralizedLinearMixedModel(
     GeneralizedMatrices,
     GeneralizedInference,
     GeneralizedPrediction,
+    GeneralizedDiagnostics,
     GeneralizedMeans,
     GeneralizedVarianceExplained,
     GeneralizedTables,

@@ -7,7 +7,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from mixedeffects.base.value_method import ValueMethod
-from mixedeffects.diagnostics.generalized_residuals import generalized_residuals
+from mixedeffects.diagnostics.generalized_residuals import (
+    RANKED_AMONG,
+    SEED,
+    generalized_residuals,
+)
 from mixedeffects.model.generalized.of_record import OfRecord
 from mixedeffects.prediction.generalized import (
     BY_DEFAULT,
@@ -42,18 +46,29 @@ class GeneralizedPrediction(OfRecord):
         return pd.Series(self._record.mu.copy(), index=self.frame.index, name="fitted")
 
     @ValueMethod
-    def resid(self, kind: str = "response") -> pd.Series:
+    def resid(
+        self, kind: str = "response", seed: Any = SEED, draws: int = RANKED_AMONG
+    ) -> pd.Series:
         """Residuals, given the conditional modes.
 
         Parameters
         ----------
-        kind : {"response", "pearson", "scaled", "deviance", "working"}
+        kind : {"response", "pearson", "scaled", "deviance", "working", "quantile", "simulated"}
             ``response``: ``y - mu``, of successes among trials for the proportion; ``pearson``:
             over the root of the variance function, times that of trials and weights, as R's
             (a dispersion is not in it); ``scaled``: that over sigma, so that its variance is about
             one; ``deviance``: the signed root of the row's deviance from the response as its own
             mean, as R's; ``working``: ``(y - mu)`` over the derivative of the mean by the linear
-            predictor, on the scale of the link.
+            predictor, on the scale of the link; ``quantile``: normal quantiles of the probability
+            of a response up to y, of a discrete one drawn between those below and up to it: nearly
+            standard normal if the model holds, also for zeros and ones; ``simulated``: the share of
+            responses drawn from the model, random effects included, that lie below y, with ties
+            broken at random: uniform between 0 and 1 if the model holds.
+        seed : int, Generator or None
+            For ``quantile`` and ``simulated``: the same seed gives the same residuals, None fresh
+            ones.
+        draws : int
+            Responses drawn for each row, for ``simulated``.
 
         Returns
         -------
@@ -68,6 +83,9 @@ class GeneralizedPrediction(OfRecord):
         References
         ----------
         McCullagh, P. and Nelder, J. A. (1989). Generalized linear models, 2nd edition, section 2.4.
+        Dunn, P. K. and Smyth, G. K. (1996). Randomized quantile residuals. Journal of Computational
+        and Graphical Statistics 5, 236-244. Hartig, F. (2024). DHARMa: residual diagnostics for
+        hierarchical regression models. R package, for ``simulated``.
 
         Examples
         --------
@@ -80,8 +98,11 @@ class GeneralizedPrediction(OfRecord):
         0   -1.3...
         1    1.0...
         Name: resid, dtype: float64
+        >>> ranks = m.resid("simulated", seed=1)
+        >>> bool(ranks.between(0, 1).all())
+        True
         """
-        values = generalized_residuals(self._record, kind)
+        values = generalized_residuals(self._record, kind, seed, draws)
         return pd.Series(values, index=self.frame.index, name="resid")
 
     def predict(

@@ -12,13 +12,9 @@ __all__ = ["NEVER", "NOT_YET", "NoSuchAnswerError", "Refused"]
 #: Not there yet, and what answers meanwhile.
 NOT_YET = {
     "bootstrap": "m.simulate() and m.refit() make one by hand",
-    "check": "m.resid('pearson') and m.optimum show what there is",
     "confint": "m.coef_table() has Wald intervals",
     "describe": "m.summary() has the numbers",
-    "influence": "m.update(data=...) fits without some rows",
-    "leverage": "m.working has the weights of the working model",
     "marginaleffects": "m.predict() has the means",
-    "plot": "m.fitted, m.resid() and m.ranef() have what is to be drawn",
     "profile": "m.loglik_at() has the likelihood at any parameters",
     "ranova": "m.update('~ . - (1 | group)') fits the smaller model, if it has random effects left",
     "report": "m.summary() and m.tidy() have the tables",
