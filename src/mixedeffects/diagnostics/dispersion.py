@@ -80,7 +80,7 @@ def dispersion_test(fit: GeneralizedFit, draws: Any, seed: Any) -> DispersionTes
     if refused:
         raise ModelError(refused)
     own = float(np.sum(generalized_residuals(fit, "scaled") ** 2))
-    again = DrawnAgain(fit)
-    drawn = np.array([each.chi_square for each in again.outcomes(count, entropy_of(seed))])
+    again = DrawnAgain(fit, entropy_of(seed))
+    drawn = np.array([each.chi_square for each in again.outcomes(count)])
     expected = float(drawn[np.isfinite(drawn)].mean())
     return DispersionTest(own, expected, own / expected, two_sided(own, drawn), fit.df_resid, count)

@@ -19,7 +19,7 @@ from mixedeffects.engine.generalized.mode import Mode, find_mode
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.families import Response
 from mixedeffects.fitting.generalized import GeneralizedFit
-from mixedeffects.simulation.generalized_responses import generalized_draws
+from mixedeffects.simulation.generalized_responses import GeneralizedSampler
 
 __all__ = ["Drawn", "DrawnAgain"]
 
@@ -52,7 +52,7 @@ class Drawn:
 class DrawnAgain:
     """What the model makes of responses drawn from it."""
 
-    def __init__(self, fit: GeneralizedFit) -> None:
+    def __init__(self, fit: GeneralizedFit, entropy: int) -> None:
         self.fit = fit
         evaluation = fit.evaluation
         self._evaluation, self._design = evaluation, evaluation.design
@@ -61,23 +61,25 @@ class DrawnAgain:
         self._step = inverse @ fit.found.conditional_beta_covariance @ inverse.T
         self._weights = prior_weights(fit)
 
-    def outcomes(self, count: int, entropy: int, first: int = 0) -> Iterator[Drawn]:
+        self._sampler = GeneralizedSampler(fit, entropy)
+
+    def outcomes(self, count: int) -> Iterator[Drawn]:
         """Of data sets with new random effects; those that have no mode are left out."""
-        with one_blas_thread(self._design.skeleton.remainder.core_size):
-            for y in generalized_draws(self.fit, count, entropy, first=first):
-                try:
-                    yield self.of(y)
-                except NotPositiveDefiniteError:
-                    continue
+        for j in range(count):
+            found = self.draw(j)
+            if found is not None:
+                yield found
 
-    def of(self, y: Matrix) -> Drawn:
-        """Of one response.
+    def draw(self, j: int) -> Drawn | None:
+        """Of one data set by its number; None if the modes cannot be found."""
+        y = self._sampler.draw(j, j + 1)[:, 0]
+        try:
+            with one_blas_thread(self._design.skeleton.remainder.core_size):
+                return self._of(y)
+        except NotPositiveDefiniteError:
+            return None
 
-        Raises
-        ------
-        NotPositiveDefiniteError
-            If the modes cannot be found.
-        """
+    def _of(self, y: Matrix) -> Drawn:
         fit, evaluation = self.fit, self._evaluation
         own = fit.response
         design = self._design.changed(response=Response(y, own.trials, own.weights))

@@ -31,12 +31,10 @@ from mixedeffects.diagnostics.generalized_residuals import generalized_residuals
 from mixedeffects.display.lettering import short, short_each
 from mixedeffects.display.normal_bands import shown_ranks
 from mixedeffects.display.result_table import ResultTable
-from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.errors import ModelError
 from mixedeffects.families import Response
 from mixedeffects.fitting.generalized import GeneralizedFit
 from mixedeffects.progress import ProgressOption, Unfinished
-from mixedeffects.simulation.generalized_responses import generalized_draws
 from mixedeffects.simulation.responses import checked_count
 
 __all__ = ["GENERALIZED_CHECKS", "generalized_check"]
@@ -70,7 +68,7 @@ class _Compared:
 
     def __init__(self, fit: GeneralizedFit, count: int, entropy: int, level: float) -> None:
         self.fit, self.count, self.entropy, self.level = fit, count, entropy, level
-        self.again = DrawnAgain(fit)
+        self.again = DrawnAgain(fit, entropy)
         self.residuals = generalized_residuals(fit, "quantile", entropy)
         self.chi_square = float(np.sum(generalized_residuals(fit, "scaled") ** 2))
         self.drawn: list[tuple[Drawn, Matrix]] = []
@@ -78,12 +76,10 @@ class _Compared:
     def draw(self, j: int) -> None:
         """One more data set."""
         fit, own = self.fit, self.fit.response
-        (y,) = generalized_draws(fit, 1, self.entropy, first=j)
-        try:
-            found = self.again.of(y)
-        except NotPositiveDefiniteError:
+        found = self.again.draw(j)
+        if found is None:
             return
-        response = Response(y, own.trials, own.weights)
+        response = Response(found.y, own.trials, own.weights)
         self.drawn.append((found, quantile_residuals(fit, response, found.mu, self.entropy + j)))
 
     @property

@@ -13,7 +13,7 @@ from mixedeffects.errors import ModelError
 from mixedeffects.families import Response
 from mixedeffects.fitting.fit import once_per_fit
 from mixedeffects.fitting.generalized import GeneralizedFit, generalized
-from mixedeffects.simulation.generalized_responses import generalized_draws
+from mixedeffects.simulation.generalized_responses import GeneralizedSampler
 from mixedeffects.simulation.responses import checked_count
 
 __all__ = [
@@ -97,7 +97,9 @@ def simulated_ranks(fit: GeneralizedFit, count: int, entropy: int) -> Matrix:
     """
     y = fit.response.y
     below, same = np.zeros(fit.nobs), np.zeros(fit.nobs)
-    for drawn in generalized_draws(fit, count, entropy):
+    sampler = GeneralizedSampler(fit, entropy)
+    for j in range(count):
+        drawn = sampler.draw(j, j + 1)[:, 0]
         below += drawn < y - _SAME * np.abs(y)
         same += np.abs(drawn - y) <= _SAME * np.abs(y)
     rng = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(count, 1)))

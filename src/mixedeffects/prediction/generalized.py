@@ -26,6 +26,7 @@ from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.estimability import estimability
 from mixedeffects.fitting.generalized import GeneralizedFit
+from mixedeffects.fitting.generalized.means import means_at
 from mixedeffects.frame.grouping import UNSEEN
 from mixedeffects.frame.new_data import DesignRows, NewData, Wanted, spans
 from mixedeffects.inference.generalized_prediction_variance import GeneralizedPredictionVariance
@@ -311,10 +312,7 @@ class _Predictor:
         )
 
     def _shown(self, eta: Matrix) -> Matrix:
-        if self.on_link:
-            return eta
-        with np.errstate(invalid="ignore", over="ignore"):
-            return np.asarray(self.fit.family.link.inverse(eta))
+        return eta if self.on_link else means_at(self.fit.family, eta)
 
     def _variances(self, rows: DesignRows) -> Matrix:
         """Variance of the error of each linear predictor; effects of new levels are in it."""

@@ -134,6 +134,11 @@ class GeneralizedDesign:
             out.parameterisation = parameterisation
         return out
 
+    def __getstate__(self) -> dict[str, object]:
+        # What is found once follows from the rest, and is as large as the data or larger.
+        found = ("_full_assembly", "_sorted_X", "skeleton", "leverage_places")
+        return {name: value for name, value in self.__dict__.items() if name not in found}
+
     @cached_property
     def _full_assembly(self) -> Assembly:
         return Assembly(self._sorted_terms, self.p + 1)

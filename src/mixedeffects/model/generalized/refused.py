@@ -11,12 +11,8 @@ __all__ = ["NEVER", "NOT_YET", "NoSuchAnswerError", "Refused"]
 
 #: Not there yet, and what answers meanwhile.
 NOT_YET = {
-    "bootstrap": "m.simulate() and m.refit() make one by hand",
-    "confint": "m.coef_table() has Wald intervals",
     "describe": "m.summary() has the numbers",
     "marginaleffects": "m.predict() has the means",
-    "profile": "m.loglik_at() has the likelihood at any parameters",
-    "ranova": "m.update('~ . - (1 | group)') fits the smaller model, if it has random effects left",
     "report": "m.summary() and m.tidy() have the tables",
     "standardize": "scale(x) in the formula",
     "to_dict": "m.tidy(), m.glance() and pickle store a fit",
