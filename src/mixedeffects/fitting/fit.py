@@ -26,7 +26,15 @@ from mixedeffects.fitting.modes import term_modes
 from mixedeffects.fitting.request import Request
 from mixedeffects.frame.model_frame import ModelFrame
 
-__all__ = ["Fit", "HoldsFit", "OncePerFit", "fit_of", "once_per_fit", "refuse_other_kinds"]
+__all__ = [
+    "Fit",
+    "HoldsFit",
+    "OncePerFit",
+    "any_fit_of",
+    "fit_of",
+    "once_per_fit",
+    "refuse_other_kinds",
+]
 
 Matrix = NDArray[np.float64]
 Value = TypeVar("Value")
@@ -89,6 +97,8 @@ class Fit:
     kind = "linear"
     #: Whether tests of fixed effects have degrees of freedom, or are normal ones.
     has_degrees_of_freedom = True
+    #: Whether the mean of the response is a function of the linear predictor other than itself.
+    has_link = False
     #: Covariance matrices of the fixed effects for normal tests, and how a table names these.
     covariance_kinds: ClassVar[dict[str, str]] = {"model": "tests use the normal distribution"}
 
@@ -224,6 +234,10 @@ class Fit:
 
     # --- the response and its mean -------------------------------------------------------
 
+    def residuals_at(self, eta: Matrix) -> Matrix:
+        """Residuals about a linear predictor on its own scale, shape (n,)."""
+        return np.asarray(self.frame.y - eta)
+
     @property
     def fixed_part(self) -> Matrix:
         """``X beta`` plus the offset, shape (n,)."""
@@ -291,10 +305,22 @@ def fit_of(model: Any, what: str) -> Fit:
     ModelError
         If it is no fitted model, or not that of a linear mixed model.
     """
+    held = any_fit_of(model, what)
+    refuse_other_kinds(held, what)
+    return held
+
+
+def any_fit_of(model: Any, what: str) -> Fit:
+    """The record in what a user holds, whatever model it is of.
+
+    Raises
+    ------
+    ModelError
+        If it is no fitted model.
+    """
     held = model if isinstance(model, Fit) else getattr(model, "fit", None)
     if not isinstance(held, Fit):
         raise ModelError(f"{what} must be a fitted model, not {model!r:.60}.")
-    refuse_other_kinds(held, what)
     return held
 
 
