@@ -75,6 +75,9 @@ def _members(kind: type) -> Iterator[str]:
         if name.startswith("_") or (hasattr(dict, name) and issubclass(kind, dict)):
             continue
         value = inspect.getattr_static(kind, name, None)
+        if getattr(value, "__module__", "") == "mixedeffects.model.generalized.refused":
+            # Refused by name: nobody's to rely on.
+            continue
         if isinstance(value, staticmethod | classmethod):
             value = value.__func__
         yield f"{name}{_parameters(value)}" if inspect.isfunction(value) else name

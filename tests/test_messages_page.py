@@ -35,6 +35,7 @@ _PASSED_ON = {
     # Worded where rows are selected, given at the fit.
     ("base/warning.py", "sentence"),
     ("fitting/fitting.py", "sentence"),
+    ("fitting/generalized/fitting.py", "sentence"),
     # Worded beside the search for a direction.
     ("fitting/generalized/fitting.py", "separation_message(found, frame.fixef_names)"),
     ("frame/build.py", "sentence"),
@@ -45,6 +46,10 @@ _PASSED_ON = {
     ("storage/without_data.py", "name"),
     ("base/value_method.py", "name"),
     ("model/linear_mixed_model.py", "name"),
+    ("model/generalized_linear_mixed_model.py", "name"),
+    # Worded by `sentence` of the first, for all names alike.
+    ("model/generalized/refused.py", "sentence(name)"),
+    ("model/generalized_linear_mixed_model.py", "sentence(name)"),
     ("covariance/operator.py", "name"),
     ("display/summary.py", "name"),
     ("inference/marginal_means.py", "name"),

@@ -507,9 +507,7 @@ class _NoEffects(_Held):
         )
 
 
-def without_random_effects(
-    design: GeneralizedDesign, at: AtConstraint
-) -> GeneralizedConstrained:
+def without_random_effects(design: GeneralizedDesign, at: AtConstraint) -> GeneralizedConstrained:
     """The generalized linear model: the criterion without any variance of random effects.
 
     Raises
