@@ -17,6 +17,7 @@ from mixedeffects.diagnostics.generalized_residuals import (
 )
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.summary import InformationCriteria, Summary
+from mixedeffects.engine.generalized import LaplaceCheck
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.fitting.generalized import GeneralizedFit, generalized
@@ -30,10 +31,14 @@ __all__ = [
     "augment_generalized",
     "default_generalized_summary",
     "glance_generalized",
+    "quadrature_check",
     "summarise_generalized",
     "tidy_generalized",
 ]
 
+#: Points per random effect of the check of Laplace's approximation, and how many points of all rows
+#: a summary takes the time for.
+_CHECKED, _MOST_POINTS = 9, 10_000_000
 _EFFECTS = ("fixed", "ran_pars", "ran_vals")
 
 
@@ -48,7 +53,7 @@ def summarise_generalized(fit: GeneralizedFit, vcov: Any) -> Summary:
     notes = [*frame_notes(fit), *fit_notes(fit, coefficients, False)]
     if certificate.holds or fit.optimum.converged:
         notes.append(str(certificate))
-    check = fit.found.laplace_check if fit.nagq == 1 else None
+    check = quadrature_check(fit)
     if check is not None:
         notes.append(str(check))
     how = "Laplace approximation" if fit.nagq == 1 else f"adaptive quadrature, {fit.nagq} points"
@@ -69,14 +74,23 @@ def summarise_generalized(fit: GeneralizedFit, vcov: Any) -> Summary:
     )
 
 
+def quadrature_check(fit: GeneralizedFit) -> LaplaceCheck | None:
+    """How far Laplace's approximation is off; None by quadrature, or where it takes long."""
+    points = _CHECKED ** sum(len(term.columns) for term in fit.frame.terms)
+    known = "laplace_check" in vars(fit.found)
+    if fit.nagq > 1 or (fit.nobs * points > _MOST_POINTS and not known):
+        return None
+    return fit.found.laplace_check
+
+
 def _details(fit: GeneralizedFit) -> dict[str, str]:
     """What stands below the title, by label."""
-    request, response = fit.request, fit.response
+    request = fit.request
     named = {
         " Family": family_text(fit),
         "Formula": fit.formula,
         "   Data": request.data_name,
-        " Trials" if response.trials is not None else "Weights": request.weights,
+        " Trials" if fit.frame.has_trials else "Weights": request.weights,
         " Offset": request.offset,
         "Exposure": request.exposure,
     }

@@ -12,14 +12,18 @@ import dataclasses
 from typing import Any
 
 from mixedeffects.comparison.variance_explained import variances
+from mixedeffects.diagnostics.generalized_residuals import quantiles_of_generalized
 from mixedeffects.diagnostics.residuals import residual_quantiles
 from mixedeffects.errors import ModelError
+from mixedeffects.families import Response
 from mixedeffects.fitting.estimability import estimability
 from mixedeffects.fitting.fit import Fit, OncePerFit
+from mixedeffects.fitting.generalized import GeneralizedFit
 from mixedeffects.fitting.request import LEFT_OUT, left_out, with_data
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 from mixedeffects.inference.response_scale import response_transformation
-from mixedeffects.inference.wald import term_hypotheses
+from mixedeffects.inference.wald import term_hypotheses, terms_at_zero
+from mixedeffects.storage.generalized_without_data import optimum_without_rows
 
 __all__ = ["REMEMBERED", "FrameWithoutRows", "TermWithoutRows", "without_data"]
 
@@ -37,13 +41,18 @@ _TERM = {
     "z": "the columns of the random effects",
 }
 #: What is worked out before the rows go, with the further arguments it is asked for.
-REMEMBERED: tuple[tuple[OncePerFit[Any, Any], tuple[Any, ...]], ...] = (
-    (residual_quantiles, ()),
-    (variances, ()),
+Asked = tuple[OncePerFit[Any, Any], tuple[Any, ...]]
+_OF_ALL: tuple[Asked, ...] = (
     (estimability, ()),
     (response_transformation, ()),
+    (terms_at_zero, ()),
     *((term_hypotheses, (kind,)) for kind in (1, 2, 3)),
 )
+#: The same by kind of fit.
+REMEMBERED: dict[str, tuple[Asked, ...]] = {
+    Fit.kind: ((residual_quantiles, ()), (variances, ()), *_OF_ALL),
+    GeneralizedFit.kind: ((quantiles_of_generalized, ()), *_OF_ALL),
+}
 
 
 class TermWithoutRows(RandomTerm):
@@ -79,6 +88,18 @@ class FrameWithoutRows(ModelFrame):
         """Number of rows used, n."""
         return int(self.__dict__["n_rows_used"])
 
+    @property
+    def response(self) -> Response | None:
+        """None where there was none; else it was left out."""
+        if self.__dict__.get("had_response"):
+            raise left_out("the response")
+        return None
+
+    @property
+    def has_trials(self) -> bool:
+        """Whether the response was a number of successes among several trials."""
+        return bool(self.__dict__.get("had_trials"))
+
 
 def without_data(fit: Fit) -> Fit:
     """See `LinearMixedModel.without_data`."""
@@ -91,6 +112,9 @@ def without_data(fit: Fit) -> Fit:
             "rows. Pickle the model itself, or store m.to_json()."
         )
     asked = fit.request
+    slim: dict[str, Any] = {}
+    if isinstance(fit, GeneralizedFit):
+        slim["optimum"] = optimum_without_rows(fit)
     return dataclasses.replace(
         fit,
         frame=_frame(fit.frame),
@@ -98,8 +122,10 @@ def without_data(fit: Fit) -> Fit:
             with_data(asked, LEFT_OUT),
             weights=_name(asked.weights),
             offset=_name(asked.offset),
+            exposure=_name(asked.exposure),
         ),
-        remembered={ask.key(*given): ask(fit, *given) for ask, given in REMEMBERED},
+        remembered={ask.key(*given): ask(fit, *given) for ask, given in REMEMBERED[fit.kind]},
+        **slim,
     )
 
 
@@ -112,7 +138,13 @@ def _frame(frame: ModelFrame) -> FrameWithoutRows:
     slim = object.__new__(FrameWithoutRows)
     kept = {name: value for name, value in frame.__dict__.items() if name not in _FRAME}
     kept["terms"] = tuple(_term(term) for term in frame.terms)
-    slim.__dict__.update(kept, n_rows_used=frame.nobs)
+    kept.pop("response", None)
+    slim.__dict__.update(
+        kept,
+        n_rows_used=frame.nobs,
+        had_response=frame.response is not None,
+        had_trials=frame.has_trials,
+    )
     return slim
 
 

@@ -14,7 +14,6 @@ NOT_YET = {
     "bootstrap": "m.simulate() and m.refit() make one by hand",
     "check": "m.resid('pearson') and m.optimum show what there is",
     "confint": "m.coef_table() has Wald intervals",
-    "describe": "m.summary() has the numbers",
     "effects": "m.predict(new rows, re=None) has the means of a typical level",
     "emmeans": "m.predict(new rows, re=None) has the means of a typical level",
     "emtrends": "m.coef_table() has slopes on the scale of the link",
@@ -26,12 +25,8 @@ NOT_YET = {
     "profile": "m.loglik_at() has the likelihood at any parameters",
     "r2": "m.varcorr has the variances on the scale of the link",
     "ranova": "m.update('~ . - (1 | group)') fits the smaller model, if it has random effects left",
-    "report": "m.summary() and m.tidy() have the tables",
     "standardize": "scale(x) in the formula",
-    "to_dict": "m.tidy(), m.glance() and pickle store a fit",
-    "to_json": "m.tidy(), m.glance() and pickle store a fit",
     "variogram": "m.resid('pearson') has the residuals",
-    "without_data": "m.tidy() and m.glance() are small",
 }
 #: Not defined for a generalized model.
 NEVER = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -172,3 +173,98 @@ class GeneralizedTables(OfRecord):
         from mixedeffects.reporting.generalized_tables import augment_generalized
 
         return augment_generalized(self._record)
+
+    def to_dict(
+        self,
+        vcov: str = "model",
+        cluster: Any = None,
+        *,
+        ranef: bool = False,
+        ddf: str = "inf",
+    ) -> dict[str, Any]:
+        """The fit as plain data: dicts, lists, text and numbers, under a schema with a version.
+
+        The schema is that of `LinearMixedModel.to_dict`: ``kind`` is ``"generalized"`` and
+        ``family`` has distribution, link, parameter and quadrature points. The same as
+        ``mixedeffects fit --family ... --json`` prints.
+
+        Parameters
+        ----------
+        vcov, cluster, ddf
+            As for `coef_table`.
+        ranef : bool
+            Also the conditional modes of the random effects.
+
+        Returns
+        -------
+        dict
+            Numbers in full precision; None for one that is not finite.
+
+        Raises
+        ------
+        ModelError
+            If an argument is not what it should be.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cbpp = me.load_dataset("cbpp")
+        >>> m = me.glmer(
+        ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
+        ... )
+        >>> d = m.to_dict()
+        >>> d["kind"], d["family"]["link"], round(d["criterion"], 2)
+        ('generalized', 'logit', 184.05)
+        """
+        from mixedeffects.storage.fit_document import fit_document
+
+        return fit_document(self.fit, ddf, vcov, cluster, ranef)
+
+    def to_json(
+        self,
+        path: Any = None,
+        vcov: str = "model",
+        cluster: Any = None,
+        *,
+        ranef: bool = False,
+        ddf: str = "inf",
+    ) -> str | None:
+        """The fit as JSON; see `to_dict` for what is in it.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            File to write, whole or not at all; without one the text is returned.
+        vcov, cluster, ranef, ddf
+            As for `to_dict`.
+
+        Returns
+        -------
+        str or None
+            The text, if it was not written to a file.
+
+        Raises
+        ------
+        DataError
+            If the path is a folder, or in none.
+        ModelError
+            If another argument is not what it should be.
+
+        Examples
+        --------
+        >>> import json
+        >>> import mixedeffects as me
+        >>> cbpp = me.load_dataset("cbpp")
+        >>> m = me.glmer(
+        ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
+        ... )
+        >>> round(json.loads(m.to_json())["varcorr"]["herd"][0][0], 3)
+        0.413
+        """
+        from mixedeffects.storage.fit_document import fit_document, json_text, write_json
+
+        document = fit_document(self.fit, ddf, vcov, cluster, ranef)
+        if path is None:
+            return json_text(document)
+        write_json(document, path)
+        return None
