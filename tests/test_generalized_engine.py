@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -471,3 +472,34 @@ def test_a_start_without_a_criterion_is_shrunk() -> None:
     )
     near = find_generalized_optimum(case.design)
     assert far.criterion == pytest.approx(near.criterion, abs=1e-7)
+
+
+def test_counts_without_overdispersion() -> None:
+    """The negative binomial model of Poisson counts ends at the Poisson model and says so."""
+    rng, n = np.random.default_rng(1), 300
+    g, x = np.concatenate([np.arange(20), rng.integers(0, 20, n - 20)]), rng.normal(size=n)
+    X, one = np.column_stack([np.ones(n), x]), np.ones(n)
+    y = rng.poisson(np.exp(1.0 + 0.3 * x + 0.4 * rng.normal(size=20)[g])).astype(np.float64)
+    poisson, negative = (
+        find_generalized_optimum(GeneralizedDesign([_term(g, 0, one)], X, Response(y), family))
+        for family in (Poisson(), NegativeBinomial())
+    )
+    assert negative.criterion == pytest.approx(poisson.criterion, abs=1e-6)
+    np.testing.assert_allclose(negative.beta, poisson.beta, atol=1e-6)
+    (limit,) = negative.limits
+    assert "goes to infinity" in limit
+    assert not negative.certificate.holds
+    assert not poisson.limits
+
+
+def test_an_optimum_survives_pickling() -> None:
+    """And is no larger for what was computed from it."""
+    optimum = find_generalized_optimum(_reference_design("salamander"))
+    before = len(pickle.dumps(optimum))
+    assert optimum.evaluation.factorisation.logdet_random > 0.0
+    stored = pickle.dumps(optimum)
+    again = pickle.loads(stored)
+    assert len(stored) < 1.1 * before
+    np.testing.assert_array_equal(again.beta_covariance, optimum.beta_covariance)
+    solved = again.evaluation.factorisation.logdet_with_fixed
+    assert solved == optimum.evaluation.factorisation.logdet_with_fixed

@@ -17,7 +17,7 @@ from mixedeffects.diagnostics.generalized_residuals import (
 )
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.summary import InformationCriteria, Summary
-from mixedeffects.engine.generalized import LaplaceCheck
+from mixedeffects.engine.generalized import LaplaceCheck, QuadratureCheck
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.fitting.generalized import GeneralizedFit, generalized
@@ -74,11 +74,13 @@ def summarise_generalized(fit: GeneralizedFit, vcov: Any) -> Summary:
     )
 
 
-def quadrature_check(fit: GeneralizedFit) -> LaplaceCheck | None:
-    """How far Laplace's approximation is off; None by quadrature, or where it takes long."""
+def quadrature_check(fit: GeneralizedFit) -> LaplaceCheck | QuadratureCheck | None:
+    """How far the criterion is from quadrature with more points; None where that takes long."""
     points = _CHECKED ** sum(len(term.columns) for term in fit.frame.terms)
     known = "laplace_check" in vars(fit.found)
-    if fit.nagq > 1 or (fit.nobs * points > _MOST_POINTS and not known):
+    if fit.nagq > 1:
+        return fit.found.quadrature_check
+    if fit.nobs * points > _MOST_POINTS and not known:
         return None
     return fit.found.laplace_check
 

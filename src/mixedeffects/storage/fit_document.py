@@ -35,9 +35,8 @@ residual                     null where residuals are independent, of one varian
                              ``parameters``: by the names of ``m.R.parameters``
 family                       null for linear models; else ``name``, ``link``, ``parameter`` (its
                              name or null), ``value``, ``estimated``; ``nagq``, quadrature points
-                             per random effect, 1 for Laplace's approximation; ``laplace_shift``:
-                             by how much -2 log L by quadrature differs from the latter, null where
-                             that is not known; ``levels``: failure and success, or null;
+                             per random effect, 1 for Laplace's approximation; ``shift``: by
+                             how much -2 log L by more points differs, null where that is not known; ``levels``: failure and success, or null;
                              ``trials``, ``weights``, ``offset``, ``exposure``: names of
                              columns, or null
 dropped                      ``rows`` (number), ``missing_by_column``, ``columns``,
@@ -222,7 +221,7 @@ def _family(fit: Fit) -> dict[str, Any] | None:
         "value": family.natural(fit.search_phi) if family.parameter_name else None,
         "estimated": bool(family.has_parameter),
         "nagq": fit.nagq,
-        "laplace_shift": None if check is None else check.shift,
+        "shift": None if check is None else check.shift,
         "levels": list(fit.frame.response_levels) or None,
         **{role: given if isinstance(given, str) else None for role, given in roles.items()},
     }

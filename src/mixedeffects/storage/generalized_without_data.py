@@ -25,7 +25,7 @@ __all__ = [
     "DesignWithoutRows",
     "EvaluationWithoutRows",
     "ModeWithoutRows",
-    "optimum_without_rows",
+    "generalized_optimum_without_rows",
 ]
 
 Part = TypeVar("Part")
@@ -81,7 +81,7 @@ class EvaluationWithoutRows(GeneralizedEvaluation):
         return kept
 
 
-def optimum_without_rows(fit: GeneralizedFit) -> GeneralizedOptimum:
+def generalized_optimum_without_rows(fit: GeneralizedFit) -> GeneralizedOptimum:
     """The same optimum, with what tables ask of it and without what grows with the rows."""
     found = fit.found
     # From their rows, and kept from now on.

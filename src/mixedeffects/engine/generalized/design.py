@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,9 +100,18 @@ class GeneralizedDesign:
         self.parameterisation: Parameterisation = parameterise(
             self.basis, self.term_columns, structures
         )
-        self._assembly = Assembly(self.terms, 1)
+        # Rows that follow each other by level are read several times as fast.
+        self._order = _by_level(self.terms)
+        self._sorted_z = tuple(_taken(z, self._order) for z in self.z)
+        self._sorted_terms = tuple(
+            EngineTerm(_taken(term.codes, self._order), term.n_levels, z, term.grouping)
+            for term, z in zip(self.terms, self._sorted_z, strict=True)
+        )
+        self._assembly = Assembly(self._sorted_terms, 1)
         self._border = np.zeros((self.n, 1))
-        self._codes = [factor.codes for factor in self._assembly.factors]
+        self._codes = [
+            self.terms[factor.members[0].term].codes for factor in self._assembly.factors
+        ]
         self._columns = [factor.columns(self.z) for factor in self._assembly.factors]
 
     def changed(
@@ -124,9 +134,18 @@ class GeneralizedDesign:
             out.parameterisation = parameterisation
         return out
 
+    def __getstate__(self) -> dict[str, object]:
+        # What is found once follows from the rest, and is as large as the data or larger.
+        found = ("_full_assembly", "_sorted_X", "skeleton", "leverage_places")
+        return {name: value for name, value in self.__dict__.items() if name not in found}
+
     @cached_property
     def _full_assembly(self) -> Assembly:
-        return Assembly(self.terms, self.p + 1)
+        return Assembly(self._sorted_terms, self.p + 1)
+
+    @cached_property
+    def _sorted_X(self) -> Matrix:
+        return _taken(self.X, self._order)
 
     @cached_property
     def skeleton(self) -> CrossProducts:
@@ -150,7 +169,7 @@ class GeneralizedDesign:
 
     def products(self, W: Matrix) -> CrossProducts:
         """``Z'WZ`` in blocks, for any weights of the rows; without X."""
-        blocks = self._assembly.fill(self.z, self._border, W)
+        blocks = self._assembly.fill(self._sorted_z, self._border, _taken(W, self._order))
         return CrossProducts(
             blocks.chain,
             blocks.rest,
@@ -166,8 +185,9 @@ class GeneralizedDesign:
 
     def working_products(self, W: Matrix, z: Matrix) -> CrossProducts:
         """``[Z X z]'W[Z X z]`` of a working response, with a residual variance of one."""
-        border = np.column_stack([self.X, z])
-        blocks = self._full_assembly.fill(self.z, border, W)
+        border = np.empty((self.n, self.p + 1))
+        border[:, :-1], border[:, -1] = self._sorted_X, _taken(z, self._order)
+        blocks = self._full_assembly.fill(self._sorted_z, border, _taken(W, self._order))
         positive = W[W > 0.0]
         return CrossProducts(
             blocks.chain,
@@ -195,19 +215,21 @@ class GeneralizedDesign:
         flat = values.ndim == 1
         values = np.ascontiguousarray(values[:, None] if flat else values)
         out = []
-        for factor, z in zip(self._assembly.factors, self._columns, strict=True):
+        for factor, codes, z in zip(
+            self._assembly.factors, self._codes, self._columns, strict=True
+        ):
             own = np.zeros((factor.n_levels, factor.k, values.shape[1]))
-            _kernels.group_sums(factor.codes, z, values, own)
+            _kernels.group_sums(codes, z, values, own)
             out.append(own[:, :, 0] if flat else own)
         return out
 
     def square_sums(self, values: Matrix) -> Matrix:
         """``Z'diag(v)Z`` of the first factor, (l, k, k, m) for v of shape (n, m)."""
-        factor, z = self._assembly.factors[0], self._columns[0]
+        factor, codes, z = self._assembly.factors[0], self._codes[0], self._columns[0]
         k = factor.k
         squares = (z[:, :, None] * z[:, None, :]).reshape(self.n, k * k)
         out = np.zeros((factor.n_levels, k * k, values.shape[1]))
-        _kernels.group_sums(factor.codes, squares, np.ascontiguousarray(values), out)
+        _kernels.group_sums(codes, squares, np.ascontiguousarray(values), out)
         return out.reshape(factor.n_levels, k, k, values.shape[1])
 
     def expand(self, effects: Sequence[Matrix]) -> Matrix:
@@ -227,3 +249,20 @@ class GeneralizedDesign:
             for member in factor.members:
                 out[member.term] = np.ascontiguousarray(own[member.columns, member.columns])
         return tuple(out)
+
+
+def _by_level(terms: Sequence[EngineTerm]) -> NDArray[np.int32] | None:
+    """Order of the rows by level of the factor with most random effects; None if it is theirs."""
+    sizes: dict[int, int] = {}
+    for term in terms:
+        sizes[term.grouping] = sizes.get(term.grouping, 0) + term.n_levels * term.z.shape[1]
+    largest = max(sizes, key=lambda grouping: sizes[grouping])
+    term = next(term for term in terms if term.grouping == largest)
+    if (term.codes[1:] >= term.codes[:-1]).all():
+        return None
+    order: NDArray[np.int32] = _kernels.rows_by_level(term.codes, term.n_levels)[1]
+    return order
+
+
+def _taken(values: NDArray[Any], order: NDArray[np.int32] | None) -> NDArray[Any]:
+    return values if order is None else np.ascontiguousarray(values[order])

@@ -112,6 +112,10 @@ class GeneralizedEvaluation(ReadOnlyArrays):
     P: Matrix | None = None
     nodes: int = 1
 
+    def __getstate__(self) -> dict[str, object]:
+        # The working model follows from the rest.
+        return {k: v for k, v in self.__dict__.items() if k not in ("A", "factorisation")}
+
     @property
     def deviance(self) -> float:
         """The criterion: -2 log L."""

@@ -28,7 +28,7 @@ Blocks = tuple[Matrix, ...]
 
 #: Newton decrement after whose step the weights are taken: the error is its square. Below the
 #: second one they are those already at hand.
-_CLOSE, _THERE = 1e-5, 1e-9
+_CLOSE, _THERE = 1e-5, 1e-11
 #: Distance of c from ``Z'r``, relative to that, that is none.
 _SAME_C = 1e-6
 #: Newton steps, and halvings of one, before a mode is given up.

@@ -23,9 +23,11 @@ from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
 from mixedeffects.engine.generalized.mode import find_mode
 from mixedeffects.engine.generalized.quadrature import (
     LaplaceCheck,
+    QuadratureCheck,
     check_quadrature,
     evaluate_criterion,
     laplace_check,
+    quadrature_check,
 )
 from mixedeffects.engine.generalized.search import Found, GeneralizedSearch
 from mixedeffects.engine.generalized.space import GeneralizedPoint, Parameters
@@ -45,6 +47,8 @@ Matrix = NDArray[np.float64]
 _SMALL_GRADIENT = 1e-5
 #: Relative score on the null space that is not negative.
 _NEGATIVE = -1e-6
+#: Family parameter of counts from which they are Poisson: the logarithm of a million.
+_FAR = math.log(1e6)
 #: Smallest difference of a difference that is more than rounding, relative to the Hessian.
 _ROUNDING = 1e-9
 
@@ -273,6 +277,12 @@ class GeneralizedOptimum(ReadOnlyArrays):
         with one_blas_thread(self.design.skeleton.remainder.core_size):
             return laplace_check(self.evaluation)
 
+    @cached_property
+    def quadrature_check(self) -> QuadratureCheck | None:
+        """A finer rule beside that of the fit; None where there is none."""
+        with one_blas_thread(self.design.skeleton.remainder.core_size):
+            return quadrature_check(self.evaluation)
+
     def __repr__(self) -> str:
         lines = [
             f"Optimum: {self.message}",
@@ -410,4 +420,18 @@ def _record(
         parameterisation=own if design.is_structured else None,
         eta=own.canonical(point.at.eta) if design.is_structured else None,
         search_evaluations=search.evaluations,
+        limits=_limits(design, point.at.phi),
     )
+
+
+def _limits(design: GeneralizedDesign, phi: float) -> tuple[str, ...]:
+    """What the family parameter of counts goes to, where it has gone very far."""
+    family = design.family
+    if family.has_parameter and family.discrete and phi > _FAR:
+        return (
+            f"{family.parameter_name} of the {family.name} family goes to infinity, "
+            f"{np.exp(phi):.1e} when the search stopped: beside the random effects the counts show "
+            "no overdispersion. The limit is the Poisson model, with the same likelihood; fit "
+            "that.",
+        )
+    return ()

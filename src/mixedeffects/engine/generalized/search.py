@@ -32,6 +32,8 @@ Blocks = tuple[Matrix, ...]
 Report = Callable[[GeneralizedPoint, int], None]
 
 _MAX_RESTARTS = 3
+#: Share of the tolerance to stop at by quadrature, where the curvature is that of Laplace.
+_SHARE = 0.1
 #: Times that starting covariances are halved.
 _SMALLER = 8
 #: Faces that one search may go through for every covariance parameter.
@@ -139,7 +141,7 @@ class GeneralizedSearch:
         result = minimise(
             lambda each: self._point(space, each),
             x,
-            tolerance=self.tolerance,
+            tolerance=self.tolerance * (_SHARE if self.nodes > 1 else 1.0),
             max_evaluations=max(self.most - self.evaluations, 1),
             radius=math.sqrt(max(len(x), 1)),
             report=self._accepted,
