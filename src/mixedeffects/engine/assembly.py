@@ -59,6 +59,10 @@ class Factor:
         return np.ascontiguousarray(own)
 
 
+#: By this name in fits stored with residual structures.
+_Factor = Factor
+
+
 @dataclass(frozen=True, eq=False)
 class Blocks:
     """The blocks of A, as `CrossProducts` has them."""

@@ -36,9 +36,9 @@ residual                     null where residuals are independent, of one varian
 family                       null for linear models; else ``name``, ``link``, ``parameter`` (its
                              name or null), ``value``, ``estimated``; ``nagq``, quadrature points
                              per random effect, 1 for Laplace's approximation; ``shift``: by
-                             how much -2 log L by more points differs, null where that is not known; ``levels``: failure and success, or null;
-                             ``trials``, ``weights``, ``offset``, ``exposure``: names of
-                             columns, or null
+                             how much -2 log L by more points differs, null where that is not
+                             known; ``levels``: failure and success, or null; ``trials``,
+                             ``weights``, ``offset``, ``exposure``: names of columns, or null
 dropped                      ``rows`` (number), ``missing_by_column``, ``columns``,
                              ``unused_levels``
 rows_dropped,                the number of rows and the names of columns once more

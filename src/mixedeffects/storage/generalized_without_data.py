@@ -31,48 +31,56 @@ __all__ = [
 Part = TypeVar("Part")
 
 _ROWS = "the rows of the generalized model"
+#: What is not made of rows.
 _OF_DESIGN = (
-    "response",
-    "offset",
-    "terms",
-    "X",
-    "z",
-    "_assembly",
-    "_full_assembly",
-    "_border",
-    "_codes",
-    "_columns",
-    "leverage_places",
+    "family",
+    "n",
+    "p",
+    "basis",
+    "term_columns",
+    "parameterisation",
+    "is_structured",
+    "skeleton",
 )
-_OF_MODE = ("eta", "rows")
-_OF_EVALUATION = ("h", "v_rows", "working_weights", "working_response", "A", "factorisation")
+_OF_MODE = ("b", "c", "A", "factorisation", "f", "decrement", "factorisations")
+_OF_EVALUATION = (
+    "T",
+    "beta",
+    "phi",
+    "criterion",
+    "score",
+    "outer_products",
+    "beta_gradient",
+    "phi_gradient",
+    "logdet",
+    "P",
+    "nodes",
+)
 
 
-class DesignWithoutRows(GeneralizedDesign):
+class _WithoutRows:
+    """What is not there was made of rows."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise left_out(_ROWS)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All of it: what was made of rows cannot be made again."""
+        return dict(self.__dict__)
+
+
+class DesignWithoutRows(_WithoutRows, GeneralizedDesign):
     """A design with its family, basis and parameters but no rows."""
 
-    def __getattr__(self, name: str) -> Any:
-        if name in _OF_DESIGN:
-            raise left_out(_ROWS)
-        raise AttributeError(name)
 
-
-class ModeWithoutRows(Mode):
+class ModeWithoutRows(_WithoutRows, Mode):
     """Conditional modes with their factorisation but no rows."""
 
-    def __getattr__(self, name: str) -> Any:
-        if name in _OF_MODE:
-            raise left_out(_ROWS)
-        raise AttributeError(name)
 
-
-class EvaluationWithoutRows(GeneralizedEvaluation):
+class EvaluationWithoutRows(_WithoutRows, GeneralizedEvaluation):
     """An evaluation with its criterion, scores and working cross-products but no rows."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name in _OF_EVALUATION:
-            raise left_out(_ROWS)
-        raise AttributeError(name)
 
     @property
     def A(self) -> CrossProducts:
@@ -98,5 +106,5 @@ def generalized_optimum_without_rows(fit: GeneralizedFit) -> GeneralizedOptimum:
 
 def _without(part: Any, kind: type[Part], names: tuple[str, ...]) -> Part:
     slim = object.__new__(kind)
-    slim.__dict__.update({k: v for k, v in part.__dict__.items() if k not in names})
+    slim.__dict__.update({k: v for k, v in part.__dict__.items() if k in names})
     return slim
