@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.base.options import checked_names, meant
+from mixedeffects.base.options import checked_flag, checked_names, meant
 from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.covariance.parameter_rows import parameter_rows
 from mixedeffects.diagnostics.generalized_residuals import (
@@ -25,6 +25,7 @@ from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.inference.conditional import conditional_modes
 from mixedeffects.inference.estimates import fixed_rows
 from mixedeffects.inference.normal_tests import normal_covariance, normal_tests
+from mixedeffects.inference.ratios import exponentiated, ratio_of
 from mixedeffects.reporting.model_summary import fit_notes, frame_notes
 
 __all__ = [
@@ -120,7 +121,12 @@ def default_generalized_summary(fit: GeneralizedFit) -> Summary:
 
 
 def tidy_generalized(
-    fit: GeneralizedFit, effects: str | Sequence[str], vcov: Any, level: float | None
+    fit: GeneralizedFit,
+    effects: str | Sequence[str],
+    vcov: Any,
+    level: float | None,
+    exponentiate: Any = False,
+    cluster: Any = None,
 ) -> ResultTable:
     """One row per parameter; see `GeneralizedLinearMixedModel.tidy`."""
     wanted = tuple(checked_names(effects, "effects"))
@@ -130,10 +136,14 @@ def tidy_generalized(
             f"effects {unknown or list(wanted)} are not known; there are 'fixed', 'ran_pars' and "
             f"'ran_vals'.{meant(next(iter(unknown), None), _EFFECTS)}"
         )
+    as_ratios = checked_flag(exponentiate, "exponentiate")
+    if as_ratios:
+        ratio_of(fit)
     parts = []
     for name in wanted:
         if name == "fixed":
-            parts.append(fixed_rows(normal_tests(fit, vcov, level)))
+            table = normal_tests(fit, vcov, level, cluster)
+            parts.append(fixed_rows(exponentiated(table) if as_ratios else table))
         elif name == "ran_pars":
             parts.append(_random_parameters(fit))
         else:
@@ -143,8 +153,8 @@ def tidy_generalized(
 
 def _random_parameters(fit: GeneralizedFit) -> pd.DataFrame:
     rows = parameter_rows(varcorr_of(fit), fit.frame.structured_terms, covariance_parameters(fit))
-    if fit.phi is not None:
-        rows.append(("Family", str(fit.family.parameter_name), fit.phi))
+    if fit.family_estimate is not None:
+        rows.append(("Family", *fit.family_estimate))
     groups, names, values = zip(*rows, strict=True)
     return pd.DataFrame(
         {

@@ -10,11 +10,12 @@ import pandas as pd
 from mixedeffects.display.summary import Summary
 from mixedeffects.inference.normal_tests import check_normal
 from mixedeffects.model.generalized.of_record import OfRecord
+from mixedeffects.model.shared.for_maketables import ForMaketables
 
 __all__ = ["GeneralizedTables"]
 
 
-class GeneralizedTables(OfRecord):
+class GeneralizedTables(OfRecord, ForMaketables):
     """Summary and tidy tables."""
 
     def summary(self, vcov: str = "model", *, ddf: str = "inf") -> Summary:
@@ -80,7 +81,9 @@ class GeneralizedTables(OfRecord):
         effects: str | Sequence[str] = ("fixed", "ran_pars"),
         *,
         vcov: str = "model",
+        cluster: Any = None,
         level: float | None = None,
+        exponentiate: bool = False,
         ddf: str = "inf",
     ) -> pd.DataFrame:
         """One row per parameter, with broom's column names, dots written as underscores.
@@ -90,10 +93,14 @@ class GeneralizedTables(OfRecord):
         effects : {"fixed", "ran_pars", "ran_vals"} or several of them
             Fixed effects; standard deviations, correlations and the parameter of the family;
             conditional modes.
-        vcov : {"model", "conditional"}
-            For the fixed effects, as for `vcov`.
+        vcov, cluster
+            For the fixed effects, as for `coef_table`.
         level : float, optional
             Confidence level of the fixed effects' intervals; by default there are none.
+        exponentiate : bool
+            Fixed effects and their intervals as ratios: odds ratios with the logit, rate ratios of
+            counts with the logarithm. Standard errors are then those of the ratios, by the delta
+            method; tests stay those of the coefficients.
         ddf : {"inf"}
             The normal distribution, the only one for generalized models.
 
@@ -102,12 +109,14 @@ class GeneralizedTables(OfRecord):
         DataFrame
             Columns ``effect``, ``group``, ``term``, ``estimate``, ``std_error``; for fixed effects
             also ``statistic``, ``p_value``, and ``conf_low``, ``conf_high`` if a level is given;
-            for conditional modes also ``level``. Everything is on the scale of the link.
+            for conditional modes also ``level``. Everything is on the scale of the link, but for
+            ratios.
 
         Raises
         ------
         ModelError
-            If an effect is not known.
+            If an effect is not known, or ratios are asked for that there are none of, as with the
+            probit.
 
         Examples
         --------
@@ -119,11 +128,18 @@ class GeneralizedTables(OfRecord):
         >>> m.tidy("ran_pars")[["group", "term", "estimate"]]
         group term            estimate
         herd  sd__(Intercept)   0.6423
+        >>> ratios = m.tidy("fixed", level=0.95, exponentiate=True)
+        >>> ratios[["term", "estimate", "conf_low", "conf_high"]].round(2)
+        term        estimate conf_low conf_high
+        (Intercept)     0.25     0.16      0.39
+        period2         0.37     0.20      0.68
+        period3         0.32     0.17      0.61
+        period4         0.21     0.09      0.48
         """
         from mixedeffects.reporting.generalized_tables import tidy_generalized
 
         check_normal(ddf)
-        return tidy_generalized(self._record, effects, vcov, level)
+        return tidy_generalized(self._record, effects, vcov, level, exponentiate, cluster)
 
     def glance(self) -> pd.DataFrame:
         """One row about the whole fit, with the column names of R's broom.mixed.
