@@ -490,7 +490,8 @@ def _members(kind: type) -> dict[str, Any]:
 
 #: Answered, with tests elsewhere.
 ANSWERED_ELSEWHERE = {
-    "anova", "contrast", "joint_tests", "robust", "to_dict", "to_json", "wald", "without_data",
+    "anova", "contrast", "describe", "joint_tests", "report", "robust", "to_dict", "to_json",
+    "wald", "without_data",
 }  # fmt: skip
 #: Answered, and the answer is checked in this file.
 ANSWERED = {
@@ -580,8 +581,6 @@ def test_functions_of_models_take_linear_ones() -> None:
         "anova": lambda: me.anova(m, m),
         "compare": lambda: me.compare(m, m),
         "cross_validate": lambda: me.cross_validate(m),
-        "etable": lambda: me.etable(m),
-        "cite": lambda: me.cite(m),
         "pool": lambda: me.pool([m, m]),
         "power": lambda: me.power(m, "period"),
     }

@@ -26,7 +26,15 @@ from mixedeffects.fitting.modes import term_modes
 from mixedeffects.fitting.request import Request
 from mixedeffects.frame.model_frame import ModelFrame
 
-__all__ = ["Fit", "HoldsFit", "OncePerFit", "fit_of", "once_per_fit", "refuse_other_kinds"]
+__all__ = [
+    "Fit",
+    "HoldsFit",
+    "OncePerFit",
+    "any_fit_of",
+    "fit_of",
+    "once_per_fit",
+    "refuse_other_kinds",
+]
 
 Matrix = NDArray[np.float64]
 Value = TypeVar("Value")
@@ -301,10 +309,22 @@ def fit_of(model: Any, what: str) -> Fit:
     ModelError
         If it is no fitted model, or not that of a linear mixed model.
     """
+    held = any_fit_of(model, what)
+    refuse_other_kinds(held, what)
+    return held
+
+
+def any_fit_of(model: Any, what: str) -> Fit:
+    """The same of a fitted model of any kind.
+
+    Raises
+    ------
+    ModelError
+        If it is no fitted model.
+    """
     held = model if isinstance(model, Fit) else getattr(model, "fit", None)
     if not isinstance(held, Fit):
         raise ModelError(f"{what} must be a fitted model, not {model!r:.60}.")
-    refuse_other_kinds(held, what)
     return held
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -11,6 +13,10 @@ from mixedeffects.display.summary import Summary
 from mixedeffects.inference.normal_tests import check_normal
 from mixedeffects.model.generalized.of_record import OfRecord
 from mixedeffects.model.shared.for_maketables import ForMaketables
+from mixedeffects.progress import ProgressOption
+
+if TYPE_CHECKING:
+    from mixedeffects.reporting.description import Description
 
 __all__ = ["GeneralizedTables"]
 
@@ -189,6 +195,122 @@ class GeneralizedTables(OfRecord, ForMaketables):
         from mixedeffects.reporting.generalized_tables import augment_generalized
 
         return augment_generalized(self._record)
+
+    def describe(
+        self,
+        *,
+        vcov: str = "model",
+        cluster: Any = None,
+        level: float = 0.95,
+        digits: int = 2,
+        ddf: str = "inf",
+    ) -> Description:
+        """Sentences for a paper in APA style, every number from the fit.
+
+        They say what was fitted to what and how, the estimates with tests and, where the link makes
+        coefficients ratios, those ratios with intervals, the random effects, and what to know. What
+        the numbers mean is for the author to say.
+
+        Parameters
+        ----------
+        vcov, cluster, ddf
+            As for `coef_table`.
+        level : float
+            Confidence level of the intervals.
+        digits : int
+            Decimals of estimates, more where a standard error would have fewer than two digits.
+
+        Returns
+        -------
+        Description
+            Text when printed; ``to_markdown()`` and ``to_html()`` have symbols in italics.
+
+        Raises
+        ------
+        ModelError
+            If an argument is not what it should be.
+
+        References
+        ----------
+        American Psychological Association (2020). Publication manual, 7th edition, chapter 6.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cbpp = me.load_dataset("cbpp")
+        >>> m = me.glmer(
+        ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
+        ... )
+        >>> print(m.describe())
+        A generalized linear mixed model of incidence/size, binomial with a logit link, was ...
+        <BLANKLINE>
+        period: χ²(3) = 24.95, p < .001 (type III). The coefficients of terms with several are ...
+        <BLANKLINE>
+        herd had random intercepts (SD = 0.64). Standard deviations are on the scale of the logit.
+        """
+        from mixedeffects.reporting.generalized_description import describe_generalized
+
+        return describe_generalized(self._record, vcov, cluster, level, digits, ddf)
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        title: str | None = None,
+        *,
+        vcov: str = "model",
+        cluster: Any = None,
+        ddf: str = "inf",
+        progress: ProgressOption = None,
+    ) -> Path:
+        """Write a report as one HTML file: what was fitted, tables, and pictures.
+
+        It has the data used and left out, the family, coefficients with intervals and as ratios,
+        tests of the terms, the random effects, the certificate of the optimum with the check of
+        Laplace's approximation, conditional modes, and pictures of V and Z. The file needs nothing
+        from outside. It is there whole or not at all. Without matplotlib it has no pictures.
+
+        Parameters
+        ----------
+        path : str or path
+            Where to write; a file of that name is replaced.
+        title : str, optional
+            Heading; by default it names the data.
+        vcov, cluster, ddf
+            As for `coef_table`.
+        progress : bool, callable or None
+            True shows sections and time left on standard error; a callable gets each
+            `Repetitions`; None shows them after some seconds on a terminal or in a notebook.
+
+        Returns
+        -------
+        Path
+            Where it is.
+
+        Raises
+        ------
+        DataError
+            If the folder does not exist, or the path is a folder.
+        Interrupted
+            On Ctrl-C; ``partial.resume()`` of the exception goes on with the next section.
+        ModelError
+            If an argument is not what it should be.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import mixedeffects as me
+        >>> cbpp = me.load_dataset("cbpp")
+        >>> m = me.glmer(
+        ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = m.report(pathlib.Path(folder) / "cbpp.html")
+        ...     path.read_text(encoding="utf-8")[:15]
+        '<!doctype html>'
+        """
+        from mixedeffects.reporting.generalized_report import write_generalized_report
+
+        return write_generalized_report(self._record, path, title, vcov, cluster, ddf, progress)
 
     def to_dict(
         self,
