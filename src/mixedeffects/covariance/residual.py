@@ -83,11 +83,11 @@ class ResidualCovariance(Sealed):
         self._n = n
         self._residual = residual
         self._given_rows = rows
-        self._working_name = name
+        self._name = name
 
     @classmethod
     def _attributes_now(cls, stored: dict[str, Any]) -> dict[str, Any]:
-        return {"_residual": None, "_given_rows": None, "_working_name": "", **stored}
+        return {"_residual": None, "_given_rows": None, "_name": "", **stored}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -395,11 +395,9 @@ class ResidualCovariance(Sealed):
         return plots.covariance(picture, ax=ax, **options)
 
     def __repr__(self) -> str:
-        if self._working_name:
+        if self._name:
             low, high = (float(bound) for bound in (self.diag().min(), self.diag().max()))
-            return (
-                f"R, {self._working_name}: {self._n} x {self._n}, diagonal, {low:.4g} to {high:.4g}"
-            )
+            return f"R, {self._name}: {self._n} x {self._n}, diagonal, {low:.4g} to {high:.4g}"
         if self._residual is None or self.structure is None:
             weighted = "" if self._weights is None else ", divided by the prior weights"
             return f"R: {self._n} x {self._n}, diagonal: {self._sigma**2:.6g}{weighted}"

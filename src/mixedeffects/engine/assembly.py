@@ -59,7 +59,7 @@ class Factor:
         return np.ascontiguousarray(own)
 
 
-#: By this name in fits stored with residual structures.
+#: Under this name it is in fits stored before.
 _Factor = Factor
 
 

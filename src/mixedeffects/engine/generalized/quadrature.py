@@ -290,8 +290,7 @@ def scores_of_levels(
     (factor,) = design.skeleton.factors
     for member in factor.members:
         at = (slice(None), member.columns, member.columns)
-        own = zip(parts.of_T[at], parts.exact[at], strict=True)
-        out[at] = [_score(of_T, exact, roots[member.term]) for of_T, exact in own]
+        out[at] = _score(parts.of_T[at], parts.exact[at], roots[member.term])
     return out
 
 
@@ -420,18 +419,18 @@ def _repeated(response: Response, m: int) -> Response:
 def _score(of_T: Matrix, exact: Matrix, T: Matrix) -> Matrix:
     """The symmetric F nearest to another with ``2 F T`` as given, on and below the diagonal.
 
-    Directions in which T has no variance are left as they are.
+    Directions in which T has no variance are left as they are. Matrices may be stacked.
     """
     rows, columns = lower_entries(len(T))
     every = symmetric_directions(len(T))
     every = every / np.linalg.norm(every.reshape(len(every), -1), axis=1)[:, None, None]
-    F = 0.5 * (exact + exact.T)
-    missing = (of_T - 2.0 * F @ T)[rows, columns]
+    F = 0.5 * (exact + np.swapaxes(exact, -1, -2))
+    missing = (of_T - 2.0 * F @ T)[..., rows, columns]
     products = 2.0 * np.stack([(own @ T)[rows, columns] for own in every], axis=1)
     left, values, right = np.linalg.svd(products)
     kept = (values > _SMALLEST * values[0]) & (values[0] > _NO_DEVIATION)
-    by_direction = right[kept].T @ ((left[:, kept].T @ missing) / values[kept])
-    return np.asarray(F + np.einsum("r,rab->ab", by_direction, every))
+    by_direction = ((missing @ left[:, kept]) / values[kept]) @ right[kept]
+    return np.asarray(F + np.einsum("...r,rab->...ab", by_direction, every))
 
 
 @dataclass(frozen=True, repr=False)
