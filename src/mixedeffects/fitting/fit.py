@@ -97,6 +97,8 @@ class Fit:
     kind = "linear"
     #: Whether tests of fixed effects have degrees of freedom, or are normal ones.
     has_degrees_of_freedom = True
+    #: Whether the mean of the response is a function of the linear predictor other than itself.
+    has_link = False
     #: Covariance matrices of the fixed effects for normal tests, and how a table names these.
     covariance_kinds: ClassVar[dict[str, str]] = {"model": "tests use the normal distribution"}
 
@@ -242,6 +244,10 @@ class Fit:
 
     # --- the response and its mean -------------------------------------------------------
 
+    def residuals_at(self, eta: Matrix) -> Matrix:
+        """Residuals about a linear predictor on its own scale, shape (n,)."""
+        return np.asarray(self.frame.y - eta)
+
     @property
     def fixed_part(self) -> Matrix:
         """``X beta`` plus the offset, shape (n,)."""
@@ -315,7 +321,7 @@ def fit_of(model: Any, what: str) -> Fit:
 
 
 def any_fit_of(model: Any, what: str) -> Fit:
-    """The same of a fitted model of any kind.
+    """The record in what a user holds, whatever model it is of.
 
     Raises
     ------

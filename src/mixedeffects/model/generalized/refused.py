@@ -11,16 +11,7 @@ __all__ = ["NEVER", "NOT_YET", "NoSuchAnswerError", "Refused"]
 
 #: Not there yet, and what answers meanwhile.
 NOT_YET = {
-    "check": "m.resid('pearson') and m.optimum show what there is",
-    "effects": "m.predict(new rows, re=None) has the means of a typical level",
-    "emmeans": "m.predict(new rows, re=None) has the means of a typical level",
-    "emtrends": "m.coef_table() has slopes on the scale of the link",
-    "icc": "m.varcorr has the variances on the scale of the link",
-    "influence": "m.update(data=...) fits without some rows",
-    "leverage": "m.working has the weights of the working model",
     "marginaleffects": "m.predict() has the means",
-    "plot": "m.fitted, m.resid() and m.ranef() have what is to be drawn",
-    "r2": "m.varcorr has the variances on the scale of the link",
     "standardize": "scale(x) in the formula",
     "variogram": "m.resid('pearson') has the residuals",
 }
