@@ -490,8 +490,8 @@ def _members(kind: type) -> dict[str, Any]:
 
 #: Answered, with tests elsewhere.
 ANSWERED_ELSEWHERE = {
-    "anova", "bootstrap", "confint", "contrast", "joint_tests", "profile", "ranova", "robust",
-    "wald",
+    "anova", "bootstrap", "confint", "contrast", "describe", "joint_tests", "profile", "ranova",
+    "report", "robust", "to_dict", "to_json", "wald", "without_data",
 }  # fmt: skip
 #: Answered, and the answer is checked in this file.
 ANSWERED = {
@@ -579,8 +579,6 @@ def test_functions_of_models_take_linear_ones() -> None:
     m = fitted("cbpp")
     calls = {
         "cross_validate": lambda: me.cross_validate(m),
-        "etable": lambda: me.etable(m),
-        "cite": lambda: me.cite(m),
         "pool": lambda: me.pool([m, m]),
         "power": lambda: me.power(m, "period"),
     }

@@ -23,6 +23,7 @@ __all__ = [
     "generalized_quantiles",
     "generalized_residuals",
     "quantile_residuals",
+    "quantiles_of_generalized",
     "simulated_ranks",
 ]
 
@@ -137,11 +138,12 @@ def _unit_deviances(fit: GeneralizedFit) -> Matrix:
 
 
 @once_per_fit("quantiles of the scaled residuals")
-def _quantiles(fit: object) -> Matrix:
+def quantiles_of_generalized(fit: object) -> Matrix:
+    """Minimum, quartiles and maximum of the scaled residuals."""
     scaled = generalized_residuals(generalized(fit), "scaled")
     return np.asarray(np.quantile(scaled, [0.0, 0.25, 0.5, 0.75, 1.0]))
 
 
 def generalized_quantiles(fit: GeneralizedFit) -> Matrix:
     """Minimum, quartiles and maximum of the scaled residuals."""
-    return _quantiles(fit)
+    return quantiles_of_generalized(fit)

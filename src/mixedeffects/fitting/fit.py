@@ -190,6 +190,16 @@ class Fit:
         """What V and R are called beside their letters; nothing where they are the response's."""
         return ""
 
+    @property
+    def estimation(self) -> str:
+        """By which criterion, in a word for tables."""
+        return "REML" if self.reml else "ML"
+
+    @property
+    def family_estimate(self) -> tuple[str, float] | None:
+        """Name and value of a parameter of the response's distribution beside sigma."""
+        return None
+
     @cached_property
     def beta(self) -> Matrix:
         """Fixed effects, shape (p,), in units of y per unit of the column."""

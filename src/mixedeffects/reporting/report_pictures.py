@@ -191,7 +191,7 @@ class Pictures:
         yield self._figure(
             partial(V_of(m).plot, by=term.group, **labelled),
             f"Picture of the marginal covariance matrix V, {n:,} by {n:,}",
-            "V = Z G Z' + R, the covariance matrix of the response.",
+            f"V = Z G Z' + R, {m.working_name or 'the covariance matrix of the response'}.",
             exact=True,
         )
         level = term.levels[int(term.codes[0])]

@@ -112,6 +112,18 @@ class GeneralizedFit(Fit):
         """The estimate of `family_parameter`."""
         return self.phi
 
+    @property
+    def estimation(self) -> str:
+        """By which criterion, in a word for tables."""
+        return "ML, Laplace" if self.nagq == 1 else f"ML, AGQ {self.nagq}"
+
+    @property
+    def family_estimate(self) -> tuple[str, float] | None:
+        """Name and value of the family's parameter, where it is estimated."""
+        if self.phi is None or self.family.parameter_name is None:
+            return None
+        return self.family.parameter_name, self.phi
+
     @cached_property
     def sigma(self) -> float:
         """Root of the dispersion; 1 where the family has none."""

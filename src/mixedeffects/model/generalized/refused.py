@@ -11,14 +11,9 @@ __all__ = ["NEVER", "NOT_YET", "NoSuchAnswerError", "Refused"]
 
 #: Not there yet, and what answers meanwhile.
 NOT_YET = {
-    "describe": "m.summary() has the numbers",
     "marginaleffects": "m.predict() has the means",
-    "report": "m.summary() and m.tidy() have the tables",
     "standardize": "scale(x) in the formula",
-    "to_dict": "m.tidy(), m.glance() and pickle store a fit",
-    "to_json": "m.tidy(), m.glance() and pickle store a fit",
     "variogram": "m.resid('pearson') has the residuals",
-    "without_data": "m.tidy() and m.glance() are small",
 }
 #: Not defined for a generalized model.
 NEVER = {
