@@ -140,14 +140,15 @@ def test_sums_are_the_same_as_rows(
 def test_derivatives_of_coordinates_of_a_range(power: int, z: float) -> None:
     at = RangeCoordinate(0, 1, 1.7, power)
     h = 1e-5
-    for f in (at.coupling, lambda there: at.straight(0.4, there)):
+    for f in (at.coupling, lambda there: at.straight(0.8, there)):
         below, here, above = f(z - h), f(z), f(z + h)
         assert below is not None and here is not None and above is not None
         for j in range(2):
             difference = (above[j] - below[j]) / (2.0 * h)
             assert here[j + 1] == pytest.approx(difference, rel=1e-6, abs=1e-9)
-    straight = at.straight(z, z)
-    assert straight is not None and straight[0] == pytest.approx(np.exp(z))
+    straight = at.straight(0.8, 0.8)
+    assert straight is not None and straight[0] == pytest.approx(np.exp(0.8))
+    assert at.straight(0.4, z) is None
 
 
 def test_a_search_that_runs_into_a_correlation_of_one_ends() -> None:

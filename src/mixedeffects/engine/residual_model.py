@@ -39,9 +39,9 @@ __all__ = ["RangeCoordinate", "ResidualDesign", "ResidualModel", "Whitening"]
 Matrix = NDArray[np.float64]
 Positions = NDArray[np.intp]
 
-#: Distance relative to the range (to a power) from which there is no correlation; and below which
-#: its exponential is linear.
-_NO_CORRELATION, _SMALL = 30.0, 1e-8
+#: Distance relative to the range (to a power) from which there is no correlation, or little; and
+#: below which its exponential is linear.
+_NO_CORRELATION, _LITTLE_CORRELATION, _SMALL = 30.0, 1.0, 1e-8
 #: Pairs of rows that starting values are made of at most.
 _MOST_PAIRS = 2_000_000
 
@@ -152,10 +152,10 @@ class RangeCoordinate:
         """The range where the correlation of neighbours is what it is, were that linear in it.
 
         At the logarithm of the range ``there``, drawn from ``here``, and two derivatives in the
-        former; None where neighbours have no correlation at all.
+        former; None where neighbours have little correlation: there other distances count.
         """
         u, v, p = self._scaled(here), self._scaled(there), self.power
-        if u > _NO_CORRELATION:
+        if u > _LITTLE_CORRELATION:
             return None
         reach = np.exp(here)
         # exp(-v) - exp(-u), relative to its derivative at u.
