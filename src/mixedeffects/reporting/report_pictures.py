@@ -123,7 +123,10 @@ class Pictures:
                 yield note(f"Effect of {names}: not drawn. {error}")
                 continue
             others = [note for note in found.notes if note.startswith(("averaged", "at "))]
-            caption = "; ".join(["Means of the population with 95 % intervals", *others]) + "."
+            means = (
+                "Means of the population" if scale == "link" else "Means at random effects of zero"
+            )
+            caption = "; ".join([f"{means} with 95 % intervals", *others]) + "."
             alt = f"Effect of {names} on {found.response}, with 95 % intervals"
             panels = len(found.means.groups())
             if panels > _FACETS:
