@@ -18,6 +18,9 @@ def lines() -> list[str]:
     out = [f"mixedeffects.{line}" for name, value in named for line in _of(name, value)]
     pictures = [(name, getattr(me.plot, name)) for name in sorted(me.plot.__all__)]
     out += [f"mixedeffects.plot.{name}{_parameters(value)}" for name, value in pictures]
+    families = [(name, getattr(me.families, name)) for name in sorted(me.families.__all__)]
+    of_families = [line for name, value in families for line in _of(name, value)]
+    out += [f"mixedeffects.families.{line}" for line in of_families]
     for kind in _results():
         out += [f"{kind.__name__}.{line}" for line in _members(kind)]
     return out
@@ -72,6 +75,9 @@ def _members(kind: type) -> Iterator[str]:
         if name.startswith("_") or (hasattr(dict, name) and issubclass(kind, dict)):
             continue
         value = inspect.getattr_static(kind, name, None)
+        if getattr(value, "__module__", "") == "mixedeffects.model.generalized.refused":
+            # Refused by name: nobody's to rely on.
+            continue
         if isinstance(value, staticmethod | classmethod):
             value = value.__func__
         yield f"{name}{_parameters(value)}" if inspect.isfunction(value) else name

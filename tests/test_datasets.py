@@ -34,6 +34,11 @@ FACTS_FROM_R = {
     "orthodont": (108, 4, "distance", 2594.5),
     "ovary": (308, 3, "follicles", 3707),
     "fev": (800, 10, "FEV1", 22712.902956031772),
+    "cbpp": (56, 4, "size", 842),
+    "grouseticks": (403, 7, "HEIGHT", 186283),
+    "verbagg": (7584, 9, "Anger", 151704),
+    "contraception": (1934, 6, "age", 4.2507000000001822),
+    "salamander": (360, 8, "Mate", 189),
 }
 
 
@@ -104,6 +109,7 @@ def test_ordered_factors_of_r_are_ordered() -> None:
         ("insteval", "lectage"),
         ("orthodont", "Subject"),
         ("ovary", "Mare"),
+        ("verbagg", "resp"),
         *(("star", column) for column in in_star),
         *(("star_sample", column) for column in in_star),
     }
@@ -139,6 +145,20 @@ def test_star_sample_comes_from_the_kindergarten_year_of_star() -> None:
             .astype(object)
             .equals(origin[column].astype(object).reset_index(drop=True))
         )
+
+
+def test_columns_that_follow_from_others() -> None:
+    verbagg = load_dataset("verbagg")
+    assert ((verbagg["r2"] == "Y") == (verbagg["resp"] != "no")).all()
+    grouse = load_dataset("grouseticks")
+    centred = grouse["HEIGHT"] - grouse["HEIGHT"].mean()
+    np.testing.assert_allclose(grouse["cHEIGHT"], centred, rtol=0, atol=1e-12)
+    salamander = load_dataset("salamander")
+    both = salamander["TypeF"].astype(str) + salamander["TypeM"].astype(str)
+    assert (salamander["Cross"].astype(str) == both).all()
+    # Every animal is in six pairs.
+    assert salamander["Male"].value_counts().unique().tolist() == [6]
+    assert salamander["Female"].value_counts().unique().tolist() == [6]
 
 
 def test_threelevel_is_the_sum_of_its_parts() -> None:

@@ -692,7 +692,12 @@ ERRORS = [
     ("y ~ x + (1 | school)", big(), DataError, r"no column `school` in the data\. The columns"),
     ("y ~ xx + (1 | g)", pl.from_pandas(big()), DataError, r"no column `xx`.*Did you mean `x`"),
     ("f ~ x + (1 | g)", big(), DataError, r"`f` is categorical with 3 levels"),
-    ("y2 ~ x + (1 | g)", big().assign(y2=np.resize(["n", "y"], 60)), DataError, "Gaussian.*logis"),
+    (
+        "y2 ~ x + (1 | g)",
+        big().assign(y2=np.resize(["n", "y"], 60)),
+        DataError,
+        "logis.*glmer",
+    ),
     ("cbind(y, z) ~ x + (1 | g)", big(), DataError, "has 2 columns"),
     ("y ~ x + (1 | g)", big().iloc[:0], DataError, "no rows"),
     ("y ~ x + (1 | g)", big().assign(x=np.nan), DataError, r"All 60 rows.*\(x 60\)"),

@@ -14,7 +14,10 @@ from mixedeffects.formula import parse_formula
 from references import fitted_model
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ["contrasts", "reporting", "citing", "spss-jasp-jamovi", "residual-covariance", "mmrm"]
+PAGES = [
+    *("contrasts", "reporting", "citing", "spss-jasp-jamovi", "residual-covariance", "mmrm"),
+    *("families", "generalized"),
+]
 
 _BLOCK = re.compile(r"^```(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _CHAIN = re.compile(r"(?<![\w.])(me|m)\.([A-Za-z_]\w*)")

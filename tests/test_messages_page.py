@@ -35,6 +35,9 @@ _PASSED_ON = {
     # Worded where rows are selected, given at the fit.
     ("base/warning.py", "sentence"),
     ("fitting/fitting.py", "sentence"),
+    ("fitting/generalized/fitting.py", "sentence"),
+    # Worded beside the search for a direction.
+    ("fitting/generalized/fitting.py", "separation_message(found, frame.fixef_names)"),
     ("frame/build.py", "sentence"),
     ("frame/data_files.py", "sentence"),
     ("prediction/planned.py", "sentence"),
@@ -44,6 +47,10 @@ _PASSED_ON = {
     ("storage/residuals_without_data.py", "name"),
     ("base/value_method.py", "name"),
     ("model/linear_mixed_model.py", "name"),
+    ("model/generalized_linear_mixed_model.py", "name"),
+    # Worded by `sentence` of the first, for all names alike.
+    ("model/generalized/refused.py", "sentence(name)"),
+    ("model/generalized_linear_mixed_model.py", "sentence(name)"),
     ("covariance/operator.py", "name"),
     ("display/summary.py", "name"),
     ("inference/marginal_means.py", "name"),

@@ -9,7 +9,7 @@ True
 from importlib.metadata import version as _version
 from typing import Any as _Any
 
-from mixedeffects import plot
+from mixedeffects import families, plot
 from mixedeffects.base.habits import OF_THE_PACKAGE as _OF_THE_PACKAGE
 from mixedeffects.base.habits import unknown_attribute as _unknown_attribute
 from mixedeffects.comparison.cross_validation import CrossValidation, cross_validate
@@ -44,7 +44,7 @@ from mixedeffects.frame.known_covariance import KnownCovariance, known
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.inference.pooled_fits import PooledFits
 from mixedeffects.inference.pooling import pool
-from mixedeffects.model import LinearMixedModel, lmer, mmrm
+from mixedeffects.model import GeneralizedLinearMixedModel, LinearMixedModel, glmer, lmer, mmrm
 from mixedeffects.prediction.planned import PlannedCovariance, marginal_covariance
 from mixedeffects.prediction.power import Power, power
 from mixedeffects.progress import Repetitions, Unfinished
@@ -68,6 +68,7 @@ __all__ = [
     "FileError",
     "FormulaError",
     "GLSResult",
+    "GeneralizedLinearMixedModel",
     "IdentifiabilityWarning",
     "InformationCriteria",
     "Interrupted",
@@ -93,6 +94,8 @@ __all__ = [
     "contrast_matrix",
     "cross_validate",
     "etable",
+    "families",
+    "glmer",
     "gls",
     "known",
     "list_datasets",

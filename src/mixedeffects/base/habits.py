@@ -18,6 +18,7 @@ from mixedeffects.base.value_method import ValueMethod
 __all__ = [
     "OF_ARGUMENTS",
     "OF_A_FIT",
+    "OF_A_GENERALIZED_FIT",
     "OF_A_MATRIX",
     "OF_A_SUMMARY",
     "OF_MEANS",
@@ -127,12 +128,29 @@ OF_A_FIT: dict[str, tuple[str, str]] = {
     "plot_diagnostics": ("statsmodels", "m.plot()"),
 }
 
+#: Those that are something else of a generalized fit.
+OF_A_GENERALIZED_FIT: dict[str, tuple[str, str]] = {
+    "deviance": ("R", "m.criterion for -2 log L; (m.resid('deviance')**2).sum() given the modes"),
+    "dispersion": ("glmmTMB", "m.phi of a family with one; m.sigma is its root"),
+    "precision": ("glmmTMB", "m.phi of a beta family"),
+    "theta_nb": ("MASS", "m.phi of a negative binomial family"),
+    "alpha": ("statsmodels", "1 / m.phi of a negative binomial family"),
+    "isLMM": ("lme4", "not one; m.family"),
+    "isGLMM": ("lme4", "always true here; m.family"),
+    "nAGQ": ("lme4", "m.nagq"),
+    "mu": ("statsmodels", "m.fitted"),
+    "linear_predictor": ("R", "m.predict(type='link')"),
+    "rstandard": ("R", "m.resid('scaled')"),
+    "resid_pearson": ("statsmodels", "m.resid('pearson')"),
+    "resid_deviance": ("statsmodels", "m.resid('deviance')"),
+    "pearson_chi2": ("statsmodels", "(m.resid('scaled')**2).sum()"),
+}
+
 #: Functions of packages elsewhere.
 OF_THE_PACKAGE: dict[str, tuple[str, str]] = {
     "mixedlm": ("statsmodels", 'me.lmer("y ~ x + (1 | group)", data)'),
     "MixedLM": ("statsmodels", 'me.lmer("y ~ x + (1 | group)", data)'),
     "Lmer": ("pymer4", 'me.lmer("y ~ x + (1 | group)", data)'),
-    "glmer": ("lme4", "only the normal distribution so far"),
     "nlmer": ("lme4", "no nonlinear models"),
     "lme": ("nlme", 'me.lmer("y ~ x + (x | group)", data)'),
     "lm": ("R", "a regression without random effects: statsmodels' ols"),
@@ -160,7 +178,10 @@ OF_THE_PACKAGE: dict[str, tuple[str, str]] = {
     "mice": ("mice", "me.pool(fits) of data sets that an imputer made"),
     "effectsize": ("effectsize", "m.effect_size(...)"),
     "allFit": ("lme4", "m.optimum.starts"),
-    "glmmTMB": ("glmmTMB", 'me.lmer("y ~ x + (1 | group)", data, residual=..., variance=...)'),
+    "glmmTMB": ("glmmTMB", "me.glmer(..., family=...); of a normal response me.lmer"),
+    "GLMM": ("MixedModels.jl", "me.glmer(formula, data, family=...)"),
+    "BinomialBayesMixedGLM": ("statsmodels", "me.glmer(..., family='binomial')"),
+    "PoissonBayesMixedGLM": ("statsmodels", "me.glmer(..., family='poisson')"),
     "df_1d": ("mmrm", "m.contrast(...)"),
     "df_md": ("mmrm", "m.wald(...)"),
     "corAR1": ("nlme", 'me.lmer(..., residual="ar1(time | group)")'),
@@ -231,8 +252,8 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
         "na_action": ("R", "incomplete rows are left out and counted in m.dropped"),
         "missing": ("statsmodels", "incomplete rows are left out and counted in m.dropped"),
         "correlation": ("nlme", 'residual="ar1(time | group)"'),
-        "family": ("lme4", "only the normal distribution"),
-        "link": ("lme4", "only the identity"),
+        "family": ("lme4", "me.glmer(..., family=...)"),
+        "link": ("lme4", "me.glmer(..., family=me.families.Binomial('probit'))"),
         "optimizer": ("lme4", "there is one optimiser: control=me.Control(...)"),
         "verbose": ("lme4", "progress=True"),
         "devFunOnly": ("lme4", "m.getme('devfun') of the fit"),
@@ -245,8 +266,33 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
         "cluster": ("R", "an argument of tables: m.coef_table(vcov='CR2', cluster=...)"),
         "repeated": ("SAS", 'residual="us(visit | id)"'),
         "dispformula": ("glmmTMB", "variance="),
-        "ziformula": ("glmmTMB", "only the normal distribution"),
+        "ziformula": ("glmmTMB", "nothing; there is no zero inflation"),
         "covariance": ("mmrm", "residual=, or me.mmrm(...) with the structure in the formula"),
+    },
+    "glmer": {
+        "nAGQ": ("lme4", "nagq="),
+        "n_agq": ("lme4", "nagq="),
+        "link": ("R", "part of the family: me.families.Binomial('probit')"),
+        "trials": ("R", 'weights=, with "successes / trials" on the left side'),
+        "size": ("R", 'weights=, with "successes / trials" on the left side'),
+        "reml": ("lme4", "nothing; a generalized model is fitted by maximum likelihood"),
+        "REML": ("lme4", "nothing; a generalized model is fitted by maximum likelihood"),
+        "method": ("glmmTMB", "nagq=1 is Laplace's approximation, more is quadrature"),
+        "groups": ("statsmodels", 'in the formula: "y ~ x + (1 | group)"'),
+        "vc_formulas": ("statsmodels", 'in the formula: "y ~ x + (1 | a) + (1 | b)"'),
+        "random": ("MASS", 'in the formula: "y ~ x + (x | group)"'),
+        "subset": ("R", _SELECT),
+        "na_action": ("R", "incomplete rows are left out and counted in m.dropped"),
+        "missing": ("statsmodels", "incomplete rows are left out and counted in m.dropped"),
+        "optimizer": ("lme4", "there is one optimiser: control=me.Control(...)"),
+        "verbose": ("lme4", "progress=True"),
+        "mustart": ("lme4", "start="),
+        "etastart": ("lme4", "start="),
+        "var_weights": ("statsmodels", "weights="),
+        "freq_weights": ("statsmodels", "weights="),
+        "ziformula": ("glmmTMB", "nothing; there is no zero inflation"),
+        "dispformula": ("glmmTMB", "nothing; the dispersion is one number"),
+        "fast": ("MixedModels.jl", "nothing; Laplace's approximation is fitted at once"),
     },
     "mmrm": {
         "method": ("mmrm", "an argument of tables: m.coef_table(ddf='satterthwaite')"),
@@ -437,6 +483,8 @@ def habits_page() -> str:
     lines = ["| typed | in | here |", "|---|---|---|"]
     for name, habit in OF_A_FIT.items():
         lines.append(_row(f"m.{name}", habit))
+    for name, habit in OF_A_GENERALIZED_FIT.items():
+        lines.append(_row(f"m.{name}, of glmer", habit))
     for name, habit in OF_THE_PACKAGE.items():
         lines.append(_row(f"{name}(...)", habit))
     for function, habits in OF_ARGUMENTS.items():

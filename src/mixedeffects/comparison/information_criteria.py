@@ -86,8 +86,9 @@ def compare(*models: HoldsFit, criterion: str = "AIC", refit: bool = True) -> In
 
     Parameters
     ----------
-    *models : LinearMixedModel
-        Fits of the same rows, with the same weights.
+    *models : LinearMixedModel or GeneralizedLinearMixedModel
+        Fits of the same rows, with the same weights; generalized ones of one ``nagq``, and of
+        families that are all of counts, or all of densities.
     criterion : {"AIC", "AICc", "BIC"}
         What the models are ordered by, and ``delta`` and ``weight`` are made of.
     refit : bool
@@ -128,7 +129,7 @@ def compare(*models: HoldsFit, criterion: str = "AIC", refit: bool = True) -> In
     Refitted by maximum likelihood, because the fixed effects differ: m1, m2, m3.
     """
     criterion = checked_choice(criterion, "criterion", ("AIC", "AICc", "BIC"))
-    given = comparable("me.compare", models, refit)
+    given = comparable("me.compare", models, refit, families=True)
     k, n = given.n_parameters, given.fits[0].nobs
     aic = given.criteria + 2.0 * k
     left = n - k - 1.0

@@ -65,6 +65,8 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         Row labels.
     residual : StructuredResidual, optional
         R where it is not ``sigma^2 W^-1``; the factorisation is then that of whitened rows.
+    name : str
+        What is said of V where it is not the covariance of the response.
 
     Examples
     --------
@@ -95,6 +97,7 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         factorisation: Factorisation,
         index: pd.Index,
         residual: StructuredResidual | None = None,
+        name: str = "",
     ) -> None:
         # What pickles hold: the rest follows from it.
         self._user_terms = tuple(terms)
@@ -105,10 +108,12 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         self._factorisation = factorisation
         self._index = index
         self._residual = residual
+        # Not `_name`, which stored matrices have had for something else.
+        self._called = name
 
     @classmethod
     def _attributes_now(cls, stored: dict[str, Any]) -> dict[str, Any]:
-        return {"_residual": None, **stored}
+        return {"_residual": None, "_called": "", **stored}
 
     @cached_property
     def _factored(self) -> FactoredCovariance:
@@ -146,7 +151,7 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         """Covariance matrix of the residual errors, n x n."""
         n = len(self._index)
         rows = replace(self._rows, matrix="R")
-        return ResidualCovariance(self.sigma, self._weights, n, self._residual, rows)
+        return ResidualCovariance(self.sigma, self._weights, n, self._residual, rows, self._called)
 
     @property
     def Z(self) -> scipy.sparse.csc_array:
@@ -222,6 +227,7 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
             factorisation,
             self._index,
             residual=None if R is None else R.divided_by((self.sigma / sigma) ** 2),
+            name=self._called,
         )
 
     # --- block by block ------------------------------------------------------------------
@@ -311,7 +317,8 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         return pd.DataFrame(values / np.outer(sd, sd), index=block.index, columns=block.columns)
 
     def __repr__(self) -> str:
-        lines = [f"V = Z G Z' + R: {self._n:,} x {self._n:,}, {self._blocks_text()}"]
+        name = f", {self._called}" if self._called else ""
+        lines = [f"V = Z G Z' + R{name}: {self._n:,} x {self._n:,}, {self._blocks_text()}"]
         if self._user_terms:
             groups = (f"{t.label} ({t.n_levels} levels)" for t in self._user_terms)
             lines.append(f"  random effects: {'; '.join(groups)}")

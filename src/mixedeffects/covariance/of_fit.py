@@ -65,11 +65,12 @@ def V_of(fit: Fit) -> MarginalCovariance:
     return MarginalCovariance(
         fit.frame.terms,
         fit.G_blocks,
-        fit.sigma,
-        fit.frame.weights,
+        fit.working_sigma,
+        fit.working_weights,
         fit.factorisation,
         fit.frame.index,
         structured_residual_of(fit),
+        fit.working_name,
     )
 
 
@@ -85,7 +86,9 @@ def R_of(fit: Fit) -> ResidualCovariance:
     frame, residual = fit.frame, structured_residual_of(fit)
     factors = with_residual_factor(frame.terms, frame.residual)
     rows = Rows(frame.index, factors, "R")
-    return ResidualCovariance(fit.sigma, frame.weights, fit.nobs, residual, rows)
+    return ResidualCovariance(
+        fit.working_sigma, fit.working_weights, fit.nobs, residual, rows, fit.working_name
+    )
 
 
 @once_per_fit("residual covariance")
@@ -101,7 +104,8 @@ def varcorr_of(fit: Fit) -> VarCorr:
     residuals = reported_residual_parameters(fit)
     blocks = residual_blocks_of(fit)
     given = residual_arguments(fit)
-    return VarCorr(fit.frame.terms, fit.G_blocks, fit.sigma, residuals, blocks, given)
+    sigma = fit.residual_sigma
+    return VarCorr(fit.frame.terms, fit.G_blocks, sigma, residuals, blocks, given)
 
 
 def residual_arguments(fit: Fit) -> dict[str, str]:
@@ -119,14 +123,14 @@ def Z_of(fit: Fit) -> scipy.sparse.csc_array:
 def conditioned(fit: Fit) -> tuple[list[RandomTerm], list[Matrix]]:
     """Terms and covariance matrices for products of the two; see `conditioned_terms`."""
     terms, blocks, _ = conditioned_terms(
-        fit.frame.terms, fit.G_blocks, fit.factorisation, fit.sigma
+        fit.frame.terms, fit.G_blocks, fit.factorisation, fit.working_sigma
     )
     return terms, blocks
 
 
 @once_per_fit("fitted values")
 def fitted_values(fit: Fit) -> Matrix:
-    """``X beta + Z b`` plus the offset, shape (n,); read-only."""
+    """``X beta + Z b`` plus the offset, shape (n,), on the scale of the fit; read-only."""
     out = fit.fixed_part[:, None]
     for term, b in zip(fit.frame.terms, fit.modes, strict=True):
         z_times(term, b[:, :, None], out)

@@ -45,6 +45,8 @@ class ResidualCovariance(CovarianceOperator, Sealed):
         What R is where it is not ``sigma^2 W^-1``; it has the weights in it.
     rows : Rows, optional
         Row labels, and the factors whose levels name rows.
+    name : str
+        What is said of R where it is not the covariance of the residual errors.
 
     Examples
     --------
@@ -76,16 +78,18 @@ class ResidualCovariance(CovarianceOperator, Sealed):
         n: int,
         residual: StructuredResidual | None = None,
         rows: Rows | None = None,
+        name: str = "",
     ) -> None:
         self._sigma = sigma
         self._weights = weights
         self._size = n
         self._residual = residual
         self._given_rows = rows
+        self._name = name
 
     @classmethod
     def _attributes_now(cls, stored: dict[str, Any]) -> dict[str, Any]:
-        out = {"_residual": None, "_given_rows": None, **stored}
+        out = {"_residual": None, "_given_rows": None, "_name": "", **stored}
         if "_n" in out:
             out["_size"] = out.pop("_n")
         return out
@@ -323,6 +327,9 @@ class ResidualCovariance(CovarianceOperator, Sealed):
         return plots.covariance(picture, ax=ax, **options)
 
     def __repr__(self) -> str:
+        if self._name:
+            low, high = (float(bound) for bound in (self.diag().min(), self.diag().max()))
+            return f"R, {self._name}: {self._n} x {self._n}, diagonal, {low:.4g} to {high:.4g}"
         if self._residual is None or self.structure is None:
             weighted = "" if self._weights is None else ", divided by the prior weights"
             return f"R: {self._n} x {self._n}, diagonal: {self._sigma**2:.6g}{weighted}"

@@ -36,8 +36,8 @@ class VarCorr(ShownTables):
         The random-effects terms.
     blocks : sequence of ndarray (k, k)
         Covariance matrix of each term's effects, in squared units of the response.
-    sigma : float
-        Residual standard deviation.
+    sigma : float or None
+        Residual standard deviation; None on the scale of a link, where there is none.
     residuals : sequence of ResidualParameter
         Parameters of the residuals' covariance, where they are correlated or differ in variance.
     residual_blocks : sequence of ResidualBlock
@@ -67,7 +67,7 @@ class VarCorr(ShownTables):
         self,
         terms: Sequence[RandomTerm],
         blocks: Sequence[Matrix],
-        sigma: float,
+        sigma: float | None,
         residuals: Sequence[ResidualParameter] = (),
         residual_blocks: Sequence[ResidualBlock] = (),
         residual_arguments: Mapping[str, str] | None = None,
@@ -78,7 +78,7 @@ class VarCorr(ShownTables):
             for term, block in zip(terms, blocks, strict=True)
         }
         self._structures = {term.label: (term.structure, term.homogeneous) for term in terms}
-        #: Residual standard deviation.
+        #: Residual standard deviation; None in a generalized model.
         self.sigma = sigma
         if residuals:
             self._residuals, self._residual_blocks = tuple(residuals), tuple(residual_blocks)
@@ -224,7 +224,7 @@ class VarCorr(ShownTables):
         rows += [
             (RESIDUAL, each.column or None, None, each.value**2, each.value) for each in deviations
         ]
-        if not deviations:
+        if not deviations and self.sigma is not None:
             rows.append((RESIDUAL, None, None, self.sigma**2, self.sigma))
         return ResultTable(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
 

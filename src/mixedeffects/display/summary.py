@@ -140,8 +140,8 @@ class Summary(Shown):
         REML criterion at the optimum, or the information criteria of a maximum-likelihood fit.
     varcorr : sequence of VarCorrBlock
         Random-effect terms in the order to print.
-    residual : float
-        Residual standard deviation.
+    residual : float or None
+        Residual standard deviation; None on the scale of a link, where there is none.
     nobs : int
         Number of observations used.
     ngroups : mapping of str to int
@@ -169,6 +169,10 @@ class Summary(Shown):
         squares.
     correlation_limit : int or None
         The correlations are not printed for more coefficients than this; None always prints.
+    title : str, optional
+        First line, in place of one about a linear model.
+    details : mapping of str to str, optional
+        What follows the title, by label, in place of formula, data, weights and offset.
 
     Raises
     ------
@@ -210,7 +214,7 @@ class Summary(Shown):
     reml: bool
     criterion: float | InformationCriteria
     varcorr: Sequence[VarCorrBlock]
-    residual: float
+    residual: float | None
     nobs: int
     ngroups: Mapping[str, int]
     coefficients: pd.DataFrame
@@ -225,6 +229,8 @@ class Summary(Shown):
     stars: bool = True
     correlation_limit: int | None = CORRELATION_LIMIT
     residual_covariance: Sequence[ResidualBlock] = ()
+    title: str | None = None
+    details: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.reml is isinstance(self.criterion, InformationCriteria):
@@ -335,10 +341,10 @@ class Summary(Shown):
     def _title_lines(self, width: int | None) -> tuple[str, ...]:
         method = "REML" if self.reml else "maximum likelihood"
         model = "Generalized least squares" if self._is_gls else "Linear mixed model"
-        title = f"{model} fit by {method}"
+        title = self.title or f"{model} fit by {method}"
         if self.test_method:
             title += f". {self.test_method}"
-        named = {
+        named: Mapping[str, str | None] = self.details or {
             "Formula": self.formula,
             "   Data": self.data_name,
             "Weights": self.weights_name,

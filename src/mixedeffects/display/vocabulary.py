@@ -36,6 +36,8 @@ BROOM = {
     "Std. Error": "std_error",
     "t value": "statistic",
     "Pr(>|t|)": "p_value",
+    "z value": "statistic",
+    "Pr(>|z|)": "p_value",
     **dict(zip(INTERVAL, BROOM_INTERVAL, strict=True)),
 }
 

@@ -30,7 +30,7 @@ from mixedeffects.engine.fronts import Layout, dense_layout, plan_layout
 from mixedeffects.engine.memory import RemainderTooLargeError
 from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
 
-__all__ = ["Assembly", "Blocks", "make_crossproducts"]
+__all__ = ["Assembly", "Blocks", "Factor", "make_crossproducts"]
 
 Matrix = NDArray[np.float64]
 Codes = NDArray[np.int32]
@@ -38,7 +38,7 @@ Offsets = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class _Factor:
+class Factor:
     """Terms that share a grouping: which they are, and the level of each row."""
 
     members: tuple[Member, ...]
@@ -59,6 +59,10 @@ class _Factor:
         return np.ascontiguousarray(own)
 
 
+#: Under this name it is in fits stored before.
+_Factor = Factor
+
+
 @dataclass(frozen=True, eq=False)
 class Blocks:
     """The blocks of A, as `CrossProducts` has them."""
@@ -69,7 +73,7 @@ class Blocks:
     layout: Layout
 
 
-def _merge_terms(terms: Sequence[EngineTerm], scattered: Sequence[bool]) -> list[_Factor]:
+def _merge_terms(terms: Sequence[EngineTerm], scattered: Sequence[bool]) -> list[Factor]:
     """One factor per grouping, the largest first; terms on the same grouping share its blocks."""
     by_grouping: dict[int, list[int]] = {}
     for t, term in enumerate(terms):
@@ -82,7 +86,7 @@ def _merge_terms(terms: Sequence[EngineTerm], scattered: Sequence[bool]) -> list
         ]
         first = terms[members[0]]
         factors.append(
-            _Factor(
+            Factor(
                 tuple(Member(t, s) for t, s in zip(members, slices, strict=True)),
                 first.codes,
                 first.n_levels,
@@ -93,10 +97,10 @@ def _merge_terms(terms: Sequence[EngineTerm], scattered: Sequence[bool]) -> list
     return sorted(factors, key=lambda f: -f.size)
 
 
-def _split_chain(factors: Sequence[_Factor]) -> tuple[list[_Factor], list[_Factor]]:
+def _split_chain(factors: Sequence[Factor]) -> tuple[list[Factor], list[Factor]]:
     """Chain and rest: the largest factor that is not scattered, and those it is nested in."""
-    chain: list[_Factor] = []
-    rest: list[_Factor] = []
+    chain: list[Factor] = []
+    rest: list[Factor] = []
     for factor in factors:
         if factor.is_scattered:
             rest.append(factor)
@@ -159,6 +163,11 @@ class Assembly:
             for start, order in self._grouped
         ]
         self._links = [self._links_of(e) for e in range(len(self._chain))]
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """The factors in elimination order: those of the chain, then the rest."""
+        return (*self._chain, *self._rest)
 
     def _links_of(self, e: int) -> tuple[Link, ...]:
         links, at = [], 0
@@ -382,7 +391,7 @@ class Assembly:
 
 
 def _add_scattered(
-    factor: _Factor,
+    factor: Factor,
     z: Matrix,
     scattered: scipy.sparse.csr_array,
     head: int,
@@ -449,7 +458,7 @@ def make_crossproducts(
     )
 
 
-def _plan(rest: Sequence[_Factor], grouped: tuple[Offsets, Codes], n_border: int) -> Layout:
+def _plan(rest: Sequence[Factor], grouped: tuple[Offsets, Codes], n_border: int) -> Layout:
     """Layout of the remainder, from which of its levels occur together."""
     levels, columns = [f.n_levels for f in rest], [f.k for f in rest]
     if sum(n * k for n, k in zip(levels, columns, strict=True)) <= fronts.DENSE_BELOW:

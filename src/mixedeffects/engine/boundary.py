@@ -8,16 +8,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.engine.structured_point import StructuredPoint
+from mixedeffects.engine.parameterisation import Parameterisation
+from mixedeffects.engine.search import Scored
 
-__all__ = ["SLACK", "BoundaryScore", "boundary_score", "put_on_bounds"]
+__all__ = ["SLACK", "BoundaryPoint", "BoundaryScore", "boundary_score", "put_on_bounds"]
 
 Matrix = NDArray[np.float64]
-PointAt = Callable[[Matrix], StructuredPoint | None]
+
+
+class BoundaryPoint(Protocol):
+    """What is asked of a point; see `StructuredPoint`."""
+
+    @property
+    def parameterisation(self) -> Parameterisation:
+        """What the parameters are."""
+        ...
+
+    @property
+    def eta(self) -> Matrix:
+        """Their values."""
+        ...
+
+    @property
+    def value(self) -> float:
+        """Deviance."""
+        ...
+
+    @property
+    def evaluation(self) -> Scored:
+        """Factors and scores there."""
+        ...
+
+
+P = TypeVar("P", bound=BoundaryPoint)
 
 #: Difference of deviances that is more than rounding.
 SLACK = 1e-8
@@ -28,7 +56,7 @@ _LITTLE, _STEPS = 1e-4, (0.5, 0.1, 0.02, 4e-3, 8e-4)
 
 
 @dataclass(frozen=True, eq=False)
-class BoundaryScore:
+class BoundaryScore(Generic[P]):
     """Evidence at the boundary.
 
     Attributes
@@ -36,15 +64,15 @@ class BoundaryScore:
     score : float or None
         The smallest relative one-sided derivative of the deviance on the way off the boundary; None
         where nothing is at it.
-    escape : StructuredPoint or None
+    escape : BoundaryPoint or None
         A point off the boundary where the deviance is lower, if there is one.
     """
 
     score: float | None
-    escape: StructuredPoint | None
+    escape: P | None
 
 
-def put_on_bounds(point_at: PointAt, point: StructuredPoint) -> StructuredPoint:
+def put_on_bounds(point_at: Callable[[Matrix], P | None], point: P) -> P:
     """The point, with what is close to a bound put on it where the deviance does not mind."""
     first = point.eta
     for eta in point.parameterisation.on_bounds(first):
@@ -55,14 +83,14 @@ def put_on_bounds(point_at: PointAt, point: StructuredPoint) -> StructuredPoint:
     return point
 
 
-def boundary_score(point_at: PointAt, point: StructuredPoint) -> BoundaryScore:
+def boundary_score(point_at: Callable[[Matrix], P | None], point: P) -> BoundaryScore[P]:
     """Derivatives off the boundary, and the lowest point found on the ways where they are negative.
 
     Where columns are correlated, variance added to one of them can raise the deviance at first and
     lower it later, so ways on which the score says that are tried too.
     """
     scores: list[float] = []
-    escape: StructuredPoint | None = None
+    escape: P | None = None
     for score, ways in _ways_out(point):
         lowest = None
         for eta in ways:
@@ -77,7 +105,7 @@ def boundary_score(point_at: PointAt, point: StructuredPoint) -> BoundaryScore:
     return BoundaryScore(min(scores) if scores else None, escape)
 
 
-def _ways_out(point: StructuredPoint) -> Iterator[tuple[float, list[Matrix]]]:
+def _ways_out(point: BoundaryPoint) -> Iterator[tuple[float, list[Matrix]]]:
     """For each way off the boundary its relative score, and the points on it to try."""
     p, evaluation = point.parameterisation, point.evaluation
     parts = p.split(point.eta)

@@ -52,6 +52,7 @@ __all__ = [
     "ConstrainedParameter",
     "ConstrainedSigma",
     "ConstrainedVariance",
+    "HeldParameter",
 ]
 
 Matrix = NDArray[np.float64]
@@ -105,16 +106,20 @@ class Constrained:
     residual: ResidualPoint | None = None
 
 
-class ConstrainedParameter(Protocol):
+class HeldParameter(Protocol):
     """A parameter that can be held at values."""
+
+    def minimise(self, value: float, start: Vector) -> Constrained:
+        """Minimise over everything else."""
+
+
+class ConstrainedParameter(HeldParameter, Protocol):
+    """One of a linear model."""
 
     def start(
         self, T: Sequence[Matrix], sigma: float, residual: ResidualPoint | None = None
     ) -> Vector:
         """Free coordinates of a point of the whole model."""
-
-    def minimise(self, value: float, start: Vector) -> Constrained:
-        """Minimise over everything else."""
 
 
 # --- fixed effects --------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ __all__ = [
     "deviance",
     "evaluate",
     "evaluate_with_inverse",
+    "sum_of_scores",
 ]
 
 Matrix = NDArray[np.float64]
@@ -265,7 +266,7 @@ def _evaluate(
     inverse = factorisation.selected_inverse(reml and border is None, keep)
     N, B = list(inverse.N), list(inverse.B)
     for f, T_f in enumerate(factorisation.T):
-        B[f] = _traces(T_f, N[f], B[f])
+        B[f] = sum_of_scores(T_f, N[f], B[f])
         if border is not None and reml:
             half = solve_lower(factorisation.fixed_root, _rows_of(border.scores[f][:, :, : A.p]))
             half = half.reshape(A.p, len(border.scores[f]), len(T_f))
@@ -283,7 +284,7 @@ def _rows_of(scores: Matrix) -> Matrix:
     return scores.reshape(levels * k, p).T
 
 
-def _traces(T: Matrix, N: Matrix, B: Matrix) -> Matrix:
+def sum_of_scores(T: Matrix, N: Matrix, B: Matrix) -> Matrix:
     """``B = sum [Z'PZ]_ii`` with the digits that it lost where T is large, from ``N = B T``.
 
     ``B (Sigma + I) = N T' + B``.

@@ -21,7 +21,17 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import ReadOnlyArrays, distinct_rows
 from mixedeffects.base.caching import cached_property
-from mixedeffects.engine.residual_families import Block, Chain, Family, make_family
+from mixedeffects.engine.residual_families import (
+    AnteDependence,
+    Autoregression,
+    Block,
+    Chain,
+    CompoundSymmetry,
+    ContinuousAutoregression,
+    Family,
+    Spatial,
+    make_family,
+)
 from mixedeffects.engine.residual_whitening import (
     BlockWhitening,
     ChainWhitening,
@@ -29,11 +39,14 @@ from mixedeffects.engine.residual_whitening import (
     Whitening,
 )
 
-__all__ = ["ResidualDesign", "ResidualModel"]
+__all__ = ["RangeCoordinate", "ResidualDesign", "ResidualModel"]
 
 Matrix = NDArray[np.float64]
 Positions = NDArray[np.intp]
 
+#: Distance relative to the range (to a power) from which there is no correlation, or little; and
+#: below which its exponential is linear.
+_NO_CORRELATION, _LITTLE_CORRELATION, _SMALL = 30.0, 1.0, 1e-8
 #: Pairs of rows that starting values are made of at most.
 _MOST_PAIRS = 2_000_000
 
@@ -88,6 +101,65 @@ class ResidualDesign(ReadOnlyArrays):
         return len(self.codes)
 
 
+@dataclass(frozen=True)
+class RangeCoordinate:
+    """How residuals depend on a range, whose coordinate z is its logarithm.
+
+    ``u = (distance / range)^power`` at a typical distance of neighbours.
+
+    Attributes
+    ----------
+    place : int
+        Which of the parameters it is.
+    nugget : int or None
+        Which of them is the nugget beside it.
+    distance : float
+        A typical one of neighbours.
+    power : int
+        Of the distance.
+    """
+
+    place: int
+    nugget: int | None
+    distance: float
+    power: int
+
+    def _scaled(self, z: float) -> float:
+        return float(np.exp(self.power * (np.log(self.distance) - z)))
+
+    def coupling(self, z: float) -> tuple[float, float, float]:
+        """``-log(1 - exp(-u))`` at a logarithm of the range, and two derivatives in that.
+
+        That is how much the logarithm of the odds of the nugget is greater among the variance of
+        the difference of two neighbours than among all variance.
+        """
+        u, p = self._scaled(z), self.power
+        if u > _NO_CORRELATION:
+            return 0.0, 0.0, 0.0
+        if u < _SMALL:
+            return float(-np.log(u)), float(p), 0.0
+        # With e = exp(-u): du/dz = -p u.
+        ratio = u / np.expm1(u)
+        first = p * ratio
+        second = p * p * ratio * (u * np.exp(u) / np.expm1(u) - 1.0)
+        return float(-np.log(-np.expm1(-u))), float(first), float(second)
+
+    def straight(self, here: float, there: float) -> tuple[float, float, float] | None:
+        """The range where the correlation of neighbours is what it is, were that linear in it.
+
+        At the logarithm of the range ``there``, drawn from ``here``, and two derivatives in the
+        former; None where neighbours have little correlation: there other distances count.
+        """
+        u, v, p = self._scaled(here), self._scaled(there), self.power
+        if u > _LITTLE_CORRELATION:
+            return None
+        reach = np.exp(here)
+        # exp(-v) - exp(-u), relative to its derivative at u.
+        ratio = np.exp(u - v) / u
+        value = reach * (1.0 + np.expm1(u - v) / (p * u))
+        return float(value), float(reach * ratio * v), float(reach * ratio * p * v * (v - 1.0))
+
+
 class ResidualModel:
     """S as a function of phi.
 
@@ -124,15 +196,18 @@ class ResidualModel:
             self.v, self._root = Q * np.sqrt(design.n), R / np.sqrt(design.n)
         made = [self._family(s) for s in range(design.n_strata)]
         self._use([f for f in made if f is not None])
-        #: Whether S is divided by the n-th root of its determinant, as in a search: then the
-        #: random effects are measured in what is left of a residual given the others of its group,
-        #: which hardly changes with a strong correlation.
+        #: Whether S is divided by the mean of its `innovations`, as in a search: then the random
+        #: effects are measured in what is left of a residual given those before it in its group.
+        #: That hardly changes with a strong correlation, nor where one variance of many, or what
+        #: is left at one time of many, goes to zero.
         self.is_normalised = not is_fixed
         #: Logarithm of what D is divided by where S is not.
         self.shift = 0.0
 
     def _use(self, families: Sequence[Family]) -> None:
         self.families: tuple[Family, ...] = tuple(families)
+        for known in ("ranges", "endless"):
+            self.__dict__.pop(known, None)
         ends = np.cumsum([self.v.shape[1], *[f.n_parameters for f in families]]).tolist()
         #: Where the parameters of each stratum's family are.
         self.places = [slice(a, b) for a, b in itertools.pairwise(ends)]
@@ -247,6 +322,47 @@ class ResidualModel:
             own = distinct[distinct[:, 0] == s]
             by_stratum.append((len(own), own[:, 1], own[:, 2]))
         return rows, by_stratum, which
+
+    @cached_property
+    def ranges(self) -> list[RangeCoordinate]:
+        """Every range among the parameters."""
+        out = []
+        step = np.sqrt((np.diff(self.positions, axis=0) ** 2).sum(axis=1))
+        for s, (family, at) in enumerate(zip(self.families, self.places, strict=True)):
+            if not isinstance(family, (ContinuousAutoregression, Spatial)):
+                continue
+            own = step[~self.is_first[1:] & (self.stratum[1:] == s) & (step > 0.0)]
+            if len(own):
+                power = family.power if isinstance(family, Spatial) else 1
+                nugget = at.start + 1 if family.n_parameters > 1 else None
+                out.append(RangeCoordinate(at.start, nugget, float(np.median(own)), power))
+        return out
+
+    @cached_property
+    def endless(self) -> dict[int, float | None]:
+        """Parameters whose coordinate may go to infinity, where the likelihood goes on.
+
+        With the logarithm of the largest distance for a range; None for a correlation. Towards a
+        nugget of zero a search comes to rest by itself.
+        """
+        out: dict[int, float | None] = {}
+        for each in self.ranges:
+            span = float(np.linalg.norm(np.ptp(self.positions, axis=0)))
+            out[each.place] = float(np.log(max(span, each.distance)))
+        for family, at in zip(self.families, self.places, strict=True):
+            if isinstance(family, (Autoregression, AnteDependence, CompoundSymmetry)):
+                out.update(dict.fromkeys(range(at.start, at.stop)))
+        return out
+
+    @cached_property
+    def innovations(self) -> NDArray[np.bool_]:
+        """Rows whose variance given those before them in their group is a unit; shape (n,).
+
+        Those that have one before them; all of them where residuals are independent.
+        """
+        later = ~self.is_first
+        every = np.ones(len(later), dtype=np.bool_)
+        return later if self.families and later.any() else every
 
     @cached_property
     def patterns(self) -> list[Pattern]:

@@ -194,12 +194,12 @@ class ResidualRows:
     def with_unit_at_zero(self, phi: Matrix) -> tuple[ResidualRows, float]:
         """S with D one where v is zero at phi, and half the logarithm of what that multiplies."""
         moved = self.with_model(self.model.with_unit_at_zero(phi))
-        return moved, 0.5 * moved.logdet(phi) / self.n
+        return moved, moved.log_unit(phi)
 
-    def logdet(self, phi: Matrix) -> float:
-        """``log |S|`` at phi."""
+    def log_unit(self, phi: Matrix) -> float:
+        """Half the logarithm of the mean innovation at phi, before S is divided by it."""
         sums = self.sums
-        return self.model.at(phi).logdet if sums is None else sums.at(phi).logdet
+        return self.model.at(phi).log_unit if sums is None else sums.at(phi).log_unit
 
     def weighted(self, weights: Matrix | None) -> Blocks:
         """The blocks of the rows themselves with weights, if there are any."""

@@ -170,6 +170,8 @@ class _AtPhi:
     phi: Matrix
     logdet: float
     logdet_gradient: Matrix
+    #: Half the logarithm of the mean innovation, before S is divided by it.
+    log_unit: float
 
     @cached_property
     def whitening(self) -> Whitening:
@@ -180,16 +182,42 @@ class _AtPhi:
         return {"rows": self.rows, "phi": self.phi}
 
 
-def _normalised(
-    model: ResidualModel, logdet: float, gradient: Matrix, c: Matrix, dc: Matrix
-) -> tuple[float, Matrix, Matrix, Matrix]:
-    """The same for S divided by the n-th root of its determinant, if that is wanted."""
-    if not model.is_normalised:
-        return logdet, gradient, c, dc
-    n = model.design.n
-    factor = np.exp(logdet / n)
-    dc = factor * (dc + gradient.reshape(-1, *[1] * c.ndim) / n * c)
-    return 0.0, np.zeros(len(gradient)), factor * c, dc
+class _Unit:
+    """Mean innovation (see `ResidualModel.innovations`), summed up from kinds of rows."""
+
+    def __init__(self, n_parameters: int) -> None:
+        self._total, self._count = 0.0, 0.0
+        self._change = np.zeros(n_parameters)
+
+    def add(self, variance: Matrix, counts: Positions, changes: Matrix) -> None:
+        """Rows with these variances (k,), how many, and the logarithms' derivatives (r, k)."""
+        weighted = variance * counts
+        self._total += float(weighted.sum())
+        self._count += float(counts.sum())
+        self._change += changes @ weighted
+
+    @property
+    def gradient(self) -> Matrix:
+        """Derivatives of its logarithm."""
+        return self._change / self._total
+
+    @property
+    def value(self) -> float:
+        """The mean."""
+        return self._total / self._count
+
+    @property
+    def log_root(self) -> float:
+        """Half its logarithm."""
+        return 0.5 * float(np.log(self.value))
+
+    def divide(
+        self, n: int, logdet: float, gradient: Matrix, c: Matrix, dc: Matrix
+    ) -> tuple[float, Matrix, Matrix, Matrix]:
+        """``log |S|``, coefficients of ``S^-1``, and derivatives of both, for S divided by it."""
+        factor, of_unit = self.value, self.gradient
+        dc = factor * (dc + of_unit.reshape(-1, *[1] * c.ndim) * c)
+        return logdet - n * float(np.log(factor)), gradient - n * of_unit, factor * c, dc
 
 
 class ChainSums:
@@ -273,14 +301,20 @@ class ChainSumsAt(_AtPhi):
         gradient = -2.0 * (ds / s) @ per_cell - 2.0 * (r * q * dr) @ sums.counts
         if model.weights is not None:
             logdet -= float(np.log(model.weights).sum())
-        self.logdet, self.logdet_gradient, c, self._dc = _normalised(model, logdet, gradient, c, dc)
+        unit = _Unit(m)
+        if model.families and len(q):
+            unit.add(1.0 / (q * b**2), sums.counts, -dq / q - 2.0 * db / b)
+        else:
+            unit.add(s**-2, per_cell, -2.0 * ds / s)
+        self.log_unit = unit.log_root
+        factor, of_factor = 1.0, np.zeros((m, 1))
+        if model.is_normalised:
+            factor, of_factor = float(np.exp(unit.log_root)), 0.5 * unit.gradient[:, None]
+            logdet, gradient, c, dc = unit.divide(rows.n, logdet, gradient, c, dc)
+        self.logdet, self.logdet_gradient, self._dc = logdet, gradient, dc
         self._sums, self._blocks = sums, sums.blocks
         # U and its derivatives, before the diagonal and on it, for each kind of rows.
-        root, factor, of_factor = np.sqrt(q), 1.0, np.zeros((m, 1))
-        if model.is_normalised:
-            factor = float(np.exp(0.5 * logdet / rows.n))
-            of_factor = 0.5 * gradient[:, None] / rows.n
-        first = np.zeros(len(s))
+        root, first = np.sqrt(q), np.zeros(len(s))
         change = dq / (2.0 * root)
         entries = np.stack([np.append(first, -r * root * a), np.append(s, root * b)])
         changes = np.stack(
@@ -407,9 +441,11 @@ class PatternSumsAt(_AtPhi):
         c = rows.p + 1
         self._scales = sums.cells.scales(model, phi)
         A = np.zeros((c, c))
-        logdet = 0.0
-        #: ``L^-1 D^-1`` of each pattern, the root of what is in A.
+        logdet, total, counted = 0.0, 0.0, 0
+        #: ``L^-1 D^-1`` of each pattern, the root of what is in A; and the innovations of its rows
+        #: times how many of them are counted.
         self._inverses: list[Matrix] = []
+        self._left: list[Matrix] = []
         for pattern, products, C in zip(
             sums.patterns, sums.products, self._by_pattern(_correlation), strict=True
         ):
@@ -418,14 +454,21 @@ class PatternSumsAt(_AtPhi):
             inverse = scipy.linalg.solve_triangular(
                 L, np.diag(scale), lower=True, check_finite=False
             )
-            logdet += 2.0 * len(pattern.rows) * float(np.log(np.diag(L) / scale).sum())
+            count, root = len(pattern.rows), np.diag(L) / scale
+            logdet += 2.0 * count * float(np.log(root).sum())
+            is_later = model.innovations[pattern.rows[0]]
+            left = np.where(is_later, count * root**2, 0.0)
+            total, counted = total + float(left.sum()), counted + count * int(is_later.sum())
+            self._left.append(left)
             A += ((inverse.T @ inverse).reshape(-1) @ products.reshape(-1, c * c)).reshape(c, c)
             self._inverses.append(inverse)
         if model.weights is not None:
             logdet -= float(np.log(model.weights).sum())
+        unit = total / counted
+        self._total, self.log_unit = total, 0.5 * float(np.log(unit))
         self._K_factor, self.logdet = 1.0, logdet
         if model.is_normalised:
-            self._K_factor, self.logdet = float(np.exp(logdet / rows.n)), 0.0
+            self._K_factor, self.logdet = unit, logdet - 2.0 * rows.n * self.log_unit
         self._matrix = A
         self.A = self._crossproducts(self._K_factor * A, self.logdet)
 
@@ -454,16 +497,20 @@ class PatternSumsAt(_AtPhi):
     # --- derivatives ---------------------------------------------------------------------
 
     @cached_property
-    def _raw(self) -> tuple[Matrix, Matrix]:
-        """Derivatives of the log determinant and of A, before S is divided by anything."""
+    def _raw(self) -> tuple[Matrix, Matrix, Matrix]:
+        """Derivatives of the log determinant and of A, before S is divided by anything.
+
+        And those of the logarithm of the mean innovation.
+        """
         sums, model = self._sums, self.rows.model
         m, n_delta, c = len(self.phi), model.n_delta, self.rows.p + 1
-        gradient, dA = np.zeros(m), np.zeros((m, c * c))
+        gradient, of_unit, dA = np.zeros(m), np.zeros(m), np.zeros((m, c * c))
         pooled = [_Pooled(model, s, c) for s in range(self._n_strata if self._pools else 0)]
-        for pattern, products, inverse, dC in zip(
+        for pattern, products, inverse, left, dC in zip(
             sums.patterns,
             sums.products,
             self._inverses,
+            self._left,
             itertools.repeat(None) if self._pools else self._by_pattern(_derivatives),
             strict=False,
         ):
@@ -472,21 +519,24 @@ class PatternSumsAt(_AtPhi):
             if n_delta:
                 v = sums.cells.v[pattern.cells]
                 gradient[:n_delta] += 2.0 * count * v.sum(axis=0)
+                of_unit[:n_delta] += 2.0 * left @ v
                 of_delta = _of_delta(v, inverse)
                 dA[:n_delta] += of_delta.reshape(n_delta, -1) @ flat
             half = inverse / self._scales[pattern.cells]
             outer = inverse.T @ half
             if dC is None:
-                pooled[pattern.stratum].add(pattern, products, half, outer)
+                pooled[pattern.stratum].add(pattern, products, half, outer, left)
             elif len(dC):
                 at = model.places[pattern.stratum]
                 gradient[at] += count * np.tensordot(dC, half.T @ half, 2)
+                of_unit[at] += np.tensordot(dC, (half.T * left) @ half, 2)
                 dA[at] -= (outer @ dC @ outer.T).reshape(len(dC), -1) @ flat
         for stratum, each in enumerate(pooled):
             at, dC = model.places[stratum], self._of_all_times(_derivatives, stratum)
             gradient[at] += np.tensordot(dC, each.inverse, 2)
+            of_unit[at] += np.tensordot(dC, each.left, 2)
             dA[at] -= dC.reshape(len(dC), -1) @ each.products.reshape(-1, c * c)
-        return gradient, dA.reshape(m, c, c)
+        return gradient, dA.reshape(m, c, c), of_unit / self._total
 
     @property
     def _pools(self) -> bool:
@@ -498,14 +548,13 @@ class PatternSumsAt(_AtPhi):
     @cached_property
     def _log_factors(self) -> Matrix:
         """Derivatives of the logarithm of what A is multiplied by."""
-        gradient = self._raw[0]
-        return gradient / self.rows.n if self.rows.model.is_normalised else 0.0 * gradient
+        of_unit = self._raw[2]
+        return of_unit if self.rows.model.is_normalised else 0.0 * of_unit
 
     @property
     def logdet_gradient(self) -> Matrix:  # type: ignore[override]
         """Derivatives of ``log |S|`` in phi."""
-        gradient = self._raw[0]
-        return 0.0 * gradient if self.rows.model.is_normalised else gradient
+        return self._raw[0] - self.rows.n * self._log_factors
 
     def _crossproducts(self, matrix: Matrix, logdet: float) -> CrossProducts:
         blocks = Blocks((), (), DenseRemainder(np.asfortranarray(matrix)), self.rows.layout)
@@ -553,13 +602,18 @@ class _Pooled:
 
     def __init__(self, model: ResidualModel, stratum: int, c: int) -> None:
         times = model.design.n_times
-        #: ``C^-1`` times the number of groups, and ``C^-1 D^-1 A_k D^-1 C^-1``.
-        self.inverse, self.products = np.zeros((times, times)), np.zeros((times, times, c * c))
+        #: ``C^-1`` times the number of groups, the same for innovations with their weights, and
+        #: ``C^-1 D^-1 A_k D^-1 C^-1``.
+        self.inverse, self.left = np.zeros((2, times, times))
+        self.products = np.zeros((times, times, c * c))
 
-    def add(self, pattern: _CellPattern, products: Matrix, half: Matrix, outer: Matrix) -> None:
+    def add(
+        self, pattern: _CellPattern, products: Matrix, half: Matrix, outer: Matrix, left: Matrix
+    ) -> None:
         at = np.ix_(pattern.times, pattern.times)
         m = len(pattern.times)
         self.inverse[at] += len(pattern.rows) * (half.T @ half)
+        self.left[at] += (half.T * left) @ half
         first = (outer.T @ products.reshape(m, -1)).reshape(m, m, -1)
         self.products[at] += outer.T @ first
 

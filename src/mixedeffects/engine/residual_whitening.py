@@ -64,6 +64,10 @@ class Structure(Protocol):
         """Number of parameters of the standard deviations."""
 
     @property
+    def innovations(self) -> NDArray[np.bool_]:
+        """Rows whose variance given those before them in their group is a unit."""
+
+    @property
     def steps(self) -> tuple[Positions, list[tuple[int, Matrix, Matrix]], Positions]:
         """Rows after the first of their group; the steps by stratum; which one leads to each."""
 
@@ -93,8 +97,13 @@ class Whitening:
     logdet: float
     logdet_gradient: Matrix
 
-    #: Logarithm of what U is multiplied by so that S has determinant one; zero where it need not.
+    #: Logarithm of what U is multiplied by so that the mean innovation is one; zero where it need
+    #: not be.
     log_factor = 0.0
+    #: Half the logarithm of the mean innovation, without prior weights, before S is divided by it;
+    #: and the derivatives in phi, shape (number of parameters,).
+    log_unit: float
+    log_unit_gradient: Matrix
 
     def __init__(self, model: Structure, phi: Matrix) -> None:
         self.model, self.phi = model, phi
@@ -106,15 +115,36 @@ class Whitening:
         if not (np.isfinite(self.scale).all() and (self.scale > 0.0).all()):
             raise np.linalg.LinAlgError("a standard deviation is not finite")
 
-    def _normalise(self) -> None:
-        """Divide S by the n-th root of its determinant, if that is wanted."""
-        if not self.model.is_normalised:
+    def _normalise(self, log_root: Matrix, changes: Matrix) -> None:
+        """Divide S by its mean innovation, if that is wanted.
+
+        Parameters
+        ----------
+        log_root : ndarray, shape (n,)
+            Logarithm of the diagonal of U, without prior weights.
+        changes : ndarray, shape (number of correlation parameters, n)
+            Its derivatives in them.
+        """
+        model, n = self.model, self.model.design.n
+        counted = model.innovations
+        log_variance = -2.0 * log_root[counted]
+        largest = float(log_variance.max())
+        share = np.exp(log_variance - largest)
+        total = float(share.sum())
+        self.log_unit = 0.5 * (largest + np.log(total / len(share)))
+        of_delta = model.v[counted].T @ share
+        self.log_unit_gradient = np.append(of_delta, -changes[:, counted] @ share) / total
+        if not model.is_normalised:
             return
-        n = self.model.design.n
-        self.log_factor = 0.5 * self.logdet / n
-        self._log_factor_gradient = 0.5 * self.logdet_gradient / n
+        self.log_factor = self.log_unit
         self._scale_by(float(np.exp(self.log_factor)))
-        self.logdet, self.logdet_gradient = 0.0, np.zeros(len(self.logdet_gradient))
+        self.logdet -= 2.0 * n * self.log_unit
+        self.logdet_gradient = self.logdet_gradient - 2.0 * n * self.log_unit_gradient
+
+    @property
+    def _log_scale(self) -> Matrix:
+        """Logarithm of D^-1."""
+        return np.asarray(self.model.shift - self.model.v @ self.phi[: self.model.n_delta])
 
     def _scale_by(self, factor: float) -> None:
         """Multiply U."""
@@ -132,7 +162,7 @@ class Whitening:
         else:
             data = np.exp(self.log_factor) * self._of_correlation(j)
         if self.model.is_normalised:
-            data = data + self._log_factor_gradient[j] * self.U.data
+            data = data + self.log_unit_gradient[j] * self.U.data
         return self._matrix(data)
 
     def _of_correlation(self, j: int) -> Matrix:
@@ -207,10 +237,12 @@ class ChainWhitening(Whitening):
         self._band[0, model.is_first] = 0.0
         self.logdet = -float(np.log(self._q).sum()) - 2.0 * float(np.log(self.scale).sum())
         gradient = [2.0 * model.v.sum(axis=0)] if model.n_delta else []
-        slope = -2.0 * self._r * self._q
-        of_zeta = [float(slope @ self._row_derivative(k)) for k in range(len(self._by_step))]
-        self.logdet_gradient = np.concatenate([*gradient, of_zeta])
-        self._normalise()
+        slope = self._r * self._q
+        changes = np.empty((len(self._by_step), n))
+        for k in range(len(changes)):
+            changes[k] = slope * self._row_derivative(k)
+        self.logdet_gradient = np.concatenate([*gradient, -2.0 * changes.sum(axis=1)])
+        self._normalise(self._log_scale + 0.5 * np.log(self._q), changes)
 
     def _row_derivative(self, k: int) -> Matrix:
         """Derivatives of the correlation of each row with the one before."""
@@ -245,7 +277,7 @@ class ChainWhitening(Whitening):
             out[1] = self._r * steep * self.scale
             out[0, self.model.is_first] = 0.0
         if self.model.is_normalised:
-            out += self._log_factor_gradient[j] * self._band
+            out += self.log_unit_gradient[j] * self._band
         return out
 
     def derivative(self, j: int) -> scipy.sparse.csr_array:
@@ -306,15 +338,20 @@ class BlockWhitening(Whitening):
         gradient = np.zeros(model.n_parameters)
         gradient[: model.n_delta] = 2.0 * model.v.sum(axis=0)
         self._changes: list[Matrix] = []
-        for pattern, (_, inverse) in zip(model.patterns, self._roots, strict=True):
+        log_root = self._log_scale
+        changes = np.zeros((model.n_parameters, model.design.n))
+        for pattern, (L, inverse) in zip(model.patterns, self._roots, strict=True):
             at = model.places[pattern.stratum]
             family = model.families[pattern.stratum]
             assert isinstance(family, Block)
             change = inverse @ family.derivatives(phi[at], pattern.positions) @ inverse.T
             self._changes.append(change)
-            gradient[at] += len(pattern.rows) * np.einsum("rii->r", change)
+            of_rows = np.einsum("rii->ri", change)
+            gradient[at] += len(pattern.rows) * of_rows.sum(axis=1)
+            log_root[pattern.rows] -= np.log(np.diag(L))
+            changes[at][:, pattern.rows] = -0.5 * of_rows[:, None, :]
         self.logdet_gradient = gradient
-        self._normalise()
+        self._normalise(log_root, changes[model.n_delta :])
 
     def _fill(self, data: Matrix, pattern: Pattern, matrix: Matrix) -> None:
         """Put a lower-triangular matrix, times the scale, at the rows of a pattern."""
@@ -360,7 +397,7 @@ class BlockWhitening(Whitening):
             moved = e[pattern.rows] @ change.transpose(2, 0, 1).reshape(m, count * m)
             out[pattern.rows, at] = moved.reshape(len(pattern.rows), count, m).transpose(0, 2, 1)
         if model.is_normalised:
-            out += 2.0 * solved[:, None] * self._log_factor_gradient
+            out += 2.0 * solved[:, None] * self.log_unit_gradient
         return np.asarray(scale[:, None] * out)
 
     def contracted(self, left: Matrix, right: Matrix) -> Matrix:
@@ -385,7 +422,7 @@ class BlockWhitening(Whitening):
             with_right = np.einsum("nc,nc->n", right, self._times_inverse(left))
             out[: model.n_delta] -= model.v.T @ (with_left + with_right)
         if model.is_normalised:
-            out += 2.0 * total * self._log_factor_gradient
+            out += 2.0 * total * self.log_unit_gradient
         return out
 
     @cached_property

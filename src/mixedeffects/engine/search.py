@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +35,10 @@ __all__ = [
     "descend_single_term",
     "has_null_directions",
     "is_single_term",
+    "null_space_score",
     "relative_gradient",
     "search",
+    "snapped_factors",
     "surely_regular",
 ]
 
@@ -175,7 +178,7 @@ def search(
     for _restart in range(_MAX_RESTARTS + 1):
         theta, here = descent.down(theta)
         here = descent.snapped(here)
-        null_score, escape = _null_space_score(here)
+        null_score, escape = null_space_score(here)
         if escape is None or descent.evaluations >= max_evaluations:
             break
         theta = escape
@@ -283,18 +286,8 @@ class _Descent:
 
     def snapped(self, here: Evaluation) -> Evaluation:
         """With a nearly singular covariance exactly on the boundary, if the deviance agrees."""
-        if all(surely_regular(T) for T in here.T):
-            return here
-        snapped = []
-        for T in here.T:
-            left, values, right = np.linalg.svd(T)
-            values = np.where(values < SINGULAR, 0.0, values)
-            snapped.append(lower_factor((left * values) @ right))
-        changed = any(
-            np.linalg.matrix_rank(s) < len(s) and np.linalg.svd(T, compute_uv=False)[-1] > 0.0
-            for s, T in zip(snapped, here.T, strict=True)
-        )
-        if not changed:
+        snapped = snapped_factors(here.T)
+        if snapped is None:
             return here
         trial = self.evaluate(T_to_theta(snapped))
         self.evaluations += 1
@@ -302,6 +295,22 @@ class _Descent:
         if trial is not None and trial.value <= here.deviance + slack:
             return trial.evaluation
         return here
+
+
+def snapped_factors(T: Sequence[Matrix]) -> list[Matrix] | None:
+    """Factors with nearly no variance in some direction given none there; None if none are so."""
+    if all(surely_regular(factor) for factor in T):
+        return None
+    snapped = []
+    for factor in T:
+        left, values, right = np.linalg.svd(factor)
+        values = np.where(values < SINGULAR, 0.0, values)
+        snapped.append(lower_factor((left * values) @ right))
+    changed = any(
+        np.linalg.matrix_rank(s) < len(s) and np.linalg.svd(factor, compute_uv=False)[-1] > 0.0
+        for s, factor in zip(snapped, T, strict=True)
+    )
+    return snapped if changed else None
 
 
 def is_single_term(A: CrossProducts) -> bool:
@@ -353,7 +362,26 @@ def has_null_directions(T: Sequence[Matrix]) -> bool:
     return any(_null_directions(factor).shape[1] > 0 for factor in T)
 
 
-def _null_space_score(here: Evaluation) -> tuple[float | None, Matrix | None]:
+class Scored(Protocol):
+    """Factors and the matrix scores there; see `Evaluation`."""
+
+    @property
+    def T(self) -> tuple[Matrix, ...]:
+        """One factor per term."""
+        ...
+
+    @property
+    def score(self) -> tuple[Matrix, ...]:
+        """F per term."""
+        ...
+
+    @property
+    def outer_products(self) -> tuple[Matrix, ...]:
+        """Sums of ``c_i c_i'`` per term, relative to the residual variance."""
+        ...
+
+
+def null_space_score(here: Scored) -> tuple[float | None, Matrix | None]:
     """Smallest relative eigenvalue of the score on the null space, and a way out if negative."""
     worst: float | None = None
     escape: list[Matrix] | None = None

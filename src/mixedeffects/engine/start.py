@@ -9,6 +9,8 @@ That is exact for one balanced factor and a good guess elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,33 +30,47 @@ _CEILING = 1e4
 _NOTHING = 1e-10
 
 
-def starting_factors(A: CrossProducts, reml: bool, few_directions: bool = False) -> list[Matrix]:
-    """One lower-triangular factor per term; ``few_directions`` as for `evaluate`."""
-    identity = [np.eye(k) for k in A.term_columns]
-    at_identity = evaluate(A, identity, reml, few_directions)
+def starting_factors(
+    A: CrossProducts,
+    reml: bool,
+    few_directions: bool = False,
+    around: Sequence[Matrix] | None = None,
+) -> list[Matrix]:
+    """One lower-triangular factor per term; ``few_directions`` as for `evaluate`.
+
+    Moments are taken at ``around`` where that is given, one factor per term, in place of T = I.
+    """
+    here = [np.eye(k) for k in A.term_columns] if around is None else list(around)
+    at_first = evaluate(A, here, reml, few_directions)
     if few_directions:
         variances = [np.eye(k)[:, :, None] * np.eye(k)[:, None] for k in A.term_columns]
-        of_variances = np.diag(at_identity.information_along(variances))
+        of_variances = np.diag(at_first.information_along(variances))
     else:
         on_diagonal = [np.equal(*lower_entries(k)) for k in A.term_columns]
-        of_variances = np.diag(at_identity.information)[np.concatenate(on_diagonal)]
+        of_variances = np.diag(at_first.information)[np.concatenate(on_diagonal)]
     levels = {m.term: factor.n_levels for factor in A.factors for m in factor.members}
     factors, start = [], 0
     for t, k in enumerate(A.term_columns):
-        CC = at_identity.outer_products[t]
-        B = at_identity.score[t] + CC
+        CC = at_first.outer_products[t]
+        B = at_first.score[t] + CC
         own = of_variances[start : start + k]
         start += k
+        first = here[t] @ here[t].T
         try:
             known, directions = np.linalg.eigh(B)
             seen = directions[:, known > _NOTHING * levels[t]]
             if seen.shape[1] == k:
-                sigma = _moments(B, CC, own)
+                sigma = _moments(B, CC, own, first)
             else:
                 # Fixed effects take all there is to know of the rest: any start is as good there.
                 sigma = np.eye(k) - seen @ seen.T
                 if seen.shape[1]:
-                    within = _moments(seen.T @ B @ seen, seen.T @ CC @ seen, own @ seen**2)
+                    within = _moments(
+                        seen.T @ B @ seen,
+                        seen.T @ CC @ seen,
+                        own @ seen**2,
+                        seen.T @ first @ seen,
+                    )
                     sigma = sigma + seen @ within @ seen.T
             factors.append(np.asarray(np.linalg.cholesky(sigma), dtype=np.float64))
         except np.linalg.LinAlgError:
@@ -62,12 +78,12 @@ def starting_factors(A: CrossProducts, reml: bool, few_directions: bool = False)
     return factors
 
 
-def _moments(B: Matrix, CC: Matrix, information: Matrix) -> Matrix:
-    """Moment estimate of Sigma, within bounds."""
+def _moments(B: Matrix, CC: Matrix, information: Matrix, first: Matrix) -> Matrix:
+    """Moment estimate of Sigma, taken at a first one, within bounds."""
     with np.errstate(divide="ignore", invalid="ignore"):
         levels = float(np.mean(np.diag(B) * np.diag(CC) / information))
         H = levels * np.linalg.inv(B)
-        sigma = np.eye(B.shape[0]) + H @ CC @ H / levels - H
+        sigma = first + H @ CC @ H / levels - H
     if not np.isfinite(sigma).all():
         raise np.linalg.LinAlgError
     values, vectors = np.linalg.eigh(0.5 * (sigma + sigma.T))

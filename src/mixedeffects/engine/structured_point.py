@@ -48,9 +48,9 @@ def tangent_bases(parameterisation: Parameterisation, eta: Matrix) -> list[Matri
     bases = []
     for term, own in zip(parameterisation.terms, parameterisation.split(eta), strict=True):
         derivatives = term.derivatives(own)
-        flat = derivatives.reshape(len(own), -1)
+        flat = derivatives.reshape(len(own), derivatives.shape[1] * derivatives.shape[2])
         _, values, right = np.linalg.svd(flat, full_matrices=False)
-        kept = right[values > _FLAT * max(float(values[0]), 1.0)]
+        kept = right[values > _FLAT * max(float(values.max(initial=0.0)), 1.0)]
         bases.append(np.ascontiguousarray(kept.reshape(-1, *derivatives.shape[1:])))
     return bases
 

@@ -16,7 +16,14 @@ from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.frame.model_frame import RandomTerm
 
-__all__ = ["assemble", "covariance_structures", "engine_terms", "responses_of", "too_large"]
+__all__ = [
+    "assemble",
+    "check_parameters",
+    "covariance_structures",
+    "engine_terms",
+    "responses_of",
+    "too_large",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -62,7 +69,7 @@ def assemble(
     ModelError
         If they, or the information about the variance parameters, would not fit into memory.
     """
-    _check_parameters(terms)
+    check_parameters(terms)
     try:
         return make_crossproducts(y, X, engine_terms(terms), weights)
     except RemainderTooLargeError as error:
@@ -96,7 +103,7 @@ def responses_of(fit: Fit, Y: Matrix) -> Responses:
     )
 
 
-def _check_parameters(terms: Sequence[RandomTerm]) -> None:
+def check_parameters(terms: Sequence[RandomTerm]) -> None:
     """Refuse covariances with more parameters than a matrix between all pairs can have."""
     free = [term for term in terms if term.structure == "us"]
     count = sum(term.n_columns * (term.n_columns + 1) // 2 for term in free)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Protocol, TypeVar
+from typing import Any, ClassVar, Concatenate, Generic, NoReturn, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,15 @@ from mixedeffects.fitting.modes import term_modes
 from mixedeffects.fitting.request import Request
 from mixedeffects.frame.model_frame import ModelFrame
 
-__all__ = ["Fit", "HoldsFit", "OncePerFit", "fit_of", "once_per_fit"]
+__all__ = [
+    "Fit",
+    "HoldsFit",
+    "OncePerFit",
+    "any_fit_of",
+    "fit_of",
+    "once_per_fit",
+    "refuse_other_kinds",
+]
 
 Matrix = NDArray[np.float64]
 Value = TypeVar("Value")
@@ -85,6 +93,15 @@ class Fit:
         criterion = "REML" if self.reml else "maximum likelihood"
         return f"Fit({self.formula!r}, {self.nobs:,} rows, by {criterion}: {self.optimum.message})"
 
+    #: Which record this is: what a pickle says, and what a user reads.
+    kind = "linear"
+    #: Whether tests of fixed effects have degrees of freedom, or are normal ones.
+    has_degrees_of_freedom = True
+    #: Whether the mean of the response is a function of the linear predictor other than itself.
+    has_link = False
+    #: Covariance matrices of the fixed effects for normal tests, and how a table names these.
+    covariance_kinds: ClassVar[dict[str, str]] = {"model": "tests use the normal distribution"}
+
     # --- counts and names ----------------------------------------------------------------
 
     def __call__(self, *_arguments: Any, **_options: Any) -> NoReturn:
@@ -138,6 +155,51 @@ class Fit:
         """The factor of the penalised system at the optimum."""
         return self.optimum.evaluation.factorisation
 
+    @property
+    def factorisation_at_modes(self) -> Factorisation:
+        """The factor from which the conditional covariances of the random effects come."""
+        return self.factorisation
+
+    @property
+    def residual_sigma(self) -> float | None:
+        """Sigma beside the variances of the random effects; None where they have no residual."""
+        return self.sigma
+
+    @property
+    def working_sigma(self) -> float:
+        """Standard deviation of R at unit weight: sigma."""
+        return self.sigma
+
+    @property
+    def working_weights(self) -> Matrix | None:
+        """Weights in R: the prior ones."""
+        return self.frame.weights
+
+    @property
+    def family_parameter(self) -> str | None:
+        """Name of the parameter of the family, where there is one that is estimated."""
+        return None
+
+    @property
+    def family_value(self) -> float | None:
+        """The estimate of `family_parameter`."""
+        return None
+
+    @property
+    def working_name(self) -> str:
+        """What V and R are called beside their letters; nothing where they are the response's."""
+        return ""
+
+    @property
+    def estimation(self) -> str:
+        """By which criterion, in a word for tables."""
+        return "REML" if self.reml else "ML"
+
+    @property
+    def family_estimate(self) -> tuple[str, float] | None:
+        """Name and value of a parameter of the response's distribution beside sigma."""
+        return None
+
     @cached_property
     def beta(self) -> Matrix:
         """Fixed effects, shape (p,), in units of y per unit of the column."""
@@ -170,12 +232,21 @@ class Fit:
         """Covariance matrix of the fixed effects with V taken as known, shape (p, p)."""
         return read_only(fixed_effects_covariance(self.factorisation, self.sigma))
 
+    def fixed_covariance(self, kind: str) -> Matrix:
+        """Covariance matrix of the fixed effects by one of `covariance_kinds`, shape (p, p)."""
+        assert kind == "model"
+        return self.vcov
+
     @cached_property
     def modes(self) -> list[Matrix]:
         """Conditional modes of the random effects of each term, (l, k), in units of y."""
         return read_only(term_modes(self.factorisation))
 
     # --- the response and its mean -------------------------------------------------------
+
+    def residuals_at(self, eta: Matrix) -> Matrix:
+        """Residuals about a linear predictor on its own scale, shape (n,)."""
+        return np.asarray(self.frame.y - eta)
 
     @property
     def fixed_part(self) -> Matrix:
@@ -190,6 +261,11 @@ class Fit:
         """REML criterion, or -2 log-likelihood; constants included."""
         A = self.crossproducts
         return self.optimum.evaluation.deviance + A.basis.deviance_offset(A.n, A.p, self.reml)
+
+    @property
+    def approximation(self) -> str:
+        """How the likelihood is approximated; nothing where it is exact."""
+        return ""
 
     @property
     def loglik(self) -> float:
@@ -237,12 +313,40 @@ def fit_of(model: Any, what: str) -> Fit:
     Raises
     ------
     ModelError
+        If it is no fitted model, or not that of a linear mixed model.
+    """
+    held = any_fit_of(model, what)
+    refuse_other_kinds(held, what)
+    return held
+
+
+def any_fit_of(model: Any, what: str) -> Fit:
+    """The record in what a user holds, whatever model it is of.
+
+    Raises
+    ------
+    ModelError
         If it is no fitted model.
     """
     held = model if isinstance(model, Fit) else getattr(model, "fit", None)
     if not isinstance(held, Fit):
         raise ModelError(f"{what} must be a fitted model, not {model!r:.60}.")
     return held
+
+
+def refuse_other_kinds(fit: Fit, what: str) -> None:
+    """Say that something takes fits of linear mixed models only, so far.
+
+    Raises
+    ------
+    ModelError
+        If the fit is one of another kind.
+    """
+    if fit.kind != "linear":
+        raise ModelError(
+            f"{what} must be a linear mixed model so far: this is a {fit.kind} one, for which the "
+            "answer would be wrong."
+        )
 
 
 class OncePerFit(Generic[Arguments, Value]):

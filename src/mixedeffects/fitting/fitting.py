@@ -40,7 +40,7 @@ from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 from mixedeffects.frame.structures import one_row_each
 from mixedeffects.progress import ProgressOption
 
-__all__ = ["assemble_frame", "fit_formula", "fit_frame", "response", "starting_factors"]
+__all__ = ["assemble_frame", "codings", "fit_formula", "fit_frame", "response", "starting_factors"]
 
 Matrix = NDArray[np.float64]
 
@@ -119,7 +119,7 @@ def fit_formula(
             frame = dataclasses.replace(frame, residual=of_rows)
         for sentence in frame.dropped.lost:
             warn(sentence, DataWarning)
-        own, spare = _codings(frame, inherited)
+        own, spare = codings(frame, inherited)
         request = Request(
             data=detached(data),
             data_name=getattr(data, "attrs", {}).get("name"),
@@ -214,7 +214,7 @@ def _are_the_same(frame: ModelFrame, other: ModelFrame) -> bool:
     )
 
 
-def _codings(frame: ModelFrame, inherited: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def codings(frame: ModelFrame, inherited: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Codings of an earlier fit: those of factors in the formula, and the others."""
     assert frame.fixed_encoder is not None
     encoders = (frame.fixed_encoder, *frame.random_encoders)

@@ -18,6 +18,7 @@ from mixedeffects.frame.model_frame import RandomTerm
 
 __all__ = [
     "covariance_parameters",
+    "estimated_parameters",
     "natural_parameters",
     "parameter_names",
     "reported_parameters",
@@ -77,9 +78,12 @@ def natural_parameters(T: Sequence[Matrix], sigma: Matrix | float) -> Matrix:
 def covariance_parameters(fit: Fit) -> pd.Series:
     """The parameters that were estimated, as `reported_parameters` has them.
 
-    With ``residual=`` or ``variance=`` those of R, named ``|Residual``, are before sigma.
+    With ``residual=`` or ``variance=`` those of R, named ``|Residual``, are before sigma. Where
+    random effects are on the scale of a link there is no sigma.
     """
-    own = reported_parameters(fit.frame.terms, fit.T, fit.sigma, fit.optimum)
+    own = reported_parameters(fit.frame.terms, fit.T, fit.working_sigma, fit.optimum)
+    if fit.residual_sigma is None:
+        return pd.Series(own.iloc[:-1])
     # The one that others are relative to is sigma.
     of_residuals = [each for each in reported_residual_parameters(fit) if not each.is_sigma]
     if not of_residuals:
@@ -87,6 +91,15 @@ def covariance_parameters(fit: Fit) -> pd.Series:
     names = [*own.index[:-1], *(each.name for each in of_residuals)]
     values = [*own.iloc[:-1], *(each.value for each in of_residuals), fit.sigma]
     return pd.Series(values, index=[*distinct(names), "sigma"], name="Estimate")
+
+
+def estimated_parameters(fit: Fit) -> pd.Series:
+    """`covariance_parameters`, and last the parameter of the family where one was estimated."""
+    own = covariance_parameters(fit)
+    if fit.family_parameter is None:
+        return own
+    names = distinct([*(str(name) for name in own.index), fit.family_parameter])
+    return pd.Series([*own, fit.family_value], index=names, name="Estimate")
 
 
 def reported_parameters(

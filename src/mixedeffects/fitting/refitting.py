@@ -44,7 +44,9 @@ __all__ = [
     "UNCHANGED",
     "Unchanged",
     "by_maximum_likelihood",
+    "checked_response",
     "fit_again",
+    "for_rows",
     "least_squares_criterion",
     "values_for_rows",
     "with_random_terms",
@@ -257,7 +259,7 @@ def least_squares_criterion(fit: Fit) -> float:
 
 def refit(fit: Fit, y: Any, progress: ProgressOption) -> Fit:
     """See `LinearMixedModel.refit`."""
-    response = _new_response(fit, y)
+    response = checked_response(fit, y)
     frame, data = with_response(fit, response, y)
     if fit.residual is not None:
         request = with_data(fit.request, data)
@@ -293,7 +295,7 @@ def _surely_no_rival(fit: Fit, frame: ModelFrame) -> bool:
     return bool(np.sqrt(np.mean(weighted**2)) < _NEARLY_THE_SAME * fit.sigma)
 
 
-def _new_response(fit: Fit, y: Any) -> Matrix:
+def checked_response(fit: Fit, y: Any) -> Matrix:
     """A response for the rows used: by label for a Series, else by position."""
     frame, what = fit.frame, "the new response"
     n_rows = fit.nobs + len(frame.dropped.rows)
@@ -338,8 +340,8 @@ def update(
         text if formula is None else update_formula(text, formula),
         given_table(asked) if data is None else data,
         reml=fit.reml if reml is None else reml,
-        weights=_for_rows("weights", asked.weights, weights, asked, data),
-        offset=_for_rows("offset", asked.offset, offset, asked, data),
+        weights=for_rows("weights", asked.weights, weights, asked, data),
+        offset=for_rows("offset", asked.offset, offset, asked, data),
         contrasts=contrasts,
         inherited=inherited,
         start=start,
@@ -353,7 +355,7 @@ def update(
     )
 
 
-def _for_rows(role: str, own: Any, given: Any, asked: Request, data: Any) -> Any:
+def for_rows(role: str, own: Any, given: Any, asked: Request, data: Any) -> Any:
     """Weights or an offset for fitting again: as given, or those of the fit."""
     if given is not UNCHANGED:
         return given

@@ -12,6 +12,7 @@ from mixedeffects.base.arrays import DetachedTable, ReadOnlyArrays
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine import Control
 from mixedeffects.errors import ModelError
+from mixedeffects.families import Family
 from mixedeffects.frame.known_covariance import KnownCovariance
 from mixedeffects.frame.one_column import with_column
 
@@ -100,6 +101,12 @@ class Request(ReadOnlyArrays):
         The residual standard deviation, where it is known.
     ddf : str
         Method for the degrees of freedom of tables for which none is given.
+    family : Family or None
+        Of a generalized model.
+    exposure : str, array or None
+        What its mean is proportional to, as given.
+    nagq : int
+        Its quadrature points per random effect.
     """
 
     data: DetachedTable = DetachedTable()  # noqa: RUF009 - a descriptor
@@ -113,6 +120,9 @@ class Request(ReadOnlyArrays):
     variance: str | None = None
     sigma: float | None = None
     ddf: str = "satterthwaite"
+    family: Family | None = None
+    exposure: Any = None
+    nagq: int = 1
 
     def __repr__(self) -> str:
         return f"Request(data_name={self.data_name!r})"

@@ -15,7 +15,7 @@ from mixedeffects.progress import Listener, ProgressOption
 if TYPE_CHECKING:
     from mixedeffects.engine.structures import CovarianceStructure
 
-__all__ = ["Searching", "UnfinishedFit"]
+__all__ = ["Listening", "Searching", "Start", "UnfinishedFit"]
 
 Matrix = NDArray[np.float64]
 Start = Sequence[Matrix] | None
@@ -24,7 +24,52 @@ Other = TypeVar("Other")
 GoOn = Callable[[Start, ProgressOption], Fitted]
 
 
-class Searching:
+class Listening:
+    """Tells of a search's progress, and remembers the last point.
+
+    Parameters
+    ----------
+    progress : bool, callable or None
+        As for `lmer`.
+
+    Raises
+    ------
+    ModelError
+        If ``progress`` is not what it should be.
+    """
+
+    def __init__(self, progress: ProgressOption) -> None:
+        self._listener = Listener(progress, every=0.0)
+        self._silent = progress is None or not self._listener.hears
+        self._last: Progress | None = None
+
+    def close(self) -> None:
+        """Nothing more is told."""
+        self._listener.close()
+
+    def hear(self, line: Progress) -> None:
+        """An iteration is done."""
+        self._last = line
+        self._listener.tell(line)
+
+    def interrupted(self, start: Start, go_on: GoOn[Any]) -> Interrupted:
+        """The exception for Ctrl-C, given the first start and what makes a fit from another."""
+        last = self._last
+        done = (
+            "Interrupted before the first iteration of the fit was done."
+            if last is None
+            else f"Interrupted after iteration {last.iteration} of the fit, at criterion "
+            f"{last.criterion:.4f}. Where it came to is kept:"
+        )
+        reached = last.factors if last is not None and last.factors else start
+        return Interrupted(
+            f"{done} `partial.resume()` of this exception goes on from there; at the prompt, "
+            "`sys.last_value.partial.resume()`.",
+            UnfinishedFit(go_on, reached, last),
+        )
+
+
+class Searching(Listening):
     """The searches of one fit: they tell of their progress, and the last point is remembered.
 
     Parameters
@@ -56,9 +101,7 @@ class Searching:
     ) -> None:
         self._reml, self._control, self._structures = reml, control, structures
         self._further = further
-        self._listener = Listener(progress, every=0.0)
-        self._silent = progress is None or not self._listener.hears
-        self._last: Progress | None = None
+        super().__init__(progress)
 
     def find(self, A: CrossProducts, start: Start) -> Optimum:
         """Where a search ends; see `find_optimum`."""
@@ -69,33 +112,9 @@ class Searching:
             self._reml,
             start=start,
             control=self._control,
-            progress=None if quick else self._hear,
+            progress=None if quick else self.hear,
             structures=self._structures,
             further=self._further,
-        )
-
-    def close(self) -> None:
-        """Nothing more is told."""
-        self._listener.close()
-
-    def _hear(self, line: Progress) -> None:
-        self._last = line
-        self._listener.tell(line)
-
-    def interrupted(self, start: Start, go_on: GoOn[Any]) -> Interrupted:
-        """The exception for Ctrl-C, given the first start and what makes a fit from another."""
-        last = self._last
-        done = (
-            "Interrupted before the first iteration of the fit was done."
-            if last is None
-            else f"Interrupted after iteration {last.iteration} of the fit, at criterion "
-            f"{last.criterion:.4f}. Where it came to is kept:"
-        )
-        reached = last.factors if last is not None and last.factors else start
-        return Interrupted(
-            f"{done} `partial.resume()` of this exception goes on from there; at the prompt, "
-            "`sys.last_value.partial.resume()`.",
-            UnfinishedFit(go_on, reached, last),
         )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.centring import is_far_from_zero
 from mixedeffects.base.warning import warn
 from mixedeffects.errors import DataError, DataWarning, ModelError
+from mixedeffects.families import Family
 from mixedeffects.formula import Bar, Formula, ResidualSpec, parse_formula, read_residual
 from mixedeffects.formula.evaluate import State, check_functions
 from mixedeffects.formula.reader import read
@@ -41,6 +42,12 @@ from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
 from mixedeffects.frame.rank import independent_columns
 from mixedeffects.frame.residual_checks import check_places, check_residual
 from mixedeffects.frame.residual_rows import ResidualRows, residual_rows, rows_in_their_order
+from mixedeffects.frame.responses import (
+    GivenResponse,
+    check_binary_rows,
+    read_exposure,
+    read_generalized_response,
+)
 from mixedeffects.frame.row_labels import by_row_labels
 from mixedeffects.frame.structures import check_replication, check_structure_columns
 from mixedeffects.frame.text_levels import doubt_spelling, doubt_text
@@ -71,8 +78,10 @@ def build_model_frame(
     variance: str | None = None,
     without_random: bool = False,
     known_sigma: bool = False,
+    family: Family | None = None,
+    exposure: Any = None,
 ) -> ModelFrame:
-    """Make the arrays of a linear mixed model from a formula and a dataframe.
+    """Make the arrays of a mixed model from a formula and a dataframe.
 
     Parameters
     ----------
@@ -104,6 +113,11 @@ def build_model_frame(
         ``variance``.
     known_sigma : bool
         Whether the residual variance is known, so that one row a group says something of theirs.
+    family : Family, optional
+        Distribution of the response of a generalized model, which may then be successes and
+        failures, a proportion with its trials as weights, or a factor of two levels.
+    exposure : str or array_like, optional
+        What the mean is proportional to, positive: an offset of its logarithm.
 
     Returns
     -------
@@ -147,13 +161,11 @@ def build_model_frame(
     codings, spare = read_contrasts(contrasts), read_contrasts(inherited)
     source = materialised(data)
     available = column_names(source)
-    worked_out = {
-        role: _expression(given, available)
-        for role, given in (("weights", weights), ("offset", offset))
-    }
+    roles = {"weights": weights, "offset": offset, "exposure": exposure}
+    worked_out = {role: _expression(given, available) for role, given in roles.items()}
     by_name = [
         given
-        for role, given in (("weights", weights), ("offset", offset))
+        for role, given in roles.items()
         if isinstance(given, str) and worked_out[role] is None
     ]
     of_groups = [] if spec is None else list(spec.variables)
@@ -172,8 +184,7 @@ def build_model_frame(
     columns = Columns(table)
     evaluation = _evaluate_all(response, fixed, trees, columns)
     extra = {
-        role: _argument(role, given, columns, worked_out[role])
-        for role, given in (("weights", weights), ("offset", offset))
+        role: _argument(role, given, columns, worked_out[role]) for role, given in roles.items()
     }
     groups = {name: read_group(table[name]) for name in dict.fromkeys(grouped)}
     selection = _select_rows(evaluation, extra, groups, columns)
@@ -181,13 +192,22 @@ def build_model_frame(
 
     values = {name: take_rows(e.value, rows) for name, e in evaluation.variables.items()}
     n = columns.n if rows is None else len(rows)
-    y = _response(evaluation.response, values, n)
+    y = np.zeros(n) if family is not None else _response(evaluation.response, values, n)
     # Before anything that such levels may make impossible.
     _warn_of_labels(evaluation, fixed, groups, table)
     _check_values(evaluation, fixed, random, of_residuals, values)
     w = _taken(extra["weights"], rows, "Column ")
     if w is not None and extra["weights"] is not None:
         check_weights(extra["weights"].name, w)
+    used = table if rows is None else table.iloc[rows]
+    given: GivenResponse | None = None
+    if family is not None and response is not None:
+        name = deparse(response)
+        by = extra["weights"]
+        trials = None if w is None or by is None else (by.name, w)
+        given = read_generalized_response(name, response, values[name], trials, family, used.index)
+        y, w = given.response.y, given.response.weights
+    rival = None if known_sigma else _variance_of_rows(family)
 
     named = {deparse(tree) for part in (fixed, *random) for tree in part.variables}
     codings, spare = (
@@ -201,7 +221,7 @@ def build_model_frame(
         for name, group in groups.items()
     }
     terms, encoders, unused = _random_terms(
-        formula, random, values, evaluation.states, every, chosen, n, design_only, known_sigma
+        formula, random, values, evaluation.states, every, chosen, n, design_only, rival
     )
     of_rows: ResidualRows | None = None
     if spec is not None:
@@ -216,19 +236,29 @@ def build_model_frame(
     )
     _check_codings(codings, (encoder, *encoders))
     total_offset = _offset(evaluation.offsets, values, _taken(extra["offset"], rows, "Column "))
+    if family is not None and extra["exposure"] is not None:
+        exposed = _taken(extra["exposure"], rows, "Column ")
+        assert exposed is not None
+        own = read_exposure(extra["exposure"].name, exposed, family, used.index)
+        total_offset = own if total_offset is None else total_offset + own
     if not design_only:
         with np.errstate(over="ignore"):
             known = y if total_offset is None else y - total_offset
+        if family is not None:
+            # Its scale is that of the linear predictor, whatever the units of the response.
+            known = np.zeros(n)
         check_ranges(
             (str(evaluation.response), known),
             [(encoder.names, X), *((term.columns, term.z) for term in terms)],
             None if w is None or extra["weights"] is None else (extra["weights"].name, w),
         )
         check_random_columns(terms)
-        check_replication(terms)
+        if rival:
+            check_replication(terms)
+        if given is not None:
+            check_binary_rows(given.response, terms)
         if of_rows is not None:
             check_residual(of_rows.term, terms, variance_term, w)
-    used = table if rows is None else table.iloc[rows]
     return ModelFrame(
         formula=formula,
         y=np.array(y),  # the data's own array must not be shared
@@ -256,6 +286,8 @@ def build_model_frame(
         variance=variance_term,
         residual_coders=() if of_rows is None else of_rows.coders,
         variance_encoder=variance_encoder,
+        response=None if given is None else given.response,
+        response_levels=() if given is None else given.levels,
     )
 
 
@@ -550,6 +582,13 @@ def _check_codings(codings: Mapping[str, Coding], encoders: Sequence[DesignEncod
             )
 
 
+def _variance_of_rows(family: Family | None) -> str | None:
+    """What a variance between rows would stand beside; None where there is nothing."""
+    if family is None:
+        return "residual variance"
+    return f"{family.parameter_name} of the {family.name} family" if family.has_parameter else None
+
+
 # --- random-effects terms --------------------------------------------------------------
 
 
@@ -562,7 +601,7 @@ def _random_terms(
     columns: Mapping[str, GroupColumn],
     n: int,
     design_only: bool,
-    known_sigma: bool = False,
+    rival: str | None,
 ) -> tuple[tuple[RandomTerm, ...], tuple[DesignEncoder, ...], dict[str, int]]:
     groupings: dict[str, Grouping] = {}
     made_of: dict[str, tuple[str, ...]] = {}
@@ -575,9 +614,8 @@ def _random_terms(
         if bar.group not in groupings:
             grouping = combine([columns[v] for v in bar.variables], bar.variables)
             if not design_only:
-                check_grouping(
-                    bar.group, len(grouping.labels), grouping.labels, None if known_sigma else n
-                )
+                levels_of = (bar.group, len(grouping.labels), grouping.labels)
+                check_grouping(*levels_of, n if rival else None, rival or "")
             groupings[bar.group] = grouping
 
     order = _lme4_order([len(groupings[bar.group].labels) for bar in formula.random])
@@ -596,8 +634,8 @@ def _random_terms(
         # Before the columns are built: there may be very many.
         if design_only:
             check_size(n, encoder.n_columns, bar.group)
-        elif bar.structure == "us" and not known_sigma:
-            check_random_effects(encoder.n_columns, len(levels[bar.group]), str(bar), n)
+        elif bar.structure == "us" and rival:
+            check_random_effects(encoder.n_columns, len(levels[bar.group]), str(bar), n, rival)
         if bar.structure != "us":
             check_structure_columns(bar, encoder)
         terms.append(

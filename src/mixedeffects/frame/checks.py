@@ -35,8 +35,8 @@ def numeric_response(name: str, value: Value) -> NDArray[np.float64]:
         advice = _number_of(value.levels)
         if len(value.levels) == 2:
             advice = (
-                "This package fits Gaussian models; for a two-valued outcome use a logistic mixed "
-                "model, or make a 0/1 number of it for a linear probability model"
+                "A logistic mixed model takes it as it is: mixedeffects.glmer(..., "
+                "family='binomial'); for a linear probability model make a 0/1 number of it"
             )
         raise DataError(
             f"The response `{name}` is categorical with {len(value.levels)} levels ({shown}), but "
@@ -139,10 +139,18 @@ def _check_range(what: str, size: float) -> None:
         )
 
 
-def check_grouping(group: str, n_levels: int, labels: Sequence[str], n: int | None) -> None:
+def check_grouping(
+    group: str,
+    n_levels: int,
+    labels: Sequence[str],
+    n: int | None,
+    rival: str = "residual variance",
+) -> None:
     """Refuse grouping factors with one level, or with a level for every one of n rows.
 
-    n is None where the residual variance is known.
+    n is None where rows have no variance of their own to be estimated: the residual variance is
+    known, or the family of the response has no parameter besides the mean; ``rival`` is what it
+    is called otherwise.
     """
     if n_levels < 2:
         raise ModelError(
@@ -152,17 +160,19 @@ def check_grouping(group: str, n_levels: int, labels: Sequence[str], n: int | No
     if n is not None and n_levels >= n:
         raise ModelError(
             f"Grouping factor `{group}` has {n_levels:,} levels for {n:,} rows: with one row per "
-            "group its variance cannot be told from the residual variance. Use a coarser grouping."
+            f"group its variance cannot be told from the {rival}. Use a coarser grouping."
         )
 
 
-def check_random_effects(k: int, n_levels: int, text: str, n: int) -> None:
-    """Refuse terms with as many random effects as rows."""
+def check_random_effects(
+    k: int, n_levels: int, text: str, n: int, rival: str = "residual variance"
+) -> None:
+    """Refuse terms with as many random effects as rows; ``rival`` as for `check_grouping`."""
     if k * n_levels >= n:
         raise ModelError(
             f"The number of observations ({n:,}) is not larger than the number of random effects "
             f"({k} x {n_levels:,} = {k * n_levels:,}) of the term {text}: these effects could "
-            "reproduce the data by themselves, so their variances and the residual variance cannot "
+            f"reproduce the data by themselves, so their variances and the {rival} cannot "
             "be told apart. Use fewer columns before the bar, a coarser grouping, or a structure "
             "with fewer parameters, such as cs(... | g) or ar1(... | g)."
         )

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import DetachedTable, ReadOnlyArrays
+from mixedeffects.families.response import Response
 from mixedeffects.frame.residual_term import ResidualTerm, VarianceTerm
 
 if TYPE_CHECKING:
@@ -195,6 +196,10 @@ class ModelFrame(ReadOnlyArrays):
         Make the position of a row in other data, one for each part; then one for its stratum.
     variance_encoder : DesignEncoder or None
         Makes the columns of ``variance`` from other data.
+    response : Response or None
+        The response of a generalized model: y, trials and weights; None for a linear one.
+    response_levels : tuple of str
+        Failure and success, where the response was a factor or true and false.
     """
 
     formula: Formula
@@ -214,11 +219,18 @@ class ModelFrame(ReadOnlyArrays):
     variance: VarianceTerm | None = None
     residual_coders: tuple[VariableCoder, ...] = ()
     variance_encoder: DesignEncoder | None = None
+    response: Response | None = None
+    response_levels: tuple[str, ...] = ()
 
     @property
     def nobs(self) -> int:
         """Number of rows used, n."""
         return int(self.y.shape[0])
+
+    @property
+    def has_trials(self) -> bool:
+        """Whether the response is a number of successes among several trials."""
+        return self.response is not None and self.response.trials is not None
 
     @property
     def structured_terms(self) -> tuple[str, ...]:

@@ -53,6 +53,8 @@ class Wanted:
     weights, offset : None, number, str or array
         Prior weights, and the known part of the linear predictor beside the formula's
         ``offset()``: one number, a column, or one value for each row.
+    exposure : None, number, str or array
+        What the mean is proportional to: its logarithm is added to the offset.
     residual_variances : bool
         Whether what the variances of residuals follow is wanted.
     residual_groups : bool
@@ -63,6 +65,7 @@ class Wanted:
     columns: tuple[int, ...]
     weights: Any = None
     offset: Any = None
+    exposure: Any = None
     residual_variances: bool = False
     residual_groups: bool = False
 
@@ -170,7 +173,11 @@ class NewData:
             take_columns(self._source, self._names)
         self._extra = {
             role: _row_values(role, given, self._source, self.n)
-            for role, given in (("weights", wanted.weights), ("offset", wanted.offset))
+            for role, given in (
+                ("weights", wanted.weights),
+                ("offset", wanted.offset),
+                ("exposure", wanted.exposure),
+            )
         }
 
     def _needed(self, available: Sequence[str]) -> list[str]:
@@ -196,7 +203,7 @@ class NewData:
         if self.wanted.residual_groups and self.frame.residual is not None:
             self._group_columns = self.frame.residual.variables
             names |= dict.fromkeys(self._group_columns)
-        by_name = (self.wanted.weights, self.wanted.offset)
+        by_name = (self.wanted.weights, self.wanted.offset, self.wanted.exposure)
         names |= dict.fromkeys(given for given in by_name if isinstance(given, str))
         return list(names)
 
@@ -324,6 +331,8 @@ class NewData:
         offset = np.zeros(n) if n == 0 else fixed.offset_columns(columns)
         if "offset" in extra:
             offset = offset + extra["offset"]
+        if "exposure" in extra:
+            offset = offset + np.log(extra["exposure"])
         X = np.empty((n, len(fixed.names)))
         if n and fixed.kept is None:
             X = fixed.encode_columns(columns)
@@ -476,3 +485,8 @@ def _check(extra: Mapping[str, Matrix]) -> None:
         check_finite(role, values)
         if role == "weights":
             check_weights(role, values)
+        if role == "exposure" and not (values > 0.0).all():
+            count = int((~(values > 0.0)).sum())
+            raise DataError(
+                f"An exposure must be positive; it is not in {count:,} of the new rows."
+            )

@@ -36,7 +36,8 @@ def tests_with(fit: Fit, variance: FixedEffectsVariance, level: float | None) ->
         # An adjustment can make of next to nothing a negative variance: no standard error then.
         error = np.sqrt(np.diag(variance.vcov))
     df = np.where(np.isnan(error), np.nan, variance.df(np.eye(len(estimate))))
-    table = tests_table(Estimates(estimate, error, df), fit.fixef_names, level, variance.method)
+    found = Estimates(estimate, error, df)
+    table = tests_table(found, fit.fixef_names, level, variance.method, variance.normal)
     if fit.optimum.undetermined:
         table.attrs["undetermined"] = fit.optimum.undetermined
     return table

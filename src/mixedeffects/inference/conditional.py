@@ -119,15 +119,16 @@ def conditional_modes(fit: Fit, cond_var: bool = False) -> RandomEffects:
     }
     if not checked_flag(cond_var, "cond_var"):
         return RandomEffects(tables, {})
-    A = fit.crossproducts
-    inverse = fit.factorisation.selected_inverse(with_fixed=False, keep=True)
+    factorisation = fit.factorisation_at_modes
+    A = factorisation.A
+    inverse = factorisation.selected_inverse(with_fixed=False, keep=True)
     variances = {}
     for f, factor in enumerate(A.factors):
         order = sorted(factor.members, key=lambda member: member.term)
         C = scipy.linalg.block_diag(*(A.basis.terms[m.term] for m in order))
         columns = np.concatenate([np.arange(factor.k)[m.columns] for m in order])
         P = inverse.P[f][:, columns[:, None], columns[None, :]]
-        scale = (fit.sigma / np.sqrt(A.basis.weight_scale)) ** 2
+        scale = (fit.working_sigma / np.sqrt(A.basis.weight_scale)) ** 2
         group = frame.terms[order[0].term].group
         variances[group] = scale * np.einsum("ab,ibc,dc->iad", C, P, C)
     return RandomEffects(tables, variances)

@@ -18,6 +18,9 @@ __all__ = ["Estimates", "fixed_rows", "tests_table"]
 
 Matrix = NDArray[np.float64]
 
+#: Columns of t tests under their names in z tests.
+_OF_Z = {"t value": "z value", "Pr(>|t|)": "Pr(>|z|)"}
+
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
@@ -50,7 +53,11 @@ class Estimates:
 
 
 def tests_table(
-    found: Estimates, index: Iterable[str], level: float | None, how: str
+    found: Estimates,
+    index: Iterable[str],
+    level: float | None,
+    how: str,
+    normal: bool = False,
 ) -> ResultTable:
     """Tests and intervals in R's style, columns as of `LinearMixedModel.coef_table`.
 
@@ -64,6 +71,8 @@ def tests_table(
         Confidence level; None leaves the intervals out.
     how : str
         The method, for the line below the table.
+    normal : bool
+        Whether there are no degrees of freedom: the columns are those of z tests.
 
     Raises
     ------
@@ -80,6 +89,8 @@ def tests_table(
         },
         index=list(index),
     )
+    if normal:
+        table = table.drop(columns="df").rename(columns=_OF_Z)
     if level is None:
         return ResultTable.of(table, (how,))
     level = checked_level(level)

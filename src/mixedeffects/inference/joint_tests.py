@@ -93,9 +93,13 @@ def joint_tests(
             "There is nothing to test: no variable of the fixed part, beside those in by=, has two "
             "or more values in the reference grid."
         )
-    return ResultTable.of(
-        pd.DataFrame(rows), (means._variance.method.removeprefix("t-tests use "),)
-    )
+    table = pd.DataFrame(rows)
+    method = means._variance.method.removeprefix("t-tests use ").removeprefix("z-tests, ")
+    if means._variance.normal:
+        # Chi-square, and not F with infinitely many degrees of freedom.
+        table["statistic"] *= table["num_df"]
+        table = table.drop(columns="den_df").rename(columns={"num_df": "df"})
+    return ResultTable.of(table, (method,))
 
 
 def _tested(

@@ -66,7 +66,7 @@ def contrast_table(
     L, constant = named_contrasts(fit.frame, hypothesis)
     variance = fixed_effects_variance(fit, vcov, ddf, cluster)
     found = linear_estimates(fit.beta, variance, L.to_numpy(), constant)
-    return tests_table(found, L.index, level, variance.method)
+    return tests_table(found, L.index, level, variance.method, variance.normal)
 
 
 def named_contrasts(frame: ModelFrame, hypothesis: Any) -> tuple[pd.DataFrame, Matrix]:

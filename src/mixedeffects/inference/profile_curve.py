@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mixedeffects.engine.constrained import Constrained, ConstrainedParameter
+from mixedeffects.engine.constrained import Constrained, HeldParameter
 
 __all__ = ["LowerDevianceError", "ProfileCurve", "ProfilePoint"]
 
@@ -55,7 +55,7 @@ class ProfileCurve:
 
     Parameters
     ----------
-    parameter : ConstrainedParameter
+    parameter : HeldParameter
         What minimises the deviance at a value.
     optimum : Constrained
         The fit, with the parameter's estimate as its value.
@@ -74,7 +74,7 @@ class ProfileCurve:
 
     def __init__(
         self,
-        parameter: ConstrainedParameter,
+        parameter: HeldParameter,
         optimum: Constrained,
         step: float,
         low: float = -math.inf,

@@ -25,7 +25,7 @@ from mixedeffects.fitting.refitting import by_maximum_likelihood
 from mixedeffects.inference.profile import BetterFitError, Profile
 from mixedeffects.progress import ProgressOption, StartAgain, Unfinished
 
-__all__ = ["profile"]
+__all__ = ["Profiling", "profile"]
 
 Matrix = NDArray[np.float64]
 
@@ -44,10 +44,10 @@ def profile(fit: Fit, parameters: Any, level: float, progress: ProgressOption) -
     coefficients = fit.frame.fixef_names
     names = parameter_keys(list(covariance_parameters(fit).index), coefficients)
     chosen = chosen_positions(parameters, names, coefficients)
-    return _Profiling(fit, names, chosen, float(level)).work().resume(progress)
+    return Profiling(fit, names, chosen, float(level)).work().resume(progress)
 
 
-class _Profiling:
+class Profiling:
     """The work on a profile: one side of one parameter after the other.
 
     It starts again where it finds a better fit than the one it started from.
@@ -74,11 +74,7 @@ class _Profiling:
     def _walk(self, step: int) -> None:
         with one_blas_thread(self._fit.crossproducts.remainder.core_size):
             if self._profile is None:
-                if self._optimum is None:
-                    self._optimum = self._found()
-                self._profile = Profile(
-                    self._fit, self._optimum, self._names, self._chosen, self._level
-                )
+                self._profile = self._made()
             try:
                 self._profile._walk(step // 2, 2 * (step % 2) - 1)
             except BetterFitError as better:
@@ -90,6 +86,12 @@ class _Profiling:
                     "confint(method='wald') or confint(method='boot')."
                 ) from None
 
+    def _made(self) -> Profile:
+        """The profile before any step, from the best fit known."""
+        if self._optimum is None:
+            self._optimum = self._found()
+        return Profile(self._fit, self._optimum, self._names, self._chosen, self._level)
+
     def _found(self) -> Optimum:
         """The fit by maximum likelihood, from a better point if one was found."""
         fit = self._fit
@@ -98,6 +100,16 @@ class _Profiling:
         if self._better is not None:
             return optimum_from(searched_rows(fit.residual.design), self._better)
         return by_maximum_likelihood(fit).optimum
+
+    def _start_from(self, found: Constrained) -> None:
+        """Take another point as where to start."""
+        self._start, self._better = [lower_factor(T) for T in found.T], found
+        self._optimum = None
+
+    def _criterion(self, found: Constrained) -> float:
+        """-2 log L of a point."""
+        A = self._fit.crossproducts
+        return found.deviance + A.basis.deviance_offset(A.n, A.p, False)
 
     def _finish(self, steps: list[None]) -> Profile:
         assert self._profile is not None
@@ -121,12 +133,11 @@ class _Profiling:
                 "is not at the highest maximum of its likelihood.",
                 ConvergenceWarning,
             )
-        self._start, self._better = [lower_factor(T) for T in better.found.T], better.found
-        self._profile = self._optimum = None
+        self._start_from(better.found)
+        self._profile = None
         self._restarts -= 1
         if not self._restarts:
-            A, found = self._fit.crossproducts, better.found.deviance
-            criterion = found + A.basis.deviance_offset(A.n, A.p, False)
+            criterion = self._criterion(better.found)
             if self._fit.residual is not None:
                 raise ModelError(
                     f"Profiling went on finding better fits (-2 log L {criterion:.4f}): the "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.arrays import ReadOnlyArrays
 from mixedeffects.base.caching import cached_property
 from mixedeffects.base.options import checked_choice, member, plain
+from mixedeffects.errors import ModelError
 from mixedeffects.inference.unseen import Unseen
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "VCOV_KINDS",
     "FixedDf",
     "FixedEffectsVariance",
+    "check_normal",
     "ddf_name",
     "is_robust",
 ]
@@ -85,6 +87,8 @@ class FixedEffectsVariance(ReadOnlyArrays):
     unseen : Unseen, optional
         Of a robust covariance matrix, the functions whose variance the clusters cannot show; in
         ``vcov`` the coefficients among them are NaN.
+    normal : bool
+        Whether the model has no degrees of freedom at all: its tables have z and chi-square.
     """
 
     vcov: Matrix
@@ -92,6 +96,7 @@ class FixedEffectsVariance(ReadOnlyArrays):
     f_test: Callable[[Matrix], tuple[float, float]]
     method: str
     unseen: Unseen | None = None
+    normal: bool = False
 
     def hides(self, L: Matrix) -> NDArray[np.bool_]:
         """Which of the contrasts (r, p) have no known variance, shape (r,)."""
@@ -149,3 +154,20 @@ class FixedDf:
 def is_robust(vcov: Any) -> bool:
     """Whether a kind of covariance matrix is a cluster-robust one."""
     return isinstance(vcov, str) and vcov.upper().startswith("CR")
+
+
+def check_normal(ddf: Any) -> None:
+    """Refuse degrees of freedom.
+
+    Raises
+    ------
+    ModelError
+        If a method other than ``"inf"`` is asked for.
+    """
+    given = plain(ddf)
+    lowered = given.lower() if isinstance(given, str) else given
+    if lowered != "inf" and not (isinstance(lowered, str) and _DDF_ELSEWHERE.get(lowered) == "inf"):
+        raise ModelError(
+            f"ddf={ddf!r} is for linear mixed models. Tests of a generalized model use the normal "
+            "distribution, ddf='inf'."
+        )

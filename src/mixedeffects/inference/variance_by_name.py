@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import checked_choice, member, plain
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.generalized import generalized
 from mixedeffects.inference.cluster_robust import robust_covariance
 from mixedeffects.inference.kenward_roger import kenward_roger_observed_of, kenward_roger_of
 from mixedeffects.inference.satterthwaite import satterthwaite_of
+from mixedeffects.inference.score_robust import score_robust_covariance
 from mixedeffects.inference.variance import (
     DDF_METHODS,
     VCOV_KINDS,
     FixedDf,
     FixedEffectsVariance,
+    check_normal,
     ddf_name,
     is_robust,
 )
@@ -54,6 +57,9 @@ def fixed_effects_variance(
     ModelError
         If a name is not known, or Kenward-Roger's method cannot be had for this fit.
     """
+    if not fit.has_degrees_of_freedom:
+        check_normal(ddf)
+        return _normal(fit, vcov, cluster)
     method = ddf_name(ddf)
     if is_robust(vcov):
         return robust_covariance(fit, vcov, cluster).variance()
@@ -79,6 +85,22 @@ def fixed_effects_variance(
     depends = satterthwaite_of(fit).depends if fit.optimum.undetermined else None
     fixed = FixedDf(np.inf if method == "inf" else float(fit.nobs - len(covariance)), depends)
     return FixedEffectsVariance(covariance, fixed.df, fixed.f_test, DDF_METHODS[method])
+
+
+def _normal(fit: Fit, vcov: Any, cluster: Any) -> FixedEffectsVariance:
+    """Of a fit whose tests are normal, from one of its own covariance matrices."""
+    if is_robust(vcov):
+        return score_robust_covariance(generalized(fit), vcov, cluster).variance()
+    kinds = fit.covariance_kinds
+    kind = _known(vcov, "vcov kind", tuple(kinds), " and the cluster-robust 'CR0' and 'CR1'")
+    if cluster is not None:
+        raise ModelError(
+            f"cluster= is for robust covariance matrices, such as 'CR1'; not {kind!r}."
+        )
+    fixed = FixedDf(np.inf)
+    return FixedEffectsVariance(
+        fit.fixed_covariance(kind), fixed.df, fixed.f_test, kinds[kind], normal=True
+    )
 
 
 def _unscaled(f_df: Callable[[Matrix], float], L: Matrix) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import member, plain
+from mixedeffects.base.options import checked_choice, member, plain
 from mixedeffects.base.warning import warn
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ClusterWarning, ModelError
@@ -29,6 +29,7 @@ __all__ = [
     "independent_rows",
     "p_of_f",
     "term_hypotheses",
+    "terms_at_zero",
     "wald_test",
 ]
 
@@ -42,7 +43,9 @@ _RANK = float(np.sqrt(np.finfo(np.float64).eps))
 def wald_test(
     fit: Fit, hypothesis: Any, ddf: str, vcov: str, test: str, cluster: Any = None
 ) -> WaldTest:
-    """See `LinearMixedModel.wald`."""
+    """See `LinearMixedModel.wald`, and that of `GeneralizedLinearMixedModel`."""
+    if not fit.has_degrees_of_freedom:
+        return _normal_test(fit, hypothesis, ddf, vcov, test, cluster)
     if not member(test, ("F", "chi2")):
         if is_robust(vcov):
             return robust_covariance(fit, vcov, cluster).test(hypothesis, test)
@@ -58,6 +61,27 @@ def wald_test(
         p = float(scipy.stats.chi2.sf(q * F, q))
         return WaldTest("chi2", q * F, q, np.inf, p, 1.0, labelled)
     return WaldTest("F", scaling * F, q, df, p_of_f(scaling * F, q, df), scaling, labelled)
+
+
+def _normal_test(
+    fit: Fit, hypothesis: Any, ddf: Any, vcov: Any, test: Any, cluster: Any
+) -> WaldTest:
+    """Chi-square test, or z test of one contrast, of a fit without degrees of freedom."""
+    test = checked_choice(test, "test", ("chi2", "z"))
+    variance = fixed_effects_variance(fit, vcov, ddf, cluster)
+    L = contrast_matrix(fit.frame, hypothesis)
+    if test == "z" and len(L) != 1:
+        raise ModelError(
+            f"test='z' is for one contrast, and the hypothesis has {len(L)}: use test='chi2', or "
+            "m.contrast for each by itself."
+        )
+    F, q, _, _ = f_statistic(fit, L, variance)
+    labelled = pd.DataFrame(L, columns=fit.fixef_names)
+    p = float(scipy.stats.chi2.sf(q * F, q))
+    if test == "z":
+        sign = np.sign(float((L @ fit.beta)[0]))
+        return WaldTest("z", float(sign * np.sqrt(F)), 1, np.inf, p, 1.0, labelled)
+    return WaldTest("chi2", q * F, q, np.inf, p, 1.0, labelled)
 
 
 def f_statistic(
@@ -142,17 +166,27 @@ def anova_table(
         rows[label] = row
     columns = ["Sum Sq", "Mean Sq", "NumDF", "DenDF", "F value", "Pr(>F)"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    if variance.normal:
+        table = _of_chi_squared(table)
     if fit.optimum.undetermined:
         table.attrs["undetermined"] = fit.optimum.undetermined
-    how = variance.method.removeprefix("t-tests use ")
+    how = variance.method.removeprefix("t-tests use ").removeprefix("z-tests, ")
     notes = [f"Type {'I' * kind} tests; {how}"]
     if kind > 1:
         notes += [
             f"{', '.join(terms)} tested at {number} = 0, at the edge of the data or beyond; "
             "m.joint_tests() tests at its mean"
-            for number, terms in tested_at_zero(fit.frame).items()
+            for number, terms in terms_at_zero(fit).items()
         ]
     return ResultTable.of(table, tuple(notes))
+
+
+def _of_chi_squared(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of F tests with infinitely many degrees of freedom as one of chi-square."""
+    q = table["NumDF"]
+    return pd.DataFrame(
+        {"Chisq": q * table["F value"], "Df": q, "Pr(>Chisq)": table["Pr(>F)"]}, index=table.index
+    )
 
 
 def checked_type(kind: Any) -> int:
@@ -170,6 +204,13 @@ def checked_type(kind: Any) -> int:
             f"type {kind!r:.60} is not known; there are 1, 2, 3 (or 'I', 'II', 'III')."
         )
     return names[kind]
+
+
+@once_per_fit("terms tested at zero")
+def terms_at_zero(fit: Fit) -> dict[str, list[str]]:
+    """See `tested_at_zero`."""
+    # One stored without its rows before this was kept with it cannot say.
+    return {} if fit.remembered else tested_at_zero(fit.frame)
 
 
 @once_per_fit("hypotheses about the terms")

@@ -18,14 +18,14 @@ class WaldTest:
     Attributes
     ----------
     test : str
-        The reference distribution, ``"F"`` or ``"chi2"``, or the name of a robust test such as
-        ``"HTZ"``.
+        The reference distribution, ``"F"``, ``"chi2"`` or ``"z"``, or the name of a robust test
+        such as ``"HTZ"``.
     statistic : float
-        The statistic, scaled where the method asks for it.
+        The statistic, scaled where the method asks for it; with its sign for z.
     num_df : int
         Number of linearly independent contrasts.
     den_df : float
-        Denominator degrees of freedom; infinite for chi-squared.
+        Denominator degrees of freedom; infinite for chi-squared and z.
     p : float
         Probability of a larger statistic if the hypothesis holds. NaN where the degrees of freedom
         are not positive: too few clusters for so many contrasts.
@@ -62,6 +62,8 @@ class WaldTest:
         >>> list(m.wald("Days").to_frame())
         ['NumDF', 'DenDF', 'F value', 'Pr(>F)']
         """
+        if self.test == "z":
+            return ResultTable({"z value": [self.statistic], "Pr(>|z|)": self.p})
         chi2 = self.test == "chi2"
         name, p = ("Chisq", "Pr(>Chisq)") if chi2 else ("F value", "Pr(>F)")
         return ResultTable(
@@ -70,6 +72,8 @@ class WaldTest:
 
     def __repr__(self) -> str:
         p = "p < 2.2e-16" if self.p < 2.2e-16 else f"p = {self.p:.4g}"
+        if self.test == "z":
+            return f"z = {self.statistic:.4g}, {p}"
         if self.test == "chi2":
             return f"chi2({self.num_df}) = {self.statistic:.4g}, {p}"
         name = "" if self.test == "F" else f"{self.test}: "

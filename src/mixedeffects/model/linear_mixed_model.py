@@ -6,17 +6,18 @@ from typing import Any
 
 from mixedeffects.base.default_ddf import with_ddf_of_the_fit
 from mixedeffects.base.habits import OF_A_FIT, explains_arguments, unknown_attribute
-from mixedeffects.model.comparison import Comparison
-from mixedeffects.model.diagnostics import Diagnostics
-from mixedeffects.model.estimates import Estimates
-from mixedeffects.model.inference import Inference
-from mixedeffects.model.intervals import Intervals
-from mixedeffects.model.matrices import Matrices
-from mixedeffects.model.means import Means
-from mixedeffects.model.prediction import Prediction
-from mixedeffects.model.refitting import Refitting
-from mixedeffects.model.statsmodels_names import StatsmodelsNames
-from mixedeffects.model.tables import Tables
+from mixedeffects.model.linear.comparison import Comparison
+from mixedeffects.model.linear.diagnostics import Diagnostics
+from mixedeffects.model.linear.estimates import Estimates
+from mixedeffects.model.linear.inference import Inference
+from mixedeffects.model.linear.intervals import Intervals
+from mixedeffects.model.linear.matrices import Matrices
+from mixedeffects.model.linear.means import Means
+from mixedeffects.model.linear.prediction import Prediction
+from mixedeffects.model.linear.refitting import Refitting
+from mixedeffects.model.linear.statsmodels_names import StatsmodelsNames
+from mixedeffects.model.linear.tables import Tables
+from mixedeffects.model.shared.fitted_model import FittedModel
 
 __all__ = ["LinearMixedModel"]
 
@@ -35,6 +36,7 @@ class LinearMixedModel(
     Comparison,
     Tables,
     Refitting,
+    FittedModel,
 ):
     """A fitted linear mixed model, made by `lmer` or `mmrm`.
 

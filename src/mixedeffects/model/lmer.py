@@ -9,9 +9,9 @@ from mixedeffects.base.habits import explained
 from mixedeffects.engine import Control
 from mixedeffects.fitting.fitting import fit_formula
 from mixedeffects.frame.known_covariance import KnownCovariance
-from mixedeffects.model.held import held_by
 from mixedeffects.model.linear_mixed_model import LinearMixedModel
 from mixedeffects.model.residual_habits import explains_structures
+from mixedeffects.model.shared.held import held_by
 from mixedeffects.progress import ProgressOption
 
 __all__ = ["lmer"]

@@ -8,8 +8,8 @@ from mixedeffects.base.habits import explained
 from mixedeffects.engine import Control
 from mixedeffects.fitting.fitting import fit_formula
 from mixedeffects.formula.mmrm import split_mmrm
-from mixedeffects.model.held import held_by
 from mixedeffects.model.linear_mixed_model import LinearMixedModel
+from mixedeffects.model.shared.held import held_by
 from mixedeffects.progress import ProgressOption
 
 __all__ = ["mmrm"]

@@ -39,7 +39,7 @@ from mixedeffects.prediction.new_residuals import (
 )
 from mixedeffects.simulation.random_part import select_terms
 
-__all__ = ["PredictionOptions", "predict"]
+__all__ = ["INTERVALS", "NEW_LEVELS", "PredictionOptions", "predict", "refuse_unseen"]
 
 Matrix = NDArray[np.float64]
 Codes = NDArray[np.int32]
@@ -219,7 +219,7 @@ class _Predictor:
         codes = new.level_codes()
         if options.new_levels == "error":
             for t in self.terms:
-                _refuse_unseen(fit, new, t, codes[t])
+                refuse_unseen(fit, new, t, codes[t])
         out = {name: np.full(new.n, np.nan) for name in self.columns}
         for start, stop in self._chunks(new.n, codes):
             rows, complete = new.rows(start, stop, codes)
@@ -464,7 +464,8 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names)
 
 
-def _refuse_unseen(fit: Fit, new: NewData, t: int, codes: Codes) -> None:
+def refuse_unseen(fit: Fit, new: NewData, t: int, codes: Codes) -> None:
+    """Say which levels of a term the fit did not see, if there are any."""
     if not (codes == UNSEEN).any():
         return
     count, shown, rows = new.unseen(t, codes)

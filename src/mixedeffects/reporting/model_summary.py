@@ -18,7 +18,7 @@ from mixedeffects.inference.singular import doubtful_degrees_of_freedom
 from mixedeffects.inference.variance import DDF_METHODS
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
-__all__ = ["default_summary", "fit_notes", "summarise"]
+__all__ = ["default_summary", "fit_notes", "frame_notes", "summarise"]
 
 
 def summarise(fit: Fit, ddf: str, vcov: str, cluster: Any = None) -> Summary:
@@ -33,6 +33,7 @@ def summarise(fit: Fit, ddf: str, vcov: str, cluster: Any = None) -> Summary:
     if not fit.reml:
         criterion = InformationCriteria(fit.aic, fit.bic, fit.loglik, fit.criterion, fit.df_resid)
     weights, offset = fit.request.weights, fit.request.offset
+    satterthwaite = variance.method == DDF_METHODS["satterthwaite"]
     return Summary(
         formula=fit.formula,
         reml=fit.reml,
@@ -49,7 +50,7 @@ def summarise(fit: Fit, ddf: str, vcov: str, cluster: Any = None) -> Summary:
         weights_name=weights if isinstance(weights, str) else None,
         offset_name=offset if isinstance(offset, str) else None,
         residual_covariance=residual_blocks_of(fit),
-        notes=_notes(fit, coefficients, variance.method == DDF_METHODS["satterthwaite"]),
+        notes=[*frame_notes(fit), *fit_notes(fit, coefficients, satterthwaite)],
     )
 
 
@@ -59,7 +60,8 @@ def default_summary(fit: Fit) -> Summary:
     return summarise(fit, fit.request.ddf, "model")
 
 
-def _notes(fit: Fit, coefficients: pd.DataFrame, satterthwaite: bool) -> list[str]:
+def frame_notes(fit: Fit) -> list[str]:
+    """What there is to say about the rows and columns: those left out, and terms in ``||``."""
     notes = []
     dropped = fit.frame.dropped
     if len(dropped.rows):
@@ -81,7 +83,7 @@ def _notes(fit: Fit, coefficients: pd.DataFrame, satterthwaite: bool) -> list[st
         'lmer(..., double_bar="separate") makes them independent'
         for name in correlated_in_double_bars(fit.frame.formula, fit.frame.terms)
     ]
-    return notes + fit_notes(fit, coefficients, satterthwaite)
+    return notes
 
 
 def fit_notes(fit: Fit, coefficients: pd.DataFrame, satterthwaite: bool) -> list[str]:

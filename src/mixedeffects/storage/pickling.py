@@ -18,8 +18,10 @@ from typing import Any
 
 from mixedeffects.base.sealed import foreign, opened, sealed
 from mixedeffects.engine import CrossProducts, Optimum
+from mixedeffects.engine.generalized import GeneralizedOptimum
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.generalized import GeneralizedFit
 from mixedeffects.fitting.request import Request
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.storage.former_paths import Remembered
@@ -47,6 +49,7 @@ def state_of(fit: Fit) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "mixedeffects": version("mixedeffects"),
+        "kind": fit.kind,
         **sealed({name: getattr(fit, name) for name in _PARTS}),
     }
 
@@ -70,9 +73,13 @@ def restored(state: Any) -> Fit:
     parts = state.get("attributes") if number == 1 else opened(state, "fit")
     if number < FORMAT:
         parts = _of_this_format(parts)
-    if not _is_whole(parts, _PARTS):
+    made_of: type[Fit] = Fit
+    parts_of: dict[str, type] = _PARTS
+    if state.get("kind") == GeneralizedFit.kind:
+        made_of, parts_of = GeneralizedFit, {**_PARTS, "optimum": GeneralizedOptimum}
+    if not _is_whole(parts, parts_of):
         raise foreign()
-    return Fit(**{name: parts[name] for name in _PARTS})
+    return made_of(**{name: parts[name] for name in parts_of})
 
 
 def _of_this_format(parts: Any) -> dict[str, Any]:

@@ -1,0 +1,437 @@
+"""The optimum of a generalized model's criterion, with the evidence that it is one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.base.arrays import ReadOnlyArrays
+from mixedeffects.base.caching import cached_property
+from mixedeffects.base.options import checked_choice
+from mixedeffects.engine.basis import lower_factor
+from mixedeffects.engine.curvature import fixed_effects_covariance
+from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.engine.generalized.design import GeneralizedDesign
+from mixedeffects.engine.generalized.joint import JointHessian, joint_hessian
+from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
+from mixedeffects.engine.generalized.mode import find_mode
+from mixedeffects.engine.generalized.quadrature import (
+    LaplaceCheck,
+    QuadratureCheck,
+    check_quadrature,
+    evaluate_criterion,
+    laplace_check,
+    quadrature_check,
+)
+from mixedeffects.engine.generalized.search import Found, GeneralizedSearch
+from mixedeffects.engine.generalized.space import GeneralizedPoint, Parameters
+from mixedeffects.engine.generalized.start import starting_values
+from mixedeffects.engine.optimum import Certificate, Control, Progress
+from mixedeffects.engine.parameterisation import Parameterisation
+from mixedeffects.engine.parameters import n_parameters
+from mixedeffects.engine.search import UNENDED, has_null_directions
+from mixedeffects.engine.threads import one_blas_thread
+from mixedeffects.errors import ModelError
+
+__all__ = ["GeneralizedOptimum", "find_generalized_optimum"]
+
+Matrix = NDArray[np.float64]
+
+#: Relative gradient of an optimum.
+_SMALL_GRADIENT = 1e-5
+#: Relative score on the null space that is not negative.
+_NEGATIVE = -1e-6
+#: Family parameter of counts from which they are Poisson: the logarithm of a million.
+_FAR = math.log(1e6)
+#: Smallest difference of a difference that is more than rounding, relative to the Hessian.
+_ROUNDING = 1e-9
+
+
+@dataclass(eq=False, repr=False)
+class GeneralizedOptimum(ReadOnlyArrays):
+    """Where the search stopped, and why; names as in `Optimum`.
+
+    Attributes
+    ----------
+    evaluations : int
+        Evaluations of criterion and gradient, and of the two covariances that the start took.
+    iterations : int
+        Accepted steps.
+    factorisations : int
+        Of M, in all searches for modes.
+    gradient_norm, relative_gradient, predicted_decrease, null_score
+        See `Optimum`; parameters are the covariances', beta and phi.
+    singular : bool
+        Whether some direction of random effects has no variance.
+    converged : bool
+        Whether the gradient and null-space conditions hold.
+    message : str
+        The same in words.
+    path : tuple of float
+        Criterion at each accepted point.
+    T : tuple of ndarray, shapes (k, k)
+        Covariance factor of each term in the fitting basis, absolute on the scale of eta.
+    evaluation : GeneralizedEvaluation
+        Criterion there: beta, phi, eta, rows, modes, leverages, working model.
+    nagq : int
+        Quadrature points per random effect; 1 is Laplace.
+    term_names : tuple of str
+        What to call the terms.
+    parameterisation : Parameterisation or None
+        What was optimised where some term has a covariance structure.
+    eta : ndarray or None
+        Its parameters.
+    """
+
+    evaluations: int
+    iterations: int
+    factorisations: int
+    gradient_norm: float
+    relative_gradient: float
+    predicted_decrease: float
+    null_score: float | None
+    singular: bool
+    converged: bool
+    message: str
+    path: tuple[float, ...]
+    T: tuple[Matrix, ...]
+    evaluation: GeneralizedEvaluation
+    nagq: int = 1
+    term_names: tuple[str, ...] = ()
+    parameterisation: Parameterisation | None = None
+    eta: Matrix | None = None
+    residual_vanishes: bool = False
+    null_directions: Matrix | None = None
+    undetermined: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    observed: bool = False
+    search_evaluations: int = 0
+    starts: int = 1
+    agreed: int = 1
+    unbounded: bool = False
+    residual: None = None
+    limits: tuple[str, ...] = ()
+
+    @property
+    def design(self) -> GeneralizedDesign:
+        """The model."""
+        return self.evaluation.design
+
+    @property
+    def criterion(self) -> float:
+        """-2 log L."""
+        return self.evaluation.criterion
+
+    @property
+    def beta(self) -> Matrix:
+        """Fixed effects in the user's columns, shape (p,)."""
+        return self.design.basis.beta(self.evaluation.beta)
+
+    @property
+    def phi(self) -> float | None:
+        """Family parameter on its search scale; None where there is none."""
+        return self.evaluation.phi if self.design.family.has_parameter else None
+
+    @property
+    def has_rivals(self) -> bool:
+        """Whether some start led elsewhere; there is one start."""
+        return False
+
+    @property
+    def restart(self) -> tuple[Matrix, ...] | None:
+        """Factors from which to fit another response, None to start afresh; see `Optimum`."""
+        return None if self.singular and self.parameterisation is None else self.T
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of covariance parameters."""
+        if self.parameterisation is not None:
+            return self.parameterisation.n_parameters
+        return n_parameters(self.design.term_columns)
+
+    @property
+    def variance_directions(self) -> list[Matrix | None] | None:
+        """Per term, the directions a structure leaves its covariance; None: all directions."""
+        if self.parameterisation is None or self.eta is None:
+            return None
+        return self.parameterisation.variance_directions(self.eta)
+
+    @property
+    def structure(self) -> tuple[str, ...]:
+        """How the random effects are eliminated; one line a stage."""
+        A = self.design.skeleton
+        names = self.term_names or tuple(f"term {t}" for t in range(len(A.term_columns)))
+        return A.structure(names)
+
+    @cached_property
+    def joint(self) -> JointHessian:
+        """Hessian of the criterion in covariance parameters, beta and phi.
+
+        Computed when asked for: it takes two evaluations for each parameter.
+        """
+        design = self.design
+        own = design.parameterisation
+        eta = own.nearest(self.T) if self.eta is None else self.eta
+        with one_blas_thread(design.skeleton.remainder.core_size):
+            return joint_hessian(self.evaluation, own, eta)
+
+    @property
+    def joint_covariance(self) -> Matrix:
+        """``2 H^-1`` in the coordinates of `joint`, null directions left out."""
+        return self.joint.covariance
+
+    @property
+    def beta_covariance(self) -> Matrix:
+        """Covariance matrix of the fixed effects in the user's columns, (p, p)."""
+        Q, at = self.design.basis.fixed, self.joint.fixed
+        return np.asarray(Q @ self.joint.covariance[at, at] @ Q.T)
+
+    @property
+    def conditional_beta_covariance(self) -> Matrix:
+        """``(X'V^-1X)^-1`` of the working model, T taken as known, in the user's columns."""
+        return fixed_effects_covariance(self.evaluation.factorisation, 1.0)
+
+    @property
+    def phi_variance(self) -> float | None:
+        """Variance of phi; None where there is none."""
+        return float(self.joint.covariance[-1, -1]) if self.phi is not None else None
+
+    @property
+    def smallest_curvature(self) -> float:
+        """Smallest eigenvalue of the joint Hessian, scaled to unit diagonal."""
+        return self.joint.smallest_eigenvalue
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """Evidence that this is a local optimum; see `Certificate`."""
+        return Certificate(
+            self.relative_gradient,
+            self.predicted_decrease,
+            self.null_score,
+            self.smallest_curvature,
+            _ROUNDING,
+            self.observed,
+            self.limits,
+        )
+
+    def criterion_at(
+        self,
+        theta: Sequence[Matrix],
+        beta: Matrix,
+        phi: float | None = None,
+        weights: str = "observed",
+    ) -> float:
+        """The criterion at other parameters, by quadrature if the optimum is.
+
+        Parameters
+        ----------
+        theta : sequence of ndarray (k, k)
+            Covariance factor of each term in the user's columns.
+        beta : ndarray, shape (p,)
+            Fixed effects in the user's columns.
+        phi : float, optional
+            Family parameter on its search scale; by default that of the optimum.
+        weights : {"observed", "expected"}
+            Which second derivatives stand in log |M|; expected ones are those of other packages,
+            and are for Laplace's approximation.
+
+        Raises
+        ------
+        NotPositiveDefiniteError
+            Where there is no criterion.
+        ModelError
+            If expected weights are asked for with quadrature.
+        """
+        checked_choice(weights, "weights", ["observed", "expected"])
+        if weights == "expected" and self.nagq > 1:
+            raise ModelError(
+                "weights='expected' changes Laplace's approximation, and this fit is by quadrature "
+                f"(nagq={self.nagq}). Take weights='observed', or a fit with nagq=1."
+            )
+        design = self.design
+        T = [design.basis.engine_factor(t, own) for t, own in enumerate(theta)]
+        phi = self.evaluation.phi if phi is None else phi
+        own_beta: Matrix = np.linalg.solve(design.basis.fixed, np.asarray(beta)).astype(np.float64)
+        with one_blas_thread(design.skeleton.remainder.core_size):
+            if self.nagq > 1:
+                return evaluate_criterion(
+                    design, T, own_beta, phi, nodes=self.nagq, c=self.evaluation.mode.c
+                ).criterion
+            linear = design.X @ own_beta + design.offset
+            mode = find_mode(design, T, linear, phi, self.evaluation.mode.c)
+            factorisation = mode.factorisation
+            if weights == "expected":
+                W = design.expected_weights(mode.eta, phi)
+                factorisation = Factorisation(design.products(W), T)
+        return mode.f + factorisation.logdet_random
+
+    @cached_property
+    def laplace_check(self) -> LaplaceCheck | None:
+        """Laplace's criterion beside quadrature at the optimum; None with several factors."""
+        with one_blas_thread(self.design.skeleton.remainder.core_size):
+            return laplace_check(self.evaluation)
+
+    @cached_property
+    def quadrature_check(self) -> QuadratureCheck | None:
+        """A finer rule beside that of the fit; None where there is none."""
+        with one_blas_thread(self.design.skeleton.remainder.core_size):
+            return quadrature_check(self.evaluation)
+
+    def __repr__(self) -> str:
+        lines = [
+            f"Optimum: {self.message}",
+            f"  criterion    {self.path[-1]:.6f}, from {self.path[0]:.6f} "
+            f"in {self.iterations} steps",
+            f"  gradient     largest entry {self.gradient_norm:.1e}, "
+            f"relative {self.relative_gradient:.1e}",
+            f"  still to go  {self.predicted_decrease:.1e} predicted",
+        ]
+        if self.null_score is not None:
+            lines.append(f"  boundary     score on the null space {self.null_score:.1e}")
+        lines += [f"  no maximum   {limit}" for limit in self.limits]
+        heads = ["  elimination  ", *[" " * 15] * len(self.structure)]
+        lines += [head + line for head, line in zip(heads, self.structure, strict=False)]
+        return "\n".join(lines)
+
+
+def find_generalized_optimum(
+    design: GeneralizedDesign,
+    *,
+    nagq: int = 1,
+    start: Mapping[str, Any] | None = None,
+    control: Control | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> GeneralizedOptimum:
+    """Minimise the criterion over covariances, fixed effects and the family parameter.
+
+    Parameters
+    ----------
+    design : GeneralizedDesign
+        The model.
+    nagq : int
+        Quadrature points per random effect; 1 is Laplace.
+    start : mapping, optional
+        Where to start: ``"T"``, factors per term in the engine's basis, ``"beta"`` in the user's
+        columns, ``"phi"`` on its search scale, each as far as given; the others are estimated.
+    control : Control, optional
+        Tolerance and limits.
+    progress : callable, optional
+        Called after every accepted step.
+
+    Raises
+    ------
+    NotPositiveDefiniteError
+        Where the criterion does not exist at the start.
+    ModelError
+        If quadrature with so many points is not for the model; see `check_quadrature`.
+    """
+    check_quadrature(design, nagq)
+    with one_blas_thread(design.skeleton.remainder.core_size):
+        return _found(design, nagq, dict(start or {}), control or Control(), progress)
+
+
+def _found(
+    design: GeneralizedDesign,
+    nagq: int,
+    given: dict[str, Any],
+    control: Control,
+    progress: Callable[[Progress], None] | None,
+) -> GeneralizedOptimum:
+    began, spent, steps = time.perf_counter(), 0, 0
+
+    def report(point: GeneralizedPoint, evaluations: int) -> None:
+        nonlocal steps
+        if progress is None:
+            return
+        gradient = float(np.abs(point.gradient).max(initial=0.0))
+        T = tuple(lower_factor(factor) for factor in point.evaluation.T)
+        seconds = time.perf_counter() - began
+        progress(Progress(steps, spent + evaluations, point.value, gradient, seconds, T))
+        steps += 1
+
+    c = None
+    if {"T", "beta"} <= set(given) and ("phi" in given or not design.family.has_parameter):
+        T, beta, phi = given["T"], given["beta"], given.get("phi", 0.0)
+        beta = np.linalg.solve(design.basis.fixed, np.asarray(beta, dtype=np.float64))
+    else:
+        started = starting_values(design)
+        spent += started.evaluations
+        T, beta, phi, c = started.T, started.beta, started.phi, started.c
+        T, phi = given.get("T", T), given.get("phi", phi)
+        if "beta" in given:
+            beta = np.linalg.solve(design.basis.fixed, np.asarray(given["beta"]))
+    search = GeneralizedSearch(
+        design,
+        control.tolerance,
+        control.max_evaluations,
+        None if progress is None else report,
+        nagq,
+    )
+    eta = design.parameterisation.nearest(T)
+    found = search.descend(Parameters(eta, np.asarray(beta), float(phi)), c)
+    return _record(design, search, found, spent, nagq)
+
+
+def _record(
+    design: GeneralizedDesign, search: GeneralizedSearch, found: Found, spent: int, nagq: int
+) -> GeneralizedOptimum:
+    point = found.point
+    evaluation = point.evaluation
+    gradient = point.gradient
+    scale = np.maximum(np.abs(point.x), 1.0) if not design.is_structured else 1.0
+    relative = float((np.abs(gradient) * scale).max(initial=0.0) / max(abs(point.value), 1.0))
+    T = tuple(lower_factor(factor) for factor in evaluation.T)
+    singular = has_null_directions(T)
+    interior = found.null_score is None or found.null_score > _NEGATIVE
+    at_rest = found.stopped not in UNENDED and relative < _SMALL_GRADIENT
+    evaluations = search.evaluations + spent
+    if found.stopped == "evaluations":
+        message = f"stopped after {evaluations} evaluations without converging"
+    elif not at_rest:
+        message = f"stopped where the relative gradient is still {relative:.1e}"
+    elif not interior:
+        message = "stopped at a singular covariance although adding variance lowers the deviance"
+    else:
+        message = f"converged in {evaluations} evaluations"
+        message += ", at a singular covariance" if singular else ""
+    path = search.path if search.path[-1] == point.value else [*search.path, point.value]
+    own = design.parameterisation
+    return GeneralizedOptimum(
+        evaluations=evaluations,
+        iterations=search.iterations,
+        factorisations=search.factorisations,
+        gradient_norm=float(np.abs(gradient).max(initial=0.0)),
+        relative_gradient=relative,
+        predicted_decrease=found.predicted,
+        null_score=found.null_score,
+        singular=singular,
+        converged=at_rest and interior and math.isfinite(point.value),
+        message=message,
+        path=tuple(path),
+        T=T,
+        evaluation=evaluation,
+        nagq=nagq,
+        parameterisation=own if design.is_structured else None,
+        eta=own.canonical(point.at.eta) if design.is_structured else None,
+        search_evaluations=search.evaluations,
+        limits=_limits(design, point.at.phi),
+    )
+
+
+def _limits(design: GeneralizedDesign, phi: float) -> tuple[str, ...]:
+    """What the family parameter of counts goes to, where it has gone very far."""
+    family = design.family
+    if family.has_parameter and family.discrete and phi > _FAR:
+        return (
+            f"{family.parameter_name} of the {family.name} family goes to infinity, "
+            f"{np.exp(phi):.1e} when the search stopped: beside the random effects the counts show "
+            "no overdispersion. The limit is the Poisson model, with the same likelihood; fit "
+            "that.",
+        )
+    return ()

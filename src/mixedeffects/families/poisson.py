@@ -1,0 +1,116 @@
+"""Counts without overdispersion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.special as sp
+
+from mixedeffects.families.family import refuse_rows
+from mixedeffects.families.links import Link
+from mixedeffects.families.positive import PositiveMean
+from mixedeffects.families.response import Array, Derivatives, Response
+
+__all__ = ["Poisson", "refuse_all_but_counts"]
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Poisson(PositiveMean):
+    """Counts whose variance is their mean.
+
+    Parameters
+    ----------
+    link : {"log", "sqrt", "identity"} or Link
+        Of the mean.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> me.families.Poisson()
+    Family: poisson (link: log)
+    """
+
+    name = "poisson"
+    links = ("log", "sqrt", "identity")
+    canonical_link = "log"
+    discrete = True
+
+    def __init__(self, link: str | Link = "log") -> None:
+        super().__init__(link)
+
+    def log_density(self, y: Any, mu: Any, phi: Any = None, trials: Any = None) -> Any:
+        return sp.xlogy(y, mu) - mu - sp.gammaln(y + 1.0)
+
+    def variance(self, mu: Any, phi: float | None = None) -> Any:
+        return mu
+
+    def _by_log_mean(
+        self, response: Response, log_mu: Array, phi: float | None, highest: int, parameter: bool
+    ) -> Derivatives:
+        mu = np.exp(log_mu)
+        value = response.y * log_mu
+        value -= mu
+        value -= log_factorials(response)
+        minus = -mu
+        return Derivatives((value, response.y - mu, *(minus,) * (highest - 1)))
+
+    def _information_of_log_mean(self, log_mu: Array, phi: float | None) -> Array:
+        return np.exp(log_mu)
+
+    def check(self, response: Response, row_labels: Sequence[Any] | None = None) -> None:
+        refuse_all_but_counts(self.name, response, row_labels)
+
+    def start_mu(self, response: Response) -> Array:
+        return response.y + 0.1
+
+    def simulate(
+        self,
+        generator: np.random.Generator,
+        mu: Array,
+        response: Response,
+        phi: float | None = None,
+    ) -> Array:
+        return generator.poisson(mu).astype(np.float64)
+
+    def cdf(
+        self,
+        y: Array,
+        mu: Array,
+        response: Response,
+        phi: float | None = None,
+        strict: bool = False,
+    ) -> Array:
+        k = y - strict
+        return np.where(k < 0.0, 0.0, sp.pdtr(np.maximum(k, 0.0), mu))
+
+    def _latent_variances(self) -> dict[str, Callable[[Any, float | None], Any]]:
+        out = super()._latent_variances()
+        if self.link.name == "log":
+            out["trigamma"] = lambda mu, phi: sp.polygamma(1, mu)
+        return out
+
+
+def log_factorials(response: Response) -> Array:
+    """log(y!), once for a response."""
+    out: Array = response.remember("log factorials", lambda: sp.gammaln(response.y + 1.0))
+    return out
+
+
+def refuse_all_but_counts(name: str, response: Response, row_labels: Sequence[Any] | None) -> None:
+    """Counts only.
+
+    Raises
+    ------
+    DataError
+        If there are others, with their rows.
+    """
+    y = response.y
+    refuse_rows(
+        ~((y >= 0.0) & (y == np.rint(y)) & np.isfinite(y)),
+        y,
+        row_labels,
+        f"A response of the {name} family must be counts: whole numbers from 0.",
+    )

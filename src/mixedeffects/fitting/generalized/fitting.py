@@ -1,0 +1,209 @@
+"""From a formula and data to the fit of a generalized linear mixed model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.base.options import plain
+from mixedeffects.base.warning import warn
+from mixedeffects.engine import Control, Optimum
+from mixedeffects.engine.factorisation import NotPositiveDefiniteError
+from mixedeffects.engine.generalized import (
+    GeneralizedDesign,
+    GeneralizedOptimum,
+    find_generalized_optimum,
+)
+from mixedeffects.engine.generalized.existence import separating_direction, separation_message
+from mixedeffects.engine.threads import one_blas_thread
+from mixedeffects.errors import ConvergenceWarning, DataWarning, ModelError
+from mixedeffects.families import Family, find_family
+from mixedeffects.fitting.fitting import codings
+from mixedeffects.fitting.generalized.assembly import generalized_design
+from mixedeffects.fitting.generalized.record import GeneralizedFit
+from mixedeffects.fitting.generalized.start import read_start
+from mixedeffects.fitting.request import Request
+from mixedeffects.fitting.searching import Listening, Start
+from mixedeffects.frame import build_model_frame
+from mixedeffects.frame.ingest import detached
+from mixedeffects.frame.model_frame import ModelFrame
+from mixedeffects.progress import ProgressOption
+
+__all__ = ["fit_generalized_formula", "fit_generalized_frame"]
+
+Matrix = NDArray[np.float64]
+
+
+def fit_generalized_formula(
+    formula: str,
+    data: Any,
+    *,
+    family: Any,
+    weights: Any = None,
+    offset: Any = None,
+    exposure: Any = None,
+    nagq: int = 1,
+    contrasts: dict[str, Any] | None = None,
+    inherited: dict[str, Any] | None = None,
+    start: Any = None,
+    control: Control | None = None,
+    progress: ProgressOption = None,
+) -> GeneralizedFit:
+    """Fit a model from its formula; the arguments are those of `mixedeffects.glmer`.
+
+    Parameters
+    ----------
+    formula, data, family, weights, offset, exposure, nagq, contrasts, start, control, progress
+        As for `mixedeffects.glmer`.
+    inherited : dict, optional
+        Codings of categorical columns that need not be in the formula.
+
+    Raises
+    ------
+    FormulaError, DataError, ModelError
+        As for `mixedeffects.glmer`.
+    """
+    inherited = inherited or {}
+    known = _checked_family(family)
+    points = _checked_nagq(nagq)
+    if control is not None and not isinstance(control, Control):
+        raise ModelError(f"control must be a mixedeffects.Control, not {control!r:.60}.")
+    with one_blas_thread():
+        frame = build_model_frame(
+            formula,
+            data,
+            weights=weights,
+            offset=offset,
+            contrasts=contrasts,
+            inherited=inherited,
+            family=known,
+            exposure=exposure,
+        )
+        for sentence in frame.dropped.lost:
+            warn(sentence, DataWarning)
+        own, spare = codings(frame, inherited)
+        request = Request(
+            data=detached(data),
+            data_name=getattr(data, "attrs", {}).get("name"),
+            weights=detached(weights),
+            offset=detached(offset),
+            contrasts=(own | (contrasts or {})) or contrasts,
+            inherited=spare,
+            control=control,
+            ddf="inf",
+            family=known,
+            exposure=detached(exposure),
+            nagq=points,
+        )
+        design = generalized_design(frame, known)
+        given = read_start(frame, design, start)
+    return fit_generalized_frame(frame, design, request, given, progress)
+
+
+def fit_generalized_frame(
+    frame: ModelFrame,
+    design: GeneralizedDesign,
+    request: Request,
+    start: dict[str, Any] | None = None,
+    progress: ProgressOption = False,
+) -> GeneralizedFit:
+    """Fit a model from its frame and design.
+
+    Parameters
+    ----------
+    frame : ModelFrame
+        Response, fixed effects and random terms.
+    design : GeneralizedDesign
+        The same as the engine takes it.
+    request : Request
+        What the fit is to know of where it came from.
+    start : dict, optional
+        Parts of a start: ``"T"`` in the engine's basis, ``"beta"`` in the user's columns,
+        ``"phi"`` on its search scale.
+    progress : bool, callable or None
+        As for `mixedeffects.glmer`.
+
+    Raises
+    ------
+    ModelError
+        If the criterion does not exist where the search starts.
+    Interrupted
+        On Ctrl-C, with an `UnfinishedFit`.
+    """
+    start = start or {}
+    _refuse_separation(frame, design.family)
+    search = Listening(progress)
+    try:
+        optimum = find_generalized_optimum(
+            design,
+            nagq=request.nagq,
+            start=start,
+            control=request.control,
+            progress=search.hear,
+        )
+    except NotPositiveDefiniteError as error:
+        raise ModelError(
+            f"The likelihood of this {design.family.name} model cannot be computed where the "
+            f"search starts: {error}. With the link {design.family.link.name} not every linear "
+            "predictor has a mean: give start={'theta': ..., 'beta': ...} inside, or take another "
+            "link."
+        ) from None
+    except KeyboardInterrupt:
+
+        def go_on(reached: Start, progress: ProgressOption) -> GeneralizedFit:
+            again = start if reached is None else {**start, "T": reached}
+            return fit_generalized_frame(frame, design, request, again, progress)
+
+        raise search.interrupted(cast("Sequence[Matrix] | None", start.get("T")), go_on) from None
+    finally:
+        search.close()
+    _warn(optimum)
+    # It has the names of a linear model's optimum wherever the idea is the same.
+    own = cast(Optimum, optimum)
+    return GeneralizedFit(frame, optimum.evaluation.A, own, False, request)
+
+
+def _refuse_separation(frame: ModelFrame, family: Family) -> None:
+    """Say which fixed effects have no finite estimate, if some have none."""
+    assert frame.response is not None
+    found = separating_direction(frame.X, frame.response, family)
+    if found is not None:
+        raise ModelError(separation_message(found, frame.fixef_names))
+
+
+def _warn(optimum: GeneralizedOptimum) -> None:
+    """Say that the search did not end at an optimum."""
+    if not optimum.converged:
+        warn(
+            f"The fit {optimum.message}. See m.optimum; try more evaluations with "
+            "control=mixedeffects.Control(max_evaluations=...) or another start=.",
+            ConvergenceWarning,
+        )
+
+
+def _checked_family(given: Any) -> Family:
+    """The family that is meant, if it is not one that `lmer` fits."""
+    family = find_family(given)
+    if family.name == "gaussian" and family.link.name == "identity":
+        raise ModelError(
+            "A Gaussian response with the identity link is a linear mixed model: use "
+            "mixedeffects.lmer, which has REML, degrees of freedom and much else for it. glmer "
+            'takes me.families.Gaussian("log") and other links.'
+        )
+    return family
+
+
+def _checked_nagq(nagq: Any) -> int:
+    """The number of quadrature points."""
+    value = plain(nagq)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ModelError(f"nagq must be a whole number from 1, not {nagq!r:.60}.")
+    if value == 0:
+        raise ModelError(
+            "nagq=0 maximises over the fixed effects inside the modes, which biases both; it is "
+            "for speed elsewhere and is not needed here. nagq=1 is Laplace's approximation."
+        )
+    return value

@@ -1,0 +1,1 @@
+"""What a generalized linear mixed model answers, in files by purpose."""

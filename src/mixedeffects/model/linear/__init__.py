@@ -1,0 +1,1 @@
+"""What a linear mixed model answers, in files by purpose."""

@@ -1,0 +1,1 @@
+"""What every fitted model answers alike, whatever the distribution of its response."""

@@ -1,0 +1,209 @@
+"""Summary and tidy tables of a generalized fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixedeffects.base.options import checked_flag, checked_names, meant
+from mixedeffects.covariance.of_fit import varcorr_of
+from mixedeffects.covariance.parameter_rows import parameter_rows
+from mixedeffects.diagnostics.generalized_residuals import (
+    generalized_quantiles,
+    generalized_residuals,
+)
+from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.summary import InformationCriteria, Summary
+from mixedeffects.engine.generalized import LaplaceCheck, QuadratureCheck
+from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import Fit, once_per_fit
+from mixedeffects.fitting.generalized import GeneralizedFit, generalized
+from mixedeffects.fitting.natural import covariance_parameters
+from mixedeffects.inference.conditional import conditional_modes
+from mixedeffects.inference.estimates import fixed_rows
+from mixedeffects.inference.normal_tests import normal_covariance, normal_tests
+from mixedeffects.inference.ratios import exponentiated, ratio_of
+from mixedeffects.reporting.model_summary import fit_notes, frame_notes
+
+__all__ = [
+    "augment_generalized",
+    "default_generalized_summary",
+    "glance_generalized",
+    "quadrature_check",
+    "summarise_generalized",
+    "tidy_generalized",
+]
+
+#: Points per random effect of the check of Laplace's approximation, and how many points of all rows
+#: a summary takes the time for.
+_CHECKED, _MOST_POINTS = 9, 10_000_000
+_EFFECTS = ("fixed", "ran_pars", "ran_vals")
+
+
+def summarise_generalized(fit: GeneralizedFit, vcov: Any) -> Summary:
+    """Collect what the summary of a generalized fit shows."""
+    coefficients = normal_tests(fit, vcov, None)
+    covariance = normal_covariance(fit, vcov)
+    names = list(covariance.index)
+    sd = np.sqrt(np.diag(covariance))
+    correlation = pd.DataFrame(covariance / np.outer(sd, sd), index=names, columns=names)
+    certificate = fit.optimum.certificate
+    notes = [*frame_notes(fit), *fit_notes(fit, coefficients, False)]
+    if certificate.holds or fit.optimum.converged:
+        notes.append(str(certificate))
+    check = quadrature_check(fit)
+    if check is not None:
+        notes.append(str(check))
+    how = "Laplace approximation" if fit.nagq == 1 else f"adaptive quadrature, {fit.nagq} points"
+    return Summary(
+        formula=fit.formula,
+        reml=False,
+        criterion=InformationCriteria(fit.aic, fit.bic, fit.loglik, fit.criterion, fit.df_resid),
+        varcorr=varcorr_of(fit).summary_blocks(),
+        residual=None,
+        nobs=fit.nobs,
+        ngroups=fit.ngroups,
+        coefficients=coefficients,
+        correlation=correlation if len(names) > 1 else None,
+        residual_quantiles=generalized_quantiles(fit),
+        notes=notes,
+        title=f"Generalized linear mixed model fit by maximum likelihood ({how})",
+        details=_details(fit),
+    )
+
+
+def quadrature_check(fit: GeneralizedFit) -> LaplaceCheck | QuadratureCheck | None:
+    """How far the criterion is from quadrature with more points; None where that takes long."""
+    points = _CHECKED ** sum(len(term.columns) for term in fit.frame.terms)
+    known = "laplace_check" in vars(fit.found)
+    if fit.nagq > 1:
+        return fit.found.quadrature_check
+    if fit.nobs * points > _MOST_POINTS and not known:
+        return None
+    return fit.found.laplace_check
+
+
+def _details(fit: GeneralizedFit) -> dict[str, str]:
+    """What stands below the title, by label."""
+    request = fit.request
+    named = {
+        " Family": family_text(fit),
+        "Formula": fit.formula,
+        "   Data": request.data_name,
+        " Trials" if fit.frame.has_trials else "Weights": request.weights,
+        " Offset": request.offset,
+        "Exposure": request.exposure,
+    }
+    found = {label: text for label, text in named.items() if isinstance(text, str)}
+    if fit.frame.response_levels:
+        failure, success = fit.frame.response_levels
+        found["Success"] = f"{success} (failure: {failure})"
+    return found
+
+
+def family_text(fit: GeneralizedFit) -> str:
+    """The family with its link and, where it is estimated, its parameter."""
+    text = repr(fit.family).removeprefix("Family: ")
+    return text if fit.phi is None else f"{text}, {fit.family.parameter_name} {fit.phi:.5g}"
+
+
+@once_per_fit("summary")
+def _default(fit: Fit) -> Summary:
+    return summarise_generalized(generalized(fit), "model")
+
+
+def default_generalized_summary(fit: GeneralizedFit) -> Summary:
+    """The summary that is shown for the fit itself."""
+    return _default(fit)
+
+
+def tidy_generalized(
+    fit: GeneralizedFit,
+    effects: str | Sequence[str],
+    vcov: Any,
+    level: float | None,
+    exponentiate: Any = False,
+    cluster: Any = None,
+) -> ResultTable:
+    """One row per parameter; see `GeneralizedLinearMixedModel.tidy`."""
+    wanted = tuple(checked_names(effects, "effects"))
+    unknown = [name for name in wanted if name not in _EFFECTS]
+    if unknown or not wanted:
+        raise ModelError(
+            f"effects {unknown or list(wanted)} are not known; there are 'fixed', 'ran_pars' and "
+            f"'ran_vals'.{meant(next(iter(unknown), None), _EFFECTS)}"
+        )
+    as_ratios = checked_flag(exponentiate, "exponentiate")
+    if as_ratios:
+        ratio_of(fit)
+    parts = []
+    for name in wanted:
+        if name == "fixed":
+            table = normal_tests(fit, vcov, level, cluster)
+            parts.append(fixed_rows(exponentiated(table) if as_ratios else table))
+        elif name == "ran_pars":
+            parts.append(_random_parameters(fit))
+        else:
+            parts.append(_random_values(fit))
+    return ResultTable.of(pd.concat(parts, ignore_index=True))
+
+
+def _random_parameters(fit: GeneralizedFit) -> pd.DataFrame:
+    rows = parameter_rows(varcorr_of(fit), fit.frame.structured_terms, covariance_parameters(fit))
+    if fit.family_estimate is not None:
+        rows.append(("Family", *fit.family_estimate))
+    groups, names, values = zip(*rows, strict=True)
+    return pd.DataFrame(
+        {
+            "effect": "ran_pars",
+            "group": groups,
+            "term": names,
+            "estimate": values,
+            "std_error": np.nan,
+            "statistic": np.nan,
+            "p_value": np.nan,
+        }
+    )
+
+
+def _random_values(fit: GeneralizedFit) -> pd.DataFrame:
+    long = conditional_modes(fit, cond_var=True).to_frame()
+    return pd.DataFrame(
+        {
+            "effect": "ran_vals",
+            "group": long["grp"],
+            "level": long["level"],
+            "term": long["term"],
+            "estimate": long["condval"],
+            "std_error": long["condsd"],
+        }
+    )
+
+
+def glance_generalized(fit: GeneralizedFit) -> ResultTable:
+    """One row about the whole fit; see `GeneralizedLinearMixedModel.glance`."""
+    return ResultTable(
+        {
+            "nobs": [fit.nobs],
+            "sigma": [fit.sigma],
+            "logLik": [fit.loglik],
+            "AIC": [fit.aic],
+            "BIC": [fit.bic],
+            "deviance": [fit.criterion],
+            "df_residual": [fit.df_resid],
+            "converged": [bool(fit.optimum.converged)],
+        }
+    )
+
+
+def augment_generalized(fit: GeneralizedFit) -> ResultTable:
+    """The data used, with fitted values; see `GeneralizedLinearMixedModel.augment`."""
+    out = fit.frame.data.copy()
+    out["_fitted"] = fit.mu
+    out["_resid"] = generalized_residuals(fit, "response")
+    out["_link"] = fit.eta
+    out["_fixed"] = fit.fixed_part
+    return ResultTable.of(out)
