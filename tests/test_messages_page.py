@@ -45,6 +45,7 @@ _PASSED_ON = {
     ("storage/former_paths.py", "name"),
     ("storage/without_data.py", "name"),
     ("storage/residuals_without_data.py", "name"),
+    ("storage/generalized_without_data.py", "name"),
     ("base/value_method.py", "name"),
     ("model/linear_mixed_model.py", "name"),
     ("model/generalized_linear_mixed_model.py", "name"),
