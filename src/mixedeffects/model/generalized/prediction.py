@@ -134,9 +134,9 @@ class GeneralizedPrediction(OfRecord):
             in. By default the rows used in the fit.
         re : "all", None, str or list of str
             Random effects that the prediction conditions on; with ``marginal=True`` those named
-            stay, and ``"all"``, the default, are averaged over. None: the mean of a level whose effects are zero. With a link
-            that is not the identity this is the mean of a typical level, and not the mean over all
-            levels, which is ``marginal=True``.
+            stay, and ``"all"``, the default, are averaged over. None: the mean of a level whose
+            effects are zero. With a link that is not the identity this is the mean of a typical
+            level, and not the mean over all levels, which is ``marginal=True``.
         new_levels : {"error", "population"}
             What to do with levels that the fit did not see: refuse them, or predict them with
             effects of zero, whose variance is then in standard errors and intervals.
