@@ -30,7 +30,6 @@ __all__ = [
     "Fit",
     "HoldsFit",
     "OncePerFit",
-    "any_fit_of",
     "fit_of",
     "once_per_fit",
     "refuse_other_kinds",
