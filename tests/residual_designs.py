@@ -89,7 +89,7 @@ def draw_case(kind: str, layout: str, options: str, seed: int, n_groups: int = 8
             (codes % 2).astype(np.int32) if strata else np.zeros(n, dtype=np.int32),
             2 if strata else 1,
             v,
-            rng.uniform(0.5, 2.0, n) if options == "variance" else None,
+            rng.uniform(0.5, 2.0, n) if options in ("variance", "weights") else None,
             homogeneous=kind != "us" or options == "plain",
             nugget=options == "nugget",
         ),

@@ -18,6 +18,7 @@ import scipy.stats
 
 import mixedeffects as me
 from generalized_references import MODELS, model_data, reference
+from mixedeffects.base.habits import OF_A_GENERALIZED_FIT
 from mixedeffects.families import find_family
 from mixedeffects.model.generalized.refused import NEVER, NOT_YET
 
@@ -521,6 +522,33 @@ def test_every_method_of_a_linear_model_is_answered_or_refused_by_name() -> None
     unchecked = {name for name in ANSWERED if not re.search(rf"\bm?\.{name}\b", text)}
     assert not unchecked
     assert not hasattr(m, "reml")
+
+
+def test_names_of_other_packages() -> None:
+    m = fitted("cbpp")
+    for name in OF_A_GENERALIZED_FIT:
+        with pytest.raises(AttributeError, match=f"{name!r}.* Here: "):
+            getattr(m, name)
+    with pytest.raises(AttributeError, match="Did you mean 'fixef'"):
+        m.fixeff  # noqa: B018
+    with pytest.raises(TypeError, match=r"predict\(\) has no argument 'se'"):
+        m.predict(se=True)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"lmer\(\) has no argument 'family'.*me.glmer"):
+        me.lmer("y ~ 1 + (1 | g)", {}, family="binomial")  # type: ignore[call-arg]
+
+
+def test_links_with_an_end() -> None:
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"g": np.repeat(range(20), 10), "x": rng.uniform(0.0, 1.0, 200)})
+    data["y"] = rng.poisson(2.0 + data["x"] + rng.uniform(-1.5, 1.5, 20)[data["g"]]).astype(float)
+    m = me.glmer("y ~ x + (1 | g)", data, family=me.families.Poisson("identity"))
+    assert m.converged
+    assert (m.simulate(20, seed=1, re="all") >= 0.0).all(axis=None)
+    with pytest.raises(me.ModelError, match="rows have a linear predictor without a mean"):
+        m.simulate(200, seed=1)
+    new = {"x": [0.5, -100.0 * np.sign(m.fixef["x"])]}
+    assert m.predict(new, re=None).isna().tolist() == [False, True]
+    assert m.predict(new, re=None, type="link").notna().all()
 
 
 def test_small_answers() -> None:

@@ -227,3 +227,15 @@ def test_weights_and_maximum_likelihood() -> None:
     )
     assert fit.criterion == there.criterion
     assert not fit.reml and np.isfinite(fit.criterion)
+
+
+def test_other_intervals_of_a_fit_with_a_method_for_df_of_its_own() -> None:
+    """Its own method for degrees of freedom is none that was asked for."""
+    fev = me.load_dataset("fev")
+    m = me.mmrm("FEV1 ~ ARMCD + ar1(AVISIT | USUBJID)", fev)
+    table = m.confint("profile", "cor|Residual")
+    low, high = table.loc["cor|Residual"]
+    assert low < m.covariance_parameters["cor|Residual"] < high
+    assert np.isfinite(m.confint("boot", n=3, seed=1).to_numpy()).all()
+    with pytest.raises(me.ModelError, match="ddf= is for method 'wald'"):
+        m.confint("profile", ddf="kr")

@@ -425,10 +425,28 @@ def test_components_of_a_fit_do_not_lose_R_silently(structured: me.LinearMixedMo
         me.marginal_covariance(formula, sleep, G=m.varcorr, sigma=30)
     with pytest.raises(ModelError, match="R is of a fit with residual='ar1"):
         me.marginal_covariance(formula, sleep, G=m.G, R=m.R)
-    assert me.marginal_covariance(formula, sleep, G=m.G, sigma=m.sigma).R.structure is None
+    # G alone is not all of V either: it says whose it is.
+    with pytest.raises(ModelError, match=re.escape(said)):
+        me.marginal_covariance(formula, sleep, G=m.G, sigma=m.sigma)
+    with pytest.raises(ModelError, match=re.escape(said)):
+        me.marginal_covariance(formula, sleep, G=m.V.G, sigma=m.sigma)
+    with pytest.raises(ModelError, match=re.escape(said)):
+        me.marginal_covariance(formula, sleep, G=pickle.loads(pickle.dumps(m.G)), sigma=m.sigma)
+    assert me.marginal_covariance(formula, sleep, G=dict(m.G), sigma=m.sigma).R.structure is None
+    by_name = {"residual": "ar1(Days | Subject)", "R": dict(m.R.parameters)}
+    again = me.marginal_covariance(formula, sleep, G=m.G, **by_name)
+    np.testing.assert_allclose(again.dense(), m.V.dense(), rtol=1e-10)
+    other = {"residual": "cs(1 | Subject)", "R": {"cor": 0.1}, "sigma": 30.0}
+    with pytest.raises(ModelError, match="cs"):
+        me.marginal_covariance(formula, sleep, G=m.varcorr, residual="cs(1 | Subject)")
+    assert me.marginal_covariance(
+        "~ Days + (0 + Days | Subject)", sleep, G={"Subject": 1.0}, **other
+    )
     plain = me.lmer("Reaction ~ Days + (1 | Subject)", sleep)
-    with pytest.raises(ModelError, match="varcorr is of a fit with `residual=`"):
+    with pytest.raises(ModelError, match=r"varcorr is of a fit with residual=.*varcorr=dict"):
         me.power(plain, "Days", varcorr=m.varcorr, draws=2, seed=1)
+    with pytest.raises(ModelError, match="varcorr is of a fit with residual="):
+        me.power(plain, "Days", varcorr=m.G, sigma=30, draws=2, seed=1)
     # A known sigma alone leaves the errors independent.
     known = me.lmer("Reaction ~ Days + (1 | Subject)", sleep, sigma=30.0)
     V = me.marginal_covariance(formula, sleep, G=known.varcorr)

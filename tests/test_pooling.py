@@ -103,11 +103,11 @@ def test_complete_data_df_are_the_harmonic_mean_of_lmertests(i: int) -> None:
     r = stored()["models"][i]
     pooled = me.pool(stored_fits(i))
     theirs = 1.0 / np.mean(1.0 / np.array(r["satterthwaite"]), axis=0)
-    assert_allclose(pooled._complete_df(np.eye(len(theirs))), theirs, rtol=1e-3)
+    assert_allclose(pooled._rubin.complete_df(np.eye(len(theirs))), theirs, rtol=1e-3)
     lost = np.array(r["pooled"]["default"]["lambda"])
     assert_allclose(
         pooled.coef_table()["df"],
-        barnard_rubin_df(lost, 6, pooled._complete_df(np.eye(len(theirs)))),
+        barnard_rubin_df(lost, 6, pooled._rubin.complete_df(np.eye(len(theirs)))),
         rtol=1e-6,
     )
 
@@ -173,7 +173,9 @@ def test_robust_and_kenward_roger_within_variances() -> None:
         within = np.mean([fit.vcov(vcov).to_numpy() for fit in fits], axis=0)
         assert_allclose(pooled.within, within, rtol=1e-12)
         each = np.array([fit.coef_table(vcov=vcov)["df"] for fit in fits])
-        assert_allclose(pooled._complete_df(np.eye(4)), 1 / np.mean(1 / each, axis=0), rtol=1e-10)
+        assert_allclose(
+            pooled._rubin.complete_df(np.eye(4)), 1 / np.mean(1 / each, axis=0), rtol=1e-10
+        )
         assert np.isfinite(pooled.anova().to_numpy(float)).all()
 
 

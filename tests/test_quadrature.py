@@ -187,7 +187,17 @@ def test_one_point_is_laplace(layout: str, name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_gradient(layout: str, name: str, nodes: int) -> None:
-    case = make_case(layout, FAMILIES[name](), 4)
+    _check_gradient(make_case(layout, FAMILIES[name](), 4), nodes)
+
+
+@pytest.mark.parametrize("small", [1e-3, 1e-2])
+def test_gradient_near_a_singular_covariance(small: float) -> None:
+    case = make_case("three columns", Beta(), 1370)
+    case.T[0][1, 1] = small
+    _check_gradient(case, 2)
+
+
+def _check_gradient(case: Case, nodes: int) -> None:
     made, here = case.design, case.at(nodes)
     theta, step = T_to_theta(case.T), 1e-5
 
@@ -367,9 +377,36 @@ def test_laplace_check() -> None:
     assert bad.shift == pytest.approx(4.66, abs=0.01)
     assert str(bad).endswith(f"fit with nagq={bad.recommended}")
     # The recommended rule and a finer one agree there.
-    values = [adaptive_quadrature(found["toenail"].evaluation, k).criterion for k in (51, 91)]
-    assert abs(values[0] - values[1]) < 0.05
+    assert bad.recommended is not None
+    values = [
+        adaptive_quadrature(found["toenail"].evaluation, k).criterion
+        for k in (bad.recommended, bad.recommended + 40)
+    ]
+    assert abs(values[0] - values[1]) < 0.06
     assert isinstance(bad, LaplaceCheck)
+
+
+def test_check_of_a_fit_by_quadrature() -> None:
+    good = find_generalized_optimum(make_reference("toenail"), nagq=25).quadrature_check
+    assert good is not None
+    assert good.holds
+    assert (good.nagq, good.nodes, good.recommended) == (25, 100, 25)
+    assert str(good).endswith("by 100-point quadrature: 25 points are enough")
+    assert find_generalized_optimum(make_reference("cbpp"), nagq=100).quadrature_check is None
+    # Levels of successes only and failures only: the optimum by few points is none.
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(40), 4).astype(np.int32)
+    y = (rng.uniform(size=40) < 0.4)[codes].astype(np.float64)
+    term = EngineTerm(codes, 40, np.ones((160, 1)), 0)
+    made = GeneralizedDesign([term], np.ones((160, 1)), Response(y), Binomial())
+    bad = find_generalized_optimum(made, nagq=9).quadrature_check
+    assert bad is not None
+    assert not bad.holds
+    assert bad.recommended is None
+    assert "no number of points settles it" in str(bad)
+    by_laplace = find_generalized_optimum(made).laplace_check
+    assert by_laplace is not None
+    assert not by_laplace.holds
 
 
 def test_what_quadrature_is_not_for() -> None:

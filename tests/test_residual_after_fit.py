@@ -284,11 +284,58 @@ def test_influence_of_clusters(name):
     by = "site" if "site" in m.formula else "g"
     levels = sorted(data[by].unique())
     codes = data[by].map({label: j for j, label in enumerate(levels)}).to_numpy()
-    if name == "crossed, ar1":
-        with pytest.raises(me.ModelError, match="V connects"):
-            m.influence(by)
-        return
     _check_influence(m.influence(by), d, codes)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("by", ["item", "sex", "t"])
+def test_influence_of_levels_that_V_connects(name, by):
+    """Levels that cut residual groups and levels of random effects."""
+    m, d = fitted(name), Dense.of(fitted(name))
+    data = CASES[name][1].get("data", DATA)
+    codes, levels = pd.factorize(data[by], sort=True)
+    if by == "t":
+        # Not all visits are needed, but a whole half of the rows is.
+        codes = (data["t"] >= 1).astype(int).to_numpy()
+        found = m.influence(codes)
+        if name == "ar1 alone":
+            # Its fixed effects include t, and one visit has no slope.
+            assert "cannot all be estimated" in found.notes["1"]
+            assert np.isfinite(found.dfbeta.loc["0"]).all()
+            return
+        _check_influence(found, d, codes)
+        return
+    found = m.influence(by)
+    assert list(found.dfbeta.index) == [str(level) for level in levels] and not found.notes
+    _check_influence(found, d, codes)
+
+
+@pytest.mark.parametrize("name", ["ar1 alone", "crossed, ar1", "intercepts, ar1"])
+def test_a_connected_level_that_most_of_a_coefficient_rests_on(name):
+    """V of the rows left is solved again."""
+    formula, options = CASES[name]
+    data = DATA.assign(z=np.where(DATA["item"] == "i2", 1e3 * DATA["x"], 0.1 * DATA["x"]))
+    m = me.lmer(formula.replace("x", "z"), data, **options)
+    found = m.influence("item")
+    assert not found.notes
+    _check_influence(found, Dense.of(m), pd.factorize(data["item"], sort=True)[0])
+
+
+def test_rows_with_hardly_a_variance_of_their_own():
+    """Neighbours in a field are nearly one row: what a row has of its own is a difference."""
+    rng = np.random.default_rng(4)
+    data = DATA.assign(s=DATA["t"] + 1e-7 * rng.random(len(DATA)))
+    twins = data.assign(s=data["s"] + 1e-6)
+    both = pd.concat([data, twins], ignore_index=True)
+    m = me.lmer("y ~ x", both.assign(y=both["y"] + 1e-3 * rng.standard_normal(len(both))),
+                residual="car1(s | g)")  # fmt: skip
+    codes = np.arange(len(both))
+    found = m.influence()
+    assert not found.notes and np.isfinite(found.dfbeta.to_numpy()).all()
+    d = Dense.of(m)
+    for j in codes[:3]:
+        beta, _ = _without(d, codes != j)
+        np.testing.assert_allclose(found.dfbeta.iloc[j], d.beta - beta, rtol=1e-3, atol=1e-6)
 
 
 def test_a_cluster_that_most_of_a_coefficient_rests_on():
@@ -506,6 +553,41 @@ def test_predictions_for_new_rows(name):
     np.testing.assert_allclose(confidence["std_error"], np.sqrt(d.of_fixed), rtol=1e-6)
 
 
+def _df_of_conditional_variance(name: str) -> np.ndarray:
+    """Of the error of a new observation given the data, by differences in all parameters."""
+    m, data = fitted(name), CASES[name][1].get("data", DATA)
+    fit, basis = m.fit, m.fit.crossproducts.basis
+    rows, T = fit.residual.design, list(fit.residual.at_theta.T)
+    theta = T_to_theta(T) if T else np.zeros(0)
+    k, n = len(theta), len(data)
+    both = pd.concat([data, NEW], ignore_index=True)
+    X = _columns(m.fixef.index, both)
+
+    def variance(values: np.ndarray) -> np.ndarray:
+        own = theta_to_T(values[:k], fit.crossproducts.term_columns) if k else []
+        phi, sigma = values[k:-1], float(values[-1])
+        moved = rows.model.shift + rows.model.v_mean @ rows.model.coefficients(phi)
+        R = StructuredResidual(
+            rows.model, phi, sigma, basis.weight_scale, fit.frame.residual, fit.frame.variance
+        )
+        V = _covariance(residual_parameters(R), sigma * float(np.exp(-moved)), name, both)
+        for t, term in enumerate(fit.frame.terms):
+            root = _columns(term.columns, both) @ basis.terms[t] @ own[t]
+            codes = both[term.group].to_numpy()
+            product = sigma**2 / basis.weight_scale * root @ root.T
+            V = V + np.where(codes[:, None] == codes, product, 0.0)
+        W = np.linalg.solve(V[:n, :n], V[:n, n:]).T
+        C = np.linalg.inv(X[:n].T @ np.linalg.solve(V[:n, :n], X[:n]))
+        D = X[n:] - W @ X[:n]
+        left = np.diag(V)[n:] - np.einsum("in,in->i", W, V[n:, :n])
+        return left + np.einsum("ip,pq,iq->i", D, C, D)
+
+    base = np.concatenate([theta, fit.residual.phi, [fit.sigma]])
+    steps = 1e-5 * np.eye(len(base))
+    gradient = np.stack([(variance(base + h) - variance(base - h)) / 2e-5 for h in steps], axis=1)
+    return m.satterthwaite.df_of(variance(base), gradient)
+
+
 @pytest.mark.parametrize("name", [name for name in CASES if name not in IS_DIAGONAL])
 def test_predictions_with_the_residuals_of_the_group(name):
     m, d = fitted(name), Predicted.of(name, True)
@@ -516,8 +598,17 @@ def test_predictions_with_the_residuals_of_the_group(name):
     np.testing.assert_allclose(found["estimate"], d.mean, atol=1e-6)
     # A row at a time of the fit is that row again, without any error.
     np.testing.assert_allclose(found["std_error"] ** 2, d.variance, rtol=1e-5, atol=1e-7)
-    half = (found["conf_high"] - found["conf_low"]) / 2.0
+    normal = m.predict(NEW, interval="prediction", ddf="inf", **options, **_weights(name))
+    half = (normal["conf_high"] - normal["conf_low"]) / 2.0
     np.testing.assert_allclose(half, 1.959964 * found["std_error"], rtol=1e-6, atol=1e-6)
+    # Satterthwaite's degrees of freedom of the whole variance, which is dense algebra's.
+    df = _df_of_conditional_variance(name)
+    some = d.variance > 1e-6
+    t = ((found["conf_high"] - found["estimate"]) / found["std_error"])[some]
+    np.testing.assert_allclose(t, scipy.stats.t.ppf(0.975, df[some]), rtol=1e-4)
+    residual = m.predict(NEW, interval="prediction", ddf="residual", **options, **_weights(name))
+    t = ((residual["conf_high"] - residual["estimate"]) / residual["std_error"])[some]
+    np.testing.assert_allclose(t, scipy.stats.t.ppf(0.975, m.nobs - len(m.fixef)), rtol=1e-8)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -700,12 +791,6 @@ def test_pictures_that_need_random_effects_say_so():
             call()
 
 
-def test_what_takes_independent_residuals_refuses():
-    m = fitted("ar1 alone")
-    with pytest.raises(me.ModelError, match="takes residuals to be independent"):
-        me.power(m, "x", n=[12], along="g", draws=10)
-
-
 def test_bias_adjustment_asks_which_variance():
     data = DATA.assign(z=np.exp(DATA["y"] / 4.0))
     m = me.lmer("log(z) ~ x", data, residual="ar1(t | g)", variance="sex")
@@ -717,6 +802,64 @@ def test_bias_adjustment_asks_which_variance():
     one = m.update(variance=None)
     ratio = one.predict(NEW, type="response", bias_adjust=True) / one.predict(NEW, type="response")
     np.testing.assert_allclose(ratio, 1.0 + one.sigma**2 / 2.0)
+
+
+# --- conditional AIC --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_conditional_likelihood(name):
+    m, d = fitted(name), Dense.of(fitted(name))
+    found = m.caic()
+    e = m.y - m.fitted.to_numpy()
+    expected = scipy.stats.multivariate_normal(cov=d.R).logpdf(e)
+    assert found.loglik == pytest.approx(expected, abs=1e-8)
+    assert found.leverage == pytest.approx(np.trace(np.eye(m.nobs) - d.R @ d.P), abs=1e-8)
+    assert found.residual == len(m.fit.residual.phi) + 1
+    assert found.df == pytest.approx(found.leverage + found.correction + found.residual)
+
+
+@pytest.mark.parametrize(
+    "name", ["intercepts, ar1", "slopes, variances", "crossed, ar1", "car1 and variances, weights"]
+)
+def test_degrees_of_freedom_of_fitted_values_by_refits(name):
+    """Sum of d yhat_i / d y_i, all parameters estimated anew."""
+    m = fitted(name).update(control=me.Control(tolerance=1e-12))
+    step, total = 0.01 * m.sigma, 0.0
+    for i in range(m.nobs):
+        ahead, behind = m.y.copy(), m.y.copy()
+        ahead[i] += step
+        behind[i] -= step
+        change = m.refit(ahead).fitted.to_numpy()[i] - m.refit(behind).fitted.to_numpy()[i]
+        total += change / (2.0 * step)
+    found = m.caic()
+    assert found.leverage + found.correction == pytest.approx(total, abs=2e-4)
+    if name != "car1 and variances, weights":
+        # Without random effects they would add nothing.
+        assert found.correction > 0.1
+
+
+def test_without_random_effects_it_counts_parameters():
+    m = fitted("us")
+    found = m.caic()
+    assert found.correction == pytest.approx(0.0, abs=1e-6)
+    assert found.caic == pytest.approx(m.aic, abs=1e-5)
+
+
+def test_a_known_sigma_takes_no_degree_of_freedom():
+    m, K, data = _known()
+    m = m.update(control=me.Control(tolerance=1e-13))
+    found = m.caic()
+    assert found.residual == 0
+    e = m.y - m.fitted.to_numpy()
+    assert found.loglik == pytest.approx(scipy.stats.multivariate_normal(cov=K).logpdf(e))
+    step, total = 1e-2, 0.0
+    for i in range(len(data)):
+        up, down = m.y.copy(), m.y.copy()
+        up[i] += step
+        down[i] -= step
+        total += m.refit(up).fitted.to_numpy()[i] - m.refit(down).fitted.to_numpy()[i]
+    assert found.df == pytest.approx(total / (2 * step), abs=1e-3)
 
 
 # --- known covariances and a known sigma ------------------------------------------------------

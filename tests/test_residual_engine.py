@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mixedeffects.engine import residual_sums
+from mixedeffects.engine import fronts, residual_sums
 from mixedeffects.engine.parameters import symmetric_directions
+from mixedeffects.engine.remainder import SparseRemainder
 from mixedeffects.engine.residual_objective import evaluate_residual
 from mixedeffects.engine.residual_rows import ResidualRows, RowsAt
 from residual_designs import (
@@ -93,7 +94,7 @@ def test_average_information(kind: str, options: str, layout: str, seed: int, re
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("options", ["plain", "strata", "heterogeneous"])
+@pytest.mark.parametrize("options", ["plain", "strata", "heterogeneous", "weights"])
 @pytest.mark.parametrize("kind", ["ar1", "ante", "toep", "us", "cs"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_sums_are_the_same_as_rows(
@@ -130,3 +131,23 @@ def test_sums_are_the_same_as_rows(
     assert by_sums.working_products(modes, beta) == pytest.approx(
         by_rows.working_products(modes, beta), rel=1e-8, abs=1e-8
     )
+
+
+@pytest.mark.parametrize("options", ["plain", "weights"])
+@pytest.mark.parametrize("layout", [own for own in LAYOUTS if "i" in own])
+def test_sums_are_the_same_as_rows_where_the_remainder_is_sparse(
+    layout: str, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(residual_sums, "_FEW_ROWS", 0)
+    monkeypatch.setattr(fronts, "DENSE_BELOW", 0)
+    monkeypatch.setattr(fronts, "DENSEST", 2.0)
+    monkeypatch.setattr(fronts, "COSTS", (0.0, 0.0, 0.0, 1.0))
+    rows = draw_case("ar1", layout, options, 7).rows
+    assert rows.sums is not None
+    phi = some_parameters(rows.model, 3)
+    one, other = rows.sums.at(phi).A, RowsAt(rows, phi).A
+    assert isinstance(one.remainder, SparseRemainder)
+    assert isinstance(other.remainder, SparseRemainder)
+    difference = one.remainder.random - other.remainder.random
+    assert np.abs(difference.toarray()).max() < 1e-9 * np.abs(other.remainder.random).max()
+    assert one.remainder.border == pytest.approx(other.remainder.border, rel=1e-9, abs=1e-9)

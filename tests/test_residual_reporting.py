@@ -316,11 +316,6 @@ def test_pickles_in_another_process(name: str, tmp_path: Path) -> None:
     assert text.strip() == str(m).strip()
 
 
-def test_without_data_says_why_not() -> None:
-    with pytest.raises(me.ModelError, match=r"cannot be kept without its data: .*m\.to_json"):
-        fitted("fev_us").without_data()
-
-
 # --- names of other packages ------------------------------------------------------------------
 
 

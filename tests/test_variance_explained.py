@@ -116,6 +116,9 @@ def _trace_by_refits(m: me.LinearMixedModel) -> float:
         ("Reaction ~ Days + (Days | Subject)", "sleepstudy", {}),
         ("y ~ x + offset(o) + (x | g) + (1 | h)", "comparison", {"weights": "w"}),
         ("y ~ x + f + (0 + f + k | g)", "comparison", {}),
+        ("y ~ x + cs(0 + f | g)", "comparison", {}),
+        ("y ~ x + diag(x | g) + (1 | h)", "comparison", {"weights": "w"}),
+        ("y ~ x + ar1(0 + f | g, hom = TRUE)", "comparison", {"reml": False}),
     ],
 )
 def test_degrees_of_freedom_by_refits(formula: str, name: str, options: dict[str, Any]) -> None:

@@ -133,6 +133,7 @@ inline void assemble_levels(Offsets start, Codes order, ConstDoubles z, ConstDou
                 G.setZero();
                 for (std::int64_t s = start.data()[i]; s < start.data()[i + 1]; ++s) {
                     const std::int64_t row = order.data()[s];
+                    if (weighted && weights.data()[row] == 0.0) continue;
                     Eigen::Map<const Eigen::Matrix<double, K, 1>> zi(z.data() + row * k, k);
                     wz = weighted ? Eigen::Matrix<double, K, 1>(weights.data()[row] * zi)
                                   : Eigen::Matrix<double, K, 1>(zi);
@@ -172,6 +173,7 @@ inline void assemble_remainder(std::vector<Codes> codes, std::vector<ConstDouble
     nb::gil_scoped_release release;
     for (std::int64_t row = 0; row < n; ++row) {
         const double w = weighted ? weights.data()[row] : 1.0;
+        if (w == 0.0) continue;
         for (std::size_t g = 0; g < codes.size(); ++g) {
             const std::int64_t kg = static_cast<std::int64_t>(z[g].shape(1));
             const double *zg = z[g].data() + row * kg;

@@ -11,6 +11,7 @@ void bind_dense_model(nb::module_ &module);
 void bind_elimination(nb::module_ &module);
 void bind_selected_inverse(nb::module_ &module);
 void bind_fronts(nb::module_ &module);
+void bind_series(nb::module_ &module);
 void bind_single_factor(nb::module_ &module);
 void bind_trust_region(nb::module_ &module);
 } // namespace kernels

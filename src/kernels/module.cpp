@@ -8,6 +8,7 @@ NB_MODULE(_kernels, module) {
     kernels::bind_elimination(module);
     kernels::bind_selected_inverse(module);
     kernels::bind_fronts(module);
+    kernels::bind_series(module);
     kernels::bind_single_factor(module);
     kernels::bind_trust_region(module);
 }

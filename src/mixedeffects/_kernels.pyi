@@ -55,6 +55,43 @@ def assemble_remainder(
     A: _Doubles,
     /,
 ) -> None: ...
+def add_neighbours_to_levels(
+    start: _Offsets,
+    order: _Codes,
+    z: _Doubles,
+    coefficient: _Doubles,
+    head_z: Sequence[_Doubles],
+    rest_codes: Sequence[_Codes],
+    rest_first: Sequence[_Codes],
+    rest_z: Sequence[_Doubles],
+    border: _Doubles,
+    n_rest: int,
+    ptr: _Offsets,
+    ind: _Codes,
+    diag: _Doubles,
+    panel: _Doubles,
+    /,
+) -> None: ...
+def add_neighbours_to_remainder(
+    codes: Sequence[_Codes],
+    first: Sequence[_Codes],
+    z: Sequence[_Doubles],
+    coefficient: _Doubles,
+    border: _Doubles,
+    n_rest: int,
+    A: _Doubles,
+    /,
+) -> None: ...
+def neighbour_variates(
+    kind: _Codes,
+    residuals: _Doubles,
+    before: _Doubles,
+    own: _Doubles,
+    before_change: _Doubles,
+    own_change: _Doubles,
+    products: _Doubles,
+    /,
+) -> None: ...
 def group_sums(codes: _Codes, z: _Doubles, values: _Doubles, sums: _Doubles, /) -> None: ...
 def expand_levels(codes: _Codes, z: _Doubles, effects: _Doubles, values: _Doubles, /) -> None: ...
 def thin_cross(X: _Doubles, Y: _Doubles, weights: _Doubles, product: _Doubles, /) -> None: ...

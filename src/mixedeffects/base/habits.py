@@ -18,6 +18,7 @@ from mixedeffects.base.value_method import ValueMethod
 __all__ = [
     "OF_ARGUMENTS",
     "OF_A_FIT",
+    "OF_A_GENERALIZED_FIT",
     "OF_A_MATRIX",
     "OF_A_SUMMARY",
     "OF_MEANS",
@@ -125,6 +126,24 @@ OF_A_FIT: dict[str, tuple[str, str]] = {
     "score": ("scikit-learn", "m.r2()"),
     "save": ("statsmodels", "pickle.dump(m, file)"),
     "plot_diagnostics": ("statsmodels", "m.plot()"),
+}
+
+#: Those that are something else of a generalized fit.
+OF_A_GENERALIZED_FIT: dict[str, tuple[str, str]] = {
+    "deviance": ("R", "m.criterion for -2 log L; (m.resid('deviance')**2).sum() given the modes"),
+    "dispersion": ("glmmTMB", "m.phi of a family with one; m.sigma is its root"),
+    "precision": ("glmmTMB", "m.phi of a beta family"),
+    "theta_nb": ("MASS", "m.phi of a negative binomial family"),
+    "alpha": ("statsmodels", "1 / m.phi of a negative binomial family"),
+    "isLMM": ("lme4", "not one; m.family"),
+    "isGLMM": ("lme4", "always true here; m.family"),
+    "nAGQ": ("lme4", "m.nagq"),
+    "mu": ("statsmodels", "m.fitted"),
+    "linear_predictor": ("R", "m.predict(type='link')"),
+    "rstandard": ("R", "m.resid('scaled')"),
+    "resid_pearson": ("statsmodels", "m.resid('pearson')"),
+    "resid_deviance": ("statsmodels", "m.resid('deviance')"),
+    "pearson_chi2": ("statsmodels", "(m.resid('scaled')**2).sum()"),
 }
 
 #: Functions of packages elsewhere.
@@ -464,6 +483,8 @@ def habits_page() -> str:
     lines = ["| typed | in | here |", "|---|---|---|"]
     for name, habit in OF_A_FIT.items():
         lines.append(_row(f"m.{name}", habit))
+    for name, habit in OF_A_GENERALIZED_FIT.items():
+        lines.append(_row(f"m.{name}, of glmer", habit))
     for name, habit in OF_THE_PACKAGE.items():
         lines.append(_row(f"{name}(...)", habit))
     for function, habits in OF_ARGUMENTS.items():

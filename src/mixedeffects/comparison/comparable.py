@@ -14,7 +14,8 @@ from mixedeffects.comparison.nesting import (
     same_mean,
 )
 from mixedeffects.errors import ModelError
-from mixedeffects.fitting.fit import Fit, HoldsFit, refuse_other_kinds
+from mixedeffects.families import Family
+from mixedeffects.fitting.fit import Fit, HoldsFit
 from mixedeffects.fitting.refitting import by_maximum_likelihood
 
 __all__ = ["Comparable", "comparable", "fits_of", "model_text"]
@@ -23,6 +24,8 @@ Matrix = NDArray[np.float64]
 
 #: Responses this close, relative to their size, are the same numbers computed in different ways.
 _SAME_RESPONSE = 1e-12
+#: Families whose likelihoods are of the same thing: probabilities of counts, densities.
+_ALIKE = ({"poisson", "negative_binomial"}, {"gamma", "inverse_gaussian", "gaussian", "beta"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,9 @@ class Comparable:
         return np.array([fit.n_parameters for fit in self.fits], dtype=np.int64)
 
 
-def comparable(function: str, given: Sequence[Any], refit: bool) -> Comparable:
+def comparable(
+    function: str, given: Sequence[Any], refit: bool, *, families: bool = False
+) -> Comparable:
     """Check that models are fitted to the same data, and fit them again where necessary.
 
     Parameters
@@ -70,6 +75,9 @@ def comparable(function: str, given: Sequence[Any], refit: bool) -> Comparable:
         What the user gave.
     refit : bool
         Whether they may be fitted again.
+    families : bool
+        Whether generalized models may differ in family and link, as far as their likelihoods are
+        of the same thing: all of counts, or all densities.
 
     Raises
     ------
@@ -80,12 +88,14 @@ def comparable(function: str, given: Sequence[Any], refit: bool) -> Comparable:
     fits = fits_of(function, given)
     names = [f"m{i}" for i in range(1, len(fits) + 1)]
     for name, fit in zip(names[1:], fits[1:], strict=True):
+        _check_same_kind(names[0], fits[0], name, fit, families)
         _check_same_data(names[0], fits[0], name, fit)
     by_reml = [name for name, fit in zip(names, fits, strict=True) if fit.reml]
     reml = len(by_reml) == len(fits)
     notes: list[str] = []
     if not by_reml:
-        notes.append("Not refitted: all models are fitted by maximum likelihood.")
+        how = f" ({fits[0].approximation})" if fits[0].approximation else ""
+        notes.append(f"Not refitted: all models are fitted by maximum likelihood{how}.")
     elif reml and all(same_mean(fits[0], fit) for fit in fits[1:]):
         notes.append(
             "Not refitted: all models have the same fixed effects, so their REML likelihoods are "
@@ -121,6 +131,8 @@ def comparable(function: str, given: Sequence[Any], refit: bool) -> Comparable:
 def model_text(fit: Fit) -> str:
     """A model as it is listed: its formula, and the structure of the residuals if it has one."""
     parts = [fit.formula]
+    if fit.request.family is not None:
+        parts.append(_family_text(fit.request.family))
     if fit.frame.residual is not None:
         parts.append(f"residual={fit.frame.residual.text}")
     if fit.frame.variance is not None:
@@ -154,12 +166,42 @@ def fits_of(function: str, given: Sequence[Any]) -> list[Fit]:
             several = isinstance(model, (list, tuple))
             hint = f" Give models one by one: {function}(*models)." if several else ""
             raise ModelError(
-                f"Argument {position} of {function} must be a model fitted by me.lmer, not "
-                f"{type(model).__name__}.{hint}"
+                f"Argument {position} of {function} must be a model fitted by me.lmer or me.glmer, "
+                f"not {type(model).__name__}.{hint}"
             )
-    for position, model in enumerate(given, start=1):
-        refuse_other_kinds(model.fit, f"Argument {position} of {function}")
     return [model.fit for model in given]
+
+
+def _check_same_kind(first: str, one: Fit, second: str, other: Fit, families: bool) -> None:
+    """Refuse fits whose likelihoods are not of the same thing, or not computed the same way."""
+    pair = f"{first} and {second}"
+    if one.kind != other.kind:
+        raise ModelError(
+            f"{pair} are a {one.kind} and a {other.kind} mixed model: their likelihoods are of "
+            "different distributions, and no test compares them."
+        )
+    if one.request.family is None or other.request.family is None:
+        return
+    if one.request.nagq != other.request.nagq:
+        raise ModelError(
+            f"{pair} approximate the likelihood with nagq={one.request.nagq} and "
+            f"nagq={other.request.nagq}: the difference would be about that too. Fit both with the "
+            "same nagq=."
+        )
+    mine, its = one.request.family, other.request.family
+    same = mine.name == its.name and mine.link.name == its.link.name
+    alike = mine.name == its.name or any({mine.name, its.name} <= group for group in _ALIKE)
+    if not (alike if families else same):
+        raise ModelError(
+            f"{pair} have the families {_family_text(mine)} and {_family_text(its)}, so "
+            + (
+                "their likelihoods are of different things: probabilities and densities do not "
+                "compare."
+                if families
+                else "neither is a case of the other and no likelihood-ratio test compares them. "
+                "me.compare gives information criteria of models with different families or links."
+            )
+        )
 
 
 def _check_same_data(first: str, one: Fit, second: str, other: Fit) -> None:
@@ -169,6 +211,13 @@ def _check_same_data(first: str, one: Fit, second: str, other: Fit) -> None:
             f"{pair} are fitted to different rows, {_rows(one)} and {_rows(other)}, so their "
             "likelihoods cannot be compared. Fit both to the rows complete for all variables."
         )
+    if one.frame.response is not None and other.frame.response is not None:
+        n, m = one.frame.response.trials, other.frame.response.trials
+        if (n is None) != (m is None) or not np.array_equal(n, m):  # type: ignore[arg-type]
+            raise ModelError(
+                f"{pair} have different numbers of trials, and so different responses. Likelihoods "
+                "of different data cannot be compared."
+            )
     y, z = one.frame.y, other.frame.y
     differs = np.abs(y - z) > _SAME_RESPONSE * np.maximum(np.abs(y), np.abs(z))
     if differs.any():
@@ -181,7 +230,7 @@ def _check_same_data(first: str, one: Fit, second: str, other: Fit) -> None:
                 "differ)"
             )
         raise ModelError(f"{pair} {what}. Likelihoods of different data cannot be compared.")
-    w, v = one.frame.weights, other.frame.weights
+    w, v = _weights(one), _weights(other)
     w = np.ones(one.nobs) if w is None else w
     v = np.ones(one.nobs) if v is None else v
     unequal = int((w != v).sum())
@@ -190,6 +239,15 @@ def _check_same_data(first: str, one: Fit, second: str, other: Fit) -> None:
             f"{pair} have different prior weights in {unequal:,} of {one.nobs:,} rows; their "
             "difference would be about the weights. Fit both with the same weights=."
         )
+
+
+def _weights(fit: Fit) -> Matrix | None:
+    """What the rows' likelihoods are weighted with."""
+    return fit.frame.weights if fit.frame.response is None else fit.frame.response.weights
+
+
+def _family_text(family: Family) -> str:
+    return f"{family.name} ({family.link.name})"
 
 
 def _rows(fit: Fit) -> str:

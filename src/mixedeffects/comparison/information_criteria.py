@@ -128,7 +128,7 @@ def compare(*models: HoldsFit, criterion: str = "AIC", refit: bool = True) -> In
     Refitted by maximum likelihood, because the fixed effects differ: m1, m2, m3.
     """
     criterion = checked_choice(criterion, "criterion", ("AIC", "AICc", "BIC"))
-    given = comparable("me.compare", models, refit)
+    given = comparable("me.compare", models, refit, families=True)
     k, n = given.n_parameters, given.fits[0].nobs
     aic = given.criteria + 2.0 * k
     left = n - k - 1.0

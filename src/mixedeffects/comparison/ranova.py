@@ -15,11 +15,8 @@ from mixedeffects.comparison.nesting import added_variance, contains_constant, s
 from mixedeffects.display.comparison_table import ShownComparison
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.fitting.refitting import (
-    least_squares_criterion,
-    with_random_terms,
-    without_structure,
-)
+from mixedeffects.fitting.refitting import without_structure
+from mixedeffects.fitting.relatives import relatives_of
 from mixedeffects.formula.reader import read
 from mixedeffects.formula.syntax import deparse
 from mixedeffects.formula.terms import expand_terms
@@ -51,6 +48,8 @@ class RandomEffectsTests(ShownComparison):
         Whether restricted likelihoods are compared.
     notes : tuple of str
         What the p-values are.
+    approximation : str
+        How the likelihood is computed, where that is not exact.
 
     Examples
     --------
@@ -64,6 +63,7 @@ class RandomEffectsTests(ShownComparison):
     formula: str
     reml: bool
     notes: tuple[str, ...]
+    approximation: str = ""
 
     def to_frame(self) -> pd.DataFrame:
         """Return a copy of the table.
@@ -79,6 +79,7 @@ class RandomEffectsTests(ShownComparison):
 
     def _parts(self) -> tuple[str, dict[str, str], pd.DataFrame, tuple[str, ...]]:
         kind = "REML" if self.reml else "maximum likelihood"
+        kind += f" ({self.approximation})" if self.approximation else ""
         structured = bool({RESIDUAL_STRUCTURE, RESIDUAL_VARIANCE} & set(self.table.index))
         what = "Random effects and residual structures" if structured else "Random effects"
         heading = f"{what} taken out one at a time, by {kind}"
@@ -165,7 +166,7 @@ def _compared(
     )
     # LRT is lmerTest's name; R's own is that of me.anova.
     table = ResultTable.of(table, former={"LRT": "Chisq"})
-    return RandomEffectsTests(table, model_text(fit), fit.reml, tuple(notes))
+    return RandomEffectsTests(table, model_text(fit), fit.reml, tuple(notes), fit.approximation)
 
 
 def _criterion_without(fit: Fit, label: str, terms: Terms | None) -> tuple[float, int]:
@@ -178,11 +179,11 @@ def _criterion_without(fit: Fit, label: str, terms: Terms | None) -> tuple[float
         residual, variance = label == RESIDUAL_STRUCTURE, label == RESIDUAL_VARIANCE
         reduced = without_structure(fit, residual=residual, variance=variance)
     elif terms or fit.residual is not None:
-        reduced = with_random_terms(fit, terms)
+        reduced = relatives_of(fit).with_random_terms(fit, terms)
     else:
         reduced = None
     if reduced is None:
-        return least_squares_criterion(fit), fit.frame.X.shape[1] + 1
+        return relatives_of(fit).without_random_terms(fit)
     return reduced.criterion, reduced.n_parameters
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mixedeffects.base.options import plain
+from mixedeffects.covariance.random_effects import RandomEffectsCovariance
 from mixedeffects.covariance.residual import ResidualCovariance
 from mixedeffects.covariance.varcorr import VarCorr
 from mixedeffects.errors import ModelError
@@ -57,7 +58,8 @@ class GivenResidual:
         ModelError
             If they are those of another structure.
         """
-        is_of_fit = bool(self.residual or self.variance)
+        # Covariances of random effects alone say whose they are, and go with any structure.
+        is_of_fit = bool(self.residual or self.variance) and bool(self.values)
         if term is None and variance is None:
             self._refuse_without_structure()
         elif is_of_fit and self._is_of_another(term, variance):
@@ -95,13 +97,23 @@ class GivenResidual:
             if key in labels or not str(key).startswith(heads)
         }
 
+    def replaced_by(self, given: GivenResidual) -> GivenResidual:
+        """With other values of the parameters that are given."""
+        return replace(self, values=dict(self.values) | dict(given.values))
+
+    def less_deviations(self) -> GivenResidual:
+        """Without the standard deviations."""
+        kept = {k: v for k, v in self.values.items() if not str(k).startswith("Std.Dev.")}
+        return replace(self, values=kept)
+
     def _refuse_without_structure(self) -> None:
         if self.residual or self.variance:
-            here = "" if self.name == "R" else ", R=m.R"
+            here, components = "" if self.name == "R" else ", R=m.R", self.name.replace("R", "G")
             raise ModelError(
                 f"{self.name} is of a fit with {self._written()}, and without these arguments the "
                 "errors of the design are independent, of one variance. Write "
-                f"{self._written()}{here} too; or, if that is meant, G=m.G and sigma=m.sigma."
+                f"{self._written()}{here} too; or, if that is meant, {components}=dict(m.G) "
+                "and sigma=m.sigma."
             )
         odd = [key for key in self.values if key != "Std.Dev."]
         if odd:
@@ -130,7 +142,8 @@ def read_residual_values(R: Any, G: Any) -> GivenResidual:
     R : mapping of str to float, Series, ResidualCovariance or None
         Parameters by name, or those of a fit.
     G : object
-        Variance components; a `VarCorr` has those of the residuals too.
+        Variance components; a `VarCorr` has those of the residuals too, and G of a fit says what
+        residuals it goes with.
 
     Raises
     ------
@@ -138,9 +151,10 @@ def read_residual_values(R: Any, G: Any) -> GivenResidual:
         If R is something else, or names a parameter twice.
     """
     if R is None:
-        if not isinstance(G, VarCorr):
+        if not isinstance(G, (VarCorr, RandomEffectsCovariance)):
             return GivenResidual()
-        values = {each.label: each.value for each in G.residuals}
+        residuals = G.residuals if isinstance(G, VarCorr) else ()
+        values = {each.label: each.value for each in residuals}
         own = G._residual_arguments
         return GivenResidual(values, "G", own.get("residual", ""), own.get("variance", ""))
     if isinstance(R, ResidualCovariance):

@@ -140,7 +140,10 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
     @property
     def G(self) -> RandomEffectsCovariance:
         """Covariance matrix of the random effects, q x q."""
-        return RandomEffectsCovariance(self._user_terms, self._user_blocks)
+        R = self._residual
+        of = {} if R is None else {"residual": R.term, "variance": R.variance}
+        arguments = {name: part.text for name, part in of.items() if part is not None}
+        return RandomEffectsCovariance(self._user_terms, self._user_blocks, arguments)
 
     @property
     def R(self) -> ResidualCovariance:

@@ -28,7 +28,6 @@ from mixedeffects.covariance.structured_residual import StructuredResidual
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.residual_entries import ResidualEntries
-from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
 
 __all__ = [
@@ -38,12 +37,12 @@ __all__ = [
     "factors_of_rows",
     "forms_by_rows",
     "precisions",
-    "refuse_structured",
     "residual_entries_of",
     "residual_matrix_of",
     "residual_semivariances",
     "row_forms",
     "rows_by_factor",
+    "solved_columns",
     "whitened",
 ]
 
@@ -53,21 +52,6 @@ Side = Literal["Z", "S^-1 Z"]
 
 #: Memory for the right-hand sides and solutions of one chunk of solves, in bytes.
 _CHUNK = 100e6
-
-
-def refuse_structured(fit: Fit, what: str) -> None:
-    """Say that something takes residuals to be independent, where they are not.
-
-    Raises
-    ------
-    ModelError
-        With ``residual=`` or ``variance=``.
-    """
-    if fit.residual is not None:
-        raise ModelError(
-            f"{what} takes residuals to be independent, with one variance beside the prior "
-            "weights, and this model has `residual=` or `variance=`."
-        )
 
 
 @once_per_fit("residual matrix")
@@ -127,7 +111,7 @@ def V_at(fit: Fit, other: Fit) -> MarginalCovariance:
     phi = np.array(its.phi)
     n_delta = its.model.n_delta
     phi[:n_delta] = own.model.of_coefficients(its.model.coefficients(its.phi))
-    model, _ = own.model.with_unit_at_zero(phi)
+    model = own.model.with_unit_at_zero(phi)
     T = [basis.engine_factor(t, factor) for t, factor in enumerate(other.T)]
     factorisation = Factorisation(own.with_model(model).at(phi).A, T)
     R = StructuredResidual(
@@ -239,7 +223,7 @@ def _by_solves(fit: Fit, R: StructuredResidual, left: Side, right: Side) -> Matr
     """The same where a row of ``S^-1 Z`` has several levels of a factor."""
     A, factorisation = fit.crossproducts, fit.factorisation
     Z, places = engine_matrix(fit)
-    solved = _solved_columns(R, Z) if "S^-1 Z" in (left, right) else Z
+    solved = solved_columns(R, Z) if "S^-1 Z" in (left, right) else Z
     u, v = (scipy.sparse.csc_array(Z if side == "Z" else solved) for side in (left, right))
     out = np.zeros(fit.nobs)
     q = Z.shape[1]
@@ -274,8 +258,8 @@ def engine_matrix(fit: Fit) -> tuple[scipy.sparse.csr_array, list[Integers]]:
     return scipy.sparse.csr_array(scipy.sparse.hstack(parts)), places
 
 
-def _solved_columns(R: StructuredResidual, Z: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
-    """``S^-1 Z``, sparse."""
+def solved_columns(R: StructuredResidual, Z: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+    """``S^-1 Z`` for a sparse matrix Z of n rows, in the engine's units."""
     order, U = R.model.order, R.whitening.U
     sorted_rows = U.T @ (U @ Z[order])
     back = np.empty(len(order), dtype=np.intp)

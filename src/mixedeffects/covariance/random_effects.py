@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,9 @@ class RandomEffectsCovariance(Sealed):
         The terms, in Z's order.
     blocks : sequence of ndarray (k, k)
         Covariance matrix of each term's effects, in squared units of the response.
+    residual_arguments : mapping of str to str
+        ``residual`` and ``variance`` of the model that they belong to, where it has them: without
+        these they are not all of its V.
 
     Examples
     --------
@@ -48,8 +52,18 @@ class RandomEffectsCovariance(Sealed):
     (36, 36)
     """
 
-    def __init__(self, terms: Sequence[RandomTerm], blocks: Sequence[Matrix]) -> None:
+    #: Not on the objects of ordinary models, nor of those pickled by earlier versions.
+    _residual_arguments: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(
+        self,
+        terms: Sequence[RandomTerm],
+        blocks: Sequence[Matrix],
+        residual_arguments: Mapping[str, str] | None = None,
+    ) -> None:
         self._terms = tuple(terms)
+        if residual_arguments:
+            self._residual_arguments = dict(residual_arguments)
         self._blocks = tuple(read_only(np.array(block, dtype=np.float64)) for block in blocks)
 
     @property

@@ -14,8 +14,7 @@ from mixedeffects.base.arrays import read_only
 from mixedeffects.base.options import member
 from mixedeffects.display import VarCorrBlock, varcorr_table
 from mixedeffects.display.result_table import ResultTable
-from mixedeffects.display.shown import html_document
-from mixedeffects.display.tables import DEFAULT_WIDTH
+from mixedeffects.display.shown_tables import ShownTables
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.residual_parameters import RESIDUAL, ResidualParameter
 from mixedeffects.frame.model_frame import RandomTerm
@@ -28,7 +27,7 @@ __all__ = ["VarCorr"]
 Matrix = NDArray[np.float64]
 
 
-class VarCorr:
+class VarCorr(ShownTables):
     """Estimated variances, standard deviations and correlations, term by term.
 
     Parameters
@@ -247,72 +246,9 @@ class VarCorr:
     def _table(self) -> Any:
         return varcorr_table(self.summary_blocks(), None if self._residuals else self.sigma)
 
-    def _sections(self) -> list[Any]:
+    def _parts(self) -> list[Any]:
         """The table, if there is something in it, and what is said of the residuals."""
         from mixedeffects.display.summary import residual_section
 
         table = [self._table()] if self._blocks or not self._residuals else []
         return [*table, *map(residual_section, self._residual_blocks)]
-
-    def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
-        r"""The table as LaTeX; it needs ``\usepackage{booktabs}``.
-
-        Parameters
-        ----------
-        caption, label : str, optional
-            Either makes a ``table`` environment.
-
-        Returns
-        -------
-        str
-
-        Examples
-        --------
-        >>> import mixedeffects as me
-        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
-        >>> print(m.varcorr.to_latex().splitlines()[4])
-        Batch & (Intercept) & 42.001 \\
-        """
-        if not self._residuals:
-            return str(self._table().to_latex(caption, label))
-        first, *others = self._sections()
-        head = first.to_latex(caption, label) if self._blocks else first.to_latex()
-        return "\n\n".join([str(head), *(each.to_latex() for each in others)])
-
-    def to_markdown(self) -> str:
-        """The table as Markdown.
-
-        Returns
-        -------
-        str
-
-        Examples
-        --------
-        >>> import mixedeffects as me
-        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
-        >>> print(m.varcorr.to_markdown().splitlines()[-1])
-        | Residual |  | 49.510 |
-        """
-        return "\n\n".join(each.to_markdown() for each in self._sections())
-
-    def to_html(self) -> str:
-        """The table as HTML, without style rules.
-
-        Returns
-        -------
-        str
-
-        Examples
-        --------
-        >>> import mixedeffects as me
-        >>> m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
-        >>> m.varcorr.to_html().splitlines()[0]
-        '<table>'
-        """
-        return "\n".join(each.to_html() for each in self._sections())
-
-    def __repr__(self) -> str:
-        return "\n".join(each.to_text(DEFAULT_WIDTH) for each in self._sections())
-
-    def _repr_html_(self) -> str:
-        return html_document(self.to_html())

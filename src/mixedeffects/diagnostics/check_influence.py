@@ -64,12 +64,6 @@ def influential_levels(
         elif len(c.rows) == fit.nobs <= _COMPARED:
             own, drawn = _held_distances(c, term.codes, term.n_levels)
             p = _p_value(own, drawn)
-        elif fit.residual is not None and fit.frame.residual is not None:
-            notes.append(
-                f"Influence by {shown} was left out: V connects rows of different levels, of more "
-                f"than {_COMPARED:,}; see m.influence({group!r}, refit=True)."
-            )
-            continue
         elif fit.nobs <= _AFFORDABLE:
             own = influence(fit, group).cooks_distance.to_numpy()
         else:

@@ -33,16 +33,17 @@ from mixedeffects.base.caching import cached_property
 from mixedeffects.covariance.of_fit import R_of, V_of, V_of_rows
 from mixedeffects.covariance.of_residuals import (
     blocks_of_rows,
+    engine_matrix,
     precisions,
     residual_matrix_of,
     row_forms,
     rows_by_factor,
+    solved_columns,
 )
 from mixedeffects.covariance.operator import CovarianceOperator
 from mixedeffects.covariance.structured_residual import StructuredResidual
 from mixedeffects.diagnostics.leverage import row_quadratic_forms
 from mixedeffects.diagnostics.residuals import residuals
-from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.subset import terms_of_rows
 from mixedeffects.frame.rank import independent_columns
@@ -62,6 +63,8 @@ _CUT = 1e9
 #: Share of the information about some direction below which it is summed over the rows left
 #: instead of subtracted: the difference would have lost its digits.
 _LITTLE_LEFT = 1e-6
+#: Rows of V that are solved again without a level, at most: they are a dense matrix.
+_SOLVED_AGAIN = 3_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,23 +159,19 @@ class _Deletion:
         self.out = Deleted.empty(n_levels, self.p)
         #: Whether R connects rows.
         self.by_blocks = bool(residual_matrix_of(fit).groupings)
-        self._check_whole_blocks()
         self.order = np.argsort(codes, kind="stable")
         sizes = np.bincount(codes, minlength=n_levels)
         self.starts = np.concatenate([[0], np.cumsum(sizes)])
 
-    def _check_whole_blocks(self) -> None:
-        """Refuse levels that cut a group of correlated residuals."""
-        if not self.by_blocks or self.n_levels == self.fit.nobs:
-            return
+    @cached_property
+    def _is_whole(self) -> NDArray[np.bool_]:
+        """Whether V connects the rows of a level with each other only."""
         level = np.empty(int(self.blocks.max()) + 1, dtype=np.int64)
         level[self.blocks] = self.codes
-        if (level[self.blocks] != self.codes).any():
-            raise ModelError(
-                "Where residuals are correlated, levels are left out with "
-                "all rows that V connects with theirs, and some rows of these levels are connected "
-                "with rows of others. Choose the outermost factor, single rows, or refit=True."
-            )
+        out = np.ones(self.n_levels, dtype=np.bool_)
+        strange = level[self.blocks] != self.codes
+        out[self.codes[strange]] = out[level[self.blocks[strange]]] = False
+        return out
 
     # --- results -------------------------------------------------------------------------
 
@@ -208,8 +207,11 @@ class _Deletion:
                 f"{self.p})"
             )
             return
-        if self.by_blocks and self.n_levels == self.fit.nobs:
-            self.out.notes[j] = "hardly anything of the row's variance is its own"
+        if self.by_blocks and self._n_connected(j) > _SOLVED_AGAIN:
+            self.out.notes[j] = (
+                "hardly anything of its variance is its own, and V connects too many rows to be "
+                "solved without it"
+            )
             return
         solved = self._solved_without(rest)
         both = self.X[rest].T @ solved
@@ -232,13 +234,32 @@ class _Deletion:
         frame = self.fit.frame
         columns = np.column_stack([self.X, self.residual])
         if self.by_blocks:
-            # Whole blocks of V are left out, so the others are what they were.
-            kept = np.zeros_like(columns)
-            kept[rest] = columns[rest]
-            return np.asarray(self.V.solve(kept)[rest])
+            return self._solved_by_blocks(rest, columns)
         weights = self._weights_of(rest)
         V = V_of_rows(terms_of_rows(frame.terms, rest), self.fit.T, self.V.sigma, weights)
         return V.solve(columns[rest])
+
+    def _n_connected(self, j: int) -> int:
+        """Rows that are left of the blocks of V that a level is in."""
+        own = self.codes == j
+        return int(np.isin(self.blocks, np.unique(self.blocks[own])).sum() - own.sum())
+
+    def _solved_by_blocks(self, rest: NDArray[np.intp], columns: Matrix) -> Matrix:
+        """The same by blocks of V: those without a row left out are what they were."""
+        left_out = np.ones(self.fit.nobs, dtype=np.bool_)
+        left_out[rest] = False
+        cut = np.isin(self.blocks, np.unique(self.blocks[left_out]))
+        kept = np.where(cut[:, None], 0.0, columns)
+        out = np.asarray(self.V.solve(kept))
+        again = np.flatnonzero(cut & ~left_out)
+        if len(again):
+            V = np.zeros((len(again), len(again)))
+            residual_matrix_of(self.fit).add_blocks(again, V)
+            for term, G in zip(self.fit.frame.terms, self.fit.G_blocks, strict=True):
+                codes, z = term.codes[again], term.z[again]
+                V += np.where(codes[:, None] == codes, z @ G @ z.T, 0.0)
+            out[again] = scipy.linalg.cho_solve((np.linalg.cholesky(V), True), columns[again])
+        return np.asarray(out[rest])
 
     # --- single rows ---------------------------------------------------------------------
 
@@ -357,6 +378,14 @@ class _Deletion:
             for j in levels:
                 self.store_directly(int(j))
             return
+        whole = self._is_whole[levels]
+        for j in levels[~whole]:
+            self._store_connected(int(j))
+        if not whole.all():
+            levels = levels[whole]
+            if not len(levels):
+                return
+            rows = self.rows_of(levels)
         p, place = self.p, np.zeros(self.n_levels, dtype=np.int64)
         place[levels] = np.arange(len(levels))
         at, F, product = place[self.codes[rows]], self.F[rows], self._V_times_F[rows]
@@ -365,6 +394,61 @@ class _Deletion:
             for b in range(p + 1):
                 taken[:, a, b] = np.bincount(at, F[:, a] * product[:, b], len(levels))
         self.store(levels, np.eye(p) - taken[:, :, :p], taken[:, :, p])
+
+    def _store_connected(self, j: int) -> None:
+        """A level whose rows V connects with others: ``P_jj`` is made, and divided by."""
+        rows, p = self.rows_of(np.array([j])), self.p
+        A, m = self.fit.crossproducts, len(rows)
+        if 8.0 * m * (A.q + 2.0 * m) > _CUT:
+            self.store_directly(j)
+            return
+        alone = self._inverse_R[rows][:, rows].toarray()
+        left = alone.copy()
+        if self._solved_Z is not None:
+            taken, first, rhs = self._solved_Z[rows].T.toarray(), 0, []
+            for factor in A.factors:
+                size = factor.n_levels * factor.k
+                own = taken[first : first + size].reshape(factor.n_levels, factor.k, m)
+                rhs.append(np.ascontiguousarray(own))
+                first += size
+            halves, rest = self.fit.factorisation.forward(rhs, np.zeros((0, m)))
+            for half in (*halves, rest):
+                flat = half.reshape(-1, m)
+                left -= flat.T @ flat
+        try:
+            root = np.linalg.cholesky(left)
+        except np.linalg.LinAlgError:
+            self.store_directly(j)
+            return
+        if (np.diag(root) ** 2 < _LITTLE_LEFT * np.diag(alone)).any():
+            # A difference without digits.
+            self.store_directly(j)
+            return
+        half = scipy.linalg.solve_triangular(root, self.F[rows], lower=True)
+        gone = self._tau2 * half.T @ half
+        self.store(np.array([j]), (np.eye(p) - gone[:p, :p])[None], gone[None, :p, p])
+
+    @property
+    def _tau2(self) -> float:
+        R = residual_matrix_of(self.fit)
+        assert isinstance(R, StructuredResidual)
+        return R.tau2
+
+    @cached_property
+    def _inverse_R(self) -> scipy.sparse.csr_array:
+        """``S^-1``, in the engine's units."""
+        R = residual_matrix_of(self.fit)
+        assert isinstance(R, StructuredResidual)
+        return solved_columns(R, scipy.sparse.eye_array(self.fit.nobs, format="csr"))
+
+    @cached_property
+    def _solved_Z(self) -> scipy.sparse.csr_array | None:
+        """``S^-1 Z`` in the engine's units and basis; None without random effects."""
+        if not self.fit.frame.terms:
+            return None
+        R = residual_matrix_of(self.fit)
+        assert isinstance(R, StructuredResidual)
+        return solved_columns(R, engine_matrix(self.fit)[0])
 
     @cached_property
     def _V_times_F(self) -> Matrix:

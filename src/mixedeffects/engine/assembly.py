@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mixedeffects import _kernels
 from mixedeffects.engine import fronts
-from mixedeffects.engine.basis import make_basis
+from mixedeffects.engine.basis import cross, make_basis
 from mixedeffects.engine.crossproducts import (
     ChainFactor,
     CrossProducts,
@@ -182,39 +182,51 @@ class Assembly:
         border: Matrix,
         w: Matrix,
         sparse: Sequence[scipy.sparse.csr_array | None] = (),
+        neighbours: Matrix | None = None,
     ) -> Blocks:
         """The blocks of rows.
 
         Parameters
         ----------
         z : sequence of ndarray (n, k)
-            Columns of each term; of a scattered one they are not looked at.
+            Columns of each term; with `sparse`, of a scattered one they are not looked at.
         border : ndarray, shape (n, p + 1)
             ``[X y]``.
         w : ndarray, shape (n,) or (0,)
-            Weights; none where all are one, and with scattered factors.
+            Weights; none where all are one, and with `sparse`.
         sparse : sequence of csr_array or None
-            For each term that is scattered its columns, n x (l k), level after level.
+            For each term that is scattered its columns, n x (l k), level after level; by default
+            every row has one level of every factor.
+        neighbours : ndarray, shape (n,), optional
+            Instead of products of rows with themselves those of each row and the one before it, in
+            both orders, times these.
         """
         layout, r = self.layout, self.layout.r
-        columns = {id(f): f.columns(z) for f in (*self._chain, *self._rest) if not f.is_scattered}
-        whole = [f for f in self._rest if not f.is_scattered]
+        in_rows = [f for f in self._rest if f.is_scattered] if len(sparse) else []
+        whole = [f for f in self._rest if f not in in_rows]
+        columns = {id(f): f.columns(z) for f in (*self._chain, *whole)}
         at = {id(f): first for f, first in zip(self._rest, layout.first, strict=True)}
-        scattered = self._scattered_columns(sparse) if len(whole) < len(self._rest) else None
+        scattered = self._scattered_columns(sparse) if in_rows else None
         chain = []
         for e, factor in enumerate(self._chain):
             own, k = columns[id(factor)], factor.k
             outer_z = [columns[id(f)] for f in self._chain[e + 1 :]]
             head = sum(each.shape[1] for each in outer_z)
             ptr, ind = self._patterns[e]
-            diag = np.empty((factor.n_levels, k, k))
-            panel = np.empty(k * (head * factor.n_levels + len(ind)))
+            make = np.empty if neighbours is None else np.zeros
+            diag = make((factor.n_levels, k, k))
+            panel = make(k * (head * factor.n_levels + len(ind)))
             start, order = self._grouped[e]
-            _kernels.assemble_levels(
+            add = (
+                _kernels.assemble_levels
+                if neighbours is None
+                else _kernels.add_neighbours_to_levels
+            )
+            add(
                 start,
                 order,
                 own,
-                w,
+                w if neighbours is None else neighbours,
                 outer_z,
                 [f.codes for f in whole],
                 [at[id(f)] for f in whole],
@@ -244,11 +256,55 @@ class Assembly:
             )
             for g, f in enumerate(self._rest)
         )
-        if scattered is None and layout.fronts is None:
+        remainder: DenseRemainder | SparseRemainder
+        if neighbours is not None:
+            remainder = self._neighbours_in_remainder(columns, neighbours, border)
+        elif scattered is None and layout.fronts is None:
             remainder = self._dense_remainder(columns, w, border)
         else:
             remainder = self._sparse_products(columns, scattered, w, border)
         return Blocks(tuple(chain), rest, remainder, layout)
+
+    def _neighbours_in_remainder(
+        self, columns: dict[int, Matrix], c: Matrix, border: Matrix
+    ) -> DenseRemainder | SparseRemainder:
+        """``K + K'`` with ``K = sum c_i b_i b_(i-1)'`` over rows ``b = [Z_rest X y]``."""
+        r, n_border = self.layout.r, self.n_border
+        of_border = cross(border[1:], border[:-1], c[1:])
+        of_border = of_border + of_border.T
+        if self.layout.fronts is None:
+            matrix = np.zeros((r + n_border, r + n_border), order="F")
+            if self._rest:
+                _kernels.add_neighbours_to_remainder(
+                    [f.codes for f in self._rest],
+                    list(self.layout.first),
+                    [columns[id(f)] for f in self._rest],
+                    c,
+                    border,
+                    r,
+                    matrix,
+                )
+            matrix[r:, r:] = of_border
+            _kernels.mirror_lower(matrix)
+            return DenseRemainder(matrix)
+        Z = self._whole_columns(columns)
+        random = scipy.sparse.csc_array(Z[1:].T @ (Z[:-1] * c[1:, None]))
+        random = scipy.sparse.csc_array(random + random.T)
+        random.sort_indices()
+        moved = np.zeros(border.shape)
+        moved[1:] = c[1:, None] * border[:-1]
+        moved[:-1] += c[1:, None] * border[1:]
+        return SparseRemainder(self.layout.fronts, random, np.vstack([Z.T @ moved, of_border]))
+
+    def _whole_columns(self, columns: dict[int, Matrix]) -> scipy.sparse.csr_array:
+        """``Z_rest`` of the factors of which every row has one level, n x r."""
+        whole = [g for g, f in enumerate(self._rest) if id(f) in columns]
+        data = np.hstack([columns[id(self._rest[g])] for g in whole])
+        places = np.hstack([self._positions(g)[self._rest[g].codes] for g in whole])
+        n, width = data.shape
+        starts = np.arange(0, n * width + 1, width)
+        shape = (n, self.layout.r)
+        return scipy.sparse.csr_array((data.ravel(), places.ravel(), starts), shape=shape)
 
     def _dense_remainder(
         self, columns: dict[int, Matrix], w: Matrix, border: Matrix
@@ -260,7 +316,7 @@ class Assembly:
             codes, z = [f.codes for f in self._rest], [columns[id(f)] for f in self._rest]
             offsets = list(self.layout.core_offsets)
             _kernels.assemble_remainder(codes, z, offsets, w, border, r, matrix)
-        matrix[r:, r:] = border.T @ (border * w[:, None] if len(w) else border)
+        matrix[r:, r:] = cross(border, border, w if len(w) else None)
         _kernels.mirror_lower(matrix)
         return DenseRemainder(matrix)
 
@@ -301,34 +357,22 @@ class Assembly:
         weighted = border * w[:, None] if len(w) else border
         with_border = np.empty((r + n_border, n_border))
         with_border[r:] = border.T @ weighted
-        places, values = [], []
         for g, f in enumerate(self._rest):
-            if f.is_scattered:
+            if id(f) not in columns:
                 continue
-            z = columns[id(f)]
             sums = np.zeros((f.n_levels, f.k, n_border))
-            _kernels.group_sums(f.codes, z, np.ascontiguousarray(weighted), sums)
-            at = self._positions(g)
-            with_border[at] = sums
-            places.append(at[f.codes])
-            values.append(z)
+            _kernels.group_sums(f.codes, columns[id(f)], np.ascontiguousarray(weighted), sums)
+            with_border[self._positions(g)] = sums
         Z = scipy.sparse.csr_array((n, r))
-        WZ = Z
-        if values:
-            width = sum(each.shape[1] for each in values)
-            data = np.hstack(values)
-            starts = np.arange(0, n * width + 1, width)
-            indices = np.hstack(places).ravel()
-            Z = scipy.sparse.csr_array((data.ravel(), indices, starts), shape=(n, r))
-            WZ = Z
-            if len(w):
-                scaled = (data * w[:, None]).ravel()
-                WZ = scipy.sparse.csr_array((scaled, indices, starts), shape=(n, r))
+        has_whole = any(id(f) in columns for f in self._rest)
+        if has_whole:
+            Z = self._whole_columns(columns)
+        WZ = scipy.sparse.csr_array(Z * w[:, None]) if len(w) else Z
         if scattered is not None:
             of_scattered = scattered.T @ border
-            Z = WZ = scipy.sparse.csr_array(Z + scattered) if values else scattered
+            Z = WZ = scipy.sparse.csr_array(Z + scattered) if has_whole else scattered
             for g, f in enumerate(self._rest):
-                if f.is_scattered:
+                if id(f) not in columns:
                     at = self._positions(g).ravel()
                     with_border[at] = of_scattered[at]
         random = scipy.sparse.csc_array(Z.T @ WZ)

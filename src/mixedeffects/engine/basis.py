@@ -28,6 +28,7 @@ from mixedeffects.engine.triangular import inverse_upper
 
 __all__ = [
     "Basis",
+    "cross",
     "in_steps",
     "lower_factor",
     "make_basis",
@@ -243,7 +244,9 @@ def make_basis(
     if weights is not None:
         weight_scale = float(weights.mean())
         weights = weights / weight_scale
-    X = _c_order(X)
+    if X.shape[1] <= _THIN:
+        # A BLAS library takes wide matrices in either order.
+        X = _c_order(X)
     X_star, fixed_steps, log_det = orthonormal_fixed(X, weights)
     Q = _product(fixed_steps)
     y_star, beta0, scale = standard_responses(y[:, None], X_star, Q, weights)

@@ -14,6 +14,9 @@ not profiled over sigma,
 
 and its local model is the average information in ``(T T', log sigma^2)``, read as an exact function
 of the free entries. A fixed effect is taken out of the model instead; see `known_coefficient`.
+
+Where residuals have a structure its parameters are free as well, in the coordinates of a search; S
+then has determinant one, which leaves L as it is. What holds one of them is `constrained_residual`.
 """
 
 from __future__ import annotations
@@ -35,9 +38,14 @@ from mixedeffects.engine.optimum import LARGE_CORE, SINGULAR
 from mixedeffects.engine.parameters import (
     T_to_theta,
     along_directions,
+    block_diagonal,
     lower_entries,
+    symmetric_directions,
     theta_to_T,
 )
+from mixedeffects.engine.residual_objective import ResidualEvaluation, evaluate_residual
+from mixedeffects.engine.residual_point import ResidualPoint, log_unit
+from mixedeffects.engine.residual_rows import ResidualRows
 from mixedeffects.engine.trust_region import minimise, minimise_model
 
 __all__ = [
@@ -48,6 +56,7 @@ __all__ = [
     "ConstrainedParameter",
     "ConstrainedSigma",
     "ConstrainedVariance",
+    "HeldParameter",
 ]
 
 Matrix = NDArray[np.float64]
@@ -86,6 +95,8 @@ class Constrained:
         Of objective and gradient.
     converged : bool
         Whether the search ended before it ran out of evaluations.
+    residual : ResidualPoint or None
+        R there, where residuals have a structure; its sigma is this one.
     """
 
     value: float
@@ -96,16 +107,23 @@ class Constrained:
     x: Vector
     evaluations: int
     converged: bool
+    residual: ResidualPoint | None = None
 
 
-class ConstrainedParameter(Protocol):
+class HeldParameter(Protocol):
     """A parameter that can be held at values."""
-
-    def start(self, T: Sequence[Matrix], sigma: float) -> Vector:
-        """Free coordinates of a point of the whole model."""
 
     def minimise(self, value: float, start: Vector) -> Constrained:
         """Minimise over everything else."""
+
+
+class ConstrainedParameter(HeldParameter, Protocol):
+    """One of a linear model."""
+
+    def start(
+        self, T: Sequence[Matrix], sigma: float, residual: ResidualPoint | None = None
+    ) -> Vector:
+        """Free coordinates of a point of the whole model."""
 
 
 # --- fixed effects --------------------------------------------------------------------------------
@@ -118,7 +136,9 @@ class ConstrainedCoefficient:
         self._A = A
         self._known = KnownCoefficient(A, column)
 
-    def start(self, T: Sequence[Matrix], sigma: float) -> Vector:
+    def start(
+        self, T: Sequence[Matrix], sigma: float, residual: ResidualPoint | None = None
+    ) -> Vector:
         """The relative factors; sigma is profiled out."""
         return T_to_theta([lower_factor(t) for t in T])
 
@@ -151,19 +171,33 @@ class ConstrainedCoefficient:
 class _Family:
     """Factors of one value: ``L = base + sum_i x_i directions_i``, block-diagonal over all terms.
 
-    ``log_sigma`` is None where log sigma is free; it is then the last of the coordinates.
+    ``log_sigma`` is None where log sigma is free; it is then the last of the coordinates. Those of
+    the residuals, if they have any, are before it.
     """
 
     A: CrossProducts
     base: Matrix
     directions: Matrix
     log_sigma: float | None
+    rows: ResidualRows | None = None
+
+    @property
+    def of_residuals(self) -> slice:
+        """Which coordinates are those of the residuals."""
+        m = len(self.directions)
+        return slice(m, m + (0 if self.rows is None else self.rows.model.n_parameters))
 
     def parts(self, x: Vector) -> tuple[Matrix, float]:
         """Absolute factor and log sigma."""
         m = len(self.directions)
         L = self.base + np.tensordot(x[:m], self.directions, axes=1)
-        return L, float(x[m]) if self.log_sigma is None else self.log_sigma
+        return L, float(x[-1]) if self.log_sigma is None else self.log_sigma
+
+    def phi(self, x: Vector) -> tuple[Vector, Vector, Vector]:
+        """Parameters of the residuals, and their derivatives in the coordinates."""
+        if self.rows is None:
+            return np.zeros(0), np.zeros(0), np.zeros(0)
+        return self.rows.model.bounded(x[self.of_residuals])
 
     def relative(self, x: Vector) -> list[Matrix]:
         """One square relative factor per term."""
@@ -193,16 +227,25 @@ class _Point:
     """The deviance, not profiled over sigma, at one point of a family."""
 
     def __init__(self, family: _Family, x: Vector) -> None:
-        A = family.A
         self.family, self.x = family, x
         self.L, self.log_sigma = family.parts(x)
         self.T = family.relative(x)
-        self.evaluation: Evaluation = evaluate(A, self.T, False)
+        self.residual: ResidualEvaluation | None = None
+        self.phi, of_phi, _ = family.phi(x)
+        self.evaluation: Evaluation
+        if family.rows is None:
+            self.evaluation = evaluate(family.A, self.T, False)
+        else:
+            self.residual = evaluate_residual(family.rows, self.T, self.phi, False)
+            self.evaluation = self.residual.at_theta
         here = self.evaluation
+        A = here.A
         self.sigma2 = float(np.exp(2.0 * self.log_sigma))
         ratio = here.rho2 / self.sigma2
-        # From the profiled deviance, whose part in sigma is n (1 + log(rho^2 / n)).
-        self.value = here.deviance + ratio - A.n - A.n * float(np.log(ratio / A.n))
+        self.value = here.deviance
+        if A.known_variance is None:
+            # From the profiled deviance, whose part in sigma is n (1 + log(rho^2 / n)).
+            self.value += ratio - A.n - A.n * float(np.log(ratio / A.n))
         by_T = [
             logdet + rho2 / self.sigma2
             for logdet, rho2 in zip(here.logdet_gradient, here.rho2_gradient, strict=True)
@@ -212,31 +255,53 @@ class _Point:
         for g, s in zip(by_T, slices, strict=True):
             gradient += np.tensordot(family.directions[:, s, s], g, axes=2)
         gradient *= np.exp(-self.log_sigma)
+        if self.residual is not None:
+            gradient = np.append(gradient, of_phi * self.residual_score)
         if family.log_sigma is None:
             pull = sum(float(np.vdot(g, T)) for g, T in zip(by_T, self.T, strict=True))
             gradient = np.append(gradient, 2.0 * A.n - 2.0 * ratio - pull)
         self.gradient: Vector = gradient
+
+    @property
+    def share(self) -> float:
+        """The sigma^2 that is best for the factors, relative to this one."""
+        return self.evaluation.sigma2 / self.sigma2
+
+    @property
+    def residual_score(self) -> Vector:
+        """Derivatives in the parameters of the residuals."""
+        if self.residual is None:
+            return np.zeros(0)
+        return np.asarray(self.residual.score + (self.share - 1.0) * self.residual.slopes)
 
     def model(self) -> _LocalModel:
         return _LocalModel(self)
 
 
 class _LocalModel:
-    """Quadratic model of D in ``(T T', log sigma^2)`` as an exact function of the coordinates."""
+    """Quadratic model of D in ``(T T', phi, log sigma^2)`` as an exact function of coordinates."""
 
     def __init__(self, point: _Point) -> None:
-        here, n = point.evaluation, point.family.A.n
+        here, n = point.evaluation, point.evaluation.A.n
         self._family, self._x = point.family, point.x
-        self._rows, self._columns = _entries(point.family.A)
-        share = here.sigma2 / point.sigma2
+        self._rows, self._columns = _entries(here.A)
+        share = point.share
         products = np.concatenate([along_directions(CC) for CC in here.outer_products])
         score = np.concatenate([along_directions(F) for F in here.score])
-        self._score = score + (1.0 - share) * products
+        score = score + (1.0 - share) * products
+        if point.residual is None:
+            information = here.information + np.outer(products, products) / n
+        else:
+            directions = [symmetric_directions(k) for k in here.A.term_columns]
+            form = point.residual.unprofiled_information(directions)
+            information, products = form[:-1, :-1], form[-1, :-1]
+        self._score = np.append(score, point.residual_score)
         self._cross = share * products
-        self._information = share * (here.information + np.outer(products, products) / n)
+        self._information = share * information
         self._ratio = here.rho2 / point.sigma2
         self._slope = n - self._ratio
         self._S, self._tau = self._relative(point.L, point.log_sigma), 2.0 * point.log_sigma
+        self._phi = point.phi
 
     def _relative(self, L: Matrix, log_sigma: float) -> Vector:
         S = (L @ L.T) * np.exp(-2.0 * max(log_sigma, -_BEYOND))
@@ -246,8 +311,9 @@ class _LocalModel:
         """Change of the model after a step, and its gradient and Hessian there."""
         family = self._family
         L, log_sigma = family.parts(self._x + step)
+        phi, first, second = family.phi(self._x + step)
         S = self._relative(L, log_sigma)
-        change, turn = S - self._S, 2.0 * log_sigma - self._tau
+        change, turn = np.append(S - self._S, phi - self._phi), 2.0 * log_sigma - self._tau
         added = self._information @ change
         value = float(self._score @ change + 0.5 * change @ added)
         value += turn * (self._slope + float(self._cross @ change) + 0.5 * self._ratio * turn)
@@ -257,16 +323,23 @@ class _LocalModel:
         directions, scale = family.directions, np.exp(-2.0 * max(log_sigma, -_BEYOND))
         half = directions @ L.T
         J = scale * (half + half.transpose(0, 2, 1))[:, self._rows, self._columns]
+        of_S = score[: len(S)]
         full = np.zeros(L.shape)
-        weighted = np.where(self._rows == self._columns, score, 0.5 * score)
+        weighted = np.where(self._rows == self._columns, of_S, 0.5 * of_S)
         full[self._rows, self._columns] = full[self._columns, self._rows] = weighted
         flat = directions.reshape(len(directions), L.size)
+        bent = 2.0 * scale * flat @ (full @ directions).reshape(flat.shape).T
+        if len(phi):
+            J = block_diagonal([J, np.diag(first)])
+            bent = block_diagonal([bent, np.diag(second * score[len(S) :])])
         gradient = J @ score
-        hessian = J @ self._information @ J.T
-        hessian += 2.0 * scale * flat @ (full @ directions).reshape(flat.shape).T
+        hessian = J @ self._information @ J.T + bent
         if family.log_sigma is None:
+            S = np.append(S, np.zeros(len(phi)))
             pull = float(S @ score)
-            cross = -2.0 * J @ (self._information @ S) + 2.0 * J @ self._cross - 2.0 * gradient
+            # A step in log sigma with L held is one of S alone.
+            of_L = np.append(gradient[: len(directions)], np.zeros(len(phi)))
+            cross = -2.0 * J @ (self._information @ S) + 2.0 * J @ self._cross - 2.0 * of_L
             own = 4.0 * (S @ self._information @ S - 2.0 * self._cross @ S + self._ratio + pull)
             hessian = np.block([[hessian, cross[:, None]], [cross, np.array([own])]])
             gradient = np.append(gradient, 2.0 * slope - 2.0 * pull)
@@ -296,8 +369,10 @@ class ConstrainedVariance:
     #: Where the coordinates of the tied rows stand.
     _sizes = slice(0, 0)
 
-    def __init__(self, A: CrossProducts, reference: float) -> None:
-        self._A = A
+    def __init__(
+        self, A: CrossProducts, reference: float, rows: ResidualRows | None = None
+    ) -> None:
+        self._A, self._residual_rows = A, rows
         #: A size for the coordinates: the fit's sigma in the engine's scale.
         self._reference = reference
         self._R = [np.eye(k) for k in A.term_columns]
@@ -316,7 +391,8 @@ class ConstrainedVariance:
         raise NotImplementedError
 
     def _fixed_log_sigma(self, value: float) -> float | None:
-        return None
+        known = self._A.known_variance
+        return None if known is None else 0.5 * float(np.log(known))
 
     def _family(self, value: float) -> _Family:
         K = sum(self._A.term_columns)
@@ -343,6 +419,7 @@ class ConstrainedVariance:
             base,
             np.array(directions).reshape(len(directions), K, K),
             self._fixed_log_sigma(value),
+            self._residual_rows,
         )
 
     def _coordinates_of_tied(self, L: Matrix) -> list[float]:
@@ -352,7 +429,7 @@ class ConstrainedVariance:
         """Lower-triangular absolute factors in the terms' own bases."""
         return [lower_factor(R @ t * sigma) for R, t in zip(self._R, T, strict=True)]
 
-    def _pack(self, factors: Sequence[Matrix], sigma: float) -> Vector:
+    def _pack(self, factors: Sequence[Matrix], sigma: float, of_residuals: Vector) -> Vector:
         parts: list[float] = []
         for t, L in enumerate(factors):
             first = 0
@@ -362,13 +439,33 @@ class ConstrainedVariance:
             rows, columns = lower_entries(len(L))
             free = rows >= first
             parts += (L[rows[free], columns[free]] / self._reference).tolist()
+        parts += of_residuals.tolist()
         if self._fixed_log_sigma(1.0) is None:
             parts.append(float(np.log(sigma)))
         return np.array(parts)
 
-    def start(self, T: Sequence[Matrix], sigma: float) -> Vector:
+    def start(
+        self, T: Sequence[Matrix], sigma: float, residual: ResidualPoint | None = None
+    ) -> Vector:
         """Free coordinates of a point of the whole model."""
-        return self._pack(self._absolute(T, sigma), sigma)
+        factors, of_residuals = self._absolute(T, sigma), np.zeros(0)
+        if self._residual_rows is not None and residual is not None:
+            model = self._residual_rows.model
+            phi = residual.phi(model)
+            of_residuals = model.unbounded(phi)
+            sigma = sigma * float(np.exp(-log_unit(model, phi)))
+        return self._pack(factors, sigma, of_residuals)
+
+    def _whole(self, point: _Point) -> tuple[tuple[Matrix, ...], float, ResidualPoint | None]:
+        """Relative factors, sigma and R at a point, with sigma that of the fit."""
+        sigma = float(np.exp(point.log_sigma))
+        if point.residual is None:
+            return tuple(point.T), sigma, None
+        model, phi = point.residual.model, point.phi
+        ratio = float(np.exp(log_unit(model, phi)))
+        zeta = tuple(np.array(phi[at]) for at in model.places[: len(model.families)])
+        own = ResidualPoint(ratio * sigma, model.coefficients(phi), zeta)
+        return tuple(T / ratio for T in point.T), ratio * sigma, own
 
     def minimise(self, value: float, start: Vector) -> Constrained:
         """Minimise over all other parameters; see `ConstrainedParameter`."""
@@ -394,7 +491,7 @@ class ConstrainedVariance:
                 return None
             try:
                 point = _Point(family, x)
-            except NotPositiveDefiniteError:
+            except (NotPositiveDefiniteError, np.linalg.LinAlgError):
                 return None
             last[:] = [point]
             return point if np.isfinite(point.value) else None
@@ -413,15 +510,17 @@ class ConstrainedVariance:
                 break
             x = escape
         x, point, extra = self._snapped(point_at, result.x, result.point)
+        T, sigma, residual = self._whole(point)
         return Constrained(
             value,
             point.value,
-            tuple(point.T),
-            float(np.exp(point.log_sigma)),
+            T,
+            sigma,
             point.evaluation.factorisation.solution.beta,
             x,
             evaluations + extra,
             result.predicted < max(_ENOUGH, 1e-12 * abs(point.value)),
+            residual,
         )
 
     def _free_block(self, t: int, L: Matrix) -> tuple[Matrix, int]:
@@ -481,7 +580,7 @@ class ConstrainedVariance:
 
     def _repacked(self, point: _Point, factors: Sequence[Matrix], sigma: float) -> Vector:
         """Coordinates of changed factors whose tied rows, signs included, are the point's."""
-        x = self._pack(factors, sigma)
+        x = self._pack(factors, sigma, point.x[point.family.of_residuals])
         x[self._sizes] = point.x[self._sizes]
         return x
 
@@ -503,8 +602,15 @@ class ConstrainedSigma(ConstrainedVariance):
 class ConstrainedDeviation(ConstrainedVariance):
     """The standard deviation of one column of a term."""
 
-    def __init__(self, A: CrossProducts, reference: float, term: int, column: int) -> None:
-        super().__init__(A, reference)
+    def __init__(
+        self,
+        A: CrossProducts,
+        reference: float,
+        term: int,
+        column: int,
+        rows: ResidualRows | None = None,
+    ) -> None:
+        super().__init__(A, reference, rows)
         (self._size,) = self._use_rows(term, [column])
 
     def _tied(self, value: float) -> tuple[Matrix, list[Matrix]]:
@@ -523,13 +629,20 @@ class ConstrainedCorrelation(ConstrainedVariance):
     """
 
     def __init__(
-        self, A: CrossProducts, reference: float, term: int, columns: tuple[int, int]
+        self,
+        A: CrossProducts,
+        reference: float,
+        term: int,
+        columns: tuple[int, int],
+        rows: ResidualRows | None = None,
     ) -> None:
-        super().__init__(A, reference)
+        super().__init__(A, reference, rows)
         self._use_rows(term, columns)
         before = sum(k * (k + 1) // 2 for k in A.term_columns[:term])
         self._sizes = slice(before, before + 2)
-        self._without = [ConstrainedDeviation(A, reference, term, column) for column in columns]
+        self._without = [
+            ConstrainedDeviation(A, reference, term, column, rows) for column in columns
+        ]
         self._flat: Constrained | None = None
 
     def _tied(self, value: float) -> tuple[Matrix, list[Matrix]]:
@@ -555,8 +668,8 @@ class ConstrainedCorrelation(ConstrainedVariance):
         """Minimise over all other parameters; see `ConstrainedParameter`."""
         x, evaluations = self._inside(start), 0
         if self._flat is None:
-            factors, sigma = self._unpacked(value, x)
-            tries = [each.minimise(0.0, each.start(factors, sigma)) for each in self._without]
+            whole = self._whole(_Point(self._family(value), x))
+            tries = [each.minimise(0.0, each.start(*whole)) for each in self._without]
             self._flat = min(tries, key=lambda each: each.deviance)
             evaluations = sum(each.evaluations for each in tries)
         flat = self._flat
@@ -564,7 +677,7 @@ class ConstrainedCorrelation(ConstrainedVariance):
         evaluations += found.evaluations
         if not self._one_sign(found.x):
             # The best is at the correlation's opposite; look again on this side alone.
-            again = [x, self._inside(self.start(flat.T, flat.sigma))]
+            again = [x, self._inside(self.start(flat.T, flat.sigma, flat.residual))]
             tries = [self._minimise(value, each, self._one_sign) for each in again]
             evaluations += sum(each.evaluations for each in tries)
             found = min(tries, key=lambda each: each.deviance)
@@ -572,7 +685,3 @@ class ConstrainedCorrelation(ConstrainedVariance):
             # Kept away from zero, to be a start for other values.
             found = replace(flat, x=x)
         return replace(found, value=value, evaluations=evaluations)
-
-    def _unpacked(self, value: float, x: Vector) -> tuple[list[Matrix], float]:
-        family = self._family(value)
-        return family.relative(x), float(np.exp(family.parts(x)[1]))

@@ -14,13 +14,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import scipy.sparse
 import scipy.special
 from numpy.typing import NDArray
 
-__all__ = ["Block", "Chain", "Family", "Known", "make_family"]
+__all__ = [
+    "Block",
+    "Chain",
+    "Family",
+    "Known",
+    "exponential",
+    "logistic",
+    "make_family",
+    "odds",
+]
 
 Matrix = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -87,17 +97,20 @@ class Block(Family):
         """
 
 
-def _logistic(z: Matrix, low: float, high: float) -> tuple[Matrix, Matrix, Matrix]:
+def logistic(z: Matrix, low: float, high: float) -> tuple[Matrix, Matrix, Matrix]:
+    """Values between two bounds, and their derivatives."""
     share = scipy.special.expit(z)
     first = (high - low) * share * (1.0 - share)
     return low + (high - low) * share, first, first * (1.0 - 2.0 * share)
 
 
-def _odds(values: Matrix, low: float, high: float) -> Matrix:
+def odds(values: Matrix, low: float, high: float) -> Matrix:
+    """Logarithms of odds: `logistic` back."""
     return np.asarray(np.log(values - low) - np.log(high - values))
 
 
-def _exponential(z: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+def exponential(z: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+    """Positive values, and their derivatives."""
     values = np.exp(np.clip(z, -100.0, 100.0))
     return values, values, values
 
@@ -119,11 +132,11 @@ class Autoregression(Chain):
 
     def unbounded(self, zeta: Matrix) -> Matrix:
         """The inverse hyperbolic tangent, doubled."""
-        return _odds(zeta, -1.0, 1.0)
+        return odds(zeta, -1.0, 1.0)
 
     def bounded(self, z: Matrix) -> tuple[Matrix, Matrix, Matrix]:
         """Rho."""
-        return _logistic(z, -1.0, 1.0)
+        return logistic(z, -1.0, 1.0)
 
     def moment(self, correlation: Matrix, first: Matrix, second: Matrix, weight: Matrix) -> Matrix:
         """From the shortest step there is."""
@@ -153,7 +166,7 @@ class ContinuousAutoregression(Chain):
 
     def bounded(self, z: Matrix) -> tuple[Matrix, Matrix, Matrix]:
         """The range."""
-        return _exponential(z)
+        return exponential(z)
 
     def moment(self, correlation: Matrix, first: Matrix, second: Matrix, weight: Matrix) -> Matrix:
         """From the typical correlation at the typical distance."""
@@ -193,11 +206,11 @@ class AnteDependence(Chain):
 
     def unbounded(self, zeta: Matrix) -> Matrix:
         """The inverse hyperbolic tangent of each, doubled."""
-        return _odds(zeta, -1.0, 1.0)
+        return odds(zeta, -1.0, 1.0)
 
     def bounded(self, z: Matrix) -> tuple[Matrix, Matrix, Matrix]:
         """The correlations."""
-        return _logistic(z, -1.0, 1.0)
+        return logistic(z, -1.0, 1.0)
 
     def moment(self, correlation: Matrix, first: Matrix, second: Matrix, weight: Matrix) -> Matrix:
         """From the pairs next to each other, else their average."""
@@ -238,11 +251,11 @@ class CompoundSymmetry(Block):
 
     def unbounded(self, zeta: Matrix) -> Matrix:
         """Logarithm of the odds of the upper end."""
-        return _odds(zeta, self._low, 1.0)
+        return odds(zeta, self._low, 1.0)
 
     def bounded(self, z: Matrix) -> tuple[Matrix, Matrix, Matrix]:
         """Rho."""
-        return _logistic(z, self._low, 1.0)
+        return logistic(z, self._low, 1.0)
 
     def moment(self, pairs: Matrix, products: Matrix) -> Matrix:
         """The mean product."""
@@ -294,6 +307,17 @@ class Toeplitz(Block):
         return np.asarray(means)
 
 
+@cache
+def _entries_of_factor(
+    n_times: int, correlation: bool, is_free: bool
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    rows, columns = np.tril_indices(n_times, -1 if correlation else 0)
+    if not (correlation or is_free):
+        rows, columns = rows[1:], columns[1:]
+    rows.flags.writeable = columns.flags.writeable = False
+    return rows, columns
+
+
 @dataclass(frozen=True)
 class Unstructured(Block):
     """Any covariance matrix of n times, the first entry of its factor one.
@@ -308,10 +332,7 @@ class Unstructured(Block):
 
     @property
     def _entries(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        rows, columns = np.tril_indices(self.n_times, -1 if self.correlation else 0)
-        if self.correlation or self.is_free:
-            return rows, columns
-        return rows[1:], columns[1:]
+        return _entries_of_factor(self.n_times, self.correlation, self.is_free)
 
     @property
     def n_parameters(self) -> int:
@@ -433,15 +454,15 @@ class Spatial(Block):
         """Logarithms of the range and of the odds of the nugget."""
         out = np.log(zeta)
         if self.has_nugget:
-            out[1] = _odds(zeta[1:], 0.0, 1.0)[0]
+            out[1] = odds(zeta[1:], 0.0, 1.0)[0]
         return out
 
     def bounded(self, z: Matrix) -> tuple[Matrix, Matrix, Matrix]:
         """The range and the nugget."""
-        of_range = _exponential(z[:1])
+        of_range = exponential(z[:1])
         if not self.has_nugget:
             return of_range
-        of_nugget = _logistic(z[1:], 0.0, 1.0)
+        of_nugget = logistic(z[1:], 0.0, 1.0)
         value, first, second = (
             np.concatenate(each) for each in zip(of_range, of_nugget, strict=True)
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,6 +106,8 @@ class ResidualModel:
         keys = [*design.positions.T[::-1], design.codes]
         #: Rows by group, then by position.
         self.order: Positions = np.lexsort(keys)
+        #: Whether they come in that order.
+        self.is_in_order = bool((self.order == np.arange(design.n)).all())
         codes = design.codes[self.order]
         self.is_first = np.append(True, codes[1:] != codes[:-1])
         self.starts = np.flatnonzero(self.is_first)
@@ -124,17 +127,33 @@ class ResidualModel:
             Q, R = np.linalg.qr(centred[:, self.seen])
             self.v, self._root = Q * np.sqrt(design.n), R / np.sqrt(design.n)
         made = [self._family(s) for s in range(design.n_strata)]
-        self.families: tuple[Family, ...] = tuple(f for f in made if f is not None)
-        ends = np.cumsum([self.v.shape[1], *[f.n_parameters for f in self.families]]).tolist()
-        #: Where the parameters of each stratum's family are.
+        self._use([f for f in made if f is not None])
         #: Whether S is divided by the n-th root of its determinant, as in a search: then the
         #: random effects are measured in what is left of a residual given the others of its group,
         #: which hardly changes with a strong correlation.
         self.is_normalised = not is_fixed
         #: Logarithm of what D is divided by where S is not.
         self.shift = 0.0
+
+    def _use(self, families: Sequence[Family]) -> None:
+        self.families: tuple[Family, ...] = tuple(families)
+        ends = np.cumsum([self.v.shape[1], *[f.n_parameters for f in families]]).tolist()
+        #: Where the parameters of each stratum's family are.
         self.places = [slice(a, b) for a, b in itertools.pairwise(ends)]
         self.n_parameters = int(ends[-1])
+
+    def with_families(self, families: Sequence[Family]) -> ResidualModel:
+        """The same with other families of the same correlations, one for each stratum."""
+        out = copy.copy(self)
+        out._use(families)
+        return out
+
+    def with_relative_weights(self, factor: Matrix) -> ResidualModel:
+        """The same with the prior weights multiplied by a factor of each row (n,) of the design."""
+        out = copy.copy(self)
+        own = factor[self.order]
+        out.weights = own if self.weights is None else self.weights * own
+        return out
 
     def _family(self, stratum: int) -> Family | None:
         design = self.design
@@ -197,12 +216,12 @@ class ResidualModel:
         """The first of phi, from what `coefficients` gives."""
         return np.asarray(self._root @ coefficients[self.seen])
 
-    def with_unit_at_zero(self, phi: Matrix) -> tuple[ResidualModel, float]:
-        """S with D one where v is zero at phi, and half the logarithm of what that multiplies."""
+    def with_unit_at_zero(self, phi: Matrix) -> ResidualModel:
+        """S with D one where v is zero at phi."""
         out = copy.copy(self)
         out.is_normalised = False
         out.shift = -self._log_mean(phi)
-        return out, 0.5 * out.at(phi).logdet / self.design.n
+        return out
 
     def log_deviation_at_zero(self, phi: Matrix) -> float:
         """Logarithm of D where v is zero, divided as S is."""
@@ -396,14 +415,25 @@ class Whitening:
 
         ``U'^-1 K_j residuals`` with ``K_j = U_j'U + U'U_j`` the derivative of ``S^-1``.
         """
+        return self.transposed_root(self.changes_of_inverse(residuals))
+
+    def changes_of_inverse(self, residuals: Matrix) -> Matrix:
+        """``K_j residuals``, shape (n, number of parameters), K_j the derivative of ``S^-1``."""
         e = self.U @ residuals
-        m = self.model.n_parameters
-        out, back = np.empty((2, len(e), m))
-        for j in range(m):
+        out = np.empty((len(e), self.model.n_parameters))
+        for j in range(out.shape[1]):
             U_j = self.derivative(j)
-            back[:, j] = U_j.T @ e
-            out[:, j] = U_j @ residuals
-        return np.asarray(out + self.transposed_root(back)) if m else out
+            out[:, j] = U_j.T @ e + self.U.T @ (U_j @ residuals)
+        return out
+
+    def contracted(self, left: Matrix, right: Matrix) -> Matrix:
+        """``sum_c left_c'K_j right_c`` over columns of arrays (n, c), for each parameter."""
+        white_left, white_right = self.U @ left, self.U @ right
+        out = np.empty(self.model.n_parameters)
+        for j in range(len(out)):
+            U_j = self.derivative(j)
+            out[j] = np.vdot(U_j @ left, white_right) + np.vdot(white_left, U_j @ right)
+        return out
 
     def transposed_root(self, x: Matrix) -> Matrix:
         """``U'^-1 x`` for x (n, m)."""
@@ -570,6 +600,68 @@ class _BlockWhitening(Whitening):
                 np.einsum("ii->i", half)[:] *= 0.5
                 self._fill(data, pattern, -half @ inverse)
         return data
+
+    def _times_inverse(self, x: Matrix) -> Matrix:
+        """``C^-1 x`` for x (n, c)."""
+        out = np.empty_like(x)
+        for pattern, (_, inverse) in zip(self.model.patterns, self._roots, strict=True):
+            out[pattern.rows] = (inverse.T @ inverse) @ x[pattern.rows]
+        return out
+
+    def changes_of_inverse(self, residuals: Matrix) -> Matrix:
+        """See `Whitening`; pattern by pattern."""
+        model = self.model
+        out = np.zeros((len(residuals), model.n_parameters))
+        if not model.n_parameters:
+            return out
+        scale = np.exp(self.log_factor) * self.scale
+        e = scale * residuals
+        solved = self._times_inverse(e[:, None])[:, 0]
+        for j in range(model.n_delta):
+            v = model.v[:, j]
+            out[:, j] = -v * solved - self._times_inverse((v * e)[:, None])[:, 0]
+        for pattern, change in zip(model.patterns, self._changes_of_inverses, strict=True):
+            at = model.places[pattern.stratum]
+            # (groups, m) times (m, parameters m)
+            count, m = len(change), pattern.rows.shape[1]
+            moved = e[pattern.rows] @ change.transpose(2, 0, 1).reshape(m, count * m)
+            out[pattern.rows, at] = moved.reshape(len(pattern.rows), count, m).transpose(0, 2, 1)
+        if model.is_normalised:
+            out += 2.0 * solved[:, None] * self._log_factor_gradient
+        return np.asarray(scale[:, None] * out)
+
+    def contracted(self, left: Matrix, right: Matrix) -> Matrix:
+        """See `Whitening`; from the products of rows at two positions of a pattern."""
+        model = self.model
+        if not model.n_parameters:
+            return np.zeros(0)
+        scale = np.exp(self.log_factor) * self.scale[:, None]
+        left, right = scale * left, scale * right
+        out = np.zeros(model.n_parameters)
+        total = 0.0
+        for pattern, (_, inverse), change in zip(
+            model.patterns, self._roots, self._changes_of_inverses, strict=True
+        ):
+            m = pattern.rows.shape[1]
+            wide = left[pattern.rows.T].reshape(m, -1), right[pattern.rows.T].reshape(m, -1)
+            products = wide[0] @ wide[1].T
+            total += float(np.vdot(inverse.T @ inverse, products))
+            out[model.places[pattern.stratum]] += np.tensordot(change, products, 2)
+        if model.n_delta:
+            with_left = np.einsum("nc,nc->n", left, self._times_inverse(right))
+            with_right = np.einsum("nc,nc->n", right, self._times_inverse(left))
+            out[: model.n_delta] -= model.v.T @ (with_left + with_right)
+        if model.is_normalised:
+            out += 2.0 * total * self._log_factor_gradient
+        return out
+
+    @cached_property
+    def _changes_of_inverses(self) -> list[Matrix]:
+        """Derivatives of ``C^-1`` in the parameters of its family, by pattern."""
+        return [
+            -inverse.T @ change @ inverse
+            for (_, inverse), change in zip(self._roots, self._changes, strict=True)
+        ]
 
     def transposed_root(self, x: Matrix) -> Matrix:
         """``U'^-1 x = L'(x / scale)``."""

@@ -160,20 +160,27 @@ def evaluate_residual(
     A = at_phi.A
     here, inverse = evaluate_with_inverse(A, T, reml)
     solution = here.factorisation.solution
+    if isinstance(at_phi, RowsAt) and rows.is_local:
+        residuals = rows.residuals(A.by_term(solution.b), solution.beta)
+        squares, of_effects, of_fixed = at_phi.of_residuals(residuals)
+        slopes = squares / here.sigma2
+        score = at_phi.logdet_gradient + at_phi.contracted(inverse, reml) + slopes
+        effects = tuple(-own for own in of_effects)
+        return ResidualEvaluation(here, rows, at_phi, phi, score, slopes, effects, -of_fixed)
     b = [-own[:, :, None] for own in solution.b]
     border = np.append(-solution.beta, 1.0)[:, None]
     m = len(phi)
     score, slopes = np.array(at_phi.logdet_gradient), np.empty(m)
-    effects = [np.empty((*own.shape, m)) for own in solution.b]
+    found = [np.empty((*own.shape, m)) for own in solution.b]
     fixed = np.empty((A.p, m))
     for j in range(m):
         D = at_phi.derivative(j)
         products, of_border = D.multiply(b, border)
         square = float(border[:, 0] @ of_border[:, 0])
-        for own, product, out in zip(b, products, effects, strict=True):
+        for own, product, out in zip(b, products, found, strict=True):
             square += float(np.vdot(own, product))
             out[:, :, j] = -product[:, :, 0]
         fixed[:, j] = -of_border[: A.p, 0]
         slopes[j] = square / here.sigma2
         score[j] += inner_product(inverse, D, reml) + slopes[j]
-    return ResidualEvaluation(here, rows, at_phi, phi, score, slopes, tuple(effects), fixed)
+    return ResidualEvaluation(here, rows, at_phi, phi, score, slopes, tuple(found), fixed)

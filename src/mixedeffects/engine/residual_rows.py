@@ -21,7 +21,7 @@ from mixedeffects import _kernels
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.assembly import Assembly, Blocks
 from mixedeffects.engine.basis import Basis, make_basis, standard_responses
-from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
+from mixedeffects.engine.crossproducts import ChainFactor, CrossProducts, EngineTerm
 from mixedeffects.engine.factorisation import SelectedInverse
 from mixedeffects.engine.fronts import Layout
 from mixedeffects.engine.remainder import DenseRemainder
@@ -69,19 +69,19 @@ class ResidualRows:
             y, X, [term.z for term in terms], design.weights
         )
         self.model = ResidualModel(replace(design, weights=w))
-        order = self.model.order
         #: The residual variance in the engine's scale, where it is known.
         self.known_variance: float | None = None
         if design.sigma is not None:
             self.known_variance = (design.sigma / self.basis.sigma(1.0)) ** 2
         self.n, self.p = X.shape
         self.term_columns = tuple(term.z.shape[1] for term in terms)
-        self.border = np.column_stack([X_star, y_star])[order]
+        self.border = _in_order(np.column_stack([X_star, y_star]), self.model)
+        del X_star
         self.terms = [
             EngineTerm(
-                np.ascontiguousarray(term.codes[order]),
+                np.ascontiguousarray(_in_order(term.codes, self.model)),
                 term.n_levels,
-                np.ascontiguousarray(z[order]),
+                np.ascontiguousarray(_in_order(z, self.model)),
                 term.grouping,
             )
             for term, z in zip(terms, z_star, strict=True)
@@ -94,13 +94,22 @@ class ResidualRows:
             for term in self.terms
         ]
         self._assembly = Assembly(self.terms, self.p + 1, self.scattered, (series, n_series))
-        self._sparse = [
+
+    @cached_property
+    def _sparse(self) -> list[scipy.sparse.csr_array | None]:
+        return [
             _sparse_columns(term) if scattered else None
             for term, scattered in zip(self.terms, self.scattered, strict=True)
         ]
-        whole = [t.z for t, s in zip(self.terms, self.scattered, strict=True) if not s]
-        self._dense = np.hstack([self.border, *whole])
-        self._ends = np.cumsum([self.border.shape[1], *[z.shape[1] for z in whole]])[:-1]
+
+    @cached_property
+    def _dense(self) -> Matrix:
+        """``[X y]`` and the columns of terms that are not scattered, side by side."""
+        return np.hstack([self.border, *self._whole])
+
+    @property
+    def _whole(self) -> list[Matrix]:
+        return [t.z for t, s in zip(self.terms, self.scattered, strict=True) if not s]
 
     def with_model(self, model: ResidualModel) -> ResidualRows:
         """The same rows with another model of the same structure."""
@@ -113,6 +122,12 @@ class ResidualRows:
             out.__dict__["sums"] = moved
         return out
 
+    def with_columns(self, model: ResidualModel) -> ResidualRows:
+        """The same rows with a model of other weights, or other columns of its deviations."""
+        out = self.with_model(model)
+        out.__dict__.pop("sums", None)
+        return out
+
     def with_response(self, y: Matrix) -> ResidualRows:
         """The same rows with another response less offset (n,), ready for a search."""
         model = self.model
@@ -121,9 +136,9 @@ class ResidualRows:
             y[model.order][:, None], columns, self.basis.fixed, model.weights
         )
         out = self.with_model(model.for_search())
-        out.__dict__.pop("sums", None)
+        for of_response in ("sums", "_dense"):
+            out.__dict__.pop(of_response, None)
         out.border = np.column_stack([columns, Y[:, 0]])
-        out._dense = np.hstack([out.border, self._dense[:, self.p + 1 :]])
         out.basis = replace(self.basis, beta0=beta0[:, 0].copy(), response_scale=float(scale[0]))
         if model.design.sigma is not None:
             out.known_variance = (model.design.sigma / out.basis.sigma(1.0)) ** 2
@@ -133,6 +148,11 @@ class ResidualRows:
     def sums(self) -> ChainSums | PatternSums | None:
         """What A(phi) is a combination of, where that is few matrices."""
         return make_sums(self)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the rows of a residual group have one level of every factor, all in the chain."""
+        return not any(self.scattered) and not self.layout.r
 
     @property
     def layout(self) -> Layout:
@@ -158,7 +178,8 @@ class ResidualRows:
 
     def fill(self, dense: Matrix, sparse: Sequence[scipy.sparse.csr_array]) -> Blocks:
         """The blocks of such products."""
-        border, *z = (np.ascontiguousarray(part) for part in np.split(dense, self._ends, axis=1))
+        ends = np.cumsum([self.border.shape[1], *[z.shape[1] for z in self._whole]])[:-1]
+        border, *z = (np.ascontiguousarray(part) for part in np.split(dense, ends, axis=1))
         whole, scattered = iter(z), iter(sparse)
         columns: list[Matrix] = []
         of_terms: list[scipy.sparse.csr_array | None] = []
@@ -166,6 +187,28 @@ class ResidualRows:
             columns.append(_NONE if is_scattered else next(whole))
             of_terms.append(next(scattered) if is_scattered else None)
         return self._assembly.fill(columns, border, _NONE, of_terms)
+
+    def with_unit_at_zero(self, phi: Matrix) -> tuple[ResidualRows, float]:
+        """S with D one where v is zero at phi, and half the logarithm of what that multiplies."""
+        moved = self.with_model(self.model.with_unit_at_zero(phi))
+        sums = moved.sums
+        logdet = moved.model.at(phi).logdet if sums is None else sums.at(phi).logdet
+        return moved, 0.5 * logdet / self.n
+
+    def weighted(self, weights: Matrix | None) -> Blocks:
+        """The blocks of the rows themselves with weights, if there are any."""
+        z = [term.z for term in self.terms]
+        return self._assembly.fill(z, self.border, _NONE if weights is None else weights)
+
+    def of_neighbours(self, coefficients: Matrix) -> Blocks:
+        """Blocks of products of each row with the one before it, in both orders, times these."""
+        z = [term.z for term in self.terms]
+        return self._assembly.fill(z, self.border, _NONE, neighbours=coefficients)
+
+    def columns_of(self, factor: ChainFactor) -> Matrix:
+        """Columns of all terms of a factor, (n, k)."""
+        own = [self.terms[member.term].z for member in factor.members]
+        return own[0] if len(own) == 1 else np.hstack(own)
 
     def crossproducts(self, blocks: Blocks, logdet: float) -> CrossProducts:
         """A with the log determinant of S, which takes the place of the prior weights."""
@@ -186,8 +229,14 @@ class ResidualRows:
         """``y - X beta - Z b`` for effects (l, k) per term, shape (n,), in the engine's scale."""
         out = self.border @ np.append(-beta, 1.0)
         for term, own in zip(self.terms, b, strict=True):
-            out -= np.einsum("nk,nk->n", term.z, own[term.codes])
+            less = np.ascontiguousarray(-own)[:, :, None]
+            _kernels.expand_levels(term.codes, term.z, less, out[:, None])
         return np.asarray(out)
+
+
+def _in_order(rows: NDArray[Any], model: ResidualModel) -> NDArray[Any]:
+    """Rows in the order of the series: themselves where they are in it."""
+    return rows if model.is_in_order else rows[model.order]
 
 
 def _sparse_columns(term: EngineTerm) -> scipy.sparse.csr_array:
@@ -252,6 +301,52 @@ class RowsAt:
         )
         half = 0.5 / scale
         return self.rows.crossproducts(combined([plus, minus], [half, -half]), 0.0)
+
+    def contracted(self, inverse: SelectedInverse, with_fixed: bool) -> Matrix:
+        """``<P, dA_j>`` for each parameter, without dA_j, where the rows are local.
+
+        With ``b_i = [z_i x_i]`` it is the sum of ``b_i'P b_j`` times the derivative of
+        ``[S^-1]_ij`` over rows i and j of one group, which have the same levels.
+        """
+        rows = self.rows
+        X = rows.border[:, : rows.p if with_fixed else 0]
+        border = np.zeros(X.shape)
+        if X.shape[1]:
+            border += X @ inverse.core[: rows.p, : rows.p]
+        codes = [rows.terms[f.members[0].term].codes for f in self.A.chain]
+        left = [rows.columns_of(f) for f in self.A.chain]
+        right = [np.zeros(z.shape) for z in left]
+        for e, factor in enumerate(self.A.chain):
+            z, k = left[e], factor.k
+            of_level = np.ascontiguousarray(inverse.P[e])
+            _kernels.expand_levels(codes[e], z, of_level, right[e])
+            # What is beside the diagonal counts twice.
+            panel = 2.0 * inverse.panels[e].reshape(factor.n_levels, -1, k).transpose(0, 2, 1)
+            at = 0
+            for outer in range(e + 1, len(left)):
+                width = left[outer].shape[1]
+                beside = np.ascontiguousarray(panel[:, :, at : at + width])
+                _kernels.expand_levels(codes[e], z, beside, right[outer])
+                at += width
+            if X.shape[1]:
+                beside = np.ascontiguousarray(panel[:, :, at : at + rows.p])
+                _kernels.expand_levels(codes[e], z, beside, border)
+        return self.whitening.contracted(np.hstack([*left, X]), np.hstack([*right, border]))
+
+    def of_residuals(self, residuals: Matrix) -> tuple[Matrix, list[Matrix], Matrix]:
+        """``e'K_j e``, and ``Z'K_j e`` (l, k, m) by factor and ``X'K_j e`` (p, m).
+
+        K_j is the derivative of ``S^-1`` in parameter j of m; e are residuals (n,).
+        """
+        rows = self.rows
+        changes = self.whitening.changes_of_inverse(residuals)
+        effects = []
+        for factor in self.A.chain:
+            sums = np.zeros((factor.n_levels, factor.k, changes.shape[1]))
+            codes = rows.terms[factor.members[0].term].codes
+            _kernels.group_sums(codes, rows.columns_of(factor), changes, sums)
+            effects.append(sums)
+        return residuals @ changes, effects, rows.border[:, : rows.p].T @ changes
 
     def working_products(self, b: Sequence[Matrix], beta: Matrix) -> Matrix:
         """``f_r'S^-1 f_s`` of the working variates, for effects (l, k) per term."""

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects.engine.basis import lower_factor
@@ -266,17 +265,16 @@ def _with_unit_at_zero(evaluation: ResidualEvaluation) -> ResidualEvaluation:
     rows, phi = evaluation.design, evaluation.phi
     if rows.known_variance is not None:
         return evaluation
-    model, log_factor = rows.model.with_unit_at_zero(phi)
+    moved, log_factor = rows.with_unit_at_zero(phi)
     T = [own * math.exp(log_factor) for own in evaluation.at_theta.T]
-    return evaluate_residual(rows.with_model(model), T, phi, evaluation.at_theta.reml)
+    return evaluate_residual(moved, T, phi, evaluation.at_theta.reml)
 
 
 def _start(rows: ResidualRows, reml: bool) -> tuple[list[Matrix], Matrix]:
     """Factors by moments without correlations, and parameters by those of what is left."""
     weights = rows.model.weights
-    root = np.ones(rows.n) if weights is None else np.sqrt(weights)
-    plain = scipy.sparse.csr_array(scipy.sparse.diags_array(root))
-    A = rows.crossproducts(rows.fill(*rows.times(plain)), -2.0 * float(np.log(root).sum()))
+    logdet = 0.0 if weights is None else -float(np.log(weights).sum())
+    A = rows.crossproducts(rows.weighted(weights), logdet)
     T = starting_factors(A, reml) if rows.term_columns else []
     here = evaluate(A, T, reml)
     solution = here.factorisation.solution

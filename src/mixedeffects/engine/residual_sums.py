@@ -24,6 +24,7 @@ import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects import _kernels
 from mixedeffects.base.arrays import distinct_rows
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.assembly import Blocks
@@ -69,11 +70,11 @@ class Rows(Protocol):
     def sums(self) -> ChainSums | PatternSums | None:
         """Its sums."""
 
-    def times(self, matrix: scipy.sparse.csr_array) -> tuple[Matrix, list[scipy.sparse.csr_array]]:
-        """A sparse matrix times its columns."""
+    def weighted(self, weights: Matrix | None) -> Blocks:
+        """The blocks of the rows themselves with weights."""
 
-    def fill(self, dense: Matrix, sparse: Sequence[scipy.sparse.csr_array]) -> Blocks:
-        """The blocks of such products."""
+    def of_neighbours(self, coefficients: Matrix) -> Blocks:
+        """Blocks of products of each row with the one before it, in both orders."""
 
     def crossproducts(self, blocks: Blocks, logdet: float) -> CrossProducts:
         """A with the log determinant of S."""
@@ -194,36 +195,29 @@ class ChainSums:
     def __init__(self, rows: Rows, cells: _Cells, steps: _Steps) -> None:
         self.rows, self.cells, self.steps = rows, cells, steps
         model = rows.model
-        n = rows.n
-        root = np.ones(n) if model.weights is None else np.sqrt(model.weights)
-        own = np.arange(n)
+        weights = np.ones(rows.n) if model.weights is None else model.weights
+        root = np.sqrt(weights)
         #: Rows without one before them, by cell.
         self.first_counts = np.bincount(cells.of_row[model.is_first], minlength=len(cells.v))
         self.counts = np.bincount(steps.which, minlength=len(steps.step))
-        blocks = []
-        for cell in range(len(cells.v)):
-            at = np.flatnonzero(model.is_first & (cells.of_row == cell))
-            blocks.append(self._products(at, at, root[at], None))
+        #: Of each row its cell if it is the first of its group, else the step that leads to it,
+        #: counted after the cells.
+        self.kind = cells.of_row.astype(np.int32)
+        self.kind[steps.rows] = len(cells.v) + steps.which
+        blocks = [
+            rows.weighted(np.where(self.kind == cell, weights, 0.0)) for cell in range(len(cells.v))
+        ]
         for step in range(len(steps.step)):
-            at = steps.rows[steps.which == step]
-            blocks.append(self._products(at, own[at], root[at], None))
-            blocks.append(self._products(at, own[at] - 1, root[at - 1], None))
-            both = [self._products(at, at, root[at], sign * root[at - 1]) for sign in (1.0, -1.0)]
-            blocks.append(combined(both, [0.5, -0.5]))
+            at = np.flatnonzero(self.kind == len(cells.v) + step)
+            own, before, both = np.zeros((3, rows.n))
+            own[at], before[at - 1], both[at] = (
+                weights[at],
+                weights[at - 1],
+                root[at] * root[at - 1],
+            )
+            blocks += [rows.weighted(own), rows.weighted(before), rows.of_neighbours(both)]
         self.blocks = blocks
-
-    def _products(
-        self, at: Positions, source: Positions, factor: Matrix, before: Matrix | None
-    ) -> Blocks:
-        """Blocks of rows ``factor b_source``, with ``before b_(at - 1)`` added if it is given."""
-        n = self.rows.n
-        row, column, data = at, source, factor
-        if before is not None:
-            row = np.concatenate([at, at])
-            column = np.concatenate([source, at - 1])
-            data = np.concatenate([factor, before])
-        M = scipy.sparse.csr_array((data, (row, column)), shape=(n, n))
-        return self.rows.fill(*self.rows.times(M))
+        self.root_weights = None if model.weights is None else root
 
     def at(self, phi: Matrix) -> ChainSumsAt:
         """A and its derivatives at phi."""
@@ -277,7 +271,23 @@ class ChainSumsAt(_AtPhi):
         if model.weights is not None:
             logdet -= float(np.log(model.weights).sum())
         self.logdet, self.logdet_gradient, c, self._dc = _normalised(model, logdet, gradient, c, dc)
-        self._blocks = sums.blocks
+        self._sums, self._blocks = sums, sums.blocks
+        # U and its derivatives, before the diagonal and on it, for each kind of rows.
+        root, factor, of_factor = np.sqrt(q), 1.0, np.zeros((m, 1))
+        if model.is_normalised:
+            factor = float(np.exp(0.5 * logdet / rows.n))
+            of_factor = 0.5 * gradient[:, None] / rows.n
+        first = np.zeros(len(s))
+        change = dq / (2.0 * root)
+        entries = np.stack([np.append(first, -r * root * a), np.append(s, root * b)])
+        changes = np.stack(
+            [
+                np.hstack([np.zeros((m, len(s))), -(dr * root + r * change) * a - r * root * da]),
+                np.hstack([ds, change * b + root * db]),
+            ]
+        )
+        self._entries = factor * entries
+        self._changes = factor * (changes + of_factor * entries[:, None, :])
         self.A = rows.crossproducts(combined(sums.blocks, c), self.logdet)
 
     def derivative(self, j: int) -> CrossProducts:
@@ -286,8 +296,17 @@ class ChainSumsAt(_AtPhi):
 
     def working_products(self, b: Sequence[Matrix], beta: Matrix) -> Matrix:
         """``f_r'S^-1 f_s`` of the working variates, for effects (l, k) per term."""
-        variates = self.whitening.working_variates(self.rows.residuals(b, beta))
-        return np.asarray(variates.T @ variates)
+        residuals = self.rows.residuals(b, beta)
+        if self._sums.root_weights is not None:
+            residuals = residuals * self._sums.root_weights
+        m = len(self.phi)
+        products = np.empty((m, m))
+        before, own = self._entries
+        before_change, own_change = np.ascontiguousarray(self._changes.transpose(0, 2, 1))
+        _kernels.neighbour_variates(
+            self._sums.kind, residuals, before, own, before_change, own_change, products
+        )
+        return products
 
     def __setstate__(self, state: dict[str, Rows]) -> None:
         sums = state["rows"].sums

@@ -166,6 +166,16 @@ class Fit:
         return self.frame.weights
 
     @property
+    def family_parameter(self) -> str | None:
+        """Name of the parameter of the family, where there is one that is estimated."""
+        return None
+
+    @property
+    def family_value(self) -> float | None:
+        """The estimate of `family_parameter`."""
+        return None
+
+    @property
     def working_name(self) -> str:
         """What V and R are called beside their letters; nothing where they are the response's."""
         return ""
@@ -227,6 +237,11 @@ class Fit:
         """REML criterion, or -2 log-likelihood; constants included."""
         A = self.crossproducts
         return self.optimum.evaluation.deviance + A.basis.deviance_offset(A.n, A.p, self.reml)
+
+    @property
+    def approximation(self) -> str:
+        """How the likelihood is approximated; nothing where it is exact."""
+        return ""
 
     @property
     def loglik(self) -> float:

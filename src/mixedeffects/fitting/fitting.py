@@ -119,25 +119,24 @@ def fit_formula(
             frame = dataclasses.replace(frame, residual=of_rows)
         for sentence in frame.dropped.lost:
             warn(sentence, DataWarning)
-    own, spare = codings(frame, inherited)
-    request = Request(
-        data=detached(data),
-        data_name=getattr(data, "attrs", {}).get("name"),
-        weights=detached(weights),
-        offset=detached(offset),
-        contrasts=(own | (contrasts or {})) or contrasts,
-        inherited=spare,
-        control=control,
-        residual=residual,
-        variance=variance,
-        sigma=sigma,
-        ddf=ddf,
-    )
-    if frame.residual is not None or frame.variance is not None or sigma is not None:
-        _refuse_start(start)
-        fit = fit_residual_frame(frame, reml, request, progress)
-        return dataclasses.replace(fit, is_as_requested=start is None)
-    with one_blas_thread():
+        own, spare = codings(frame, inherited)
+        request = Request(
+            data=detached(data),
+            data_name=getattr(data, "attrs", {}).get("name"),
+            weights=detached(weights),
+            offset=detached(offset),
+            contrasts=(own | (contrasts or {})) or contrasts,
+            inherited=spare,
+            control=control,
+            residual=residual,
+            variance=variance,
+            sigma=sigma,
+            ddf=ddf,
+        )
+        if frame.residual is not None or frame.variance is not None or sigma is not None:
+            _refuse_start(start)
+            fit = fit_residual_frame(frame, reml, request, progress)
+            return dataclasses.replace(fit, is_as_requested=start is None)
         again = (
             earlier is not None
             and start is None

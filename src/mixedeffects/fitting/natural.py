@@ -18,6 +18,7 @@ from mixedeffects.frame.model_frame import RandomTerm
 
 __all__ = [
     "covariance_parameters",
+    "estimated_parameters",
     "natural_parameters",
     "parameter_names",
     "reported_parameters",
@@ -90,6 +91,15 @@ def covariance_parameters(fit: Fit) -> pd.Series:
     names = [*own.index[:-1], *(each.name for each in of_residuals)]
     values = [*own.iloc[:-1], *(each.value for each in of_residuals), fit.sigma]
     return pd.Series(values, index=[*distinct(names), "sigma"], name="Estimate")
+
+
+def estimated_parameters(fit: Fit) -> pd.Series:
+    """`covariance_parameters`, and last the parameter of the family where one was estimated."""
+    own = covariance_parameters(fit)
+    if fit.family_parameter is None:
+        return own
+    names = distinct([*(str(name) for name in own.index), fit.family_parameter])
+    return pd.Series([*own, fit.family_value], index=names, name="Estimate")
 
 
 def reported_parameters(

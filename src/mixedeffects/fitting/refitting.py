@@ -27,6 +27,7 @@ from mixedeffects.fitting.request import (
     Request,
     given_data,
     given_table,
+    left_out,
     with_data,
 )
 from mixedeffects.fitting.residual_fitting import fit_residual_frame, fit_residual_response
@@ -329,6 +330,8 @@ def update(
     if data is not None and isinstance(own, NewResponse):
         # New data have a response of their own.
         text = own.formula
+    if residual is UNCHANGED and isinstance(asked.residual, LeftOut):
+        raise left_out("the covariance matrix of the residuals")
     inherited: dict[str, Any] = {}
     if contrasts is UNCHANGED:
         inherited = asked.inherited | (asked.contrasts or {})

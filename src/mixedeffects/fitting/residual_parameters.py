@@ -119,9 +119,12 @@ class _Estimated:
 
 
 def residual_of(
-    fit: Fit, phi: Matrix | None = None, sigma: float | None = None
+    fit: Fit,
+    phi: Matrix | None = None,
+    sigma: float | None = None,
+    model: ResidualModel | None = None,
 ) -> EstimatedResidual | None:
-    """What a fit knows of R, or R at other parameters of the engine's.
+    """What a fit knows of R, or R at other parameters of the engine's, or of another model of it.
 
     None where residuals are independent, of one variance.
     """
@@ -129,7 +132,7 @@ def residual_of(
     if own is None:
         return None
     return _Estimated(
-        own.model,
+        own.model if model is None else model,
         own.phi if phi is None else phi,
         fit.sigma if sigma is None else sigma,
         frame.residual,

@@ -40,6 +40,7 @@ from mixedeffects.fitting.assembly import covariance_structures, responses_of
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import (
     covariance_parameters,
+    estimated_parameters,
     natural_parameters,
     reported_parameters,
 )
@@ -48,14 +49,14 @@ from mixedeffects.fitting.refitting import fit_again
 from mixedeffects.fitting.residual_fitting import fit_residual_response, residual_start
 from mixedeffects.inference.satterthwaite import satterthwaite_of
 from mixedeffects.progress import Listener, ProgressOption, Repetitions, interrupted
-from mixedeffects.simulation.responses import ResponseSampler, checked_count
+from mixedeffects.simulation.responses import ResponseSampler, Sampler, checked_count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mixedeffects.engine.crossproducts import CrossProducts
 
-__all__ = ["INTERVAL_KINDS", "Bootstrap", "bootstrap"]
+__all__ = ["INTERVAL_KINDS", "Bootstrap", "Statistic", "bootstrap", "checked_statistic"]
 
 Matrix = NDArray[np.float64]
 Statistic = Callable[[Fit], Any]
@@ -87,13 +88,24 @@ def bootstrap(
     progress: Any,
 ) -> Bootstrap:
     """See `LinearMixedModel.bootstrap`."""
+    checked_statistic(statistic)
+    count = checked_count(n, "n, the number of refits,")
+    return Bootstrap(fit, entropy_of(seed), re, statistic).resume(count, workers, progress)
+
+
+def checked_statistic(statistic: Any) -> None:
+    """A function, or None.
+
+    Raises
+    ------
+    ModelError
+        If it is something else.
+    """
     if statistic is not None and not callable(statistic):
         raise ModelError(
             "statistic must be a function of a fitted model that returns numbers, not "
             f"{statistic!r:.60}."
         )
-    count = checked_count(n, "n, the number of refits,")
-    return Bootstrap(fit, entropy_of(seed), re, statistic).resume(count, workers, progress)
 
 
 class Bootstrap(Sealed):
@@ -127,22 +139,32 @@ class Bootstrap(Sealed):
         self._fit = fit
         self._re = re
         self._statistic = statistic
-        self._sampler = ResponseSampler(fit, seed, re)
+        self._sampler = self._new_sampler(fit, seed, re)
         if statistic is None:
-            own = covariance_parameters(fit)
+            own = estimated_parameters(fit)
             names = parameter_keys(list(own.index), fit.frame.fixef_names)
             values = np.append(own.to_numpy(), fit.beta)
         else:
             names, values = _named_numbers(statistic(fit))
         # What a refit returns: factors whole, so that all draws are converted together.
         squares = sum(k * k for k in fit.crossproducts.term_columns)
-        self._structured = bool(fit.frame.structured_terms) or fit.residual is not None
+        self._structured = self._gives_parameters(fit)
         fixed = len(fit.frame.fixef_names)
         self._width = len(values) if statistic or self._structured else squares + 1 + fixed
         self._estimates = pd.Series(values, index=names, name="Estimate")
         self._draws = np.empty((0, len(names)))
         # Criterion, whether singular, whether converged; one row a refit.
         self._fits = np.empty((0, 3))
+
+    @staticmethod
+    def _new_sampler(fit: Fit, seed: int, re: Any) -> Sampler:
+        """What draws the responses."""
+        return ResponseSampler(fit, seed, re)
+
+    @staticmethod
+    def _gives_parameters(fit: Fit) -> bool:
+        """Whether a refit returns parameters as they are reported, and not factors."""
+        return bool(fit.frame.structured_terms) or fit.residual is not None
 
     @classmethod
     def _attributes_now(cls, stored: dict[str, Any]) -> dict[str, Any]:
@@ -192,12 +214,8 @@ class Bootstrap(Sealed):
         """
         if n is not None:
             self.wanted = checked_count(n, "n, the number of refits,")
-        core = self._fit.crossproducts.remainder.core_size
         if workers is None:
-            A = self._fit.crossproducts
-            long = self._fit.residual is None and (A.q > _SMALL or not is_single_term(A))
-            beside = long and core <= _LARGE_CORE and not self._statistic
-            workers = _processors() if beside else 1
+            workers = self._usual_workers()
         workers = checked_count(workers, "workers, the number of refits at a time,")
         refuse_beyond_memory(
             24.0 * self.wanted * (self._draws.shape[1] + 3),
@@ -227,6 +245,17 @@ class Bootstrap(Sealed):
             listener.close()
         return self
 
+    def _usual_workers(self) -> int:
+        """Refits at a time where that is not said."""
+        A = self._fit.crossproducts
+        long = self._fit.residual is None and (A.q > _SMALL or not is_single_term(A))
+        beside = long and A.remainder.core_size <= _LARGE_CORE and not self._statistic
+        return _processors() if beside else 1
+
+    def _prepared(self, Y: Matrix) -> Responses | None:
+        """Cross-products with a batch of responses, where refits are made of these."""
+        return None if self._fit.residual is not None else responses_of(self._fit, Y)
+
     def _work_on_batch(
         self, pool: ThreadPoolExecutor, workers: int, report: Callable[[], None]
     ) -> None:
@@ -235,7 +264,7 @@ class Bootstrap(Sealed):
         size = max(1, min(_BATCH, int(_BATCH_BYTES / (8.0 * fit.nobs))))
         start = len(self._draws) // size * size
         Y = self._sampler.draw(start, start + size)
-        responses: Responses | None = None if fit.residual is not None else responses_of(fit, Y)
+        responses = self._prepared(Y)
         end = min(start + size, self.wanted)
         chunk = min(workers, size)
         while (first := len(self._draws)) < end:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,25 @@ from mixedeffects.display.result_table import ResultTable, interval_table
 from mixedeffects.display.vocabulary import INTERVAL
 from mixedeffects.engine.optimum import SINGULAR
 from mixedeffects.engine.parameterisation import StructuredTerm
-from mixedeffects.engine.parameters import n_parameters, theta_to_T
+from mixedeffects.engine.parameters import lower_entries, n_parameters, theta_to_T
+from mixedeffects.engine.structures import CovarianceStructure
 from mixedeffects.errors import Interrupted, ModelError
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.fitting.natural import covariance_parameters, natural_parameters
+from mixedeffects.fitting.generalized import generalized
+from mixedeffects.fitting.natural import (
+    covariance_parameters,
+    estimated_parameters,
+    natural_parameters,
+)
 from mixedeffects.fitting.parameter_keys import chosen_positions, parameter_keys
 from mixedeffects.fitting.residual_parameters import listed_parameters, residual_of
 from mixedeffects.inference.bootstrap import Bootstrap, bootstrap
 from mixedeffects.inference.coefficients import coefficient_tests
+from mixedeffects.inference.generalized_bootstrap import generalized_bootstrap
+from mixedeffects.inference.generalized_profile import generalized_profile
 from mixedeffects.inference.profile import Profile, profile
 from mixedeffects.inference.satterthwaite import satterthwaite_of
+from mixedeffects.inference.variance import check_normal
 from mixedeffects.progress import Listener, Then
 
 __all__ = ["confidence_intervals", "wald_variance_intervals"]
@@ -61,14 +71,21 @@ def confidence_intervals(
     method = plain(method)
     method = method.lower() if isinstance(method, str) else method
     method = checked_choice(method, "method", tuple(_METHODS))
-    for name, (default, user) in _DEFAULTS.items():
+    ways, defaults = _WAYS[fit.kind], dict(_DEFAULTS)
+    if not fit.has_degrees_of_freedom:
+        check_normal(options["ddf"])
+        options["ddf"] = "inf"
+        defaults["ddf"] = ("inf", "wald")
+    for name, (default, user) in defaults.items():
         given = options[name]
+        # Where none is given, a fit that has a method of its own asks for that.
+        default = fit.request.ddf if name == "ddf" and given == fit.request.ddf else default
         if user != method and not (given is default or _same(given, default)):
             raise ModelError(f"{name}= is for method {user!r}; {method!r} has no use for it.")
     Listener(progress)
     level = checked_level(level)
     frame = fit.frame
-    variances = list(covariance_parameters(fit).index)
+    variances = list(estimated_parameters(fit).index)
     names = parameter_keys(variances, frame.fixef_names)
     chosen = chosen_positions(parameters, names, frame.fixef_names)
     if method == "profile":
@@ -78,7 +95,7 @@ def confidence_intervals(
             return found.confint(level).loc[[names[i] for i in chosen]]  # type: ignore[no-any-return]
 
         try:
-            return of_profile(profile(fit, selected, max(0.95, float(level)), progress))
+            return of_profile(ways.profile(fit, selected, max(0.95, float(level)), progress))
         except Interrupted as stopped:
             stopped.partial = Then(stopped.partial, of_profile)
             raise
@@ -89,13 +106,13 @@ def confidence_intervals(
 
         try:
             count, seed = options["n"], options["seed"]
-            return of_draws(bootstrap(fit, count, seed, None, None, None, progress))
+            return of_draws(ways.bootstrap(fit, count, seed, None, None, None, progress))
         except Interrupted as stopped:
             stopped.partial = Then(stopped.partial, of_draws)
             raise
     bounds = np.full((len(names), 2), np.nan)
     if any(i < len(variances) for i in chosen):
-        bounds[: len(variances)] = wald_variance_intervals(fit, float(level))
+        bounds[: len(variances)] = ways.wald(fit, float(level))
     if any(i >= len(variances) for i in chosen):
         table = coefficient_tests(fit, options["ddf"], options["vcov"], level, options["cluster"])
         bounds[len(variances) :] = table[list(INTERVAL)].to_numpy()
@@ -240,3 +257,69 @@ def _of_structures(fit: Fit) -> tuple[Natural, NDArray[np.bool_]]:
         return np.append(np.concatenate(parts), sigma)
 
     return natural, np.append(free & ~p.null(eta), not optimum.residual_vanishes)
+
+
+def _of_joint_hessian(fit: Fit, level: float) -> Matrix:
+    """Normal intervals of a generalized fit, shape (number of parameters, 2).
+
+    On the scales of log sd, Fisher's z and the family parameter's search, from the joint Hessian.
+    Rows of a term whose covariance is singular are NaN.
+    """
+    record = generalized(fit)
+    joint = record.found.joint
+    m, covariance = joint.n_covariance, joint.covariance
+    centre, rows, defined, is_z = [], [], [], []
+    basis, structured = fit.crossproducts.basis, fit.optimum.parameterisation
+    for t, (C, T, D) in enumerate(zip(basis.terms, fit.optimum.T, joint.directions, strict=True)):
+        S, change = C @ T @ T.T @ C.T, C @ D @ C.T
+        regular = np.linalg.svd(T, compute_uv=False)[-1] >= SINGULAR
+        term = None if structured is None else structured.terms[t]
+        for i, j in _entries(len(C), term.structure if isinstance(term, StructuredTerm) else None):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                of_log = [change[:, a, a] / (2.0 * S[a, a]) for a in (i, j)]
+                if i == j:
+                    centre.append(0.5 * np.log(S[i, i]))
+                    rows.append(of_log[0])
+                else:
+                    r = S[i, j] / np.sqrt(S[i, i] * S[j, j])
+                    centre.append(np.arctanh(r))
+                    own = change[:, i, j] / np.sqrt(S[i, i] * S[j, j]) - r * (of_log[0] + of_log[1])
+                    rows.append(own / (1.0 - r**2))
+            is_z.append(i != j)
+            defined.append(regular)
+    J = np.array(rows).reshape(len(rows), m)
+    with np.errstate(invalid="ignore"):
+        error = np.sqrt(np.einsum("ij,jk,ik->i", J, covariance[:m, :m], J))
+        half = scipy.stats.norm.ppf(0.5 + level / 2.0) * error
+        ends = np.array(centre)[:, None] + np.column_stack([-half, half])
+        bounds = np.where(np.array(is_z)[:, None], np.tanh(ends), np.exp(ends))
+    bounds[~np.array(defined)] = np.nan
+    if record.search_phi is None:
+        return np.asarray(bounds)
+    reach = scipy.stats.norm.ppf(0.5 + level / 2.0) * np.sqrt(covariance[-1, -1])
+    own = [record.family.natural(record.search_phi + side * reach) for side in (-1.0, 1.0)]
+    return np.vstack([bounds, np.sort(own)])
+
+
+def _entries(k: int, structure: CovarianceStructure | None) -> list[tuple[int, int]]:
+    """Rows and columns of Sigma that the reported parameters of a term are read from."""
+    if structure is None:
+        rows, columns = lower_entries(k)
+        return list(zip(rows.tolist(), columns.tolist(), strict=True))
+    found = [(j, j) for j in range(structure.n_sd)]
+    return found + ([(1, 0)] if structure.has_correlation else [])
+
+
+@dataclass(frozen=True)
+class _Ways:
+    """How the intervals of a kind of fit are made."""
+
+    wald: Callable[[Fit, float], Matrix]
+    profile: Callable[..., Profile]
+    bootstrap: Callable[..., Bootstrap]
+
+
+_WAYS = {
+    "linear": _Ways(wald_variance_intervals, profile, bootstrap),
+    "generalized": _Ways(_of_joint_hessian, generalized_profile, generalized_bootstrap),
+}

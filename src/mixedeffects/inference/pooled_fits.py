@@ -16,6 +16,7 @@ from mixedeffects.covariance.parameter_rows import parameter_rows
 from mixedeffects.covariance.varcorr import VarCorr
 from mixedeffects.display.frame_text import frame_table
 from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.shown_tables import ShownTables
 from mixedeffects.display.tables import Table
 from mixedeffects.display.vocabulary import INTERVAL, intervals_at
 from mixedeffects.errors import ModelError
@@ -23,17 +24,13 @@ from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.contrasts import contrast_matrix
 from mixedeffects.inference.estimability import Estimability
 from mixedeffects.inference.estimates import Estimates, fixed_rows, tests_table
-from mixedeffects.inference.imputation_rules import (
-    barnard_rubin_df,
-    missing_information,
-    reiter_df,
-)
 from mixedeffects.inference.joint_tests import joint_tests
 from mixedeffects.inference.linear_functions import named_contrasts
 from mixedeffects.inference.marginal_means import MarginalMeans, marginal_means
 from mixedeffects.inference.reference_grid import reference_grid
+from mixedeffects.inference.rubins_rules import RubinsRules
 from mixedeffects.inference.variance import FixedEffectsVariance
-from mixedeffects.inference.wald import checked_type, independent_rows, p_of_f, term_hypotheses
+from mixedeffects.inference.wald import checked_type, term_hypotheses
 from mixedeffects.inference.wald_result import WaldTest
 
 __all__ = ["PooledFits"]
@@ -43,8 +40,8 @@ Matrix = NDArray[np.float64]
 _EFFECTS = ("fixed", "ran_pars")
 
 
-@dataclass(frozen=True, eq=False)
-class PooledFits:
+@dataclass(frozen=True, eq=False, repr=False)
+class PooledFits(ShownTables):
     """Fits of imputed data sets, pooled by Rubin's rules; made by `pool`.
 
     Attributes
@@ -253,7 +250,7 @@ class PooledFits:
         nimp nobs converged
            3  180 True
         """
-        rules = self._rules(np.eye(len(self.estimates)))
+        rules = self._rubin.of(np.eye(len(self.estimates)))
         row = pd.DataFrame(
             {
                 "nimp": [self.m],
@@ -310,7 +307,7 @@ class PooledFits:
         D1: F(2, 40.1) = 0.2488, p = 0.7809
         """
         L = contrast_matrix(self.fits[0].frame, hypothesis)
-        return self._joint(L)[0]
+        return self._rubin.joint(L)[0]
 
     def anova(self, type: int | str = 3) -> ResultTable:
         """Joint tests D1 of the terms of the fixed part.
@@ -358,7 +355,7 @@ class PooledFits:
             L = np.mean([own[label] for own in hypotheses], axis=0)
             row: tuple[float, ...] = (np.nan,) * 5
             if len(L):
-                test, riv = self._joint(L)
+                test, riv = self._rubin.joint(L)
                 row = (test.num_df, test.den_df, test.statistic, test.p, riv)
             rows[label] = row
         columns = ["NumDF", "DenDF", "F value", "Pr(>F)", "RIV"]
@@ -430,7 +427,7 @@ class PooledFits:
             None,
             adjust,
             type=type,
-            pooled=(self.estimates.to_numpy(), self._variance),
+            pooled=(self.estimates.to_numpy(), self._rubin.variance),
         )
 
     def joint_tests(
@@ -484,7 +481,7 @@ class PooledFits:
             "satterthwaite",
             "model",
             None,
-            pooled=(self.estimates.to_numpy(), self._variance, self._f_statistic),
+            pooled=(self.estimates.to_numpy(), self._rubin.variance, self._rubin.f_statistic),
         )
 
     # --- computing -----------------------------------------------------------------------
@@ -499,87 +496,15 @@ class PooledFits:
         }
 
     @property
-    def _variance(self) -> FixedEffectsVariance:
-        """The total variance with Barnard and Rubin's degrees of freedom."""
-        unseen = next((v.unseen for v in self._variances if v.unseen is not None), None)
-        between = (1.0 + 1.0 / self.m) * self.between.to_numpy()
-        total = np.mean([v.vcov for v in self._variances], axis=0) + between
-        seen = np.mean([v.seen for v in self._variances], axis=0) + between
-        return FixedEffectsVariance(
-            total,
-            self._df,
-            self._f_test,
-            f"pooled over {self.m} fits; {self.method}",
-            None if unseen is None else replace(unseen, seen=seen),
-        )
-
-    def _df(self, L: Matrix) -> Matrix:
-        return self._rules(L)["df"].to_numpy()
-
-    def _f_test(self, L: Matrix) -> tuple[float, float]:
-        """Reiter's degrees of freedom; the test itself is `_joint`'s."""
-        return self._joint(L)[0].den_df, 1.0
-
-    def _f_statistic(self, L: Matrix) -> tuple[float, int, float, float]:
-        test = self._joint(L)[0]
-        return test.statistic, test.num_df, test.den_df, 1.0
-
-    def _rules(self, L: Matrix) -> pd.DataFrame:
-        """Pooled contrasts, each by itself; NaN where the variance is not known in some fit."""
-        m = self.m
-        within = np.mean([variance.variances(L) for variance in self._variances], axis=0)
-        between = (1.0 + 1.0 / m) * np.einsum("rp,pq,rq->r", L, self.between.to_numpy(), L)
-        total = within + between
-        with np.errstate(divide="ignore", invalid="ignore"):
-            increase, lost = between / within, between / total
-        df = barnard_rubin_df(lost, m, self._complete_df(L))
-        return pd.DataFrame(
-            {
-                "estimate": L @ self.estimates.to_numpy(),
-                "std_error": np.sqrt(total),
-                "df": np.where(np.isnan(total), np.nan, df),
-                "riv": increase,
-                "fmi": missing_information(increase, df),
-            }
-        )
-
-    def _complete_df(self, L: Matrix) -> Matrix:
-        """Harmonic mean over the fits: the mean of the relative variances of the variances."""
-        return _harmonic(np.array([variance.df(L) for variance in self._variances]))
-
-    def _joint(self, L: Matrix) -> tuple[WaldTest, float]:
-        """The test D1, and the average relative increase of the variances."""
-        B = self.between.to_numpy()
-        labelled = pd.DataFrame(L, columns=list(self.estimates.index))
-        if any(variance.hides(L).any() for variance in self._variances):
-            raise ModelError(
-                "The variance of these contrasts is not known (NaN) in some of the fits, so they "
-                "cannot be tested. Use the model's covariance matrix, or other clusters."
-            )
-        within = np.mean([variance.covariance(L) for variance in self._variances], axis=0)
-        rows, values = independent_rows(L, within)
-        q = len(rows)
-        if q == 0:
-            return WaldTest("D1", np.nan, 0, np.nan, np.nan, 1.0, labelled), np.nan
-        increase = float(np.sum(np.einsum("rp,pq,rq->r", rows, B, rows) / values))
-        increase *= (1.0 + 1.0 / self.m) / q
-        scaling = 1.0 / (1.0 + increase)
-        if q == 1:
-            df = float(self._rules(rows)["df"].iloc[0])
-        else:
-            each = [variance.f_test(rows) for variance in self._variances]
-            complete = float(_harmonic(np.array([[own_df] for own_df, _ in each]))[0])
-            scaling *= float(np.mean([own for _, own in each]))
-            df = reiter_df(increase, q, self.m, complete)
-        estimate = rows @ self.estimates.to_numpy()
-        F = scaling * float(np.sum(estimate**2 / values)) / q
-        return WaldTest("D1", F, q, df, p_of_f(F, q, df), scaling, labelled), increase
+    def _rubin(self) -> RubinsRules:
+        """What is computed from the estimates and their variances."""
+        return RubinsRules(self.estimates, self.between.to_numpy(), self._variances, self.method)
 
     def _r_style(
         self, L: Matrix, labels: list[str], level: float, constant: Matrix | float = 0.0
     ) -> ResultTable:
         level = checked_level(level)
-        found = self._rules(L)
+        found = self._rubin.of(L)
         found["estimate"] = found["estimate"] + constant
         own = (found[name].to_numpy() for name in ("estimate", "std_error", "df"))
         table = tests_table(Estimates(*own), labels, level, "")
@@ -607,55 +532,5 @@ class PooledFits:
         caption = f"{self.fits[0].formula}, pooled over {self.m} fits by Rubin's rules"
         return replace(table, caption=caption)
 
-    def __repr__(self) -> str:
-        return self._table().to_text()
-
-    def _repr_html_(self) -> str:
-        return str(self._table()._repr_html_())
-
-    def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
-        r"""The table that is printed, as a LaTeX ``tabular`` with booktabs' rules.
-
-        Parameters
-        ----------
-        caption, label : str, optional
-            As for `Table.to_latex`.
-
-        Returns
-        -------
-        str
-
-        Examples
-        --------
-        >>> import mixedeffects as me
-        >>> sleep = me.load_dataset("sleepstudy")
-        >>> shifted = [sleep.assign(Days=sleep["Days"] + 0.1 * i) for i in range(3)]
-        >>> pooled = me.pool([me.lmer("Reaction ~ Days + (1 | Subject)", d) for d in shifted])
-        >>> r"\toprule" in pooled.to_latex()
-        True
-        """
-        return self._table().to_latex(caption, label)
-
-    def to_markdown(self) -> str:
-        """The table that is printed, as a Markdown pipe table.
-
-        Returns
-        -------
-        str
-
-        Examples
-        --------
-        >>> import mixedeffects as me
-        >>> sleep = me.load_dataset("sleepstudy")
-        >>> shifted = [sleep.assign(Days=sleep["Days"] + 0.1 * i) for i in range(3)]
-        >>> pooled = me.pool([me.lmer("Reaction ~ Days + (1 | Subject)", d) for d in shifted])
-        >>> print(pooled.to_markdown().splitlines()[-1])
-        180 rows in each fit, by REML; complete data: t-tests use Satterthwaite's method
-        """
-        return self._table().to_markdown()
-
-
-def _harmonic(df: Matrix) -> Matrix:
-    """Harmonic mean over the first axis; infinite where all are."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(1.0 / np.mean(1.0 / df, axis=0))
+    def _parts(self) -> list[Table]:
+        return [self._table()]

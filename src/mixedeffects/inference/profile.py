@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,26 +24,29 @@ from mixedeffects.engine.constrained import (
     ConstrainedCoefficient,
     ConstrainedCorrelation,
     ConstrainedDeviation,
-    ConstrainedParameter,
     ConstrainedSigma,
 )
+from mixedeffects.engine.constrained_residual import optimum_from
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.curvature import fixed_effects_covariance
 from mixedeffects.engine.finding import find_optimum
 from mixedeffects.engine.optimum import Optimum
 from mixedeffects.engine.parameters import lower_entries
+from mixedeffects.engine.residual_point import ResidualPoint, searched_rows
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.fitting.natural import natural_parameters, parameter_names
+from mixedeffects.fitting.natural import covariance_parameters, natural_parameters
 from mixedeffects.fitting.parameter_keys import chosen_positions, parameter_keys
+from mixedeffects.fitting.refitting import by_maximum_likelihood
 from mixedeffects.inference.profile_curve import LowerDevianceError, ProfileCurve, ProfilePoint
+from mixedeffects.inference.profile_residual import HeldParameter, ResidualProfile
 from mixedeffects.progress import ProgressOption, StartAgain, Unfinished
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Profile", "profile"]
+__all__ = ["Profile", "Profiling", "profile"]
 
 Matrix = NDArray[np.float64]
 
@@ -51,17 +55,13 @@ _ZERO = 1e-7
 #: Points so far beyond the level in zeta are left out of tables and pictures.
 _BEYOND = 1.0
 _MAX_RESTARTS = 3
+#: Change of zeta below which a curve that goes on without end is level.
+_LEVEL = 0.02
 
 
 def profile(fit: Fit, parameters: Any, level: float, progress: ProgressOption) -> Profile:
     """See `LinearMixedModel.profile`."""
     checked_level(level)
-    if fit.residual is not None:
-        raise ModelError(
-            "Profiles hold one parameter and search over the factors of the random effects alone, "
-            "and this model has `residual=` or `variance=`, whose parameters would have to be "
-            "searched as well; confint(method='wald') and confint(method='boot') are there."
-        )
     if fit.frame.structured_terms:
         raise ModelError(
             "Profiles are not available for covariance structures, which this model has in "
@@ -69,12 +69,12 @@ def profile(fit: Fit, parameters: Any, level: float, progress: ProgressOption) -
             "confint(method='boot') are."
         )
     coefficients = fit.frame.fixef_names
-    names = parameter_keys(parameter_names(fit.frame.terms), coefficients)
+    names = parameter_keys(list(covariance_parameters(fit).index), coefficients)
     chosen = chosen_positions(parameters, names, coefficients)
-    return _Profiling(fit, names, chosen, float(level)).work().resume(progress)
+    return Profiling(fit, names, chosen, float(level)).work().resume(progress)
 
 
-class _Profiling:
+class Profiling:
     """The work on a profile: one side of one parameter after the other.
 
     It starts again where it finds a better fit than the one it started from.
@@ -85,6 +85,7 @@ class _Profiling:
         self._profile: Profile | None = None
         self._optimum: Optimum | None = None if fit.reml else fit.optimum
         self._start: Sequence[Matrix] | None = fit.optimum.restart
+        self._better: Constrained | None = None
         self._restarts = _MAX_RESTARTS
 
     def work(self) -> Unfinished[None, Profile]:
@@ -100,42 +101,76 @@ class _Profiling:
     def _walk(self, step: int) -> None:
         with one_blas_thread(self._fit.crossproducts.remainder.core_size):
             if self._profile is None:
-                if self._optimum is None:
-                    self._optimum = find_optimum(self._fit.crossproducts, False, start=self._start)
-                self._profile = Profile(
-                    self._fit, self._optimum, self._names, self._chosen, self._level
-                )
+                self._profile = self._made()
             try:
                 self._profile._walk(step // 2, 2 * (step % 2) - 1)
-            except _BetterFitError as better:
+            except BetterFitError as better:
                 self._again(better)
-            except ArithmeticError:
+            except (ArithmeticError, np.linalg.LinAlgError):
                 raise ModelError(
                     "The likelihood cannot be computed at values that the profile needs: there "
                     "effects and residual error differ too much in size. Use "
                     "confint(method='wald') or confint(method='boot')."
                 ) from None
 
+    def _made(self) -> Profile:
+        """The profile before any step, from the best fit known."""
+        if self._optimum is None:
+            self._optimum = self._found()
+        return Profile(self._fit, self._optimum, self._names, self._chosen, self._level)
+
+    def _found(self) -> Optimum:
+        """The fit by maximum likelihood, from a better point if one was found."""
+        fit = self._fit
+        if fit.residual is None:
+            return find_optimum(fit.crossproducts, False, start=self._start)
+        if self._better is not None:
+            return optimum_from(searched_rows(fit.residual.design), self._better)
+        return by_maximum_likelihood(fit).optimum
+
+    def _start_from(self, found: Constrained) -> None:
+        """Take another point as where to start."""
+        self._start, self._better = [lower_factor(T) for T in found.T], found
+        self._optimum = None
+
+    def _criterion(self, found: Constrained) -> float:
+        """-2 log L of a point."""
+        A = self._fit.crossproducts
+        return found.deviance + A.basis.deviance_offset(A.n, A.p, False)
+
     def _finish(self, steps: list[None]) -> Profile:
         assert self._profile is not None
         try:
             self._profile._finish()
-        except _BetterFitError as better:
+        except BetterFitError as better:
             self._again(better)
         return self._profile
 
-    def _again(self, better: _BetterFitError) -> NoReturn:
-        warn(
-            f"{better.sentence} The profile starts again from the better fit; fit the model "
-            "again with another start=.",
-            ConvergenceWarning,
-        )
-        self._start = [lower_factor(T) for T in better.found.T]
-        self._profile = self._optimum = None
+    def _again(self, better: BetterFitError) -> NoReturn:
+        if self._fit.residual is None:
+            warn(
+                f"{better.sentence} The profile starts again from the better fit; fit the model "
+                "again with another start=.",
+                ConvergenceWarning,
+            )
+        else:
+            # No start can be chosen there.
+            warn(
+                f"{better.sentence} The profile starts again from the better fit; the model's own "
+                "is not at the highest maximum of its likelihood.",
+                ConvergenceWarning,
+            )
+        self._start_from(better.found)
+        self._profile = None
         self._restarts -= 1
         if not self._restarts:
-            A, found = self._fit.crossproducts, better.found.deviance
-            criterion = found + A.basis.deviance_offset(A.n, A.p, False)
+            criterion = self._criterion(better.found)
+            if self._fit.residual is not None:
+                raise ModelError(
+                    f"Profiling went on finding better fits (-2 log L {criterion:.4f}): the "
+                    "likelihood has several maxima. Simplify the random effects or the structure "
+                    "of the residuals."
+                )
             raise ModelError(
                 f"Profiling went on finding better fits (-2 log L {criterion:.4f}): the likelihood "
                 "has several maxima. Simplify the random effects, or fit again with another start=."
@@ -143,7 +178,7 @@ class _Profiling:
         raise StartAgain
 
 
-class _BetterFitError(Exception):
+class BetterFitError(Exception):
     """A better fit, with a sentence about where it was found."""
 
     def __init__(self, sentence: str, found: Constrained) -> None:
@@ -212,6 +247,8 @@ class Profile(Sealed):
             )
         )
         self._levels = [term.n_levels for term in fit.frame.terms]
+        self._residual = None if fit.residual is None else ResidualProfile(fit)
+        self._random = sum(k * (k + 1) // 2 for k in self._A.term_columns)
         self._optimum = Constrained(
             math.nan,
             optimum.evaluation.deviance,
@@ -221,6 +258,7 @@ class Profile(Sealed):
             np.empty(0),
             optimum.evaluations,
             optimum.converged,
+            None if optimum.residual is None else ResidualPoint.of(optimum.residual),
         )
         self._estimates = self._natural(self._optimum)
         #: One curve per chosen parameter; None where the parameter is not defined.
@@ -256,7 +294,7 @@ class Profile(Sealed):
         try:
             return task(*arguments)
         except LowerDevianceError as lower:
-            raise _BetterFitError(
+            raise BetterFitError(
                 f"With {self._names[i]} held at {lower.found.value:.6g}, the deviance is lower by "
                 f"{lower.decrease:.2g} than that of the fit.",
                 lower.found,
@@ -270,6 +308,8 @@ class Profile(Sealed):
         sigma = A.basis.sigma(minimum.sigma)
         values = natural_parameters(T, sigma)
         self._snap(values, minimum)
+        if self._residual is not None and minimum.residual is not None:
+            values = np.append(values[:-1], self._residual.values(minimum.residual))
         return np.concatenate([values, A.basis.beta(minimum.beta)])
 
     def _snap(self, values: Matrix, minimum: Constrained) -> None:
@@ -288,43 +328,53 @@ class Profile(Sealed):
             at += len(rows)
 
     def _curve(self, i: int) -> ProfileCurve | None:
-        A, reference = self._A, self._optimum.sigma
         estimate = float(self._estimates[i])
-        parameter: ConstrainedParameter
-        low, high, positive = -math.inf, math.inf, False
-        if i >= self._fixed_at:
-            parameter = ConstrainedCoefficient(A, i - self._fixed_at)
-            step = 0.4 * float(self._se[i - self._fixed_at])
-        elif i == self._fixed_at - 1:
-            parameter = ConstrainedSigma(A, reference)
-            step, low, positive = 0.4 * estimate / math.sqrt(2.0 * A.n), 0.0, True
-        else:
-            t, row, column = self._entry(i)
-            levels = self._levels[t]
-            if row == column:
-                parameter = ConstrainedDeviation(A, reference, t, row)
-                size = np.linalg.norm(A.basis.terms[t][row]) * A.basis.response_scale
-                least = reference * float(size) * math.sqrt(levels / A.n)
-                step = 0.4 * max(estimate / math.sqrt(2.0 * levels), 0.1 * least)
-                low = 0.0
-            elif math.isnan(estimate):
-                return None
-            else:
-                parameter = ConstrainedCorrelation(A, reference, t, (row, column))
-                step = 0.4 * max(1.0 - estimate**2, 0.01) / math.sqrt(levels)
-                low, high = -1.0, 1.0
-        start = parameter.start(self._optimum.T, self._optimum.sigma)
-        optimum = Constrained(
-            estimate,
-            self._optimum.deviance,
-            self._optimum.T,
-            self._optimum.sigma,
-            self._optimum.beta,
-            start,
-            0,
-            True,
+        held = self._held(i, estimate)
+        if held is None:
+            return None
+        here = self._optimum
+        start = held.parameter.start(here.T, here.sigma, here.residual)
+        return ProfileCurve(
+            held.parameter,
+            replace(here, value=estimate, x=start, evaluations=0, converged=True),
+            held.step,
+            held.low,
+            held.high,
+            positive=held.positive,
+            far=held.far,
+            has_rivals=self._residual is not None and self._residual.has_rivals,
         )
-        return ProfileCurve(parameter, optimum, step, low, high, positive=positive)
+
+    def _held(self, i: int, estimate: float) -> HeldParameter | None:
+        """What holds a parameter; None where it is not defined."""
+        A, reference, of_residuals = self._A, self._optimum.sigma, self._residual
+        if i >= self._fixed_at:
+            column = i - self._fixed_at
+            step = 0.4 * float(self._se[column])
+            if of_residuals is not None:
+                return HeldParameter(of_residuals.coefficient(column), step)
+            return HeldParameter(ConstrainedCoefficient(A, column), step)
+        if i == self._fixed_at - 1:
+            if of_residuals is not None:
+                return of_residuals.sigma(estimate)
+            step = 0.4 * estimate / math.sqrt(2.0 * A.n)
+            return HeldParameter(ConstrainedSigma(A, reference), step, 0.0, positive=True)
+        if i >= self._random:
+            assert of_residuals is not None
+            return of_residuals.parameter(i - self._random, estimate)
+        rows = None if of_residuals is None else of_residuals.rows
+        t, row, column = self._entry(i)
+        levels = self._levels[t]
+        if row == column:
+            size = np.linalg.norm(A.basis.terms[t][row]) * A.basis.response_scale
+            least = reference * float(size) * math.sqrt(levels / A.n)
+            step = 0.4 * max(estimate / math.sqrt(2.0 * levels), 0.1 * least)
+            return HeldParameter(ConstrainedDeviation(A, reference, t, row, rows), step, 0.0)
+        if math.isnan(estimate):
+            return None
+        step = 0.4 * max(1.0 - estimate**2, 0.01) / math.sqrt(levels)
+        parameter = ConstrainedCorrelation(A, reference, t, (row, column), rows)
+        return HeldParameter(parameter, step, -1.0, 1.0)
 
     def _entry(self, i: int) -> tuple[int, int, int]:
         """Term, row and column of a parameter of the random effects."""
@@ -435,22 +485,39 @@ class Profile(Sealed):
         j = self.parameters.index(parameter)
         curve = self._curves[j]
         if curve is None:
-            raise ModelError(
-                f"{parameter} is not defined: one of its standard deviations is estimated as zero."
-            )
+            raise self._undefined(parameter)
         value = checked_number(value, "value")
         low, high = curve.limits
         allowed = low <= value <= high and not (curve.positive and value <= 0.0)
+        ends = [
+            limit for limit, far in zip(curve.limits, curve.far, strict=True) if far is not None
+        ]
+        allowed = allowed and value not in ends
         if not (np.isfinite(value) and allowed):
             raise ModelError(f"{parameter} cannot be {value}; it lies between {low} and {high}.")
         with one_blas_thread(self._A.remainder.core_size):
             return float(self._after(self._chosen[j], curve.at, float(value)).zeta)
 
+    def _undefined(self, parameter: str) -> ModelError:
+        if self._residual is None or self._chosen[self.parameters.index(parameter)] < self._random:
+            return ModelError(
+                f"{parameter} is not defined: one of its standard deviations is estimated as zero."
+            )
+        return ModelError(
+            f"{parameter} has no profile: it is known, or no row tells of it, or it is the "
+            "correlation of two times, neither of them the first, and sigma is known."
+        )
+
     def _after(self, i: int, task: Callable[..., Any], *arguments: Any) -> Any:
         """Run a task once the profile is there: a better fit is then an error."""
         try:
             return self._tracked(i, task, *arguments)
-        except _BetterFitError as better:
+        except BetterFitError as better:
+            if self._residual is not None:
+                raise ModelError(
+                    f"{better.sentence} The likelihood has several maxima: simplify the structure "
+                    "of the residuals."
+                ) from None
             raise ModelError(
                 f"{better.sentence} Fit the model again with another start=."
             ) from None
@@ -467,9 +534,11 @@ class Profile(Sealed):
         -------
         DataFrame, one row per parameter
             Columns ``lower`` and ``upper``. Where zeta does not reach the quantile, a bound is the
-            limit of the parameter: 0 for a standard deviation, -1 or 1 for a correlation. A
+            limit of the parameter: 0 for a standard deviation, -1 or 1 for a correlation, infinity
+            for a range; for parameters of the residuals a note says so. A
             correlation has no bounds of its own where one of its standard deviations may be zero
-            at that level. NaN for a correlation beside a standard deviation estimated as zero.
+            at that level. NaN for a correlation beside a standard deviation estimated as zero, and
+            for a sigma that is known.
 
         Raises
         ------
@@ -490,7 +559,7 @@ class Profile(Sealed):
         """
         level = checked_level(level)
         z = _quantile(level)
-        rows = []
+        rows, notes = [], []
         track = self._after if _report else self._tracked
         with one_blas_thread(self._A.remainder.core_size):
             for i, curve in zip(self._chosen, self._curves, strict=True):
@@ -504,7 +573,14 @@ class Profile(Sealed):
                             f"{100 * level:g} % interval was not reached; it is NaN.",
                             ConvergenceWarning,
                         )
-        return interval_table(rows, self.parameters, level, "profile-likelihood")
+                    notes += [
+                        f"{self._names[i]}: {end:g} is the limit of what it can be; the likelihood "
+                        "does not fall far enough on the way there for an end of the interval"
+                        for end, limit in zip(rows[-1], curve.limits, strict=True)
+                        if end == limit and self._random <= i < self._fixed_at
+                    ]
+        table = interval_table(rows, self.parameters, level, "profile-likelihood")
+        return ResultTable.of(pd.DataFrame(table), (*table.notes, *notes)) if notes else table
 
     def plot(
         self, parameters: Any = None, *, absolute: bool = False, ax: Any = None
@@ -561,6 +637,9 @@ class Profile(Sealed):
         found = {}
         for j, i in enumerate(self._chosen):
             points = self._points(j)
+            curve = self._curves[j]
+            if curve is not None and math.isinf(curve.limits[1]):
+                points = _without_level_end(points)
             if len(points) > 1:
                 pairs = np.array([(point.value, point.zeta) for point in points])
                 found[self._names[i]] = (pairs[:, 0], pairs[:, 1])
@@ -588,6 +667,13 @@ class Profile(Sealed):
     def _repr_html_(self) -> str:
         head = "".join(f"<p>{escape(line)}</p>" for line in self._lines())
         return head + str(self._table()._repr_html_())
+
+
+def _without_level_end(points: list[ProfilePoint]) -> list[ProfilePoint]:
+    """Without those far out where zeta does not change any more."""
+    while len(points) > 2 and points[-1].zeta - points[-2].zeta < _LEVEL:
+        points = points[:-1]
+    return points
 
 
 def _quantile(level: float) -> float:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 
-from mixedeffects.engine.constrained import Constrained, ConstrainedParameter
+from mixedeffects.engine.constrained import Constrained, HeldParameter
 
 __all__ = ["LowerDevianceError", "ProfileCurve", "ProfilePoint"]
 
@@ -26,6 +26,10 @@ _SLACK = 1e-6
 _ROOT = 1e-7
 #: Points a walk may take before it is given up.
 _MOST_POINTS = 80
+#: Points of it at which there may be no deviance.
+_MOST_FAILURES = 12
+#: Part of the way to a limit that is never reached which one step may go.
+_NEARER = 0.75
 
 
 class LowerDevianceError(Exception):
@@ -51,7 +55,7 @@ class ProfileCurve:
 
     Parameters
     ----------
-    parameter : ConstrainedParameter
+    parameter : HeldParameter
         What minimises the deviance at a value.
     optimum : Constrained
         The fit, with the parameter's estimate as its value.
@@ -61,22 +65,31 @@ class ProfileCurve:
         Limits of the parameter; infinite where there is none.
     positive : bool
         Whether the lower limit zero is never reached.
+    far : tuple of two floats or None
+        For a limit that is never reached itself, but may be gone towards without end, the value
+        next to it, or far out if it is infinite, from which on nothing changes any more.
+    has_rivals : bool
+        Whether there may be several minima at a value: then each is looked for from several points.
     """
 
     def __init__(
         self,
-        parameter: ConstrainedParameter,
+        parameter: HeldParameter,
         optimum: Constrained,
         step: float,
         low: float = -math.inf,
         high: float = math.inf,
         *,
         positive: bool = False,
+        far: tuple[float | None, float | None] = (None, None),
+        has_rivals: bool = False,
     ) -> None:
         self._parameter = parameter
         self._step = step
         self.limits = (low, high)
         self.positive = positive
+        self.far = far
+        self.has_rivals = has_rivals
         self.estimate = optimum.value
         self.deviance = optimum.deviance
         self.points = [ProfilePoint(optimum.value, 0.0, optimum)]
@@ -91,12 +104,7 @@ class ProfileCurve:
         for point in self.points:
             if point.value == value:
                 return point
-        try:
-            minimum = self._parameter.minimise(value, self._predicted(value))
-        except ArithmeticError:
-            # The line leads to where there is no deviance; the fit itself does not.
-            fit = next(point for point in self.points if point.value == self.estimate)
-            minimum = self._parameter.minimise(value, fit.minimum.x)
+        minimum = self._minimum(value)
         self.evaluations += minimum.evaluations
         if not minimum.converged:
             self.unfinished.append(value)
@@ -107,6 +115,29 @@ class ProfileCurve:
         point = ProfilePoint(value, zeta, minimum)
         insort(self.points, point)
         return point
+
+    def _minimum(self, value: float) -> Constrained:
+        fit = next(point for point in self.points if point.value == self.estimate)
+        try:
+            found = self._parameter.minimise(value, self._predicted(value))
+        except ArithmeticError:
+            # The line leads to where there is no deviance; the fit itself does not.
+            found = self._parameter.minimise(value, fit.minimum.x)
+        if not self.has_rivals:
+            return found
+        side = 1.0 if value > self.estimate else -1.0
+        outside = [point for point in self.points if side * (point.value - value) > 0.0]
+        near = min(outside, key=lambda point: abs(point.value - value), default=fit)
+        evaluations = found.evaluations
+        for start in {id(fit): fit, id(near): near}.values():
+            try:
+                other = self._parameter.minimise(value, start.minimum.x)
+            except ArithmeticError:
+                continue
+            evaluations += other.evaluations
+            if other.deviance < found.deviance:
+                found = other
+        return replace(found, evaluations=evaluations)
 
     def _predicted(self, value: float) -> np.ndarray:
         """Free coordinates along the line through the two nearest points."""
@@ -137,10 +168,19 @@ class ProfileCurve:
             if point.value != self.estimate and point.zeta != last.zeta:
                 step = abs(target * (point.value - last.value) / (point.zeta - last.zeta))
             last = point
+        failures = 0
         for _ in range(_MOST_POINTS):
-            if last.value == self._limit(side):
+            if self._has_ended(side, last.value):
                 return
-            point = self.at(self._clamped(last.value, side * step, side))
+            try:
+                point = self.at(self._clamped(last.value, side * step, side))
+            except ArithmeticError:
+                # No deviance where the line from the last points leads: nearer to them there is.
+                step *= 0.25
+                failures += 1
+                if failures > _MOST_FAILURES:
+                    raise
+                continue
             gained, moved = abs(point.zeta - last.zeta), abs(point.value - last.value)
             if gained > 3.0 * target:
                 # Too far to be a neighbour in a picture; it still brackets roots.
@@ -154,8 +194,18 @@ class ProfileCurve:
     def _limit(self, side: int) -> float:
         return self.limits[0 if side < 0 else 1]
 
+    def _has_ended(self, side: int, value: float) -> bool:
+        far = self.far[0 if side < 0 else 1]
+        return value == self._limit(side) or (far is not None and side * (value - far) >= 0.0)
+
     def _clamped(self, value: float, step: float, side: int) -> float:
         target = value + step
+        far, limit = self.far[0 if side < 0 else 1], self._limit(side)
+        if far is not None:
+            if math.isfinite(limit):
+                step = side * min(side * step, _NEARER * abs(limit - value))
+            target = value + step
+            return far if side * (target - far) >= 0.0 else target
         if self.positive and target < 0.5 * value:
             return 0.5 * value
         return max(target, self._limit(-1)) if side < 0 else min(target, self._limit(1))
@@ -170,7 +220,7 @@ class ProfileCurve:
             bracket = self._bracket(side, z)
         if bracket is None:
             limit, end = self._limit(side), self._on_side(side)[-1]
-            return limit if end.value == limit else math.nan
+            return limit if self._has_ended(side, end.value) else math.nan
         inner, outer = bracket
         size = 1e-12 * max(abs(inner.value), abs(outer.value))
         tolerance = max(_ROOT, 1e-12 * abs(self.deviance))

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.errors import ModelError
-from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.inference.kenward_roger import (
     expected_by_blocks,
     kenward_roger,
     kenward_roger_of,
 )
 
-__all__ = ["doubtful_degrees_of_freedom"]
+__all__ = ["doubtful_degrees_of_freedom", "expected_degrees_of_freedom"]
 
 #: Observed and expected information differ by chance, but hardly by this factor.
 _FACTOR = 2.0
@@ -45,6 +45,13 @@ def doubtful_degrees_of_freedom(fit: Fit, df: NDArray[np.float64]) -> NDArray[np
         None where finding out would take long, or cannot be done: this is advice beside a summary,
         and must not stop it.
     """
+    expected = expected_degrees_of_freedom(fit)
+    return None if expected is None else np.asarray(df > _FACTOR * expected)
+
+
+@once_per_fit("expected degrees of freedom")
+def expected_degrees_of_freedom(fit: Fit) -> NDArray[np.float64] | None:
+    """Those of the coefficients by the expected information; None where it takes long."""
     if kenward_roger_of.is_known(fit):
         expected = kenward_roger_of(fit)
     else:
@@ -59,4 +66,4 @@ def doubtful_degrees_of_freedom(fit: Fit, df: NDArray[np.float64]) -> NDArray[np
                 )
         except (ModelError, ArithmeticError, np.linalg.LinAlgError):
             return None
-    return np.asarray(df > _FACTOR * expected.df(np.eye(len(df))))
+    return np.asarray(expected.df(np.eye(len(fit.beta))))

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from mixedeffects.base.habits import OF_A_FIT, explains_arguments, unknown_attribute
+from mixedeffects.base.habits import (
+    OF_A_FIT,
+    OF_A_GENERALIZED_FIT,
+    explains_arguments,
+    unknown_attribute,
+)
 from mixedeffects.model.generalized.estimates import GeneralizedEstimates
 from mixedeffects.model.generalized.inference import GeneralizedInference
+from mixedeffects.model.generalized.intervals import GeneralizedIntervals
 from mixedeffects.model.generalized.matrices import GeneralizedMatrices
 from mixedeffects.model.generalized.prediction import GeneralizedPrediction
 from mixedeffects.model.generalized.refitting import GeneralizedRefitting
@@ -24,6 +30,7 @@ class GeneralizedLinearMixedModel(
     GeneralizedEstimates,
     GeneralizedMatrices,
     GeneralizedInference,
+    GeneralizedIntervals,
     GeneralizedPrediction,
     GeneralizedTables,
     GeneralizedRefitting,
@@ -54,4 +61,5 @@ class GeneralizedLinearMixedModel(
             raise AttributeError(name)
         if name in NEVER:
             raise NoSuchAnswerError(sentence(name))
-        raise unknown_attribute(name, "A fitted model", OF_A_FIT, dir(self))
+        habits = {**OF_A_FIT, **OF_A_GENERALIZED_FIT}
+        raise unknown_attribute(name, "A fitted model", habits, dir(self))

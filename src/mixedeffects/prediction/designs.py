@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import member
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.errors import ModelError
-from mixedeffects.frame.model_frame import RandomTerm
 
 __all__ = [
+    "Groups",
     "checked_variables",
     "grouping_variables",
     "is_nested",
@@ -23,8 +24,16 @@ __all__ = [
 ]
 
 
+class Groups(Protocol):
+    """Groups of rows."""
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The columns whose combinations make them."""
+
+
 def with_levels(
-    data: pd.DataFrame, along: str, n: int, terms: Sequence[RandomTerm], fixed: Sequence[str] = ()
+    data: pd.DataFrame, along: str, n: int, terms: Sequence[Groups], fixed: Sequence[str] = ()
 ) -> pd.DataFrame:
     """The design with n levels of one grouping variable.
 
@@ -42,10 +51,10 @@ def with_levels(
         The variable.
     n : int
         Number of levels wanted.
-    terms : sequence of RandomTerm
-        Says which variables group rows.
+    terms : sequence of Groups
+        Say which variables group rows.
     fixed : sequence of str
-        Variables of the fixed part, whose values are never renamed.
+        Variables of the fixed part and the like, whose values are never renamed.
     """
     codes, levels = pd.factorize(data[along], use_na_sentinel=False)
     _refuse_beyond_memory(data, n / max(len(levels), 1), f"{n:,} levels of {along}")
@@ -112,7 +121,7 @@ def _nested_variables(
     data: pd.DataFrame,
     along: str,
     codes: NDArray[np.intp],
-    terms: Sequence[RandomTerm],
+    terms: Sequence[Groups],
     fixed: Sequence[str],
 ) -> list[str]:
     """Grouping variables each of whose values belongs to one level, and that do not contain it."""
@@ -161,7 +170,7 @@ def _refuse_beyond_memory(data: pd.DataFrame, times: float, what: str) -> None:
     refuse_beyond_memory(rows * per_row, f"A design with {what}", "Use a smaller n.")
 
 
-def grouping_variables(terms: Sequence[RandomTerm]) -> list[str]:
+def grouping_variables(terms: Sequence[Groups]) -> list[str]:
     """Columns of the data whose values make the levels of grouping factors."""
     return list(dict.fromkeys(v for term in terms for v in term.variables))
 

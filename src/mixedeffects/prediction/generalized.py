@@ -15,6 +15,7 @@ from mixedeffects.covariance.design import z_times
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.estimability import estimability
 from mixedeffects.fitting.generalized import GeneralizedFit
+from mixedeffects.fitting.generalized.means import means_at
 from mixedeffects.frame.grouping import UNSEEN
 from mixedeffects.frame.new_data import DesignRows, NewData, Wanted, spans
 from mixedeffects.prediction.predict import NEW_LEVELS, refuse_unseen
@@ -116,7 +117,4 @@ def _linear(fit: GeneralizedFit, rows: DesignRows, terms: tuple[int, ...]) -> Ma
 
 
 def _scaled(fit: GeneralizedFit, eta: Matrix, on_link: bool) -> Matrix:
-    if on_link:
-        return eta
-    with np.errstate(invalid="ignore"):
-        return np.asarray(fit.family.link.inverse(eta))
+    return eta if on_link else means_at(fit.family, eta)

@@ -12,6 +12,7 @@ with H the coefficient matrix of Henderson's equations.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,9 @@ from numpy.typing import NDArray
 from mixedeffects.base.caching import cached_property
 from mixedeffects.covariance.of_fit import fitted_values
 from mixedeffects.covariance.of_residuals import engine_matrix, residual_entries_of
+from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefiniteError
 from mixedeffects.engine.parameterisation import Parameterisation, parameterise
+from mixedeffects.engine.residual_entries import ResidualEntries
 from mixedeffects.engine.residual_families import Block
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.fit import Fit
@@ -42,6 +45,8 @@ Integers = NDArray[np.int64]
 
 #: Memory for the right-hand sides of one chunk of solves, in bytes.
 _CHUNK = 100e6
+#: Step of differences in natural directions, and the shortest.
+_STEP, _SHORTEST = 1e-4, 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,14 +153,30 @@ class NewVariances:
 
 
 class KnownResiduals(NewVariances):
-    """What the residuals of a fit say of new ones in their groups."""
+    """What the residuals of a fit say of new ones in their groups.
 
-    def __init__(self, fit: Fit) -> None:
+    Parameters
+    ----------
+    fit : Fit
+        The fit.
+    T : sequence of ndarray (k, k), optional
+        Factors in the engine's basis in place of the estimates, relative to the same sigma.
+    phi : ndarray, optional
+        Parameters of the residuals in place of the estimates.
+    """
+
+    def __init__(
+        self, fit: Fit, T: Sequence[Matrix] | None = None, phi: Matrix | None = None
+    ) -> None:
         super().__init__(fit)
         term, model = fit.frame.residual, self.model
         assert term is not None and fit.residual is not None
         self._tau2 = fit.sigma**2 / fit.crossproducts.basis.weight_scale
-        self._whitening = fit.residual.rows.whitening
+        self._factorisation, self._whitening = fit.factorisation, fit.residual.rows.whitening
+        if T is not None and phi is not None:
+            self.entries = ResidualEntries(model, phi)
+            self._whitening = model.at(phi)
+            self._factorisation = Factorisation(fit.residual.design.at(phi).A, T)
         #: First row of each residual group in the series, and the number of its rows.
         codes = term.codes[model.order][model.starts]
         self._start, self._size = (np.zeros(term.n_levels, dtype=np.intp) for _ in range(2))
@@ -220,6 +241,12 @@ class KnownResiduals(NewVariances):
 
         Effects of levels that the fit did not see are left out.
         """
+        left, quadratic = self._variance_parts(design)
+        # Of a residual that is that of a row of the fit nothing is left but rounding.
+        return np.asarray(self._tau2 * (np.maximum(left, 0.0) + quadratic))
+
+    def _variance_parts(self, design: DesignRows) -> tuple[Matrix, Matrix]:
+        """``S_nn - s'S^-1 s``, and what the unknown fixed and random effects add."""
         places = design.residual
         assert places is not None
         U, basis = self._whitening.U, self.fit.crossproducts.basis
@@ -229,13 +256,43 @@ class KnownResiduals(NewVariances):
         left = own - np.asarray(half.multiply(half).sum(axis=1)).ravel()
         solved = scipy.sparse.csr_array(half @ U)
         d_x = design.X @ basis.fixed - solved @ self._X
-        quadratic = self._henderson(design, solved, d_x)
-        # Of a residual that is that of a row of the fit nothing is left but rounding.
-        return np.asarray(self._tau2 * (np.maximum(left, 0.0) + quadratic))
+        return left, self._henderson(design, solved, d_x)
+
+    def error_gradient(self, design: DesignRows) -> Matrix:
+        """Derivatives of these variances in (theta, phi, sigma), one row each.
+
+        Central differences along the natural directions of the parameters.
+        """
+        fit, phi = self.fit, self.entries.phi
+        p, eta = self._parameters
+        free = np.flatnonzero(~p.fixed(eta)) if len(eta) else np.zeros(0, dtype=np.intp)
+        directions = fit.optimum.curvature.directions
+        natural = np.empty((len(design.X), len(directions)))
+        for j in range(len(directions) - 1):
+            step = _STEP
+            while True:
+                try:
+                    sides = []
+                    for sign in (step, -step):
+                        moved = eta.copy()
+                        moved[free] += sign * directions[: len(free), j]
+                        T = p.factors(moved) if len(eta) else []
+                        other = KnownResiduals(fit, T, phi + sign * directions[len(free) : -1, j])
+                        sides.append(sum(other._variance_parts(design)))
+                    break
+                except (NotPositiveDefiniteError, np.linalg.LinAlgError):
+                    step *= 0.1
+                    if step < _SHORTEST:
+                        raise
+            natural[:, j] = self._tau2 * (sides[0] - sides[1]) / (2.0 * step)
+        natural[:, -1] = 0.0
+        if fit.crossproducts.known_variance is None:
+            natural[:, -1] = 2.0 * self._tau2 * sum(self._variance_parts(design))
+        return np.asarray(np.linalg.solve(directions.T, natural.T).T)
 
     def _henderson(self, design: DesignRows, solved: scipy.sparse.csr_array, d_x: Matrix) -> Matrix:
         fit, n = self.fit, len(d_x)
-        A, factorisation = fit.crossproducts, fit.factorisation
+        A, factorisation = fit.crossproducts, self._factorisation
         out = np.empty(n)
         step = max(1, int(_CHUNK / (16.0 * (A.q + A.p + 1))))
         Z = self._Z

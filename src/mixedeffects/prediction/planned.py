@@ -41,7 +41,7 @@ from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.known_covariance import KnownCovariance, known_term
 from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
 
-__all__ = ["PlannedCovariance", "marginal_covariance"]
+__all__ = ["PlannedCovariance", "marginal_covariance", "planned_covariance"]
 
 Matrix = NDArray[np.float64]
 
@@ -73,7 +73,8 @@ def marginal_covariance(
         covariance matrix of its effects: a variance where the term has one column, else a k x k
         array in the order of the columns, or a k x k DataFrame labelled by them in any order. In
         squared units of the response; a singular matrix is allowed. ``m.G`` and ``m.varcorr`` of a
-        fitted model will do. Left out where the formula has no random effects.
+        fitted model will do; with ``residual`` and ``variance``, if it has them. Left out where the
+        formula has no random effects.
     sigma : float, optional
         Residual standard deviation at unit weight, in units of the response. May be left out where
         G is a VarCorr, which has one, or R has ``Std.Dev.``. Alone it is the standard deviation at
@@ -145,6 +146,45 @@ def marginal_covariance(
     >>> np.sqrt(np.diag(V.vcov())).round(2)
     array([1.48, 2.09])
     """
+    given = read_residual_values(R, G)
+    return planned_covariance(
+        formula,
+        data,
+        G=G,
+        sigma=sigma,
+        otherwise=getattr(G, "sigma", None),
+        weights=weights,
+        contrasts=contrasts,
+        residual=residual,
+        variance=variance,
+        given=given,
+    )
+
+
+def planned_covariance(
+    formula: str,
+    data: Any,
+    *,
+    G: Any,
+    sigma: float | None,
+    otherwise: float | None,
+    weights: Any,
+    contrasts: dict[str, Any] | None,
+    residual: Any,
+    variance: str | None,
+    given: GivenResidual,
+) -> PlannedCovariance:
+    """V of a design, from parameters of the residuals that have been read.
+
+    Parameters
+    ----------
+    formula, data, G, sigma, weights, contrasts, residual, variance
+        As for `marginal_covariance`.
+    otherwise : float or None
+        The residual standard deviation where neither ``sigma`` nor ``given`` has one.
+    given : GivenResidual
+        Parameters of the residuals.
+    """
     is_known = isinstance(residual, KnownCovariance)
     frame = build_model_frame(
         formula,
@@ -165,11 +205,9 @@ def marginal_covariance(
     blocks = read_components(frame.terms, {} if G is None and not frame.terms else G)
     _check_structures(frame.terms, blocks)
     scale = None if sigma is None else check_sigma(sigma)
-    given = read_residual_values(R, G)
     values = given.for_design(frame.residual, frame.variance)
-    otherwise = getattr(G, "sigma", None)
     if frame.residual is None and frame.variance is None:
-        if R is not None:
+        if given.name == "R":
             scale = _sigma_of(values, scale)
         scale = otherwise if scale is None else scale
         if scale is None:

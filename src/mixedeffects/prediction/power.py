@@ -15,17 +15,14 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.habits import explained
 from mixedeffects.base.options import checked_level, checked_names, entropy_of, is_listed
-from mixedeffects.covariance.of_fit import varcorr_of
-from mixedeffects.covariance.of_residuals import refuse_structured
 from mixedeffects.covariance.sizes import refuse_beyond_memory
-from mixedeffects.covariance.varcorr import VarCorr
 from mixedeffects.display.lettering import short
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
 from mixedeffects.fitting.fitting import fit_formula
 from mixedeffects.fitting.parameter_keys import as_written
-from mixedeffects.fitting.refitting import refit
+from mixedeffects.fitting.refitting import UNCHANGED, refit
 from mixedeffects.formula.update import update_formula
 from mixedeffects.frame.variables import data_columns
 from mixedeffects.inference.contrasts import coefficient_position, contrast_matrix, listed_names
@@ -38,7 +35,12 @@ from mixedeffects.prediction.designs import (
     with_levels,
     with_rows_within,
 )
-from mixedeffects.prediction.planned import PlannedCovariance, marginal_covariance
+from mixedeffects.prediction.drawn_covariance import (
+    DrawnCovariance,
+    GroupsOfRows,
+    known_covariance,
+)
+from mixedeffects.prediction.planned import PlannedCovariance
 from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.simulation.responses import checked_count
 
@@ -136,6 +138,9 @@ def power(
     effects: dict[str, float] | None = None,
     varcorr: Any = None,
     sigma: float | None = None,
+    R: Any = None,
+    residual: Any = UNCHANGED,
+    variance: Any = UNCHANGED,
     draws: int = 1000,
     alpha: float = 0.05,
     ddf: str = "satterthwaite",
@@ -172,6 +177,13 @@ def power(
         interest. Estimates from a pilot study that were singled out for their size are too large.
     varcorr, sigma : optional
         Variances in place of the estimates, as ``G`` and ``sigma`` of `marginal_covariance`.
+    R : dict of str to float, Series or ResidualCovariance, optional
+        Parameters of the model's ``residual`` and ``variance`` in place of the estimates, those
+        that differ, by the names in ``m.R.parameters``: ``{"cor": 0.5}``.
+    residual, variance : str or None, optional
+        Draw errors of another structure than the model has, whose parameters ``R`` gives; the model
+        is fitted as it is. So one sees what a wrong structure costs, or a test that holds with any.
+        None draws independent errors, of one variance.
     draws : int
         Number of draws for each design.
     alpha : float
@@ -210,9 +222,24 @@ def power(
     >>> p = me.power(m, "Days", n=[6, 18], effects={"Days": 5}, draws=100, seed=1)
     >>> p.table["power"].tolist()
     [0.3, 0.91]
+
+    A planned trial: any response will do for the fit, if all values are given. The errors of a
+    patient are correlated from visit to visit.
+
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> plan = pd.DataFrame({"id": np.repeat(np.arange(20), 4), "visit": np.tile(range(4), 20)})
+    >>> plan["arm"] = plan["id"] % 2
+    >>> plan["y"] = np.random.default_rng(1).standard_normal(len(plan))
+    >>> pilot = me.lmer("y ~ visit * arm", plan, residual="ar1(visit | id)")
+    >>> p = me.power(
+    ...     pilot, "visit:arm", n=[20, 60], effects={"visit:arm": 0.3}, R={"cor": 0.7}, sigma=1,
+    ...     draws=50, seed=1,
+    ... )
+    >>> p.table["power"].tolist()
+    [0.6, 0.98]
     """
     fit = fit_of(model, "The first argument")
-    refuse_structured(fit, "`power`")
     alpha = checked_level(alpha, "alpha", 0.05)
     draws = checked_count(draws, "draws, the number of draws for each design,")
     entropy = entropy_of(seed)
@@ -220,19 +247,15 @@ def power(
     contrast_matrix(fit.frame, test)
     # Asks of the names what a refit would be asked, before any work is done.
     fixed_effects_variance(fit, vcov, ddf, cluster)
-    G = varcorr_of(fit) if varcorr is None else varcorr
-    if isinstance(G, VarCorr) and G._residual_arguments:
-        raise ModelError(
-            "varcorr is of a fit with `residual=` or `variance=`, and `power` draws independent "
-            "errors, with one variance beside the prior weights. Give varcorr=m.G and sigma=."
-        )
-    scale = fit.sigma if varcorr is None and sigma is None else sigma
-    designs, counted = _designs(fit, n, along, within)
+    drawn_from = DrawnCovariance(fit, varcorr, sigma, R, residual, variance)
+    designs, counted = _designs(drawn_from, n, along, within)
     refuse_beyond_memory(
         16.0 * draws * len(designs), f"The p-values of {draws:,} draws", "Ask for fewer."
     )
     simulated = [
-        _SimulatedTests(fit, data, _planned(fit, data, G, scale), beta, (entropy, number))
+        _SimulatedTests(
+            fit, data, drawn_from.in_design(data, _weights(fit)), beta, (entropy, number)
+        )
         for number, (_, data) in enumerate(designs)
     ]
 
@@ -335,30 +358,39 @@ def _effects(fit: Fit, effects: dict[str, float] | None) -> Matrix:
 
 
 def _designs(
-    fit: Fit, n: Any, along: str | None, within: Any
+    drawn_from: DrawnCovariance, n: Any, along: str | None, within: Any
 ) -> tuple[list[tuple[int, pd.DataFrame]], str]:
     """Sizes with their rows, and what the sizes count."""
-    frame = fit.frame
-    data = frame.data.reset_index(drop=True)
+    fit, frame = drawn_from.fit, drawn_from.fit.frame
+    data = drawn_from.rows()
+    factors = drawn_from.factors(data)
     if frame.weights is not None:
         data[_WEIGHTS] = frame.weights
-    groups = grouping_variables(frame.terms)
+    groups = grouping_variables(factors)
     if along is not None and within is not None:
         raise ModelError("Give along= or within=, not both: n can count one thing only.")
     if within is not None:
         names = checked_names(within, "within")
-        names = checked_variables(names, list(frame.data.columns), "within")
+        names = checked_variables(names, list(data.columns), "within")
         counted = f"rows in each {' x '.join(names)}"
         if n is None:
             raise ModelError("within= needs n, the number of rows in each combination.")
         return [(size, with_rows_within(data, names, size)) for size in _sizes(n)], counted
     fixed = _fixed_variables(fit)
     if along is None and n is None:
-        outermost = frame.terms[-1]
+        if not groups:
+            return [(len(data), data)], "rows"
+        outermost = factors[-1]
         return [(outermost.n_levels, data)], f"levels of {outermost.group}"
     if along is None:
-        along = _outermost_variable(fit, fixed)
+        along = _outermost_variable(data, factors, fixed)
     (along,) = checked_variables([along], groups, "along")
+    if along in drawn_from.positions:
+        raise ModelError(
+            f"along names {along!r}, which is a position of residuals in their groups: more levels "
+            "of it would be other times. Name another grouping variable, or add the rows to the "
+            "data."
+        )
     if along in fixed:
         others = [name for name in groups if name not in fixed]
         listed = f"another grouping variable ({listed_names(others)}), or " if others else ""
@@ -369,7 +401,8 @@ def _designs(
     counted = f"levels of {along}"
     if n is None:
         return [(int(data[along].nunique()), data)], counted
-    designs = [(size, with_levels(data, along, size, frame.terms, fixed)) for size in _sizes(n)]
+    kept = list(dict.fromkeys([*fixed, *drawn_from.fixed_in_groups]))
+    designs = [(size, with_levels(data, along, size, factors, kept)) for size in _sizes(n)]
     return designs, counted
 
 
@@ -382,10 +415,15 @@ def _fixed_variables(fit: Fit) -> list[str]:
     return data_columns(trees, list(fit.frame.data.columns))
 
 
-def _outermost_variable(fit: Fit, fixed: Sequence[str]) -> str:
+def _outermost_variable(
+    data: pd.DataFrame, factors: Sequence[GroupsOfRows], fixed: Sequence[str]
+) -> str:
     """The variable whose levels are the groups, by the last factor that has one."""
-    data = fit.frame.data
-    for term in reversed(fit.frame.terms):
+    if not factors:
+        raise ModelError(
+            "The model has no groups whose levels n could count; count rows with within=."
+        )
+    for term in reversed(factors):
         # Parts that are treatments are crossed with the groups, and never multiplied.
         parts = [name for name in term.variables if name not in fixed]
         containing = [
@@ -413,15 +451,9 @@ def _sizes(n: Any) -> list[int]:
     return [checked_count(size, "n, the size of a design,") for size in listed]
 
 
-def _planned(fit: Fit, data: pd.DataFrame, G: Any, sigma: float | None) -> PlannedCovariance:
-    return marginal_covariance(
-        fit.formula,
-        data,
-        G=G,
-        sigma=sigma,
-        weights=_WEIGHTS if fit.frame.weights is not None else None,
-        contrasts=fit.request.contrasts,
-    )
+def _weights(fit: Fit) -> str | None:
+    """The column of prior weights in a design."""
+    return _WEIGHTS if fit.frame.weights is not None else None
 
 
 def _mean(fit: Fit, data: pd.DataFrame, beta: Matrix) -> Matrix:
@@ -435,6 +467,7 @@ def _mean(fit: Fit, data: pd.DataFrame, beta: Matrix) -> Matrix:
 
 def _fitted(fit: Fit, data: pd.DataFrame, y: Matrix, last: Fit | None) -> Fit:
     """The fit to one response: of the whole model the first time, then of the response alone."""
+    request = fit.request
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         if last is not None:
@@ -444,8 +477,11 @@ def _fitted(fit: Fit, data: pd.DataFrame, y: Matrix, last: Fit | None) -> Fit:
             update_formula(fit.formula, f"{_RESPONSE} ~ ."),
             data.assign(**{_RESPONSE: y}),
             reml=fit.reml,
-            weights=_WEIGHTS if fit.frame.weights is not None else None,
-            contrasts=fit.request.contrasts,
+            weights=_weights(fit),
+            contrasts=request.contrasts,
+            residual=known_covariance(fit) or request.residual,
+            variance=request.variance,
+            sigma=request.sigma,
             progress=False,
         )
         offset = first.frame.offset

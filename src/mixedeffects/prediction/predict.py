@@ -46,6 +46,8 @@ Codes = NDArray[np.int32]
 
 INTERVALS = ("confidence", "prediction")
 NEW_LEVELS = ("error", "population")
+#: Variance of a new residual, relative to its own, that is rounding.
+_NOTHING = 1e-9
 _FOR_NEW_OBSERVATIONS = ("satterthwaite", "residual", "inf")
 
 
@@ -104,7 +106,8 @@ class _Predictor:
         #: Method for the degrees of freedom of the intervals.
         new_rows = options.interval == "prediction"
         own = "satterthwaite" if new_rows else fit.request.ddf
-        self.ddf = _method(options) or ("inf" if self.terms or self.with_residual else own)
+        with_effects = bool(self.terms) and not self.with_residual
+        self.ddf = _method(options) or ("inf" if with_effects else own)
         self.errors_wanted = bool(options.se) or options.interval is not None
         every = range(len(fit.frame.terms))
         #: Terms left out whose effects are drawn anew in the interval.
@@ -280,18 +283,19 @@ class _Predictor:
         for t in self.redrawn:
             variance += self._new_effects(t, rows.z[t])
         if interval == "prediction" and not self.with_residual:
-            variance += fit.sigma**2 * self._relative_variances(rows, residual)
+            variance += self._own_variances(rows, residual)
         out["std_error"][:] = np.sqrt(variance)
         if interval is not None:
             half = self._quantile(rows, variance, residual) * out["std_error"]
             out["conf_low"][:] = out["estimate"] - half
             out["conf_high"][:] = out["estimate"] + half
 
-    def _relative_variances(self, rows: DesignRows, residual: ResidualRows | None) -> Any:
-        """Variances of the residuals over sigma squared."""
+    def _own_variances(self, rows: DesignRows, residual: ResidualRows | None) -> Any:
+        """Variances of the residuals."""
+        sigma2 = self.fit.sigma**2
         if self.new_variances is None or residual is None:
-            return 1.0 / (1.0 if rows.weights is None else rows.weights)
-        return self.new_variances.relative(residual, rows.weights)
+            return sigma2 / (1.0 if rows.weights is None else rows.weights)
+        return sigma2 * self.new_variances.relative(residual, rows.weights)
 
     def _back(self, out: Mapping[str, Matrix]) -> None:
         """Bring results to the scale they are shown on."""
@@ -341,6 +345,18 @@ class _Predictor:
         if self.ddf != "satterthwaite":
             return np.inf if self.ddf == "inf" else float(fit.nobs - len(self.beta))
         satterthwaite = satterthwaite_of(fit)
+        if self.with_residual:
+            gradient = self.known.error_gradient(rows)
+            for t in self.terms:
+                unseen = rows.codes[t] == UNSEEN
+                gradient[unseen] += self.known.effects_jacobian(t, rows.z[t][unseen])
+            if fit.crossproducts.known_variance is not None:
+                gradient[:, -1] = 0.0
+            # At a row of the fit there is no variance that could have degrees of freedom.
+            some = variance > _NOTHING * self._own_variances(rows, residual)
+            df = np.full(len(variance), np.inf)
+            df[some] = satterthwaite.df_of(variance[some], gradient[some])
+            return df
         gradient = np.einsum("ip,mpq,iq->im", rows.X, satterthwaite.jacobian, rows.X, optimize=True)
         if self.new_variances is not None and residual is not None:
             more = self.new_variances.gradient(residual, rows.weights)
@@ -389,7 +405,10 @@ def _check(options: PredictionOptions, population: bool) -> None:
             "weights= is for interval='prediction' and residual=True: prior weights of new rows "
             "change only their residual variance."
         )
-    if not population and (_method(options) not in (None, "inf") or _asks_for_covariance(options)):
+    of_residuals = bool(options.residual) and options.interval == "prediction"
+    if not (population or of_residuals) and (
+        _method(options) not in (None, "inf") or _asks_for_covariance(options)
+    ):
         raise ModelError(
             "ddf=, vcov= and cluster= are for standard errors and intervals of population "
             "predictions (re=None). The variances of predictions with random effects take the "

@@ -48,7 +48,7 @@ def summarise_generalized(fit: GeneralizedFit, vcov: Any) -> Summary:
     notes = [*frame_notes(fit), *fit_notes(fit, coefficients, False)]
     if certificate.holds or fit.optimum.converged:
         notes.append(str(certificate))
-    check = fit.found.laplace_check if fit.nagq == 1 else None
+    check = fit.found.laplace_check if fit.nagq == 1 else fit.found.quadrature_check
     if check is not None:
         notes.append(str(check))
     how = "Laplace approximation" if fit.nagq == 1 else f"adaptive quadrature, {fit.nagq} points"

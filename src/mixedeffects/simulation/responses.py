@@ -6,7 +6,7 @@ not depend on how many are asked for, nor on which processor makes them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.simulation.random_part import select_terms
 
-__all__ = ["ResponseSampler", "checked_count", "simulate"]
+__all__ = ["ResponseSampler", "Sampler", "checked_count", "simulate"]
 
 Matrix = NDArray[np.float64]
 
@@ -39,6 +39,14 @@ def simulate(fit: Fit, n: int, seed: Any, re: Any) -> pd.DataFrame:
     Y = ResponseSampler(fit, entropy_of(seed), re).draw(0, count)
     names = [f"sim_{i + 1}" for i in range(count)]
     return pd.DataFrame(Y, index=fit.frame.index, columns=names)
+
+
+class Sampler(Protocol):
+    """Draws by number."""
+
+    def draw(self, first: int, last: int) -> Matrix:
+        """Draws first to last - 1 as columns, shape (n, last - first)."""
+        ...
 
 
 class ResponseSampler:

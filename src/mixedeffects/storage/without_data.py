@@ -3,7 +3,8 @@
 The cross-products of the data and the optimum are enough for estimates, variances, degrees of
 freedom and random effects. What looks at rows but is small is worked out beforehand and kept: the
 quantiles of the residuals in the summary, the mean variances behind ICC and R2, and the hypotheses
-about the terms of the fixed part.
+about the terms of the fixed part. Where residuals have a structure, other parameters would need the
+rows: the observed information at the optimum is kept, for degrees of freedom and intervals.
 """
 
 from __future__ import annotations
@@ -12,14 +13,21 @@ import dataclasses
 from typing import Any
 
 from mixedeffects.comparison.variance_explained import variances
+from mixedeffects.covariance.of_fit import residual_blocks_of
 from mixedeffects.diagnostics.residuals import residual_quantiles
-from mixedeffects.errors import ModelError
 from mixedeffects.fitting.estimability import estimability
 from mixedeffects.fitting.fit import Fit, OncePerFit
 from mixedeffects.fitting.request import LEFT_OUT, left_out, with_data
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
+from mixedeffects.inference.kenward_roger import kenward_roger_observed_of, kenward_roger_of
 from mixedeffects.inference.response_scale import response_transformation
+from mixedeffects.inference.singular import expected_degrees_of_freedom
 from mixedeffects.inference.wald import term_hypotheses
+from mixedeffects.reporting.model_summary import default_summary
+from mixedeffects.storage.residuals_without_data import (
+    optimum_without_rows,
+    structure_without_rows,
+)
 
 __all__ = ["REMEMBERED", "FrameWithoutRows", "TermWithoutRows", "without_data"]
 
@@ -44,6 +52,15 @@ REMEMBERED: tuple[tuple[OncePerFit[Any, Any], tuple[Any, ...]], ...] = (
     (response_transformation, ()),
     *((term_hypotheses, (kind,)) for kind in (1, 2, 3)),
 )
+#: The same where residuals have a structure, and methods that tables may have by default.
+OF_RESIDUALS: tuple[tuple[OncePerFit[Any, Any], tuple[Any, ...]], ...] = (
+    (residual_blocks_of, ()),
+    (default_summary, ()),
+)
+_METHODS: dict[str, OncePerFit[Any, Any]] = {
+    "kr": kenward_roger_of,
+    "kr-observed": kenward_roger_observed_of,
+}
 
 
 class TermWithoutRows(RandomTerm):
@@ -84,27 +101,32 @@ def without_data(fit: Fit) -> Fit:
     """See `LinearMixedModel.without_data`."""
     if isinstance(fit.frame, FrameWithoutRows):
         return fit
-    if fit.residual is not None:
-        raise ModelError(
-            "A fit with `residual=`, `variance=` or `sigma=` cannot be kept without its data: the "
-            "derivatives behind its degrees of freedom, its certificate and V are made of the "
-            "rows. Pickle the model itself, or store m.to_json()."
-        )
     asked = fit.request
+    remembered = REMEMBERED
+    optimum = fit.optimum
+    if fit.residual is not None:
+        remembered += OF_RESIDUALS
+        if optimum.singular:
+            remembered += ((expected_degrees_of_freedom, ()),)
+        if asked.ddf in _METHODS and fit.reml:
+            remembered += ((_METHODS[asked.ddf], ()),)
+        optimum = optimum_without_rows(optimum)
     return dataclasses.replace(
         fit,
         frame=_frame(fit.frame),
+        optimum=optimum,
         request=dataclasses.replace(
             with_data(asked, LEFT_OUT),
             weights=_name(asked.weights),
             offset=_name(asked.offset),
+            residual=_name(asked.residual),
         ),
-        remembered={ask.key(*given): ask(fit, *given) for ask, given in REMEMBERED},
+        remembered={ask.key(*given): ask(fit, *given) for ask, given in remembered},
     )
 
 
 def _name(given: Any) -> Any:
-    """Weights or an offset: the name of a column, or what stands for values of the rows."""
+    """Weights, offset or structure: the name of a column, or what stands for values of rows."""
     return given if given is None or isinstance(given, str) else LEFT_OUT
 
 
@@ -112,6 +134,7 @@ def _frame(frame: ModelFrame) -> FrameWithoutRows:
     slim = object.__new__(FrameWithoutRows)
     kept = {name: value for name, value in frame.__dict__.items() if name not in _FRAME}
     kept["terms"] = tuple(_term(term) for term in frame.terms)
+    kept["residual"], kept["variance"] = structure_without_rows(frame.residual, frame.variance)
     slim.__dict__.update(kept, n_rows_used=frame.nobs)
     return slim
 

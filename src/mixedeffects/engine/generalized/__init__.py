@@ -10,10 +10,12 @@ from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation, evalu
 from mixedeffects.engine.generalized.optimum import GeneralizedOptimum, find_generalized_optimum
 from mixedeffects.engine.generalized.quadrature import (
     LaplaceCheck,
+    QuadratureCheck,
     adaptive_quadrature,
     check_quadrature,
     evaluate_criterion,
     laplace_check,
+    quadrature_check,
 )
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "GeneralizedEvaluation",
     "GeneralizedOptimum",
     "LaplaceCheck",
+    "QuadratureCheck",
     "Separation",
     "adaptive_quadrature",
     "check_quadrature",
@@ -28,6 +31,7 @@ __all__ = [
     "evaluate_laplace",
     "find_generalized_optimum",
     "laplace_check",
+    "quadrature_check",
     "separating_direction",
     "separation_message",
 ]

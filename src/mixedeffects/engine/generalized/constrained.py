@@ -336,7 +336,7 @@ class _Held:
             point.x,
             search.evaluations,
             predicted < max(_ENOUGH, 1e-12 * abs(point.value)),
-            point.at.phi,
+            phi=point.at.phi,
         )
 
 
@@ -503,7 +503,7 @@ class _NoEffects(_Held):
             point.x,
             search.evaluations,
             result.predicted < max(_ENOUGH, 1e-12 * abs(point.value)),
-            point.at.phi,
+            phi=point.at.phi,
         )
 
 

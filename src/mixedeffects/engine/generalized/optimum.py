@@ -23,9 +23,11 @@ from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
 from mixedeffects.engine.generalized.mode import find_mode
 from mixedeffects.engine.generalized.quadrature import (
     LaplaceCheck,
+    QuadratureCheck,
     check_quadrature,
     evaluate_criterion,
     laplace_check,
+    quadrature_check,
 )
 from mixedeffects.engine.generalized.search import Found, GeneralizedSearch
 from mixedeffects.engine.generalized.space import GeneralizedPoint, Parameters
@@ -274,6 +276,12 @@ class GeneralizedOptimum(ReadOnlyArrays):
         """Laplace's criterion beside quadrature at the optimum; None with several factors."""
         with one_blas_thread(self.design.skeleton.remainder.core_size):
             return laplace_check(self.evaluation)
+
+    @cached_property
+    def quadrature_check(self) -> QuadratureCheck | None:
+        """A finer rule beside that of the fit; None where there is none."""
+        with one_blas_thread(self.design.skeleton.remainder.core_size):
+            return quadrature_check(self.evaluation)
 
     def __repr__(self) -> str:
         lines = [

@@ -84,21 +84,20 @@ def fit_generalized_formula(
         )
         for sentence in frame.dropped.lost:
             warn(sentence, DataWarning)
-    own, spare = codings(frame, inherited)
-    request = Request(
-        data=detached(data),
-        data_name=getattr(data, "attrs", {}).get("name"),
-        weights=detached(weights),
-        offset=detached(offset),
-        contrasts=(own | (contrasts or {})) or contrasts,
-        inherited=spare,
-        control=control,
-        ddf="inf",
-        family=known,
-        exposure=detached(exposure),
-        nagq=points,
-    )
-    with one_blas_thread():
+        own, spare = codings(frame, inherited)
+        request = Request(
+            data=detached(data),
+            data_name=getattr(data, "attrs", {}).get("name"),
+            weights=detached(weights),
+            offset=detached(offset),
+            contrasts=(own | (contrasts or {})) or contrasts,
+            inherited=spare,
+            control=control,
+            ddf="inf",
+            family=known,
+            exposure=detached(exposure),
+            nagq=points,
+        )
         design = generalized_design(frame, known)
         given = read_start(frame, design, start)
     return fit_generalized_frame(frame, design, request, given, progress)

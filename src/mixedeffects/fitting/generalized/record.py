@@ -90,6 +90,11 @@ class GeneralizedFit(Fit):
         """Fixed effects, shape (p,), on the scale of the link per unit of the column."""
         return read_only(self.found.beta)
 
+    @property
+    def family_parameter(self) -> str | None:
+        """Name of the parameter of the family, where it is estimated."""
+        return self.family.parameter_name if self.family.has_parameter else None
+
     @cached_property
     def search_phi(self) -> float | None:
         """The family parameter where the search has it; None where there is none."""
@@ -100,6 +105,11 @@ class GeneralizedFit(Fit):
         """The family parameter by its own name: theta, precision or dispersion; None without."""
         found = self.search_phi
         return None if found is None else float(self.family.natural(found))
+
+    @property
+    def family_value(self) -> float | None:
+        """The estimate of `family_parameter`."""
+        return self.phi
 
     @cached_property
     def sigma(self) -> float:
@@ -185,6 +195,13 @@ class GeneralizedFit(Fit):
         return "working covariance, link scale"
 
     # --- the criterion -------------------------------------------------------------------
+
+    @property
+    def approximation(self) -> str:
+        """How the likelihood is approximated."""
+        if self.nagq == 1:
+            return "Laplace approximation"
+        return f"adaptive Gauss-Hermite quadrature, {self.nagq} points"
 
     @cached_property
     def criterion(self) -> float:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mixedeffects.engine.factorisation import NotPositiveDefiniteError
+from mixedeffects.engine.generalized import GeneralizedOptimum, find_generalized_optimum
+from mixedeffects.engine.generalized.constrained import AtConstraint, without_random_effects
+from mixedeffects.engine.generalized.existence import separating_direction
+from mixedeffects.errors import ModelError
 from mixedeffects.families import Response
+from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.generalized.assembly import generalized_design
 from mixedeffects.fitting.generalized.fitting import fit_generalized_formula, fit_generalized_frame
-from mixedeffects.fitting.generalized.record import GeneralizedFit
+from mixedeffects.fitting.generalized.record import GeneralizedFit, generalized
 from mixedeffects.fitting.refitting import (
     UNCHANGED,
     Unchanged,
@@ -20,9 +28,69 @@ from mixedeffects.fitting.refitting import (
 )
 from mixedeffects.fitting.request import NewResponse, Request, given_data, given_table
 from mixedeffects.formula.update import update_formula
+from mixedeffects.frame.model_frame import RandomTerm
 from mixedeffects.progress import ProgressOption
 
-__all__ = ["refit_generalized", "update_generalized"]
+__all__ = [
+    "fit_of_response",
+    "generalized_with_random_terms",
+    "generalized_without_random_terms",
+    "optimum_of_response",
+    "refit_generalized",
+    "update_generalized",
+]
+
+Matrix = NDArray[np.float64]
+
+#: Linear predictor beyond which it is worth asking whether a coefficient runs off.
+_FAR = 10.0
+
+
+def optimum_of_response(fit: GeneralizedFit, values: Matrix) -> GeneralizedOptimum | None:
+    """The optimum for another response, from that of the fit; None where there is none.
+
+    The design is assembled already. There is no optimum where a coefficient runs off to infinity.
+
+    Parameters
+    ----------
+    fit : GeneralizedFit
+        The fit.
+    values : ndarray, shape (n,)
+        A response that the family can have, of successes among trials the proportions.
+    """
+    response = Response(values, fit.response.trials, fit.response.weights)
+    design = fit.found.design.changed(response=response)
+    try:
+        found = find_generalized_optimum(
+            design, nagq=fit.nagq, start=_start_of(fit), control=fit.request.control
+        )
+    except NotPositiveDefiniteError:
+        return None
+    far = float(np.abs(found.evaluation.linear).max(initial=0.0)) > _FAR
+    if (far or not found.converged) and (
+        separating_direction(fit.frame.X, response, fit.family) is not None
+    ):
+        return None
+    return found
+
+
+def fit_of_response(
+    fit: GeneralizedFit, values: Matrix, found: GeneralizedOptimum
+) -> GeneralizedFit:
+    """The record of an optimum by `optimum_of_response`."""
+    response = Response(values, fit.response.trials, fit.response.weights)
+    frame = dataclasses.replace(fit.frame, y=values, response=response, response_levels=())
+    return GeneralizedFit(frame, found.evaluation.A, cast(Any, found), False, fit.request)
+
+
+def _start_of(fit: GeneralizedFit) -> dict[str, Any]:
+    """The estimates of a fit as a start."""
+    start: dict[str, Any] = {"beta": fit.beta}
+    if fit.optimum.restart is not None:
+        start["T"] = fit.optimum.restart
+    if fit.search_phi is not None:
+        start["phi"] = fit.search_phi
+    return start
 
 
 def refit_generalized(fit: GeneralizedFit, y: Any, progress: ProgressOption) -> GeneralizedFit:
@@ -43,13 +111,8 @@ def refit_generalized(fit: GeneralizedFit, y: Any, progress: ProgressOption) -> 
         trials[fit.frame.positions] = response.trials
         changed["weights"] = trials
     request: Request = dataclasses.replace(fit.request, **changed)
-    start = {"beta": fit.beta}
-    if fit.optimum.restart is not None:
-        start["T"] = cast(Any, fit.optimum.restart)
-    if fit.search_phi is not None:
-        start["phi"] = cast(Any, fit.search_phi)
     design = generalized_design(frame, fit.family)
-    return fit_generalized_frame(frame, design, request, start, progress)
+    return fit_generalized_frame(frame, design, request, _start_of(fit), progress)
 
 
 def update_generalized(
@@ -92,3 +155,32 @@ def update_generalized(
         control=asked.control if control is UNCHANGED else control,
         progress=progress,
     )
+
+
+def generalized_with_random_terms(fit: Fit, terms: Sequence[RandomTerm]) -> GeneralizedFit:
+    """The fit with other random terms, at least one, by the same approximation."""
+    own = generalized(fit)
+    frame = dataclasses.replace(own.frame, terms=tuple(terms))
+    start: dict[str, Any] = {"beta": own.beta}
+    if own.search_phi is not None:
+        start["phi"] = own.search_phi
+    design = generalized_design(frame, own.family)
+    return fit_generalized_frame(frame, design, own.request, start, False)
+
+
+def generalized_without_random_terms(fit: Fit) -> tuple[float, int]:
+    """-2 log L of the generalized linear model that is left, and its number of parameters.
+
+    Raises
+    ------
+    ModelError
+        If it has none.
+    """
+    own = generalized(fit)
+    evaluation = own.evaluation
+    at = AtConstraint(evaluation.T, own.beta, evaluation.phi, evaluation.mode.c)
+    try:
+        found = without_random_effects(own.found.design, at)
+    except NotPositiveDefiniteError as error:
+        raise ModelError(f"The model without random effects cannot be fitted: {error}.") from None
+    return found.deviance, len(own.fixef_names) + own.family.has_parameter

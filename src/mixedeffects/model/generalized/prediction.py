@@ -118,8 +118,8 @@ class GeneralizedPrediction(OfRecord):
         -------
         Series
             Of the kind given (a mapping gives pandas, pyarrow an array), in the order of the rows.
-            A row with a missing value in a column needed is NaN. An iterator of frames gives a
-            generator of results.
+            A row with a missing value in a column needed is NaN, and so is a mean where the link
+            has none at the linear predictor. An iterator of frames gives a generator of results.
 
         Raises
         ------

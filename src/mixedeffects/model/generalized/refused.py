@@ -11,9 +11,7 @@ __all__ = ["NEVER", "NOT_YET", "NoSuchAnswerError", "Refused"]
 
 #: Not there yet, and what answers meanwhile.
 NOT_YET = {
-    "bootstrap": "m.simulate() and m.refit() make one by hand",
     "check": "m.resid('pearson') and m.optimum show what there is",
-    "confint": "m.coef_table() has Wald intervals",
     "describe": "m.summary() has the numbers",
     "effects": "m.predict(new rows, re=None) has the means of a typical level",
     "emmeans": "m.predict(new rows, re=None) has the means of a typical level",
@@ -23,9 +21,7 @@ NOT_YET = {
     "leverage": "m.working has the weights of the working model",
     "marginaleffects": "m.predict() has the means",
     "plot": "m.fitted, m.resid() and m.ranef() have what is to be drawn",
-    "profile": "m.loglik_at() has the likelihood at any parameters",
     "r2": "m.varcorr has the variances on the scale of the link",
-    "ranova": "m.update('~ . - (1 | group)') fits the smaller model, if it has random effects left",
     "report": "m.summary() and m.tidy() have the tables",
     "standardize": "scale(x) in the formula",
     "to_dict": "m.tidy(), m.glance() and pickle store a fit",

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mixedeffects.model.linear.independent import independent_residuals_only
 from mixedeffects.model.shared.held import Held
 from mixedeffects.progress import ProgressOption
 
@@ -291,13 +290,14 @@ class Comparison(Held):
 
         return anova_effect_sizes(self.fit, measures, type, ddf, vcov, cluster, level, alternative)
 
-    @independent_residuals_only
     def caic(self, *, progress: ProgressOption = None) -> ConditionalAIC:
         """Conditional AIC, for comparing models by how they predict for the same levels.
 
         The likelihood is that of the response given the random effects, and the degrees of freedom
         are Greven and Kneib's: the derivatives of the fitted values in their own responses, theta
-        estimated anew, and one for sigma. `aic` is about new levels and counts parameters.
+        estimated anew, and one for sigma. `aic` is about new levels and counts parameters. With
+        ``residual=`` or ``variance=`` their parameters are estimated anew as well, and each counts
+        as sigma does; a known sigma does not.
 
         Parameters
         ----------

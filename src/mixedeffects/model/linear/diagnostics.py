@@ -182,15 +182,16 @@ class Diagnostics(Held):
         DataError
             If there is no such column, the length is wrong, or values are missing.
         ModelError
-            If there is one level only, or no fixed effects and no refit; or, where residuals are
-            correlated and theta is held, V connects rows of different levels.
+            If there is one level only, or no fixed effects and no refit.
 
         Notes
         -----
         Single rows take about as long as `leverage`, and so do levels that cut no other level.
         Otherwise the work for a level grows with its rows, times the number of random effects that
         it shares with other rows, and with the cube of that number; or is one factorisation of the
-        other rows, if that is less. Large problems are divided to keep to about a gigabyte.
+        other rows, if that is less. Large problems are divided to keep to about a gigabyte. Where
+        residuals are correlated, a level that V connects with other rows takes a block of V^-1 of
+        the size of its rows.
 
         References
         ----------
@@ -303,9 +304,8 @@ class Diagnostics(Held):
         With more than 600 random effects (150 of crossed factors) or 5,000 rows (1,500 with
         ``residual=`` or ``variance=``) data sets are not fitted again: V keeps its form, its scale
         and the fixed effects are estimated. With more than 100,000 rows, residuals are looked at in
-        a sample. With more than 10,000 rows influence is left out (2,000 where residuals are
-        correlated), unless levels share no random effects or errors. The notes of the result say
-        what was done.
+        a sample. With more than 10,000 rows influence is left out, unless levels share no random
+        effects or errors. The notes of the result say what was done.
 
         References
         ----------

@@ -115,7 +115,8 @@ class Intervals(Held):
 
         Each parameter is held at values around its estimate while -2 log L is minimised over all
         others. It is the likelihood that is profiled, as in lme4: a REML fit is first fitted again
-        by maximum likelihood.
+        by maximum likelihood. With ``residual=`` or ``variance=`` the parameters of the residuals
+        are among them, under their names in `covariance_parameters`.
 
         Parameters
         ----------

@@ -153,8 +153,9 @@ class Prediction(Held):
             Degrees of freedom of the intervals of population predictions, by default
             Satterthwaite's: a mean has the interval that `emmeans` gives it, a new observation that
             of its whole variance (there ``"kr"`` is not defined). ``"inf"`` is the normal
-            distribution, which intervals of predictions with random effects always use. ``"kr"``
-            brings its covariance matrix.
+            distribution, which intervals of predictions with random effects always use, but for
+            ``residual=True``, where Satterthwaite's are the default too. ``"kr"`` brings its
+            covariance matrix.
         vcov, cluster
             Covariance matrix of the fixed effects for population means, as for `coef_table`; a
             robust one has its own degrees of freedom.

@@ -155,10 +155,12 @@ class Refitting(Held):
         LinearMixedModel
             This one stays as it is.
 
-        Raises
-        ------
-        ModelError
-            With ``residual=``, ``variance=`` or ``sigma=``: degrees of freedom then need the rows.
+        Notes
+        -----
+        With ``residual=``, ``variance=`` or ``sigma=`` other parameters need the rows. The observed
+        information at the estimates is kept, so that Satterthwaite's degrees of freedom and Wald's
+        intervals stay, and of Kenward and Roger's method what the tables of the fit have by
+        default, as those of `mmrm`. ``predict(..., residual=True)`` needs the rows.
 
         Examples
         --------

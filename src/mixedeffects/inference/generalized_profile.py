@@ -1,0 +1,183 @@
+"""Profile likelihood of a generalized fit: Laplace's approximation, or quadrature, profiled."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedeffects.base.options import checked_level
+from mixedeffects.engine.constrained import Constrained
+from mixedeffects.engine.generalized import GeneralizedOptimum, find_generalized_optimum
+from mixedeffects.engine.generalized.constrained import (
+    AtConstraint,
+    GeneralizedConstrained,
+    HeldCoefficient,
+    HeldCorrelation,
+    HeldDeviation,
+    HeldPhi,
+)
+from mixedeffects.errors import ModelError
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.generalized import GeneralizedFit, generalized
+from mixedeffects.fitting.natural import natural_parameters, parameter_names
+from mixedeffects.fitting.parameter_keys import chosen_positions, distinct, parameter_keys
+from mixedeffects.inference.profile import Profile, Profiling
+from mixedeffects.inference.profile_curve import ProfileCurve
+from mixedeffects.progress import ProgressOption
+
+__all__ = ["GeneralizedProfile", "generalized_profile"]
+
+Matrix = NDArray[np.float64]
+
+#: Share of a standard error that the first step is.
+_FIRST = 0.4
+#: Standard deviation in an orthonormal basis that is little.
+_LITTLE = 0.1
+#: Parameter of the negative binomial family from which on it is Poisson's.
+_POISSON = 1e6
+
+
+def generalized_profile(
+    fit: Fit, parameters: Any, level: float, progress: ProgressOption
+) -> Profile:
+    """See `GeneralizedLinearMixedModel.profile`."""
+    checked_level(level)
+    record = generalized(fit)
+    if fit.frame.structured_terms:
+        raise ModelError(
+            "Profiles are not available for covariance structures, which this model has in "
+            f"{', '.join(fit.frame.structured_terms)}; confint(method='wald') and "
+            "confint(method='boot') are."
+        )
+    own = parameter_names(fit.frame.terms)[:-1]
+    if fit.family_parameter is not None:
+        own = distinct([*own, fit.family_parameter])
+    names = parameter_keys(own, fit.fixef_names)
+    chosen = chosen_positions(parameters, names, fit.fixef_names)
+    return _GeneralizedProfiling(record, names, chosen, float(level)).work().resume(progress)
+
+
+class _GeneralizedProfiling(Profiling):
+    """The work on a profile of a generalized fit."""
+
+    def __init__(
+        self, fit: GeneralizedFit, names: list[str], chosen: list[int], level: float
+    ) -> None:
+        super().__init__(fit, names, chosen, level)
+        self._own, self._better = fit, fit.found
+
+    def _made(self) -> Profile:
+        return GeneralizedProfile(self._own, self._better, self._names, self._chosen, self._level)
+
+    def _start_from(self, found: Constrained) -> None:
+        assert isinstance(found, GeneralizedConstrained)
+        start: dict[str, Any] = {"T": list(found.T), "beta": found.beta}
+        if self._own.family.has_parameter:
+            start["phi"] = found.phi
+        self._better = find_generalized_optimum(
+            self._own.found.design,
+            nagq=self._own.nagq,
+            start=start,
+            control=self._own.request.control,
+        )
+
+    def _criterion(self, found: Constrained) -> float:
+        return found.deviance
+
+
+class GeneralizedProfile(Profile):
+    """Profile likelihood of a generalized model, made by its ``profile``; see `Profile`."""
+
+    def __init__(
+        self,
+        fit: GeneralizedFit,
+        optimum: GeneralizedOptimum,
+        names: list[str],
+        chosen: list[int],
+        level: float,
+    ) -> None:
+        design = optimum.design
+        self.level = level
+        self._A = design.skeleton
+        self._design, self._nodes, self._X = design, optimum.nagq, fit.frame.X
+        self._family = fit.family
+        self._refitted = False
+        self._residual = None
+        self._random = sum(k * (k + 1) // 2 for k in design.term_columns)
+        self._names, self._chosen = names, chosen
+        self._fixed_at = len(names) - len(fit.fixef_names)
+        own = optimum if optimum is not fit.found else fit.found
+        self._se = np.sqrt(np.maximum(np.diag(own.beta_covariance), 0.0))
+        self._phi_se = math.sqrt(max(own.phi_variance or 0.0, 0.0))
+        self._levels = [term.n_levels for term in fit.frame.terms]
+        evaluation = optimum.evaluation
+        self._at = AtConstraint(tuple(optimum.T), optimum.beta, evaluation.phi, evaluation.mode.c)
+        self._optimum = GeneralizedConstrained(
+            math.nan,
+            evaluation.criterion,
+            tuple(optimum.T),
+            1.0,
+            optimum.beta,
+            np.empty(0),
+            optimum.evaluations,
+            optimum.converged,
+            phi=evaluation.phi,
+        )
+        self._estimates = self._natural(self._optimum)
+        self._curves = [self._curve(i) for i in chosen]
+
+    def _natural(self, minimum: Constrained) -> Matrix:
+        assert isinstance(minimum, GeneralizedConstrained)
+        T = [C @ own for C, own in zip(self._A.basis.terms, minimum.T, strict=True)]
+        values = natural_parameters(T, 1.0)[:-1]
+        self._snap(values, minimum)
+        phi = [self._family.natural(minimum.phi)] if self._family.has_parameter else []
+        return np.concatenate([values, phi, minimum.beta])
+
+    def _curve(self, i: int) -> ProfileCurve | None:
+        design, nodes, at = self._design, self._nodes, self._at
+        estimate = float(self._estimates[i])
+        low, high, positive = -math.inf, math.inf, False
+        held: HeldCoefficient | HeldPhi | HeldDeviation | HeldCorrelation
+        if i >= self._fixed_at:
+            j = i - self._fixed_at
+            held = HeldCoefficient(design, nodes, at, self._X, j)
+            step = self._se[j] if self._se[j] > 0.0 else max(abs(estimate), 1.0)
+        elif self._family.has_parameter and i == self._fixed_at - 1:
+            held = HeldPhi(design, nodes, at)
+            step = estimate * min(max(self._phi_se, 1e-3), 1.0) or estimate
+            low, positive = 0.0, True
+            if self._family.name == "negative_binomial":
+                high = max(_POISSON, estimate)
+        else:
+            t, row, column = self._entry(i)
+            levels = self._levels[t]
+            if row == column:
+                held = HeldDeviation(design, nodes, at, t, row)
+                least = _LITTLE * float(np.linalg.norm(self._A.basis.terms[t][row]))
+                step, low = max(estimate / math.sqrt(2.0 * levels), 0.2 * least), 0.0
+            elif math.isnan(estimate):
+                return None
+            else:
+                held = HeldCorrelation(design, nodes, at, t, (row, column))
+                step = max(1.0 - estimate**2, 0.01) / math.sqrt(levels)
+                low, high = -1.0, 1.0
+        optimum = GeneralizedConstrained(
+            estimate,
+            self._optimum.deviance,
+            at.T,
+            1.0,
+            at.beta,
+            held.start(at),
+            0,
+            True,
+            phi=at.phi,
+        )
+        return ProfileCurve(held, optimum, _FIRST * float(step), low, high, positive=positive)
+
+    @property
+    def _offset(self) -> float:
+        return 0.0
