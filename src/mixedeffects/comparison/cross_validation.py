@@ -30,7 +30,7 @@ from mixedeffects.display.lettering import wrapped
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.tables import DEFAULT_WIDTH
 from mixedeffects.errors import ModelError
-from mixedeffects.fitting.fit import Fit, HoldsFit
+from mixedeffects.fitting.fit import Fit, HoldsFit, refuse_other_kinds
 from mixedeffects.inference.cluster_factor import read_levels
 from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.simulation.responses import checked_count
@@ -242,6 +242,8 @@ def _fits_to_the_same_rows(models: Sequence[Any]) -> list[Fit]:
     if not models:
         raise ModelError("Give at least one fitted model.")
     fits = fits_of("me.cross_validate", models)
+    for i, fit in enumerate(fits):
+        refuse_other_kinds(fit, f"Argument {i + 1} of me.cross_validate")
     first = fits[0]
     for i, fit in enumerate(fits):
         same = np.array_equal(fit.frame.positions, first.frame.positions)

@@ -67,17 +67,17 @@ class _GeneralizedProfiling(Profiling):
         self, fit: GeneralizedFit, names: list[str], chosen: list[int], level: float
     ) -> None:
         super().__init__(fit, names, chosen, level)
-        self._own, self._better = fit, fit.found
+        self._own, self._reached = fit, fit.found
 
     def _made(self) -> Profile:
-        return GeneralizedProfile(self._own, self._better, self._names, self._chosen, self._level)
+        return GeneralizedProfile(self._own, self._reached, self._names, self._chosen, self._level)
 
     def _start_from(self, found: Constrained) -> None:
         assert isinstance(found, GeneralizedConstrained)
         start: dict[str, Any] = {"T": list(found.T), "beta": found.beta}
         if self._own.family.has_parameter:
             start["phi"] = found.phi
-        self._better = find_generalized_optimum(
+        self._reached = find_generalized_optimum(
             self._own.found.design,
             nagq=self._own.nagq,
             start=start,
