@@ -580,7 +580,6 @@ def test_functions_of_models_take_linear_ones() -> None:
     calls = {
         "etable": lambda: me.etable(m),
         "cite": lambda: me.cite(m),
-        "power": lambda: me.power(m, "period"),
     }
     taking = set()
     for name in me.__all__:
@@ -590,7 +589,7 @@ def test_functions_of_models_take_linear_ones() -> None:
             if first in ("model", "models", "fits"):
                 taking.add(name)
     # These take fits of either kind, not both at once; their tests are elsewhere.
-    assert taking <= calls.keys() | {"anova", "compare", "cross_validate", "pool"}
+    assert taking <= calls.keys() | {"anova", "compare", "cross_validate", "pool", "power"}
     for call in calls.values():
         with pytest.raises(me.ModelError, match="must be a linear mixed model so far"):
             call()
