@@ -490,7 +490,8 @@ def _members(kind: type) -> dict[str, Any]:
 
 #: Answered, with tests elsewhere.
 ANSWERED_ELSEWHERE = {
-    "anova", "bootstrap", "confint", "contrast", "describe", "joint_tests", "profile", "ranova",
+    "anova", "bootstrap", "check", "confint", "contrast", "describe", "effects", "emmeans",
+    "emtrends", "icc", "influence", "joint_tests", "leverage", "plot", "profile", "r2", "ranova",
     "report", "robust", "to_dict", "to_json", "wald", "without_data",
 }  # fmt: skip
 #: Answered, and the answer is checked in this file.
@@ -590,7 +591,7 @@ def test_functions_of_models_take_linear_ones() -> None:
             if first in ("model", "models", "fits"):
                 taking.add(name)
     # These two take fits of either kind, not both at once; their tests are elsewhere.
-    assert taking <= calls.keys() | {"anova", "compare"}
+    assert taking <= {*calls, "anova", "cite", "compare", "etable"}
     for call in calls.values():
         with pytest.raises(me.ModelError, match="must be a linear mixed model so far"):
             call()
