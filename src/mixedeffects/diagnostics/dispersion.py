@@ -56,16 +56,16 @@ class DispersionTest:
         )
 
 
-def no_dispersion(fit: GeneralizedFit) -> str | None:
+def no_dispersion(fit: GeneralizedFit) -> ModelError | None:
     """Why the family's variance cannot be put to a test; None if it can."""
     if fit.family.parameter_name == "dispersion":
-        return (
+        return ModelError(
             f"The dispersion of the {fit.family.name} family is estimated, m.phi, so there is none "
             "to be put to a test."
         )
     trials = fit.response.trials
     if fit.family.takes_trials and (trials is None or bool((trials == 1.0).all())):
-        return (
+        return ModelError(
             "Single successes and failures have no variance besides that of their mean, so they "
             "cannot be over- or underdispersed; m.resid('simulated') and m.check() show other "
             "things that may be wrong."
@@ -78,7 +78,7 @@ def dispersion_test(fit: GeneralizedFit, draws: Any, seed: Any) -> DispersionTes
     count = checked_count(draws, "draws, the number of data sets drawn,")
     refused = no_dispersion(fit)
     if refused:
-        raise ModelError(refused)
+        raise refused
     own = float(np.sum(generalized_residuals(fit, "scaled") ** 2))
     again = DrawnAgain(fit, entropy_of(seed))
     drawn = np.array([each.chi_square for each in again.outcomes(count)])

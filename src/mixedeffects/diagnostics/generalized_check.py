@@ -189,7 +189,7 @@ def _findings(
     elif name == "dispersion":
         refused = no_dispersion(fit)
         if refused:
-            notes.append(refused)
+            notes.append(str(refused))
         else:
             yield _dispersion(c)
     elif name == "zeros":
