@@ -500,3 +500,19 @@ def test_no_reference_has_a_limit() -> None:
         warnings.simplefilter("ignore")
         assert all(fitted(name).optimum.limits == () for name in REFERENCES)
     assert fev("cs(1 | USUBJID)").optimum.limits == ()
+
+
+def test_correlations_of_times_by_stratum_with_one_variance_are_shown() -> None:
+    """`hom = TRUE` with `by=`: the number of times was asked for as a truth value."""
+    m = me.lmer(
+        "distance ~ age",
+        me.load_dataset("orthodont"),
+        residual="us(age | Subject, hom = TRUE, by = Sex)",
+    )
+    text = str(m.varcorr)
+    for name, value in m.R.parameters.items():
+        assert f"{abs(value):.3f}" in text, name
+    assert [line.split()[0] for line in text.splitlines() if re.match(r" (Fem|M)ale", line)] == [
+        "Male",
+        "Female",
+    ]

@@ -57,9 +57,9 @@ def _of_term(
     others = [each for each in parameters if each.kind not in ("sd", *_COVARIATES)]
     has_times = any(each.of for each in sd)
     heading = f"Residual covariance: {_what(term, known)} ({_counts(term)})"
+    times = [] if term.times is None else [str(t) for t in term.times]
     if has_times:
         T = term.n_times
-        times = [str(t) for t in term.times] if term.times is not None else []
         keys = [(" x ".join(term.position) or "time", times * len(strata))]
         if len(strata) > 1:
             stacked = [s if t == 0 else "" for s in strata for t in range(T)]
@@ -73,7 +73,7 @@ def _of_term(
     if len(strata) == 1:
         triangle = _triangle(others, "", term.n_times) if term.kind == "us" else None
         if triangle is not None and term.times is not None:
-            keys = [(" x ".join(term.position), [str(t) for t in term.times])]
+            keys = [(" x ".join(term.position), times)]
             line = in_line(["Std.Dev."], [each.value for each in sd], digits) if sd else ""
             table = deviation_table(keys, [], [triangle], digits)
             return ResidualBlock(heading, (line,) if line else (), table)
@@ -86,7 +86,7 @@ def _of_term(
     if term.kind == "us":
         keys = [
             (str(term.by), [s if t == 0 else "" for s in strata for t in range(term.n_times)]),
-            (" x ".join(term.position), [str(t) for t in term.times or ()] * len(strata)),
+            (" x ".join(term.position), times * len(strata)),
         ]
         values = [v.value if t == 0 else np.nan for v in sd for t in range(term.n_times)]
         columns = [("Std.Dev.", values)] if sd else []
