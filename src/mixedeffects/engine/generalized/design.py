@@ -138,7 +138,7 @@ class GeneralizedDesign:
         sorted_rows = self.__dict__.get("by_level")
         if sorted_rows is self:
             out.__dict__["by_level"] = out
-        elif sorted_rows is not None:
+        elif sorted_rows is not None and self._order is not None:
             out.__dict__["by_level"] = sorted_rows.changed(
                 response=None if response is None else response.take(self._order),
                 offset=None if offset is None else out.offset[self._order],
@@ -163,17 +163,17 @@ class GeneralizedDesign:
         out._columns = [factor.columns(out.z) for factor in self._assembly.factors]
         return out
 
-    def as_given(self, rows: Matrix | None) -> Matrix | None:
+    def as_given(self, rows: Matrix) -> Matrix:
         """Values of the rows of `by_level` in the order of these rows."""
-        if rows is None or self._order is None:
+        if self._order is None:
             return rows
         out = np.empty_like(rows)
         out[self._order] = rows
         return out
 
-    def sorted_by_level(self, rows: Matrix | None) -> Matrix | None:
+    def sorted_by_level(self, rows: Matrix) -> Matrix:
         """Values of these rows in the order of `by_level`."""
-        return None if rows is None else _taken(rows, self._order)
+        return _taken(rows, self._order)
 
     def __getstate__(self) -> dict[str, object]:
         # What is found once follows from the rest, and is as large as the data or larger.

@@ -128,12 +128,12 @@ class GeneralizedEvaluation(ReadOnlyArrays):
         return self._of(self.design.by_level, self.design.sorted_by_level)
 
     def _of(
-        self, design: GeneralizedDesign, moved: Callable[[Matrix | None], Matrix | None]
+        self, design: GeneralizedDesign, moved: Callable[[Matrix], Matrix]
     ) -> GeneralizedEvaluation:
         if design is self.design:
             return self
-        of_rows = {name: moved(getattr(self.rows, name)) for name in RowTerms.__annotations__}
-        mode = replace(self.mode, eta=moved(self.eta), rows=RowTerms(**of_rows))
+        terms = {k: moved(own) for k, own in vars(self.rows).items() if own is not None}
+        mode = replace(self.mode, eta=moved(self.eta), rows=RowTerms(**terms))
         h, v_rows = moved(self.h), moved(self.v_rows)
         return replace(self, design=design, mode=mode, h=h, v_rows=v_rows)
 

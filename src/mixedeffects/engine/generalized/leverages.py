@@ -69,8 +69,8 @@ class LeveragePlaces:
         self._entries: list[_Entries] = []
         self._A, self._codes, self._columns = A, codes, columns
         for f, factor in enumerate(A.factors):
-            first = codes[f].astype(np.int64) * factor.k**2
-            self._blocks.append(_Blocks("P", f, first, columns[f], columns[f], 1.0))
+            start = codes[f].astype(np.int64) * factor.k**2
+            self._blocks.append(_Blocks("P", f, start, columns[f], columns[f], 1.0))
         for e, factor in enumerate(A.chain):
             self._between_chain(e, factor)
         n_chain = len(A.chain)
