@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from mixedeffects.engine import fronts, residual_sums
 from mixedeffects.engine.parameters import symmetric_directions
 from mixedeffects.engine.remainder import SparseRemainder
+from mixedeffects.engine.residual_model import RangeCoordinate
 from mixedeffects.engine.residual_objective import evaluate_residual
 from mixedeffects.engine.residual_rows import ResidualRows, RowsAt
+from mixedeffects.engine.residual_search import find_residual_optimum
 from residual_designs import (
     KINDS,
     LAYOUTS,
@@ -131,6 +133,36 @@ def test_sums_are_the_same_as_rows(
     assert by_sums.working_products(modes, beta) == pytest.approx(
         by_rows.working_products(modes, beta), rel=1e-8, abs=1e-8
     )
+
+
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("z", [-0.8, 0.3, 2.0, 6.0])
+def test_derivatives_of_coordinates_of_a_range(power: int, z: float) -> None:
+    at = RangeCoordinate(0, 1, 1.7, power)
+    h = 1e-5
+    for f in (at.coupling, lambda there: at.straight(0.8, there)):
+        below, here, above = f(z - h), f(z), f(z + h)
+        assert below is not None and here is not None and above is not None
+        for j in range(2):
+            difference = (above[j] - below[j]) / (2.0 * h)
+            assert here[j + 1] == pytest.approx(difference, rel=1e-6, abs=1e-9)
+    straight = at.straight(0.8, 0.8)
+    assert straight is not None and straight[0] == pytest.approx(np.exp(0.8))
+    assert at.straight(0.4, z) is None
+
+
+def test_a_search_that_runs_into_a_correlation_of_one_ends() -> None:
+    """There random effects cannot be searched for with S held; the end so far is the answer."""
+    case = draw_case("ante", "gs", "heterogeneous", 74, 40)
+    rng, rows = np.random.default_rng(74), case.rows
+    phi = some_parameters(rows.model, 74)
+    T = [np.tril(rng.uniform(0.2, 0.9, (k, k))) for k in rows.term_columns]
+    y = np.empty(rows.n)
+    y[rows.model.order] = np.linalg.cholesky(dense_V0(rows, T, phi)) @ rng.standard_normal(rows.n)
+    drawn = ResidualRows(y, case.X, case.terms, case.design)
+    optimum = find_residual_optimum(drawn, False)
+    assert optimum.residual is not None
+    assert np.abs(optimum.residual.phi[4:]).max() > 1.0 - 1e-4
 
 
 @pytest.mark.parametrize("options", ["plain", "weights"])

@@ -22,13 +22,26 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import ReadOnlyArrays, distinct_rows
 from mixedeffects.base.caching import cached_property
-from mixedeffects.engine.residual_families import Block, Chain, Family, make_family
+from mixedeffects.engine.residual_families import (
+    AnteDependence,
+    Autoregression,
+    Block,
+    Chain,
+    CompoundSymmetry,
+    ContinuousAutoregression,
+    Family,
+    Spatial,
+    make_family,
+)
 
-__all__ = ["ResidualDesign", "ResidualModel", "Whitening"]
+__all__ = ["RangeCoordinate", "ResidualDesign", "ResidualModel", "Whitening"]
 
 Matrix = NDArray[np.float64]
 Positions = NDArray[np.intp]
 
+#: Distance relative to the range (to a power) from which there is no correlation, or little; and
+#: below which its exponential is linear.
+_NO_CORRELATION, _LITTLE_CORRELATION, _SMALL = 30.0, 1.0, 1e-8
 #: Pairs of rows that starting values are made of at most.
 _MOST_PAIRS = 2_000_000
 
@@ -92,6 +105,65 @@ class _Pattern:
     positions: Matrix
 
 
+@dataclass(frozen=True)
+class RangeCoordinate:
+    """How residuals depend on a range, whose coordinate z is its logarithm.
+
+    ``u = (distance / range)^power`` at a typical distance of neighbours.
+
+    Attributes
+    ----------
+    place : int
+        Which of the parameters it is.
+    nugget : int or None
+        Which of them is the nugget beside it.
+    distance : float
+        A typical one of neighbours.
+    power : int
+        Of the distance.
+    """
+
+    place: int
+    nugget: int | None
+    distance: float
+    power: int
+
+    def _scaled(self, z: float) -> float:
+        return float(np.exp(self.power * (np.log(self.distance) - z)))
+
+    def coupling(self, z: float) -> tuple[float, float, float]:
+        """``-log(1 - exp(-u))`` at a logarithm of the range, and two derivatives in that.
+
+        That is how much the logarithm of the odds of the nugget is greater among the variance of
+        the difference of two neighbours than among all variance.
+        """
+        u, p = self._scaled(z), self.power
+        if u > _NO_CORRELATION:
+            return 0.0, 0.0, 0.0
+        if u < _SMALL:
+            return float(-np.log(u)), float(p), 0.0
+        # With e = exp(-u): du/dz = -p u.
+        ratio = u / np.expm1(u)
+        first = p * ratio
+        second = p * p * ratio * (u * np.exp(u) / np.expm1(u) - 1.0)
+        return float(-np.log(-np.expm1(-u))), float(first), float(second)
+
+    def straight(self, here: float, there: float) -> tuple[float, float, float] | None:
+        """The range where the correlation of neighbours is what it is, were that linear in it.
+
+        At the logarithm of the range ``there``, drawn from ``here``, and two derivatives in the
+        former; None where neighbours have little correlation: there other distances count.
+        """
+        u, v, p = self._scaled(here), self._scaled(there), self.power
+        if u > _LITTLE_CORRELATION:
+            return None
+        reach = np.exp(here)
+        # exp(-v) - exp(-u), relative to its derivative at u.
+        ratio = np.exp(u - v) / u
+        value = reach * (1.0 + np.expm1(u - v) / (p * u))
+        return float(value), float(reach * ratio * v), float(reach * ratio * p * v * (v - 1.0))
+
+
 class ResidualModel:
     """S as a function of phi.
 
@@ -128,15 +200,18 @@ class ResidualModel:
             self.v, self._root = Q * np.sqrt(design.n), R / np.sqrt(design.n)
         made = [self._family(s) for s in range(design.n_strata)]
         self._use([f for f in made if f is not None])
-        #: Whether S is divided by the n-th root of its determinant, as in a search: then the
-        #: random effects are measured in what is left of a residual given the others of its group,
-        #: which hardly changes with a strong correlation.
+        #: Whether S is divided by the mean of its `innovations`, as in a search: then the random
+        #: effects are measured in what is left of a residual given those before it in its group.
+        #: That hardly changes with a strong correlation, nor where one variance of many, or what
+        #: is left at one time of many, goes to zero.
         self.is_normalised = not is_fixed
         #: Logarithm of what D is divided by where S is not.
         self.shift = 0.0
 
     def _use(self, families: Sequence[Family]) -> None:
         self.families: tuple[Family, ...] = tuple(families)
+        for known in ("ranges", "endless"):
+            self.__dict__.pop(known, None)
         ends = np.cumsum([self.v.shape[1], *[f.n_parameters for f in families]]).tolist()
         #: Where the parameters of each stratum's family are.
         self.places = [slice(a, b) for a, b in itertools.pairwise(ends)]
@@ -253,6 +328,47 @@ class ResidualModel:
         return rows, by_stratum, which
 
     @cached_property
+    def ranges(self) -> list[RangeCoordinate]:
+        """Every range among the parameters."""
+        out = []
+        step = np.sqrt((np.diff(self.positions, axis=0) ** 2).sum(axis=1))
+        for s, (family, at) in enumerate(zip(self.families, self.places, strict=True)):
+            if not isinstance(family, (ContinuousAutoregression, Spatial)):
+                continue
+            own = step[~self.is_first[1:] & (self.stratum[1:] == s) & (step > 0.0)]
+            if len(own):
+                power = family.power if isinstance(family, Spatial) else 1
+                nugget = at.start + 1 if family.n_parameters > 1 else None
+                out.append(RangeCoordinate(at.start, nugget, float(np.median(own)), power))
+        return out
+
+    @cached_property
+    def endless(self) -> dict[int, float | None]:
+        """Parameters whose coordinate may go to infinity, where the likelihood goes on.
+
+        With the logarithm of the largest distance for a range; None for a correlation. Towards a
+        nugget of zero a search comes to rest by itself.
+        """
+        out: dict[int, float | None] = {}
+        for each in self.ranges:
+            span = float(np.linalg.norm(np.ptp(self.positions, axis=0)))
+            out[each.place] = float(np.log(max(span, each.distance)))
+        for family, at in zip(self.families, self.places, strict=True):
+            if isinstance(family, (Autoregression, AnteDependence, CompoundSymmetry)):
+                out.update(dict.fromkeys(range(at.start, at.stop)))
+        return out
+
+    @cached_property
+    def innovations(self) -> NDArray[np.bool_]:
+        """Rows whose variance given those before them in their group is a unit; shape (n,).
+
+        Those that have one before them; all of them where residuals are independent.
+        """
+        later = ~self.is_first
+        every = np.ones(len(later), dtype=np.bool_)
+        return later if self.families and later.any() else every
+
+    @cached_property
     def patterns(self) -> list[_Pattern]:
         """Groups by stratum and positions, each list of positions once."""
         out = []
@@ -364,8 +480,13 @@ class Whitening:
     logdet: float
     logdet_gradient: Matrix
 
-    #: Logarithm of what U is multiplied by so that S has determinant one; zero where it need not.
+    #: Logarithm of what U is multiplied by so that the mean innovation is one; zero where it need
+    #: not be.
     log_factor = 0.0
+    #: Half the logarithm of the mean innovation, without prior weights, before S is divided by it;
+    #: and the derivatives in phi, shape (number of parameters,).
+    log_unit: float
+    log_unit_gradient: Matrix
 
     def __init__(self, model: ResidualModel, phi: Matrix) -> None:
         self.model, self.phi = model, phi
@@ -377,15 +498,36 @@ class Whitening:
         if not (np.isfinite(self.scale).all() and (self.scale > 0.0).all()):
             raise np.linalg.LinAlgError("a standard deviation is not finite")
 
-    def _normalise(self) -> None:
-        """Divide S by the n-th root of its determinant, if that is wanted."""
-        if not self.model.is_normalised:
+    def _normalise(self, log_root: Matrix, changes: Matrix) -> None:
+        """Divide S by its mean innovation, if that is wanted.
+
+        Parameters
+        ----------
+        log_root : ndarray, shape (n,)
+            Logarithm of the diagonal of U, without prior weights.
+        changes : ndarray, shape (number of correlation parameters, n)
+            Its derivatives in them.
+        """
+        model, n = self.model, self.model.design.n
+        counted = model.innovations
+        log_variance = -2.0 * log_root[counted]
+        largest = float(log_variance.max())
+        share = np.exp(log_variance - largest)
+        total = float(share.sum())
+        self.log_unit = 0.5 * (largest + np.log(total / len(share)))
+        of_delta = model.v[counted].T @ share
+        self.log_unit_gradient = np.append(of_delta, -changes[:, counted] @ share) / total
+        if not model.is_normalised:
             return
-        n = self.model.design.n
-        self.log_factor = 0.5 * self.logdet / n
-        self._log_factor_gradient = 0.5 * self.logdet_gradient / n
+        self.log_factor = self.log_unit
         self._scale_by(float(np.exp(self.log_factor)))
-        self.logdet, self.logdet_gradient = 0.0, np.zeros(len(self.logdet_gradient))
+        self.logdet -= 2.0 * n * self.log_unit
+        self.logdet_gradient = self.logdet_gradient - 2.0 * n * self.log_unit_gradient
+
+    @property
+    def _log_scale(self) -> Matrix:
+        """Logarithm of D^-1."""
+        return np.asarray(self.model.shift - self.model.v @ self.phi[: self.model.n_delta])
 
     def _scale_by(self, factor: float) -> None:
         """Multiply U."""
@@ -403,7 +545,7 @@ class Whitening:
         else:
             data = np.exp(self.log_factor) * self._of_correlation(j)
         if self.model.is_normalised:
-            data = data + self._log_factor_gradient[j] * self.U.data
+            data = data + self.log_unit_gradient[j] * self.U.data
         return self._matrix(data)
 
     def _of_correlation(self, j: int) -> Matrix:
@@ -476,10 +618,12 @@ class _ChainWhitening(Whitening):
         self._band[0, model.is_first] = 0.0
         self.logdet = -float(np.log(self._q).sum()) - 2.0 * float(np.log(self.scale).sum())
         gradient = [2.0 * model.v.sum(axis=0)] if model.n_delta else []
-        slope = -2.0 * self._r * self._q
-        of_zeta = [float(slope @ self._row_derivative(k)) for k in range(len(self._by_step))]
-        self.logdet_gradient = np.concatenate([*gradient, of_zeta])
-        self._normalise()
+        slope = self._r * self._q
+        changes = np.empty((len(self._by_step), n))
+        for k in range(len(changes)):
+            changes[k] = slope * self._row_derivative(k)
+        self.logdet_gradient = np.concatenate([*gradient, -2.0 * changes.sum(axis=1)])
+        self._normalise(self._log_scale + 0.5 * np.log(self._q), changes)
 
     def _row_derivative(self, k: int) -> Matrix:
         """Derivatives of the correlation of each row with the one before."""
@@ -514,7 +658,7 @@ class _ChainWhitening(Whitening):
             out[1] = self._r * steep * self.scale
             out[0, self.model.is_first] = 0.0
         if self.model.is_normalised:
-            out += self._log_factor_gradient[j] * self._band
+            out += self.log_unit_gradient[j] * self._band
         return out
 
     def derivative(self, j: int) -> scipy.sparse.csr_array:
@@ -573,15 +717,20 @@ class _BlockWhitening(Whitening):
         gradient = np.zeros(model.n_parameters)
         gradient[: model.n_delta] = 2.0 * model.v.sum(axis=0)
         self._changes: list[Matrix] = []
-        for pattern, (_, inverse) in zip(model.patterns, self._roots, strict=True):
+        log_root = self._log_scale
+        changes = np.zeros((model.n_parameters, model.design.n))
+        for pattern, (L, inverse) in zip(model.patterns, self._roots, strict=True):
             at = model.places[pattern.stratum]
             family = model.families[pattern.stratum]
             assert isinstance(family, Block)
             change = inverse @ family.derivatives(phi[at], pattern.positions) @ inverse.T
             self._changes.append(change)
-            gradient[at] += len(pattern.rows) * np.einsum("rii->r", change)
+            of_rows = np.einsum("rii->ri", change)
+            gradient[at] += len(pattern.rows) * of_rows.sum(axis=1)
+            log_root[pattern.rows] -= np.log(np.diag(L))
+            changes[at][:, pattern.rows] = -0.5 * of_rows[:, None, :]
         self.logdet_gradient = gradient
-        self._normalise()
+        self._normalise(log_root, changes[model.n_delta :])
 
     def _fill(self, data: Matrix, pattern: _Pattern, matrix: Matrix) -> None:
         """Put a lower-triangular matrix, times the scale, at the rows of a pattern."""
@@ -627,7 +776,7 @@ class _BlockWhitening(Whitening):
             moved = e[pattern.rows] @ change.transpose(2, 0, 1).reshape(m, count * m)
             out[pattern.rows, at] = moved.reshape(len(pattern.rows), count, m).transpose(0, 2, 1)
         if model.is_normalised:
-            out += 2.0 * solved[:, None] * self._log_factor_gradient
+            out += 2.0 * solved[:, None] * self.log_unit_gradient
         return np.asarray(scale[:, None] * out)
 
     def contracted(self, left: Matrix, right: Matrix) -> Matrix:
@@ -652,7 +801,7 @@ class _BlockWhitening(Whitening):
             with_right = np.einsum("nc,nc->n", right, self._times_inverse(left))
             out[: model.n_delta] -= model.v.T @ (with_left + with_right)
         if model.is_normalised:
-            out += 2.0 * total * self._log_factor_gradient
+            out += 2.0 * total * self.log_unit_gradient
         return out
 
     @cached_property

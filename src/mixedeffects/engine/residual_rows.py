@@ -192,8 +192,8 @@ class ResidualRows:
         """S with D one where v is zero at phi, and half the logarithm of what that multiplies."""
         moved = self.with_model(self.model.with_unit_at_zero(phi))
         sums = moved.sums
-        logdet = moved.model.at(phi).logdet if sums is None else sums.at(phi).logdet
-        return moved, 0.5 * logdet / self.n
+        there = moved.model.at(phi) if sums is None else sums.at(phi)
+        return moved, there.log_unit
 
     def weighted(self, weights: Matrix | None) -> Blocks:
         """The blocks of the rows themselves with weights, if there are any."""

@@ -167,6 +167,8 @@ class _AtPhi:
     phi: Matrix
     logdet: float
     logdet_gradient: Matrix
+    #: Half the logarithm of the mean innovation, before S is divided by it.
+    log_unit: float
 
     @cached_property
     def whitening(self) -> Whitening:
@@ -177,16 +179,42 @@ class _AtPhi:
         return {"rows": self.rows, "phi": self.phi}
 
 
-def _normalised(
-    model: ResidualModel, logdet: float, gradient: Matrix, c: Matrix, dc: Matrix
-) -> tuple[float, Matrix, Matrix, Matrix]:
-    """The same for S divided by the n-th root of its determinant, if that is wanted."""
-    if not model.is_normalised:
-        return logdet, gradient, c, dc
-    n = model.design.n
-    factor = np.exp(logdet / n)
-    dc = factor * (dc + gradient.reshape(-1, *[1] * c.ndim) / n * c)
-    return 0.0, np.zeros(len(gradient)), factor * c, dc
+class _Unit:
+    """Mean innovation (see `ResidualModel.innovations`), summed up from kinds of rows."""
+
+    def __init__(self, n_parameters: int) -> None:
+        self._total, self._count = 0.0, 0.0
+        self._change = np.zeros(n_parameters)
+
+    def add(self, variance: Matrix, counts: Positions, changes: Matrix) -> None:
+        """Rows with these variances (k,), how many, and the logarithms' derivatives (r, k)."""
+        weighted = variance * counts
+        self._total += float(weighted.sum())
+        self._count += float(counts.sum())
+        self._change += changes @ weighted
+
+    @property
+    def gradient(self) -> Matrix:
+        """Derivatives of its logarithm."""
+        return self._change / self._total
+
+    @property
+    def value(self) -> float:
+        """The mean."""
+        return self._total / self._count
+
+    @property
+    def log_root(self) -> float:
+        """Half its logarithm."""
+        return 0.5 * float(np.log(self.value))
+
+    def divide(
+        self, n: int, logdet: float, gradient: Matrix, c: Matrix, dc: Matrix
+    ) -> tuple[float, Matrix, Matrix, Matrix]:
+        """``log |S|``, coefficients of ``S^-1``, and derivatives of both, for S divided by it."""
+        factor, of_unit = self.value, self.gradient
+        dc = factor * (dc + of_unit.reshape(-1, *[1] * c.ndim) * c)
+        return logdet - n * float(np.log(factor)), gradient - n * of_unit, factor * c, dc
 
 
 class ChainSums:
@@ -270,14 +298,20 @@ class ChainSumsAt(_AtPhi):
         gradient = -2.0 * (ds / s) @ per_cell - 2.0 * (r * q * dr) @ sums.counts
         if model.weights is not None:
             logdet -= float(np.log(model.weights).sum())
-        self.logdet, self.logdet_gradient, c, self._dc = _normalised(model, logdet, gradient, c, dc)
+        unit = _Unit(m)
+        if model.families and len(q):
+            unit.add(1.0 / (q * b**2), sums.counts, -dq / q - 2.0 * db / b)
+        else:
+            unit.add(s**-2, per_cell, -2.0 * ds / s)
+        self.log_unit = unit.log_root
+        factor, of_factor = 1.0, np.zeros((m, 1))
+        if model.is_normalised:
+            factor, of_factor = float(np.exp(unit.log_root)), 0.5 * unit.gradient[:, None]
+            logdet, gradient, c, dc = unit.divide(rows.n, logdet, gradient, c, dc)
+        self.logdet, self.logdet_gradient, self._dc = logdet, gradient, dc
         self._sums, self._blocks = sums, sums.blocks
         # U and its derivatives, before the diagonal and on it, for each kind of rows.
-        root, factor, of_factor = np.sqrt(q), 1.0, np.zeros((m, 1))
-        if model.is_normalised:
-            factor = float(np.exp(0.5 * logdet / rows.n))
-            of_factor = 0.5 * gradient[:, None] / rows.n
-        first = np.zeros(len(s))
+        root, first = np.sqrt(q), np.zeros(len(s))
         change = dq / (2.0 * root)
         entries = np.stack([np.append(first, -r * root * a), np.append(s, root * b)])
         changes = np.stack(
@@ -374,6 +408,7 @@ class PatternSumsAt(_AtPhi):
         logdet, gradient = 0.0, np.zeros(m)
         self._inverses: list[Matrix] = []
         self._changes: list[tuple[Matrix, Positions]] = []
+        unit, is_later = _Unit(m), model.innovations
         for pattern, products in zip(sums.patterns, sums.products, strict=True):
             size, count = len(pattern.positions), len(pattern.rows)
             C, dC, places = _correlation(model, pattern, phi)
@@ -386,11 +421,18 @@ class PatternSumsAt(_AtPhi):
             # S_r in units of the root: L^-1 D^-1 S_r D^-1 L'^-1
             of_delta = -(v.T[:, :, None] + v.T[:, None, :]) * K
             of_zeta = np.zeros((len(dC), size, size))
+            changes = np.zeros((m, size))
+            changes[:n_delta] = 2.0 * v.T
             if len(dC):
                 half = inverse / scale
                 change = half @ dC @ half.T
                 gradient[places] += count * np.einsum("rii->r", change)
                 of_zeta = -inverse.T @ change @ inverse
+                changes[places] = np.einsum("rii->ri", change)
+            counted = is_later[pattern.rows[0]]
+            if counted.any():
+                left = (np.diag(L) / scale)[counted] ** 2
+                unit.add(left, np.full(len(left), count), changes[:, counted])
             gradient[:n_delta] += 2.0 * count * v.sum(axis=0)
             K_r = np.concatenate([of_delta, of_zeta])
             at = np.concatenate([np.arange(n_delta), places])
@@ -401,13 +443,13 @@ class PatternSumsAt(_AtPhi):
             self._changes.append((K_r, at))
         if model.weights is not None:
             logdet -= float(np.log(model.weights).sum())
-        self._K_factor, self._lf = 1.0, np.zeros(m)
+        self.log_unit = unit.log_root
+        self._K_factor, self._of_unit = 1.0, np.zeros(m)
+        changed = dA.reshape(m, c, c)
         if model.is_normalised:
-            self._K_factor, self._lf = float(np.exp(logdet / rows.n)), gradient / rows.n
-        self.logdet, self.logdet_gradient, A, dA = _normalised(
-            model, logdet, gradient, A, dA.reshape(m, c, c)
-        )
-        self._dA = dA
+            self._K_factor, self._of_unit = unit.value, unit.gradient
+            logdet, gradient, A, changed = unit.divide(rows.n, logdet, gradient, A, changed)
+        self.logdet, self.logdet_gradient, self._dA = logdet, gradient, changed
         self.A = self._crossproducts(A, self.logdet)
 
     def _crossproducts(self, matrix: Matrix, logdet: float) -> CrossProducts:
@@ -430,7 +472,7 @@ class PatternSumsAt(_AtPhi):
             root = np.linalg.inv(inverse)
             full = np.zeros((m, *E.shape))
             full[at] = K_r
-            full += self._lf[:, None, None] * (inverse.T @ inverse)
+            full += self._of_unit[:, None, None] * (inverse.T @ inverse)
             # root'K_r, so that K_r S K_s is the product of two.
             half = root.T @ full
             weighted = half @ E

@@ -26,7 +26,15 @@ from mixedeffects.fitting.modes import term_modes
 from mixedeffects.fitting.request import Request
 from mixedeffects.frame.model_frame import ModelFrame
 
-__all__ = ["Fit", "HoldsFit", "OncePerFit", "fit_of", "once_per_fit", "refuse_other_kinds"]
+__all__ = [
+    "Fit",
+    "HoldsFit",
+    "OncePerFit",
+    "any_fit_of",
+    "fit_of",
+    "once_per_fit",
+    "refuse_other_kinds",
+]
 
 Matrix = NDArray[np.float64]
 Value = TypeVar("Value")
@@ -89,6 +97,8 @@ class Fit:
     kind = "linear"
     #: Whether tests of fixed effects have degrees of freedom, or are normal ones.
     has_degrees_of_freedom = True
+    #: Whether the mean of the response is a function of the linear predictor other than itself.
+    has_link = False
     #: Covariance matrices of the fixed effects for normal tests, and how a table names these.
     covariance_kinds: ClassVar[dict[str, str]] = {"model": "tests use the normal distribution"}
 
@@ -180,6 +190,16 @@ class Fit:
         """What V and R are called beside their letters; nothing where they are the response's."""
         return ""
 
+    @property
+    def estimation(self) -> str:
+        """By which criterion, in a word for tables."""
+        return "REML" if self.reml else "ML"
+
+    @property
+    def family_estimate(self) -> tuple[str, float] | None:
+        """Name and value of a parameter of the response's distribution beside sigma."""
+        return None
+
     @cached_property
     def beta(self) -> Matrix:
         """Fixed effects, shape (p,), in units of y per unit of the column."""
@@ -223,6 +243,10 @@ class Fit:
         return read_only(term_modes(self.factorisation))
 
     # --- the response and its mean -------------------------------------------------------
+
+    def residuals_at(self, eta: Matrix) -> Matrix:
+        """Residuals about a linear predictor on its own scale, shape (n,)."""
+        return np.asarray(self.frame.y - eta)
 
     @property
     def fixed_part(self) -> Matrix:
@@ -276,28 +300,37 @@ class HoldsFit(Protocol):
         ...
 
 
-def fit_of(model: Any, what: str, *, any_kind: bool = False) -> Fit:
+def fit_of(model: Any, what: str) -> Fit:
     """The record in what a user holds.
 
     Parameters
     ----------
-    model : LinearMixedModel, GeneralizedLinearMixedModel or Fit
+    model : LinearMixedModel or Fit
         What was given.
     what : str
         What the message calls it.
-    any_kind : bool
-        Whether it may be another than that of a linear mixed model.
 
     Raises
     ------
     ModelError
-        If it is no fitted model, or not of a kind that may be.
+        If it is no fitted model, or not that of a linear mixed model.
+    """
+    held = any_fit_of(model, what)
+    refuse_other_kinds(held, what)
+    return held
+
+
+def any_fit_of(model: Any, what: str) -> Fit:
+    """The record in what a user holds, whatever model it is of.
+
+    Raises
+    ------
+    ModelError
+        If it is no fitted model.
     """
     held = model if isinstance(model, Fit) else getattr(model, "fit", None)
     if not isinstance(held, Fit):
         raise ModelError(f"{what} must be a fitted model, not {model!r:.60}.")
-    if not any_kind:
-        refuse_other_kinds(held, what)
     return held
 
 

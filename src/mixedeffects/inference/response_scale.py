@@ -22,7 +22,7 @@ from mixedeffects.formula.values import Factor
 from mixedeffects.frame.ingest import column_names, materialised, take_columns
 from mixedeffects.frame.variables import Columns, data_columns, evaluate_variable, take_rows
 
-__all__ = ["ResponseScale", "response_scale", "response_transformation"]
+__all__ = ["TYPES", "ResponseScale", "response_scale", "response_transformation"]
 
 Matrix = NDArray[np.float64]
 
@@ -100,6 +100,10 @@ class ResponseScale:
                 )
         return said
 
+    def of_data(self, y: Matrix) -> Matrix:
+        """Values of the fit's response as a picture of these estimates shows them."""
+        return y if self.way is None else self.way.inverse(y)
+
     def of_differences(self, sums: Matrix) -> ResponseScale:
         """The scale of contrasts whose coefficients have these sums."""
         if self.way is None:
@@ -157,16 +161,6 @@ def response_scale(
         raise ModelError("sigma= is the standard deviation for bias_adjust=True; add that.")
     tree = _left_side(fit)
     name = deparse(tree)
-    family = fit.request.family
-    if family is not None:
-        if kind == "response":
-            raise ModelError(
-                "type='response' is not there yet for marginal means of a generalized model: its "
-                f"means are on the scale of the link, {family.link.name}. Leave type out."
-            )
-        return ResponseScale(
-            name, hint=f"estimates are on the scale of the link, {family.link.name}"
-        )
     if isinstance(tree, Name):
         return ResponseScale(name)
     if kind == "link":
