@@ -126,8 +126,17 @@ def test_means_are_linear_functions_on_the_links_scale() -> None:
     assert_allclose(
         means["std_error"] ** 2, np.diag(rows @ pooled.vcov.to_numpy() @ rows.T), rtol=1e-9
     )
-    with pytest.raises(me.ModelError, match="type='response' is not there yet"):
-        pooled.emmeans("urban", type="response")
+    # Several fits have degrees of freedom, those of the variance between them.
+    assert_allclose(means["df"], 4 * (1 + 1 / _increase(rows)) ** 2, rtol=1e-6)
+    assert "df" in pooled.emmeans("urban").contrasts().to_frame()
+    response = pooled.emmeans("urban", at={"age": 0.0}, type="response").to_frame()
+    assert_allclose(response["estimate"], scipy.special.expit(means["estimate"]), rtol=1e-10)
+
+
+def _increase(rows: np.ndarray) -> np.ndarray:
+    Q = np.array([rows @ m.fixef for m in fits()])
+    U = np.mean([np.diag(rows @ m.vcov().to_numpy() @ rows.T) for m in fits()], axis=0)
+    return np.asarray(1.2 * Q.var(axis=0, ddof=1) / U)
 
 
 @pytest.mark.parametrize(

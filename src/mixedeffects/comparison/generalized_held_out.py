@@ -20,8 +20,8 @@ from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.generalized import generalized
-from mixedeffects.fitting.generalized.means import mixed_means
 from mixedeffects.fitting.generalized.refitting import optimum_of_rows
+from mixedeffects.inference.population_average import population_mean
 
 __all__ = ["predict_generalized_held_out", "trials_of"]
 
@@ -35,7 +35,11 @@ def predict_generalized_held_out(fit: Fit, out: NDArray[np.bool_]) -> Predicted:
     note = "" if found.converged else f"the fit without it {found.message}"
     at = found.evaluation
     variance = np.maximum(at.h[out], 0.0)
-    mean = mixed_means(own.family, at.eta[out], variance)
+    try:
+        mean = population_mean(own.family, at.eta[out], variance)[0]
+    except ModelError as error:
+        # There is a density all the same.
+        mean, note = np.full(len(variance), np.nan), str(error)
     nodes = fine_nodes(at.design)
     try:
         with one_blas_thread(at.design.skeleton.remainder.core_size):

@@ -160,7 +160,7 @@ class MarginalMeans:
         found, scale = self.estimates, self.scale
         table["estimate"] = scale.values(found.estimate)
         table["std_error"] = scale.errors(found.estimate, found.se)
-        if self._fit.has_degrees_of_freedom:
+        if not self._variance.normal:
             table["df"] = found.df
         half = np.full(len(table), np.nan)
         for rows in self.groups():

@@ -224,7 +224,7 @@ class MeanComparisons:
         found, scale = self.estimates, self.scale
         table["estimate"] = scale.values(found.estimate)
         table["std_error"] = scale.errors(found.estimate, found.se)
-        if self._fit.has_degrees_of_freedom:
+        if self._fit.has_degrees_of_freedom or np.isfinite(found.df).any():
             table["df"] = found.df
         table["statistic"], table["p_value"] = found.t, self.p
         bounds = scale.bounds(found.estimate - self.half, found.estimate + self.half)
