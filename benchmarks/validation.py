@@ -261,8 +261,9 @@ def page(results: list[dict[str, Any]]) -> str:
             for r in results
         ],
     )
-    import residual_designs
     import residual_validation
+
+    import residual_designs
 
     residual = f"{residual_validation.section(table, cell)}\n{residual_designs.section()}"
     return "\n".join([*lines, "", reading(results), "", residual]) + FURTHER
