@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from generalized import CASES as GENERALIZED_CASES
+from generalized import has_package as has_generalized
 from inference import CASES
 from residuals import CASES as RESIDUAL_CASES
 from residuals import has_package
@@ -322,6 +324,64 @@ def residual_rows(measured: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def measure_generalized(limit: float) -> list[dict[str, Any]]:
+    """Generalized models, here and elsewhere."""
+    script = str(HERE / "generalized.py")
+    threads = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MIXEDEFFECTS_NUM_THREADS")
+    one = os.environ | dict.fromkeys(threads, "1")
+    peers = {peer for case in GENERALIZED_CASES.values() for peer in case.peers}
+    found = {peer for peer in peers if has_generalized(peer)}
+    out = []
+    for name, case in GENERALIZED_CASES.items():
+        for package in ("mixedeffects", *(peer for peer in case.peers if peer in found)):
+            command = [sys.executable, script, name, package, str(limit)]
+            # What runs in R minds the limit itself; a package for Python is stopped here.
+            most = None if package == "mixedeffects" else 2.0 * limit
+            try:
+                done = subprocess.run(
+                    command, capture_output=True, text=True, env=one, check=False, timeout=most
+                )
+                lines = done.stdout.splitlines()
+                answer = json.loads(lines[-1]) if lines else {"failed": done.stderr[-70:].strip()}
+            except subprocess.TimeoutExpired:
+                answer = {"failed": f"more than {limit:.0f} s"}
+            out.append({"case": name, "package": package} | answer)
+            print(out[-1], file=sys.stderr, flush=True)
+    return out
+
+
+def generalized_rows(measured: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "\n## Generalized models\n",
+        "Laplace's approximation, seconds of the processor in one thread, formula included. This "
+        "package: median of three after a warm one, and what standard errors take on top; others: "
+        "one fit, standard errors included. Criterion: -2 log L as reported, less ours; lme4's is "
+        "not quite the criterion at its own estimates, and gpboost's is approximate.\n",
+        "| model | package | rows | seconds | standard errors | ratio | evaluations | "
+        "criterion less ours |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    ours = {r["case"]: r for r in measured if r["package"] == "mixedeffects"}
+    for r in measured:
+        base = ours[r["case"]]
+        whole = base["seconds"] + base["errors"]
+        title = GENERALIZED_CASES[r["case"]].title
+        head = f"| {title} | {r['package']} | {base['rows']:,} | "
+        if "failed" in r:
+            ratio = ""
+            if r["failed"].startswith("more than"):
+                ratio = f"> {float(r['failed'].split()[2]) / whole:,.0f}"
+            lines.append(head + f"{r['failed'].replace('|', ' ')} | | {ratio} | | |")
+            continue
+        errors = f"{r['errors']:.3g}" if "errors" in r else ""
+        ratio = (r["seconds"] + r.get("errors", 0.0)) / whole
+        lines.append(
+            head + f"{r['seconds']:.3g} | {errors} | {ratio:,.1f} | {r.get('evaluations', '')} | "
+            f"{r['criterion'] - base['criterion']:+.4f} |"
+        )
+    return lines
+
+
 def write_page(path: Path, stored: dict[str, Any]) -> None:
     lines = [
         "# Benchmarks",
@@ -345,6 +405,8 @@ def write_page(path: Path, stored: dict[str, Any]) -> None:
         lines += inference_rows(stored["inference"])
     if "residuals" in stored:
         lines += residual_rows(stored["residuals"])
+    if "generalized" in stored:
+        lines += generalized_rows(stored["generalized"])
     if "growth" in stored:
         lines += growth_rows(stored["growth"])
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -352,7 +414,7 @@ def write_page(path: Path, stored: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    known = [*WORKLOADS, "growth", "V", "inference", "residuals"]
+    known = [*WORKLOADS, "growth", "V", "inference", "residuals", "generalized"]
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=", ".join(known))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for one package")
@@ -378,6 +440,8 @@ def main() -> None:
             stored["inference"] = measure_inference(options.limit)
         elif name == "residuals":
             stored["residuals"] = measure_residuals(options.limit)
+        elif name == "generalized":
+            stored["generalized"] = measure_generalized(options.limit)
         else:
             stored["workloads"][name] = run_workload(WORKLOADS[name], peers, options)
         options.results.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")

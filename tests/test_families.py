@@ -838,3 +838,36 @@ def test_parameters_and_their_scale() -> None:
     rows = fixed.rows(_COUNTS, np.zeros(8))
     assert rows.d_phi is None
     assert_array_equal(rows.d, NegativeBinomial().rows(_COUNTS, np.zeros(8), math.log(2.0)).d)
+
+
+class _PlainBinomial(Binomial):
+    """By the formulas in NumPy: a subclass has no compiled pass."""
+
+
+class _PlainPoisson(Poisson):
+    """The same for counts."""
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["binary", "trials", "counts"])
+def test_compiled_rows_are_those_of_the_formulas(kind: str, weighted: bool, order: int) -> None:
+    rng = np.random.default_rng(5)
+    n = 1_003
+    eta = rng.normal(size=n) * rng.choice([0.1, 1.0, 5.0, 100.0], n)
+    eta[:6] = [0.0, np.inf, -np.inf, np.nan, 700.0, -700.0]
+    weights = rng.random(n) if weighted else None
+    if kind == "counts":
+        response = Response(rng.poisson(2.0, n).astype(float), None, weights)
+        compiled, plain = Poisson(), _PlainPoisson()
+    else:
+        m = rng.integers(1, 9, n).astype(float) if kind == "trials" else None
+        y = rng.binomial(1 if m is None else m.astype(int), 0.4, n) / (1.0 if m is None else m)
+        response = Response(y, m, weights)
+        compiled, plain = Binomial(), _PlainBinomial()
+    assert compiled._compiled_rows(response, eta, order) is not None
+    assert plain._compiled_rows(response, eta, order) is None
+    ours, theirs = compiled.rows(response, eta, None, order), plain.rows(response, eta, None, order)
+    for name in ("d", "r", "W", "W1", *(["W2"] if order == 2 else [])):
+        assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-13, atol=1e-14)
+    assert (ours.W2 is None) == (order == 1)

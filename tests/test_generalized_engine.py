@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from mixedeffects.families import (
     Binomial,
     Family,
     Gamma,
+    Gaussian,
     InverseGaussian,
     NegativeBinomial,
     Poisson,
@@ -177,6 +179,59 @@ def test_criterion_and_gradient(layout: str, name: str, singular: bool) -> None:
     size = np.abs(np.concatenate([numeric, of_beta])).max()
     np.testing.assert_allclose(analytic, numeric, atol=1e-6 * size)
     np.testing.assert_allclose(here.beta_gradient, of_beta, atol=1e-6 * size)
+
+
+ALL_LINKS = [
+    (kind, link)
+    for kind in (Binomial, Poisson, NegativeBinomial, Gamma, InverseGaussian, Beta, Gaussian)
+    for link in kind.links
+]
+#: Linear predictors around which all means are well inside their range; 0.3 elsewhere.
+CENTRES = {
+    ("binomial", "log"): -1.5,
+    ("binomial", "identity"): 0.5,
+    "identity": 6.0,
+    "sqrt": 4.0,
+    "inverse": 6.0,
+    "1/mu^2": 6.0,
+}
+
+
+@pytest.mark.parametrize(("kind", "link"), ALL_LINKS)
+def test_gradient_of_every_family_and_link(kind: type[Family], link: str) -> None:
+    """Along a random direction, for all layouts, with weights, and where a covariance is zero."""
+    family = kind(link)
+    around = CENTRES.get((family.name, link), CENTRES.get(link, 0.3))
+    small = 0.03 if (family.name, link) in CENTRES else 0.2
+    for seed, (layout, singular) in enumerate(itertools.product(LAYOUTS, (False, True))):
+        rng, n = np.random.default_rng(seed), 100
+        X = np.column_stack([np.ones(n), rng.normal(size=n)])
+        phi = 1.5 if family.has_parameter else 0.0
+        trials = rng.integers(1, 5, n).astype(np.float64) if family.name == "binomial" else None
+        mu = family.link.inverse(around + small * X[:, 1])
+        weights = rng.uniform(0.5, 2.0, n) if seed % 2 else None
+        response = Response(mu, trials, weights)
+        y = family.simulate(rng, mu, response, phi if family.has_parameter else None)
+        response = Response(y, trials, weights)
+        made = GeneralizedDesign(_terms(layout, rng, n), X, response, family)
+        T = [np.tril(small * rng.normal(size=(k, k))) for k in made.term_columns]
+        if singular:
+            T[-1][:] = 0.0
+        beta = np.linalg.solve(made.basis.fixed, [around, small])
+        here = evaluate_laplace(made, T, beta, phi)
+        ways = [np.tril(rng.normal(size=own.shape)) for own in T]
+        of_beta, of_phi = rng.normal(size=2), float(family.has_parameter)
+        ends = []
+        for step in (1e-5, -1e-5):
+            moved = [own + step * way for own, way in zip(T, ways, strict=True)]
+            there = evaluate_laplace(made, moved, beta + step * of_beta, phi + step * of_phi)
+            ends.append(there.criterion)
+        parts = [2.0 * F @ own for F, own in zip(here.score, T, strict=True)]
+        analytic = here.phi_gradient * of_phi + float(here.beta_gradient @ of_beta)
+        analytic += sum(float(np.vdot(part, way)) for part, way in zip(parts, ways, strict=True))
+        size = sum(float(np.vdot(part, part)) for part in parts)
+        size = np.sqrt(size + here.beta_gradient @ here.beta_gradient + here.phi_gradient**2)
+        assert analytic == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=1e-6 * max(size, 10.0))
 
 
 def test_gradient_with_sparse_fronts() -> None:
@@ -431,6 +486,43 @@ def test_independent_columns_are_separate_terms(seed: int) -> None:
     assert second.criterion == pytest.approx(first.criterion, abs=1e-7)
     size = np.abs(first.beta_covariance).max()
     np.testing.assert_allclose(second.beta_covariance, first.beta_covariance, atol=1e-5 * size)
+
+
+@pytest.mark.parametrize("layout", ["one", "slopes", "crossed"])
+def test_the_order_of_the_rows_does_not_matter(layout: str) -> None:
+    """Rows are sorted by level for the search, and what it finds is in the order given."""
+    design = _case(layout, FAMILIES["logit"], 31).design
+    order = np.random.default_rng(3).permutation(design.n)
+    mixed = GeneralizedDesign(
+        [EngineTerm(t.codes[order], t.n_levels, t.z[order], t.grouping) for t in design.terms],
+        (design.X @ np.linalg.inv(design.basis.fixed))[order],
+        design.response.take(order),
+        design.family,
+        offset=design.offset[order],
+    )
+    assert mixed.by_level is not mixed
+    one, other = find_generalized_optimum(design), find_generalized_optimum(mixed)
+    assert other.evaluation.design is mixed
+    np.testing.assert_allclose(other.criterion, one.criterion, rtol=1e-12)
+    for name in ("eta", "h", "v_rows"):
+        np.testing.assert_allclose(
+            getattr(other.evaluation, name), getattr(one.evaluation, name)[order], atol=1e-7
+        )
+    np.testing.assert_allclose(other.evaluation.rows.r, one.evaluation.rows.r[order], atol=1e-7)
+    np.testing.assert_allclose(other.beta_covariance, one.beta_covariance, rtol=1e-6)
+    drawn = mixed.changed(response=design.response.take(order[::-1]))
+    fresh = GeneralizedDesign(
+        mixed.terms,
+        mixed.X @ np.linalg.inv(mixed.basis.fixed),
+        drawn.response,
+        mixed.family,
+        offset=mixed.offset,
+    )
+    np.testing.assert_allclose(
+        find_generalized_optimum(drawn).criterion,
+        find_generalized_optimum(fresh).criterion,
+        rtol=1e-12,
+    )
 
 
 def _with_structure(case: Case, structure: CovarianceStructure) -> GeneralizedDesign:

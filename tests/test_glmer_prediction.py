@@ -251,7 +251,7 @@ def test_options_that_do_not_go_together() -> None:
     m, data = fitted("cbpp"), me.load_dataset("cbpp")
     for options, sentence in (
         ({"marginal": True, "type": "link"}, "averages means"),
-        ({"marginal": True, "re": "all"}, "conditions on all of them"),
+        ({"marginal": True, "re": ["herd"]}, "conditions on all of them"),
         ({"interval": "prediction", "type": "link"}, "not on the scale of the"),
         ({"interval": "both"}, "interval 'both'"),
         ({"se": True, "vcov": "CR1"}, "population predictions"),

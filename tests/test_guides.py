@@ -16,7 +16,7 @@ from references import fitted_model
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [
     *("contrasts", "reporting", "citing", "spss-jasp-jamovi", "residual-covariance", "mmrm"),
-    "families",
+    *("families", "generalized"),
 ]
 
 _BLOCK = re.compile(r"^```(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -44,7 +44,11 @@ def test_cells_run(name: str) -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_names_exist(name: str) -> None:
     text = " ".join(spans(name))
-    roots = {"me": me, "m": fitted_model("sleepstudy")}
+    m: Any = fitted_model("sleepstudy")
+    if name == "generalized":
+        cbpp = me.load_dataset("cbpp")
+        m = me.glmer("incidence ~ period + (1 | herd)", cbpp, family="poisson")
+    roots = {"me": me, "m": m}
     missing = [chain for chain in _CHAIN.findall(text) if not hasattr(roots[chain[0]], chain[1])]
     assert not missing
 

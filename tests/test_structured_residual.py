@@ -472,3 +472,18 @@ def test_draws_of_R() -> None:
     sd = np.sqrt(np.diag(case.dense_V))
     found = draws @ draws.T / 60_000 / np.outer(sd, sd)
     assert_allclose(found, case.dense_V / np.outer(sd, sd), atol=0.03)
+
+
+def test_R_is_cut_and_converted_as_V_is() -> None:
+    data = me.load_dataset("sleepstudy")
+    m = me.lmer("Reaction ~ Days", data, residual="ar1(Days | Subject)")
+    dense = m.V.dense()
+    np.testing.assert_allclose(m.R.dense(), dense, rtol=1e-12)
+    np.testing.assert_allclose(m.R.rows([3, 4, 20]), m.V.rows([3, 4, 20]), rtol=1e-12)
+    x = np.arange(180.0)
+    np.testing.assert_allclose(m.R.aslinearoperator() @ x, dense @ x, rtol=1e-12)
+    np.testing.assert_allclose(np.asarray(m.R), dense, rtol=1e-12)
+    with pytest.raises(me.ModelError, match="R as a sparse matrix"):
+        m.R.sparse(max_gb=1e-9)
+    with pytest.raises(AttributeError, match=r"R has no 'toarray'.*m\.R\.dense\(\)"):
+        m.R.toarray()

@@ -171,27 +171,44 @@ inline void assemble_remainder(std::vector<Codes> codes, std::vector<ConstDouble
     const std::int64_t size = static_cast<std::int64_t>(A.shape(0));
     const bool weighted = weights.shape(0) > 0;
     nb::gil_scoped_release release;
-    for (std::int64_t row = 0; row < n; ++row) {
-        const double w = weighted ? weights.data()[row] : 1.0;
-        if (w == 0.0) continue;
-        for (std::size_t g = 0; g < codes.size(); ++g) {
-            const std::int64_t kg = static_cast<std::int64_t>(z[g].shape(1));
-            const double *zg = z[g].data() + row * kg;
-            const std::int64_t at_g = offsets[g] + kg * codes[g].data()[row];
-            for (std::int64_t b = 0; b < kg; ++b) {
-                const double wz = w * zg[b];
-                double *column = A.data() + (at_g + b) * size;
-                for (std::int64_t a = b; a < kg; ++a) column[at_g + a] += wz * zg[a];
-                for (std::size_t h = g + 1; h < codes.size(); ++h) {
-                    const std::int64_t kh = static_cast<std::int64_t>(z[h].shape(1));
-                    const double *zh = z[h].data() + row * kh;
-                    double *to = column + offsets[h] + kh * codes[h].data()[row];
-                    for (std::int64_t a = 0; a < kh; ++a) to[a] += wz * zh[a];
+    std::vector<double> sums;
+    for (std::size_t g = 0; g < codes.size(); ++g) {
+        const std::int64_t kg = static_cast<std::int64_t>(z[g].shape(1));
+        const std::int64_t end = g + 1 < codes.size() ? offsets[g + 1] : n_rest;
+        const std::int64_t width = kg + n_border, levels = (end - offsets[g]) / kg;
+        // A level's own products next to each other: in A every one of them is far from the others.
+        sums.assign(levels * kg * width, 0.0);
+        with_block_size(kg, [&](auto constant) {
+            constexpr int K = decltype(constant)::value;
+            const std::int64_t k = K == Eigen::Dynamic ? kg : K;
+            for (std::int64_t row = 0; row < n; ++row) {
+                const double w = weighted ? weights.data()[row] : 1.0;
+                if (w == 0.0) continue;
+                const double *zg = z[g].data() + row * k, *own = border.data() + row * n_border;
+                const std::int64_t level = codes[g].data()[row], at = offsets[g] + k * level;
+                for (std::int64_t b = 0; b < k; ++b) {
+                    const double wz = w * zg[b];
+                    double *to = sums.data() + (level * k + b) * width;
+                    for (std::int64_t a = b; a < k; ++a) to[a] += wz * zg[a];
+                    for (std::int64_t c = 0; c < n_border; ++c) to[k + c] += wz * own[c];
+                    for (std::size_t h = g + 1; h < codes.size(); ++h) {
+                        const std::int64_t kh = static_cast<std::int64_t>(z[h].shape(1));
+                        const double *zh = z[h].data() + row * kh;
+                        double *there = A.data() + (at + b) * size + offsets[h] +
+                                        kh * codes[h].data()[row];
+                        for (std::int64_t a = 0; a < kh; ++a) there[a] += wz * zh[a];
+                    }
                 }
-                for (std::int64_t c = 0; c < n_border; ++c)
-                    column[n_rest + c] += wz * border.data()[row * n_border + c];
             }
-        }
+        });
+        for (std::int64_t level = 0; level < levels; ++level)
+            for (std::int64_t b = 0; b < kg; ++b) {
+                const std::int64_t at = offsets[g] + kg * level;
+                const double *from = sums.data() + (level * kg + b) * width;
+                double *column = A.data() + (at + b) * size;
+                for (std::int64_t a = b; a < kg; ++a) column[at + a] += from[a];
+                for (std::int64_t c = 0; c < n_border; ++c) column[n_rest + c] += from[kg + c];
+            }
     }
 }
 
@@ -201,12 +218,24 @@ inline void group_sums(Codes codes, ConstDoubles z, ConstDoubles values, Doubles
     const std::int64_t k = static_cast<std::int64_t>(z.shape(1));
     const std::int64_t m = static_cast<std::int64_t>(values.shape(1));
     nb::gil_scoped_release release;
-    for (std::int64_t row = 0; row < n; ++row) {
-        double *to = sums.data() + static_cast<std::int64_t>(codes.data()[row]) * k * m;
-        const double *from = values.data() + row * m;
-        for (std::int64_t a = 0; a < k; ++a)
-            for (std::int64_t c = 0; c < m; ++c) to[a * m + c] += z.data()[row * k + a] * from[c];
-    }
+    with_block_size(k, [&](auto constant) {
+        constexpr int K = decltype(constant)::value;
+        const std::int64_t size = K == Eigen::Dynamic ? k : K;
+        auto walk = [&](auto width) {
+            for (std::int64_t row = 0; row < n; ++row) {
+                double *to =
+                    sums.data() + static_cast<std::int64_t>(codes.data()[row]) * size * width;
+                const double *from = values.data() + row * width, *own = z.data() + row * size;
+                for (std::int64_t a = 0; a < size; ++a)
+                    for (std::int64_t c = 0; c < width; ++c) to[a * width + c] += own[a] * from[c];
+            }
+        };
+        // A width the compiler knows leaves no inner loop.
+        if (m == 1)
+            walk(std::integral_constant<std::int64_t, 1>{});
+        else
+            walk(m);
+    });
 }
 
 // values[row, :] += sum_a z[row, a] * effects[level, a, :], that is Z b for one term.
@@ -215,12 +244,24 @@ inline void expand_levels(Codes codes, ConstDoubles z, ConstDoubles effects, Dou
     const std::int64_t k = static_cast<std::int64_t>(z.shape(1));
     const std::int64_t m = static_cast<std::int64_t>(values.shape(1));
     nb::gil_scoped_release release;
-    for (std::int64_t row = 0; row < n; ++row) {
-        const double *from = effects.data() + static_cast<std::int64_t>(codes.data()[row]) * k * m;
-        double *to = values.data() + row * m;
-        for (std::int64_t a = 0; a < k; ++a)
-            for (std::int64_t c = 0; c < m; ++c) to[c] += z.data()[row * k + a] * from[a * m + c];
-    }
+    with_block_size(k, [&](auto constant) {
+        constexpr int K = decltype(constant)::value;
+        const std::int64_t size = K == Eigen::Dynamic ? k : K;
+        auto walk = [&](auto width) {
+            for (std::int64_t row = 0; row < n; ++row) {
+                const double *from =
+                    effects.data() + static_cast<std::int64_t>(codes.data()[row]) * size * width;
+                const double *own = z.data() + row * size;
+                double *to = values.data() + row * width;
+                for (std::int64_t a = 0; a < size; ++a)
+                    for (std::int64_t c = 0; c < width; ++c) to[c] += own[a] * from[a * width + c];
+            }
+        };
+        if (m == 1)
+            walk(std::integral_constant<std::int64_t, 1>{});
+        else
+            walk(m);
+    });
 }
 
 } // namespace kernels

@@ -9,6 +9,7 @@ namespace kernels {
 void bind_assembly(nb::module_ &module);
 void bind_dense_model(nb::module_ &module);
 void bind_elimination(nb::module_ &module);
+void bind_rows(nb::module_ &module);
 void bind_selected_inverse(nb::module_ &module);
 void bind_fronts(nb::module_ &module);
 void bind_series(nb::module_ &module);

@@ -6,6 +6,7 @@ NB_MODULE(_kernels, module) {
     kernels::bind_assembly(module);
     kernels::bind_dense_model(module);
     kernels::bind_elimination(module);
+    kernels::bind_rows(module);
     kernels::bind_selected_inverse(module);
     kernels::bind_fronts(module);
     kernels::bind_series(module);

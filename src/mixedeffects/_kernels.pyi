@@ -93,6 +93,54 @@ def neighbour_variates(
     /,
 ) -> None: ...
 def group_sums(codes: _Codes, z: _Doubles, values: _Doubles, sums: _Doubles, /) -> None: ...
+def logit_rows(
+    y: _Doubles,
+    trials: _Doubles,
+    ways: _Doubles,
+    weights: _Doubles,
+    eta: _Doubles,
+    d: _Doubles,
+    r: _Doubles,
+    W: _Doubles,
+    W1: _Doubles,
+    W2: _Doubles,
+    /,
+) -> None: ...
+def log_rows(
+    y: _Doubles,
+    factorials: _Doubles,
+    weights: _Doubles,
+    eta: _Doubles,
+    d: _Doubles,
+    r: _Doubles,
+    W: _Doubles,
+    W1: _Doubles,
+    W2: _Doubles,
+    /,
+) -> None: ...
+def add_block_forms(
+    values: _Doubles,
+    first: _Offsets,
+    left: _Doubles,
+    right: _Doubles,
+    factor: float,
+    h: _Doubles,
+    /,
+) -> None: ...
+def add_gathered(values: _Doubles, places: _Offsets, weights: _Doubles, h: _Doubles, /) -> None: ...
+def curvature_sums(
+    codes: _Codes,
+    z: _Doubles,
+    X: _Doubles,
+    b: _Doubles,
+    W: _Doubles,
+    W1: _Doubles,
+    v: _Doubles,
+    C: _Doubles,
+    S: _Doubles,
+    H: _Doubles,
+    /,
+) -> None: ...
 def expand_levels(codes: _Codes, z: _Doubles, effects: _Doubles, values: _Doubles, /) -> None: ...
 def thin_cross(X: _Doubles, Y: _Doubles, weights: _Doubles, product: _Doubles, /) -> None: ...
 def thin_times(

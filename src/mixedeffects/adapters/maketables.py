@@ -10,12 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
+from mixedeffects.comparison.latent_variance import icc_of_fit, r2_of_fit
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.coefficients import coefficient_tests
 from mixedeffects.reporting.estimates_table import (
     RESIDUAL,
-    has_shares,
     one_residual_deviation,
     random_parameters,
 )
@@ -73,17 +72,15 @@ def statistic(fit: Fit, key: str) -> Any:
         case "icc" | "r2_conditional" if not fit.frame.terms:
             # They are shares of the random effects.
             return None
-        case "icc" | "r2_marginal" | "r2_conditional" if not has_shares(fit):
-            return None
         case "family" | "link":
             family = fit.request.family
             return None if family is None else family.name if key == "family" else family.link.name
         case "icc":
-            return intraclass_correlation(fit, False).adjusted
+            return icc_of_fit(fit).adjusted
         case "r2_marginal":
-            return r_squared(fit).marginal
+            return r2_of_fit(fit).marginal
         case "r2_conditional":
-            return r_squared(fit).conditional
+            return r2_of_fit(fit).conditional
         case "df_resid":
             return fit.df_resid
         case "se_type":
@@ -106,16 +103,10 @@ def default_statistics(fit: Fit) -> list[str]:
         "ll",
         "aic",
         "bic",
-        *_shares(fit),
+        *(["icc", "r2_marginal", "r2_conditional"] if fit.frame.terms else ["r2_marginal"]),
         *([RESIDUAL] if fit.residual_sigma is not None and one_residual_deviation(fit) else []),
         *random_parameters(fit),
     ]
-
-
-def _shares(fit: Fit) -> list[str]:
-    if not has_shares(fit):
-        return []
-    return ["icc", "r2_marginal", "r2_conditional"] if fit.frame.terms else ["r2_marginal"]
 
 
 def _groups(group: str) -> str:

@@ -14,16 +14,24 @@ import numpy as np
 import pandas as pd
 
 from mixedeffects.base.options import checked_choice, checked_flag
-from mixedeffects.comparison.variance_explained import ICC, R2, Variances, icc_of, r2_of
+from mixedeffects.comparison.variance_explained import (
+    ICC,
+    R2,
+    Variances,
+    icc_of,
+    intraclass_correlation,
+    r2_of,
+    r_squared,
+)
 from mixedeffects.covariance.mean_variances import random_variances
 from mixedeffects.errors import ModelError
-from mixedeffects.fitting.fit import once_per_fit
+from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.fitting.generalized import GeneralizedFit, generalized
 from mixedeffects.fitting.generalized.assembly import generalized_design
 from mixedeffects.fitting.generalized.fitting import fit_generalized_frame
 from mixedeffects.inference.population_average import population_mean
 
-__all__ = ["METHODS", "generalized_icc", "generalized_r2"]
+__all__ = ["METHODS", "generalized_icc", "generalized_r2", "icc_of_fit", "r2_of_fit"]
 
 METHODS = ("theoretical", "delta", "lognormal", "trigamma")
 #: In this order a family has one by default.
@@ -39,6 +47,18 @@ def generalized_icc(fit: GeneralizedFit, by_group: Any, method: Any) -> ICC:
 def generalized_r2(fit: GeneralizedFit, method: Any) -> R2:
     """See `GeneralizedLinearMixedModel.r2`."""
     return r2_of(_variances(fit, _method(fit, method)))
+
+
+def icc_of_fit(fit: Fit) -> ICC:
+    """The intraclass correlation of a fit of either kind, by its usual method."""
+    if isinstance(fit, GeneralizedFit):
+        return generalized_icc(fit, False, None)
+    return intraclass_correlation(fit, False)
+
+
+def r2_of_fit(fit: Fit) -> R2:
+    """R2 of a fit of either kind, by its usual method."""
+    return generalized_r2(fit, None) if isinstance(fit, GeneralizedFit) else r_squared(fit)
 
 
 def _method(fit: GeneralizedFit, method: Any) -> str:

@@ -10,9 +10,17 @@ from typing import Any
 import numpy as np
 import scipy.special as sp
 
+from mixedeffects import _kernels
 from mixedeffects.families.family import Family, refuse_rows
 from mixedeffects.families.links import Link
-from mixedeffects.families.response import Array, Derivatives, Response
+from mixedeffects.families.response import (
+    NONE,
+    Array,
+    Derivatives,
+    Response,
+    RowTerms,
+    compiled_terms,
+)
 
 __all__ = ["Binomial"]
 
@@ -53,6 +61,16 @@ class Binomial(Family):
 
     def variance(self, mu: Any, phi: float | None = None) -> Any:
         return mu * (1.0 - mu)
+
+    def _compiled_rows(self, response: Response, eta: Array, order: int) -> RowTerms | None:
+        # A subclass may have derivatives of its own.
+        if self.link.name != "logit" or type(self) is not Binomial:
+            return None
+        m, y = response.trials, response.y
+        trials = ways = NONE
+        if m is not None:
+            trials, ways = m, response.remember("log ways", lambda: _log_ways(m, y))
+        return compiled_terms(_kernels.logit_rows, response, (y, trials, ways), eta, order)
 
     def derivatives(
         self, response: Response, eta: Array, phi: float | None, order: int, parameter: bool

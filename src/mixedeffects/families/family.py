@@ -188,6 +188,9 @@ class Family:
         RowTerms
         """
         wanted = parameter and self.has_parameter
+        compiled = self._compiled_rows(response, eta, order)
+        if compiled is not None:
+            return compiled
         with np.errstate(all="ignore"):
             if response.n <= CHUNK:
                 return self._terms(response, eta, phi, order, wanted)
@@ -200,6 +203,10 @@ class Family:
                 for name, values in out.items():
                     values[part] = getattr(terms, name)
         return RowTerms(**out)
+
+    def _compiled_rows(self, response: Response, eta: Array, order: int) -> RowTerms | None:
+        """The terms by a compiled pass over the rows, where the family has one."""
+        return None
 
     def _terms(
         self, response: Response, eta: Array, phi: float | None, order: int, parameter: bool

@@ -9,10 +9,17 @@ from typing import Any
 import numpy as np
 import scipy.special as sp
 
+from mixedeffects import _kernels
 from mixedeffects.families.family import refuse_rows
 from mixedeffects.families.links import Link
 from mixedeffects.families.positive import PositiveMean
-from mixedeffects.families.response import Array, Derivatives, Response
+from mixedeffects.families.response import (
+    Array,
+    Derivatives,
+    Response,
+    RowTerms,
+    compiled_terms,
+)
 
 __all__ = ["Poisson", "refuse_all_but_counts"]
 
@@ -46,6 +53,13 @@ class Poisson(PositiveMean):
 
     def variance(self, mu: Any, phi: float | None = None) -> Any:
         return mu
+
+    def _compiled_rows(self, response: Response, eta: Array, order: int) -> RowTerms | None:
+        # A subclass may have derivatives of its own.
+        if self.link.name != "log" or type(self) is not Poisson:
+            return None
+        given = (response.y, log_factorials(response))
+        return compiled_terms(_kernels.log_rows, response, given, eta, order)
 
     def _by_log_mean(
         self, response: Response, log_mu: Array, phi: float | None, highest: int, parameter: bool

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CHUNK", "Array", "Derivatives", "Response", "RowTerms", "row_terms"]
+__all__ = [
+    "CHUNK",
+    "NONE",
+    "Array",
+    "Derivatives",
+    "Response",
+    "RowTerms",
+    "compiled_terms",
+    "row_terms",
+]
 
 Array = NDArray[np.float64]
 
 #: Rows whose terms are computed together: fewer cost calls, more cost memory traffic.
 CHUNK = 8192
+
+#: What a kernel takes for an array that there is not.
+NONE: Array = np.empty(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +156,22 @@ def row_terms(derivatives: Derivatives, weights: Array | None) -> RowTerms:
             if each is not None:
                 each[outside] = 0.0
     return RowTerms(d, r, W, W1, W2, *by_phi)
+
+
+def compiled_terms(
+    kernel: Callable[..., None], response: Response, given: Sequence[Array], eta: Array, order: int
+) -> RowTerms:
+    """What a kernel writes for every row; `given` is what it reads before weights and eta."""
+    n = response.n
+    eta = np.ascontiguousarray(eta, dtype=np.float64)
+    if len(eta) != n:
+        raise ValueError(f"eta has {len(eta)} rows and the response {n}.")
+    d, r, W, W1 = (np.empty(n) for _ in range(4))
+    W2 = np.empty(n if order > 1 else 0)
+    weights = NONE if response.weights is None else response.weights
+    own = [np.ascontiguousarray(each, dtype=np.float64) for each in (*given, weights)]
+    kernel(*own, eta, d, r, W, W1, W2)
+    return RowTerms(d, r, W, W1, W2 if order > 1 else None)
 
 
 def _factors(weights: Array | None) -> tuple[Any, Any, Any]:

@@ -137,7 +137,7 @@ def residual_start(fit: Fit) -> ResidualStart | None:
     if residual.model.design.sigma is not None:
         return list(factors), residual.phi
     # In a search S is divided by its mean innovation.
-    scale = float(np.exp(-residual.model.at(residual.phi).log_unit))
+    scale = float(np.exp(-residual.design.log_unit(residual.phi)))
     return [scale * T for T in factors], residual.phi
 
 

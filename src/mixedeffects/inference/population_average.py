@@ -51,7 +51,7 @@ def population_mean(family: Family, eta: Matrix, v: Matrix) -> tuple[Matrix, Mat
     >>> import numpy as np
     >>> from mixedeffects.families import Binomial
     >>> population_mean(Binomial(), np.array([1.0]), np.array([4.0]))[0].round(4)
-    array([0.6556])
+    array([0.6477])
     """
     name = family.link.name
     if name == "identity":

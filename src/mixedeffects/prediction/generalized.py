@@ -37,13 +37,10 @@ from mixedeffects.prediction.new_responses import NewResponses
 from mixedeffects.prediction.predict import INTERVALS, NEW_LEVELS, refuse_unseen
 from mixedeffects.simulation.random_part import select_terms
 
-__all__ = ["BY_DEFAULT", "GeneralizedOptions", "predict_generalized"]
+__all__ = ["GeneralizedOptions", "predict_generalized"]
 
 Matrix = NDArray[np.float64]
 Codes = NDArray[np.int32]
-
-#: What stands for the random effects that a prediction conditions on if nobody says which.
-BY_DEFAULT = "default"
 
 _ROLES = ("offset", "exposure", "weights")
 
@@ -53,7 +50,7 @@ class GeneralizedOptions:
     """The arguments of `GeneralizedLinearMixedModel.predict`, as given."""
 
     type: Any = "response"
-    re: Any = BY_DEFAULT
+    re: Any = "all"
     new_levels: Any = "error"
     offset: Any = None
     exposure: Any = None
@@ -106,8 +103,9 @@ class _Predictor:
         self.of_new = options.interval == "prediction"
         self.with_errors = checked_flag(options.se, "se") or options.interval is not None
         re = options.re
-        if isinstance(re, str) and re == BY_DEFAULT:
-            re = None if self.marginal else "all"
+        if self.marginal and isinstance(re, str) and re == "all":
+            # What nobody named is averaged over.
+            re = None
         self.terms = select_terms(fit.frame, re)
         others = tuple(t for t in range(len(fit.frame.terms)) if t not in self.terms)
         #: Terms whose effects are averaged over, and those drawn anew for a new observation.

@@ -203,7 +203,7 @@ def planned_covariance(
     for sentence in frame.dropped.lost:
         warn(sentence, DataWarning)
     blocks = read_components(frame.terms, {} if G is None and not frame.terms else G)
-    _check_structures(frame.terms, blocks)
+    check_structures(frame.terms, blocks)
     scale = None if sigma is None else check_sigma(sigma)
     values = given.for_design(frame.residual, frame.variance)
     if frame.residual is None and frame.variance is None:
@@ -342,7 +342,7 @@ class PlannedCovariance(MarginalCovariance):
         return PlannedCovariance(self._frame, blocks, sigma, factorisation, other)
 
 
-def _check_structures(terms: Sequence[RandomTerm], blocks: Sequence[Matrix]) -> None:
+def check_structures(terms: Sequence[RandomTerm], blocks: Sequence[Matrix]) -> None:
     """Refuse a covariance matrix that is not of the structure the formula gives it."""
     structures = covariance_structures(terms) or (None,) * len(terms)
     for term, structure, block in zip(terms, structures, blocks, strict=True):

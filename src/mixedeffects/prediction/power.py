@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.base.default_ddf import ddf_of_the_fit
 from mixedeffects.base.habits import explained
 from mixedeffects.base.options import checked_level, checked_names, entropy_of, is_listed
 from mixedeffects.covariance.sizes import refuse_beyond_memory
@@ -21,6 +22,8 @@ from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ConvergenceWarning, ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
 from mixedeffects.fitting.fitting import fit_formula
+from mixedeffects.fitting.generalized import generalized
+from mixedeffects.fitting.generalized.start import read_phi
 from mixedeffects.fitting.parameter_keys import as_written
 from mixedeffects.fitting.refitting import UNCHANGED, refit
 from mixedeffects.formula.update import update_formula
@@ -40,7 +43,11 @@ from mixedeffects.prediction.drawn_covariance import (
     GroupsOfRows,
     known_covariance,
 )
-from mixedeffects.prediction.planned import PlannedCovariance
+from mixedeffects.prediction.planned_responses import (
+    DrawnFromFamily,
+    PlannedResponses,
+    fixed_mean,
+)
 from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.simulation.responses import checked_count
 
@@ -128,6 +135,7 @@ class Power:
 
 
 @explained
+@ddf_of_the_fit
 def power(
     model: HoldsFit,
     test: Any,
@@ -141,6 +149,7 @@ def power(
     R: Any = None,
     residual: Any = UNCHANGED,
     variance: Any = UNCHANGED,
+    phi: float | None = None,
     draws: int = 1000,
     alpha: float = 0.05,
     ddf: str = "satterthwaite",
@@ -156,7 +165,7 @@ def power(
 
     Parameters
     ----------
-    model : LinearMixedModel
+    model : LinearMixedModel or GeneralizedLinearMixedModel
         A fit: to pilot data, or to any response in a planned design if all values are given.
     test : str, list of str, array or DataFrame
         What is tested, as for `LinearMixedModel.wald`.
@@ -183,13 +192,18 @@ def power(
     residual, variance : str or None, optional
         Draw errors of another structure than the model has, whose parameters ``R`` gives; the model
         is fitted as it is. So one sees what a wrong structure costs, or a test that holds with any.
-        None draws independent errors, of one variance.
+        None draws independent errors, of one variance. Generalized models have none of ``sigma``,
+        ``R`` and these.
+    phi : float, optional
+        Parameter of the family in place of the estimate, where the family of a generalized model
+        has one: theta, precision or dispersion.
     draws : int
         Number of draws for each design.
     alpha : float
         Level of the test.
     ddf, vcov, cluster
-        As for `LinearMixedModel.wald`.
+        As for `LinearMixedModel.wald`; the tests of a generalized model are chi-square tests, as of
+        `GeneralizedLinearMixedModel.wald`.
     seed : int, Generator or None
         The same seed gives the same draws.
     progress : bool, callable or None
@@ -207,6 +221,12 @@ def power(
         If an argument is not what it should be.
     Interrupted
         On Ctrl-C, with the draws that are tested.
+
+    Notes
+    -----
+    A response of a generalized model has the trials, weights and offset of the row of the data that
+    it is a copy of, and the refits are by the approximation of the fit, from the values drawn with.
+    A response without finite estimates, such as one with separation, is a draw that failed.
 
     References
     ----------
@@ -238,8 +258,20 @@ def power(
     ... )
     >>> p.table["power"].tolist()
     [0.6, 0.98]
+
+    Herds for a fall of the odds of a disease to a third, from the first period to the second:
+
+    >>> cbpp = me.load_dataset("cbpp")
+    >>> m = me.glmer(
+    ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
+    ... )
+    >>> p = me.power(
+    ...     m, ["period2"], n=[8, 24], effects={"period2": -np.log(3)}, draws=50, seed=1
+    ... )
+    >>> p.table["power"].tolist()
+    [0.74, 1.0]
     """
-    fit = fit_of(model, "The first argument")
+    fit = fit_of(model, "The first argument", any_kind=True)
     alpha = checked_level(alpha, "alpha", 0.05)
     draws = checked_count(draws, "draws, the number of draws for each design,")
     entropy = entropy_of(seed)
@@ -247,22 +279,21 @@ def power(
     contrast_matrix(fit.frame, test)
     # Asks of the names what a refit would be asked, before any work is done.
     fixed_effects_variance(fit, vcov, ddf, cluster)
-    drawn_from = DrawnCovariance(fit, varcorr, sigma, R, residual, variance)
+    given = {"sigma": sigma, "R": R, "residual": residual, "variance": variance, "phi": phi}
+    drawn_from, simulated_tests, kind_of_test = _STUDIES[fit.kind](fit, varcorr, given)
     designs, counted = _designs(drawn_from, n, along, within)
     refuse_beyond_memory(
         16.0 * draws * len(designs), f"The p-values of {draws:,} draws", "Ask for fewer."
     )
     simulated = [
-        _SimulatedTests(
-            fit, data, drawn_from.in_design(data, _weights(fit)), beta, (entropy, number)
-        )
+        simulated_tests(drawn_from, data, beta, (entropy, number))
         for number, (_, data) in enumerate(designs)
     ]
 
     def step(number: int) -> float:
         design, draw = divmod(number, draws)
         p = simulated[design].p_value(
-            draw, lambda drawn: wald_test(drawn, test, ddf, vcov, "F", cluster).p
+            draw, lambda drawn: wald_test(drawn, test, ddf, vcov, kind_of_test, cluster).p
         )
         if draw == draws - 1 and simulated[design].failed == draws:
             error = simulated[design].error
@@ -293,31 +324,23 @@ class _SimulatedTests:
 
     Parameters
     ----------
-    fit : Fit
-        The fit.
-    data : DataFrame
-        Rows of the design.
-    planned : PlannedCovariance
-        V in the design.
-    beta : ndarray, shape (p,)
-        Fixed effects.
+    draws : callable
+        From a number and a generator to so many responses, shape (n, number).
+    fitted : callable
+        From a response to its fit.
     seed : tuple of int
         Entropy, and number of the design.
     """
 
     def __init__(
         self,
-        fit: Fit,
-        data: pd.DataFrame,
-        planned: PlannedCovariance,
-        beta: Matrix,
+        draws: Callable[[int, np.random.Generator], Matrix],
+        fitted: Callable[[Matrix], Fit],
         seed: tuple[int, int],
     ) -> None:
         self.failed = 0
         self.error: Exception | None = None
-        self._fit, self._data, self._planned, self._seed = fit, data, planned, seed
-        self._mean = _mean(fit, data, beta)
-        self._last: Fit | None = None
+        self._draws, self._fitted, self._seed = draws, fitted, seed
         self._chunk, self._responses = -1, np.empty((0, 0))
 
     def p_value(self, draw: int, test: Callable[[Fit], float]) -> float:
@@ -327,15 +350,72 @@ class _SimulatedTests:
             entropy, number = self._seed
             sequence = np.random.SeedSequence(entropy, spawn_key=(number, chunk))
             rng = np.random.default_rng(sequence)
-            self._responses = self._planned.sample(_CHUNK, seed=rng, mean=self._mean)
+            self._responses = self._draws(_CHUNK, rng)
             self._chunk = chunk
         try:
-            self._last = _fitted(self._fit, self._data, self._responses[:, j], self._last)
-            p = float(test(self._last))
+            p = float(test(self._fitted(self._responses[:, j])))
         except (ModelError, ArithmeticError, np.linalg.LinAlgError) as problem:
             p, self.error = np.nan, problem
         self.failed += bool(np.isnan(p))
         return p
+
+
+def _linear_study(fit: Fit, varcorr: Any, given: dict[str, Any]) -> _Study:
+    if given["phi"] is not None:
+        raise ModelError(
+            "phi= is the parameter of the family of a generalized model; the residual standard "
+            "deviation of a linear one is sigma=."
+        )
+    own = {name: value for name, value in given.items() if name != "phi"}
+    return _Study(DrawnCovariance(fit, varcorr, **own), _linear_tests, "F")
+
+
+def _linear_tests(
+    drawn_from: DrawnCovariance, data: pd.DataFrame, beta: Matrix, seed: tuple[int, int]
+) -> _SimulatedTests:
+    fit = drawn_from.fit
+    planned = drawn_from.in_design(data, _weights(fit))
+    mean = fixed_mean(fit, data, beta)
+    last: list[Fit] = []
+
+    def fitted(y: Matrix) -> Fit:
+        last[:] = [_fitted(fit, data, y, last[0] if last else None)]
+        return last[0]
+
+    return _SimulatedTests(
+        lambda count, rng: planned.sample(count, seed=rng, mean=mean), fitted, seed
+    )
+
+
+def _generalized_study(fit: Fit, varcorr: Any, given: dict[str, Any]) -> _Study:
+    for name in ("sigma", "R", "residual", "variance"):
+        if given[name] is not None and given[name] is not UNCHANGED:
+            raise ModelError(
+                f"{name}= is of the residuals of a linear model, which a generalized one does not "
+                "have. The parameter of its family, where it has one, is phi=."
+            )
+    own = generalized(fit)
+    phi = own.search_phi if given["phi"] is None else read_phi(own.family, given["phi"])
+    drawn = DrawnFromFamily(fit, varcorr, phi=phi)
+    return _Study(drawn, _generalized_tests, "chi2")
+
+
+def _generalized_tests(
+    drawn_from: DrawnFromFamily, data: pd.DataFrame, beta: Matrix, seed: tuple[int, int]
+) -> _SimulatedTests:
+    planned = PlannedResponses(drawn_from, data, beta)
+    return _SimulatedTests(planned.draw, planned.fitted, seed)
+
+
+class _Study(NamedTuple):
+    """What a kind of fit draws from, how its designs are simulated, and the test."""
+
+    drawn_from: Any
+    simulated_tests: Callable[..., _SimulatedTests]
+    test: str
+
+
+_STUDIES = {"linear": _linear_study, "generalized": _generalized_study}
 
 
 def _effects(fit: Fit, effects: dict[str, float] | None) -> Matrix:
@@ -454,15 +534,6 @@ def _sizes(n: Any) -> list[int]:
 def _weights(fit: Fit) -> str | None:
     """The column of prior weights in a design."""
     return _WEIGHTS if fit.frame.weights is not None else None
-
-
-def _mean(fit: Fit, data: pd.DataFrame, beta: Matrix) -> Matrix:
-    """``X beta`` with the model's own coding: transforms must not adapt to the new design."""
-    encoder = fit.frame.fixed_encoder
-    if encoder is None:
-        return np.zeros(len(data))
-    X, _ = encoder.encode(data)
-    return np.asarray(X @ beta)
 
 
 def _fitted(fit: Fit, data: pd.DataFrame, y: Matrix, last: Fit | None) -> Fit:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mixedeffects.base.default_ddf import ddf_of_the_fit
 from mixedeffects.base.habits import explained
-from mixedeffects.fitting.fit import Fit, any_fit_of
+from mixedeffects.fitting.fit import Fit, fit_of
 from mixedeffects.inference.variance import check_normal, ddf_name, is_robust
 
 __all__ = ["Citation", "cite"]
@@ -192,7 +192,7 @@ def cite(model: Any = None, ddf: str = "satterthwaite", vcov: str = "model") -> 
     """
     if model is None:
         return Citation()
-    fit: Fit = any_fit_of(model, "What is cited for")
+    fit: Fit = fit_of(model, "What is cited for", any_kind=True)
     if not fit.has_degrees_of_freedom:
         check_normal(ddf if ddf != "satterthwaite" else "inf")
         return Citation(("lme4", "glmm", "white") if is_robust(vcov) else ("lme4", "glmm"))

@@ -25,7 +25,7 @@ from mixedeffects.base.options import (
     is_whole_number,
     plain,
 )
-from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
+from mixedeffects.comparison.latent_variance import icc_of_fit, r2_of_fit
 from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.sectioned import Row, Section, SectionedTable
@@ -44,7 +44,6 @@ __all__ = [
     "RESIDUAL",
     "EstimatesTable",
     "etable",
-    "has_shares",
     "one_residual_deviation",
     "random_parameters",
 ]
@@ -63,10 +62,10 @@ _VALUES: dict[str, tuple[str, Callable[[Fit], float]]] = {
     "bic": ("BIC", lambda m: m.bic),
 }
 _SHARES: dict[str, tuple[tuple[str, Callable[[Fit], float]], ...]] = {
-    "icc": (("ICC", lambda m: intraclass_correlation(m, False).adjusted),),
+    "icc": (("ICC", lambda m: icc_of_fit(m).adjusted),),
     "r2": (
-        ("R2 marginal", lambda m: r_squared(m).marginal),
-        ("R2 conditional", lambda m: r_squared(m).conditional),
+        ("R2 marginal", lambda m: r2_of_fit(m).marginal),
+        ("R2 conditional", lambda m: r2_of_fit(m).conditional),
     ),
 }
 #: What the residual standard deviation is called.
@@ -835,8 +834,6 @@ def _fit_rows(name: str, fits: Sequence[Fit], label: _Labels, digits: int) -> li
     for title, compute in made:
         # Without random effects they have no share of the variance.
         has = [bool(fit.frame.terms) or title not in _OF_RANDOM_EFFECTS for fit in fits]
-        if name in _SHARES:
-            has = [known and has_shares(fit) for known, fit in zip(has, fits, strict=True)]
         if not any(has):
             continue
         values = [
@@ -848,11 +845,6 @@ def _fit_rows(name: str, fits: Sequence[Fit], label: _Labels, digits: int) -> li
         ]
         rows.append((Row(title, tuple(cells)), values))
     return rows
-
-
-def has_shares(fit: Fit) -> bool:
-    """Whether there is a variance to take shares of."""
-    return fit.residual_sigma is not None
 
 
 def _counts(title: str, counts: Sequence[int | None]) -> _FitRow:

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from mixedeffects.covariance.of_fit import varcorr_of
+from mixedeffects.diagnostics.generalized_check import generalized_check
 from mixedeffects.display.coefficients import coefficient_table
-from mixedeffects.display.report_page import note, paragraph, pictures, scrolling
+from mixedeffects.display.report_page import items, note, paragraph, pictures, scrolling
 from mixedeffects.display.tables import Column, Table
 from mixedeffects.display.varcorr_text import varcorr_table
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.generalized import GeneralizedFit, generalized
 from mixedeffects.inference.normal_tests import check_normal
 from mixedeffects.inference.ratios import exponentiated, ratio_name
+from mixedeffects.pictures.effect_plots import term_effects
+from mixedeffects.pictures.generalized import GENERALIZED_PICTURES
 from mixedeffects.progress import ProgressOption
 from mixedeffects.reporting.generalized_description import describe_generalized
 from mixedeffects.reporting.generalized_tables import family_text, quadrature_check
@@ -59,8 +62,13 @@ def _parts(numbers: Numbers) -> Iterator[Part]:
     yield part_of("terms", "Tests of terms", lambda: tests_of_terms(numbers))
     yield part_of("random-effects", "Random effects", lambda: _random(fit))
     yield part_of("optimum", "Optimum", lambda: _optimum(fit))
+    yield part_of("checks", "Checks", lambda: _checks(fit))
     if has_matplotlib():
         drawn = Pictures(fit)
+        if term_effects(fit):
+            asked = "inf", numbers.vcov, numbers.cluster
+            yield part_of("effects", "Effects", lambda: [pictures(drawn.fixed(*asked, "response"))])
+        yield part_of("diagnostics", "Diagnostics", lambda: [pictures(_diagnostics(fit, drawn))])
         yield part_of("modes", "Conditional modes", lambda: [pictures(drawn.effects())])
         yield part_of("matrices", "Matrices", lambda: [pictures(drawn.matrices())])
     else:
@@ -119,6 +127,35 @@ def _optimum(fit: GeneralizedFit) -> Iterator[str]:
     yield "<h3>Accuracy of the likelihood</h3>"
     yield scrolling(Table((Column("Value", values),), labels), "Accuracy of the likelihood")
     yield paragraph(f"{check}.")
+
+
+def _checks(fit: GeneralizedFit) -> Iterator[str]:
+    # Of the report's own progress it is one step.
+    checks = generalized_check(fit, None, None, 1, 0.05, False)
+    yield paragraph(f"{checks.headline()}.")
+    yield scrolling(checks.table(), "Checks", sentences=True)
+    yield items(checks.remarks())
+
+
+def _diagnostics(fit: GeneralizedFit, drawn: Pictures) -> Iterator[str]:
+    """Pictures of quantile residuals, which are normal if the model holds."""
+    of = f"quantile residuals of {fit.nobs:,} rows"
+    for name, alt, caption in (
+        ("residuals", f"Plot of the {of} against fitted values", "The line should stay near zero."),
+        ("scale", f"Root of the absolute {of} against fitted values", "The line should be level."),
+        (
+            "qq",
+            f"Normal quantile plot of the {of}, with a band",
+            "If the model holds, the points lie near the line.",
+        ),
+        (
+            "ranef_qq",
+            "Normal quantile plot of standardised conditional modes, with a band",
+            "Modes divided by their own standard deviation.",
+        ),
+    ):
+        picture, options = GENERALIZED_PICTURES[name]
+        yield drawn.figure(partial(picture, fit, **options), alt, caption)
 
 
 def _paper(numbers: Numbers) -> Iterator[str]:

@@ -32,6 +32,9 @@ __all__ = ["GeneralizedDesign"]
 Matrix = NDArray[np.float64]
 Blocks = tuple[Matrix, ...]
 
+#: What is found once, and follows from the rest.
+_FOUND = ("_full_assembly", "_sorted_X", "skeleton", "leverage_places", "by_level")
+
 
 class GeneralizedDesign:
     """Columns, levels and response; what each evaluation needs of them.
@@ -132,12 +135,49 @@ class GeneralizedDesign:
             out.offset = np.ascontiguousarray(offset)
         if parameterisation is not None:
             out.parameterisation = parameterisation
+        sorted_rows = self.__dict__.get("by_level")
+        if sorted_rows is self:
+            out.__dict__["by_level"] = out
+        elif sorted_rows is not None and self._order is not None:
+            out.__dict__["by_level"] = sorted_rows.changed(
+                response=None if response is None else response.take(self._order),
+                offset=None if offset is None else out.offset[self._order],
+                parameterisation=parameterisation,
+            )
         return out
+
+    @cached_property
+    def by_level(self) -> GeneralizedDesign:
+        """The same model with its rows sorted by level, in which one is fitted sooner."""
+        order = self._order
+        if order is None:
+            return self
+        out = copy.copy(self)
+        for name in _FOUND:
+            out.__dict__.pop(name, None)
+        out._order = None
+        out.response = self.response.take(order)
+        out.offset = _taken(self.offset, order)
+        out.terms, out.z, out.X = self._sorted_terms, self._sorted_z, self._sorted_X
+        out._codes = [out.terms[factor.members[0].term].codes for factor in self._assembly.factors]
+        out._columns = [factor.columns(out.z) for factor in self._assembly.factors]
+        return out
+
+    def as_given(self, rows: Matrix) -> Matrix:
+        """Values of the rows of `by_level` in the order of these rows."""
+        if self._order is None:
+            return rows
+        out = np.empty_like(rows)
+        out[self._order] = rows
+        return out
+
+    def sorted_by_level(self, rows: Matrix) -> Matrix:
+        """Values of these rows in the order of `by_level`."""
+        return _taken(rows, self._order)
 
     def __getstate__(self) -> dict[str, object]:
         # What is found once follows from the rest, and is as large as the data or larger.
-        found = ("_full_assembly", "_sorted_X", "skeleton", "leverage_places")
-        return {name: value for name, value in self.__dict__.items() if name not in found}
+        return {name: value for name, value in self.__dict__.items() if name not in _FOUND}
 
     @cached_property
     def _full_assembly(self) -> Assembly:
@@ -150,6 +190,8 @@ class GeneralizedDesign:
     @cached_property
     def skeleton(self) -> CrossProducts:
         """Blocks with weights of one: which factors there are, in their order."""
+        if self.by_level is not self:
+            return self.by_level.skeleton
         return self.products(np.ones(self.n))
 
     @cached_property
@@ -223,14 +265,20 @@ class GeneralizedDesign:
             out.append(own[:, :, 0] if flat else own)
         return out
 
-    def square_sums(self, values: Matrix) -> Matrix:
-        """``Z'diag(v)Z`` of the first factor, (l, k, k, m) for v of shape (n, m)."""
-        factor, codes, z = self._assembly.factors[0], self._codes[0], self._columns[0]
-        k = factor.k
-        squares = (z[:, :, None] * z[:, None, :]).reshape(self.n, k * k)
-        out = np.zeros((factor.n_levels, k * k, values.shape[1]))
-        _kernels.group_sums(codes, squares, np.ascontiguousarray(values), out)
-        return out.reshape(factor.n_levels, k, k, values.shape[1])
+    def curvature_sums(
+        self, b: Matrix, W: Matrix, W1: Matrix, v: Matrix
+    ) -> tuple[Matrix, Matrix, Matrix]:
+        """With one factor, sums of second derivatives in one pass over the rows.
+
+        For ``eta_j = Z b_j``, and ``x_j + Z b_j`` for the last p of the m columns of b, shape
+        (l, k, m): ``Z'W eta_j``, (l, k, m), ``Z'diag(W1 eta_j)Z``, (l, k, k, m), and
+        ``eta_i'diag(v) eta_j``, (m, m).
+        """
+        levels, k, m = b.shape
+        out = np.empty((levels, k, m)), np.empty((levels, k, k, m)), np.empty((m, m))
+        b = np.ascontiguousarray(b)
+        _kernels.curvature_sums(self._codes[0], self._columns[0], self.X, b, W, W1, v, *out)
+        return out
 
     def expand(self, effects: Sequence[Matrix]) -> Matrix:
         """``Z b``, shape (n, m), for b as arrays (l, k, m) per factor; (n,) for (l, k)."""

@@ -136,20 +136,22 @@ def logdet_hessian(evaluation: GeneralizedEvaluation, directions: Sequence[Matri
     pulled = np.concatenate([A @ u, design.sums(design.X * rows.W[:, None])[0]], axis=2)
     b = -(P @ pulled)
     b[:, :, :m] += u
-    eta = design.expand([b])
-    eta[:, m:] += design.X
-    c_j = -design.sums(eta * rows.W[:, None])[0]
-    A_j = design.square_sums(eta * rows.W1[:, None])
-    left = np.eye(k) - A @ P
-    around = np.einsum("lab,lbcj,ldc->adj", left, A_j, left, optimize=True)
-    H = np.zeros((m + p, m + p))
-    H[:m] = np.einsum("jab,bak->jk", dG, around) + np.einsum("la,jab,lbk->jk", e, dG, c_j)
-    H += H.T
-    BG = np.einsum("lab,jbc->lacj", A @ left.transpose(0, 2, 1), dG)
-    H[:m, :m] -= _traces(BG)
-    H -= _traces(np.einsum("lab,lbcj->lacj", P, A_j))
     bent = evaluation.h * rows.W2 - evaluation.v_rows * rows.W1
-    return np.asarray(H + eta.T @ (eta * bent[:, None]))
+    c_j, A_j, of_rows = design.curvature_sums(b, rows.W, rows.W1, bent)
+    left = np.eye(k) - A @ P
+    # Of (I - AP) A_k (I - PA) the sum over levels; matrix products are faster than one sum of all.
+    levels = len(left)
+    half = (left @ A_j.reshape(levels, k, k * (m + p))).reshape(levels, k, k, m + p)
+    around = np.tensordot(half, left, axes=((0, 2), (0, 2))).transpose(0, 2, 1)
+    of_e = np.tensordot(e, c_j, axes=((0,), (0,)))
+    H = np.zeros((m + p, m + p))
+    H[:m] = np.einsum("jab,bak->jk", dG, around) - np.einsum("jab,abk->jk", dG, of_e)
+    H += H.T
+    BG = np.tensordot(A @ left.transpose(0, 2, 1), dG, axes=((2,), (1,))).transpose(0, 1, 3, 2)
+    H[:m, :m] -= _traces(BG)
+    PA = (P @ A_j.reshape(levels, k, k * (m + p))).reshape(levels, k, k, m + p)
+    H -= _traces(PA)
+    return np.asarray(H + of_rows)
 
 
 def _traces(products: Matrix) -> Matrix:

@@ -19,8 +19,8 @@ Everything is in the engine's basis.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +114,28 @@ class GeneralizedEvaluation(ReadOnlyArrays):
 
     def __getstate__(self) -> dict[str, object]:
         # The working model follows from the rest.
-        return {k: v for k, v in self.__dict__.items() if k not in ("A", "factorisation")}
+        return {
+            k: v for k, v in self.__dict__.items() if k not in ("A", "factorisation", "by_level")
+        }
+
+    def as_given(self, design: GeneralizedDesign) -> GeneralizedEvaluation:
+        """One of ``design.by_level`` as one of the design, rows in its order."""
+        return self._of(design, design.as_given)
+
+    @cached_property
+    def by_level(self) -> GeneralizedEvaluation:
+        """The same with its rows sorted by level."""
+        return self._of(self.design.by_level, self.design.sorted_by_level)
+
+    def _of(
+        self, design: GeneralizedDesign, moved: Callable[[Matrix], Matrix]
+    ) -> GeneralizedEvaluation:
+        if design is self.design:
+            return self
+        terms = {k: moved(own) for k, own in vars(self.rows).items() if own is not None}
+        mode = replace(self.mode, eta=moved(self.eta), rows=RowTerms(**terms))
+        h, v_rows = moved(self.h), moved(self.v_rows)
+        return replace(self, design=design, mode=mode, h=h, v_rows=v_rows)
 
     @property
     def deviance(self) -> float:

@@ -26,11 +26,26 @@ Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """Entries of one array of the selected inverse: their places and weights, (n, entries)."""
+class _Blocks:
+    """Blocks of one array of the selected inverse: where that of each row begins.
+
+    It stands between the row's columns ``left`` and ``right``, the right index fastest, and counts
+    ``factor`` times.
+    """
 
     kind: str
     number: int
+    first: Places
+    left: Matrix
+    right: Matrix
+    factor: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Entries:
+    """Single entries of one array: their places and weights, (n, entries)."""
+
+    kind: str
     places: Places
     weights: Matrix
 
@@ -50,12 +65,12 @@ class LeveragePlaces:
 
     def __init__(self, A: CrossProducts, codes: Sequence[Codes], columns: Sequence[Matrix]) -> None:
         self.n = len(codes[0])
-        self._parts: list[_Part] = []
+        self._blocks: list[_Blocks] = []
+        self._entries: list[_Entries] = []
         self._A, self._codes, self._columns = A, codes, columns
         for f, factor in enumerate(A.factors):
-            k = factor.k
-            base = codes[f].astype(np.int64)[:, None] * (k * k) + np.arange(k * k)
-            self._parts.append(_Part("P", f, base, _products(columns[f], columns[f])))
+            start = codes[f].astype(np.int64) * factor.k**2
+            self._blocks.append(_Blocks("P", f, start, columns[f], columns[f], 1.0))
         for e, factor in enumerate(A.chain):
             self._between_chain(e, factor)
         n_chain = len(A.chain)
@@ -82,11 +97,8 @@ class LeveragePlaces:
 
     def _panel(self, e: int, column: Places, outer: Matrix, inner: Matrix) -> None:
         """Columns of a panel from the one given, each k entries long."""
-        k, k_outer = inner.shape[1], outer.shape[1]
-        entries = np.arange(k_outer * k)
-        self._parts.append(
-            _Part("panel", e, column[:, None] * k + entries, 2.0 * _products(outer, inner))
-        )
+        first = np.ascontiguousarray(column * inner.shape[1])
+        self._blocks.append(_Blocks("panel", e, first, outer, inner, 2.0))
 
     def _between_rest(self, f: int, factor: RestFactor, g: int, other: RestFactor) -> None:
         A, fronts = self._A, self._A.remainder.fronts
@@ -101,33 +113,28 @@ class LeveragePlaces:
         in_core = low >= start
         core = (high.astype(np.int64) - start) * size + (low - start)
         if in_core.any():
-            self._parts.append(
-                _Part("core", 0, np.where(in_core, core, 0), np.where(in_core, weights, 0.0))
+            self._entries.append(
+                _Entries("core", np.where(in_core, core, 0), np.where(in_core, weights, 0.0))
             )
         if fronts is not None and not in_core.all():
             places = np.zeros(low.shape, dtype=np.int64)
             outside = ~in_core
             places[outside] = _kernels.front_entries(fronts.arrays, low[outside], high[outside])
-            self._parts.append(_Part("fronts", 0, places, np.where(outside, weights, 0.0)))
+            self._entries.append(_Entries("fronts", places, np.where(outside, weights, 0.0)))
 
     def leverages(self, inverse: SelectedInverse) -> Matrix:
         """h, shape (n,), from a selected inverse made with ``keep=True``."""
         h = np.zeros(self.n)
-        for part in self._parts:
-            values = self._values(part, inverse)
-            if part.places.shape[1] == 1:
-                h += values[part.places[:, 0]] * part.weights[:, 0]
-            else:
-                h += np.einsum("ij,ij->i", values[part.places], part.weights)
+        for block in self._blocks:
+            arrays = inverse.P if block.kind == "P" else inverse.panels
+            values = arrays[block.number].reshape(-1)
+            _kernels.add_block_forms(values, block.first, block.left, block.right, block.factor, h)
+        for part in self._entries:
+            # The core is symmetric, so its order does not matter.
+            core = part.kind == "core"
+            values = inverse.core.reshape(-1, order="A") if core else inverse.fronts
+            _kernels.add_gathered(values, part.places, part.weights, h)
         return h
-
-    def _values(self, part: _Part, inverse: SelectedInverse) -> Matrix:
-        if part.kind == "P":
-            return inverse.P[part.number].reshape(-1)
-        if part.kind == "panel":
-            return inverse.panels[part.number].reshape(-1)
-        # Symmetric, so its order does not matter.
-        return inverse.core.reshape(-1, order="A") if part.kind == "core" else inverse.fronts
 
 
 def _products(left: Matrix, right: Matrix) -> Matrix:

@@ -179,7 +179,7 @@ class GeneralizedOptimum(ReadOnlyArrays):
         own = design.parameterisation
         eta = own.nearest(self.T) if self.eta is None else self.eta
         with one_blas_thread(design.skeleton.remainder.core_size):
-            return joint_hessian(self.evaluation, own, eta)
+            return joint_hessian(self.evaluation.by_level, own, eta)
 
     @property
     def joint_covariance(self) -> Matrix:
@@ -344,6 +344,7 @@ def _found(
     progress: Callable[[Progress], None] | None,
 ) -> GeneralizedOptimum:
     began, spent, steps = time.perf_counter(), 0, 0
+    given_rows, design = design, design.by_level
 
     def report(point: GeneralizedPoint, evaluations: int) -> None:
         nonlocal steps
@@ -375,14 +376,14 @@ def _found(
     )
     eta = design.parameterisation.nearest(T)
     found = search.descend(Parameters(eta, np.asarray(beta), float(phi)), c)
-    return _record(design, search, found, spent, nagq)
+    return _record(given_rows, search, found, spent, nagq)
 
 
 def _record(
     design: GeneralizedDesign, search: GeneralizedSearch, found: Found, spent: int, nagq: int
 ) -> GeneralizedOptimum:
     point = found.point
-    evaluation = point.evaluation
+    evaluation = point.evaluation.as_given(design)
     gradient = point.gradient
     scale = np.maximum(np.abs(point.x), 1.0) if not design.is_structured else 1.0
     relative = float((np.abs(gradient) * scale).max(initial=0.0) / max(abs(point.value), 1.0))

@@ -59,6 +59,7 @@ __all__ = [
     "adaptive_quadrature",
     "check_quadrature",
     "evaluate_criterion",
+    "fine_nodes",
     "laplace_check",
     "quadrature_parts",
     "scores_of_levels",
@@ -76,6 +77,8 @@ _CHUNK = 20_000
 _NO_DEVIATION, _SMALLEST = 1e-8, 1e-11
 #: Numbers of points that the checks compare; the largest allowed one comes last.
 _CHECKS = (9, 15, 25, 51)
+#: Points of a rule that is to be exact.
+_FINE = 25
 #: Values of rows that a check may take beyond those of its first rule.
 _WORK = 30_000_000
 #: Shift of D by which Laplace's approximation is off, and by which a rule still is.
@@ -94,6 +97,20 @@ def _rule(nodes: int, k: int) -> tuple[Matrix, Matrix]:
 
 def _most_nodes(k: int) -> int:
     return min(int(_MOST_POINTS ** (1.0 / k) + 1e-9), _MOST_NODES)
+
+
+def fine_nodes(design: GeneralizedDesign) -> int:
+    """Points per random effect of a rule for one value that is to be exact; 1 where there is none.
+
+    Parameters
+    ----------
+    design : GeneralizedDesign
+        The model.
+    """
+    factors = design.skeleton.factors
+    if len(factors) > 1 or factors[0].k > _MOST_EFFECTS:
+        return 1
+    return min(_FINE, _most_nodes(factors[0].k))
 
 
 def check_quadrature(design: GeneralizedDesign, nodes: int) -> None:

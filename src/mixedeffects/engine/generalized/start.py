@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.engine.basis import cross
 from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefiniteError
 from mixedeffects.engine.generalized.design import GeneralizedDesign
 from mixedeffects.engine.generalized.mode import inner
@@ -64,9 +65,10 @@ class _Start:
     def __init__(self, design: GeneralizedDesign) -> None:
         self.design, self.family, self.response = design, design.family, design.response
 
-    def weights(self, eta: Matrix, phi: float) -> Matrix:
+    def weights(self, fit: _Fit, phi: float) -> Matrix:
         """Expected weights, none of them zero."""
-        W = self.design.expected_weights(eta, phi)
+        canonical = self.family.canonical
+        W = fit.rows.W if canonical else self.design.expected_weights(fit.eta, phi)
         W = np.where(np.isfinite(W) & (W > 0.0), W, 0.0)
         mean = float(W.mean())
         if not mean > 0.0:
@@ -83,10 +85,10 @@ class _Start:
             rows = design.rows(near.eta, phi)
             fit = _Fit(near.beta, near.eta, rows, float(rows.d.sum()))
         for _ in range(_STEPS):
-            W = self.weights(fit.eta, phi)
+            W = self.weights(fit, phi)
             z = fit.eta - design.offset + fit.rows.r / W
-            XW = design.X * W[:, None]
-            target = np.asarray(np.linalg.lstsq(XW.T @ design.X, XW.T @ z, rcond=None)[0])
+            XX, Xz = cross(design.X, design.X, W), cross(design.X, z[:, None], W)[:, 0]
+            target = np.asarray(np.linalg.lstsq(XX, Xz, rcond=None)[0])
             moved = self._toward(fit, target, phi)
             if moved is None:
                 break
@@ -142,7 +144,7 @@ class _Start:
 
     def moments(self, fit: _Fit, phi: float, around: Blocks | None = None) -> Blocks:
         """Factors by moments on the working model there, taken at some factors or at T = I."""
-        W = self.weights(fit.eta, phi)
+        W = self.weights(fit, phi)
         A = self.design.working_products(W, fit.eta - self.design.offset + fit.rows.r / W)
         try:
             return tuple(starting_factors(A, reml=False, around=around))
@@ -157,7 +159,7 @@ class _Start:
             f = float(fit.rows.d.sum())
             fit = _Fit(fit.beta, fit.eta, fit.rows, f, none, none)
         for _ in range(_JOINT_STEPS):
-            W = self.weights(fit.eta, phi)
+            W = self.weights(fit, phi)
             A = design.working_products(W, fit.eta - design.offset + fit.rows.r / W)
             solution = Factorisation(A, T).solution
             moved = self._toward_joint(fit, solution.beta, solution.b, solution.c, phi)

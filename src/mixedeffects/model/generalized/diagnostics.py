@@ -136,7 +136,7 @@ class GeneralizedDiagnostics(OfRecord):
         ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
         ... )
         >>> m.influence("herd").cooks_distance.nlargest(2).index.tolist()
-        ['11', '14']
+        ['11', '1']
         """
         from mixedeffects.diagnostics.generalized_influence import generalized_influence
 

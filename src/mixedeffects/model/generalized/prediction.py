@@ -14,7 +14,6 @@ from mixedeffects.diagnostics.generalized_residuals import (
 )
 from mixedeffects.model.generalized.of_record import OfRecord
 from mixedeffects.prediction.generalized import (
-    BY_DEFAULT,
     GeneralizedOptions,
     predict_generalized,
 )
@@ -108,7 +107,7 @@ class GeneralizedPrediction(OfRecord):
     def predict(
         self,
         newdata: Any = None,
-        re: Any = BY_DEFAULT,
+        re: Any = "all",
         new_levels: Literal["error", "population"] = "error",
         *,
         type: Literal["response", "link"] = "response",
@@ -134,10 +133,10 @@ class GeneralizedPrediction(OfRecord):
             this prediction needs: not the response, and grouping factors only if their effects are
             in. By default the rows used in the fit.
         re : "all", None, str or list of str
-            Random effects that the prediction conditions on; all unless told otherwise, and none
-            with ``marginal=True``. None: the mean of a level whose effects are zero. With a link
-            that is not the identity this is the mean of a typical level, and not the mean over all
-            levels, which is ``marginal=True``.
+            Random effects that the prediction conditions on; with ``marginal=True`` those named
+            stay, and ``"all"``, the default, are averaged over. None: the mean of a level whose
+            effects are zero. With a link that is not the identity this is the mean of a typical
+            level, and not the mean over all levels, which is ``marginal=True``.
         new_levels : {"error", "population"}
             What to do with levels that the fit did not see: refuse them, or predict them with
             effects of zero, whose variance is then in standard errors and intervals.
