@@ -17,10 +17,11 @@ import mixedeffects as me
 def load() -> ModuleType:
     """The generator of the benchmark."""
     path = Path(__file__).parents[1] / "benchmarks" / "residual_designs.py"
-    spec = importlib.util.spec_from_file_location("residual_designs", path)
+    spec = importlib.util.spec_from_file_location("generated_residual_designs", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["residual_designs"] = module
+    # Another name than that of the helper of the tests.
+    sys.modules["generated_residual_designs"] = module
     spec.loader.exec_module(module)
     return module
 
