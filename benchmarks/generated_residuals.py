@@ -1,6 +1,6 @@
 """Fits of residual structures on generated designs, held against the definition by dense algebra.
 
-    python benchmarks/generated_residuals.py [--designs 2000] [--seed 0] [--minutes 20] [--processes 2]
+    python benchmarks/generated_residuals.py [--designs 2000] [--seed 0] [--minutes 20]
 
 Each design is small: 20 to 40 groups of up to five rows, with gaps, missing responses and rows in
 no order; a structure of the residuals, or of their variances alone; random effects or none. Models
@@ -719,8 +719,8 @@ def section() -> str:
     rounding = len(s["different_where_warned"])
     return (
         "### Generated designs\n\n"
-        "`benchmarks/generated_residuals.py` draws small designs: all structures, with gaps, missing "
-        "responses, unsorted rows and prior weights, and with random effects or none. Of "
+        "`benchmarks/generated_residuals.py` draws small designs: all structures, with gaps, "
+        "missing responses, unsorted rows, prior weights, and with random effects or none. Of "
         f"{s['drawn']:,} designs, {s['refused']:,} refused by `lmer`, {s['fitted']:,} were fitted: "
         f"{s['converged']:,} converged, {s['warned_of_a_limit']:,} warned that the likelihood has "
         f"no maximum but goes on to a limit, {len(s['warned_otherwise'])} warned of something "
