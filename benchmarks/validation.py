@@ -261,11 +261,10 @@ def page(results: list[dict[str, Any]]) -> str:
             for r in results
         ],
     )
+    import generated_residuals
     import residual_validation
 
-    import residual_designs
-
-    residual = f"{residual_validation.section(table, cell)}\n{residual_designs.section()}"
+    residual = f"{residual_validation.section(table, cell)}\n{generated_residuals.section()}"
     return "\n".join([*lines, "", reading(results), "", residual]) + FURTHER
 
 

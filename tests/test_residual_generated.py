@@ -16,11 +16,11 @@ import mixedeffects as me
 
 def load() -> ModuleType:
     """The generator of the benchmark."""
-    path = Path(__file__).parents[1] / "benchmarks" / "residual_designs.py"
-    spec = importlib.util.spec_from_file_location("residual_designs", path)
+    path = Path(__file__).parents[1] / "benchmarks" / "generated_residuals.py"
+    spec = importlib.util.spec_from_file_location("generated_residuals", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["residual_designs"] = module
+    sys.modules["generated_residuals"] = module
     spec.loader.exec_module(module)
     return module
 

@@ -18,7 +18,7 @@ from mixedeffects.covariance.of_fit import residual_arguments, residual_blocks_o
 from mixedeffects.covariance.varcorr import VarCorr
 from mixedeffects.display.residual_text import ResidualBlock, in_line
 from mixedeffects.errors import ModelError
-from mixedeffects.fitting.fit import Fit, HoldsFit, any_fit_of
+from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.fitting.residual_parameters import reported_residual_parameters
 from mixedeffects.inference.pooled_fits import PooledFits
@@ -102,7 +102,7 @@ def pool(
     ...
     """
     given = _as_list(fits)
-    held = [any_fit_of(model, f"fits[{i}]") for i, model in enumerate(given)]
+    held = [fit_of(model, f"fits[{i}]", any_kind=True) for i, model in enumerate(given)]
     _check_one_model(held)
     variances = tuple(_variance(fit, vcov, ddf, cluster) for fit in held)
     names = list(held[0].fixef_names)

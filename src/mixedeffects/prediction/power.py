@@ -20,7 +20,7 @@ from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.display.lettering import short
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ConvergenceWarning, ModelError
-from mixedeffects.fitting.fit import Fit, HoldsFit, any_fit_of
+from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
 from mixedeffects.fitting.fitting import fit_formula
 from mixedeffects.fitting.generalized import generalized
 from mixedeffects.fitting.generalized.start import read_phi
@@ -271,7 +271,7 @@ def power(
     >>> p.table["power"].tolist()
     [0.74, 1.0]
     """
-    fit = any_fit_of(model, "The first argument")
+    fit = fit_of(model, "The first argument", any_kind=True)
     alpha = checked_level(alpha, "alpha", 0.05)
     draws = checked_count(draws, "draws, the number of draws for each design,")
     entropy = entropy_of(seed)

@@ -1,6 +1,6 @@
 """Fits of residual structures on generated designs, held against the definition by dense algebra.
 
-    python benchmarks/residual_designs.py [--designs 2000] [--seed 0] [--minutes 20] [--processes 2]
+    python benchmarks/generated_residuals.py [--designs 2000] [--seed 0] [--minutes 20]
 
 Each design is small: 20 to 40 groups of up to five rows, with gaps, missing responses and rows in
 no order; a structure of the residuals, or of their variances alone; random effects or none. Models
@@ -13,7 +13,7 @@ out. What is counted of the others:
   away, ends more than 1e-5 below, although the fit did not warn;
 * converged fits, fits that warned that a limit has no maximum, and evaluations.
 
-Writes residual_designs.json, of which `validation.py --page` makes a section.
+Writes generated_residuals.json, of which `validation.py --page` makes a section.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ import mixedeffects as me
 
 Matrix = NDArray[np.float64]
 
-STORE = Path(__file__).parent / "residual_designs.json"
+STORE = Path(__file__).parent / "generated_residuals.json"
 
 #: Difference from the definition for each row, and decrease below the fit, that count as misses.
 DIFFERENT, BELOW = 1e-9, 1e-5
@@ -719,8 +719,8 @@ def section() -> str:
     rounding = len(s["different_where_warned"])
     return (
         "### Generated designs\n\n"
-        "`benchmarks/residual_designs.py` draws small designs: all structures, with gaps, missing "
-        "responses, unsorted rows and prior weights, and with random effects or none. Of "
+        "`benchmarks/generated_residuals.py` draws small designs: all structures, with gaps, "
+        "missing responses, unsorted rows, prior weights, and with random effects or none. Of "
         f"{s['drawn']:,} designs, {s['refused']:,} refused by `lmer`, {s['fitted']:,} were fitted: "
         f"{s['converged']:,} converged, {s['warned_of_a_limit']:,} warned that the likelihood has "
         f"no maximum but goes on to a limit, {len(s['warned_otherwise'])} warned of something "
