@@ -429,6 +429,20 @@ def test_a_profile_says_what_it_is_and_gives_its_points() -> None:
         m.profile("sigma")
 
 
+def test_a_theta_that_may_be_infinite_has_no_upper_end() -> None:
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"g": np.repeat(np.arange(40), 10), "x": rng.normal(size=400)})
+    effect = 0.6 * rng.normal(size=40)[data["g"]]
+    data["y"] = rng.poisson(np.exp(0.3 + 0.5 * data["x"] + effect))
+    m = me.glmer("y ~ x + (1 | g)", data, family="negative_binomial")
+    poisson = m.update(family="poisson")
+    assert 0.0 < poisson.criterion - m.criterion < HALF
+    table = m.confint("profile", "theta")
+    assert 0.0 < table.loc["theta", "lower"] < m.phi
+    assert table.loc["theta", "upper"] == np.inf
+    assert "no upper end" in str(table)
+
+
 # --- bootstrap ------------------------------------------------------------------------------------
 
 

@@ -43,21 +43,25 @@ def ddf_of_the_fit(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
-        own = _own(arguments[0]) if arguments else _USUAL
+        own, is_normal = _own(arguments[0]) if arguments else (_USUAL, False)
         if own != _USUAL and options.keys() <= signature.parameters.keys():
             given = signature.bind_partial(*arguments, **options).arguments
-            if "ddf" not in given and plain(given.get("vcov", "model")) == "model":
+            if "ddf" not in given and (is_normal or plain(given.get("vcov", "model")) == "model"):
                 options["ddf"] = own
         return function(*arguments, **options)
 
     return call  # type: ignore[return-value]
 
 
-def _own(models: Any) -> str:
-    """The method that all of the models have; the usual one if they differ, or are none."""
+def _own(models: Any) -> tuple[str, bool]:
+    """The method that all of the models have, and whether it holds for every covariance matrix.
+
+    The usual one if they differ, or are none.
+    """
     if isinstance(models, Mapping):
         models = list(models.values())
     listed = models if isinstance(models, (list, tuple)) else [models]
     fits = [getattr(model, "fit", model) for model in listed]
     methods = {getattr(getattr(fit, "request", None), "ddf", _USUAL) for fit in fits}
-    return methods.pop() if len(methods) == 1 else _USUAL
+    is_normal = not any(getattr(fit, "has_degrees_of_freedom", True) for fit in fits)
+    return (methods.pop(), is_normal) if len(methods) == 1 else (_USUAL, False)

@@ -18,7 +18,14 @@ from mixedeffects.families import Family
 from mixedeffects.fitting.fit import Fit, HoldsFit
 from mixedeffects.fitting.refitting import by_maximum_likelihood
 
-__all__ = ["Comparable", "comparable", "fits_of", "model_text"]
+__all__ = [
+    "Comparable",
+    "check_same_thing",
+    "check_same_trials",
+    "comparable",
+    "fits_of",
+    "model_text",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -174,6 +181,23 @@ def fits_of(function: str, given: Sequence[Any]) -> list[Fit]:
 
 def _check_same_kind(first: str, one: Fit, second: str, other: Fit, families: bool) -> None:
     """Refuse fits whose likelihoods are not of the same thing, or not computed the same way."""
+    check_same_thing(first, one, second, other, families)
+    if one.request.nagq != other.request.nagq:
+        raise ModelError(
+            f"{first} and {second} approximate the likelihood with nagq={one.request.nagq} and "
+            f"nagq={other.request.nagq}: the difference would be about that too. Fit both with the "
+            "same nagq=."
+        )
+
+
+def check_same_thing(first: str, one: Fit, second: str, other: Fit, families: bool) -> None:
+    """Refuse fits whose likelihoods are not of the same thing; see `comparable`.
+
+    Raises
+    ------
+    ModelError
+        If the models are a linear and a generalized one, or the families are not alike.
+    """
     pair = f"{first} and {second}"
     if one.kind != other.kind:
         raise ModelError(
@@ -182,12 +206,6 @@ def _check_same_kind(first: str, one: Fit, second: str, other: Fit, families: bo
         )
     if one.request.family is None or other.request.family is None:
         return
-    if one.request.nagq != other.request.nagq:
-        raise ModelError(
-            f"{pair} approximate the likelihood with nagq={one.request.nagq} and "
-            f"nagq={other.request.nagq}: the difference would be about that too. Fit both with the "
-            "same nagq=."
-        )
     mine, its = one.request.family, other.request.family
     same = mine.name == its.name and mine.link.name == its.link.name
     alike = mine.name == its.name or any({mine.name, its.name} <= group for group in _ALIKE)
@@ -211,13 +229,7 @@ def _check_same_data(first: str, one: Fit, second: str, other: Fit) -> None:
             f"{pair} are fitted to different rows, {_rows(one)} and {_rows(other)}, so their "
             "likelihoods cannot be compared. Fit both to the rows complete for all variables."
         )
-    if one.frame.response is not None and other.frame.response is not None:
-        n, m = one.frame.response.trials, other.frame.response.trials
-        if (n is None) != (m is None) or not np.array_equal(n, m):  # type: ignore[arg-type]
-            raise ModelError(
-                f"{pair} have different numbers of trials, and so different responses. Likelihoods "
-                "of different data cannot be compared."
-            )
+    check_same_trials(first, one, second, other)
     y, z = one.frame.y, other.frame.y
     differs = np.abs(y - z) > _SAME_RESPONSE * np.maximum(np.abs(y), np.abs(z))
     if differs.any():
@@ -238,6 +250,24 @@ def _check_same_data(first: str, one: Fit, second: str, other: Fit) -> None:
         raise ModelError(
             f"{pair} have different prior weights in {unequal:,} of {one.nobs:,} rows; their "
             "difference would be about the weights. Fit both with the same weights=."
+        )
+
+
+def check_same_trials(first: str, one: Fit, second: str, other: Fit) -> None:
+    """Refuse fits to proportions of other numbers of trials.
+
+    Raises
+    ------
+    ModelError
+        If these differ.
+    """
+    if one.frame.response is None or other.frame.response is None:
+        return
+    n, m = one.frame.response.trials, other.frame.response.trials
+    if (n is None) != (m is None) or not np.array_equal(n, m):  # type: ignore[arg-type]
+        raise ModelError(
+            f"{first} and {second} have different numbers of trials, and so different responses. "
+            "Likelihoods of different data cannot be compared."
         )
 
 

@@ -1,11 +1,4 @@
-"""Cross-validation of fitted models, by rows or by whole groups.
-
-The predictive density of the rows left out given the others is that of the fit to the others,
-
-    log p(y_out | y_in) = log N(y; X beta, V) - log N(y_in; X_in beta, V_in),
-
-so it counts how the rows left out vary together, not only how far off each one is.
-"""
+"""Cross-validation of fitted models, by rows or by whole groups."""
 
 from __future__ import annotations
 
@@ -19,12 +12,14 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.habits import explained
 from mixedeffects.base.options import entropy_of
-from mixedeffects.comparison.comparable import fits_of
-from mixedeffects.covariance import MarginalCovariance
-from mixedeffects.covariance.design import z_times
-from mixedeffects.covariance.of_fit import V_of, V_of_rows
-from mixedeffects.covariance.of_residuals import V_at
-from mixedeffects.diagnostics.deletion_refit import refit_rows
+from mixedeffects.comparison.comparable import (
+    check_same_thing,
+    check_same_trials,
+    fits_of,
+    model_text,
+)
+from mixedeffects.comparison.generalized_held_out import predict_generalized_held_out, trials_of
+from mixedeffects.comparison.held_out import predict_held_out
 from mixedeffects.display.comparison_table import comparison_table
 from mixedeffects.display.lettering import wrapped
 from mixedeffects.display.result_table import ResultTable
@@ -42,6 +37,9 @@ __all__ = ["CrossValidation", "cross_validate"]
 
 Matrix = NDArray[np.float64]
 
+#: How rows left out are predicted, by the kind of fit.
+_PREDICTED = {"linear": predict_held_out, "generalized": predict_generalized_held_out}
+
 
 class CrossValidation:
     """How well models predict rows they were not fitted to; made by `cross_validate`.
@@ -56,8 +54,8 @@ class CrossValidation:
         What each model predicts for each row when fitted without its fold; NaN where it could not
         be.
     by_fold : DataFrame
-        One row per model and fold: ``model``, ``fold``, ``n``, ``rmse``, ``mae``, ``elpd``, the log
-        predictive density of its rows, and ``note``.
+        One row per model and fold: ``model``, ``fold``, ``n``, ``rmse``, ``mae``, of a binomial
+        response ``brier``, ``elpd``, the log predictive density of its rows, and ``note``.
     """
 
     def __init__(
@@ -69,6 +67,7 @@ class CrossValidation:
         predictions: pd.DataFrame,
         observed: Matrix,
         by_fold: pd.DataFrame,
+        trials: Matrix | None = None,
     ) -> None:
         self.seed = seed
         self.folds = folds
@@ -77,6 +76,7 @@ class CrossValidation:
         self._formulas = list(formulas)
         self._described = described
         self._observed = observed
+        self._trials = trials
 
     def to_frame(self) -> pd.DataFrame:
         """One row per model, in the order given.
@@ -85,7 +85,9 @@ class CrossValidation:
         -------
         DataFrame
             ``rmse`` and ``mae``: root mean square and mean absolute error, in units of the
-            response; ``elpd``: log predictive density of all rows; ``elpd_diff``: less that of the
+            response; ``brier``, of a binomial response: mean square of the difference between each
+            trial, 0 or 1, and its predicted probability; ``elpd``: log predictive density of all
+            rows, of a discrete response log probability; ``elpd_diff``: less that of the
             best model, with ``se_diff``, its standard error from the differences by fold;
             ``failed``: folds that could not be predicted.
         """
@@ -94,20 +96,18 @@ class CrossValidation:
         usable = densities.dropna()
         best = usable.sum().idxmax() if len(usable) else None
         for name in self.predictions:
-            error = self._observed - self.predictions[name].to_numpy()
+            errors = _errors(self._observed, self._trials, self.predictions[name].to_numpy())
             difference = usable[name] - usable[best] if best is not None else usable[name]
             count = len(difference)
             spread = float(difference.std(ddof=1)) * count**0.5 if count > 1 else np.nan
-            rows[name] = (
-                float(np.sqrt(np.nanmean(error**2))),
-                float(np.nanmean(np.abs(error))),
-                float(usable[name].sum()),
-                float(difference.sum()),
-                spread if name != best else np.nan,
-                int(densities[name].isna().sum()),
-            )
-        columns = ["rmse", "mae", "elpd", "elpd_diff", "se_diff", "failed"]
-        return ResultTable.of(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
+            rows[name] = {
+                **errors,
+                "elpd": float(usable[name].sum()),
+                "elpd_diff": float(difference.sum()),
+                "se_diff": spread if name != best else np.nan,
+                "failed": int(densities[name].isna().sum()),
+            }
+        return ResultTable.of(pd.DataFrame.from_dict(rows, orient="index"))
 
     def _table(self) -> Table:
         shown = self.to_frame()
@@ -149,8 +149,9 @@ def cross_validate(
 
     Parameters
     ----------
-    *models : LinearMixedModel
-        One or more fits to the same rows.
+    *models : LinearMixedModel or GeneralizedLinearMixedModel
+        One or more fits to the same rows; generalized ones all of probabilities, or all of
+        densities.
     by : str or array of shape (n,), optional
         Whole levels of this grouping factor or column are left out together, so the question is
         how well new groups are predicted. By default single rows are: new rows of known groups.
@@ -170,12 +171,22 @@ def cross_validate(
     Raises
     ------
     ModelError
-        If an argument is not a fit, the fits are not to the same rows, or there are fewer rows or
-        levels than folds.
+        If an argument is not a fit, the fits are not to the same rows or are of different things,
+        or there are fewer rows or levels than folds.
     DataError
         If ``by`` cannot be read.
     Interrupted
         On Ctrl-C, with the folds that are done.
+
+    Notes
+    -----
+    A generalized model predicts the mean of the response over what is not known of the random
+    effects: ``E g^-1(eta + N(0, v))`` with eta and v from the conditional modes and variances given
+    the other rows, so of a new level ``v = z'Gz``. The predictive density of the rows left out, of
+    a discrete response their probability, is the difference of the log-likelihoods of all rows and
+    of the others, at the estimates from the others: the random effects are integrated out, so that
+    rows of one group count together. That is by quadrature, whatever the fit is by, with one
+    grouping factor and up to three random effects, else by Laplace's approximation.
 
     References
     ----------
@@ -193,6 +204,15 @@ def cross_validate(
          rmse elpd_diff
     m1 49.604       0.0
     m2 49.604     -17.2
+
+    New districts, of which only the distribution is known:
+
+    >>> data = me.load_dataset("contraception")
+    >>> formula = "use ~ age + urban + livch + (1 | district)"
+    >>> m = me.glmer(formula, data, family="binomial")
+    >>> me.cross_validate(m, by="district", folds=6, seed=1).to_frame()[["brier", "elpd"]]
+         brier    elpd
+    m1 0.22537 -1215.1
     """
     fits = _fits_to_the_same_rows(models)
     first = fits[0]
@@ -200,39 +220,36 @@ def cross_validate(
     codes, described = _folds(first, by, folds, entropy)
     count = int(codes.max()) + 1
     names = [f"m{i + 1}" for i in range(len(fits))]
-    columns = ["model", "fold", "n", "rmse", "mae", "elpd", "note"]
+    trials = trials_of(first)
 
-    def step(number: int) -> tuple[tuple[Any, ...], NDArray[np.bool_], Matrix]:
+    def step(number: int) -> tuple[dict[str, Any], NDArray[np.bool_], Matrix]:
         m, fold = divmod(number, count)
         fit, out = fits[m], codes == fold
-        rmse = mae = density = np.nan
-        note = ""
+        density, note = np.nan, ""
         values = np.full(int(out.sum()), np.nan)
         try:
-            others, said = refit_rows(fit, np.flatnonzero(~out))
-            note = said or ""
-            mean, density = _predict(fit, others, out)
-            values = mean[out]
-            error = fit.frame.y[out] - values
-            rmse, mae = float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error)))
+            values, density, note = _PREDICTED[fit.kind](fit, out)
         except ModelError as problem:
             note = str(problem)
-        return (names[m], fold, len(values), rmse, mae, density, note), out, values
+        errors = _errors(fit.frame.y[out], None if trials is None else trials[out], values)
+        row = {"model": names[m], "fold": fold, "n": len(values), **errors}
+        return {**row, "elpd": density, "note": note}, out, values
 
     def finish(
-        folds: list[tuple[tuple[Any, ...], NDArray[np.bool_], Matrix]],
+        folds: list[tuple[dict[str, Any], NDArray[np.bool_], Matrix]],
     ) -> CrossValidation:
         predictions = pd.DataFrame(np.nan, index=first.frame.index, columns=names)
         for row, out, values in folds:
-            predictions.loc[out, row[0]] = values
+            predictions.loc[out, row["model"]] = values
         return CrossValidation(
-            [fit.formula for fit in fits],
+            [model_text(fit) for fit in fits],
             described,
             entropy,
             codes,
             predictions,
             first.frame.y,
-            pd.DataFrame([row for row, _, _ in folds], columns=columns),
+            pd.DataFrame([row for row, _, _ in folds]),
+            trials,
         )
 
     return Unfinished("fold", count * len(fits), step, finish).resume(progress)
@@ -244,6 +261,8 @@ def _fits_to_the_same_rows(models: Sequence[Any]) -> list[Fit]:
     fits = fits_of("me.cross_validate", models)
     first = fits[0]
     for i, fit in enumerate(fits):
+        check_same_thing("Model 1", first, f"model {i + 1}", fit, True)
+        check_same_trials("Model 1", first, f"model {i + 1}", fit)
         same = np.array_equal(fit.frame.positions, first.frame.positions)
         if not same or not np.array_equal(fit.frame.y, first.frame.y):
             raise ModelError(
@@ -252,6 +271,22 @@ def _fits_to_the_same_rows(models: Sequence[Any]) -> list[Fit]:
                 "in any of their variables before fitting."
             )
     return fits
+
+
+def _errors(observed: Matrix, trials: Matrix | None, predicted: Matrix) -> dict[str, float]:
+    """Root mean square and mean absolute error, and Brier's of single trials; of what there is."""
+    known = ~np.isnan(predicted)
+    observed, predicted = observed[known], predicted[known]
+    error = observed - predicted
+    nothing = not len(error)
+    found = {
+        "rmse": np.nan if nothing else float(np.sqrt(np.mean(error**2))),
+        "mae": np.nan if nothing else float(np.mean(np.abs(error))),
+    }
+    if trials is not None:
+        each = observed * (1.0 - predicted) ** 2 + (1.0 - observed) * predicted**2
+        found["brier"] = np.nan if nothing else float(np.average(each, weights=trials[known]))
+    return found
 
 
 def _folds(fit: Fit, by: Any, folds: int | None, entropy: int) -> tuple[NDArray[np.int64], str]:
@@ -278,44 +313,3 @@ def _folds(fit: Fit, by: Any, folds: int | None, entropy: int) -> tuple[NDArray[
     return fold_of_unit[units].astype(
         np.int64
     ), f"{count:,} {what} in {folds} parts, seed {entropy}"
-
-
-def _predict(fit: Fit, others: Fit, out: NDArray[np.bool_]) -> tuple[Matrix, float]:
-    """Predictions for all rows from the fit to those not left out, and the density of the rest."""
-    if fit.residual is not None:
-        return _predict_structured(fit, others, out)
-    beta = others.beta
-    fixed = fit.frame.X @ beta
-    if fit.frame.offset is not None:
-        fixed = fixed + fit.frame.offset
-    mean = fixed[:, None].copy()
-    modes = others.modes
-    for term, kept, own in zip(fit.frame.terms, others.frame.terms, modes, strict=True):
-        effects = np.zeros((term.n_levels, term.n_columns, 1))
-        effects[term.levels.get_indexer(kept.levels), :, 0] = own
-        z_times(term, effects, mean)
-    V = V_of_rows(fit.frame.terms, others.T, others.sigma, fit.frame.weights)
-    whole = _log_density(V, fit.frame.y - fixed)
-    part = _log_density(V_of(others), others.frame.y - others.fixed_part)
-    return mean[:, 0], whole - part
-
-
-def _predict_structured(fit: Fit, others: Fit, out: NDArray[np.bool_]) -> tuple[Matrix, float]:
-    """The same where residuals are correlated: from V of all rows at the others' parameters."""
-    fixed = fit.frame.X @ others.beta
-    if fit.frame.offset is not None:
-        fixed = fixed + fit.frame.offset
-    V, kept, left = V_at(fit, others), np.flatnonzero(~out), np.flatnonzero(out)
-    r = fit.frame.y - fixed
-    # V between the rows left out and the others, times V^-1 of the others.
-    weights = np.zeros(fit.nobs)
-    weights[kept] = V_of(others).solve(r[kept])
-    mean = fixed.copy()
-    mean[left] += (V @ weights)[left]
-    density = _log_density(V, r) - _log_density(V_of(others), r[kept])
-    return mean, density
-
-
-def _log_density(V: MarginalCovariance, residual: Matrix) -> float:
-    constant = len(residual) * float(np.log(2.0 * np.pi))
-    return -0.5 * (constant + float(V.logdet()) + float(V.quad(residual)))

@@ -86,8 +86,9 @@ def compare(*models: HoldsFit, criterion: str = "AIC", refit: bool = True) -> In
 
     Parameters
     ----------
-    *models : LinearMixedModel
-        Fits of the same rows, with the same weights.
+    *models : LinearMixedModel or GeneralizedLinearMixedModel
+        Fits of the same rows, with the same weights; generalized ones of one ``nagq``, and of
+        families that are all of counts, or all of densities.
     criterion : {"AIC", "AICc", "BIC"}
         What the models are ordered by, and ``delta`` and ``weight`` are made of.
     refit : bool

@@ -102,8 +102,9 @@ def anova(*models: HoldsFit, refit: bool = True, boundary: bool = False) -> Mode
 
     Parameters
     ----------
-    *models : LinearMixedModel
-        Two or more fits of the same rows, with the same weights.
+    *models : LinearMixedModel or GeneralizedLinearMixedModel
+        Two or more fits of the same rows, with the same weights; generalized ones of one family,
+        link and ``nagq``.
     refit : bool
         Whether models may be fitted again where their likelihoods cannot be compared; otherwise
         that is an error.
@@ -124,8 +125,9 @@ def anova(*models: HoldsFit, refit: bool = True, boundary: bool = False) -> Mode
     Raises
     ------
     ModelError
-        If there are not two models or one of them is none; if rows, response or weights differ;
-        if fits would have to be made again with ``refit=False``.
+        If there are not two models or one of them is none; if rows, response or weights differ, or
+        linear and generalized models, families, links or ``nagq`` are mixed; if fits would have to
+        be made again with ``refit=False``.
 
     References
     ----------

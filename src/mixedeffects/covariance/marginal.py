@@ -108,11 +108,12 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         self._factorisation = factorisation
         self._index = index
         self._residual = residual
-        self._name = name
+        # Not `_name`, which stored matrices have had for something else.
+        self._called = name
 
     @classmethod
     def _attributes_now(cls, stored: dict[str, Any]) -> dict[str, Any]:
-        return {"_residual": None, "_name": "", **stored}
+        return {"_residual": None, "_called": "", **stored}
 
     @cached_property
     def _factored(self) -> FactoredCovariance:
@@ -150,7 +151,7 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         """Covariance matrix of the residual errors, n x n."""
         n = len(self._index)
         rows = replace(self._rows, matrix="R")
-        return ResidualCovariance(self.sigma, self._weights, n, self._residual, rows, self._name)
+        return ResidualCovariance(self.sigma, self._weights, n, self._residual, rows, self._called)
 
     @property
     def Z(self) -> scipy.sparse.csc_array:
@@ -226,7 +227,7 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
             factorisation,
             self._index,
             residual=None if R is None else R.divided_by((self.sigma / sigma) ** 2),
-            name=self._name,
+            name=self._called,
         )
 
     # --- block by block ------------------------------------------------------------------
@@ -316,7 +317,7 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         return pd.DataFrame(values / np.outer(sd, sd), index=block.index, columns=block.columns)
 
     def __repr__(self) -> str:
-        name = f", {self._name}" if self._name else ""
+        name = f", {self._called}" if self._called else ""
         lines = [f"V = Z G Z' + R{name}: {self._n:,} x {self._n:,}, {self._blocks_text()}"]
         if self._user_terms:
             groups = (f"{t.label} ({t.n_levels} levels)" for t in self._user_terms)

@@ -59,6 +59,10 @@ class Factor:
         return np.ascontiguousarray(own)
 
 
+#: Under this name it is in fits stored before.
+_Factor = Factor
+
+
 @dataclass(frozen=True, eq=False)
 class Blocks:
     """The blocks of A, as `CrossProducts` has them."""

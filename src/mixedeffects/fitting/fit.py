@@ -276,25 +276,28 @@ class HoldsFit(Protocol):
         ...
 
 
-def fit_of(model: Any, what: str) -> Fit:
+def fit_of(model: Any, what: str, *, any_kind: bool = False) -> Fit:
     """The record in what a user holds.
 
     Parameters
     ----------
-    model : LinearMixedModel or Fit
+    model : LinearMixedModel, GeneralizedLinearMixedModel or Fit
         What was given.
     what : str
         What the message calls it.
+    any_kind : bool
+        Whether it may be another than that of a linear mixed model.
 
     Raises
     ------
     ModelError
-        If it is no fitted model, or not that of a linear mixed model.
+        If it is no fitted model, or not of a kind that may be.
     """
     held = model if isinstance(model, Fit) else getattr(model, "fit", None)
     if not isinstance(held, Fit):
         raise ModelError(f"{what} must be a fitted model, not {model!r:.60}.")
-    refuse_other_kinds(held, what)
+    if not any_kind:
+        refuse_other_kinds(held, what)
     return held
 
 

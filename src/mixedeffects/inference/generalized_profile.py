@@ -6,9 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_level
+from mixedeffects.display.result_table import ResultTable
+from mixedeffects.display.vocabulary import INTERVAL
 from mixedeffects.engine.constrained import Constrained
 from mixedeffects.engine.generalized import GeneralizedOptimum, find_generalized_optimum
 from mixedeffects.engine.generalized.constrained import (
@@ -67,17 +70,17 @@ class _GeneralizedProfiling(Profiling):
         self, fit: GeneralizedFit, names: list[str], chosen: list[int], level: float
     ) -> None:
         super().__init__(fit, names, chosen, level)
-        self._own, self._reached = fit, fit.found
+        self._own, self._from = fit, fit.found
 
     def _made(self) -> Profile:
-        return GeneralizedProfile(self._own, self._reached, self._names, self._chosen, self._level)
+        return GeneralizedProfile(self._own, self._from, self._names, self._chosen, self._level)
 
     def _start_from(self, found: Constrained) -> None:
         assert isinstance(found, GeneralizedConstrained)
         start: dict[str, Any] = {"T": list(found.T), "beta": found.beta}
         if self._own.family.has_parameter:
             start["phi"] = found.phi
-        self._reached = find_generalized_optimum(
+        self._from = find_generalized_optimum(
             self._own.found.design,
             nagq=self._own.nagq,
             start=start,
@@ -177,6 +180,23 @@ class GeneralizedProfile(Profile):
             phi=at.phi,
         )
         return ProfileCurve(held, optimum, _FIRST * float(step), low, high, positive=positive)
+
+    def confint(self, level: float = 0.95, *, _report: bool = True) -> ResultTable:
+        """Profile-likelihood intervals; see `Profile.confint`.
+
+        The parameter of a negative binomial family has no upper end where the likelihood of
+        Poisson's is not far enough below.
+        """
+        table = super().confint(level, _report=_report)
+        name = self._names[self._fixed_at - 1]
+        is_poisson = self._family.name == "negative_binomial" and name in table.index
+        if not (is_poisson and table.loc[name, INTERVAL[1]] == _POISSON):
+            return table
+        notes = [note for note in table.notes if not note.startswith(f"{name}: ")]
+        notes.append(f"{name}: no upper end; the likelihood of Poisson's family is not far below")
+        own = pd.DataFrame(table)
+        own.loc[name, INTERVAL[1]] = math.inf
+        return ResultTable.of(own, tuple(notes))
 
     @property
     def _offset(self) -> float:

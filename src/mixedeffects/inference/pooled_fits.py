@@ -62,6 +62,9 @@ class PooledFits(ShownTables):
         Where the complete data's degrees of freedom come from.
     notes : tuple of str
         What to know about the fits.
+    phi : float or None
+        Geometric mean of the estimated parameter of the family of generalized models, such as theta
+        of the negative binomial one; None where there is none.
 
     References
     ----------
@@ -89,6 +92,7 @@ class PooledFits(ShownTables):
     notes: tuple[str, ...]
     _variances: tuple[FixedEffectsVariance, ...] = field(repr=False)
     _parameters: pd.Series = field(repr=False)
+    phi: float | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -237,8 +241,8 @@ class PooledFits(ShownTables):
         -------
         ResultTable, one row
             ``nimp``, the number of fits; ``nobs``, of rows in each; ``sigma``, the root of the mean
-            residual variance; ``riv_mean`` and ``fmi_max`` over the fixed effects; ``converged``,
-            whether all fits are.
+            residual variance or dispersion; ``riv_mean`` and ``fmi_max`` over the fixed effects;
+            ``converged``, whether all fits are.
 
         Examples
         --------
@@ -255,7 +259,7 @@ class PooledFits(ShownTables):
             {
                 "nimp": [self.m],
                 "nobs": [self.fits[0].nobs],
-                "sigma": [self.varcorr.sigma],
+                "sigma": [float(np.sqrt(np.mean([fit.sigma**2 for fit in self.fits])))],
                 "riv_mean": [float(np.mean(rules["riv"])) if len(rules) else np.nan],
                 "fmi_max": [float(np.max(rules["fmi"])) if len(rules) else np.nan],
                 "converged": [all(fit.optimum.converged for fit in self.fits)],
@@ -519,6 +523,8 @@ class PooledFits(ShownTables):
     def _random(self) -> pd.DataFrame:
         structured = self.fits[0].frame.structured_terms
         rows = parameter_rows(self.varcorr, structured, self._parameters)
+        if self.phi is not None:
+            rows.append(("Family", str(self.fits[0].family_parameter), self.phi))
         groups, names, values = zip(*rows, strict=True)
         unknown = dict.fromkeys(("std_error", "statistic", "df", "p_value"), np.nan)
         return pd.DataFrame(
@@ -529,7 +535,9 @@ class PooledFits(ShownTables):
 
     def _table(self) -> Table:
         table = frame_table(self.coef_table().drop(columns=["lower", "upper"]), self.notes)
-        caption = f"{self.fits[0].formula}, pooled over {self.m} fits by Rubin's rules"
+        family = self.fits[0].request.family
+        model = self.fits[0].formula if family is None else f"{self.fits[0].formula}, {family}"
+        caption = f"{model}, pooled over {self.m} fits by Rubin's rules"
         return replace(table, caption=caption)
 
     def _parts(self) -> list[Table]:

@@ -46,15 +46,17 @@ def pool(
 
     Parameters
     ----------
-    fits : list of LinearMixedModel
+    fits : list of LinearMixedModel or of GeneralizedLinearMixedModel
         Two or more fits of one formula, by one criterion, one for each imputed data set.
     ddf : {"satterthwaite", "kr", "kr-observed", "residual", "inf"} or float
         Degrees of freedom that the complete data would have, from which Barnard and Rubin's follow.
         By name they are those of each fit for each contrast, of which the harmonic mean is taken:
         df stand for the relative variance ``2 / df`` of an estimated variance, and that is what can
-        be averaged. One number holds for all contrasts. ``"inf"`` gives Rubin's own df of 1987.
+        be averaged. One number holds for all contrasts. ``"inf"`` gives Rubin's own df of 1987; it
+        is the default of generalized models, which take this name or a number.
     vcov, cluster
-        Covariance matrix within each fit, as for `LinearMixedModel.coef_table`.
+        Covariance matrix within each fit, as for `LinearMixedModel.coef_table`, or
+        `GeneralizedLinearMixedModel.coef_table`.
 
     Returns
     -------
@@ -66,13 +68,17 @@ def pool(
     ------
     ModelError
         If there is one fit only, or the fits are not of one model: other formulas, coefficients,
-        codings, criteria, weights, residual structures or numbers of rows.
+        codings, criteria, weights, families, residual structures or numbers of rows.
 
     Notes
     -----
     ``mice::pool`` of R takes ``df.residual`` of the first fit as complete-data degrees of freedom,
     one number for all coefficients, which is too many for what varies between clusters only. Here
     this is ``ddf=fits[0].fit.df_resid``.
+
+    Estimates of a generalized model are on the scale of the link, with the covariance matrix of the
+    joint Hessian within each fit. Its complete-data tests are normal; the pooled ones are t-tests
+    all the same, because B is estimated from few fits.
 
     References
     ----------
@@ -96,7 +102,7 @@ def pool(
     ...
     """
     given = _as_list(fits)
-    held = [fit_of(model, f"fits[{i}]") for i, model in enumerate(given)]
+    held = [fit_of(model, f"fits[{i}]", any_kind=True) for i, model in enumerate(given)]
     _check_one_model(held)
     variances = tuple(_variance(fit, vcov, ddf, cluster) for fit in held)
     names = list(held[0].fixef_names)
@@ -106,7 +112,6 @@ def pool(
     between = np.cov(moved, rowvar=False).reshape(len(names), len(names))
     total = within + (1.0 + 1.0 / len(held)) * between
     blocks = [np.mean(own, axis=0) for own in zip(*(fit.G_blocks for fit in held), strict=True)]
-    sigma = float(np.sqrt(np.mean([fit.sigma**2 for fit in held])))
     parameters = pd.concat([covariance_parameters(fit) for fit in held], axis=1)
     method = _method(ddf, variances[0])
     return PooledFits(
@@ -114,12 +119,13 @@ def pool(
         within=pd.DataFrame(within, names, names),
         between=pd.DataFrame(between, names, names),
         vcov=pd.DataFrame(total, names, names),
-        varcorr=_varcorr(held, read_only(blocks), sigma),
+        varcorr=_varcorr(held, read_only(blocks)),
         fits=tuple(held),
         method=method,
         notes=_notes(held, method, between),
         _variances=variances,
         _parameters=parameters.mean(axis=1, skipna=False),
+        phi=_family_parameter(held),
     )
 
 
@@ -143,6 +149,11 @@ def _check_one_model(fits: Sequence[Fit]) -> None:
     """All fits are of one model to as many rows."""
     first = fits[0]
     for i, fit in enumerate(fits[1:], start=1):
+        if fit.kind != first.kind:
+            raise ModelError(
+                f"fits[{i}] is a {fit.kind} mixed model and fits[0] a {first.kind} one; pooled "
+                "fits are of one model."
+            )
         ours, theirs = first.frame.formula, fit.frame.formula
         if theirs.response != ours.response:
             raise ModelError(
@@ -193,11 +204,9 @@ def _check_one_model(fits: Sequence[Fit]) -> None:
 
 
 def _check_residuals(i: int, fit: Fit, first: Fit) -> None:
-    """The residuals of a fit have the structure of those of the first."""
-    theirs, ours = (
-        {**residual_arguments(each), "sigma": each.request.sigma} for each in (fit, first)
-    )
-    for name in ("residual", "variance", "sigma"):
+    """The response of a fit has the distribution of that of the first, with its structure."""
+    theirs, ours = (_arguments(each) for each in (fit, first))
+    for name in ("residual", "variance", "sigma", "family", "nagq", "exposure"):
         one, another = theirs.get(name), ours.get(name)
         if one != another:
             raise ModelError(
@@ -214,8 +223,30 @@ def _check_residuals(i: int, fit: Fit, first: Fit) -> None:
         )
 
 
-def _varcorr(fits: Sequence[Fit], blocks: Sequence[Matrix], sigma: float) -> VarCorr:
+def _family_parameter(fits: Sequence[Fit]) -> float | None:
+    """Geometric mean: the logarithm is what is nearly normal; None where there is none."""
+    values = [fit.family_value for fit in fits if fit.family_value is not None]
+    return float(np.exp(np.mean(np.log(values)))) if values else None
+
+
+def _arguments(fit: Fit) -> dict[str, Any]:
+    """What a fit was asked for that says what model it is of."""
+    asked = fit.request
+    # Given as values, an exposure is of the rows.
+    exposure = asked.exposure if isinstance(asked.exposure, str) else None
+    return {
+        **residual_arguments(fit),
+        "sigma": asked.sigma,
+        "family": asked.family,
+        "nagq": asked.nagq,
+        "exposure": exposure,
+    }
+
+
+def _varcorr(fits: Sequence[Fit], blocks: Sequence[Matrix]) -> VarCorr:
     """Means of variances, and of the other parameters of the residuals."""
+    residual = [fit.residual_sigma for fit in fits if fit.residual_sigma is not None]
+    sigma = float(np.sqrt(np.mean(np.square(residual)))) if residual else None
     listed = [reported_residual_parameters(fit) for fit in fits]
     means = []
     for own in zip(*listed, strict=True):
@@ -260,6 +291,8 @@ def _method(ddf: Any, variance: FixedEffectsVariance) -> str:
 
 def _notes(fits: Sequence[Fit], method: str, between: Matrix) -> tuple[str, ...]:
     criterion = "REML" if fits[0].reml else "maximum likelihood"
+    if fits[0].approximation:
+        criterion += f" ({fits[0].approximation})"
     notes = [f"{fits[0].nobs:,} rows in each fit, by {criterion}; {method}"]
     failed = [i for i, fit in enumerate(fits) if not fit.optimum.converged]
     if failed:

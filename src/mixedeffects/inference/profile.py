@@ -104,7 +104,7 @@ class Profiling:
                 self._profile = self._made()
             try:
                 self._profile._walk(step // 2, 2 * (step % 2) - 1)
-            except BetterFitError as better:
+            except _BetterFitError as better:
                 self._again(better)
             except (ArithmeticError, np.linalg.LinAlgError):
                 raise ModelError(
@@ -142,11 +142,11 @@ class Profiling:
         assert self._profile is not None
         try:
             self._profile._finish()
-        except BetterFitError as better:
+        except _BetterFitError as better:
             self._again(better)
         return self._profile
 
-    def _again(self, better: BetterFitError) -> NoReturn:
+    def _again(self, better: _BetterFitError) -> NoReturn:
         if self._fit.residual is None:
             warn(
                 f"{better.sentence} The profile starts again from the better fit; fit the model "
@@ -178,7 +178,7 @@ class Profiling:
         raise StartAgain
 
 
-class BetterFitError(Exception):
+class _BetterFitError(Exception):
     """A better fit, with a sentence about where it was found."""
 
     def __init__(self, sentence: str, found: Constrained) -> None:
@@ -294,7 +294,7 @@ class Profile(Sealed):
         try:
             return task(*arguments)
         except LowerDevianceError as lower:
-            raise BetterFitError(
+            raise _BetterFitError(
                 f"With {self._names[i]} held at {lower.found.value:.6g}, the deviance is lower by "
                 f"{lower.decrease:.2g} than that of the fit.",
                 lower.found,
@@ -512,7 +512,7 @@ class Profile(Sealed):
         """Run a task once the profile is there: a better fit is then an error."""
         try:
             return self._tracked(i, task, *arguments)
-        except BetterFitError as better:
+        except _BetterFitError as better:
             if self._residual is not None:
                 raise ModelError(
                     f"{better.sentence} The likelihood has several maxima: simplify the structure "

@@ -157,6 +157,16 @@ def response_scale(
         raise ModelError("sigma= is the standard deviation for bias_adjust=True; add that.")
     tree = _left_side(fit)
     name = deparse(tree)
+    family = fit.request.family
+    if family is not None:
+        if kind == "response":
+            raise ModelError(
+                "type='response' is not there yet for marginal means of a generalized model: its "
+                f"means are on the scale of the link, {family.link.name}. Leave type out."
+            )
+        return ResponseScale(
+            name, hint=f"estimates are on the scale of the link, {family.link.name}"
+        )
     if isinstance(tree, Name):
         return ResponseScale(name)
     if kind == "link":

@@ -200,9 +200,11 @@ class _Search(GeneralizedSearch):
         held_phi: float | None,
         tied_of: Callable[[Matrix], Sequence[float]],
         allowed: Callable[[Matrix], bool] | None = None,
+        *,
+        has_effects: bool = True,
     ) -> None:
         super().__init__(design, _TOLERANCE, _MAX_EVALUATIONS, None, nodes)
-        self._tie, self._held_phi = tie, held_phi
+        self._tie, self._held_phi, self._has_effects = tie, held_phi, has_effects
         self._tied_of, self._allowed = tied_of, allowed
 
     def _point(self, space: Space, x: Matrix) -> GeneralizedPoint | None:
@@ -214,6 +216,9 @@ class _Search(GeneralizedSearch):
         """The minimum, and the decrease still predicted there."""
         self._c = c
         space = Space(self.design, held_phi=self._held_phi)
+        if not self._has_effects:
+            result = self._minimise(space, x)
+            return result.point, result.predicted
         for restart in range(_MAX_RESTARTS + 1):
             result = self._minimise(space, x)
             escape = self._escape(result.point)
@@ -282,6 +287,9 @@ class _Search(GeneralizedSearch):
 class _Held:
     """What all of them share."""
 
+    #: Whether there are covariances to be searched.
+    has_effects = True
+
     def __init__(self, design: GeneralizedDesign, nodes: int, at: AtConstraint) -> None:
         self.design, self.nodes, self.c = design, nodes, at.c
         self.tie = _Tie(design)
@@ -323,7 +331,13 @@ class _Held:
         self, value: float, start: Matrix, allowed: Callable[[Matrix], bool] | None = None
     ) -> GeneralizedConstrained:
         search = _Search(
-            self._design(value), self.tie, self.nodes, self._phi(value), self._tied_of, allowed
+            self._design(value),
+            self.tie,
+            self.nodes,
+            self._phi(value),
+            self._tied_of,
+            allowed,
+            has_effects=self.has_effects,
         )
         point, predicted = search.from_coordinates(np.asarray(start, dtype=np.float64), self.c)
         self.c = point.evaluation.mode.c
@@ -478,6 +492,8 @@ class HeldCorrelation(_Held):
 class _NoEffects(_Held):
     """All covariances, held at zero."""
 
+    has_effects = False
+
     def _design(self, value: float) -> GeneralizedDesign:
         terms = tuple(
             _AffineTerm(k, np.zeros((k, k)), np.empty((0, k, k))) for k in self.design.term_columns
@@ -485,26 +501,9 @@ class _NoEffects(_Held):
         return self.design.changed(parameterisation=Parameterisation(terms))
 
     def start(self, at: AtConstraint) -> Matrix:
+        """Fixed effects and phi."""
         moving = [at.phi] if self.design.family.has_parameter else []
         return np.concatenate([np.linalg.solve(self.design.basis.fixed, at.beta), moving])
-
-    def minimise(self, value: float, start: Matrix) -> GeneralizedConstrained:
-        design = self._design(value)
-        search = GeneralizedSearch(design, _TOLERANCE, _MAX_EVALUATIONS)
-        search._c = self.c
-        result = search._minimise(Space(design), start)
-        point = result.point
-        return GeneralizedConstrained(
-            value,
-            point.value,
-            tuple(point.evaluation.T),
-            1.0,
-            self.design.basis.beta(point.at.beta),
-            point.x,
-            search.evaluations,
-            result.predicted < max(_ENOUGH, 1e-12 * abs(point.value)),
-            phi=point.at.phi,
-        )
 
 
 def without_random_effects(design: GeneralizedDesign, at: AtConstraint) -> GeneralizedConstrained:

@@ -57,6 +57,7 @@ __all__ = [
     "adaptive_quadrature",
     "check_quadrature",
     "evaluate_criterion",
+    "fine_nodes",
     "most_nodes",
     "quadrature_parts",
     "scores_of_levels",
@@ -72,6 +73,8 @@ _CHUNK = 20_000
 #: Standard deviation, on the scale of eta, that is none when the score is told from dD/dT, and what
 #: a direction may contribute less than the largest does.
 _NO_DEVIATION, _SMALLEST = 1e-8, 1e-11
+#: Points of a rule that is to be exact.
+_FINE = 25
 
 
 @cache
@@ -87,6 +90,20 @@ def _rule(nodes: int, k: int) -> tuple[Matrix, Matrix]:
 def most_nodes(k: int) -> int:
     """The most points of one rule, for so many random effects a level."""
     return min(int(_MOST_POINTS ** (1.0 / k) + 1e-9), _MOST_NODES)
+
+
+def fine_nodes(design: GeneralizedDesign) -> int:
+    """Points per random effect of a rule for one value that is to be exact; 1 where there is none.
+
+    Parameters
+    ----------
+    design : GeneralizedDesign
+        The model.
+    """
+    factors = design.skeleton.factors
+    if len(factors) > 1 or factors[0].k > MOST_EFFECTS:
+        return 1
+    return min(_FINE, most_nodes(factors[0].k))
 
 
 def check_quadrature(design: GeneralizedDesign, nodes: int) -> None:
@@ -283,8 +300,7 @@ def scores_of_levels(
     (factor,) = design.skeleton.factors
     for member in factor.members:
         at = (slice(None), member.columns, member.columns)
-        own = zip(parts.of_T[at], parts.exact[at], strict=True)
-        out[at] = [_score(of_T, exact, roots[member.term]) for of_T, exact in own]
+        out[at] = _score(parts.of_T[at], parts.exact[at], roots[member.term])
     return out
 
 
@@ -413,15 +429,15 @@ def _repeated(response: Response, m: int) -> Response:
 def _score(of_T: Matrix, exact: Matrix, T: Matrix) -> Matrix:
     """The symmetric F nearest to another with ``2 F T`` as given, on and below the diagonal.
 
-    Directions in which T has no variance are left as they are.
+    Directions in which T has no variance are left as they are. Matrices may be stacked.
     """
     rows, columns = lower_entries(len(T))
     every = symmetric_directions(len(T))
     every = every / np.linalg.norm(every.reshape(len(every), -1), axis=1)[:, None, None]
-    F = 0.5 * (exact + exact.T)
-    missing = (of_T - 2.0 * F @ T)[rows, columns]
+    F = 0.5 * (exact + np.swapaxes(exact, -1, -2))
+    missing = (of_T - 2.0 * F @ T)[..., rows, columns]
     products = 2.0 * np.stack([(own @ T)[rows, columns] for own in every], axis=1)
     left, values, right = np.linalg.svd(products)
     kept = (values > _SMALLEST * values[0]) & (values[0] > _NO_DEVIATION)
-    by_direction = right[kept].T @ ((left[:, kept].T @ missing) / values[kept])
-    return np.asarray(F + np.einsum("r,rab->ab", by_direction, every))
+    by_direction = ((missing @ left[:, kept]) / values[kept]) @ right[kept]
+    return np.asarray(F + np.einsum("...r,rab->...ab", by_direction, every))

@@ -27,7 +27,7 @@ Matrix = NDArray[np.float64]
 Codes = NDArray[np.integer]
 
 #: Numbers in the right-hand sides that are solved for at once.
-_AT_ONCE = 4_000_000
+_AT_ONCE = 16_000_000
 
 
 def cluster_scores(

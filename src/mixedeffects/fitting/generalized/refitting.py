@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.generalized import GeneralizedOptimum, find_generalized_optimum
 from mixedeffects.engine.generalized.constrained import AtConstraint, without_random_effects
-from mixedeffects.engine.generalized.existence import separating_direction
+from mixedeffects.engine.generalized.existence import separating_direction, separation_message
 from mixedeffects.errors import ModelError
 from mixedeffects.families import Response
 from mixedeffects.fitting.fit import Fit
@@ -28,7 +28,9 @@ from mixedeffects.fitting.refitting import (
 )
 from mixedeffects.fitting.request import NewResponse, Request, given_data, given_table
 from mixedeffects.formula.update import update_formula
+from mixedeffects.frame.checks import check_grouping
 from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.frame.rank import independent_columns
 from mixedeffects.progress import ProgressOption
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "generalized_with_random_terms",
     "generalized_without_random_terms",
     "optimum_of_response",
+    "optimum_of_rows",
     "refit_generalized",
     "update_generalized",
 ]
@@ -71,6 +74,57 @@ def optimum_of_response(fit: GeneralizedFit, values: Matrix) -> GeneralizedOptim
         separating_direction(fit.frame.X, response, fit.family) is not None
     ):
         return None
+    return found
+
+
+def optimum_of_rows(fit: GeneralizedFit, kept: NDArray[np.bool_]) -> GeneralizedOptimum:
+    """The optimum for some of the rows, the others having no weight.
+
+    Its design still has all rows and levels: those without data have modes of zero, and what the
+    others say about them in their conditional variances.
+
+    Parameters
+    ----------
+    fit : GeneralizedFit
+        The fit.
+    kept : ndarray of bool, shape (n,)
+        The rows that count.
+
+    Raises
+    ------
+    ModelError
+        If the model is not identified from these rows, or has no finite estimates.
+    """
+    frame, rows = fit.frame, np.flatnonzero(kept)
+    of_rows = independent_columns(np.asfortranarray(frame.X[rows]))
+    lost = [name for i, name in enumerate(fit.fixef_names) if i not in set(of_rows.tolist())]
+    if lost:
+        raise ModelError(
+            "the fixed effects cannot all be estimated from the other rows: "
+            f"{', '.join(map(repr, lost))} cannot"
+        )
+    for term in frame.terms:
+        own = np.unique(term.codes[rows])
+        check_grouping(term.group, len(own), [str(term.levels[i]) for i in own[:1]], None)
+    weights = np.where(kept, 1.0 if fit.response.weights is None else fit.response.weights, 0.0)
+    response = Response(fit.response.y, fit.response.trials, weights)
+    try:
+        found = find_generalized_optimum(
+            fit.found.design.changed(response=response),
+            nagq=fit.nagq,
+            start=_start_of(fit),
+            control=fit.request.control,
+        )
+    except NotPositiveDefiniteError as error:
+        raise ModelError(f"the model cannot be fitted to the other rows: {error}") from None
+    far = float(np.abs(found.evaluation.linear[rows]).max(initial=0.0)) > _FAR
+    if far or not found.converged:
+        separated = separating_direction(frame.X[rows], fit.response.take(rows), fit.family)
+        if separated is not None:
+            raise ModelError(
+                "the other rows alone have no finite estimates. "
+                f"{separation_message(separated, fit.fixef_names)}"
+            )
     return found
 
 

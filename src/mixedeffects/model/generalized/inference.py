@@ -271,7 +271,7 @@ class GeneralizedInference(OfRecord):
         ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
         ... )
         >>> m.robust("CR1").se.round(3).tolist()
-        [0.199, 0.314, 0.349, 0.409]
+        [0.296, 0.47, 0.531, 0.375]
         """
         from mixedeffects.inference.score_robust import score_robust_covariance
 
