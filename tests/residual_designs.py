@@ -144,7 +144,10 @@ def dense_S(rows: ResidualRows, phi: Matrix) -> Matrix:
                         C[i, j] = C[j, i] = family.neighbours(own, t[j], t[i])[0].item()
         S[at, at] = np.outer(D[at], D[at]) * C
     if model.is_normalised:
-        S = S * np.exp(-np.linalg.slogdet(S)[1] / rows.n)
+        weights = np.ones(rows.n) if model.weights is None else model.weights
+        left = np.diag(np.linalg.cholesky(S)) ** 2 * weights
+        later = ~model.is_first if model.families else np.ones(rows.n, dtype=bool)
+        S = S / left[later].mean()
     return S
 
 

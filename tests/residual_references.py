@@ -46,13 +46,13 @@ def fitted(name: str) -> me.LinearMixedModel:
     formula = asked.pop("formula")
     table = data(name)
     if name == "berkey_known_V":
-        asked["residual"] = me.known(_berkey(table))
+        asked["residual"] = me.known(known_covariance(table))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return me.lmer(formula, table, **asked)
 
 
-def _berkey(table: pd.DataFrame) -> np.ndarray:
+def known_covariance(table: pd.DataFrame) -> np.ndarray:
     """The known covariance of two outcomes of a trial, a row of it in each row of the data."""
     K = np.zeros((len(table), len(table)))
     for rows in table.groupby("trial", observed=True).indices.values():

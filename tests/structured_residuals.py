@@ -196,7 +196,7 @@ def make_case(
     if kind == "diag":
         phi = phi[: v.shape[1]]
 
-    model, _ = model.with_unit_at_zero(phi)
+    model = model.with_unit_at_zero(phi)
     rows = rows.with_model(model)
     sd = SIGMA * np.exp(v @ delta) / (1.0 if w is None else np.sqrt(w))
     R = np.zeros((n, n))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import mixedeffects as me
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.families import (
     Binomial,
@@ -191,3 +192,14 @@ def test_linear_models_are_as_they_were() -> None:
     assert made.response is None and made.y.tolist() == DATA["flag"].astype(float).tolist()
     with pytest.raises(ModelError, match="from the residual variance"):
         build_model_frame("y ~ x + (1 | row)", DATA)
+
+
+def test_a_family_has_no_default() -> None:
+    with pytest.raises(me.ModelError, match="needs the family of its response"):
+        me.glmer("incidence ~ period + (1 | herd)", me.load_dataset("cbpp"))
+
+
+def test_values_outside_the_support_are_said_before_trials_are_asked_for() -> None:
+    data = me.load_dataset("cbpp").assign(share=lambda d: d["incidence"] / d["size"] * 100.0)
+    with pytest.raises(me.DataError, match="must be 0 or 1"):
+        me.glmer("share ~ period + (1 | herd)", data, "binomial")

@@ -46,6 +46,7 @@ _PASSED_ON = {
     # AttributeError, for Python's own use.
     ("storage/former_paths.py", "name"),
     ("storage/without_data.py", "name"),
+    ("storage/generalized_without_data.py", "name"),
     ("storage/residuals_without_data.py", "name"),
     ("base/value_method.py", "name"),
     ("model/linear_mixed_model.py", "name"),

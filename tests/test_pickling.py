@@ -158,6 +158,12 @@ def test_without_data_keeps_what_needs_no_rows(name: str, through: Any) -> None:
     assert s.without_data() is s
 
 
+def test_tables_without_data_say_what_is_tested_at_zero() -> None:
+    m = me.lmer("distance ~ age * Sex + (1 | Subject)", me.load_dataset("orthodont"))
+    assert "age = 0" in str(m.anova(3))
+    assert str(sent(m.without_data()).anova(3)) == str(m.anova(3))
+
+
 @pytest.mark.parametrize("formula", ["(Days | Subject)", "cs(Days | Subject)"])
 def test_without_data_predicts_new_rows(formula: str) -> None:
     sleep = me.load_dataset("sleepstudy")

@@ -23,8 +23,8 @@ from mixedeffects.engine.constrained import (
     ConstrainedCorrelation,
     ConstrainedDeviation,
     ConstrainedSigma,
-    _Point,
 )
+from mixedeffects.engine.constrained_points import TiedPoint
 from mixedeffects.engine.curvature import fixed_effects_covariance
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.finding import find_optimum
@@ -205,9 +205,11 @@ def test_gradient_and_model_of_the_constrained_deviance(kind: str) -> None:
     rng = np.random.default_rng(2)
     size = len(family.directions) + (family.log_sigma is None)
     x = 0.5 * rng.normal(size=size)
-    point = _Point(family, x)
+    point = TiedPoint(family, x)
     steps = 1e-5 * np.eye(size)
-    slopes = [(_Point(family, x + h).value - _Point(family, x - h).value) / 2e-5 for h in steps]
+    slopes = [
+        (TiedPoint(family, x + h).value - TiedPoint(family, x - h).value) / 2e-5 for h in steps
+    ]
     assert_allclose(point.gradient, slopes, rtol=1e-5, atol=1e-5)
     model, none = point.model(), np.zeros((size, size))
     assert_allclose(model.at(np.zeros(size), none)[1], point.gradient, rtol=1e-8, atol=1e-8)
@@ -491,6 +493,6 @@ def test_signs_survive_putting_a_covariance_on_the_boundary() -> None:
     x = held.start(find_optimum(A, False).T, 0.8)
     opposite = x.copy()
     opposite[:2] *= -1.0
-    point = _Point(held._family(0.3), opposite)
+    point = TiedPoint(held._family(0.3), opposite)
     factors = [R @ point.L[s, s] for R, s in zip(held._R, (slice(0, 3), slice(3, 4)), strict=True)]
     assert_allclose(held._repacked(point, factors, float(np.exp(x[-1]))), opposite, rtol=1e-9)

@@ -453,13 +453,6 @@ def test_standardised_coefficients() -> None:
         model.standardize("pseudo")
 
 
-def test_profiles_are_refused_with_a_reason() -> None:
-    model = fitted("sleepstudy_intercept_ar1")
-    for asked in (model.profile, lambda: model.confint(method="profile")):
-        with pytest.raises(ModelError, match="would have to be searched as well"):
-            asked()
-
-
 # --- intervals of covariance parameters -----------------------------------------------------
 
 

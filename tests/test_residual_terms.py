@@ -124,7 +124,17 @@ def test_one_standard_deviation_is_the_default_but_for_diag_and_us(kind: str) ->
         ("TOEPH", "toep(position | group, hom = FALSE)"),
         ("ANTE(1)", "ante(position | group, hom = FALSE)"),
         ("SP(POW)(t | id)", "car1(t | id)"),
-        ("SP(EXP)(x y)", "exp(position | group)"),
+        ("SP(EXP)(x y)", "exp(x + y | group)"),
+        ("SP(GAU)(x y) LOCAL", "gau(x + y | group, nugget = TRUE)"),
+        ("corExp(form = ~ x + y | g, nugget = TRUE)", "exp(x + y | g, nugget = TRUE)"),
+        ("corGaus(form = ~ t | g, nugget = FALSE)", "gau(t | g)"),
+        ("TYPE=UN", "us(position | group)"),
+        ("type = ar(1)", "ar1(position | group)"),
+        ("UN(1)", "diag(position | group)"),
+        ("UNR", "us(position | group)"),
+        ("CHOL", "us(position | group)"),
+        ("exchangeable(1 | id)", "cs(1 | id)"),
+        ("unstructured(v | id)", "us(v | id)"),
         ("ou(t | id)", "car1(t | id)"),
         ("homcs(v | id)", "cs(1 | id)"),
         ("hetar1(v | id)", "ar1(v | id, hom = FALSE)"),
@@ -145,13 +155,41 @@ def test_names_of_other_packages_are_answered_with_the_spelling_here(
     assert read_residual(answer).text == here
 
 
-def test_structures_that_are_not_here() -> None:
-    with pytest.raises(FormulaError, match="`ar1` and `toep` come nearest"):
-        read_residual("corARMA(p = 1, q = 1)")
-    with pytest.raises(FormulaError, match="as they have without `residual`"):
-        read_residual("VC")
-    with pytest.raises(FormulaError, match="Did you mean 'car1'"):
-        read_residual("carr1(t | id)")
+@pytest.mark.parametrize(
+    ("theirs", "called", "said"),
+    [
+        ("corARMA(p = 1, q = 1)", "corARMA", "`ar1` and `toep` come nearest"),
+        ("ARMA(1, 1)", "ARMA(1,1)", "`ar1` and `toep` come nearest"),
+        ("AR(2)", "AR(2)", "`ar1` and `toep` come nearest"),
+        ("corSpher(form = ~ x + y)", "corSpher", "`exp` and `gau` come nearest"),
+        ("SP(MATERN)(x y)", "SP(MATERN)", "`exp` and `gau` come nearest"),
+        ("SP(POWA)(x y)", "SP(POWA)", "`exp` and `gau` come nearest"),
+        ("mat(x + y | g)", "mat", "`exp` and `gau` come nearest"),
+        # Bands and products of structures are other models, not those of the name before them.
+        ("TOEP(2)", "TOEP(2)", "`toep`, with a correlation for each lag, comes nearest"),
+        ("UN(2)", "UN(2)", "`us` comes nearest"),
+        ("UN@AR(1)", "UN@AR(1)", "`us` comes nearest"),
+        ("ANTE(2)", "ANTE(2)", "`ante` comes nearest"),
+        ("FA(1)", "FA", "`us` comes nearest"),
+        ("rr(t | g, d = 2)", "rr", "`us` comes nearest"),
+        ("HF", "HF", "`cs` with `hom = FALSE` comes nearest"),
+        ("equalto(t | g, V)", "equalto", "residual=me.known(V)"),
+        ("LIN(2)", "LIN", "residual=me.known(V)"),
+        ("VC", "VC", "as they have without `residual`"),
+        ("independent", "independent", "as they have without `residual`"),
+        ("varIdent(form = ~ 1 | sex)", "varIdent", "variance='sex'"),
+        ("varPower()", "varPower", "no likelihood of its own"),
+        ("carr1(t | id)", "carr1", "Did you mean 'car1'"),
+    ],
+)
+def test_structures_that_are_not_here(theirs: str, called: str, said: str) -> None:
+    with pytest.raises(FormulaError) as raised:
+        read_residual(theirs)
+    message, shown, carets = str(raised.value).rsplit("\n", 2)
+    assert f"`{called}`" in message and said in message
+    start = carets.index("^")
+    marked = shown[start : start + carets.count("^")]
+    assert marked.replace(" ", "") == called
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pandas as pd
 import mixedeffects as me
 from mixedeffects.base.files import report_path
 from mixedeffects.covariance.export import check_target
+from mixedeffects.families import find_family
 from mixedeffects.frame.data_files import read_file
 from mixedeffects.inference.cluster_robust import check_kind
 from mixedeffects.inference.variance import DDF_METHODS
@@ -78,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="mixedeffects", description="Linear mixed models, and their V as a matrix."
+        prog="mixedeffects",
+        description="Linear and generalized linear mixed models, and their V as a matrix.",
     )
     parser.add_argument("--version", action="version", version=me.__version__)
     commands = parser.add_subparsers(required=True, metavar="{demo,fit}")
@@ -100,7 +102,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     fit.add_argument("formula", help="for example 'Reaction ~ Days + (Days | Subject)'")
     fit.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
-    fit.add_argument("--weights", metavar="COLUMN", help="prior weights")
+    fit.add_argument(
+        "--family",
+        metavar="NAME",
+        help="a generalized model, by maximum likelihood: binomial, poisson, negative_binomial, "
+        "gamma, inverse_gaussian, beta, gaussian",
+    )
+    fit.add_argument("--link", metavar="NAME", help="link of the family, for example probit")
+    fit.add_argument(
+        "--nagq",
+        type=int,
+        metavar="POINTS",
+        help="quadrature points for each random effect of the one factor of a generalized model "
+        "(default: 1, Laplace's approximation)",
+    )
+    fit.add_argument(
+        "--exposure",
+        metavar="COLUMN",
+        help="what the mean of counts is proportional to, such as hours",
+    )
+    fit.add_argument(
+        "--exponentiate",
+        action="store_true",
+        help="print the coefficients of a generalized model as ratios too, with intervals",
+    )
+    fit.add_argument("--weights", metavar="COLUMN", help="prior weights; of proportions, trials")
     fit.add_argument("--offset", metavar="COLUMN", help="offset")
     fit.add_argument(
         "--residual",
@@ -131,7 +157,9 @@ def _parser() -> argparse.ArgumentParser:
         help="what stands for a missing value in the file, such as n.a. or -99 (may be repeated)",
     )
     fit.add_argument(
-        "--ddf", choices=tuple(DDF_METHODS), default="satterthwaite", help="degrees of freedom"
+        "--ddf",
+        choices=tuple(DDF_METHODS),
+        help="degrees of freedom (default: satterthwaite; generalized models have none)",
     )
     fit.add_argument(
         "--robust",
@@ -182,35 +210,27 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _fit(options: argparse.Namespace) -> int:
     _check_targets(options)
+    _check_kind(options)
     data = _read(options.data, options.missing)
     for column in options.factor:
         if column not in data.columns:
             raise me.DataError(f"--factor {column}: there is no such column in {options.data}.")
         data[column] = data[column].astype("category")
-    model = me.lmer(
-        options.formula,
-        data,
-        reml=not options.ml,
-        weights=options.weights,
-        offset=options.offset,
-        residual=options.residual,
-        variance=options.variance,
-        sigma=options.sigma,
-        progress=options.progress or None,
-    )
+    model = _generalized(options, data) if options.family else _linear(options, data)
+    ddf = options.ddf or model.fit.request.ddf
     robust = None
     if options.robust is not None:
         # A list of one is the same as its element; the model is asked once, before any output.
         robust = model.robust(options.robust, options.cluster)
     checks = model.check(order=options.check_order) if options.check else None
-    summary = model.summary(ddf=options.ddf)
+    summary = model.summary(ddf=ddf)
     kind = "model" if robust is None else robust.kind
     effects = [
-        model.effects(_columns(each, data), ddf=options.ddf, vcov=kind, cluster=options.cluster)
+        model.effects(_columns(each, data), ddf=ddf, vcov=kind, cluster=options.cluster)
         for each in options.effects
     ]
     if options.json:
-        document = fit_document(model.fit, options.ddf)
+        document = fit_document(model.fit, ddf)
         if robust is not None:
             document["robust"] = robust_document(robust)
         if effects:
@@ -220,6 +240,8 @@ def _fit(options: argparse.Namespace) -> int:
         print(json_text(document))
     else:
         print(summary)
+        if options.exponentiate:
+            print(f"\n{model.tidy('fixed', vcov=kind, cluster=options.cluster, **RATIOS)}")
         if robust is not None:
             print(f"\n{robust}")
         for each in effects:
@@ -228,7 +250,7 @@ def _fit(options: argparse.Namespace) -> int:
         if checks is not None:
             print(f"\n{checks}")
     if options.html is not None:
-        model.report(options.html, ddf=options.ddf, vcov=kind, cluster=options.cluster)
+        model.report(options.html, ddf=ddf, vcov=kind, cluster=options.cluster)
         print(f"{options.html} written", file=sys.stderr)
     if options.save_v is not None:
         model.V.save(
@@ -239,6 +261,62 @@ def _fit(options: argparse.Namespace) -> int:
         )
         print(f"{options.save_v} written", file=sys.stderr)
     return 0
+
+
+#: Options of a table of ratios with its intervals.
+RATIOS: dict[str, Any] = {"exponentiate": True, "level": 0.95}
+
+
+def _linear(options: argparse.Namespace, data: pd.DataFrame) -> Any:
+    return me.lmer(
+        options.formula,
+        data,
+        reml=not options.ml,
+        weights=options.weights,
+        offset=options.offset,
+        residual=options.residual,
+        variance=options.variance,
+        sigma=options.sigma,
+        progress=options.progress or None,
+    )
+
+
+def _generalized(options: argparse.Namespace, data: pd.DataFrame) -> Any:
+    family = find_family(options.family)
+    if options.link is not None:
+        family = type(family)(options.link)
+    return me.glmer(
+        options.formula,
+        data,
+        family=family,
+        weights=options.weights,
+        offset=options.offset,
+        exposure=options.exposure,
+        nagq=1 if options.nagq is None else options.nagq,
+        progress=options.progress or None,
+    )
+
+
+#: Options of one kind of model, by their name among the options.
+_OF_GENERALIZED = ("link", "nagq", "exposure", "exponentiate")
+_OF_LINEAR = ("ml", "residual", "variance", "sigma")
+
+
+def _check_kind(options: argparse.Namespace) -> None:
+    """Complain about options of the other kind of model, and of a misspelt family, at once."""
+    if options.family is None:
+        given = [name for name in _OF_GENERALIZED if getattr(options, name)]
+        if given:
+            raise me.ModelError(
+                f"--{given[0]} is for generalized models: say which --family, such as binomial."
+            )
+        return
+    find_family(options.family)
+    given = [name for name in _OF_LINEAR if getattr(options, name)]
+    if given == ["ml"]:
+        raise me.ModelError("Generalized models are always by maximum likelihood: leave --ml out.")
+    if given:
+        raise me.ModelError(f"--{given[0]} is for linear models; --family makes a generalized one.")
 
 
 def _columns(given: str, data: pd.DataFrame) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
+from mixedeffects.comparison.latent_variance import icc_of_fit, r2_of_fit
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.coefficients import coefficient_tests
 from mixedeffects.reporting.estimates_table import (
@@ -21,6 +21,16 @@ from mixedeffects.reporting.estimates_table import (
 
 __all__ = ["STATISTIC_LABELS", "coefficients", "default_statistics", "statistic"]
 
+_COLUMNS = {
+    "Estimate": "b",
+    "Std. Error": "se",
+    "t value": "t",
+    "z value": "t",
+    "Pr(>|t|)": "p",
+    "Pr(>|z|)": "p",
+    "lower": "ci95l",
+    "upper": "ci95u",
+}
 STATISTIC_LABELS = {
     "N": "Observations",
     "ll": "Log-likelihood",
@@ -33,15 +43,17 @@ STATISTIC_LABELS = {
     "df_resid": "df(resid)",
     "se_type": "S.E. type",
     "method": "Estimation",
+    "family": "Family",
+    "link": "Link",
 }
 
 
 def coefficients(fit: Fit) -> pd.DataFrame:
     """Columns ``b``, ``se``, ``t``, ``p``, ``df``, ``ci95l`` and ``ci95u``."""
-    table = pd.DataFrame(coefficient_tests(fit, fit.request.ddf))
-    names = ["b", "se", "df", "t", "p", "ci95l", "ci95u"]
-    table = table.set_axis(names, axis="columns")[["b", "se", "t", "p", "df", "ci95l", "ci95u"]]
-    return table.rename_axis("Coefficient")
+    table = pd.DataFrame(coefficient_tests(fit, fit.request.ddf)).rename(columns=_COLUMNS)
+    # Of normal tests there are no degrees of freedom.
+    order = [name for name in ("b", "se", "t", "p", "df", "ci95l", "ci95u") if name in table]
+    return table[order].rename_axis("Coefficient")
 
 
 def statistic(fit: Fit, key: str) -> Any:
@@ -60,22 +72,25 @@ def statistic(fit: Fit, key: str) -> Any:
         case "icc" | "r2_conditional" if not fit.frame.terms:
             # They are shares of the random effects.
             return None
+        case "family" | "link":
+            family = fit.request.family
+            return None if family is None else family.name if key == "family" else family.link.name
         case "icc":
-            return intraclass_correlation(fit, False).adjusted
+            return icc_of_fit(fit).adjusted
         case "r2_marginal":
-            return r_squared(fit).marginal
+            return r2_of_fit(fit).marginal
         case "r2_conditional":
-            return r_squared(fit).conditional
+            return r2_of_fit(fit).conditional
         case "df_resid":
             return fit.df_resid
         case "se_type":
             return "model"
         case "method":
-            return "REML" if fit.reml else "ML"
+            return fit.estimation
     for group, count in fit.ngroups.items():
         if key == _groups(group):
             return count
-    return random_parameters(fit).get(key, fit.sigma if key == RESIDUAL else None)
+    return random_parameters(fit).get(key, fit.residual_sigma if key == RESIDUAL else None)
 
 
 def default_statistics(fit: Fit) -> list[str]:
@@ -83,12 +98,13 @@ def default_statistics(fit: Fit) -> list[str]:
     return [
         "N",
         *map(_groups, fit.ngroups),
+        *([] if fit.request.family is None else ["family", "link"]),
         "method",
         "ll",
         "aic",
         "bic",
         *(["icc", "r2_marginal", "r2_conditional"] if fit.frame.terms else ["r2_marginal"]),
-        *([RESIDUAL] if one_residual_deviation(fit) else []),
+        *([RESIDUAL] if fit.residual_sigma is not None and one_residual_deviation(fit) else []),
         *random_parameters(fit),
     ]
 

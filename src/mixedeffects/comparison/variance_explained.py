@@ -20,7 +20,7 @@ from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
 
-__all__ = ["ICC", "R2", "Variances", "intraclass_correlation", "r_squared"]
+__all__ = ["ICC", "R2", "Variances", "icc_of", "intraclass_correlation", "r2_of", "r_squared"]
 
 _STRUCTURED = "residual variance: mean of the diagonal of R over the rows"
 _WEIGHTED = "residual variance: mean of sigma^2 / w over the rows, because of the prior weights"
@@ -42,6 +42,8 @@ class Variances:
         Whether prior weights make the residual variance differ between rows.
     structured : bool
         Whether `residual=` or `variance=` does.
+    said : str
+        What the residual variance of a generalized model is made of.
     """
 
     fixed: float
@@ -49,6 +51,7 @@ class Variances:
     residual: float
     weighted: bool
     structured: bool = False
+    said: str = ""
 
     @property
     def total(self) -> float:
@@ -62,6 +65,8 @@ class Variances:
 
     def note(self) -> str:
         """A line on the residual variance where it is not sigma squared, else nothing."""
+        if self.said:
+            return f"\n  {self.said}"
         if self.structured:
             return f"\n  {_STRUCTURED}"
         return f"\n  {_WEIGHTED}" if self.weighted else ""
@@ -200,7 +205,11 @@ def intraclass_correlation(fit: Fit, by_group: bool) -> ICC:
             "The model has no random effects, whose share of the variance the intraclass "
             "correlation is; m.R has the correlations of its residuals."
         )
-    v = variances(fit)
+    return icc_of(variances(fit), by_group)
+
+
+def icc_of(v: Variances, by_group: bool) -> ICC:
+    """Shares of the random effects in variances by source."""
     random = float(v.random.sum())
     shares = (v.random / v.given_fixed).rename("ICC") if by_group else None
     return ICC(random / v.given_fixed, random / v.total, v, shares)
@@ -208,5 +217,9 @@ def intraclass_correlation(fit: Fit, by_group: bool) -> ICC:
 
 def r_squared(fit: Fit) -> R2:
     """See `LinearMixedModel.r2`."""
-    v = variances(fit)
+    return r2_of(variances(fit))
+
+
+def r2_of(v: Variances) -> R2:
+    """Shares of the fixed part, and of all effects, in variances by source."""
     return R2(v.fixed / v.total, (v.fixed + float(v.random.sum())) / v.total, v)

@@ -1,7 +1,7 @@
-"""What V and each of its parts have in common: an n x n matrix ``Z G Z' + R``, never formed.
+"""What V, its parts and R have in common: an n x n matrix ``Z G Z' + R``, never formed.
 
-A part is the same sum with fewer terms, so one class has the methods of both that multiply, cut and
-convert. What they do is done by the functions of the files they import.
+A part is the same sum with fewer terms, and R has none, so one class has the methods of all that
+multiply, cut and convert. What they do is done by the functions of the files they import.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class CovarianceOperator:
     # NumPy must hand ``array @ V`` to us instead of turning V into an array first.
     __array_ufunc__ = None
 
+    #: What of a fit it is: ``m.V``.
+    _letter = "V"
     _instead = "@, diag and block(level) answer without it; max_gb= raises the limit."
 
     def __init__(
@@ -72,7 +74,11 @@ class CovarianceOperator:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise unknown_attribute(name, "V", OF_A_MATRIX, dir(self))
+        here = {
+            key: (where, own.replace("m.V", f"m.{self._letter}"))
+            for key, (where, own) in OF_A_MATRIX.items()
+        }
+        raise unknown_attribute(name, self._letter, here, dir(self))
 
     @property
     def shape(self) -> tuple[int, int]:

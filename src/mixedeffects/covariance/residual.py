@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects.base.caching import cached_property
 from mixedeffects.base.sealed import Sealed
-from mixedeffects.covariance.conversion import as_dense
 from mixedeffects.covariance.diagonal_residual import DiagonalResidual
+from mixedeffects.covariance.operator import CovarianceOperator
 from mixedeffects.covariance.pictures import PictureOfV
 from mixedeffects.covariance.residual_matrix import ResidualMatrix
 from mixedeffects.covariance.rows import Rows
@@ -29,7 +28,7 @@ __all__ = ["ResidualCovariance"]
 Matrix = NDArray[np.float64]
 
 
-class ResidualCovariance(Sealed):
+class ResidualCovariance(CovarianceOperator, Sealed):
     """R, n x n: ``sigma^2 W^-1`` with prior weights W, or with correlations within groups of rows.
 
     Made by ``m.R`` for a fitted model. Nothing n x n is made until somebody asks for it.
@@ -69,6 +68,9 @@ class ResidualCovariance(Sealed):
     2   604.0   925.0  1417.0
     """
 
+    _letter = "R"
+    _instead = "@, solve, diag and block(level) answer without it; max_gb= raises the limit."
+
     def __init__(
         self,
         sigma: float,
@@ -80,36 +82,33 @@ class ResidualCovariance(Sealed):
     ) -> None:
         self._sigma = sigma
         self._weights = weights
-        self._n = n
+        self._size = n
         self._residual = residual
         self._given_rows = rows
         self._name = name
 
     @classmethod
     def _attributes_now(cls, stored: dict[str, Any]) -> dict[str, Any]:
-        return {"_residual": None, "_given_rows": None, "_name": "", **stored}
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n, n)."""
-        return self._n, self._n
-
-    @property
-    def index(self) -> pd.Index:
-        """Row labels of the data, a pandas Index of length n."""
-        return self._rows.index
+        out = {"_residual": None, "_given_rows": None, "_name": "", **stored}
+        if "_n" in out:
+            out["_size"] = out.pop("_n")
+        return out
 
     @cached_property
     def _matrix(self) -> ResidualMatrix:
         """What V is made with."""
         if self._residual is not None:
             return self._residual
-        variances = np.full(self._n, self._sigma**2)
+        variances = np.full(self._size, self._sigma**2)
         return DiagonalResidual(variances if self._weights is None else variances / self._weights)
+
+    @cached_property
+    def _structure(self) -> CovarianceStructure:
+        return CovarianceStructure((), (), self._matrix)
 
     @property
     def _rows(self) -> Rows:
-        return self._given_rows or Rows(pd.RangeIndex(self._n), (), "R")
+        return self._given_rows or Rows(pd.RangeIndex(self._size), (), "R")
 
     # --- what it is ------------------------------------------------------------------------
 
@@ -203,42 +202,6 @@ class ResidualCovariance(Sealed):
 
     # --- entries ---------------------------------------------------------------------------
 
-    def diag(self) -> Matrix:
-        """The diagonal, shape (n,), in squared units of the response."""
-        return self._matrix.diagonal().copy()
-
-    def block(self, level: Any, by: str | None = None) -> pd.DataFrame:
-        """R of the rows of one level.
-
-        Parameters
-        ----------
-        level, by
-            As for `MarginalCovariance.block`; the residual groups are a factor too.
-
-        Returns
-        -------
-        DataFrame, n_i x n_i
-            In squared units of the response, labelled by the data's row labels.
-
-        Raises
-        ------
-        ModelError
-            If there is no such factor or level, or several factors have it.
-
-        Examples
-        --------
-        >>> import mixedeffects as me
-        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.R.block("308").iloc[:2, :2].round(1)
-               0      1
-        0  654.9    0.0
-        1    0.0  654.9
-        """
-        rows = self._rows.of_level(level, by)
-        out = np.zeros((len(rows), len(rows)))
-        self._matrix.add_blocks(rows, out)
-        return pd.DataFrame(out, index=self.index[rows], columns=self.index[rows])
-
     def corr(self, level: Any, by: str | None = None) -> pd.DataFrame:
         """Correlations of the errors of one level.
 
@@ -273,35 +236,13 @@ class ResidualCovariance(Sealed):
         np.fill_diagonal(values, 1.0)
         return pd.DataFrame(values, index=block.index, columns=block.columns)
 
-    def sparse(self) -> scipy.sparse.csc_array:
-        """R as a sparse matrix.
-
-        Returns
-        -------
-        scipy.sparse.csc_array, n x n
-            In squared units of the response.
-
-        Raises
-        ------
-        ModelError
-            If it does not fit into memory; says what to use instead.
-
-        Examples
-        --------
-        >>> import mixedeffects as me
-        >>> m = me.lmer("Reaction ~ Days + (Days | Subject)", me.load_dataset("sleepstudy"))
-        >>> m.R.sparse().shape, m.R.sparse().nnz
-        ((180, 180), 180)
-        """
-        return self._matrix.sparse()
-
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Matrix:
         """R as an ndarray, for NumPy: ``np.asarray(m.R)``."""
-        instead = "R @ x, R.solve(x), R.diag(), R.block(level) and R.sparse() answer without it."
-        dense = as_dense(CovarianceStructure((), (), self._matrix), np.inf, "R", instead)
-        return dense.astype(np.float64 if dtype is None else dtype, copy=False)
+        return self.dense(np.inf).astype(np.float64 if dtype is None else dtype, copy=False)
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+    def __array_ufunc__(  # type: ignore[override]
+        self, ufunc: Any, method: str, *inputs: Any, **options: Any
+    ) -> Any:
         """``array @ R`` is a product with R; other functions of NumPy take R as an ndarray."""
         if ufunc is np.matmul and method == "__call__" and not options:
             return self.__rmatmul__(inputs[0])
@@ -309,15 +250,6 @@ class ResidualCovariance(Sealed):
         return getattr(ufunc, method)(*arrays, **options)
 
     # --- products --------------------------------------------------------------------------
-
-    def __matmul__(self, other: Any) -> Matrix:
-        """``R @ x`` for x of shape (n,) or (n, m); DataError for other shapes."""
-        x, restore = self._rows.columns(other, "R @ x")
-        return restore(self._matrix.times(x))
-
-    def __rmatmul__(self, other: Any) -> Matrix:
-        """``x @ R`` for x of shape (n,) or (m, n); DataError for other shapes."""
-        return (self @ self._rows.transposed(other)).T
 
     def solve(self, B: Any) -> Matrix:
         """``R^-1 B``.
@@ -391,7 +323,7 @@ class ResidualCovariance(Sealed):
             return plots.covariance(self.block(level, by), ax=ax, **options)
         if by is not None:
             raise ModelError("by= says what level= is a level of: give level too, or neither.")
-        picture = PictureOfV(CovarianceStructure((), (), self._matrix))
+        picture = PictureOfV(self._structure)
         return plots.covariance(picture, ax=ax, **options)
 
     def __repr__(self) -> str:

@@ -26,7 +26,8 @@ from mixedeffects.covariance.groups import Factor, Grouping
 from mixedeffects.covariance.residual_matrix import ResidualMatrix
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.engine.residual_families import Block, Chain
-from mixedeffects.engine.residual_model import ResidualModel, Whitening
+from mixedeffects.engine.residual_model import ResidualModel
+from mixedeffects.engine.residual_whitening import Whitening
 from mixedeffects.frame.residual_term import ResidualTerm, VarianceTerm
 
 __all__ = ["StructuredResidual"]

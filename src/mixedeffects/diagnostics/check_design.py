@@ -136,17 +136,19 @@ def collinearity(fit: Fit, notes: list[str], tables: dict[str, pd.DataFrame]) ->
 
 def few_levels(fit: Fit) -> Iterator[Finding]:
     """The number of levels of each grouping factor."""
+    kr = "ddf='kr'" if fit.has_degrees_of_freedom else ""
     for group, term in {term.group: term for term in fit.frame.terms}.items():
         shown, count = short(group), term.n_levels
         verdict = PROBLEM if count < _VERY_FEW else LOOK if count < _FEW else FINE
         if verdict == FINE:
             advice = f"No sign of too few levels of {shown}."
         elif verdict == LOOK:
-            advice = f"The variance by {shown} is poorly estimated: ddf='kr', m.confint('profile')."
+            better = f"{kr}, m.confint('profile')" if kr else "m.confint('profile')"
+            advice = f"The variance by {shown} is poorly estimated: {better}."
         else:
             advice = (
-                f"So few levels hardly tell a variance: take {shown} as a fixed effect, or use "
-                "ddf='kr' and report its uncertainty."
+                f"So few levels hardly tell a variance: take {shown} as a fixed effect, or "
+                f"{f'use {kr} and ' if kr else ''}report its uncertainty."
             )
         yield Finding(f"levels: {shown}", "levels", float(count), verdict, advice)
 
@@ -188,6 +190,8 @@ def singularity(fit: Fit) -> Iterator[Finding]:
     components = principal_components(fit)
     # Sigma is no measure where it is given, or stands for one of several variances.
     unit, measure = 1.0, "SD / sigma"
+    if fit.residual_sigma is None:
+        measure = "SD"
     if fit.residual is not None:
         unit = fit.sigma / float(np.sqrt(np.mean(R_of(fit).diag())))
         measure = "SD / residual SD"

@@ -15,7 +15,7 @@ from mixedeffects.diagnostics.check_statistics import ordered
 from mixedeffects.display.lettering import short, short_each
 from mixedeffects.display.normal_bands import plotting_positions, shown_ranks
 
-__all__ = ["Envelope", "PictureData", "picture_data"]
+__all__ = ["Envelope", "PictureData", "band", "picture_data", "quantile_envelope"]
 
 Matrix = NDArray[np.float64]
 
@@ -54,6 +54,7 @@ class PictureData:
     cloud: tuple[Matrix, Matrix] | None = None
     residual: str = "studentized"
     bars: dict[str, tuple[list[str], Matrix, float, str]] = field(default_factory=dict)
+    fitted: str = "fitted value"
 
 
 def picture_data(c: Comparison, chosen: Sequence[str], tables: dict[str, Any]) -> PictureData:
@@ -63,19 +64,21 @@ def picture_data(c: Comparison, chosen: Sequence[str], tables: dict[str, Any]) -
     free = not c.asked or len(c.usable) >= 3
     if "normality" in chosen and free:
         envelopes.append(
-            _quantiles("Residuals", f"{c.kind} residual", c.residuals[:, 0], c.ordered_residuals)
+            quantile_envelope(
+                "Residuals", f"{c.kind} residual", c.residuals[:, 0], c.ordered_residuals
+            )
         )
         for t, term in enumerate(c.fit.frame.terms[:_TERMS]):
             own = c.data.modes[t][:, 0, 0]
             if term.n_levels > 3 and np.ptp(own) > 0.0:
                 name = f"Effects of {short(term.group, 16)}: {short(term.columns[0], 14)}"
                 drawn = ordered(c.draws.modes[t][:, 0])
-                envelopes.append(_quantiles(name, "conditional mode", own, drawn))
+                envelopes.append(quantile_envelope(name, "conditional mode", own, drawn))
     if "simulation" in chosen:
         n = len(c.data.ranks)
         ranks = shown_ranks(n, _POINTS)
         uniform = (ranks - 0.5) / n
-        lower, upper = _band(c.ordered_ranks[ranks - 1])
+        lower, upper = band(c.ordered_ranks[ranks - 1])
         envelopes.append(
             Envelope(
                 "Ranks among responses drawn",
@@ -115,7 +118,7 @@ def picture_data(c: Comparison, chosen: Sequence[str], tables: dict[str, Any]) -
     return PictureData(tuple(envelopes), cloud, c.kind, bars)
 
 
-def _quantiles(title: str, ylabel: str, own: Matrix, drawn: Matrix) -> Envelope:
+def quantile_envelope(title: str, ylabel: str, own: Matrix, drawn: Matrix) -> Envelope:
     """Sorted values, in units of their standard deviation, against normal quantiles.
 
     Those of data sets drawn are sorted already.
@@ -129,12 +132,13 @@ def _quantiles(title: str, ylabel: str, own: Matrix, drawn: Matrix) -> Envelope:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(values[ranks - 1] / spread)
 
-    lower, upper = _band(in_units(drawn))
+    lower, upper = band(in_units(drawn))
     y = in_units(np.sort(own))
     return Envelope(title, "normal quantiles", f"{ylabel} / SD", x, y, lower, upper)
 
 
-def _band(lines: Matrix) -> tuple[Matrix, Matrix]:
+def band(lines: Matrix) -> tuple[Matrix, Matrix]:
+    """Where 95 % of lines lie, place by place."""
     known = lines[:, np.isfinite(lines).all(axis=0)]
     if not known.shape[1]:
         nothing = np.full(len(lines), np.nan)

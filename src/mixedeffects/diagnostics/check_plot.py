@@ -48,7 +48,7 @@ def draw_checks(pictures: PictureData, ax: Any) -> list[Axes]:
         own = next(rest)
         what = draw_cloud(own, x, y)
         draw_smooth(own, x, y)
-        finish(own, "Spread", "fitted value", f"root of |{pictures.residual} residual|", what)
+        finish(own, "Spread", pictures.fitted, f"root of |{pictures.residual} residual|", what)
     for title, (names, values, limit, dashed) in pictures.bars.items():
         own = next(rest)
         at = np.arange(len(values))

@@ -38,6 +38,7 @@ def refit_levels(
     levels: list[str],
     progress: ProgressOption,
     labelled: Callable[[Deleted, Matrix], Result],
+    refit: Callable[[Fit, NDArray[np.intp]], tuple[Fit, str | None]] | None = None,
 ) -> Result:
     """Leave out each level in turn and fit again.
 
@@ -54,6 +55,8 @@ def refit_levels(
     labelled : callable
         Makes the result of what changed, with ``vcov(-j)`` at the variances of the new fit, and of
         its variance parameters, (J, m) in the order of `covariance_parameters`.
+    refit : callable, optional
+        From the fit and rows to keep to the fit of these and a remark; by default `refit_rows`.
 
     Raises
     ------
@@ -70,7 +73,7 @@ def refit_levels(
 
     def step(j: int) -> None:
         try:
-            again, note = refit_rows(fit, np.flatnonzero(codes != j))
+            again, note = (refit or refit_rows)(fit, np.flatnonzero(codes != j))
         except ModelError as error:
             out.notes[j] = str(error)
             return

@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import scipy.special
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import checked_choice
+from mixedeffects.base.options import checked_choice, entropy_of
 from mixedeffects.errors import ModelError
+from mixedeffects.families import Response
 from mixedeffects.fitting.fit import once_per_fit
 from mixedeffects.fitting.generalized import GeneralizedFit, generalized
+from mixedeffects.simulation.generalized_responses import GeneralizedSampler
+from mixedeffects.simulation.responses import checked_count
 
-__all__ = ["GENERALIZED_KINDS", "generalized_quantiles", "generalized_residuals"]
+__all__ = [
+    "GENERALIZED_KINDS",
+    "RANKED_AMONG",
+    "SEED",
+    "generalized_quantiles",
+    "generalized_residuals",
+    "quantile_residuals",
+    "quantiles_of_generalized",
+    "simulated_ranks",
+]
 
 Matrix = NDArray[np.float64]
 
-GENERALIZED_KINDS = ("response", "pearson", "scaled", "deviance", "working")
+GENERALIZED_KINDS = (
+    "response",
+    "pearson",
+    "scaled",
+    "deviance",
+    "working",
+    "quantile",
+    "simulated",
+)
 
+#: Draws that responses are ranked among, and the seed of residuals that are randomised.
+RANKED_AMONG, SEED = 250, 1
+
+#: Smallest probability of a residual, and relative difference of responses that are the same.
+_LEAST, _SAME = 1e-16, 1e-12
 #: By how much, relative to the largest, a unit deviance may be negative from rounding.
 _ROUNDING = 1e-8
 
 
-def generalized_residuals(fit: GeneralizedFit, kind: str) -> Matrix:
+def generalized_residuals(
+    fit: GeneralizedFit, kind: str, seed: Any = SEED, draws: Any = RANKED_AMONG
+) -> Matrix:
     """Residuals of one kind, shape (n,); see `GeneralizedLinearMixedModel.resid`.
 
     Raises
@@ -29,6 +59,11 @@ def generalized_residuals(fit: GeneralizedFit, kind: str) -> Matrix:
         If the kind is not known, or not defined for the family.
     """
     kind = checked_choice(kind, "Residual kind", GENERALIZED_KINDS)
+    if kind == "quantile":
+        return quantile_residuals(fit, fit.response, fit.mu, entropy_of(seed))
+    if kind == "simulated":
+        count = checked_count(draws, "draws, the number of responses drawn for each row,")
+        return simulated_ranks(fit, count, entropy_of(seed))
     response, family = fit.response, fit.family
     out: Matrix = response.y - fit.mu
     if kind == "response":
@@ -40,6 +75,36 @@ def generalized_residuals(fit: GeneralizedFit, kind: str) -> Matrix:
     size = np.sqrt(prior_weights(fit) / family.variance(fit.mu, fit.search_phi))
     scaled = np.asarray(out * size)
     return scaled if kind == "scaled" else scaled * fit.sigma
+
+
+def quantile_residuals(fit: GeneralizedFit, response: Response, mu: Matrix, entropy: int) -> Matrix:
+    """Normal quantiles of the probability of a response up to each one, shape (n,).
+
+    Of a discrete response a random one between the probabilities below it and up to it.
+    """
+    family, phi = fit.family, fit.search_phi
+    up_to = np.asarray(family.cdf(response.y, mu, response, phi), dtype=np.float64)
+    if family.discrete:
+        below = family.cdf(response.y, mu, response, phi, strict=True)
+        rng = np.random.default_rng(np.random.SeedSequence(entropy))
+        up_to = below + rng.random(len(up_to)) * (up_to - below)
+    return np.asarray(scipy.special.ndtri(np.clip(up_to, _LEAST, 1.0 - _LEAST)))
+
+
+def simulated_ranks(fit: GeneralizedFit, count: int, entropy: int) -> Matrix:
+    """Share of responses drawn with new random effects that lie below each one, shape (n,).
+
+    Where some drawn are the same as the response, a random share between those below and up to it.
+    """
+    y = fit.response.y
+    below, same = np.zeros(fit.nobs), np.zeros(fit.nobs)
+    sampler = GeneralizedSampler(fit, entropy)
+    for j in range(count):
+        drawn = sampler.draw(j, j + 1)[:, 0]
+        below += drawn < y - _SAME * np.abs(y)
+        same += np.abs(drawn - y) <= _SAME * np.abs(y)
+    rng = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(count, 1)))
+    return np.asarray((below + rng.random(fit.nobs) * same) / count)
 
 
 def prior_weights(fit: GeneralizedFit) -> Matrix:
@@ -73,11 +138,12 @@ def _unit_deviances(fit: GeneralizedFit) -> Matrix:
 
 
 @once_per_fit("quantiles of the scaled residuals")
-def _quantiles(fit: object) -> Matrix:
+def quantiles_of_generalized(fit: object) -> Matrix:
+    """Minimum, quartiles and maximum of the scaled residuals."""
     scaled = generalized_residuals(generalized(fit), "scaled")
     return np.asarray(np.quantile(scaled, [0.0, 0.25, 0.5, 0.75, 1.0]))
 
 
 def generalized_quantiles(fit: GeneralizedFit) -> Matrix:
     """Minimum, quartiles and maximum of the scaled residuals."""
-    return _quantiles(fit)
+    return quantiles_of_generalized(fit)

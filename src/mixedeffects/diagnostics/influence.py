@@ -24,7 +24,7 @@ from mixedeffects.progress import Listener, ProgressOption
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["INFLUENCE_KINDS", "Influence", "influence"]
+__all__ = ["INFLUENCE_KINDS", "Influence", "influence", "labelled"]
 
 Matrix = NDArray[np.float64]
 
@@ -64,6 +64,8 @@ class Influence:
         The estimates from all rows minus these.
     notes : dict of str to str
         Why a level has no values, or what is to be said about its refit.
+    how : str
+        How the changes were found where that is neither of the two.
 
     Examples
     --------
@@ -89,6 +91,7 @@ class Influence:
     variance_parameters: pd.DataFrame | None = None
     variance_change: pd.DataFrame | None = None
     notes: dict[str, str] = field(default_factory=dict)
+    how: str = ""
 
     def to_frame(self) -> pd.DataFrame:
         """All of it in one table.
@@ -218,6 +221,8 @@ class Influence:
         return f"Influence of {len(self.n_rows):,} {what}, left out one at a time; {self._how()}"
 
     def _how(self) -> str:
+        if self.how:
+            return self.how
         return "refitted" if self.refit else "variance parameters held at their estimates"
 
     @cached_property
@@ -291,7 +296,7 @@ def influence(
         )
     if not refit:
         deleted = delete_levels(fit, factor.codes, factor.n_levels)
-        return _labelled(fit, factor, labels, False, deleted, None)
+        return labelled(fit, factor, labels, False, deleted, None)
     from mixedeffects.diagnostics.deletion_refit import refit_levels
 
     return refit_levels(
@@ -299,18 +304,21 @@ def influence(
         factor.codes,
         [str(level) for level in factor.levels],
         progress,
-        lambda deleted, natural: _labelled(fit, factor, labels, True, deleted, natural),
+        lambda deleted, natural: labelled(fit, factor, labels, True, deleted, natural),
     )
 
 
-def _labelled(
+def labelled(
     fit: Fit,
     factor: ClusterFactor,
     labels: pd.Index,
     refit: bool,
     deleted: Deleted,
     natural: Matrix | None,
+    how: str = "",
 ) -> Influence:
+    """What changed, under the names of levels and coefficients."""
+
     def series(values: Any, name: str) -> pd.Series:
         return pd.Series(values, index=labels, name=name)
 
@@ -335,4 +343,5 @@ def _labelled(
         variance_parameters=variance_parameters,
         variance_change=variance_change,
         notes={str(factor.levels[j]): note for j, note in deleted.notes.items()},
+        how=how,
     )

@@ -109,6 +109,6 @@ def row_quadratic_forms(fit: Fit) -> Matrix:
     """
     codes, z = rows_by_factor(fit)
     out = forms_by_rows(fit, codes, z, z)
-    if fit.frame.weights is not None:
-        out *= fit.frame.weights / fit.crossproducts.basis.weight_scale
+    if fit.working_weights is not None:
+        out *= fit.working_weights / fit.crossproducts.basis.weight_scale
     return out

@@ -29,24 +29,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.engine.basis import lower_factor
+from mixedeffects.engine.constrained_points import TiedFamily, TiedPoint, term_slices
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.finding import find_optimum
 from mixedeffects.engine.known_coefficient import KnownCoefficient
-from mixedeffects.engine.objective import Evaluation, evaluate
 from mixedeffects.engine.optimum import LARGE_CORE, SINGULAR
 from mixedeffects.engine.parameters import (
     T_to_theta,
-    along_directions,
-    block_diagonal,
     lower_entries,
-    symmetric_directions,
     theta_to_T,
 )
-from mixedeffects.engine.residual_objective import ResidualEvaluation, evaluate_residual
 from mixedeffects.engine.residual_point import ResidualPoint, log_unit
 from mixedeffects.engine.residual_rows import ResidualRows
-from mixedeffects.engine.trust_region import minimise, minimise_model
+from mixedeffects.engine.trust_region import minimise
 
 __all__ = [
     "Constrained",
@@ -167,196 +163,6 @@ class ConstrainedCoefficient:
 # --- variance parameters --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class _Family:
-    """Factors of one value: ``L = base + sum_i x_i directions_i``, block-diagonal over all terms.
-
-    ``log_sigma`` is None where log sigma is free; it is then the last of the coordinates. Those of
-    the residuals, if they have any, are before it.
-    """
-
-    A: CrossProducts
-    base: Matrix
-    directions: Matrix
-    log_sigma: float | None
-    rows: ResidualRows | None = None
-
-    @property
-    def of_residuals(self) -> slice:
-        """Which coordinates are those of the residuals."""
-        m = len(self.directions)
-        return slice(m, m + (0 if self.rows is None else self.rows.model.n_parameters))
-
-    def parts(self, x: Vector) -> tuple[Matrix, float]:
-        """Absolute factor and log sigma."""
-        m = len(self.directions)
-        L = self.base + np.tensordot(x[:m], self.directions, axes=1)
-        return L, float(x[-1]) if self.log_sigma is None else self.log_sigma
-
-    def phi(self, x: Vector) -> tuple[Vector, Vector, Vector]:
-        """Parameters of the residuals, and their derivatives in the coordinates."""
-        if self.rows is None:
-            return np.zeros(0), np.zeros(0), np.zeros(0)
-        return self.rows.model.bounded(x[self.of_residuals])
-
-    def relative(self, x: Vector) -> list[Matrix]:
-        """One square relative factor per term."""
-        L, log_sigma = self.parts(x)
-        return [np.ascontiguousarray(L[s, s]) * np.exp(-log_sigma) for s in _slices(self.A)]
-
-
-def _slices(A: CrossProducts) -> list[slice]:
-    stops = np.cumsum(A.term_columns)
-    return [slice(int(e) - k, int(e)) for k, e in zip(A.term_columns, stops, strict=True)]
-
-
-def _entries(A: CrossProducts) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Lower entries of all terms' blocks in the block-diagonal matrix, in the order of theta."""
-    rows, columns = zip(
-        *(
-            (r + s.start, c + s.start)
-            for s in _slices(A)
-            for r, c in [lower_entries(s.stop - s.start)]
-        ),
-        strict=True,
-    )
-    return np.concatenate(rows), np.concatenate(columns)
-
-
-class _Point:
-    """The deviance, not profiled over sigma, at one point of a family."""
-
-    def __init__(self, family: _Family, x: Vector) -> None:
-        self.family, self.x = family, x
-        self.L, self.log_sigma = family.parts(x)
-        self.T = family.relative(x)
-        self.residual: ResidualEvaluation | None = None
-        self.phi, of_phi, _ = family.phi(x)
-        self.evaluation: Evaluation
-        if family.rows is None:
-            self.evaluation = evaluate(family.A, self.T, False)
-        else:
-            self.residual = evaluate_residual(family.rows, self.T, self.phi, False)
-            self.evaluation = self.residual.at_theta
-        here = self.evaluation
-        A = here.A
-        self.sigma2 = float(np.exp(2.0 * self.log_sigma))
-        ratio = here.rho2 / self.sigma2
-        self.value = here.deviance
-        if A.known_variance is None:
-            # From the profiled deviance, whose part in sigma is n (1 + log(rho^2 / n)).
-            self.value += ratio - A.n - A.n * float(np.log(ratio / A.n))
-        by_T = [
-            logdet + rho2 / self.sigma2
-            for logdet, rho2 in zip(here.logdet_gradient, here.rho2_gradient, strict=True)
-        ]
-        slices = _slices(A)
-        gradient = np.zeros(len(family.directions))
-        for g, s in zip(by_T, slices, strict=True):
-            gradient += np.tensordot(family.directions[:, s, s], g, axes=2)
-        gradient *= np.exp(-self.log_sigma)
-        if self.residual is not None:
-            gradient = np.append(gradient, of_phi * self.residual_score)
-        if family.log_sigma is None:
-            pull = sum(float(np.vdot(g, T)) for g, T in zip(by_T, self.T, strict=True))
-            gradient = np.append(gradient, 2.0 * A.n - 2.0 * ratio - pull)
-        self.gradient: Vector = gradient
-
-    @property
-    def share(self) -> float:
-        """The sigma^2 that is best for the factors, relative to this one."""
-        return self.evaluation.sigma2 / self.sigma2
-
-    @property
-    def residual_score(self) -> Vector:
-        """Derivatives in the parameters of the residuals."""
-        if self.residual is None:
-            return np.zeros(0)
-        return np.asarray(self.residual.score + (self.share - 1.0) * self.residual.slopes)
-
-    def model(self) -> _LocalModel:
-        return _LocalModel(self)
-
-
-class _LocalModel:
-    """Quadratic model of D in ``(T T', phi, log sigma^2)`` as an exact function of coordinates."""
-
-    def __init__(self, point: _Point) -> None:
-        here, n = point.evaluation, point.evaluation.A.n
-        self._family, self._x = point.family, point.x
-        self._rows, self._columns = _entries(here.A)
-        share = point.share
-        products = np.concatenate([along_directions(CC) for CC in here.outer_products])
-        score = np.concatenate([along_directions(F) for F in here.score])
-        score = score + (1.0 - share) * products
-        if point.residual is None:
-            information = here.information + np.outer(products, products) / n
-        else:
-            directions = [symmetric_directions(k) for k in here.A.term_columns]
-            form = point.residual.unprofiled_information(directions)
-            information, products = form[:-1, :-1], form[-1, :-1]
-        self._score = np.append(score, point.residual_score)
-        self._cross = share * products
-        self._information = share * information
-        self._ratio = here.rho2 / point.sigma2
-        self._slope = n - self._ratio
-        self._S, self._tau = self._relative(point.L, point.log_sigma), 2.0 * point.log_sigma
-        self._phi = point.phi
-
-    def _relative(self, L: Matrix, log_sigma: float) -> Vector:
-        S = (L @ L.T) * np.exp(-2.0 * max(log_sigma, -_BEYOND))
-        return np.asarray(S[self._rows, self._columns])
-
-    def at(self, step: Vector, correction: Matrix) -> tuple[float, Vector, Matrix]:
-        """Change of the model after a step, and its gradient and Hessian there."""
-        family = self._family
-        L, log_sigma = family.parts(self._x + step)
-        phi, first, second = family.phi(self._x + step)
-        S = self._relative(L, log_sigma)
-        change, turn = np.append(S - self._S, phi - self._phi), 2.0 * log_sigma - self._tau
-        added = self._information @ change
-        value = float(self._score @ change + 0.5 * change @ added)
-        value += turn * (self._slope + float(self._cross @ change) + 0.5 * self._ratio * turn)
-        score = self._score + added + turn * self._cross
-        slope = self._slope + float(self._cross @ change) + self._ratio * turn
-
-        directions, scale = family.directions, np.exp(-2.0 * max(log_sigma, -_BEYOND))
-        half = directions @ L.T
-        J = scale * (half + half.transpose(0, 2, 1))[:, self._rows, self._columns]
-        of_S = score[: len(S)]
-        full = np.zeros(L.shape)
-        weighted = np.where(self._rows == self._columns, of_S, 0.5 * of_S)
-        full[self._rows, self._columns] = full[self._columns, self._rows] = weighted
-        flat = directions.reshape(len(directions), L.size)
-        bent = 2.0 * scale * flat @ (full @ directions).reshape(flat.shape).T
-        if len(phi):
-            J = block_diagonal([J, np.diag(first)])
-            bent = block_diagonal([bent, np.diag(second * score[len(S) :])])
-        gradient = J @ score
-        hessian = J @ self._information @ J.T + bent
-        if family.log_sigma is None:
-            S = np.append(S, np.zeros(len(phi)))
-            pull = float(S @ score)
-            # A step in log sigma with L held is one of S alone.
-            of_L = np.append(gradient[: len(directions)], np.zeros(len(phi)))
-            cross = -2.0 * J @ (self._information @ S) + 2.0 * J @ self._cross - 2.0 * of_L
-            own = 4.0 * (S @ self._information @ S - 2.0 * self._cross @ S + self._ratio + pull)
-            hessian = np.block([[hessian, cross[:, None]], [cross, np.array([own])]])
-            gradient = np.append(gradient, 2.0 * slope - 2.0 * pull)
-        corrected = correction @ step
-        return (
-            value + 0.5 * float(step @ corrected),
-            gradient + corrected,
-            hessian + correction,
-        )
-
-    def minimise(self, correction: Matrix, radius: float) -> tuple[Vector, float]:
-        """Step within the radius that makes the model small, and the decrease it predicts."""
-        # A step far too long has no finite value: it is shortened.
-        with np.errstate(over="ignore", invalid="ignore"):
-            return minimise_model(lambda step: self.at(step, correction), len(correction), radius)
-
-
 class ConstrainedVariance:
     """A parameter of the variances, held at values.
 
@@ -394,10 +200,10 @@ class ConstrainedVariance:
         known = self._A.known_variance
         return None if known is None else 0.5 * float(np.log(known))
 
-    def _family(self, value: float) -> _Family:
+    def _family(self, value: float) -> TiedFamily:
         K = sum(self._A.term_columns)
         base, directions = np.zeros((K, K)), []
-        for t, (k, s) in enumerate(zip(self._A.term_columns, _slices(self._A), strict=True)):
+        for t, (k, s) in enumerate(zip(self._A.term_columns, term_slices(self._A), strict=True)):
             D = np.linalg.inv(self._R[t])
             first = 0
             own: list[Matrix] = []
@@ -414,7 +220,7 @@ class ConstrainedVariance:
                 whole = np.zeros((K, K))
                 whole[s, s] = D @ direction
                 directions.append(whole)
-        return _Family(
+        return TiedFamily(
             self._A,
             base,
             np.array(directions).reshape(len(directions), K, K),
@@ -456,7 +262,7 @@ class ConstrainedVariance:
             sigma = sigma * float(np.exp(-log_unit(model, phi)))
         return self._pack(factors, sigma, of_residuals)
 
-    def _whole(self, point: _Point) -> tuple[tuple[Matrix, ...], float, ResidualPoint | None]:
+    def _whole(self, point: TiedPoint) -> tuple[tuple[Matrix, ...], float, ResidualPoint | None]:
         """Relative factors, sigma and R at a point, with sigma that of the fit."""
         sigma = float(np.exp(point.log_sigma))
         if point.residual is None:
@@ -478,9 +284,9 @@ class ConstrainedVariance:
         family, x = self._family(value), start
         evaluations = 0
 
-        last: list[_Point] = []
+        last: list[TiedPoint] = []
 
-        def point_at(x: Vector) -> _Point | None:
+        def point_at(x: Vector) -> TiedPoint | None:
             # Two large factorisations are not kept beside each other; the model is known by now.
             if last and self._A.remainder.core_size > LARGE_CORE:
                 last.pop().evaluation.factorisation.release()
@@ -490,7 +296,7 @@ class ConstrainedVariance:
             if allowed is not None and not allowed(x):
                 return None
             try:
-                point = _Point(family, x)
+                point = TiedPoint(family, x)
             except (NotPositiveDefiniteError, np.linalg.LinAlgError):
                 return None
             last[:] = [point]
@@ -529,12 +335,12 @@ class ConstrainedVariance:
         return np.tril(L[first:, first:]), first
 
     def _snapped(
-        self, point_at: Callable[[Vector], _Point | None], x: Vector, point: _Point
-    ) -> tuple[Vector, _Point, int]:
+        self, point_at: Callable[[Vector], TiedPoint | None], x: Vector, point: TiedPoint
+    ) -> tuple[Vector, TiedPoint, int]:
         """Put nearly singular covariances exactly on the boundary, if the deviance agrees."""
         sigma = float(np.exp(point.log_sigma))
         factors, changed = [], False
-        for t, (R, s) in enumerate(zip(self._R, _slices(self._A), strict=True)):
+        for t, (R, s) in enumerate(zip(self._R, term_slices(self._A), strict=True)):
             L = R @ point.L[s, s]
             free, first = self._free_block(t, L)
             left, size, right = np.linalg.svd(free)
@@ -553,12 +359,12 @@ class ConstrainedVariance:
             return moved, trial, 1
         return x, point, 1
 
-    def _escape(self, point: _Point) -> Vector | None:
+    def _escape(self, point: TiedPoint) -> Vector | None:
         """A better start where the search has stopped at zero variance that the data want."""
         sigma = float(np.exp(point.log_sigma))
         found = False
         factors = []
-        for t, (R, s) in enumerate(zip(self._R, _slices(self._A), strict=True)):
+        for t, (R, s) in enumerate(zip(self._R, term_slices(self._A), strict=True)):
             L = R @ point.L[s, s]
             free, first = self._free_block(t, L)
             left, size, _ = np.linalg.svd(free)
@@ -578,7 +384,7 @@ class ConstrainedVariance:
             factors.append(L)
         return self._repacked(point, factors, sigma) if found else None
 
-    def _repacked(self, point: _Point, factors: Sequence[Matrix], sigma: float) -> Vector:
+    def _repacked(self, point: TiedPoint, factors: Sequence[Matrix], sigma: float) -> Vector:
         """Coordinates of changed factors whose tied rows, signs included, are the point's."""
         x = self._pack(factors, sigma, point.x[point.family.of_residuals])
         x[self._sizes] = point.x[self._sizes]
@@ -668,7 +474,7 @@ class ConstrainedCorrelation(ConstrainedVariance):
         """Minimise over all other parameters; see `ConstrainedParameter`."""
         x, evaluations = self._inside(start), 0
         if self._flat is None:
-            whole = self._whole(_Point(self._family(value), x))
+            whole = self._whole(TiedPoint(self._family(value), x))
             tries = [each.minimise(0.0, each.start(*whole)) for each in self._without]
             self._flat = min(tries, key=lambda each: each.deviance)
             evaluations = sum(each.evaluations for each in tries)

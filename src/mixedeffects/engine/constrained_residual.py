@@ -29,6 +29,7 @@ from mixedeffects.engine.optimum import Optimum
 from mixedeffects.engine.parameters import T_to_theta, theta_to_T
 from mixedeffects.engine.residual_families import Family, Unstructured
 from mixedeffects.engine.residual_model import ResidualDesign, ResidualModel
+from mixedeffects.engine.residual_objective import ResidualEvaluation
 from mixedeffects.engine.residual_point import ResidualPoint, log_unit
 from mixedeffects.engine.residual_rows import ResidualRows
 from mixedeffects.engine.residual_search import find_residual_optimum
@@ -50,6 +51,17 @@ Vector = NDArray[np.float64]
 #: A deviance predicted to fall by no more than this is a minimum for the purpose.
 _ENOUGH = 1e-7
 _NO_SCORE = -1e-6
+
+
+def _found_from(rows: ResidualRows, start: Vector) -> tuple[Optimum, ResidualEvaluation]:
+    """The optimum by maximum likelihood, from theta and the coordinates of a search."""
+    count = len(start) - rows.model.n_parameters
+    T = [lower_factor(each) for each in theta_to_T(start[:count], rows.term_columns)]
+    phi, _, _ = rows.model.bounded(start[count:])
+    optimum = find_residual_optimum(rows, False, start=(T, phi))
+    evaluation = optimum.residual
+    assert evaluation is not None
+    return optimum, evaluation
 
 
 def optimum_from(rows: ResidualRows, found: Constrained) -> Optimum:
@@ -136,12 +148,7 @@ class HeldResidual:
         """Minimise over everything else; see `ConstrainedParameter`."""
         own = self._own(value)
         rows = self._held(own)
-        count = len(start) - rows.model.n_parameters
-        T = [lower_factor(each) for each in theta_to_T(start[:count], rows.term_columns)]
-        phi, _, _ = rows.model.bounded(start[count:])
-        optimum = find_residual_optimum(rows, False, start=(T, phi))
-        evaluation = optimum.residual
-        assert evaluation is not None
+        optimum, evaluation = _found_from(rows, start)
         here = ResidualPoint.of(evaluation)
         outside = self._outward(here, own)
         return Constrained(
@@ -489,12 +496,7 @@ class ResidualCoefficient:
     def minimise(self, value: float, start: Vector) -> Constrained:
         """Fit the model without the column to the response less its share."""
         rows = self._without.with_response(self._y - value * self._X[:, self._column])
-        count = len(start) - rows.model.n_parameters
-        T = [lower_factor(each) for each in theta_to_T(start[:count], rows.term_columns)]
-        phi, _, _ = rows.model.bounded(start[count:])
-        optimum = find_residual_optimum(rows, False, start=(T, phi))
-        evaluation = optimum.residual
-        assert evaluation is not None
+        optimum, evaluation = _found_from(rows, start)
         basis, own = self._whole.basis, rows.basis
         here = ResidualPoint.of(evaluation)
         outside = replace(here, sigma=own.sigma(here.sigma) / basis.sigma(1.0))

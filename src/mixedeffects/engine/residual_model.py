@@ -1,6 +1,6 @@
-"""The covariance of the residuals as a function of its parameters, and the whitening of rows.
+"""The covariance of the residuals as a function of its parameters.
 
-    S(phi) = blockdiag over residual groups of  W^-1/2 D C D W^-1/2,    U S U' = I
+    S(phi) = blockdiag over residual groups of  W^-1/2 D C D W^-1/2
 
 ``D = diag exp(v'delta)`` with v centred and orthonormal over the rows, so that sigma is the
 geometric mean of the standard deviations in a search; C of a family of correlations, one set of
@@ -16,19 +16,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import ReadOnlyArrays, distinct_rows
 from mixedeffects.base.caching import cached_property
-from mixedeffects.engine.residual_families import Block, Chain, Family, make_family
+from mixedeffects.engine.residual_families import (
+    AnteDependence,
+    Autoregression,
+    Block,
+    Chain,
+    CompoundSymmetry,
+    ContinuousAutoregression,
+    Family,
+    Spatial,
+    make_family,
+)
+from mixedeffects.engine.residual_whitening import (
+    BlockWhitening,
+    ChainWhitening,
+    Pattern,
+    Whitening,
+)
 
-__all__ = ["ResidualDesign", "ResidualModel", "Whitening"]
+__all__ = ["RangeCoordinate", "ResidualDesign", "ResidualModel"]
 
 Matrix = NDArray[np.float64]
 Positions = NDArray[np.intp]
 
+#: Distance relative to the range (to a power) from which there is no correlation, or little; and
+#: below which its exponential is linear.
+_NO_CORRELATION, _LITTLE_CORRELATION, _SMALL = 30.0, 1.0, 1e-8
 #: Pairs of rows that starting values are made of at most.
 _MOST_PAIRS = 2_000_000
 
@@ -83,13 +101,63 @@ class ResidualDesign(ReadOnlyArrays):
         return len(self.codes)
 
 
-@dataclass(frozen=True, eq=False)
-class _Pattern:
-    """Groups with the same positions: their rows (groups, m), and the positions (m, d)."""
+@dataclass(frozen=True)
+class RangeCoordinate:
+    """How residuals depend on a range, whose coordinate z is its logarithm.
 
-    stratum: int
-    rows: Positions
-    positions: Matrix
+    ``u = (distance / range)^power`` at a typical distance of neighbours.
+
+    Attributes
+    ----------
+    place : int
+        Which of the parameters it is.
+    nugget : int or None
+        Which of them is the nugget beside it.
+    distance : float
+        A typical one of neighbours.
+    power : int
+        Of the distance.
+    """
+
+    place: int
+    nugget: int | None
+    distance: float
+    power: int
+
+    def _scaled(self, z: float) -> float:
+        return float(np.exp(self.power * (np.log(self.distance) - z)))
+
+    def coupling(self, z: float) -> tuple[float, float, float]:
+        """``-log(1 - exp(-u))`` at a logarithm of the range, and two derivatives in that.
+
+        That is how much the logarithm of the odds of the nugget is greater among the variance of
+        the difference of two neighbours than among all variance.
+        """
+        u, p = self._scaled(z), self.power
+        if u > _NO_CORRELATION:
+            return 0.0, 0.0, 0.0
+        if u < _SMALL:
+            return float(-np.log(u)), float(p), 0.0
+        # With e = exp(-u): du/dz = -p u.
+        ratio = u / np.expm1(u)
+        first = p * ratio
+        second = p * p * ratio * (u * np.exp(u) / np.expm1(u) - 1.0)
+        return float(-np.log(-np.expm1(-u))), float(first), float(second)
+
+    def straight(self, here: float, there: float) -> tuple[float, float, float] | None:
+        """The range where the correlation of neighbours is what it is, were that linear in it.
+
+        At the logarithm of the range ``there``, drawn from ``here``, and two derivatives in the
+        former; None where neighbours have little correlation: there other distances count.
+        """
+        u, v, p = self._scaled(here), self._scaled(there), self.power
+        if u > _LITTLE_CORRELATION:
+            return None
+        reach = np.exp(here)
+        # exp(-v) - exp(-u), relative to its derivative at u.
+        ratio = np.exp(u - v) / u
+        value = reach * (1.0 + np.expm1(u - v) / (p * u))
+        return float(value), float(reach * ratio * v), float(reach * ratio * p * v * (v - 1.0))
 
 
 class ResidualModel:
@@ -128,15 +196,18 @@ class ResidualModel:
             self.v, self._root = Q * np.sqrt(design.n), R / np.sqrt(design.n)
         made = [self._family(s) for s in range(design.n_strata)]
         self._use([f for f in made if f is not None])
-        #: Whether S is divided by the n-th root of its determinant, as in a search: then the
-        #: random effects are measured in what is left of a residual given the others of its group,
-        #: which hardly changes with a strong correlation.
+        #: Whether S is divided by the mean of its `innovations`, as in a search: then the random
+        #: effects are measured in what is left of a residual given those before it in its group.
+        #: That hardly changes with a strong correlation, nor where one variance of many, or what
+        #: is left at one time of many, goes to zero.
         self.is_normalised = not is_fixed
         #: Logarithm of what D is divided by where S is not.
         self.shift = 0.0
 
     def _use(self, families: Sequence[Family]) -> None:
         self.families: tuple[Family, ...] = tuple(families)
+        for known in ("ranges", "endless"):
+            self.__dict__.pop(known, None)
         ends = np.cumsum([self.v.shape[1], *[f.n_parameters for f in families]]).tolist()
         #: Where the parameters of each stratum's family are.
         self.places = [slice(a, b) for a, b in itertools.pairwise(ends)]
@@ -253,7 +324,48 @@ class ResidualModel:
         return rows, by_stratum, which
 
     @cached_property
-    def patterns(self) -> list[_Pattern]:
+    def ranges(self) -> list[RangeCoordinate]:
+        """Every range among the parameters."""
+        out = []
+        step = np.sqrt((np.diff(self.positions, axis=0) ** 2).sum(axis=1))
+        for s, (family, at) in enumerate(zip(self.families, self.places, strict=True)):
+            if not isinstance(family, (ContinuousAutoregression, Spatial)):
+                continue
+            own = step[~self.is_first[1:] & (self.stratum[1:] == s) & (step > 0.0)]
+            if len(own):
+                power = family.power if isinstance(family, Spatial) else 1
+                nugget = at.start + 1 if family.n_parameters > 1 else None
+                out.append(RangeCoordinate(at.start, nugget, float(np.median(own)), power))
+        return out
+
+    @cached_property
+    def endless(self) -> dict[int, float | None]:
+        """Parameters whose coordinate may go to infinity, where the likelihood goes on.
+
+        With the logarithm of the largest distance for a range; None for a correlation. Towards a
+        nugget of zero a search comes to rest by itself.
+        """
+        out: dict[int, float | None] = {}
+        for each in self.ranges:
+            span = float(np.linalg.norm(np.ptp(self.positions, axis=0)))
+            out[each.place] = float(np.log(max(span, each.distance)))
+        for family, at in zip(self.families, self.places, strict=True):
+            if isinstance(family, (Autoregression, AnteDependence, CompoundSymmetry)):
+                out.update(dict.fromkeys(range(at.start, at.stop)))
+        return out
+
+    @cached_property
+    def innovations(self) -> NDArray[np.bool_]:
+        """Rows whose variance given those before them in their group is a unit; shape (n,).
+
+        Those that have one before them; all of them where residuals are independent.
+        """
+        later = ~self.is_first
+        every = np.ones(len(later), dtype=np.bool_)
+        return later if self.families and later.any() else every
+
+    @cached_property
+    def patterns(self) -> list[Pattern]:
         """Groups by stratum and positions, each list of positions once."""
         out = []
         plain = self.design.kind == "cs"
@@ -269,7 +381,7 @@ class ResidualModel:
                 np.split(order, np.cumsum(np.bincount(which, minlength=len(distinct)))[:-1])
             ):
                 chosen = rows[own]
-                out.append(_Pattern(int(distinct[pattern, 0]), chosen, self.positions[chosen[0]]))
+                out.append(Pattern(int(distinct[pattern, 0]), chosen, self.positions[chosen[0]]))
         return out
 
     @cached_property
@@ -294,7 +406,7 @@ class ResidualModel:
         LinAlgError
             If C is not positive definite.
         """
-        return _ChainWhitening(self, phi) if self.is_chain else _BlockWhitening(self, phi)
+        return ChainWhitening(self, phi) if self.is_chain else BlockWhitening(self, phi)
 
     # --- starting values -----------------------------------------------------------------
 
@@ -345,335 +457,3 @@ class ResidualModel:
             pairs.append(np.tile(at, (len(rows), 1, 1)))
             products.append(values.ravel())
         return np.concatenate(pairs), np.concatenate(products)
-
-
-class Whitening:
-    """U at some phi, and its derivatives.
-
-    Attributes
-    ----------
-    U : csr_array, n x n
-        Lower triangular, rows in the order of the series.
-    logdet : float
-        ``log |S|``.
-    logdet_gradient : ndarray, shape (number of parameters,)
-        Its derivatives in phi.
-    """
-
-    U: scipy.sparse.csr_array
-    logdet: float
-    logdet_gradient: Matrix
-
-    #: Logarithm of what U is multiplied by so that S has determinant one; zero where it need not.
-    log_factor = 0.0
-
-    def __init__(self, model: ResidualModel, phi: Matrix) -> None:
-        self.model, self.phi = model, phi
-        with np.errstate(over="ignore"):
-            #: W^1/2 D^-1
-            self.scale = np.exp(model.shift - model.v @ phi[: model.n_delta])
-        if model.weights is not None:
-            self.scale = self.scale * np.sqrt(model.weights)
-        if not (np.isfinite(self.scale).all() and (self.scale > 0.0).all()):
-            raise np.linalg.LinAlgError("a standard deviation is not finite")
-
-    def _normalise(self) -> None:
-        """Divide S by the n-th root of its determinant, if that is wanted."""
-        if not self.model.is_normalised:
-            return
-        n = self.model.design.n
-        self.log_factor = 0.5 * self.logdet / n
-        self._log_factor_gradient = 0.5 * self.logdet_gradient / n
-        self._scale_by(float(np.exp(self.log_factor)))
-        self.logdet, self.logdet_gradient = 0.0, np.zeros(len(self.logdet_gradient))
-
-    def _scale_by(self, factor: float) -> None:
-        """Multiply U."""
-        self.U = self._matrix(factor * self.U.data)
-
-    def _matrix(self, data: Matrix) -> scipy.sparse.csr_array:
-        indptr, indices = self.model.sparsity
-        n = self.model.design.n
-        return scipy.sparse.csr_array((data, indices, indptr), shape=(n, n))
-
-    def derivative(self, j: int) -> scipy.sparse.csr_array:
-        """dU/dphi_j."""
-        if j < self.model.n_delta:
-            data = -self.U.data * self.model.v[self.model.sparsity[1], j]
-        else:
-            data = np.exp(self.log_factor) * self._of_correlation(j)
-        if self.model.is_normalised:
-            data = data + self._log_factor_gradient[j] * self.U.data
-        return self._matrix(data)
-
-    def _of_correlation(self, j: int) -> Matrix:
-        """Data of dU/dphi_j, before S is divided by anything."""
-        raise NotImplementedError
-
-    def working_variates(self, residuals: Matrix) -> Matrix:
-        """``U S_j g`` up to its sign, shape (n, number of parameters), for ``g = S^-1 residuals``.
-
-        ``U'^-1 K_j residuals`` with ``K_j = U_j'U + U'U_j`` the derivative of ``S^-1``.
-        """
-        return self.transposed_root(self.changes_of_inverse(residuals))
-
-    def changes_of_inverse(self, residuals: Matrix) -> Matrix:
-        """``K_j residuals``, shape (n, number of parameters), K_j the derivative of ``S^-1``."""
-        e = self.U @ residuals
-        out = np.empty((len(e), self.model.n_parameters))
-        for j in range(out.shape[1]):
-            U_j = self.derivative(j)
-            out[:, j] = U_j.T @ e + self.U.T @ (U_j @ residuals)
-        return out
-
-    def contracted(self, left: Matrix, right: Matrix) -> Matrix:
-        """``sum_c left_c'K_j right_c`` over columns of arrays (n, c), for each parameter."""
-        white_left, white_right = self.U @ left, self.U @ right
-        out = np.empty(self.model.n_parameters)
-        for j in range(len(out)):
-            U_j = self.derivative(j)
-            out[j] = np.vdot(U_j @ left, white_right) + np.vdot(white_left, U_j @ right)
-        return out
-
-    def transposed_root(self, x: Matrix) -> Matrix:
-        """``U'^-1 x`` for x (n, m)."""
-        raise NotImplementedError
-
-    def root(self, x: Matrix) -> Matrix:
-        """``U^-1 x`` for x (n, m): errors of covariance S, if x is white."""
-        raise NotImplementedError
-
-
-class _ChainWhitening(Whitening):
-    def __init__(self, model: ResidualModel, phi: Matrix) -> None:
-        super().__init__(model, phi)
-        n = model.design.n
-        self._r = np.zeros(n)
-        rows, by_stratum, which = model.steps
-        correlations, derivatives = [], []
-        for family, at, (_, first, second) in zip(
-            model.families, model.places, by_stratum, strict=False
-        ):
-            assert isinstance(family, Chain)
-            r, dr = family.neighbours(phi[at], first, second)
-            correlations.append(r)
-            derivatives.append(dr)
-        if correlations:
-            whole = np.concatenate(correlations)
-            if not (np.abs(whole) < 1.0).all():
-                raise np.linalg.LinAlgError("a correlation of neighbours is one")
-            self._r[rows] = whole[which]
-        ends = np.cumsum([0, *[len(r) for r in correlations]])
-        self._by_step = [
-            (int(ends[s]), dr[k]) for s, dr in enumerate(derivatives) for k in range(len(dr))
-        ]
-        self._q = 1.0 / ((1.0 - self._r) * (1.0 + self._r))
-        root = np.sqrt(self._q)
-        self._before = np.append(self.scale[:1], self.scale[:-1])
-        self._band = np.empty((2, n))
-        np.multiply(-self._r * root, self._before, out=self._band[0])
-        np.multiply(root, self.scale, out=self._band[1])
-        self._band[0, model.is_first] = 0.0
-        self.logdet = -float(np.log(self._q).sum()) - 2.0 * float(np.log(self.scale).sum())
-        gradient = [2.0 * model.v.sum(axis=0)] if model.n_delta else []
-        slope = -2.0 * self._r * self._q
-        of_zeta = [float(slope @ self._row_derivative(k)) for k in range(len(self._by_step))]
-        self.logdet_gradient = np.concatenate([*gradient, of_zeta])
-        self._normalise()
-
-    def _row_derivative(self, k: int) -> Matrix:
-        """Derivatives of the correlation of each row with the one before."""
-        rows, by_stratum, which = self.model.steps
-        start, values = self._by_step[k]
-        full = np.zeros(sum(each[0] for each in by_stratum))
-        full[start : start + len(values)] = values
-        out = np.zeros(self.model.design.n)
-        out[rows] = full[which]
-        return out
-
-    @cached_property
-    def U(self) -> scipy.sparse.csr_array:  # type: ignore[override]
-        """U, with two entries in every row."""
-        return self._matrix(self._band.T.reshape(-1))
-
-    def _scale_by(self, factor: float) -> None:
-        self._band *= factor
-
-    def derivative_band(self, j: int) -> Matrix:
-        """Entries of dU/dphi_j before the diagonal and on it, shape (2, n)."""
-        out = np.empty_like(self._band)
-        if j < self.model.n_delta:
-            v = self.model.v[:, j]
-            np.multiply(self._band[1], -v, out=out[1])
-            out[0, 0] = 0.0
-            np.multiply(self._band[0, 1:], -v[:-1], out=out[0, 1:])
-        else:
-            steep = np.exp(self.log_factor) * self._q**1.5
-            steep *= self._row_derivative(j - self.model.n_delta)
-            np.multiply(steep, -self._before, out=out[0])
-            out[1] = self._r * steep * self.scale
-            out[0, self.model.is_first] = 0.0
-        if self.model.is_normalised:
-            out += self._log_factor_gradient[j] * self._band
-        return out
-
-    def derivative(self, j: int) -> scipy.sparse.csr_array:
-        """dU/dphi_j."""
-        return self._matrix(self.derivative_band(j).T.reshape(-1))
-
-    def working_variates(self, residuals: Matrix) -> Matrix:
-        """See `Whitening`; by recursions, without sparse matrices."""
-        e = _band_times(self._band, residuals)
-        m = self.model.n_parameters
-        out, back = np.empty((m, len(e))), np.empty((len(e), m))
-        for j in range(m):
-            change = self.derivative_band(j)
-            out[j] = _band_times(change, residuals)
-            back[:, j] = change[1] * e
-            back[:-1, j] += change[0, 1:] * e[1:]
-        return np.asarray(out.T + self.transposed_root(back)) if m else out.T
-
-    def transposed_root(self, x: Matrix) -> Matrix:
-        """``U'^-1 x``, backwards along the series."""
-        return np.asarray(scipy.linalg.solve_banded((0, 1), self._band, x, check_finite=False))
-
-    def root(self, x: Matrix) -> Matrix:
-        """``U^-1 x``, forwards along the series."""
-        band = np.vstack([self._band[1], np.append(self._band[0, 1:], 0.0)])
-        return np.asarray(scipy.linalg.solve_banded((1, 0), band, x, check_finite=False))
-
-
-def _band_times(band: Matrix, x: Matrix) -> Matrix:
-    """A matrix with entries on and before its diagonal times x (n,)."""
-    out = band[1] * x
-    out[1:] += band[0, 1:] * x[:-1]
-    return np.asarray(out)
-
-
-class _BlockWhitening(Whitening):
-    def __init__(self, model: ResidualModel, phi: Matrix) -> None:
-        super().__init__(model, phi)
-        self._roots: list[tuple[Matrix, Matrix]] = []
-        _indptr, indices = model.sparsity
-        data = np.empty(len(indices))
-        logdet = 0.0
-        for pattern in model.patterns:
-            family = model.families[pattern.stratum]
-            assert isinstance(family, Block)
-            C = family.matrix(phi[model.places[pattern.stratum]], pattern.positions)
-            L: Matrix = np.asarray(np.linalg.cholesky(C))
-            inverse = np.asarray(
-                scipy.linalg.solve_triangular(L, np.eye(len(L)), lower=True, check_finite=False)
-            )
-            self._roots.append((L, inverse))
-            self._fill(data, pattern, inverse)
-            logdet += len(pattern.rows) * 2.0 * float(np.log(np.diag(L)).sum())
-        self.U = self._matrix(data)
-        self.logdet = logdet - 2.0 * float(np.log(self.scale).sum())
-        gradient = np.zeros(model.n_parameters)
-        gradient[: model.n_delta] = 2.0 * model.v.sum(axis=0)
-        self._changes: list[Matrix] = []
-        for pattern, (_, inverse) in zip(model.patterns, self._roots, strict=True):
-            at = model.places[pattern.stratum]
-            family = model.families[pattern.stratum]
-            assert isinstance(family, Block)
-            change = inverse @ family.derivatives(phi[at], pattern.positions) @ inverse.T
-            self._changes.append(change)
-            gradient[at] += len(pattern.rows) * np.einsum("rii->r", change)
-        self.logdet_gradient = gradient
-        self._normalise()
-
-    def _fill(self, data: Matrix, pattern: _Pattern, matrix: Matrix) -> None:
-        """Put a lower-triangular matrix, times the scale, at the rows of a pattern."""
-        a, b = np.tril_indices(len(matrix))
-        at = self.model.sparsity[0][pattern.rows][:, a] + b
-        data[at] = matrix[a, b] * self.scale[pattern.rows[:, b]]
-
-    def _of_correlation(self, j: int) -> Matrix:
-        data = np.zeros(len(self.U.data))
-        for pattern, (_, inverse), change in zip(
-            self.model.patterns, self._roots, self._changes, strict=True
-        ):
-            at = self.model.places[pattern.stratum]
-            if at.start <= j < at.stop:
-                half = np.tril(change[j - at.start])
-                np.einsum("ii->i", half)[:] *= 0.5
-                self._fill(data, pattern, -half @ inverse)
-        return data
-
-    def _times_inverse(self, x: Matrix) -> Matrix:
-        """``C^-1 x`` for x (n, c)."""
-        out = np.empty_like(x)
-        for pattern, (_, inverse) in zip(self.model.patterns, self._roots, strict=True):
-            out[pattern.rows] = (inverse.T @ inverse) @ x[pattern.rows]
-        return out
-
-    def changes_of_inverse(self, residuals: Matrix) -> Matrix:
-        """See `Whitening`; pattern by pattern."""
-        model = self.model
-        out = np.zeros((len(residuals), model.n_parameters))
-        if not model.n_parameters:
-            return out
-        scale = np.exp(self.log_factor) * self.scale
-        e = scale * residuals
-        solved = self._times_inverse(e[:, None])[:, 0]
-        for j in range(model.n_delta):
-            v = model.v[:, j]
-            out[:, j] = -v * solved - self._times_inverse((v * e)[:, None])[:, 0]
-        for pattern, change in zip(model.patterns, self._changes_of_inverses, strict=True):
-            at = model.places[pattern.stratum]
-            # (groups, m) times (m, parameters m)
-            count, m = len(change), pattern.rows.shape[1]
-            moved = e[pattern.rows] @ change.transpose(2, 0, 1).reshape(m, count * m)
-            out[pattern.rows, at] = moved.reshape(len(pattern.rows), count, m).transpose(0, 2, 1)
-        if model.is_normalised:
-            out += 2.0 * solved[:, None] * self._log_factor_gradient
-        return np.asarray(scale[:, None] * out)
-
-    def contracted(self, left: Matrix, right: Matrix) -> Matrix:
-        """See `Whitening`; from the products of rows at two positions of a pattern."""
-        model = self.model
-        if not model.n_parameters:
-            return np.zeros(0)
-        scale = np.exp(self.log_factor) * self.scale[:, None]
-        left, right = scale * left, scale * right
-        out = np.zeros(model.n_parameters)
-        total = 0.0
-        for pattern, (_, inverse), change in zip(
-            model.patterns, self._roots, self._changes_of_inverses, strict=True
-        ):
-            m = pattern.rows.shape[1]
-            wide = left[pattern.rows.T].reshape(m, -1), right[pattern.rows.T].reshape(m, -1)
-            products = wide[0] @ wide[1].T
-            total += float(np.vdot(inverse.T @ inverse, products))
-            out[model.places[pattern.stratum]] += np.tensordot(change, products, 2)
-        if model.n_delta:
-            with_left = np.einsum("nc,nc->n", left, self._times_inverse(right))
-            with_right = np.einsum("nc,nc->n", right, self._times_inverse(left))
-            out[: model.n_delta] -= model.v.T @ (with_left + with_right)
-        if model.is_normalised:
-            out += 2.0 * total * self._log_factor_gradient
-        return out
-
-    @cached_property
-    def _changes_of_inverses(self) -> list[Matrix]:
-        """Derivatives of ``C^-1`` in the parameters of its family, by pattern."""
-        return [
-            -inverse.T @ change @ inverse
-            for (_, inverse), change in zip(self._roots, self._changes, strict=True)
-        ]
-
-    def transposed_root(self, x: Matrix) -> Matrix:
-        """``U'^-1 x = L'(x / scale)``."""
-        out = np.empty_like(x)
-        scaled = x / (np.exp(self.log_factor) * self.scale[:, None])
-        for pattern, (L, _) in zip(self.model.patterns, self._roots, strict=True):
-            out[pattern.rows] = L.T @ scaled[pattern.rows]
-        return out
-
-    def root(self, x: Matrix) -> Matrix:
-        """``U^-1 x = (L x) / scale``."""
-        out = np.empty_like(x)
-        for pattern, (L, _) in zip(self.model.patterns, self._roots, strict=True):
-            out[pattern.rows] = L @ x[pattern.rows]
-        return np.asarray(out / (np.exp(self.log_factor) * self.scale[:, None]))

@@ -1,8 +1,8 @@
 """R at one point, whatever its model is parameterised by: what points of a profile have in common.
 
-A search has S of determinant one and its standard deviations centred; a fit has S with D one where
-its columns are zero; a profile holds a parameter and has one less. Here are the quantities that
-mean the same in all of them.
+A search has S with a mean innovation of one and its standard deviations centred; a fit has S with D
+one where its columns are zero; a profile holds a parameter and has one less. Here are the
+quantities that mean the same in all of them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def log_unit(model: ResidualModel, phi: Matrix) -> float:
     """Logarithm of a search's sigma where v is zero, relative to that of the search."""
     if not model.is_normalised:
         return 0.0
-    return -0.5 * model.with_unit_at_zero(phi).at(phi).logdet / model.design.n
+    return -model.with_unit_at_zero(phi).at(phi).log_unit
 
 
 def searched_rows(rows: ResidualRows) -> ResidualRows:

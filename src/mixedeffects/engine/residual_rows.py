@@ -135,6 +135,7 @@ class ResidualRows:
         Y, beta0, scale = standard_responses(
             y[model.order][:, None], columns, self.basis.fixed, model.weights
         )
+        sums = self.__dict__.get("sums")
         out = self.with_model(model.for_search())
         for of_response in ("sums", "_dense"):
             out.__dict__.pop(of_response, None)
@@ -142,6 +143,8 @@ class ResidualRows:
         out.basis = replace(self.basis, beta0=beta0[:, 0].copy(), response_scale=float(scale[0]))
         if model.design.sigma is not None:
             out.known_variance = (model.design.sigma / out.basis.sigma(1.0)) ** 2
+        if isinstance(sums, PatternSums):
+            out.__dict__["sums"] = sums.with_response(out)
         return out
 
     @cached_property
@@ -191,9 +194,12 @@ class ResidualRows:
     def with_unit_at_zero(self, phi: Matrix) -> tuple[ResidualRows, float]:
         """S with D one where v is zero at phi, and half the logarithm of what that multiplies."""
         moved = self.with_model(self.model.with_unit_at_zero(phi))
-        sums = moved.sums
-        logdet = moved.model.at(phi).logdet if sums is None else sums.at(phi).logdet
-        return moved, 0.5 * logdet / self.n
+        return moved, moved.log_unit(phi)
+
+    def log_unit(self, phi: Matrix) -> float:
+        """Half the logarithm of the mean innovation at phi, before S is divided by it."""
+        sums = self.sums
+        return self.model.at(phi).log_unit if sums is None else sums.at(phi).log_unit
 
     def weighted(self, weights: Matrix | None) -> Blocks:
         """The blocks of the rows themselves with weights, if there are any."""

@@ -41,8 +41,22 @@ Matrix = NDArray[np.float64]
 _ROUNDS = 4
 #: Decrease of the deviance that is worth another descent.
 _WORTH = 1e-8
+#: How far out a coordinate is from which it may be on its way to infinity, relative to where ranges
+#: are the largest distance; what it may still promise; how much farther is looked, and by what the
+#: deviance may be higher there.
+_FAR, _PROMISE, _FARTHER, _HIGHER = 9.0, 1e-5, math.log(10.0), 1e-7
+#: Logarithm of the odds of a correlation beyond which the deviance is rounding.
+_EDGE = 20.0
 #: Standard deviation, in an orthonormal basis, to start from at least.
 _SMALLEST_START = 0.1
+
+
+class _EndlessError(Exception):
+    """A coordinate is on its way to infinity, and hardly anything is left to gain on it."""
+
+    def __init__(self, end: Iterate[_Point]) -> None:
+        super().__init__()
+        self.end = end
 
 
 class _Space:
@@ -59,10 +73,69 @@ class _Space:
         held = np.zeros(len(eta), dtype=np.bool_) if self._is_free else parameterisation.held(eta)
         self.moving = np.flatnonzero(~held)
         self._centre = eta if self._is_free else parameterisation.unbounded(eta)
+        self._ranges = rows.model.ranges
 
     def coordinates(self, phi: Matrix) -> Matrix:
         """Of the point itself, with these residual parameters."""
-        return np.concatenate([self._centre[self.moving], self.rows.model.unbounded(phi)])
+        z = self.rows.model.unbounded(phi)
+        for each in self._ranges:
+            if each.nugget is not None:
+                z[each.nugget] += each.coupling(z[each.place])[0]
+        return np.concatenate([self._centre[self.moving], z])
+
+    def uncoupled(self, x: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+        """Coordinates each of a parameter of its own, from those of the search.
+
+        Beside a nugget, differences of residuals hardly change where the range grows and the nugget
+        shrinks in proportion, so the search goes along and across that curve. Also the derivatives
+        of the coordinates, and what the second derivatives add to a Hessian for each unit of the
+        gradient in the nugget's coordinate: one entry for each coordinate, on the diagonal.
+        """
+        m = len(self.moving)
+        z, J, bent = x.copy(), np.eye(len(x)), np.zeros((len(x), len(x)))
+        for each in self._ranges:
+            if each.nugget is not None:
+                i, j = m + each.place, m + each.nugget
+                value, first, second = each.coupling(x[i])
+                z[j] -= value
+                J[j, i] = -first
+                bent[j, i] = -second
+        return z, J, bent
+
+    def is_endless(self, each: Iterate[_Point]) -> bool:
+        """Whether a coordinate is far out and the deviance no higher farther out still.
+
+        Its way there is an exponential one, on which no more is left than its derivative.
+        """
+        if each.predicted > _PROMISE:
+            return False
+        m, x, gradient = len(self.moving), each.x, each.point.gradient
+        out = np.abs(self.uncoupled(x)[0])
+        for place, middle in self.rows.model.endless.items():
+            j = m + place
+            if middle is None:
+                far, sign = out[j] > _FAR, math.copysign(1.0, self.uncoupled(x)[0][j])
+            else:
+                far, sign = x[j] > middle + math.log(10.0), 1.0
+            if not far or abs(gradient[j]) > _PROMISE or sign * gradient[j] > 0.0:
+                continue
+            farther = x.copy()
+            farther[j] += sign * _FARTHER
+            there = self.point(farther)
+            if there is not None and there.value <= each.point.value + _HIGHER:
+                return True
+        return False
+
+    def straight(self, here: Matrix, there: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+        """As `parameters`, with ranges replaced by what S is more nearly linear in."""
+        both, first, second = self.parameters(there)
+        m, n_eta = len(self.moving), len(self.eta)
+        for each in self._ranges:
+            i = m + each.place
+            straight = each.straight(here[i], there[i])
+            if straight is not None:
+                both[n_eta + each.place], first[i], second[i] = straight
+        return both, first, second
 
     def parameters(self, x: Matrix) -> tuple[Matrix, Matrix, Matrix]:
         """Eta and phi, one after the other; first and second derivatives of those that move."""
@@ -89,7 +162,12 @@ class _Space:
         return np.concatenate([self.moving, len(self.eta) + np.arange(n_phi)])
 
     def point(self, x: Matrix) -> _Point | None:
-        """The point at x; None where there is no deviance."""
+        """The point at x; None where there is no deviance, or nothing of it but rounding."""
+        z, _, _ = self.uncoupled(x)
+        m = len(self.moving)
+        bounded = [m + j for j, middle in self.rows.model.endless.items() if middle is None]
+        if np.abs(z[bounded]).max(initial=0.0) > _EDGE:
+            return None
         try:
             return _Point(self, x)
         except (NotPositiveDefiniteError, np.linalg.LinAlgError):
@@ -101,7 +179,8 @@ class _Point:
 
     def __init__(self, space: _Space, x: Matrix) -> None:
         self.space, self.x = space, x
-        both, first, _ = space.parameters(x)
+        z, J, _ = space.uncoupled(x)
+        both, first, _ = space.parameters(z)
         m = len(space.eta)
         self.eta, phi = both[:m], both[m:]
         T = space.parameterisation.factors(self.eta)
@@ -113,7 +192,7 @@ class _Point:
         if m:
             of_eta = space.parameterisation.gradient(self.eta, self.evaluation.at_theta.score)
             score = np.concatenate([of_eta, score])
-        self.gradient = first * score[space.kept]
+        self.gradient = J.T @ (first * score[space.kept])
 
     def model(self) -> _Model:
         """Model of the deviance around this point."""
@@ -140,10 +219,21 @@ class _Model:
 
     def at(self, step: Matrix, correction: Matrix) -> tuple[float, Matrix, Matrix]:
         """Change of d, gradient and Hessian of the model after a step."""
-        kept = self.space.kept
-        here, _, _ = self.space.parameters(self.x)
-        there, first, second = self.space.parameters(self.x + step)
-        return in_coordinates(self.inner.at(there - here), kept, first, second, step, correction)
+        kept, m = self.space.kept, len(step)
+        z, _, _ = self.space.uncoupled(self.x)
+        end, J, bent = self.space.uncoupled(self.x + step)
+        here, _, _ = self.space.parameters(z)
+        there, first, second = self.space.straight(z, end)
+        value, gradient, hessian = in_coordinates(
+            self.inner.at(there - here), kept, first, second, end - z, np.zeros((m, m))
+        )
+        corrected = correction @ step
+        hessian = J.T @ hessian @ J + np.diag(gradient @ bent)
+        return (
+            value + 0.5 * float(step @ corrected),
+            J.T @ gradient + corrected,
+            hessian + correction,
+        )
 
     def minimise(self, correction: Matrix, radius: float) -> tuple[Matrix, float]:
         """Step within the radius that makes the model small, and the decrease it predicts."""
@@ -188,6 +278,9 @@ def find_residual_optimum(
         value = each.point.value
         if path and value >= path[-1]:
             return
+        if not each.stopped and each.iterations > 0 and space.is_endless(each):
+            path.append(value)
+            raise _EndlessError(each)
         path.append(value)
         if progress is not None:
             factors = tuple(lower_factor(own) for own in each.point.evaluation.at_theta.T)
@@ -209,14 +302,20 @@ def find_residual_optimum(
         eta = parameterisation.nearest(T) if len(T) else np.zeros(0)
         space = _Space(rows, parameterisation, eta, reml)
         x = space.coordinates(phi)
-        result = minimise(
-            space.point,
-            x,
-            tolerance=control.tolerance,
-            max_evaluations=max(2, control.max_evaluations - spent),
-            radius=math.sqrt(max(len(x), 1)),
-            report=report,
-        )
+        if inner is not None and (not np.isfinite(x).all() or space.point(x) is None):
+            # The parameters are at their bounds but for rounding: nowhere to go on from.
+            break
+        try:
+            result = minimise(
+                space.point,
+                x,
+                tolerance=control.tolerance,
+                max_evaluations=max(2, control.max_evaluations - spent),
+                radius=math.sqrt(max(len(x), 1)),
+                report=report,
+            )
+        except _EndlessError as endless:
+            result = replace(endless.end, stopped="converged")
         spent += result.evaluations
         steps += result.iterations
         point = result.point
@@ -224,14 +323,18 @@ def find_residual_optimum(
         phi = evaluation.phi
         if not len(T):
             break
-        inner = find_optimum(
-            point.evaluation.at_theta.A,
-            reml,
-            start=[lower_factor(own) for own in point.evaluation.at_theta.T],
-            control=replace(control, max_evaluations=max(2, control.max_evaluations - spent)),
-            structures=structures,
-            further=False,
-        )
+        try:
+            inner = find_optimum(
+                point.evaluation.at_theta.A,
+                reml,
+                start=[lower_factor(own) for own in point.evaluation.at_theta.T],
+                control=replace(control, max_evaluations=max(2, control.max_evaluations - spent)),
+                structures=structures,
+                further=False,
+            )
+        except ArithmeticError:
+            # S is singular but for rounding: there is no search with it held.
+            break
         if point.value - inner.evaluation.deviance < _WORTH:
             if inner.singular:
                 # The search over random effects alone puts on the boundary what is next to it.

@@ -15,7 +15,9 @@ and the A_k are made once. That is so where the standard deviations take few val
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,8 +33,9 @@ from mixedeffects.engine.assembly import Blocks
 from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
 from mixedeffects.engine.fronts import Layout
 from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
-from mixedeffects.engine.residual_families import Block, Chain
-from mixedeffects.engine.residual_model import ResidualModel, Whitening
+from mixedeffects.engine.residual_families import Block, Chain, Family
+from mixedeffects.engine.residual_model import ResidualModel
+from mixedeffects.engine.residual_whitening import Whitening
 
 __all__ = ["ChainSums", "PatternSums", "make_sums"]
 
@@ -167,6 +170,8 @@ class _AtPhi:
     phi: Matrix
     logdet: float
     logdet_gradient: Matrix
+    #: Half the logarithm of the mean innovation, before S is divided by it.
+    log_unit: float
 
     @cached_property
     def whitening(self) -> Whitening:
@@ -177,16 +182,42 @@ class _AtPhi:
         return {"rows": self.rows, "phi": self.phi}
 
 
-def _normalised(
-    model: ResidualModel, logdet: float, gradient: Matrix, c: Matrix, dc: Matrix
-) -> tuple[float, Matrix, Matrix, Matrix]:
-    """The same for S divided by the n-th root of its determinant, if that is wanted."""
-    if not model.is_normalised:
-        return logdet, gradient, c, dc
-    n = model.design.n
-    factor = np.exp(logdet / n)
-    dc = factor * (dc + gradient.reshape(-1, *[1] * c.ndim) / n * c)
-    return 0.0, np.zeros(len(gradient)), factor * c, dc
+class _Unit:
+    """Mean innovation (see `ResidualModel.innovations`), summed up from kinds of rows."""
+
+    def __init__(self, n_parameters: int) -> None:
+        self._total, self._count = 0.0, 0.0
+        self._change = np.zeros(n_parameters)
+
+    def add(self, variance: Matrix, counts: Positions, changes: Matrix) -> None:
+        """Rows with these variances (k,), how many, and the logarithms' derivatives (r, k)."""
+        weighted = variance * counts
+        self._total += float(weighted.sum())
+        self._count += float(counts.sum())
+        self._change += changes @ weighted
+
+    @property
+    def gradient(self) -> Matrix:
+        """Derivatives of its logarithm."""
+        return self._change / self._total
+
+    @property
+    def value(self) -> float:
+        """The mean."""
+        return self._total / self._count
+
+    @property
+    def log_root(self) -> float:
+        """Half its logarithm."""
+        return 0.5 * float(np.log(self.value))
+
+    def divide(
+        self, n: int, logdet: float, gradient: Matrix, c: Matrix, dc: Matrix
+    ) -> tuple[float, Matrix, Matrix, Matrix]:
+        """``log |S|``, coefficients of ``S^-1``, and derivatives of both, for S divided by it."""
+        factor, of_unit = self.value, self.gradient
+        dc = factor * (dc + of_unit.reshape(-1, *[1] * c.ndim) * c)
+        return logdet - n * float(np.log(factor)), gradient - n * of_unit, factor * c, dc
 
 
 class ChainSums:
@@ -270,14 +301,20 @@ class ChainSumsAt(_AtPhi):
         gradient = -2.0 * (ds / s) @ per_cell - 2.0 * (r * q * dr) @ sums.counts
         if model.weights is not None:
             logdet -= float(np.log(model.weights).sum())
-        self.logdet, self.logdet_gradient, c, self._dc = _normalised(model, logdet, gradient, c, dc)
+        unit = _Unit(m)
+        if model.families and len(q):
+            unit.add(1.0 / (q * b**2), sums.counts, -dq / q - 2.0 * db / b)
+        else:
+            unit.add(s**-2, per_cell, -2.0 * ds / s)
+        self.log_unit = unit.log_root
+        factor, of_factor = 1.0, np.zeros((m, 1))
+        if model.is_normalised:
+            factor, of_factor = float(np.exp(unit.log_root)), 0.5 * unit.gradient[:, None]
+            logdet, gradient, c, dc = unit.divide(rows.n, logdet, gradient, c, dc)
+        self.logdet, self.logdet_gradient, self._dc = logdet, gradient, dc
         self._sums, self._blocks = sums, sums.blocks
         # U and its derivatives, before the diagonal and on it, for each kind of rows.
-        root, factor, of_factor = np.sqrt(q), 1.0, np.zeros((m, 1))
-        if model.is_normalised:
-            factor = float(np.exp(0.5 * logdet / rows.n))
-            of_factor = 0.5 * gradient[:, None] / rows.n
-        first = np.zeros(len(s))
+        root, first = np.sqrt(q), np.zeros(len(s))
         change = dq / (2.0 * root)
         entries = np.stack([np.append(first, -r * root * a), np.append(s, root * b)])
         changes = np.stack(
@@ -323,6 +360,17 @@ class _CellPattern:
     positions: Matrix
     cells: Positions
 
+    @cached_property
+    def times(self) -> Positions:
+        """Numbers of the common times."""
+        return np.rint(self.positions[:, 0]).astype(np.intp)
+
+    def has_times(self, n_times: int) -> bool:
+        """Whether its positions are different ones of so many common times."""
+        seen = np.unique(self.times)
+        is_whole = self.positions.shape[1] == 1 and bool((self.times == self.positions[:, 0]).all())
+        return is_whole and len(seen) == len(self.times) and 0 <= seen[0] <= seen[-1] < n_times
+
 
 def _patterns(model: ResidualModel, cells: _Cells) -> list[_CellPattern]:
     out = []
@@ -340,12 +388,10 @@ class PatternSums:
 
     def __init__(self, rows: Rows, cells: _Cells, patterns: Sequence[_CellPattern]) -> None:
         self.rows, self.cells, self.patterns = rows, cells, tuple(patterns)
-        border = rows.border
-        if rows.model.weights is not None:
-            border = border * np.sqrt(rows.model.weights)[:, None]
+        border = self._weighted(rows.border)
         c = border.shape[1]
         #: For each pattern ``sum b_s b_t'`` over its groups, (m, m, c, c).
-        self.products = []
+        self.products: list[Matrix] = []
         for pattern in self.patterns:
             m = len(pattern.positions)
             wide = border[pattern.rows].reshape(len(pattern.rows), m * c)
@@ -354,6 +400,32 @@ class PatternSums:
             self.products.append(
                 np.ascontiguousarray(gram.reshape(m, c, m, c).transpose(0, 2, 1, 3))
             )
+        #: Correlations of common times are made once for all patterns, if that is less.
+        times = rows.model.design.n_times
+        self.has_common_times = times**2 <= sum(
+            len(p.positions) ** 2 for p in self.patterns
+        ) and all(pattern.has_times(times) for pattern in self.patterns)
+
+    def _weighted(self, columns: Matrix) -> Matrix:
+        weights = self.rows.model.weights
+        return columns if weights is None else columns * np.sqrt(weights)[:, None]
+
+    def with_response(self, rows: Rows) -> PatternSums:
+        """The same for rows that differ in their response alone."""
+        out = copy.copy(self)
+        out.rows, out.products = rows, []
+        border = self._weighted(rows.border)
+        y = np.ascontiguousarray(border[:, -1])
+        for pattern, own in zip(self.patterns, self.products, strict=True):
+            count, m = pattern.rows.shape
+            wide = border[pattern.rows].reshape(count, -1)
+            # At (s, i, t) the sum of column i at s times y at t.
+            with_y = (wide.T @ y[pattern.rows]).reshape(m, -1, m)
+            products = own.copy()
+            products[:, :, :, -1] = with_y.transpose(0, 2, 1)
+            products[:, :, -1, :] = with_y.transpose(2, 0, 1)
+            out.products.append(products)
+        return out
 
     def at(self, phi: Matrix) -> PatternSumsAt:
         """A and its derivatives at phi."""
@@ -366,49 +438,123 @@ class PatternSumsAt(_AtPhi):
     def __init__(self, sums: PatternSums, phi: Matrix) -> None:
         self.rows, self.phi, self._sums = sums.rows, phi, sums
         rows, model = sums.rows, sums.rows.model
-        m, n_delta = len(phi), model.n_delta
         c = rows.p + 1
-        s = sums.cells.scales(model, phi)
+        self._scales = sums.cells.scales(model, phi)
         A = np.zeros((c, c))
-        dA = np.zeros((m, c * c))
-        logdet, gradient = 0.0, np.zeros(m)
+        logdet, total, counted = 0.0, 0.0, 0
+        #: ``L^-1 D^-1`` of each pattern, the root of what is in A; and the innovations of its rows
+        #: times how many of them are counted.
         self._inverses: list[Matrix] = []
-        self._changes: list[tuple[Matrix, Positions]] = []
-        for pattern, products in zip(sums.patterns, sums.products, strict=True):
-            size, count = len(pattern.positions), len(pattern.rows)
-            C, dC, places = _correlation(model, pattern, phi)
-            scale = s[pattern.cells]
+        self._left: list[Matrix] = []
+        for pattern, products, C in zip(
+            sums.patterns, sums.products, self._by_pattern(_correlation), strict=True
+        ):
+            scale = self._scales[pattern.cells]
             L = np.linalg.cholesky(C)
-            inverse = scipy.linalg.solve_triangular(L, np.diag(scale), lower=True)
-            K = inverse.T @ inverse
-            logdet += 2.0 * count * float(np.log(np.diag(L) / scale).sum())
-            v = sums.cells.v[pattern.cells]
-            # S_r in units of the root: L^-1 D^-1 S_r D^-1 L'^-1
-            of_delta = -(v.T[:, :, None] + v.T[:, None, :]) * K
-            of_zeta = np.zeros((len(dC), size, size))
-            if len(dC):
-                half = inverse / scale
-                change = half @ dC @ half.T
-                gradient[places] += count * np.einsum("rii->r", change)
-                of_zeta = -inverse.T @ change @ inverse
-            gradient[:n_delta] += 2.0 * count * v.sum(axis=0)
-            K_r = np.concatenate([of_delta, of_zeta])
-            at = np.concatenate([np.arange(n_delta), places])
-            flat = products.reshape(size * size, c * c)
-            A += (K.reshape(-1) @ flat).reshape(c, c)
-            dA[at] += K_r.reshape(len(at), size * size) @ flat
+            inverse = scipy.linalg.solve_triangular(
+                L, np.diag(scale), lower=True, check_finite=False
+            )
+            count, root = len(pattern.rows), np.diag(L) / scale
+            logdet += 2.0 * count * float(np.log(root).sum())
+            is_later = model.innovations[pattern.rows[0]]
+            left = np.where(is_later, count * root**2, 0.0)
+            total, counted = total + float(left.sum()), counted + count * int(is_later.sum())
+            self._left.append(left)
+            A += ((inverse.T @ inverse).reshape(-1) @ products.reshape(-1, c * c)).reshape(c, c)
             self._inverses.append(inverse)
-            self._changes.append((K_r, at))
         if model.weights is not None:
             logdet -= float(np.log(model.weights).sum())
-        self._K_factor, self._lf = 1.0, np.zeros(m)
+        unit = total / counted
+        self._total, self.log_unit = total, 0.5 * float(np.log(unit))
+        self._K_factor, self.logdet = 1.0, logdet
         if model.is_normalised:
-            self._K_factor, self._lf = float(np.exp(logdet / rows.n)), gradient / rows.n
-        self.logdet, self.logdet_gradient, A, dA = _normalised(
-            model, logdet, gradient, A, dA.reshape(m, c, c)
-        )
-        self._dA = dA
-        self.A = self._crossproducts(A, self.logdet)
+            self._K_factor, self.logdet = unit, logdet - 2.0 * rows.n * self.log_unit
+        self._matrix = A
+        self.A = self._crossproducts(self._K_factor * A, self.logdet)
+
+    # --- correlations --------------------------------------------------------------------
+
+    def _by_pattern(self, of: Callable[..., Matrix]) -> Iterator[Matrix]:
+        """C of each pattern, or its derivatives."""
+        sums, model = self._sums, self.rows.model
+        if not sums.has_common_times:
+            for pattern in sums.patterns:
+                yield of(model, pattern.stratum, pattern.positions, self.phi)
+            return
+        whole = [self._of_all_times(of, s) for s in range(self._n_strata)]
+        for pattern in sums.patterns:
+            yield whole[pattern.stratum][..., pattern.times[:, None], pattern.times]
+
+    @property
+    def _n_strata(self) -> int:
+        return self.rows.model.design.n_strata
+
+    def _of_all_times(self, of: Callable[..., Matrix], stratum: int) -> Matrix:
+        model = self.rows.model
+        times = np.arange(model.design.n_times, dtype=np.float64)[:, None]
+        return of(model, stratum, times, self.phi)
+
+    # --- derivatives ---------------------------------------------------------------------
+
+    @cached_property
+    def _raw(self) -> tuple[Matrix, Matrix, Matrix]:
+        """Derivatives of the log determinant and of A, before S is divided by anything.
+
+        And those of the logarithm of the mean innovation.
+        """
+        sums, model = self._sums, self.rows.model
+        m, n_delta, c = len(self.phi), model.n_delta, self.rows.p + 1
+        gradient, of_unit, dA = np.zeros(m), np.zeros(m), np.zeros((m, c * c))
+        pooled = [_Pooled(model, s, c) for s in range(self._n_strata if self._pools else 0)]
+        for pattern, products, inverse, left, dC in zip(
+            sums.patterns,
+            sums.products,
+            self._inverses,
+            self._left,
+            itertools.repeat(None) if self._pools else self._by_pattern(_derivatives),
+            strict=False,
+        ):
+            size, count = len(pattern.positions), len(pattern.rows)
+            flat = products.reshape(size * size, c * c)
+            if n_delta:
+                v = sums.cells.v[pattern.cells]
+                gradient[:n_delta] += 2.0 * count * v.sum(axis=0)
+                of_unit[:n_delta] += 2.0 * left @ v
+                of_delta = _of_delta(v, inverse)
+                dA[:n_delta] += of_delta.reshape(n_delta, -1) @ flat
+            half = inverse / self._scales[pattern.cells]
+            outer = inverse.T @ half
+            if dC is None:
+                pooled[pattern.stratum].add(pattern, products, half, outer, left)
+            elif len(dC):
+                at = model.places[pattern.stratum]
+                gradient[at] += count * np.tensordot(dC, half.T @ half, 2)
+                of_unit[at] += np.tensordot(dC, (half.T * left) @ half, 2)
+                dA[at] -= (outer @ dC @ outer.T).reshape(len(dC), -1) @ flat
+        for stratum, each in enumerate(pooled):
+            at, dC = model.places[stratum], self._of_all_times(_derivatives, stratum)
+            gradient[at] += np.tensordot(dC, each.inverse, 2)
+            of_unit[at] += np.tensordot(dC, each.left, 2)
+            dA[at] -= dC.reshape(len(dC), -1) @ each.products.reshape(-1, c * c)
+        return gradient, dA.reshape(m, c, c), of_unit / self._total
+
+    @property
+    def _pools(self) -> bool:
+        """Whether what the derivatives of C are multiplied with is added up over patterns first."""
+        model = self.rows.model
+        free = max((f.n_parameters for f in model.families), default=0)
+        return self._sums.has_common_times and free > 2 * model.design.n_times
+
+    @cached_property
+    def _log_factors(self) -> Matrix:
+        """Derivatives of the logarithm of what A is multiplied by."""
+        of_unit = self._raw[2]
+        return of_unit if self.rows.model.is_normalised else 0.0 * of_unit
+
+    @property
+    def logdet_gradient(self) -> Matrix:  # type: ignore[override]
+        """Derivatives of ``log |S|`` in phi."""
+        return self._raw[0] - self.rows.n * self._log_factors
 
     def _crossproducts(self, matrix: Matrix, logdet: float) -> CrossProducts:
         blocks = Blocks((), (), DenseRemainder(np.asfortranarray(matrix)), self.rows.layout)
@@ -416,25 +562,33 @@ class PatternSumsAt(_AtPhi):
 
     def derivative(self, j: int) -> CrossProducts:
         """``dA/dphi_j``."""
-        return self._crossproducts(self._dA[j], 0.0)
+        change = self._raw[1][j] + self._log_factors[j] * self._matrix
+        return self._crossproducts(self._K_factor * change, 0.0)
 
     def working_products(self, b: Sequence[Matrix], beta: Matrix) -> Matrix:
         """``f_r'S^-1 f_s = e'K_r S K_s e`` of the working variates, from products of residuals."""
         a = np.append(-beta, 1.0)
-        m = len(self.phi)
+        sums, model = self._sums, self.rows.model
+        m, n_delta = len(self.phi), model.n_delta
         out = np.zeros((m, m))
-        for products, inverse, (K_r, at) in zip(
-            self._sums.products, self._inverses, self._changes, strict=True
+        for pattern, products, inverse, dC in zip(
+            sums.patterns,
+            sums.products,
+            self._inverses,
+            self._by_pattern(_derivatives),
+            strict=True,
         ):
             E = (products @ a) @ a
-            root = np.linalg.inv(inverse)
-            full = np.zeros((m, *E.shape))
-            full[at] = K_r
-            full += self._lf[:, None, None] * (inverse.T @ inverse)
-            # root'K_r, so that K_r S K_s is the product of two.
-            half = root.T @ full
-            weighted = half @ E
-            out += np.tensordot(weighted, half, axes=([1, 2], [1, 2]))
+            scale = self._scales[pattern.cells]
+            # U'^-1 K_r, so that K_r S K_s is the product of two.
+            half = self._log_factors[:, None, None] * inverse
+            if n_delta:
+                of_delta = _of_delta(sums.cells.v[pattern.cells], inverse)
+                half[:n_delta] += np.linalg.inv(inverse).T @ of_delta
+            if len(dC):
+                own = inverse / scale
+                half[model.places[pattern.stratum]] -= own @ dC @ (own.T @ inverse)
+            out += np.tensordot(half @ E, half, axes=([1, 2], [1, 2]))
         return self._K_factor * out
 
     def __setstate__(self, state: dict[str, Rows]) -> None:
@@ -443,26 +597,63 @@ class PatternSumsAt(_AtPhi):
         self.__init__(sums, state["phi"])  # type: ignore[misc]
 
 
-def _correlation(
-    model: ResidualModel, pattern: _CellPattern, phi: Matrix
-) -> tuple[Matrix, Matrix, Positions]:
-    """C of a pattern, its derivatives, and which parameters they are in."""
-    size = len(pattern.positions)
+class _Pooled:
+    """What derivatives of C are multiplied with, over the patterns of a stratum."""
+
+    def __init__(self, model: ResidualModel, stratum: int, c: int) -> None:
+        times = model.design.n_times
+        #: ``C^-1`` times the number of groups, the same for innovations with their weights, and
+        #: ``C^-1 D^-1 A_k D^-1 C^-1``.
+        self.inverse, self.left = np.zeros((2, times, times))
+        self.products = np.zeros((times, times, c * c))
+
+    def add(
+        self, pattern: _CellPattern, products: Matrix, half: Matrix, outer: Matrix, left: Matrix
+    ) -> None:
+        at = np.ix_(pattern.times, pattern.times)
+        m = len(pattern.times)
+        self.inverse[at] += len(pattern.rows) * (half.T @ half)
+        self.left[at] += (half.T * left) @ half
+        first = (outer.T @ products.reshape(m, -1)).reshape(m, m, -1)
+        self.products[at] += outer.T @ first
+
+
+def _of_delta(v: Matrix, inverse: Matrix) -> Matrix:
+    """Derivatives of ``S^-1`` in the logarithms of standard deviations, from its root."""
+    return np.asarray(-(v.T[:, :, None] + v.T[:, None, :]) * (inverse.T @ inverse))
+
+
+def _correlation(model: ResidualModel, stratum: int, positions: Matrix, phi: Matrix) -> Matrix:
+    """C at positions of a stratum."""
+    size = len(positions)
     if not model.families:
-        return np.eye(size), np.zeros((0, size, size)), np.zeros(0, dtype=np.intp)
-    family, at = model.families[pattern.stratum], model.places[pattern.stratum]
-    places = np.arange(at.start, at.stop)
+        return np.eye(size)
+    family, at = model.families[stratum], model.places[stratum]
     if isinstance(family, Block):
-        C = family.matrix(phi[at], pattern.positions)
-        return C, family.derivatives(phi[at], pattern.positions), places
+        return family.matrix(phi[at], positions)
+    return _of_chain(family, phi[at], positions)[0]
+
+
+def _derivatives(model: ResidualModel, stratum: int, positions: Matrix, phi: Matrix) -> Matrix:
+    """Its derivatives in the parameters of the stratum."""
+    size = len(positions)
+    if not model.families:
+        return np.zeros((0, size, size))
+    family, at = model.families[stratum], model.places[stratum]
+    if isinstance(family, Block):
+        return family.derivatives(phi[at], positions)
+    return _of_chain(family, phi[at], positions)[1]
+
+
+def _of_chain(family: Family, zeta: Matrix, positions: Matrix) -> tuple[Matrix, Matrix]:
     assert isinstance(family, Chain)
-    t = pattern.positions[:, 0]
+    size, t = len(positions), positions[:, 0]
     i, j = np.tril_indices(size, -1)
-    values, changes = family.neighbours(phi[at], t[j], t[i])
-    C, dC = np.eye(size), np.zeros((len(places), size, size))
+    values, changes = family.neighbours(zeta, t[j], t[i])
+    C, dC = np.eye(size), np.zeros((len(zeta), size, size))
     C[i, j] = C[j, i] = values
     dC[:, i, j] = dC[:, j, i] = changes
-    return C, dC, places
+    return C, dC
 
 
 def combined(blocks: Sequence[Blocks], coefficients: Sequence[float] | Matrix) -> Blocks:

@@ -241,7 +241,21 @@ class Search:
             if better is best:
                 break
             best = better
-        return best
+        return self._finished(best)
+
+    def _finished(self, best: _Descent) -> _Descent:
+        """The same, gone on with once if its evaluations were used up in a narrow valley."""
+        if best.result.stopped != "evaluations":
+            return best
+        self._most = self.evaluations + self.control.max_evaluations
+        further = self.descend(best.point.eta)
+        if not _is_better(further, best) and further.result.stopped == "evaluations":
+            return best
+        return replace(
+            further,
+            evaluations=best.evaluations + further.evaluations,
+            iterations=best.iterations + further.iterations,
+        )
 
     def _best_of(
         self, best: _Descent, starts: Sequence[Matrix], patience: int | None = None

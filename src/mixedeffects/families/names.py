@@ -91,6 +91,13 @@ def find_family(given: Any) -> Family:
     if isinstance(given, type) and issubclass(given, Family):
         return given()
     given = plain(given)
+    if given is None:
+        raise ModelError(
+            'A generalized model needs the family of its response: family="binomial" for yes or no '
+            'and for proportions, "poisson" or "negative_binomial" for counts, "gamma" or '
+            '"inverse_gaussian" for positive numbers, "beta" for shares. A normal response is a '
+            "linear model's: me.lmer."
+        )
     if not isinstance(given, str):
         raise ModelError(
             f"family must be a name or a family of me.families, not {given!r:.60}. "

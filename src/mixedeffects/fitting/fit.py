@@ -26,7 +26,14 @@ from mixedeffects.fitting.modes import term_modes
 from mixedeffects.fitting.request import Request
 from mixedeffects.frame.model_frame import ModelFrame
 
-__all__ = ["Fit", "HoldsFit", "OncePerFit", "fit_of", "once_per_fit", "refuse_other_kinds"]
+__all__ = [
+    "Fit",
+    "HoldsFit",
+    "OncePerFit",
+    "fit_of",
+    "once_per_fit",
+    "refuse_other_kinds",
+]
 
 Matrix = NDArray[np.float64]
 Value = TypeVar("Value")
@@ -89,6 +96,8 @@ class Fit:
     kind = "linear"
     #: Whether tests of fixed effects have degrees of freedom, or are normal ones.
     has_degrees_of_freedom = True
+    #: Whether the mean of the response is a function of the linear predictor other than itself.
+    has_link = False
     #: Covariance matrices of the fixed effects for normal tests, and how a table names these.
     covariance_kinds: ClassVar[dict[str, str]] = {"model": "tests use the normal distribution"}
 
@@ -180,6 +189,16 @@ class Fit:
         """What V and R are called beside their letters; nothing where they are the response's."""
         return ""
 
+    @property
+    def estimation(self) -> str:
+        """By which criterion, in a word for tables."""
+        return "REML" if self.reml else "ML"
+
+    @property
+    def family_estimate(self) -> tuple[str, float] | None:
+        """Name and value of a parameter of the response's distribution beside sigma."""
+        return None
+
     @cached_property
     def beta(self) -> Matrix:
         """Fixed effects, shape (p,), in units of y per unit of the column."""
@@ -223,6 +242,10 @@ class Fit:
         return read_only(term_modes(self.factorisation))
 
     # --- the response and its mean -------------------------------------------------------
+
+    def residuals_at(self, eta: Matrix) -> Matrix:
+        """Residuals about a linear predictor on its own scale, shape (n,)."""
+        return np.asarray(self.frame.y - eta)
 
     @property
     def fixed_part(self) -> Matrix:

@@ -136,8 +136,8 @@ def residual_start(fit: Fit) -> ResidualStart | None:
         return None
     if residual.model.design.sigma is not None:
         return list(factors), residual.phi
-    # In a search S has determinant one.
-    scale = float(np.exp(-0.5 * residual.model.at(residual.phi).logdet / fit.nobs))
+    # In a search S is divided by its mean innovation.
+    scale = float(np.exp(-residual.design.log_unit(residual.phi)))
     return [scale * T for T in factors], residual.phi
 
 

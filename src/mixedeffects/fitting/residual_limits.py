@@ -121,6 +121,19 @@ def _of_range(
         )
         return
     nugget = float(zeta[1]) if len(zeta) > 1 else 0.0
+    factor = (1.0 - nugget) * _FARTHER**power + nugget
+    moved = [_FARTHER * reach, nugget / factor][: len(zeta)]
+    # A nugget goes to zero beside such a range.
+    is_far = reach > _FAR * largest
+    if is_far and _has_no_end(evaluation, stratum, np.array(moved), factor):
+        grows = "the distance" if power == 1 else "the square of the distance"
+        beside = " beside the nugget" if len(zeta) > 1 else ""
+        yield _Limit(
+            f"`{parameter.name}`",
+            f"grows without bound ({reach:.4g}, where the largest distance is {largest:.4g})",
+            f"differences of two residuals with a variance in proportion to {grows}{beside}",
+        )
+        return
     if len(zeta) > 1 and min(nugget, 1.0 - nugget) < _SINGULAR:
         name = parameter.name.replace("range", "nugget", 1)
         if nugget < 0.5:
@@ -131,19 +144,6 @@ def _of_range(
                 f"goes to one (within {1.0 - nugget:.1e})",
                 "independent residuals: leave `residual` out",
             )
-        return
-    if reach <= _FAR * largest:
-        return
-    factor = (1.0 - nugget) * _FARTHER**power + nugget
-    moved = [_FARTHER * reach, nugget / factor][: len(zeta)]
-    if _has_no_end(evaluation, stratum, np.array(moved), factor):
-        grows = "the distance" if power == 1 else "the square of the distance"
-        beside = " beside the nugget" if len(zeta) > 1 else ""
-        yield _Limit(
-            f"`{parameter.name}`",
-            f"grows without bound ({reach:.4g}, where the largest distance is {largest:.4g})",
-            f"differences of two residuals with a variance in proportion to {grows}{beside}",
-        )
 
 
 def _near_one(

@@ -255,8 +255,9 @@ def parse_formula(text: str, *, one_sided: bool = False, without_random: bool = 
     if not bars and not without_random:
         raise FormulaError(
             f"The formula '{text}' has no random-effects term. Add one, for example "
-            "`(1 | group)`, or say how the residuals are correlated, for example "
-            "residual='ar1(time | group)'; without either use ordinary least squares."
+            "`(1 | group)`. A linear model can also say how its residuals are correlated, for "
+            "example residual='ar1(time | group)'. For neither there is ordinary or generalized "
+            "linear regression."
         )
     if fixed_tree is None:
         fixed_tree = Number(1.0, "1")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from mixedeffects.base.options import meant
 from mixedeffects.errors import FormulaError
 from mixedeffects.formula.bars import group_name, group_variables
 from mixedeffects.formula.reader import fail, problem, read
+from mixedeffects.formula.residual_elsewhere import refuse_other_names
 from mixedeffects.formula.syntax import (
     Argument,
     Binary,
@@ -42,58 +42,6 @@ RESIDUAL_DEFAULTS = {
 }
 _SPATIAL = ("exp", "gau")
 _OPTIONS = ("hom", "by", "nugget")
-
-#: What other packages call a structure, in lower case, and what to write here.
-_ELSEWHERE = {
-    "corar1": "ar1({p} | {g})",
-    "corcar1": "car1({p} | {g})",
-    "corcompsymm": "cs(1 | {g})",
-    "corsymm": "us({p} | {g}, hom = TRUE)",
-    "corexp": "exp({p} | {g})",
-    "corgaus": "gau({p} | {g})",
-    "un": "us({p} | {g})",
-    "unr": "us({p} | {g})",
-    "un(1)": "diag({p} | {g})",
-    "csh": "cs({p} | {g}, hom = FALSE)",
-    "hetcs": "cs({p} | {g}, hom = FALSE)",
-    "homcs": "cs(1 | {g})",
-    "ar": "ar1({p} | {g})",
-    "ar(1)": "ar1({p} | {g})",
-    "arh": "ar1({p} | {g}, hom = FALSE)",
-    "arh(1)": "ar1({p} | {g}, hom = FALSE)",
-    "arh1": "ar1({p} | {g}, hom = FALSE)",
-    "ar1h": "ar1({p} | {g}, hom = FALSE)",
-    "hetar1": "ar1({p} | {g}, hom = FALSE)",
-    "toeph": "toep({p} | {g}, hom = FALSE)",
-    "hettoep": "toep({p} | {g}, hom = FALSE)",
-    "homtoep": "toep({p} | {g})",
-    "ante(1)": "ante({p} | {g}, hom = FALSE)",
-    "ad": "ante({p} | {g})",
-    "adh": "ante({p} | {g}, hom = FALSE)",
-    "ou": "car1({p} | {g})",
-    "sp_exp": "exp({p} | {g})",
-    "sp_gau": "gau({p} | {g})",
-    "sp_pow": "car1({p} | {g})",
-    "sp(pow)": "car1({p} | {g})",
-    "sp(exp)": "exp({p} | {g})",
-    "sp(gau)": "gau({p} | {g})",
-}
-#: One variance and no correlation: what residuals have anyway.
-_NONE = ("vc", "simple", "homdiag", "iid")
-#: Structures that are not here at all, and those that come nearest.
-_NEAREST = {
-    "corarma": "`ar1` and `toep`",
-    "arma": "`ar1` and `toep`",
-    "arma(1,1)": "`ar1` and `toep`",
-    "corlin": "`exp` and `gau`",
-    "corratio": "`exp` and `gau`",
-    "corspher": "`exp` and `gau`",
-    "mat": "`exp` and `gau`",
-    "sp(sph)": "`exp` and `gau`",
-    "sp(lin)": "`exp` and `gau`",
-}
-#: A name that begins the text, with SAS's kind of the structure: ``ARH(1)``, ``SP(POW)``.
-_LEADING = re.compile(r"\s*([A-Za-z]\w*(?:\s*\(\s*(?:\d+\s*(?:,\s*\d+\s*)?|[A-Za-z]+)\s*\))?)")
 
 
 @dataclass(frozen=True)
@@ -185,7 +133,7 @@ def read_residual(text: str) -> ResidualSpec:
     text = " ".join(text.split())
     if not text:
         raise FormulaError("`residual` is empty; write for example 'ar1(week | id)'.")
-    _refuse_other_names(text)
+    refuse_other_names(text, RESIDUAL_DEFAULTS)
     tree = read(text)
     while isinstance(tree, Group):
         tree = tree.inner
@@ -210,69 +158,6 @@ def read_residual(text: str) -> ResidualSpec:
     group, variables = _grouping(tree, bar, text)
     position = _position(tree.function, bar.left, text)
     return _checked(tree, position, group, variables, _options(tree, text), text)
-
-
-# --- names of other packages -----------------------------------------------------------
-
-
-def _refuse_other_names(text: str) -> None:
-    found = _LEADING.match(text)
-    if found is None:
-        return
-    leading = found[1]
-    given = re.sub(r"\s+", "", leading)
-    if "(" in given and given.lower() not in {*_ELSEWHERE, *_NEAREST}:
-        leading = given = leading.split("(")[0].strip()
-    name = given.lower()
-    start, end = found.start(1), found.start(1) + len(leading)
-    if name in _NEAREST:
-        fail(
-            f"There is no structure like `{given}` here; {_NEAREST[name]} come nearest.",
-            text,
-            start,
-            end,
-        )
-    if name in _NONE:
-        fail(
-            f"`{given}` gives all residuals one variance and no correlation, as they have without "
-            "`residual`. Leave it out; for variances that differ write `diag(visit | id)`.",
-            text,
-            start,
-            end,
-        )
-    in_capitals = name in RESIDUAL_DEFAULTS and given != name
-    if name not in _ELSEWHERE and not in_capitals:
-        return
-    if name in RESIDUAL_DEFAULTS:
-        template = f"{name}({{p}} | {{g}})" if name != "cs" else "cs(1 | {g})"
-    else:
-        template = _ELSEWHERE[name]
-    position, group, by = _parts(text, end)
-    here = template.format(p=position, g=group)
-    if by:
-        here = f"{here[:-1]}, by = {by})"
-    fail(f"What other packages call `{given}` is `{here}` here.", text, start, end)
-
-
-def _parts(text: str, end: int) -> tuple[str, str, str]:
-    """Position, group and stratum as given to another package's structure, or stand-ins."""
-    try:
-        tree = read("f" + text[end:].lstrip())
-    except FormulaError:
-        tree = Name("f")
-    form: Node | None = None
-    for node in walk(tree):
-        if isinstance(node, Binary) and node.operator == "|":
-            position: Node = node.left
-            while isinstance(position, (Group, Unary)):
-                position = position.inner if isinstance(position, Group) else position.operand
-            group = node.right
-            if isinstance(group, Binary) and group.operator == "/":
-                return deparse(position), deparse(group.right), deparse(group.left)
-            return deparse(position), deparse(group), ""
-        if isinstance(node, Unary) and node.operator == "~":
-            form = node.operand
-    return "position" if form is None else deparse(form), "group", ""
 
 
 # --- the parts -------------------------------------------------------------------------

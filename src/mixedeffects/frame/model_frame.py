@@ -228,6 +228,11 @@ class ModelFrame(ReadOnlyArrays):
         return int(self.y.shape[0])
 
     @property
+    def has_trials(self) -> bool:
+        """Whether the response is a number of successes among several trials."""
+        return self.response is not None and self.response.trials is not None
+
+    @property
     def structured_terms(self) -> tuple[str, ...]:
         """Labels of the terms whose covariance has a structure (``diag``, ``cs``, ``ar1``)."""
         return tuple(term.label for term in self.terms if term.structure != "us")

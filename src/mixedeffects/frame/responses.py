@@ -96,6 +96,8 @@ def read_generalized_response(
         check_finite(name, y, "The response ")
         response = Response(y, weights=given)
         if family.takes_trials and not levels:
+            if ((y < 0.0) | (y > 1.0)).any():
+                family.check(response, cast("Sequence[Any]", labels))
             response = _of_one_column(name, tree, y, weights, labels)
     family.check(response, cast("Sequence[Any]", labels))
     if len(response.y) and np.ptp(response.y) == 0.0:

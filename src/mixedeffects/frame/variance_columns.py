@@ -13,6 +13,7 @@ from mixedeffects.errors import FormulaError, ModelError
 from mixedeffects.formula.bars import has_bar
 from mixedeffects.formula.evaluate import State
 from mixedeffects.formula.reader import fail, read
+from mixedeffects.formula.residual_elsewhere import VARIANCE_FUNCTIONS
 from mixedeffects.formula.syntax import Call, Group, Name, Node, Unary, deparse, walk
 from mixedeffects.formula.terms import TermTable, expand_terms
 from mixedeffects.formula.values import Coding, Factor, Value
@@ -23,18 +24,6 @@ from mixedeffects.frame.rank import independent_columns
 from mixedeffects.frame.residual_term import VarianceTerm
 
 __all__ = ["read_variance", "variance_columns"]
-
-#: nlme's classes of variance functions, and what to write here for them.
-_ELSEWHERE = {
-    "varident": "variance='sex' for a factor `sex`",
-    "varpower": "variance='log(age)'; a power of the fitted values has no likelihood of its own, "
-    "so a covariate must be named",
-    "varexp": "variance='age'",
-    "varcomb": "variance='sex + age', the parts joined with `+`",
-    "varfixed": "weights='1 / age'",
-    "varconstpower": "nearest to variance='log(age)'",
-    "varconstprop": "nearest to variance='log(age)'",
-}
 
 
 def read_variance(text: str) -> tuple[str, TermTable]:
@@ -75,9 +64,10 @@ def read_variance(text: str) -> tuple[str, TermTable]:
         tree = tree.operand
     bar = has_bar(tree)
     for node in walk(tree):
-        if isinstance(node, Call) and node.function.lower() in _ELSEWHERE:
+        if isinstance(node, Call) and node.function.lower() in VARIANCE_FUNCTIONS:
             fail(
-                f"What nlme writes `{node.function}` is {_ELSEWHERE[node.function.lower()]}.",
+                f"What nlme writes `{node.function}` is "
+                f"{VARIANCE_FUNCTIONS[node.function.lower()]}.",
                 text,
                 node.start,
                 node.end,

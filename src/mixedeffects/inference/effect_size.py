@@ -162,6 +162,12 @@ def _scale(fit: Fit, sigma: Any) -> tuple[float, float, str]:
         if not value > 0.0:
             raise ModelError(f"sigma must be positive, not {value:g}.")
         return value, np.inf, "standard deviation given"
+    if fit.residual_sigma is None:
+        raise ModelError(
+            "There is no residual standard deviation on the scale of the link, in whose units "
+            "differences could be; odds ratios and ratios are effect sizes by themselves. "
+            "sigma= takes a number."
+        )
     m = len(satterthwaite_of(fit).hessian)
     residual = residual_variance(fit)
     gradient, variance = np.zeros(m), residual

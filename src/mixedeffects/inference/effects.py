@@ -194,6 +194,7 @@ def effects(
     type: Any,
     bias_adjust: Any,
     sigma: Any,
+    marginal: Any = False,
 ) -> Effects:
     """See `LinearMixedModel.effects`."""
     own = checked_names(variables, "variables")
@@ -206,7 +207,7 @@ def effects(
     chosen = _grid_values(fit, own, groups, at)
     means = marginal_means(
         fit, own, groups or None, chosen, weights, level, ddf, vcov, cluster, adjust, None,
-        type, bias_adjust, sigma,
+        type, bias_adjust, sigma, None, marginal,
     )  # fmt: skip
     shown = tuple(str(name) for name in means.levels if name not in means.by)
     return Effects(shown, means.by, means, fit)

@@ -18,8 +18,9 @@ from mixedeffects.fitting.fit import Fit
 from mixedeffects.formula.values import Factor
 from mixedeffects.frame.model_frame import RandomTerm
 from mixedeffects.frame.variables import Columns
+from mixedeffects.inference.grid_averages import z_of_cells
 from mixedeffects.inference.means_layout import Layout
-from mixedeffects.inference.reference_grid import GridVariable, ReferenceGrid
+from mixedeffects.inference.reference_grid import GridVariable
 
 if TYPE_CHECKING:
     from mixedeffects.inference.marginal_means import MarginalMeans
@@ -77,9 +78,10 @@ def row_points(fit: Fit, means: MarginalMeans, layout: Layout, kind: str) -> Beh
     places = _places(fit, means, layout)
     y = fit.frame.y
     if kind == "partial":
-        y = _interpolated(means, layout, places) + (y - fitted_values(fit))
-    way = means.scale.way
-    shown = y if way is None else way.inverse(y)
+        eta = _interpolated(means, layout, places) + fit.residuals_at(fitted_values(fit))
+        shown = eta if means.scale.way is None else means.scale.way.inverse(eta)
+    else:
+        shown = means.scale.of_data(y)
     fine = (places.series >= 0) & (places.panel >= 0) & np.isfinite(places.x) & np.isfinite(shown)
     if layout.categories is None:
         fine &= (places.x >= layout.x.min()) & (places.x <= layout.x.max())
@@ -207,7 +209,7 @@ def level_lines(
     shift = np.zeros((len(means.levels), len(levels)))
     for t in terms:
         term = fit.frame.terms[t]
-        z = means.average.of(_z_of_cells(fit, means.average.grid, t))
+        z = means.average.of(z_of_cells(fit, means.average.grid, t))
         inside = _level_in(own, term)
         assert inside is not None
         shift += z @ fit.modes[t][inside[levels]].T
@@ -265,21 +267,3 @@ def _level_in(inner: RandomTerm, outer: RandomTerm) -> Codes | None:
     if len(pairs) != inner.n_levels:
         return None
     return np.asarray(pairs[:, 1], dtype=np.intp)
-
-
-def _z_of_cells(fit: Fit, grid: ReferenceGrid, t: int) -> Matrix:
-    """The columns of a random-effects term in the cells of the grid, shape (cells, k).
-
-    A variable that only the random effects have is at its mean, or at its most frequent level.
-    """
-    encoder = fit.frame.random_encoders[t]
-    data = grid.data()
-    for name in encoder.variables:
-        if name not in data.columns:
-            column = fit.frame.data[name]
-            numeric = pd.api.types.is_numeric_dtype(column) and not (
-                pd.api.types.is_bool_dtype(column)
-            )
-            value = float(column.mean()) if numeric else column.mode().iloc[0]
-            data[name] = pd.Series([value] * len(data), dtype=None if numeric else column.dtype)
-    return encoder.encode(data)[0]

@@ -27,8 +27,9 @@ from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.generalized import GeneralizedFit, generalized
 from mixedeffects.fitting.natural import natural_parameters, parameter_names
 from mixedeffects.fitting.parameter_keys import chosen_positions, distinct, parameter_keys
-from mixedeffects.inference.profile import Profile, Profiling
+from mixedeffects.inference.profile import Profile
 from mixedeffects.inference.profile_curve import ProfileCurve
+from mixedeffects.inference.profiling import Profiling
 from mixedeffects.progress import ProgressOption
 
 __all__ = ["GeneralizedProfile", "generalized_profile"]

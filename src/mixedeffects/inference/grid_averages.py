@@ -25,6 +25,7 @@ __all__ = [
     "cell_shares",
     "grid_notes",
     "slope_rows",
+    "z_of_cells",
 ]
 
 Matrix = NDArray[np.float64]
@@ -124,6 +125,24 @@ def slope_rows(
     # Columns without the covariate cancel up to rounding, which would count as not estimable.
     rows[np.abs(rows) < 1e-12 * size / step] = 0.0
     return rows, offset
+
+
+def z_of_cells(fit: Fit, grid: ReferenceGrid, t: int) -> Matrix:
+    """The columns of a random-effects term in the cells of the grid, shape (cells, k).
+
+    A variable that only the random effects have is at its mean, or at its most frequent level.
+    """
+    encoder = fit.frame.random_encoders[t]
+    data = grid.data()
+    for name in encoder.variables:
+        if name not in data.columns:
+            column = fit.frame.data[name]
+            numeric = pd.api.types.is_numeric_dtype(column) and not (
+                pd.api.types.is_bool_dtype(column)
+            )
+            value = float(column.mean()) if numeric else column.mode().iloc[0]
+            data[name] = pd.Series([value] * len(data), dtype=None if numeric else column.dtype)
+    return encoder.encode(data)[0]
 
 
 # --- notes -----------------------------------------------------------------------------

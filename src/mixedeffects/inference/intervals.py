@@ -32,7 +32,8 @@ from mixedeffects.inference.bootstrap import Bootstrap, bootstrap
 from mixedeffects.inference.coefficients import coefficient_tests
 from mixedeffects.inference.generalized_bootstrap import generalized_bootstrap
 from mixedeffects.inference.generalized_profile import generalized_profile
-from mixedeffects.inference.profile import Profile, profile
+from mixedeffects.inference.profile import Profile
+from mixedeffects.inference.profiling import profile
 from mixedeffects.inference.satterthwaite import satterthwaite_of
 from mixedeffects.inference.variance import check_normal
 from mixedeffects.progress import Listener, Then

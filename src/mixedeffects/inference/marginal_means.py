@@ -22,6 +22,7 @@ from mixedeffects.display.vocabulary import (
 )
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.generalized import generalized
 from mixedeffects.frame.columns import labels_of
 from mixedeffects.inference.contrasts import listed_names
 from mixedeffects.inference.estimability import Estimability
@@ -41,7 +42,8 @@ from mixedeffects.inference.nested_factors import (
     with_containing,
 )
 from mixedeffects.inference.reference_grid import ReferenceGrid, no_such_variable, reference_grid
-from mixedeffects.inference.response_scale import ResponseScale, response_scale
+from mixedeffects.inference.response_scale import ResponseScale
+from mixedeffects.inference.scale_of_means import averaged_scale, scale_of_means
 from mixedeffects.inference.specs_in_words import specs_in_words
 from mixedeffects.inference.variance import FixedEffectsVariance
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
@@ -158,7 +160,8 @@ class MarginalMeans:
         found, scale = self.estimates, self.scale
         table["estimate"] = scale.values(found.estimate)
         table["std_error"] = scale.errors(found.estimate, found.se)
-        table["df"] = found.df
+        if self._fit.has_degrees_of_freedom:
+            table["df"] = found.df
         half = np.full(len(table), np.nan)
         for rows in self.groups():
             half[rows] = critical_values(self.adjust, self._family(rows), self.level)
@@ -441,6 +444,7 @@ def marginal_means(
     bias_adjust: Any = False,
     sigma: Any = None,
     pooled: tuple[Matrix, FixedEffectsVariance] | None = None,
+    marginal: Any = False,
 ) -> MarginalMeans:
     """See `LinearMixedModel.emmeans`, and `LinearMixedModel.emtrends` for ``trend``.
 
@@ -467,7 +471,7 @@ def marginal_means(
     groups = with_containing(groups, nesting, [])
     own = with_containing([name for name in own if name not in groups], nesting, groups)
     _check_column_names([*own, *groups])
-    scale = response_scale(fit, type, bias_adjust, sigma)
+    scale = scale_of_means(fit, type, bias_adjust, sigma, marginal)
     beta, variance = pooled or (fit.beta, fixed_effects_variance(fit, vcov, ddf, cluster))
 
     data = grid.data()
@@ -492,6 +496,8 @@ def marginal_means(
     )
     L = estimability.reduce(averaged)
     estimates = linear_estimates(beta, variance, L, constant)
+    if marginal:
+        scale = averaged_scale(generalized(fit), scale, estimates.estimate, L, average, variance)
     lost = np.asarray(np.isnan(L).any(axis=1))
     notes = grid_notes(grid, (*own, *groups), weights, trend, empty, lost, nesting)
     means = MarginalMeans(

@@ -224,7 +224,8 @@ class MeanComparisons:
         found, scale = self.estimates, self.scale
         table["estimate"] = scale.values(found.estimate)
         table["std_error"] = scale.errors(found.estimate, found.se)
-        table["df"] = found.df
+        if self._fit.has_degrees_of_freedom:
+            table["df"] = found.df
         table["statistic"], table["p_value"] = found.t, self.p
         bounds = scale.bounds(found.estimate - self.half, found.estimate + self.half)
         for name, bound in zip(BROOM_INTERVAL, bounds, strict=True):

@@ -68,8 +68,8 @@ class PredictionVariance:
     def __init__(self, fit: Fit, terms: tuple[int, ...]) -> None:
         self._A = A = fit.crossproducts
         self._fit, self._frame = fit, fit.frame
-        self._factorisation = fit.factorisation
-        self._scale = fit.sigma**2 / A.basis.weight_scale
+        self._factorisation = fit.factorisation_at_modes
+        self._scale = fit.working_sigma**2 / A.basis.weight_scale
         members = {
             f: [member for member in factor.members if member.term in terms]
             for f, factor in enumerate(A.factors)
@@ -86,6 +86,11 @@ class PredictionVariance:
         return max(1, int(_PAIRS / max(per_row, 8)))
 
     # --- what does not depend on the rows ------------------------------------------------
+
+    @property
+    def _n_parameters(self) -> int:
+        """Number of parameters whose errors are part of a prediction's: the fixed effects."""
+        return self._A.p
 
     @cached_property
     def _fixed(self) -> tuple[Matrix, list[Matrix]]:
@@ -209,14 +214,23 @@ class PredictionVariance:
         Effects of levels that the fit did not see are left out. `prepare` must have had the rows'
         levels.
         """
+        of_parameters, of_modes = self.parts(rows)
+        squares = np.einsum("ir,ir->i", of_parameters, of_parameters)
+        return np.asarray(self._scale * (squares + of_modes))
+
+    def parts(self, rows: DesignRows) -> tuple[Matrix, Matrix]:
+        """What the errors of the parameters make, (m, r), and ``z'P z``, (m,), without the scale.
+
+        The squares of the first sum to the variance that comes from the parameters.
+        """
         code = self._factor_codes(rows.codes)
         z = {f: self._engine_columns(f, rows) for f in self._members}
-        total = self._fixed_part(rows.X, code, z)
+        of_modes = np.zeros(len(rows.X))
         if self._pairs is None:
-            total += self._by_forward_solves(code, z)
+            of_modes += self._by_forward_solves(code, z)
         elif z:
-            total += np.maximum(self._by_blocks(code, z), 0.0)
-        return self._scale * total
+            of_modes += np.maximum(self._by_blocks(code, z), 0.0)
+        return self._fixed_part(rows.X, code, z), of_modes
 
     def _engine_columns(self, f: int, rows: DesignRows) -> Matrix:
         """Columns of a factor in the engine's basis; zero for levels that are not there."""
@@ -227,15 +241,15 @@ class PredictionVariance:
         return out
 
     def _fixed_part(self, X: Matrix, code: Mapping[int, Codes], z: Mapping[int, Matrix]) -> Matrix:
-        if self._A.p == 0:
-            return np.zeros(len(X))
+        if self._n_parameters == 0:
+            return np.zeros((len(X), 0))
         from_x, from_z = self._fixed
         out: Matrix = X @ from_x
         for f, columns in z.items():
             # Effect by effect, so that nothing larger than X is gathered.
             for a in range(columns.shape[1]):
                 out += columns[:, a, None] * from_z[f][code[f], a]
-        return np.asarray(np.einsum("ip,ip->i", out, out))
+        return out
 
     def _by_blocks(self, code: Mapping[int, Codes], z: Mapping[int, Matrix]) -> Matrix:
         """``z'P z`` from the blocks within and between the factors."""

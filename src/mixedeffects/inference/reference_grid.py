@@ -14,7 +14,7 @@ from mixedeffects.base.options import meant
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.request import given_table
-from mixedeffects.formula.syntax import Name, Node, variable_names
+from mixedeffects.formula.syntax import Argument, Call, Name, Node, variable_names
 from mixedeffects.formula.values import Factor
 from mixedeffects.frame.columns import labels_of
 from mixedeffects.frame.encode import DesignEncoder
@@ -248,11 +248,13 @@ def no_such_variable(name: Any, fit: Fit, names: Sequence[str]) -> ModelError:
 def _offset_trees(fit: Fit, encoder: DesignEncoder) -> tuple[list[Node], float]:
     """Offsets that can be evaluated in the grid, and the mean of one given as an array."""
     trees = list(encoder.table.offsets)
-    given = fit.request.offset
-    if given is None:
-        return trees, 0.0
+    given, exposure = fit.request.offset, fit.request.exposure
     if isinstance(given, str):
-        return [*trees, Name(given)], 0.0
+        trees.append(Name(given))
+    if isinstance(exposure, str):
+        trees.append(Call("log", (Argument(Name(exposure)),)))
+    if all(each is None or isinstance(each, str) for each in (given, exposure)):
+        return trees, 0.0
     total = fit.frame.offset
     assert total is not None
     data = fit.frame.data

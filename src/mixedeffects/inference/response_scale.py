@@ -22,7 +22,7 @@ from mixedeffects.formula.values import Factor
 from mixedeffects.frame.ingest import column_names, materialised, take_columns
 from mixedeffects.frame.variables import Columns, data_columns, evaluate_variable, take_rows
 
-__all__ = ["ResponseScale", "response_scale", "response_transformation"]
+__all__ = ["TYPES", "ResponseScale", "response_scale", "response_transformation"]
 
 Matrix = NDArray[np.float64]
 
@@ -99,6 +99,10 @@ class ResponseScale:
                     "are shown at its end"
                 )
         return said
+
+    def of_data(self, y: Matrix) -> Matrix:
+        """Values of the fit's response as a picture of these estimates shows them."""
+        return y if self.way is None else self.way.inverse(y)
 
     def of_differences(self, sums: Matrix) -> ResponseScale:
         """The scale of contrasts whose coefficients have these sums."""

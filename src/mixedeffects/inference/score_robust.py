@@ -32,7 +32,7 @@ from mixedeffects.inference.wald_result import WaldTest
 if TYPE_CHECKING:
     from mixedeffects.frame.model_frame import ModelFrame
 
-__all__ = ["ScoreRobustCovariance", "score_robust_covariance"]
+__all__ = ["ScoreRobustCovariance", "checked_cluster", "score_robust_covariance"]
 
 Matrix = NDArray[np.float64]
 
@@ -177,7 +177,7 @@ def score_robust_covariance(
     kind = _checked_kind(kind)
     if level is not None:
         level = checked_level(level)
-    factor = _checked_cluster(fit, cluster)
+    factor = checked_cluster(fit, cluster)
     names = list(fit.fixef_names)
     found = fit.found
     joint, Q = found.joint, found.design.basis.fixed
@@ -220,7 +220,7 @@ def _checked_kind(kind: Any) -> str:
     )
 
 
-def _checked_cluster(fit: GeneralizedFit, cluster: Any) -> ClusterFactor:
+def checked_cluster(fit: GeneralizedFit, cluster: Any) -> ClusterFactor:
     """The clusters, if the likelihood is a product over them."""
     several = isinstance(cluster, (list, tuple)) and all(isinstance(c, str) for c in cluster)
     if several and len(cluster) != fit.nobs:

@@ -29,6 +29,7 @@ __all__ = [
     "independent_rows",
     "p_of_f",
     "term_hypotheses",
+    "terms_at_zero",
     "wald_test",
 ]
 
@@ -175,7 +176,7 @@ def anova_table(
         notes += [
             f"{', '.join(terms)} tested at {number} = 0, at the edge of the data or beyond; "
             "m.joint_tests() tests at its mean"
-            for number, terms in tested_at_zero(fit.frame).items()
+            for number, terms in terms_at_zero(fit).items()
         ]
     return ResultTable.of(table, tuple(notes))
 
@@ -203,6 +204,13 @@ def checked_type(kind: Any) -> int:
             f"type {kind!r:.60} is not known; there are 1, 2, 3 (or 'I', 'II', 'III')."
         )
     return names[kind]
+
+
+@once_per_fit("terms tested at zero")
+def terms_at_zero(fit: Fit) -> dict[str, list[str]]:
+    """See `tested_at_zero`."""
+    # One stored without its rows before this was kept with it cannot say.
+    return {} if fit.remembered else tested_at_zero(fit.frame)
 
 
 @once_per_fit("hypotheses about the terms")

@@ -10,10 +10,13 @@ from mixedeffects.base.habits import (
     explains_arguments,
     unknown_attribute,
 )
+from mixedeffects.model.generalized.comparison import GeneralizedVarianceExplained
+from mixedeffects.model.generalized.diagnostics import GeneralizedDiagnostics
 from mixedeffects.model.generalized.estimates import GeneralizedEstimates
 from mixedeffects.model.generalized.inference import GeneralizedInference
 from mixedeffects.model.generalized.intervals import GeneralizedIntervals
 from mixedeffects.model.generalized.matrices import GeneralizedMatrices
+from mixedeffects.model.generalized.means import GeneralizedMeans
 from mixedeffects.model.generalized.prediction import GeneralizedPrediction
 from mixedeffects.model.generalized.refitting import GeneralizedRefitting
 from mixedeffects.model.generalized.refused import NEVER, NoSuchAnswerError, Refused, sentence
@@ -32,6 +35,9 @@ class GeneralizedLinearMixedModel(
     GeneralizedInference,
     GeneralizedIntervals,
     GeneralizedPrediction,
+    GeneralizedDiagnostics,
+    GeneralizedMeans,
+    GeneralizedVarianceExplained,
     GeneralizedTables,
     GeneralizedRefitting,
     Refused,

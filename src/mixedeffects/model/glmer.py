@@ -19,8 +19,8 @@ __all__ = ["glmer"]
 def glmer(
     formula: str,
     data: Any,
+    family: str | Family | None = None,
     *,
-    family: str | Family,
     weights: Any = None,
     offset: Any = None,
     exposure: Any = None,
@@ -43,7 +43,8 @@ def glmer(
     family : str or Family
         Distribution of the response: ``"binomial"``, ``"poisson"``, ``"negative_binomial"``,
         ``"gamma"``, ``"inverse_gaussian"``, ``"beta"``, ``"gaussian"``, with their default links;
-        or one of `mixedeffects.families`, such as ``me.families.Binomial("probit")``.
+        or one of `mixedeffects.families`, such as ``me.families.Binomial("probit")``. There is no
+        default.
     weights : str or array, shape (n,), optional
         Positive weights, which multiply the log-likelihood of each row; of a proportion the number
         of its trials.

@@ -19,7 +19,7 @@ from mixedeffects.formula.syntax import variable_names
 from mixedeffects.inference.effects import Effects
 from mixedeffects.inference.effects import effects as effects_of
 from mixedeffects.inference.means_layout import layout_of
-from mixedeffects.pictures.door import of_a_fit
+from mixedeffects.pictures.door import of_any_fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ _PANELS = 12
 
 
 @ddf_of_the_fit
-@of_a_fit
+@of_any_fit
 def effects(
     fit: Fit,
     *,

@@ -27,7 +27,7 @@ from mixedeffects.display.points import (
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.conditional import conditional_modes
-from mixedeffects.pictures.door import of_a_fit
+from mixedeffects.pictures.door import of_any_fit
 from mixedeffects.pictures.residual_plots import draw_quantiles
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _BINS = 400
 _NO_VARIANCE = 1e-9
 
 
-@of_a_fit
+@of_any_fit
 def caterpillar(
     fit: Fit,
     *,
@@ -149,7 +149,7 @@ def caterpillar(
     return axes[0] if len(axes) == 1 else as_pictures(axes)
 
 
-@of_a_fit
+@of_any_fit
 def ranef_qq(
     fit: Fit,
     *,
@@ -237,7 +237,7 @@ def draw_ranef_quantiles(
     return axes
 
 
-@of_a_fit
+@of_any_fit
 def ranef_pairs(
     fit: Fit,
     *,
@@ -370,7 +370,7 @@ def _variances(fit: Fit, group: str) -> Matrix:
     sizes = np.concatenate(
         [np.mean(np.square(term.z), axis=0) for term in fit.frame.terms if term.group == group]
     )
-    return np.where(variances * sizes > _NO_VARIANCE * fit.sigma**2, variances, 0.0)
+    return np.where(variances * sizes > _NO_VARIANCE * fit.working_sigma**2, variances, 0.0)
 
 
 def _chosen_columns(names: list[str], columns: Any, group: str) -> list[int]:

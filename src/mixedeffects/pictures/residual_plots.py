@@ -14,7 +14,7 @@ from mixedeffects.covariance.groups import ConnectedBlocks, find_factor
 from mixedeffects.covariance.of_fit import R_of, fitted_values
 from mixedeffects.covariance.of_residuals import factors_of_rows, residual_matrix_of
 from mixedeffects.diagnostics.leverage import leverage as leverage_of
-from mixedeffects.diagnostics.residuals import residuals as residuals_of
+from mixedeffects.diagnostics.residuals_of_fit import residuals_of
 from mixedeffects.display.lettering import name_ticks, short, short_each
 from mixedeffects.display.normal_bands import normal_band, plotting_positions, shown_ranks
 from mixedeffects.display.panels import one_axes
@@ -30,7 +30,7 @@ from mixedeffects.display.points import (
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.frame.columns import describe_type
-from mixedeffects.pictures.door import of_a_fit
+from mixedeffects.pictures.door import of_a_fit, of_any_fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,10 +52,10 @@ _AFFORDABLE = 2e10
 #: Levels with so many rows have a box.
 _BOXED = 5
 #: Kinds of residuals that are independent and standard normal if the model holds, or nearly so.
-_STANDARD = ("cholesky", "symmetric", "studentized")
+_STANDARD = ("cholesky", "symmetric", "studentized", "quantile")
 
 
-@of_a_fit
+@of_any_fit
 def residuals(
     fit: Fit, *, resid: str = "pearson", against: str | None = None, ax: Any = None
 ) -> Axes:
@@ -107,11 +107,11 @@ def residuals(
     # A sentence on rows that cannot be drawn comes first: nothing is left out silently.
     note += counted
     title = f"Residuals against {'fitted values' if against is None else short(against)}"
-    xlabel = "fitted value" if against is None else short(against, 40)
+    xlabel = _fitted_name(fit) if against is None else short(against, 40)
     return finish(axes, title, xlabel, f"{resid} residual", note)
 
 
-@of_a_fit
+@of_any_fit
 def scale(fit: Fit, *, resid: str = "scaled", ax: Any = None) -> Axes:
     """Scale-location picture: root of absolute residuals against fitted values, with a smooth.
 
@@ -149,11 +149,11 @@ def scale(fit: Fit, *, resid: str = "scaled", ax: Any = None) -> Axes:
     axes.set_ylim(bottom=0.0)
     note += counted
     return finish(
-        axes, "Scale against location", "fitted value", f"root of |{resid} residual|", note
+        axes, "Scale against location", _fitted_name(fit), f"root of |{resid} residual|", note
     )
 
 
-@of_a_fit
+@of_any_fit
 def qq(
     fit: Fit,
     *,
@@ -261,7 +261,7 @@ def draw_quantiles(
     return finish(ax, title, "standard normal quantile", ylabel, note)
 
 
-@of_a_fit
+@of_any_fit
 def groups(
     fit: Fit,
     *,
@@ -398,8 +398,17 @@ def leverage(fit: Fit, *, kind: str = "total", resid: str = "studentized", ax: A
     return finish(axes, "Residuals against leverage", xlabel, f"{resid} residual", note + counted)
 
 
+def _fitted_name(fit: Fit) -> str:
+    return "linear predictor" if fit.has_link else "fitted value"
+
+
 def affordable_whitening(fit: Fit) -> str:
-    """``"cholesky"``, ``"symmetric"`` or, where both would take long, ``"scaled"``."""
+    """``"cholesky"``, ``"symmetric"`` or, where both would take long, ``"scaled"``.
+
+    Residuals of a generalized model are whitened by their family.
+    """
+    if fit.has_link:
+        return "quantile"
     connected = ConnectedBlocks.of([*fit.frame.terms, *residual_matrix_of(fit).groupings], fit.nobs)
     sizes = connected.sizes.astype(np.float64)
     if float(np.sum(sizes**3)) / 3.0 <= _AFFORDABLE:

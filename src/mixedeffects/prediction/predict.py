@@ -39,7 +39,7 @@ from mixedeffects.prediction.new_residuals import (
 )
 from mixedeffects.simulation.random_part import select_terms
 
-__all__ = ["NEW_LEVELS", "PredictionOptions", "predict", "refuse_unseen"]
+__all__ = ["INTERVALS", "NEW_LEVELS", "PredictionOptions", "predict", "refuse_unseen"]
 
 Matrix = NDArray[np.float64]
 Codes = NDArray[np.int32]

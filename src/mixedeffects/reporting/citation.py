@@ -9,7 +9,7 @@ from typing import Any
 from mixedeffects.base.default_ddf import ddf_of_the_fit
 from mixedeffects.base.habits import explained
 from mixedeffects.fitting.fit import Fit, fit_of
-from mixedeffects.inference.variance import ddf_name, is_robust
+from mixedeffects.inference.variance import check_normal, ddf_name, is_robust
 
 __all__ = ["Citation", "cite"]
 
@@ -39,6 +39,21 @@ _WORKS = {
         "Average information REML: an efficient algorithm for variance parameter estimation in "
         "linear mixed models",
         "Biometrics 51, 1440-1450",
+    ),
+    "glmm": (
+        "pinheiro2006",
+        "Pinheiro, J. C. and Chao, E. C.",
+        2006,
+        "Efficient Laplacian and adaptive Gaussian quadrature algorithms for multilevel "
+        "generalized linear mixed models",
+        "Journal of Computational and Graphical Statistics 15, 58-81",
+    ),
+    "white": (
+        "white1982",
+        "White, H.",
+        1982,
+        "Maximum likelihood estimation of misspecified models",
+        "Econometrica 50, 1-25",
     ),
     "satterthwaite": (
         "fai1996",
@@ -76,6 +91,8 @@ _FOR = {
     "lme4": "the formulas and the parameters theta",
     "reml": "restricted maximum likelihood",
     "residual": "residuals with a covariance structure: the average information",
+    "glmm": "Laplace's approximation and adaptive quadrature",
+    "white": "cluster-robust standard errors from scores",
     "satterthwaite": "Satterthwaite's degrees of freedom",
     "kr": "Kenward-Roger's method",
     "robust": "cluster-robust standard errors with small-sample tests",
@@ -151,7 +168,7 @@ def cite(model: Any = None, ddf: str = "satterthwaite", vcov: str = "model") -> 
 
     Parameters
     ----------
-    model : LinearMixedModel, optional
+    model : LinearMixedModel or GeneralizedLinearMixedModel, optional
         A fit; what it used is listed after the package.
     ddf, vcov : str
         As for `LinearMixedModel.coef_table`, if the tables had others than its defaults.
@@ -175,7 +192,10 @@ def cite(model: Any = None, ddf: str = "satterthwaite", vcov: str = "model") -> 
     """
     if model is None:
         return Citation()
-    fit: Fit = fit_of(model, "What is cited for")
+    fit: Fit = fit_of(model, "What is cited for", any_kind=True)
+    if not fit.has_degrees_of_freedom:
+        check_normal(ddf if ddf != "satterthwaite" else "inf")
+        return Citation(("lme4", "glmm", "white") if is_robust(vcov) else ("lme4", "glmm"))
     method = ddf_name(ddf)
     adjusted = "kr" in (method, vcov) or "kr-observed" in (method, vcov)
     tests = "robust" if is_robust(vcov) else "kr" if adjusted else method

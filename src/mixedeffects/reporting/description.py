@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,12 +28,29 @@ from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.hypotheses import term_columns
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 from mixedeffects.inference.wald import anova_table
+from mixedeffects.reporting.words import (
+    decimals_of,
+    df_text,
+    in_words,
+    number_text,
+    p_text,
+    share_text,
+)
 
-__all__ = ["Description", "describe"]
+__all__ = [
+    "MOST_SENTENCES",
+    "Description",
+    "cautions",
+    "checked_digits",
+    "describe",
+    "factors_of",
+    "is_planned",
+    "random_term",
+    "rows_left_out",
+]
 
 #: Decimals of estimates that can be asked for.
 _MOST_DIGITS = 8
-_SMALLEST_P = 0.001
 _GIVEN = {"weights": "prior weights", "offset": "an offset"}
 #: Symbols that are set in italics.
 _MARKED = re.compile("‹(.*?)›")
@@ -48,7 +64,7 @@ _RESIDUALS = {
     "nugget": "the nugget",
 }
 #: Coefficients and terms that are written out; more are for a table.
-_MOST_SENTENCES = 30
+MOST_SENTENCES = 30
 
 
 @dataclass(frozen=True)
@@ -97,17 +113,28 @@ class Description:
 def describe(fit: Fit, ddf: str, vcov: str, cluster: Any, level: float, digits: int) -> Description:
     """See `LinearMixedModel.describe`."""
     level = checked_level(level)
-    if not is_whole_number(digits, least=1) or digits > _MOST_DIGITS:
-        raise ModelError(f"digits must be a whole number from 1 to {_MOST_DIGITS}, not {digits!r}.")
-    digits = int(digits)
+    digits = checked_digits(digits)
     method, fixed = _fixed(fit, ddf, vcov, cluster, level, digits)
     parts = (
         (*_model(fit), method),
         fixed,
         _random(fit, digits),
-        _cautions(fit),
+        cautions(fit),
     )
     return Description(tuple(tuple(part) for part in parts if part))
+
+
+def checked_digits(digits: Any) -> int:
+    """Decimals of estimates.
+
+    Raises
+    ------
+    ModelError
+        If they are no such number.
+    """
+    if not is_whole_number(digits, least=1) or digits > _MOST_DIGITS:
+        raise ModelError(f"digits must be a whole number from 1 to {_MOST_DIGITS}, not {digits!r}.")
+    return int(digits)
 
 
 # --- the model ------------------------------------------------------------------------------------
@@ -116,7 +143,7 @@ def describe(fit: Fit, ddf: str, vcov: str, cluster: Any, level: float, digits: 
 def _model(fit: Fit) -> list[str]:
     frame = fit.frame
     criterion = "restricted maximum likelihood (REML)" if fit.reml else "maximum likelihood"
-    groups = _listed([f"{count:,} levels of {g}" for g, count in _factors(fit).items()])
+    groups = in_words([f"{count:,} levels of {g}" for g, count in factors_of(fit).items()])
     kind = "A linear mixed model" if frame.terms else "A linear model with structured residuals"
     sentences = [
         f"{kind} of {frame.formula.response} was fitted by {criterion} to "
@@ -139,16 +166,22 @@ def _model(fit: Fit) -> list[str]:
             sentences.append(
                 f"The fit has prior {name}." if name == "weights" else "It has an offset."
             )
-    rows = len(frame.dropped.rows)
-    if rows:
-        sentences.append(
-            f"Of {fit.nobs + rows:,} rows {rows:,} {'was' if rows == 1 else 'were'} left out "
-            "because values were missing."
-        )
-    return sentences
+    return sentences + rows_left_out(fit)
 
 
-def _factors(fit: Fit) -> dict[str, int]:
+def rows_left_out(fit: Fit) -> list[str]:
+    """How many rows had missing values, if some had."""
+    rows = len(fit.frame.dropped.rows)
+    if not rows:
+        return []
+    return [
+        f"Of {fit.nobs + rows:,} rows {rows:,} {'was' if rows == 1 else 'were'} left out "
+        "because values were missing."
+    ]
+
+
+def factors_of(fit: Fit) -> dict[str, int]:
+    """Number of levels by grouping factor."""
     found: dict[str, int] = {}
     for term in fit.frame.terms:
         found.setdefault(":".join(term.variables), term.n_levels)
@@ -183,11 +216,11 @@ def _fixed(
             if np.isnan(row["F value"]):
                 continue
             sentences.append(
-                f"{label}: ‹F›({row['NumDF']:.0f}, {_df(row['DenDF'])}) = "
-                f"{_number(row['F value'], 2)}, {_p(row['Pr(>F)'])} (type III)."
+                f"{label}: ‹F›({row['NumDF']:.0f}, {df_text(row['DenDF'])}) = "
+                f"{number_text(row['F value'], 2)}, {p_text(row['Pr(>F)'])} (type III)."
             )
     # Where a coding was asked for, its coefficients are the questions.
-    left_out = [label for label in joint if not _is_planned(fit, label)]
+    left_out = [label for label in joint if not is_planned(fit, label)]
     several = {names[j] for label in left_out for j in terms[label]}
     for name in names:
         if name in several or (name == "(Intercept)" and len(names) > 1):
@@ -195,14 +228,14 @@ def _fixed(
         sentences.append(_coefficient(name, table.loc[name], level, digits))
     if left_out:
         sentences.append("The coefficients of terms with several are in m.coef_table().")
-    if len(sentences) > _MOST_SENTENCES:
-        left = len(sentences) - _MOST_SENTENCES
-        sentences = sentences[:_MOST_SENTENCES]
+    if len(sentences) > MOST_SENTENCES:
+        left = len(sentences) - MOST_SENTENCES
+        sentences = sentences[:MOST_SENTENCES]
         sentences.append(f"{left} more coefficients are in m.coef_table().")
     return method, sentences
 
 
-def _is_planned(fit: Fit, term: str) -> bool:
+def is_planned(fit: Fit, term: str) -> bool:
     """Whether the coding of a factor of the term was asked for."""
     asked = {quote_name(name) for name in fit.request.contrasts or {}}
     return any(part in asked or part.startswith("C(") for part in term.split(":"))
@@ -210,15 +243,17 @@ def _is_planned(fit: Fit, term: str) -> bool:
 
 def _coefficient(name: str, row: Any, level: float, digits: int) -> str:
     label = "Intercept" if name == "(Intercept)" else name
-    decimals = _decimals(row["Std. Error"], digits)
-    numbers = [_number(row[key], decimals) for key in ("Estimate", "Std. Error", "lower", "upper")]
+    decimals = decimals_of(row["Std. Error"], digits)
+    numbers = [
+        number_text(row[key], decimals) for key in ("Estimate", "Std. Error", "lower", "upper")
+    ]
     b, se, low, high = numbers
     if np.isnan(row["Std. Error"]):
         return f"{label}: ‹b› = {b}; its standard error is not determined."
-    test = f"‹t›({_df(row['df'])})" if np.isfinite(row["df"]) else "‹z›"
+    test = f"‹t›({df_text(row['df'])})" if np.isfinite(row["df"]) else "‹z›"
     return (
         f"{label}: ‹b› = {b}, ‹SE› = {se}, {100 * level:.4g}% CI [{low}, {high}], "
-        f"{test} = {_number(row['t value'], 2)}, {_p(row['Pr(>|t|)'])}."
+        f"{test} = {number_text(row['t value'], 2)}, {p_text(row['Pr(>|t|)'])}."
     )
 
 
@@ -234,13 +269,15 @@ def _random(fit: Fit, digits: int) -> list[str]:
             for name, v in covariance_parameters(fit).items()
             if not residuals or not (name == "sigma" or str(name).endswith(f"|{RESIDUAL}"))
         ]
-        listed = _listed([f"{name} = {_number(v, _decimals(v, digits))}" for name, v in values])
+        listed = in_words(
+            [f"{name} = {number_text(v, decimals_of(v, digits))}" for name, v in values]
+        )
         sentences.append(f"The parameters of the random effects' covariance were {listed}.")
     else:
         varcorr = varcorr_of(fit)
-        sentences += [_term(group, varcorr[group], digits) for group in varcorr]
+        sentences += [random_term(group, varcorr[group], digits) for group in varcorr]
         if not residuals:
-            residual = _number(fit.sigma, _decimals(fit.sigma, digits))
+            residual = number_text(fit.sigma, decimals_of(fit.sigma, digits))
             sentences.append(f"The residual standard deviation was {residual}.")
     if fit.request.sigma is not None:
         residuals = [each for each in residuals if not each.is_sigma]
@@ -250,47 +287,49 @@ def _random(fit: Fit, digits: int) -> list[str]:
         return sentences
     r2, icc = r_squared(fit), intraclass_correlation(fit, False)
     sentences.append(
-        f"The fixed effects accounted for {_share(r2.marginal)} of the variance and fixed and "
-        f"random effects together for {_share(r2.conditional)} (marginal and conditional "
+        f"The fixed effects accounted for {share_text(r2.marginal)} of the variance and fixed and "
+        f"random effects together for {share_text(r2.conditional)} (marginal and conditional "
         f"‹R›², Nakagawa and Schielzeth); the adjusted intraclass correlation was "
-        f"{_share(icc.adjusted)}."
+        f"{share_text(icc.adjusted)}."
     )
     return sentences
 
 
 def _residuals(parameters: Sequence[ResidualParameter], digits: int) -> str:
     """The parameters of the residuals' covariance; many are for a table."""
-    if len(parameters) > _MOST_SENTENCES:
+    if len(parameters) > MOST_SENTENCES:
         return f"The {len(parameters)} parameters of the residuals' covariance are in m.R."
     texts = []
     for each in parameters:
         of = ", ".join(filter(None, (each.stratum, " and ".join(each.of))))
         name = _RESIDUALS[each.kind].format(of=of)
-        decimals = _decimals(each.value, digits)
+        decimals = decimals_of(each.value, digits)
         is_share = each.kind in ("cor", "nugget")
-        value = _share(each.value) if is_share else _number(each.value, decimals)
+        value = share_text(each.value) if is_share else number_text(each.value, decimals)
         behind = f" {of}" if of and "{of}" not in _RESIDUALS[each.kind] else ""
         texts.append(f"{name}{behind} = {value}")
-    return f"The estimates for the residuals were {_listed(texts)}."
+    return f"The estimates for the residuals were {in_words(texts)}."
 
 
-def _term(group: str, covariance: Any, digits: int) -> str:
+def random_term(group: str, covariance: Any, digits: int) -> str:
+    """A sentence on the random effects of one term."""
     names = [str(name) for name in covariance.index]
     sd = np.sqrt(np.diag(covariance.to_numpy()))
     effects = []
     for name, value in zip(names, sd, strict=True):
         what = "intercepts" if name == "(Intercept)" else f"effects of {name}"
-        effects.append(f"{what} (‹SD› = {_number(value, _decimals(value, digits))})")
-    text = f"{group} had random {_listed(effects)}"
+        effects.append(f"{what} (‹SD› = {number_text(value, decimals_of(value, digits))})")
+    text = f"{group} had random {in_words(effects)}"
     if len(names) == 2 and sd.min() > 0.0:
         r = covariance.iloc[1, 0] / sd.prod()
-        text += f", correlated ‹r› = {_share(r)}"
+        text += f", correlated ‹r› = {share_text(r)}"
     elif len(names) > 2:
         text += "; their correlations are in m.varcorr"
     return f"{text}."
 
 
-def _cautions(fit: Fit) -> list[str]:
+def cautions(fit: Fit) -> list[str]:
+    """What to know: a singular fit, columns left out."""
     optimum = fit.optimum
     sentences = []
     if optimum.singular:
@@ -299,7 +338,7 @@ def _cautions(fit: Fit) -> list[str]:
             "variance (m.check('singularity') says which)."
         )
     if optimum.undetermined:
-        listed = _listed(list(optimum.undetermined))
+        listed = in_words(list(optimum.undetermined))
         sentences.append(f"The data do not determine {listed}.")
     elif optimum.limits:
         sentences += optimum.limits
@@ -307,50 +346,8 @@ def _cautions(fit: Fit) -> list[str]:
         sentences.append("The optimiser did not reach a certified optimum; see m.optimum.")
     columns = fit.frame.dropped.columns
     if columns:
-        listed = _listed(list(columns))
+        listed = in_words(list(columns))
         sentences.append(
             f"Left out because they are linear combinations of other columns: {listed}."
         )
     return sentences
-
-
-# --- numbers and words ----------------------------------------------------------------------------
-
-
-def _decimals(scale: float, digits: int) -> int:
-    """Decimals that show a standard error with two digits at least, and not fewer than asked."""
-    if not math.isfinite(scale) or scale == 0.0:
-        return digits
-    return min(max(digits, 1 - math.floor(math.log10(abs(scale)))), 12)
-
-
-def _number(value: float, decimals: int) -> str:
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else f"{value}"
-    text = f"{value + 0.0:.{decimals}f}"
-    # A minus, not a hyphen.
-    return text.replace("-", "−") if float(text) else text.removeprefix("-")
-
-
-def _share(value: float) -> str:
-    """A number that cannot exceed one in size: no zero before the point, as APA has it."""
-    text = _number(value, 2)
-    return text.replace("0.", ".", 1) if text.lstrip("−").startswith("0.") else text
-
-
-def _p(p: float) -> str:
-    if math.isnan(p):
-        return "‹p› not determined"
-    if p < _SMALLEST_P:
-        return "‹p› < .001"
-    return f"‹p› = {f'{p:.3f}'.removeprefix('0')}" if p < 0.9995 else "‹p› > .999"
-
-
-def _df(df: float) -> str:
-    return f"{df:.1f}" if math.isfinite(df) else "∞"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    if len(parts) < 2:
-        return "".join(parts)
-    return f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -25,17 +25,18 @@ from mixedeffects.base.options import (
     is_whole_number,
     plain,
 )
-from mixedeffects.comparison.variance_explained import intraclass_correlation, r_squared
+from mixedeffects.comparison.latent_variance import icc_of_fit, r2_of_fit
 from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.sectioned import Row, Section, SectionedTable
 from mixedeffects.display.shown import Shown
 from mixedeffects.display.vocabulary import INTERVAL, intervals_at
 from mixedeffects.errors import DataError, ModelError
-from mixedeffects.fitting.fit import Fit, refuse_other_kinds
+from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters, structure_parameters
 from mixedeffects.fitting.residual_parameters import reported_residual_parameters
 from mixedeffects.inference.coefficients import tests_with
+from mixedeffects.inference.ratios import exponentiated, ratio_of
 from mixedeffects.inference.variance import is_robust
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
@@ -61,10 +62,10 @@ _VALUES: dict[str, tuple[str, Callable[[Fit], float]]] = {
     "bic": ("BIC", lambda m: m.bic),
 }
 _SHARES: dict[str, tuple[tuple[str, Callable[[Fit], float]], ...]] = {
-    "icc": (("ICC", lambda m: intraclass_correlation(m, False).adjusted),),
+    "icc": (("ICC", lambda m: icc_of_fit(m).adjusted),),
     "r2": (
-        ("R2 marginal", lambda m: r_squared(m).marginal),
-        ("R2 conditional", lambda m: r_squared(m).conditional),
+        ("R2 marginal", lambda m: r2_of_fit(m).marginal),
+        ("R2 conditional", lambda m: r2_of_fit(m).conditional),
     ),
 }
 #: What the residual standard deviation is called.
@@ -244,6 +245,7 @@ def etable(
     vcov: Any = "model",
     cluster: Any = None,
     level: float = 0.95,
+    exponentiate: bool = False,
     labels: Mapping[str, str] | None = None,
     keep: str | Sequence[str] | None = None,
     drop: str | Sequence[str] | None = None,
@@ -265,6 +267,7 @@ def etable(
     vcov: Any = "model",
     cluster: Any = None,
     level: float = 0.95,
+    exponentiate: bool = False,
     labels: Mapping[str, str] | None = None,
     keep: str | Sequence[str] | None = None,
     drop: str | Sequence[str] | None = None,
@@ -286,6 +289,7 @@ def etable(
     vcov: Any = "model",
     cluster: Any = None,
     level: float = 0.95,
+    exponentiate: bool = False,
     labels: Mapping[str, str] | None = None,
     keep: str | Sequence[str] | None = None,
     drop: str | Sequence[str] | None = None,
@@ -307,6 +311,7 @@ def etable(
     vcov: Any = "model",
     cluster: Any = None,
     level: float = 0.95,
+    exponentiate: bool = False,
     labels: Mapping[str, str] | None = None,
     keep: str | Sequence[str] | None = None,
     drop: str | Sequence[str] | None = None,
@@ -329,6 +334,7 @@ def etable(
     vcov: Any = "model",
     cluster: Any = None,
     level: float = 0.95,
+    exponentiate: bool = False,
     labels: Mapping[str, str] | None = None,
     keep: str | Sequence[str] | None = None,
     drop: str | Sequence[str] | None = None,
@@ -343,8 +349,9 @@ def etable(
 
     Parameters
     ----------
-    models : LinearMixedModel, list of them, or dict of str to them
-        The fits; the keys of a dict are the names of the columns.
+    models : LinearMixedModel or GeneralizedLinearMixedModel, list of them, or dict of str to them
+        The fits, with rows for family and link where some are generalized. The keys of a dict are
+        the names of the columns.
     names : sequence of str, optional
         Names of the columns, by default ``(1)``, ``(2)``, ...
     digits : int
@@ -361,6 +368,9 @@ def etable(
         For the robust kinds, as for `LinearMixedModel.robust`.
     level : float
         Confidence level of intervals.
+    exponentiate : bool
+        Coefficients and their intervals of generalized models as ratios: odds ratios with the
+        logit, rate ratios of counts with the logarithm; standard errors by the delta method.
     labels : mapping of str to str, optional
         Other names for coefficients, columns of random effects, grouping factors and the response.
         An interaction is named after its parts. What is not in the mapping keeps its name.
@@ -431,13 +441,17 @@ def etable(
     level = checked_level(level)
     label = _Labels(labels)
     methods, tables = _coefficients(fits, columns, ddf, vcov, cluster, level, label)
+    ratios = None
+    if checked_flag(exponentiate, "exponentiate"):
+        ratios = list(dict.fromkeys(ratio_of(fit) for fit in fits))
+        tables = [ResultTable.of(exponentiated(table)) for table in tables]
     chosen = _choose(tables, label, keep, drop, order)
     fixed = _Fixed(statistic, digits, marks)
     random = [random_parameters(fit, label) for fit in fits]
     random_names = _in_order(random)
     for each, fit in zip(random, fits, strict=True):
-        if one_residual_deviation(fit):
-            each[RESIDUAL] = fit.sigma
+        if fit.residual_sigma is not None and one_residual_deviation(fit):
+            each[RESIDUAL] = fit.residual_sigma
     if any(RESIDUAL in each for each in random):
         random_names.append(RESIDUAL)
     statistics = [row for name in fit_statistics for row in _fit_rows(name, fits, label, digits)]
@@ -455,9 +469,9 @@ def etable(
     result = EstimatesTable(
         SectionedTable(
             columns,
-            (Row("Response", tuple(label(fit.frame.formula.response) for fit in fits)),),
+            _heads(fits, label),
             tuple(section for section in sections if section.rows),
-            tuple(_footnotes(fits, columns, methods, statistic, level, marks)),
+            tuple(_footnotes(fits, columns, methods, statistic, level, marks, ratios)),
         ),
         _numbers(columns, chosen, tables, random_names, random, statistics),
     )
@@ -469,6 +483,18 @@ def etable(
         "frame": result.to_frame,
     }
     return renderings[output]() if output is not None else result
+
+
+def _heads(fits: Sequence[Fit], label: _Labels) -> tuple[Row, ...]:
+    """What the fits are of: the response, and where some are generalized the family."""
+    rows = [Row("Response", tuple(label(fit.frame.formula.response) for fit in fits))]
+    families = [fit.request.family for fit in fits]
+    if any(families):
+        names = ["gaussian" if each is None else each.name for each in families]
+        links = ["identity" if each is None else each.link.name for each in families]
+        rows.append(Row("Family", tuple(name.replace("_", " ") for name in names)))
+        rows.append(Row("Link", tuple(links)))
+    return tuple(rows)
 
 
 # --- arguments -------------------------------------------------------------------------------
@@ -490,12 +516,10 @@ def _fits(models: Any, names: Any) -> tuple[list[Fit], tuple[str, ...]]:
     for position, model in enumerate(listed, start=1):
         if not _is_fitted(model):
             raise ModelError(
-                f"A table takes models fitted by lmer; number {position} is a "
+                f"A table takes models fitted by lmer or glmer; number {position} is a "
                 f"{type(model).__name__}."
             )
     fits = [model.fit for model in listed]
-    for position, fit in enumerate(fits, start=1):
-        refuse_other_kinds(fit, f"Model {position} of a table")
     if len(given) != len(fits):
         raise ModelError(f"There are {len(fits)} models but {len(given)} names.")
     columns = tuple(str(name) for name in given)
@@ -586,7 +610,9 @@ def _coefficients(
         fits, columns, kinds, _each(ddf, "ddf", len(fits)), strict=True
     ):
         own = None if some_robust and not is_robust(kind) else cluster
-        variance = fixed_effects_variance(fit, kind, method, own)
+        # One method for all is for those that have degrees of freedom.
+        used = method if fit.has_degrees_of_freedom or isinstance(ddf, list) else "inf"
+        variance = fixed_effects_variance(fit, kind, used, own)
         table = tests_with(fit, variance, level)
         shown = [label(str(name)) for name in table.index]
         if len(set(shown)) < len(shown):
@@ -681,7 +707,7 @@ class _Fixed:
         ]
 
     def _estimate(self, coefficient: Mapping[Any, Any]) -> str:
-        p = float(coefficient["Pr(>|t|)"])
+        p = float(_either(coefficient, "p"))
         mark = next((mark for mark, bound in self.marks if p < bound), "")
         return _number(coefficient["Estimate"], self.digits) + mark
 
@@ -689,8 +715,16 @@ class _Fixed:
         if self.statistic == "ci":
             low, high = (_number(coefficient[bound], self.digits) for bound in INTERVAL)
             return f"[{low}, {high}]"
-        column = {"se": "Std. Error", "t": "t value", "p": "Pr(>|t|)"}[self.statistic]
-        return f"({_number(coefficient[column], self.digits)})"
+        return f"({_number(_either(coefficient, self.statistic), self.digits)})"
+
+
+#: Columns of a table of t tests or of z tests.
+_COLUMNS = {"se": ("Std. Error",), "t": ("t value", "z value"), "p": ("Pr(>|t|)", "Pr(>|z|)")}
+
+
+def _either(coefficient: Mapping[Any, Any], statistic: str) -> Any:
+    """A number of the table, whichever test it is of."""
+    return next(coefficient[name] for name in _COLUMNS[statistic] if name in coefficient)
 
 
 def _number(value: float, digits: int) -> str:
@@ -743,6 +777,9 @@ def random_parameters(fit: Fit, label: Callable[[str], str] = str) -> dict[str, 
             for i, first in enumerate(names[:j]):
                 own[f"{group}: corr. {first}, {second}"] = float(corr[i, j])
         out |= own
+    if fit.family_estimate is not None:
+        parameter, estimate = fit.family_estimate
+        out[f"Family: {parameter}"] = estimate
     return out | _residual_parameters(fit, label)
 
 
@@ -780,7 +817,7 @@ _FitRow = tuple[Row, Sequence[float] | None]
 def _fit_rows(name: str, fits: Sequence[Fit], label: _Labels, digits: int) -> list[_FitRow]:
     """Rows for one statistic, with their numbers."""
     if name == "method":
-        return [(Row("Estimation", tuple("REML" if fit.reml else "ML" for fit in fits)), None)]
+        return [(Row("Estimation", tuple(fit.estimation for fit in fits)), None)]
     if name == "groups":
         counts = [{label(group): n for group, n in fit.ngroups.items()} for fit in fits]
         return [
@@ -822,11 +859,13 @@ def _footnotes(
     statistic: str,
     level: float,
     marks: Sequence[tuple[str, float]],
+    ratios: Sequence[str] | None,
 ) -> list[str]:
+    values = " and ".join(sorted({"t" if fit.has_degrees_of_freedom else "z" for fit in fits}))
     shown = {
         "se": "Standard errors in parentheses",
         "ci": f"{intervals_at(level, 'confidence')} in brackets",
-        "t": "t values in parentheses",
+        "t": f"{values} values in parentheses",
         "p": "p-values in parentheses",
     }[statistic]
     if len(set(methods)) == 1:
@@ -834,6 +873,9 @@ def _footnotes(
     else:
         notes = [f"{shown}."]
         notes += [f"{c}: {method}." for c, method in zip(columns, methods, strict=True)]
+    if ratios is not None:
+        what = " and ".join(each.replace("ratio", "ratios", 1) for each in ratios)
+        notes.append(f"{what[:1].upper()}{what[1:]}: exponentiated coefficients.")
     if marks:
         notes.append(", ".join(f"{mark} p < {bound:g}" for mark, bound in marks))
     for fit, column in zip(fits, columns, strict=True):
@@ -868,15 +910,19 @@ def _numbers(
         "Std. Error": "se",
         "df": "df",
         "t value": "t",
+        "z value": "z",
         "Pr(>|t|)": "p",
+        "Pr(>|z|)": "p",
     }
     keys: list[tuple[str, str, str]] = []
     values: list[list[float]] = []
-    statistics_of_one = [str(column) for column in tables[0].columns if column != "name"]
+    named = [pd.DataFrame(table).drop(columns="name").rename(columns=short) for table in tables]
     for name in chosen:
-        for column in statistics_of_one:
-            keys.append(("Fixed effects", name, short.get(column, column)))
-            values.append([float(t[column].get(name, math.nan)) for t in tables])
+        for column in _in_order([[str(each) for each in own.columns] for own in named]):
+            keys.append(("Fixed effects", name, column))
+            values.append(
+                [float(t[column].get(name, math.nan)) if column in t else math.nan for t in named]
+            )
     for name in random_names:
         keys.append(("Random effects", name, "estimate"))
         values.append([each.get(name, math.nan) for each in random])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.base.options import checked_names, meant
+from mixedeffects.base.options import checked_flag, checked_names, meant
 from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.covariance.parameter_rows import parameter_rows
 from mixedeffects.diagnostics.generalized_residuals import (
@@ -17,6 +17,7 @@ from mixedeffects.diagnostics.generalized_residuals import (
 )
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.summary import InformationCriteria, Summary
+from mixedeffects.engine.generalized import LaplaceCheck, QuadratureCheck
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.fitting.generalized import GeneralizedFit, generalized
@@ -24,16 +25,21 @@ from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.inference.conditional import conditional_modes
 from mixedeffects.inference.estimates import fixed_rows
 from mixedeffects.inference.normal_tests import normal_covariance, normal_tests
+from mixedeffects.inference.ratios import exponentiated, ratio_of
 from mixedeffects.reporting.model_summary import fit_notes, frame_notes
 
 __all__ = [
     "augment_generalized",
     "default_generalized_summary",
     "glance_generalized",
+    "quadrature_check",
     "summarise_generalized",
     "tidy_generalized",
 ]
 
+#: Points per random effect of the check of Laplace's approximation, and how many points of all rows
+#: a summary takes the time for.
+_CHECKED, _MOST_POINTS = 9, 10_000_000
 _EFFECTS = ("fixed", "ran_pars", "ran_vals")
 
 
@@ -48,7 +54,7 @@ def summarise_generalized(fit: GeneralizedFit, vcov: Any) -> Summary:
     notes = [*frame_notes(fit), *fit_notes(fit, coefficients, False)]
     if fit.optimum.converged and not fit.optimum.limits:
         notes.append(str(certificate))
-    check = fit.found.laplace_check if fit.nagq == 1 else fit.found.quadrature_check
+    check = quadrature_check(fit)
     if check is not None and str(check) not in str(certificate):
         notes.append(str(check))
     how = "Laplace approximation" if fit.nagq == 1 else f"adaptive quadrature, {fit.nagq} points"
@@ -69,14 +75,25 @@ def summarise_generalized(fit: GeneralizedFit, vcov: Any) -> Summary:
     )
 
 
+def quadrature_check(fit: GeneralizedFit) -> LaplaceCheck | QuadratureCheck | None:
+    """How far the criterion is from quadrature with more points; None where that takes long."""
+    points = _CHECKED ** sum(len(term.columns) for term in fit.frame.terms)
+    known = "laplace_check" in vars(fit.found)
+    if fit.nagq > 1:
+        return fit.found.quadrature_check
+    if fit.nobs * points > _MOST_POINTS and not known:
+        return None
+    return fit.found.laplace_check
+
+
 def _details(fit: GeneralizedFit) -> dict[str, str]:
     """What stands below the title, by label."""
-    request, response = fit.request, fit.response
+    request = fit.request
     named = {
         " Family": family_text(fit),
         "Formula": fit.formula,
         "   Data": request.data_name,
-        " Trials" if response.trials is not None else "Weights": request.weights,
+        " Trials" if fit.frame.has_trials else "Weights": request.weights,
         " Offset": request.offset,
         "Exposure": request.exposure,
     }
@@ -104,7 +121,12 @@ def default_generalized_summary(fit: GeneralizedFit) -> Summary:
 
 
 def tidy_generalized(
-    fit: GeneralizedFit, effects: str | Sequence[str], vcov: Any, level: float | None
+    fit: GeneralizedFit,
+    effects: str | Sequence[str],
+    vcov: Any,
+    level: float | None,
+    exponentiate: Any = False,
+    cluster: Any = None,
 ) -> ResultTable:
     """One row per parameter; see `GeneralizedLinearMixedModel.tidy`."""
     wanted = tuple(checked_names(effects, "effects"))
@@ -114,10 +136,14 @@ def tidy_generalized(
             f"effects {unknown or list(wanted)} are not known; there are 'fixed', 'ran_pars' and "
             f"'ran_vals'.{meant(next(iter(unknown), None), _EFFECTS)}"
         )
+    as_ratios = checked_flag(exponentiate, "exponentiate")
+    if as_ratios:
+        ratio_of(fit)
     parts = []
     for name in wanted:
         if name == "fixed":
-            parts.append(fixed_rows(normal_tests(fit, vcov, level)))
+            table = normal_tests(fit, vcov, level, cluster)
+            parts.append(fixed_rows(exponentiated(table) if as_ratios else table))
         elif name == "ran_pars":
             parts.append(_random_parameters(fit))
         else:
@@ -127,8 +153,8 @@ def tidy_generalized(
 
 def _random_parameters(fit: GeneralizedFit) -> pd.DataFrame:
     rows = parameter_rows(varcorr_of(fit), fit.frame.structured_terms, covariance_parameters(fit))
-    if fit.phi is not None:
-        rows.append(("Family", str(fit.family.parameter_name), fit.phi))
+    if fit.family_estimate is not None:
+        rows.append(("Family", *fit.family_estimate))
     groups, names, values = zip(*rows, strict=True)
     return pd.DataFrame(
         {

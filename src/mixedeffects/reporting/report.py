@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,19 @@ from mixedeffects.reporting.model_summary import fit_notes
 from mixedeffects.reporting.report_pictures import Pictures
 from mixedeffects.reporting.reproduction import code_to_reproduce, shape_of_data, versions
 
-__all__ = ["write_report"]
+__all__ = [
+    "Content",
+    "Numbers",
+    "Part",
+    "code_and_references",
+    "facts_of",
+    "fixed_section",
+    "has_matplotlib",
+    "optimum_section",
+    "part_of",
+    "tests_of_terms",
+    "write_report",
+]
 
 #: Rows of the dense part from which the certificate is not computed for the report alone: it takes
 #: two factorisations for each variance parameter.
@@ -73,8 +86,9 @@ def write_report(
     vcov: str,
     cluster: Any,
     progress: ProgressOption = None,
+    content: Content | None = None,
 ) -> Path:
-    """See `LinearMixedModel.report`.
+    """See `LinearMixedModel.report`; ``content`` is that of other models.
 
     Raises
     ------
@@ -89,8 +103,9 @@ def write_report(
         raise ModelError(f"title must be text, not {title!r:.60}.")
     target = report_path(path)
     caught: list[warnings.WarningMessage] = []
-    numbers = _Numbers(fit, ddf, vcov, cluster)
-    parts = list(_parts(numbers))
+    content = content or Content(_parts, _model, _title)
+    numbers = Numbers(fit, ddf, vcov, cluster)
+    parts = list(content.parts(numbers))
 
     def step(number: int) -> Section:
         with warnings.catch_warnings(record=True) as own:
@@ -100,7 +115,7 @@ def write_report(
         return made
 
     def finish(made: list[Section]) -> Path:
-        html = _html(numbers, title, made, caught)
+        html = _html(numbers, content, title, made, caught)
         for warning in caught:
             if not issubclass(warning.category, _OWN_WARNINGS) and not _glyph(warning):
                 warnings.warn_explicit(
@@ -117,7 +132,26 @@ def write_report(
 Part = tuple[str, Callable[[], Section]]
 
 
-class _Numbers:
+@dataclass(frozen=True)
+class Content:
+    """What a report of one kind of model has.
+
+    Attributes
+    ----------
+    parts : callable
+        The sections but the first, of the numbers.
+    model : callable
+        The first section, of the fit and notes about it.
+    title : callable
+        What the model is called, of the fit.
+    """
+
+    parts: Callable[[Numbers], Iterable[Part]]
+    model: Callable[[Fit, list[str]], Iterable[str]]
+    title: Callable[[Fit], str]
+
+
+class Numbers:
     """Standard errors and tests, computed when a section first asks for them."""
 
     def __init__(self, fit: Fit, ddf: str, vcov: str, cluster: Any) -> None:
@@ -126,7 +160,7 @@ class _Numbers:
     @cached_property
     def robust(self) -> RobustCovariance | None:
         """The robust covariance, if it is asked for."""
-        if not is_robust(self.vcov):
+        if not is_robust(self.vcov) or not self.fit.has_degrees_of_freedom:
             return None
         return robust_covariance(self.fit, self.vcov, self.cluster)
 
@@ -152,41 +186,50 @@ class _Numbers:
         return coefficient_table(self.tests)
 
 
-def _parts(numbers: _Numbers) -> Iterator[Part]:
+def _parts(numbers: Numbers) -> Iterator[Part]:
     """All sections but the first, which tells of the others."""
     fit = numbers.fit
-    yield _part("fixed-effects", "Fixed effects", lambda: _fixed(numbers))
-    yield _part("terms", "Tests of terms", lambda: _terms(numbers))
+    yield part_of("fixed-effects", "Fixed effects", lambda: fixed_section(numbers))
+    yield part_of("terms", "Tests of terms", lambda: tests_of_terms(numbers))
     yield from _covariances(fit)
-    yield _part("optimum", "Optimum", lambda: _optimum(fit))
-    yield _part("checks", "Checks", lambda: _checks(fit))
+    yield part_of("optimum", "Optimum", lambda: optimum_section(fit))
+    yield part_of("checks", "Checks", lambda: _checks(fit))
     yield from _drawn(numbers)
-    yield _part("paper", "For the paper", lambda: _paper(numbers))
+    yield part_of("paper", "For the paper", lambda: _paper(numbers))
 
 
-def _drawn(numbers: _Numbers) -> Iterator[Part]:
+def has_matplotlib() -> bool:
+    """Whether pictures can be drawn."""
     try:
         require_matplotlib()
     except ImportError:
+        return False
+    return True
+
+
+def _drawn(numbers: Numbers) -> Iterator[Part]:
+    if not has_matplotlib():
         sentence = "Pictures need matplotlib; install it with: pip install 'mixedeffects[plots]'"
-        yield _part("diagnostics", "Diagnostics", lambda: [note(sentence)])
+        yield part_of("diagnostics", "Diagnostics", lambda: [note(sentence)])
         return
     drawn = Pictures(numbers.fit)
     asked = numbers.ddf, numbers.vcov, numbers.cluster
     if term_effects(numbers.fit):
-        yield _part("effects", "Effects", lambda: [pictures(drawn.fixed(*asked))])
-    yield _part("diagnostics", "Diagnostics", lambda: [pictures(drawn.diagnostics())])
+        yield part_of("effects", "Effects", lambda: [pictures(drawn.fixed(*asked))])
+    yield part_of("diagnostics", "Diagnostics", lambda: [pictures(drawn.diagnostics())])
     if numbers.fit.frame.terms:
-        yield _part("modes", "Conditional modes", lambda: [pictures(drawn.effects())])
-    yield _part("matrices", "Matrices", lambda: [pictures(drawn.matrices())])
+        yield part_of("modes", "Conditional modes", lambda: [pictures(drawn.effects())])
+    yield part_of("matrices", "Matrices", lambda: [pictures(drawn.matrices())])
 
 
-def _part(name: str, heading: str, content: Callable[[], Iterable[str]]) -> Part:
+def part_of(name: str, heading: str, content: Callable[[], Iterable[str]]) -> Part:
+    """A section by its heading."""
     return heading, lambda: Section(name, heading, list(content()))
 
 
 def _html(
-    numbers: _Numbers,
+    numbers: Numbers,
+    content: Content,
     title: str | None,
     sections: list[Section],
     caught: list[warnings.WarningMessage],
@@ -202,14 +245,17 @@ def _html(
             f"No font of this machine has the characters {glyphs}: in the pictures boxes stand "
             "for them."
         )
-    first = Section("model", "Model and data", list(_model(fit, notes)))
+    first = Section("model", "Model and data", list(content.model(fit, notes)))
     if title is None:
-        title = ("Linear mixed model" if fit.frame.terms else "Generalized least squares") + (
-            f" of {fit.request.data_name}" if fit.request.data_name else ""
-        )
+        title = content.title(fit)
+        title += f" of {fit.request.data_name}" if fit.request.data_name else ""
     lead = [f"<p><code>{escape(fit.formula)}</code></p>"]
     foot = f"Written by {versions()}."
     return page(title, lead, [first, *sections], foot)
+
+
+def _title(fit: Fit) -> str:
+    return "Linear mixed model" if fit.frame.terms else "Generalized least squares"
 
 
 def _glyph(warning: warnings.WarningMessage) -> str:
@@ -220,10 +266,25 @@ def _glyph(warning: warnings.WarningMessage) -> str:
 
 def _model(fit: Fit, notes: list[str]) -> Iterator[str]:
     yield from map(note, notes)
+    criterion = "REML criterion" if fit.reml else "Deviance (-2 log-likelihood)"
+    sigma = ("Residual standard deviation" + _whose(fit), f"{fit.sigma:.5g}")
+    how = "restricted maximum likelihood" if fit.reml else "maximum likelihood"
+    yield from facts_of(fit, how, [], criterion, [sigma])
+
+
+def facts_of(
+    fit: Fit,
+    how: str,
+    about: list[tuple[str, str]],
+    criterion: str,
+    behind: list[tuple[str, str]],
+) -> Iterator[str]:
+    """What was fitted to what: ``about`` the model, and ``behind`` the criteria."""
     frame, asked = fit.frame, fit.request
     total = fit.nobs + len(frame.dropped.rows)
     facts = [
-        ("Fitted by", "restricted maximum likelihood" if fit.reml else "maximum likelihood"),
+        *about,
+        ("Fitted by", how),
         ("Rows used", f"{fit.nobs:,}" if total == fit.nobs else f"{fit.nobs:,} of {total:,}"),
     ]
     shape = shape_of_data(fit)
@@ -233,18 +294,17 @@ def _model(fit: Fit, notes: list[str]) -> Iterator[str]:
     facts += [(f"Levels of {group}", f"{count:,}") for group, count in fit.ngroups.items()]
     facts.append(("Fixed effects", f"{len(frame.fixef_names):,}"))
     for name, values, given in (
-        ("Prior weights", frame.weights, asked.weights),
+        ("Trials" if frame.has_trials else "Prior weights", frame.weights, asked.weights),
         ("Offset", frame.offset, asked.offset),
     ):
         if values is not None:
             column = given if isinstance(given, str) else "given"
             facts.append((name, f"{column}, from {values.min():.5g} to {values.max():.5g}"))
-    criterion = "REML criterion" if fit.reml else "Deviance (-2 log-likelihood)"
     facts += [
         (criterion, f"{fit.criterion:.2f}"),
         ("Log-likelihood", f"{fit.loglik:.2f}"),
         ("AIC, BIC", f"{fit.aic:.2f}, {fit.bic:.2f}"),
-        ("Residual standard deviation" + _whose(fit), f"{fit.sigma:.5g}"),
+        *behind,
     ]
     yield definitions(facts)
     yield "<h3>Left out</h3>"
@@ -262,7 +322,8 @@ def _whose(fit: Fit) -> str:
     return ""
 
 
-def _fixed(numbers: _Numbers) -> Iterator[str]:
+def fixed_section(numbers: Numbers) -> Iterator[str]:
+    """Coefficients with intervals and tests."""
     fit, variance = numbers.fit, numbers.variance
     names = list(fit.frame.fixef_names)
     if not names:
@@ -286,16 +347,19 @@ def _fixed(numbers: _Numbers) -> Iterator[str]:
         )
 
 
-def _terms(numbers: _Numbers) -> Iterator[str]:
+def tests_of_terms(numbers: Numbers) -> Iterator[str]:
+    """Joint tests of the terms of the fixed part."""
     table = anova_table(numbers.fit, 3, numbers.ddf, numbers.vcov, numbers.cluster)
     if not len(table):
         yield paragraph("The fixed part has no terms besides the intercept.")
         return
     if is_robust(numbers.vcov):
         # Sums of squares belong to the variances of the model.
-        table = table.drop(columns=["Sum Sq", "Mean Sq"])
-    method = numbers.variance.method.replace("t-tests", "they", 1).replace("tests", "they", 1)
-    yield paragraph(f"F tests of type 3, each term adjusted for all others; {method}.")
+        table = table.drop(columns=["Sum Sq", "Mean Sq"], errors="ignore")
+    method = numbers.variance.method.replace("z-tests, ", "", 1)
+    method = method.replace("t-tests", "they", 1).replace("tests", "they", 1)
+    tests = "F" if numbers.fit.has_degrees_of_freedom else "Chi-square"
+    yield paragraph(f"{tests} tests of type 3, each term adjusted for all others; {method}.")
     yield scrolling(_anova(table), "Tests of terms")
 
 
@@ -308,7 +372,7 @@ def _anova(table: pd.DataFrame) -> Table:
             p_values = comparison_table(pd.DataFrame({name: values}, index=table.index))
             columns += list(p_values.columns)
             footnotes = p_values.footnotes
-        elif name == "NumDF":
+        elif name in ("NumDF", "Df"):
             columns.append(Column(name, tuple(_text(value, ".0f") for value in values)))
         elif name == "DenDF":
             columns.append(Column(name, tuple(_text(value, ".1f") for value in values)))
@@ -320,9 +384,9 @@ def _anova(table: pd.DataFrame) -> Table:
 def _covariances(fit: Fit) -> Iterator[Part]:
     """Of the random effects, and of residuals that are correlated or of several variances."""
     if fit.frame.terms or fit.residual is None:
-        yield _part("random-effects", "Random effects", lambda: _random(fit))
+        yield part_of("random-effects", "Random effects", lambda: _random(fit))
     if fit.residual is not None:
-        yield _part("residuals", "Residual covariance", lambda: _residuals(fit))
+        yield part_of("residuals", "Residual covariance", lambda: _residuals(fit))
 
 
 def _residuals(fit: Fit) -> Iterator[str]:
@@ -361,7 +425,8 @@ def _random(fit: Fit) -> Iterator[str]:
         yield paragraph(weighted, "footnote")
 
 
-def _optimum(fit: Fit) -> Iterator[str]:
+def optimum_section(fit: Fit) -> Iterator[str]:
+    """The certificate of the optimum."""
     optimum = fit.optimum
     message = optimum.message[:1].upper() + optimum.message[1:]
     yield paragraph(f"{message}; {optimum.iterations:,} accepted steps.")
@@ -399,9 +464,15 @@ def _optimum(fit: Fit) -> Iterator[str]:
     yield folded("How the random effects are eliminated", items(optimum.structure))
 
 
-def _paper(numbers: _Numbers) -> Iterator[str]:
+def _paper(numbers: Numbers) -> Iterator[str]:
     fit, ddf, vcov, cluster = numbers.fit, numbers.ddf, numbers.vcov, numbers.cluster
     yield describe(fit, ddf, vcov, cluster, 0.95, 2).to_html()
+    yield from code_and_references(numbers)
+
+
+def code_and_references(numbers: Numbers) -> Iterator[str]:
+    """How to make the tables again, and what to cite."""
+    fit, ddf, vcov, cluster = numbers.fit, numbers.ddf, numbers.vcov, numbers.cluster
     yield "<h3>Code</h3>"
     yield f"<pre><code>{escape(code_to_reproduce(fit, ddf, vcov, cluster))}</code></pre>"
     yield "<h3>References</h3>"

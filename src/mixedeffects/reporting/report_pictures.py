@@ -75,7 +75,7 @@ class Pictures:
             "leverage": "The rows with most pull on the fit are named.",
         }
         for name, picture in PANEL.items():
-            yield self._figure(partial(picture, m), alts[name], captions[name])
+            yield self.figure(partial(picture, m), alts[name], captions[name])
 
     def _normalized(self) -> Iterator[str]:
         """The pictures of residuals that are independent, of one variance, if the model holds."""
@@ -107,23 +107,26 @@ class Pictures:
                 )
             )
         for picture, alt, caption in pictures:
-            yield self._figure(picture, alt, caption)
+            yield self.figure(picture, alt, caption)
 
-    def fixed(self, ddf: str, vcov: str, cluster: Any) -> Iterator[str]:
-        """Effects of the terms of the fixed part."""
+    def fixed(self, ddf: str, vcov: str, cluster: Any, scale: str = "link") -> Iterator[str]:
+        """Effects of the terms of the fixed part, on the scale of the response or of the link."""
         m = self._fit
         for each in effect_plots.term_effects(m):
             names = " and ".join((*each.variables, *each.by))
             try:
                 found = effects(
                     m, each.variables, each.by or None, None, "equal", 0.95, ddf, vcov, cluster,
-                    "none", "link", False, None,
+                    "none", scale, False, None,
                 )  # fmt: skip
             except ModelError as error:
                 yield note(f"Effect of {names}: not drawn. {error}")
                 continue
             others = [note for note in found.notes if note.startswith(("averaged", "at "))]
-            caption = "; ".join(["Means of the population with 95 % intervals", *others]) + "."
+            means = (
+                "Means of the population" if scale == "link" else "Means at random effects of zero"
+            )
+            caption = "; ".join([f"{means} with 95 % intervals", *others]) + "."
             alt = f"Effect of {names} on {found.response}, with 95 % intervals"
             panels = len(found.means.groups())
             if panels > _FACETS:
@@ -131,7 +134,7 @@ class Pictures:
                 continue
             rows = -(-panels // 2)
             size = _SIZE if panels == 1 else (2.4 * 2, 2.3 * rows + 0.6)
-            yield self._figure(found.plot, alt, caption, size, panels)
+            yield self.figure(found.plot, alt, caption, size, panels)
 
     def residuals(self) -> Iterator[str]:
         """Correlations of the residuals: over the common times, or of the longest group's rows."""
@@ -147,7 +150,7 @@ class Pictures:
             tables = found if isinstance(found, dict) else {"": found}
             for stratum, covariance in tables.items():
                 of = f" of {term.by} {stratum}" if stratum else ""
-                yield self._figure(
+                yield self.figure(
                     partial(
                         plots.covariance,
                         covariance,
@@ -158,7 +161,7 @@ class Pictures:
                     f"Correlations of the residuals{of} at the times that groups have in common.",
                 )
         elif 1 < codes.max() <= _BLOCK:
-            yield self._figure(
+            yield self.figure(
                 partial(
                     R.plot,
                     level,
@@ -171,7 +174,7 @@ class Pictures:
                 f"Correlations of the residuals of the largest group, {term.group} {level}.",
             )
         if 1 < codes.max() <= _BLOCK:
-            yield self._figure(
+            yield self.figure(
                 partial(V_of(m).plot, level, by=term.group, annotate=False),
                 f"Picture of the block of V of {term.group} {level}",
                 f"V = Z G Z' + R of the rows of {term.group} {level}.",
@@ -182,23 +185,23 @@ class Pictures:
         m = self._fit
         if not m.frame.terms:
             alt = f"Picture of the marginal covariance matrix V, {m.nobs:,} by {m.nobs:,}"
-            yield self._figure(V_of(m).plot, alt, "V = R, the covariance matrix of the response.")
+            yield self.figure(V_of(m).plot, alt, "V = R, the covariance matrix of the response.")
             return
         n, q = m.nobs, Z_of(m).shape[1]
         term = m.frame.terms[-1]
         few = term.n_levels <= _LABELLED and max(map(len, map(str, term.levels))) <= _LABEL
         labelled: dict[str, Any] = {} if few else {"groups": None}
-        yield self._figure(
+        yield self.figure(
             partial(V_of(m).plot, by=term.group, **labelled),
             f"Picture of the marginal covariance matrix V, {n:,} by {n:,}",
-            "V = Z G Z' + R, the covariance matrix of the response.",
+            f"V = Z G Z' + R, {m.working_name or 'the covariance matrix of the response'}.",
             exact=True,
         )
         level = term.levels[int(term.codes[0])]
         rows = int((term.codes == term.codes[0]).sum())
         blocks = connected_blocks(m.frame.terms)
         if 1 < rows <= _BLOCK and blocks.max() > 0:
-            yield self._figure(
+            yield self.figure(
                 partial(V_of(m).plot, level, by=term.group, annotate=False),
                 f"Picture of the block of V of {term.group} {level}, {rows:,} by {rows:,}",
                 f"The block of V of the first level in the data, {term.group} {level}.",
@@ -206,7 +209,7 @@ class Pictures:
             )
         from mixedeffects.display.plots import matrix
 
-        yield self._figure(
+        yield self.figure(
             partial(matrix, Z_of(m), title="Z"),
             f"Picture of the random-effects model matrix Z, {n:,} by {q:,}",
             "Z, a row for each observation and a column for each random effect.",
@@ -225,7 +228,7 @@ class Pictures:
                 yield note(f"{group} has the same effect in several terms; see m.ranef().")
                 continue
             for name in names:
-                yield self._figure(
+                yield self.figure(
                     partial(ranef_plots.caterpillar, m, by=group, columns=name),
                     f"Caterpillar plot: conditional modes of {name} for the {len(modes):,} levels "
                     f"of {group}, with 95 % intervals",
@@ -234,7 +237,7 @@ class Pictures:
                 )
             pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
             for a, b in pairs[:_PAIRS]:
-                yield self._figure(
+                yield self.figure(
                     partial(ranef_plots.ranef_pairs, m, by=group, columns=[a, b]),
                     f"Conditional modes of {b} against {a} for the levels of {group}, with the "
                     "95 % ellipse of their estimated covariance",
@@ -246,7 +249,7 @@ class Pictures:
                     'm.plot("ranef_pairs") draws all.'
                 )
 
-    def _figure(
+    def figure(
         self,
         draw: Callable[..., Any],
         alt: str,
@@ -255,6 +258,7 @@ class Pictures:
         panels: int = 1,
         exact: bool = False,
     ) -> str:
+        """One figure, or a sentence where it cannot be drawn."""
         from matplotlib.figure import Figure
 
         with _own_style():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mixedeffects.base.options import plain
+from mixedeffects.families import Family
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.request import LeftOut, given_data, given_table
 from mixedeffects.inference.variance import ddf_name, is_robust
@@ -26,9 +27,15 @@ def code_to_reproduce(fit: Fit, ddf: str, vcov: str, cluster: Any) -> str:
     asked = fit.request
     name = asked.data_name or ""
     arguments = [repr(fit.formula), name if name.isidentifier() else "data"]
-    if not fit.reml:
+    function = "lmer" if asked.family is None else "glmer"
+    if asked.family is not None:
+        arguments.append(f"family={_family(asked.family)}")
+        if asked.nagq != 1:
+            arguments.append(f"nagq={asked.nagq}")
+    elif not fit.reml:
         arguments.append("reml=False")
-    for role, given in (("weights", asked.weights), ("offset", asked.offset)):
+    roles = {"weights": asked.weights, "offset": asked.offset, "exposure": asked.exposure}
+    for role, given in roles.items():
         if given is not None:
             arguments.append(f"{role}={given!r}" if isinstance(given, str) else f"{role}=VALUES")
     residual, variance = fit.frame.residual, fit.frame.variance
@@ -48,18 +55,27 @@ def code_to_reproduce(fit: Fit, ddf: str, vcov: str, cluster: Any) -> str:
         tables.append(f"vcov={plain(vcov)!r}")
     if cluster is not None:
         tables.append(f"cluster={cluster!r}" if isinstance(cluster, str) else "cluster=CLUSTERS")
-    if ddf_name(ddf) != "satterthwaite":
+    if fit.has_degrees_of_freedom and ddf_name(ddf) != "satterthwaite":
         tables.append(f"ddf={ddf_name(ddf)!r}")
     options = ", ".join(tables)
     return "\n".join(
         [
             "import mixedeffects as me",
             "",
-            f"m = me.lmer({', '.join(arguments)})",
+            f"m = me.{function}({', '.join(arguments)})",
             f"m.coef_table({options})",
             f"m.anova({options})",
         ]
     )
+
+
+def _family(family: Family) -> str:
+    """The family as code; one of a user's own by the name of its class."""
+    name = type(family).__name__
+    known = type(family).__module__.startswith("mixedeffects.")
+    theta = getattr(family, "theta", None)
+    options = repr(family.link.name) + ("" if theta is None else f", theta={theta!r}")
+    return f"{'me.families.' if known else ''}{name}({options})"
 
 
 def shape_of_data(fit: Fit) -> str | None:

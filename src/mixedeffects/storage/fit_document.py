@@ -6,6 +6,7 @@ null. Keys may be added within a version; none is renamed, removed or given anot
 ============================ =====================================================================
 schema, schema_version       ``"mixedeffects.fit"`` and 1
 mixedeffects                 version that wrote it
+kind                         ``"linear"`` or ``"generalized"``
 formula, data, reml          text of the formula; name of the data or null; true for REML
 nobs, ngroups                rows used; levels of each grouping factor
 criterion, loglik, aic, bic  REML criterion or -2 log-likelihood, as lme4 defines them
@@ -20,8 +21,9 @@ optimum                      ``evaluations``, ``iterations``, ``gradient_norm``,
                              which directions the likelihood has no maximum
 tests                        how ``vcov`` and the degrees of freedom were computed, in words
 coefficients                 by name: ``Estimate``, ``Std. Error``, ``df``, ``t value``,
-                             ``Pr(>|t|)`` and the bounds of the interval; if two have the name
-                             ``x``, they are ``x (1)`` and ``x (2)``
+                             ``Pr(>|t|)`` (``z value`` and ``Pr(>|z|)`` for generalized models)
+                             and the bounds of the interval; if two have the name ``x``, they
+                             are ``x (1)`` and ``x (2)``
 vcov                         covariance matrix of the fixed effects, rows in their order
 varcorr                      by term: covariance matrix of its effects
 random_effects               one object a term: ``term``, ``group``, ``levels`` (their number),
@@ -31,6 +33,12 @@ covariance_parameters        the parameters estimated, by the names of ``m.covar
 residual                     null where residuals are independent, of one variance; else
                              ``structure``, ``variance``: text as for `lmer`; ``sigma_known``;
                              ``parameters``: by the names of ``m.R.parameters``
+family                       null for linear models; else ``name``, ``link``, ``parameter`` (its
+                             name or null), ``value``, ``estimated``; ``nagq``, quadrature points
+                             per random effect, 1 for Laplace's approximation; ``shift``: by
+                             how much -2 log L by more points differs, null where that is not
+                             known; ``levels``: failure and success, or null; ``trials``,
+                             ``weights``, ``offset``, ``exposure``: names of columns, or null
 dropped                      ``rows`` (number), ``missing_by_column``, ``columns``,
                              ``unused_levels``
 rows_dropped,                the number of rows and the names of columns once more
@@ -59,18 +67,21 @@ from mixedeffects.base.files import check_place, target_path, write_text_whole
 from mixedeffects.base.options import checked_flag
 from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.generalized import GeneralizedFit
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.fitting.parameter_keys import distinct
 from mixedeffects.fitting.residual_parameters import reported_residual_parameters
 from mixedeffects.fitting.theta import theta_names
+from mixedeffects.inference.cluster_robust import RobustCovariance
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.conditional import conditional_modes
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
+from mixedeffects.reporting.generalized_tables import quadrature_check
 
 if TYPE_CHECKING:
     from mixedeffects.diagnostics.check_result import ModelChecks
-    from mixedeffects.inference.cluster_robust import RobustCovariance
     from mixedeffects.inference.effects import Effects
+    from mixedeffects.inference.score_robust import ScoreRobustCovariance
 
 __all__ = [
     "SCHEMA",
@@ -102,6 +113,7 @@ def fit_document(
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "mixedeffects": version("mixedeffects"),
+        "kind": fit.kind,
         "formula": fit.formula,
         "data": fit.request.data_name,
         "reml": bool(fit.reml),
@@ -154,6 +166,7 @@ def fit_document(
         ],
         "covariance_parameters": covariance_parameters(fit).to_dict(),
         "residual": _residual(fit),
+        "family": _family(fit),
         "dropped": {
             "rows": len(dropped.rows),
             "missing_by_column": dropped.missing_by_column,
@@ -189,14 +202,39 @@ def _residual(fit: Fit) -> dict[str, Any] | None:
     }
 
 
-def robust_document(robust: RobustCovariance) -> dict[str, Any]:
+def _family(fit: Fit) -> dict[str, Any] | None:
+    """The distribution of the response, where it is not a linear model's."""
+    if not isinstance(fit, GeneralizedFit):
+        return None
+    family, asked = fit.family, fit.request
+    check = quadrature_check(fit)
+    roles = {
+        "trials": asked.weights if fit.frame.has_trials else None,
+        "weights": None if fit.frame.has_trials else asked.weights,
+        "offset": asked.offset,
+        "exposure": asked.exposure,
+    }
+    return {
+        "name": family.name,
+        "link": family.link.name,
+        "parameter": family.parameter_name or None,
+        "value": family.natural(fit.search_phi) if family.parameter_name else None,
+        "estimated": bool(family.has_parameter),
+        "nagq": fit.nagq,
+        "shift": None if check is None else check.shift,
+        "levels": list(fit.frame.response_levels) or None,
+        **{role: given if isinstance(given, str) else None for role, given in roles.items()},
+    }
+
+
+def robust_document(robust: RobustCovariance | ScoreRobustCovariance) -> dict[str, Any]:
     """The part of the document about a cluster-robust covariance."""
     return _plain_mapping(
         {
             "kind": robust.kind,
             "cluster": list(robust.cluster),
             "n_clusters": list(robust.n_clusters),
-            "repaired": bool(robust.repaired),
+            "repaired": isinstance(robust, RobustCovariance) and bool(robust.repaired),
             "coefficients": _rows(robust.table),
             "vcov": robust.vcov.to_numpy(),
         }

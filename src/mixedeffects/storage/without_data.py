@@ -10,20 +10,25 @@ rows: the observed information at the optimum is kept, for degrees of freedom an
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 from mixedeffects.comparison.variance_explained import variances
 from mixedeffects.covariance.of_fit import residual_blocks_of
+from mixedeffects.diagnostics.generalized_residuals import quantiles_of_generalized
 from mixedeffects.diagnostics.residuals import residual_quantiles
+from mixedeffects.engine import Optimum
+from mixedeffects.families import Response
 from mixedeffects.fitting.estimability import estimability
 from mixedeffects.fitting.fit import Fit, OncePerFit
+from mixedeffects.fitting.generalized import GeneralizedFit
 from mixedeffects.fitting.request import LEFT_OUT, left_out, with_data
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 from mixedeffects.inference.kenward_roger import kenward_roger_observed_of, kenward_roger_of
 from mixedeffects.inference.response_scale import response_transformation
 from mixedeffects.inference.singular import expected_degrees_of_freedom
-from mixedeffects.inference.wald import term_hypotheses
+from mixedeffects.inference.wald import term_hypotheses, terms_at_zero
 from mixedeffects.reporting.model_summary import default_summary
+from mixedeffects.storage.generalized_without_data import generalized_optimum_without_rows
 from mixedeffects.storage.residuals_without_data import (
     optimum_without_rows,
     structure_without_rows,
@@ -45,15 +50,20 @@ _TERM = {
     "z": "the columns of the random effects",
 }
 #: What is worked out before the rows go, with the further arguments it is asked for.
-REMEMBERED: tuple[tuple[OncePerFit[Any, Any], tuple[Any, ...]], ...] = (
-    (residual_quantiles, ()),
-    (variances, ()),
+Asked = tuple[OncePerFit[Any, Any], tuple[Any, ...]]
+_OF_ALL: tuple[Asked, ...] = (
     (estimability, ()),
     (response_transformation, ()),
+    (terms_at_zero, ()),
     *((term_hypotheses, (kind,)) for kind in (1, 2, 3)),
 )
+#: The same by kind of fit.
+REMEMBERED: dict[str, tuple[Asked, ...]] = {
+    Fit.kind: ((residual_quantiles, ()), (variances, ()), *_OF_ALL),
+    GeneralizedFit.kind: ((quantiles_of_generalized, ()), *_OF_ALL),
+}
 #: The same where residuals have a structure, and methods that tables may have by default.
-OF_RESIDUALS: tuple[tuple[OncePerFit[Any, Any], tuple[Any, ...]], ...] = (
+OF_RESIDUALS: tuple[Asked, ...] = (
     (residual_blocks_of, ()),
     (default_summary, ()),
 )
@@ -96,13 +106,25 @@ class FrameWithoutRows(ModelFrame):
         """Number of rows used, n."""
         return int(self.__dict__["n_rows_used"])
 
+    @property
+    def response(self) -> Response | None:
+        """None where there was none; else it was left out."""
+        if self.__dict__.get("had_response"):
+            raise left_out("the response")
+        return None
+
+    @property
+    def has_trials(self) -> bool:
+        """Whether the response was a number of successes among several trials."""
+        return bool(self.__dict__.get("had_trials"))
+
 
 def without_data(fit: Fit) -> Fit:
     """See `LinearMixedModel.without_data`."""
     if isinstance(fit.frame, FrameWithoutRows):
         return fit
     asked = fit.request
-    remembered = REMEMBERED
+    remembered = REMEMBERED[fit.kind]
     optimum = fit.optimum
     if fit.residual is not None:
         remembered += OF_RESIDUALS
@@ -111,6 +133,8 @@ def without_data(fit: Fit) -> Fit:
         if asked.ddf in _METHODS and fit.reml:
             remembered += ((_METHODS[asked.ddf], ()),)
         optimum = optimum_without_rows(optimum)
+    elif isinstance(fit, GeneralizedFit):
+        optimum = cast(Optimum, generalized_optimum_without_rows(fit))
     return dataclasses.replace(
         fit,
         frame=_frame(fit.frame),
@@ -119,6 +143,7 @@ def without_data(fit: Fit) -> Fit:
             with_data(asked, LEFT_OUT),
             weights=_name(asked.weights),
             offset=_name(asked.offset),
+            exposure=_name(asked.exposure),
             residual=_name(asked.residual),
         ),
         remembered={ask.key(*given): ask(fit, *given) for ask, given in remembered},
@@ -135,7 +160,13 @@ def _frame(frame: ModelFrame) -> FrameWithoutRows:
     kept = {name: value for name, value in frame.__dict__.items() if name not in _FRAME}
     kept["terms"] = tuple(_term(term) for term in frame.terms)
     kept["residual"], kept["variance"] = structure_without_rows(frame.residual, frame.variance)
-    slim.__dict__.update(kept, n_rows_used=frame.nobs)
+    kept.pop("response", None)
+    slim.__dict__.update(
+        kept,
+        n_rows_used=frame.nobs,
+        had_response=frame.response is not None,
+        had_trials=frame.has_trials,
+    )
     return slim
 
 

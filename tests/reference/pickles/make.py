@@ -30,6 +30,11 @@ def main() -> None:
     }.items():
         _store(fit, HERE / f"{name}.pkl.gz")
     _store(covariances(), HERE / "matrices" / f"format{FORMAT}.pkl.gz")
+    for name, fit in generalized_fits().items():
+        _store(fit, HERE / "generalized" / f"{name}_format{FORMAT}.pkl.gz")
+        document = json.dumps(fit.to_dict(ranef=True), indent=1)
+        path = HERE / "generalized" / f"{name}_schema{SCHEMA_VERSION}.json"
+        path.write_text(f"{document}\n", encoding="utf-8")
     for name, fit in residual_fits().items():
         _store(fit, HERE / "residual" / f"{name}_format{FORMAT}.pkl.gz")
         document = json.dumps(fit.to_dict(ranef=True), indent=1)
@@ -39,6 +44,31 @@ def main() -> None:
 
 def _store(value: Any, path: Path) -> None:
     path.write_bytes(gzip.compress(pickle.dumps(value, protocol=4), mtime=0))
+
+
+def generalized_fits() -> dict[str, me.GeneralizedLinearMixedModel]:
+    """Fits of several families: trials, two levels, counts with exposure; with data and without."""
+    cbpp, ticks = me.load_dataset("cbpp"), me.load_dataset("grouseticks").head(120)
+    trials = {"family": "binomial", "weights": "size"}
+    herds = me.glmer("incidence / size ~ period + (1 | herd)", cbpp, **trials)
+    counts = ticks.assign(hours=np.linspace(0.5, 2.0, len(ticks)))
+    broods = me.glmer(
+        "TICKS ~ YEAR + (1 | BROOD) + (1 | LOCATION)",
+        counts,
+        family="negative_binomial",
+        exposure="hours",
+    )
+    return {
+        "trials": herds,
+        "without_data": herds.without_data(),
+        "quadrature": herds.update(nagq=9).without_data(),
+        "crossed": me.glmer(
+            "Mate ~ Cross + (1 | Female) + (1 | Male)",
+            me.load_dataset("salamander"),
+            family="binomial",
+        ).without_data(),
+        "counts": broods,
+    }
 
 
 def residual_fits() -> dict[str, me.LinearMixedModel]:

@@ -41,6 +41,7 @@ class GeneralizedFit(Fit):
 
     kind = "generalized"
     has_degrees_of_freedom = False
+    has_link = True
     covariance_kinds: ClassVar[dict[str, str]] = {
         "model": "z-tests, from the joint Hessian",
         "conditional": "z-tests, the covariances of the random effects taken as known",
@@ -111,6 +112,18 @@ class GeneralizedFit(Fit):
         """The estimate of `family_parameter`."""
         return self.phi
 
+    @property
+    def estimation(self) -> str:
+        """By which criterion, in a word for tables."""
+        return "ML, Laplace" if self.nagq == 1 else f"ML, AGQ {self.nagq}"
+
+    @property
+    def family_estimate(self) -> tuple[str, float] | None:
+        """Name and value of the family's parameter, where it is estimated."""
+        if self.phi is None or self.family.parameter_name is None:
+            return None
+        return self.family.parameter_name, self.phi
+
     @cached_property
     def sigma(self) -> float:
         """Root of the dispersion; 1 where the family has none."""
@@ -157,6 +170,11 @@ class GeneralizedFit(Fit):
     def mu(self) -> Matrix:
         """Mean of the response at the modes, shape (n,); of a proportion for successes."""
         return read_only(np.asarray(self.family.link.inverse(self.eta)))
+
+    def residuals_at(self, eta: Matrix) -> Matrix:
+        """Working residuals ``(y - mu) / mu'`` about a linear predictor, on its scale, (n,)."""
+        mean, slope = self.family.link.mean(eta, 1)
+        return np.asarray((self.response.y - mean) / slope)
 
     # --- the working model ---------------------------------------------------------------
 

@@ -128,3 +128,36 @@ class GeneralizedRefitting(OfRecord):
                 progress=progress,
             )
         )
+
+    def without_data(self) -> Self:
+        """The fit without its data, for storing: its size does not grow with the rows.
+
+        Loading a pickle can run code of whoever wrote it: load those you trust, and exchange
+        `to_json` with strangers.
+
+        Kept is all that needs no rows: estimates, `vcov`, tests and tables, `anova`, `ranef`,
+        `varcorr`, `summary` with its check of Laplace's approximation, `predict` for new data, and
+        ``update(data=...)``. What needs rows, such as `fitted`, `V`, `loglik_at` or `robust`,
+        raises an error that says so. With a random effect for each row it is as large as the data.
+
+        Returns
+        -------
+        GeneralizedLinearMixedModel
+            This one stays as it is.
+
+        Examples
+        --------
+        >>> import pickle
+        >>> import mixedeffects as me
+        >>> cbpp = me.load_dataset("cbpp")
+        >>> m = me.glmer(
+        ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
+        ... )
+        >>> stored = pickle.dumps(m.without_data())
+        >>> pickle.loads(stored).coef_table().equals(m.coef_table())
+        True
+        """
+        from mixedeffects.storage.without_data import without_data
+
+        fit = without_data(self.fit)
+        return self if fit is self.fit else type(self)(fit)

@@ -11,23 +11,9 @@ __all__ = ["NEVER", "NOT_YET", "NoSuchAnswerError", "Refused"]
 
 #: Not there yet, and what answers meanwhile.
 NOT_YET = {
-    "check": "m.resid('pearson') and m.optimum show what there is",
-    "describe": "m.summary() has the numbers",
-    "effects": "m.predict(new rows, re=None) has the means of a typical level",
-    "emmeans": "m.predict(new rows, re=None) has the means of a typical level",
-    "emtrends": "m.coef_table() has slopes on the scale of the link",
-    "icc": "m.varcorr has the variances on the scale of the link",
-    "influence": "m.update(data=...) fits without some rows",
-    "leverage": "m.working has the weights of the working model",
     "marginaleffects": "m.predict() has the means",
-    "plot": "m.fitted, m.resid() and m.ranef() have what is to be drawn",
-    "r2": "m.varcorr has the variances on the scale of the link",
-    "report": "m.summary() and m.tidy() have the tables",
     "standardize": "scale(x) in the formula",
-    "to_dict": "m.tidy(), m.glance() and pickle store a fit",
-    "to_json": "m.tidy(), m.glance() and pickle store a fit",
     "variogram": "m.resid('pearson') has the residuals",
-    "without_data": "m.tidy() and m.glance() are small",
 }
 #: Not defined for a generalized model.
 NEVER = {

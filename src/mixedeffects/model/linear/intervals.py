@@ -163,7 +163,7 @@ class Intervals(Held):
         ---
         95 % profile-likelihood intervals
         """
-        from mixedeffects.inference.profile import profile
+        from mixedeffects.inference.profiling import profile
 
         return profile(self.fit, parameters, level, progress)
 

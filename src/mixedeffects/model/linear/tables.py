@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.model.shared.held import Held
+from mixedeffects.model.shared.for_maketables import ForMaketables
 from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Tables"]
 
 
-class Tables(Held):
+class Tables(ForMaketables):
     """The fit as tables, text, HTML and JSON, and in the form that other packages take."""
 
     def summary(
@@ -417,37 +417,6 @@ class Tables(Held):
         from mixedeffects.adapters.marginaleffects import adapter
 
         return adapter(self.fit, vcov, ddf, cluster, df)
-
-    @property
-    def __maketables_coef_table__(self) -> pd.DataFrame:
-        from mixedeffects.adapters.maketables import coefficients
-
-        return coefficients(self.fit)
-
-    def __maketables_stat__(self, key: str) -> Any:
-        from mixedeffects.adapters.maketables import statistic
-
-        return statistic(self.fit, key)
-
-    @property
-    def __maketables_depvar__(self) -> str:
-        return self.frame.formula.response
-
-    @property
-    def __maketables_vcov_info__(self) -> dict[str, Any]:
-        return {"vcov_type": "model", "clustervar": None}
-
-    @property
-    def __maketables_stat_labels__(self) -> dict[str, str]:
-        from mixedeffects.adapters.maketables import STATISTIC_LABELS
-
-        return dict(STATISTIC_LABELS)
-
-    @property
-    def __maketables_default_stat_keys__(self) -> list[str]:
-        from mixedeffects.adapters.maketables import default_statistics
-
-        return default_statistics(self.fit)
 
     def _default_summary(self) -> Summary:
         from mixedeffects.reporting.model_summary import default_summary
