@@ -22,6 +22,8 @@ _MAKERS = {"doubt", "fail", "problem", "warn"}
 _PASSED_ON = {
     ("adapters/marginaleffects.py", "_NEEDED"),
     ("engine/assembly.py", "terms"),
+    # Sentences of engine/generalized/limits.py, with a capital.
+    ("fitting/generalized/fitting.py", "said"),
     ("engine/factorisation.py", "str(error)"),
     # A kind that the reader of structures does not let through.
     ("engine/residual_families.py", "kind"),

@@ -22,15 +22,15 @@ from mixedeffects.engine import EngineTerm
 from mixedeffects.engine.generalized import (
     GeneralizedDesign,
     GeneralizedEvaluation,
+    LaplaceCheck,
     evaluate_laplace,
     find_generalized_optimum,
+    laplace_check,
 )
 from mixedeffects.engine.generalized.quadrature import (
-    LaplaceCheck,
     adaptive_quadrature,
     check_quadrature,
     evaluate_criterion,
-    laplace_check,
 )
 from mixedeffects.engine.parameters import T_to_theta, theta_to_T
 from mixedeffects.engine.structures import CovarianceStructure
@@ -270,7 +270,8 @@ def test_lme4s_answers(name: str, nodes: int) -> None:
     assert value == pytest.approx(answer["deviance"], abs=loose)
     optimum = find_generalized_optimum(made, nagq=nodes)
     assert optimum.converged
-    assert optimum.certificate.holds
+    # Nine points are not quite enough for the toenails.
+    assert optimum.certificate.holds == ((name, nodes) != ("toenail", 9))
     assert optimum.evaluations <= 14
     assert optimum.criterion == pytest.approx(answer["deviance"], abs=loose)
     theta = made.basis.relative_factor(0, optimum.T[0])[0, 0]
@@ -369,7 +370,11 @@ def test_laplace_check() -> None:
     assert good.holds
     assert good.recommended == 1
     assert good.shift == pytest.approx(-0.0853, abs=1e-3)
-    assert str(good) == ("-2 log L is -0.085 by 9-point quadrature: Laplace's approximation holds")
+    assert good.move == pytest.approx(0.029, abs=1e-3)
+    assert str(good) == (
+        "-2 log L is -0.085 by 9-point quadrature, which moves estimates by 0.029 standard error: "
+        "Laplace's approximation holds"
+    )
     bad = found["toenail"].laplace_check
     assert bad is not None
     assert not bad.holds
@@ -382,8 +387,38 @@ def test_laplace_check() -> None:
         adaptive_quadrature(found["toenail"].evaluation, k).criterion
         for k in (bad.recommended, bad.recommended + 40)
     ]
-    assert abs(values[0] - values[1]) < 0.06
+    assert abs(values[0] - values[1]) < 0.2
     assert isinstance(bad, LaplaceCheck)
+
+
+def test_move_of_estimates() -> None:
+    """To first order it is how far the optimum by the finer rule lies, in standard errors."""
+    made = make_reference("schizophrenia_probit")
+    laplace, finer = (find_generalized_optimum(made, nagq=nodes) for nodes in (1, 9))
+    size = np.sqrt(np.diag(laplace.beta_covariance))
+    of_beta = np.abs((finer.beta - laplace.beta) / size).max()
+    variance = laplace.joint.covariance[0, 0]
+    (E,) = laplace.joint.directions
+    change = finer.T[0][0, 0] - laplace.T[0][0, 0]
+    of_deviation = abs(2.0 * laplace.T[0][0, 0] * change) / (abs(E[0, 0]) * np.sqrt(variance))
+    check = laplace.laplace_check
+    assert check is not None
+    assert check.move == pytest.approx(max(of_beta, of_deviation), rel=0.15)
+
+
+def test_large_data_are_not_flagged_for_their_size() -> None:
+    """Every level shifts -2 log L; the estimates hardly move."""
+    rng, levels, rows = np.random.default_rng(5), 3_000, 12
+    codes = np.repeat(np.arange(levels), rows).astype(np.int32)
+    eta = 0.6 * rng.normal(size=levels)[codes]
+    response = Response(rng.poisson(np.exp(eta)).astype(np.float64))
+    term = EngineTerm(codes, levels, np.ones((len(codes), 1)), 0)
+    made = GeneralizedDesign([term], np.ones((len(codes), 1)), response, Poisson())
+    check = find_generalized_optimum(made).laplace_check
+    assert check is not None
+    assert abs(check.shift) > 3.0
+    assert check.move < 0.25
+    assert check.holds
 
 
 def test_check_of_a_fit_by_quadrature() -> None:
@@ -391,7 +426,8 @@ def test_check_of_a_fit_by_quadrature() -> None:
     assert good is not None
     assert good.holds
     assert (good.nagq, good.nodes, good.recommended) == (25, 100, 25)
-    assert str(good).endswith("by 100-point quadrature: 25 points are enough")
+    assert "by 100-point quadrature, which moves estimates by 0.019 standard error" in str(good)
+    assert str(good).endswith(": 25 points are enough")
     assert find_generalized_optimum(make_reference("cbpp"), nagq=100).quadrature_check is None
     # Levels of successes only and failures only: the optimum by few points is none.
     rng = np.random.default_rng(0)
@@ -404,6 +440,7 @@ def test_check_of_a_fit_by_quadrature() -> None:
     assert not bad.holds
     assert bad.recommended is None
     assert "no number of points settles it" in str(bad)
+    assert not find_generalized_optimum(made, nagq=9).certificate.holds
     by_laplace = find_generalized_optimum(made).laplace_check
     assert by_laplace is not None
     assert not by_laplace.holds
@@ -426,7 +463,8 @@ def test_what_quadrature_is_not_for() -> None:
     check_quadrature(crossed, 1)
     with pytest.raises(ModelError, match="one grouping factor; the formula has 2"):
         find_generalized_optimum(crossed, nagq=5)
-    assert laplace_check(evaluate_laplace(crossed, [np.eye(1)] * 2, np.zeros(4), 0.0)) is None
+    at = evaluate_laplace(crossed, [np.eye(1)] * 2, np.zeros(4), 0.0)
+    assert laplace_check(at, crossed.parameterisation, np.ones(2)) is None
     z = np.random.default_rng(0).normal(size=(40, 4))
     codes = np.repeat(np.arange(8), 5).astype(np.int32)
     wide = GeneralizedDesign(

@@ -160,7 +160,7 @@ class Certificate:
             else f"score on null space {self.null_score:.1e}"
         )
         verdict = "holds" if self.holds else "DOES NOT HOLD"
-        limits = "".join(f". {limit}" for limit in self.limits)
+        limits = "".join(f". {limit.rstrip('.')}" for limit in self.limits)
         return (
             f"certificate of a local optimum {verdict}: {self.predicted_decrease:.1e} still to go, "
             f"relative gradient {self.relative_gradient:.1e}, {null}, "

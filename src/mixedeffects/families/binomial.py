@@ -106,7 +106,7 @@ class Binomial(Family):
                 y,
                 row_labels,
                 "A binomial response without trials must be 0 or 1; a proportion needs the number "
-                "of its trials (weights= or cbind(successes, failures)).",
+                "of its trials (weights= or cbind(successes, failures))." + _codes(y),
             )
             return
         m = response.trials
@@ -193,3 +193,16 @@ def _log_ways(m: Any, y: Any) -> Any:
 
 def _whole(values: Array) -> Any:
     return np.abs(values - np.rint(values)) <= 1e-6 * np.maximum(1.0, np.abs(values))
+
+
+def _codes(y: Array) -> str:
+    """What values that are no zeros and ones may be meant for."""
+    values = np.unique(y)
+    if len(values) == 2:
+        return (
+            f" If {values[1]:g} stands for a success and {values[0]:g} for a failure, take "
+            f"`y == {values[1]:g}` as the response."
+        )
+    if values[0] >= 0.0 and 1.0 < values[-1] <= 100.0 and (values % 1.0 != 0.0).any():
+        return " Percentages are to be divided by 100."
+    return ""

@@ -12,6 +12,7 @@ from mixedeffects.families.family import Family
 from mixedeffects.families.gamma import Gamma
 from mixedeffects.families.gaussian import Gaussian
 from mixedeffects.families.inverse_gaussian import InverseGaussian
+from mixedeffects.families.links import LINKS
 from mixedeffects.families.negative_binomial import NegativeBinomial
 from mixedeffects.families.poisson import Poisson
 
@@ -101,6 +102,11 @@ def find_family(given: Any) -> Family:
         raise ModelError(
             f"family must be a name or a family of me.families, not {given!r:.60}. "
             'For example "binomial", or me.families.Binomial("probit").'
+        )
+    if given in LINKS:
+        raise ModelError(
+            f"There is no family {given!r}: that is a link. Links stand in the family, as in "
+            'me.families.Binomial("probit").'
         )
     if given in _ELSEWHERE:
         raise ModelError(f"There is no family {given!r}. {_ELSEWHERE[given]}")

@@ -100,6 +100,16 @@ def read_generalized_response(
                 family.check(response, cast("Sequence[Any]", labels))
             response = _of_one_column(name, tree, y, weights, labels)
     family.check(response, cast("Sequence[Any]", labels))
+    if len(response.y) and np.ptp(response.y) == 0.0:
+        if family.discrete and not family.takes_trials and response.y[0] == 0.0:
+            raise DataError(
+                f"All rows of the response `{name}` are zero, so nothing about it can be estimated."
+            )
+        if not family.discrete:
+            raise DataError(
+                f"The response `{name}` is {response.y[0]:.6g} in every row, so its "
+                f"{family.parameter_name or 'variance'} cannot be estimated."
+            )
     if family.takes_trials and (np.ptp(response.y) == 0.0 and response.y[0] in (0.0, 1.0)):
         what = "successes" if response.y[0] == 1.0 else "failures"
         raise DataError(

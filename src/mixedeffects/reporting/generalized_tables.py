@@ -52,10 +52,10 @@ def summarise_generalized(fit: GeneralizedFit, vcov: Any) -> Summary:
     correlation = pd.DataFrame(covariance / np.outer(sd, sd), index=names, columns=names)
     certificate = fit.optimum.certificate
     notes = [*frame_notes(fit), *fit_notes(fit, coefficients, False)]
-    if certificate.holds or fit.optimum.converged:
+    if fit.optimum.converged and not fit.optimum.limits:
         notes.append(str(certificate))
     check = quadrature_check(fit)
-    if check is not None:
+    if check is not None and str(check) not in str(certificate):
         notes.append(str(check))
     how = "Laplace approximation" if fit.nagq == 1 else f"adaptive quadrature, {fit.nagq} points"
     return Summary(

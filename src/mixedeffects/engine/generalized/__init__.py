@@ -1,5 +1,11 @@
 """Generalized linear mixed models: the Laplace criterion, its optimum, and what is known there."""
 
+from mixedeffects.engine.generalized.accuracy import (
+    LaplaceCheck,
+    QuadratureCheck,
+    laplace_check,
+    quadrature_check,
+)
 from mixedeffects.engine.generalized.design import GeneralizedDesign
 from mixedeffects.engine.generalized.existence import (
     Separation,
@@ -9,13 +15,9 @@ from mixedeffects.engine.generalized.existence import (
 from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation, evaluate_laplace
 from mixedeffects.engine.generalized.optimum import GeneralizedOptimum, find_generalized_optimum
 from mixedeffects.engine.generalized.quadrature import (
-    LaplaceCheck,
-    QuadratureCheck,
     adaptive_quadrature,
     check_quadrature,
     evaluate_criterion,
-    laplace_check,
-    quadrature_check,
 )
 
 __all__ = [

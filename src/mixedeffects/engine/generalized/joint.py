@@ -66,6 +66,8 @@ class JointHessian(ReadOnlyArrays):
         NaN where the Hessian is not positive definite.
         """
         scale = self._scale
+        if not np.isfinite(self.hessian).all():
+            return np.full(self.hessian.shape, np.nan)
         try:
             root = np.linalg.cholesky(self.hessian * np.outer(scale, scale))
         except np.linalg.LinAlgError:
@@ -85,9 +87,11 @@ class JointHessian(ReadOnlyArrays):
 
     @cached_property
     def smallest_eigenvalue(self) -> float:
-        """Of the Hessian scaled to unit diagonal."""
+        """Of the Hessian scaled to unit diagonal; NaN where it has none."""
         if not len(self.hessian):
             return 1.0
+        if not np.isfinite(self.hessian).all():
+            return float("nan")
         scaled = self.hessian * np.outer(self._scale, self._scale)
         return float(np.linalg.eigvalsh(scaled)[0])
 

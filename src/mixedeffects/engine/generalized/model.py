@@ -100,7 +100,7 @@ class CriterionModel:
                 slope = size / (size + float(change[0, 0]))
                 change = size * np.log1p(change / size)
             value += float(np.vdot(F, change))
-            a[rows] = U.reshape(len(U), -1) @ change.ravel()
+            a[rows] = U.reshape(len(U), change.size) @ change.ravel()
             J[rows, at] = slope * values.gradient(U)
         Ha = self.hessian @ a
         gradient, hessian = np.empty(len(step)), J.T @ self.hessian @ J
@@ -108,7 +108,7 @@ class CriterionModel:
         for values, (here, F, U), size, rows, at in zip(
             there, self._own, self.sizes, self._rows, p.places, strict=True
         ):
-            pull = F + (Ha[rows] @ U.reshape(len(U), -1)).reshape(F.shape)
+            pull = F + (Ha[rows] @ U.reshape(len(U), F.size)).reshape(F.shape)
             if size is None:
                 gradient[at] = values.gradient(pull)
                 hessian[at, at] += values.hessian(pull)

@@ -17,18 +17,18 @@ from mixedeffects.base.options import checked_choice
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.curvature import fixed_effects_covariance
 from mixedeffects.engine.factorisation import Factorisation
-from mixedeffects.engine.generalized.design import GeneralizedDesign
-from mixedeffects.engine.generalized.joint import JointHessian, joint_hessian
-from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
-from mixedeffects.engine.generalized.mode import find_mode
-from mixedeffects.engine.generalized.quadrature import (
+from mixedeffects.engine.generalized.accuracy import (
     LaplaceCheck,
     QuadratureCheck,
-    check_quadrature,
-    evaluate_criterion,
     laplace_check,
     quadrature_check,
 )
+from mixedeffects.engine.generalized.design import GeneralizedDesign
+from mixedeffects.engine.generalized.joint import JointHessian, joint_hessian
+from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
+from mixedeffects.engine.generalized.limits import limits_of
+from mixedeffects.engine.generalized.mode import find_mode
+from mixedeffects.engine.generalized.quadrature import check_quadrature, evaluate_criterion
 from mixedeffects.engine.generalized.search import Found, GeneralizedSearch
 from mixedeffects.engine.generalized.space import GeneralizedPoint, Parameters
 from mixedeffects.engine.generalized.start import starting_values
@@ -47,8 +47,6 @@ Matrix = NDArray[np.float64]
 _SMALL_GRADIENT = 1e-5
 #: Relative score on the null space that is not negative.
 _NEGATIVE = -1e-6
-#: Family parameter of counts from which they are Poisson: the logarithm of a million.
-_FAR = math.log(1e6)
 #: Smallest difference of a difference that is more than rounding, relative to the Hessian.
 _ROUNDING = 1e-9
 
@@ -87,6 +85,9 @@ class GeneralizedOptimum(ReadOnlyArrays):
         What was optimised where some term has a covariance structure.
     eta : ndarray or None
         Its parameters.
+    limits, absurd : tuple of str
+        Parameters without a finite estimate, and random effects that are too large to believe an
+        approximation of the likelihood there; see `limits_of`.
     """
 
     evaluations: int
@@ -117,6 +118,7 @@ class GeneralizedOptimum(ReadOnlyArrays):
     unbounded: bool = False
     residual: None = None
     limits: tuple[str, ...] = ()
+    absurd: tuple[str, ...] = ()
 
     @property
     def design(self) -> GeneralizedDesign:
@@ -176,10 +178,12 @@ class GeneralizedOptimum(ReadOnlyArrays):
         Computed when asked for: it takes two evaluations for each parameter.
         """
         design = self.design
-        own = design.parameterisation
-        eta = own.nearest(self.T) if self.eta is None else self.eta
         with one_blas_thread(design.skeleton.remainder.core_size):
-            return joint_hessian(self.evaluation.by_level, own, eta)
+            return joint_hessian(self.evaluation.by_level, design.parameterisation, self._own_eta)
+
+    @property
+    def _own_eta(self) -> Matrix:
+        return self.design.parameterisation.nearest(self.T) if self.eta is None else self.eta
 
     @property
     def joint_covariance(self) -> Matrix:
@@ -217,8 +221,22 @@ class GeneralizedOptimum(ReadOnlyArrays):
             self.smallest_curvature,
             _ROUNDING,
             self.observed,
-            self.limits,
+            self.limits + self.doubts,
         )
+
+    @cached_property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the optimum of an approximation need be none of the likelihood, in sentences.
+
+        Random effects that are too large, or too few quadrature points. How good Laplace's
+        approximation is otherwise stands in `laplace_check`.
+        """
+        check = None
+        if self.nagq > 1 and not self.limits and not self.absurd:
+            check = self.quadrature_check
+        if check is None or check.holds:
+            return self.absurd
+        return (f"{self.nagq} quadrature points are too few: {check}",)
 
     def criterion_at(
         self,
@@ -275,13 +293,13 @@ class GeneralizedOptimum(ReadOnlyArrays):
     def laplace_check(self) -> LaplaceCheck | None:
         """Laplace's criterion beside quadrature at the optimum; None with several factors."""
         with one_blas_thread(self.design.skeleton.remainder.core_size):
-            return laplace_check(self.evaluation)
+            return laplace_check(self.evaluation, self.design.parameterisation, self._own_eta)
 
     @cached_property
     def quadrature_check(self) -> QuadratureCheck | None:
         """A finer rule beside that of the fit; None where there is none."""
         with one_blas_thread(self.design.skeleton.remainder.core_size):
-            return quadrature_check(self.evaluation)
+            return quadrature_check(self.evaluation, self.design.parameterisation, self._own_eta)
 
     def __repr__(self) -> str:
         lines = [
@@ -295,6 +313,7 @@ class GeneralizedOptimum(ReadOnlyArrays):
         if self.null_score is not None:
             lines.append(f"  boundary     score on the null space {self.null_score:.1e}")
         lines += [f"  no maximum   {limit}" for limit in self.limits]
+        lines += [f"  too far out  {sentence}" for sentence in self.absurd]
         heads = ["  elimination  ", *[" " * 15] * len(self.structure)]
         lines += [head + line for head, line in zip(heads, self.structure, strict=False)]
         return "\n".join(lines)
@@ -307,6 +326,7 @@ def find_generalized_optimum(
     start: Mapping[str, Any] | None = None,
     control: Control | None = None,
     progress: Callable[[Progress], None] | None = None,
+    term_names: Sequence[str] = (),
 ) -> GeneralizedOptimum:
     """Minimise the criterion over covariances, fixed effects and the family parameter.
 
@@ -323,6 +343,8 @@ def find_generalized_optimum(
         Tolerance and limits.
     progress : callable, optional
         Called after every accepted step.
+    term_names : sequence of str, optional
+        What to call the terms.
 
     Raises
     ------
@@ -333,7 +355,10 @@ def find_generalized_optimum(
     """
     check_quadrature(design, nagq)
     with one_blas_thread(design.skeleton.remainder.core_size):
-        return _found(design, nagq, dict(start or {}), control or Control(), progress)
+        search, found, spent = _found(
+            design, nagq, dict(start or {}), control or Control(), progress
+        )
+        return _record(design, search, found, spent, nagq, term_names)
 
 
 def _found(
@@ -342,9 +367,10 @@ def _found(
     given: dict[str, Any],
     control: Control,
     progress: Callable[[Progress], None] | None,
-) -> GeneralizedOptimum:
+) -> tuple[GeneralizedSearch, Found, int]:
+    """The search, where it ended, and the evaluations of its start."""
     began, spent, steps = time.perf_counter(), 0, 0
-    given_rows, design = design, design.by_level
+    design = design.by_level
 
     def report(point: GeneralizedPoint, evaluations: int) -> None:
         nonlocal steps
@@ -375,12 +401,16 @@ def _found(
         nagq,
     )
     eta = design.parameterisation.nearest(T)
-    found = search.descend(Parameters(eta, np.asarray(beta), float(phi)), c)
-    return _record(given_rows, search, found, spent, nagq)
+    return search, search.descend(Parameters(eta, np.asarray(beta), float(phi)), c), spent
 
 
 def _record(
-    design: GeneralizedDesign, search: GeneralizedSearch, found: Found, spent: int, nagq: int
+    design: GeneralizedDesign,
+    search: GeneralizedSearch,
+    found: Found,
+    spent: int,
+    nagq: int,
+    names: Sequence[str],
 ) -> GeneralizedOptimum:
     point = found.point
     evaluation = point.evaluation.as_given(design)
@@ -403,6 +433,7 @@ def _record(
         message += ", at a singular covariance" if singular else ""
     path = search.path if search.path[-1] == point.value else [*search.path, point.value]
     own = design.parameterisation
+    limits, absurd = limits_of(evaluation, names)
     return GeneralizedOptimum(
         evaluations=evaluations,
         iterations=search.iterations,
@@ -421,18 +452,7 @@ def _record(
         parameterisation=own if design.is_structured else None,
         eta=own.canonical(point.at.eta) if design.is_structured else None,
         search_evaluations=search.evaluations,
-        limits=_limits(design, point.at.phi),
+        limits=limits,
+        absurd=absurd,
+        term_names=tuple(names),
     )
-
-
-def _limits(design: GeneralizedDesign, phi: float) -> tuple[str, ...]:
-    """What the family parameter of counts goes to, where it has gone very far."""
-    family = design.family
-    if family.has_parameter and family.discrete and phi > _FAR:
-        return (
-            f"{family.parameter_name} of the {family.name} family goes to infinity, "
-            f"{np.exp(phi):.1e} when the search stopped: beside the random effects the counts show "
-            "no overdispersion. The limit is the Poisson model, with the same likelihood; fit "
-            "that.",
-        )
-    return ()

@@ -35,7 +35,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,13 +53,12 @@ from mixedeffects.errors import ModelError
 from mixedeffects.families import Response, RowTerms
 
 __all__ = [
-    "LaplaceCheck",
-    "QuadratureCheck",
+    "MOST_EFFECTS",
     "adaptive_quadrature",
     "check_quadrature",
     "evaluate_criterion",
     "fine_nodes",
-    "laplace_check",
+    "most_nodes",
     "quadrature_parts",
     "scores_of_levels",
 ]
@@ -69,20 +67,14 @@ Matrix = NDArray[np.float64]
 Blocks = tuple[Matrix, ...]
 
 #: Random effects a level, points of one rule, and points a level.
-_MOST_EFFECTS, _MOST_NODES, _MOST_POINTS = 3, 100, 2_000
+MOST_EFFECTS, _MOST_NODES, _MOST_POINTS = 3, 100, 2_000
 #: Values of rows at once.
 _CHUNK = 20_000
 #: Standard deviation, on the scale of eta, that is none when the score is told from dD/dT, and what
 #: a direction may contribute less than the largest does.
 _NO_DEVIATION, _SMALLEST = 1e-8, 1e-11
-#: Numbers of points that the checks compare; the largest allowed one comes last.
-_CHECKS = (9, 15, 25, 51)
 #: Points of a rule that is to be exact.
 _FINE = 25
-#: Values of rows that a check may take beyond those of its first rule.
-_WORK = 30_000_000
-#: Shift of D by which Laplace's approximation is off, and by which a rule still is.
-_OFF, _STILL = 0.5, 0.05
 
 
 @cache
@@ -95,7 +87,8 @@ def _rule(nodes: int, k: int) -> tuple[Matrix, Matrix]:
     return np.ascontiguousarray(z[at]), np.asarray(one[at].sum(axis=1))
 
 
-def _most_nodes(k: int) -> int:
+def most_nodes(k: int) -> int:
+    """The most points of one rule, for so many random effects a level."""
     return min(int(_MOST_POINTS ** (1.0 / k) + 1e-9), _MOST_NODES)
 
 
@@ -108,9 +101,9 @@ def fine_nodes(design: GeneralizedDesign) -> int:
         The model.
     """
     factors = design.skeleton.factors
-    if len(factors) > 1 or factors[0].k > _MOST_EFFECTS:
+    if len(factors) > 1 or factors[0].k > MOST_EFFECTS:
         return 1
-    return min(_FINE, _most_nodes(factors[0].k))
+    return min(_FINE, most_nodes(factors[0].k))
 
 
 def check_quadrature(design: GeneralizedDesign, nodes: int) -> None:
@@ -140,12 +133,12 @@ def check_quadrature(design: GeneralizedDesign, nodes: int) -> None:
             "approximation."
         )
     k = factors[0].k
-    if k > _MOST_EFFECTS:
+    if k > MOST_EFFECTS:
         raise ModelError(
-            f"nagq={nodes} is for at most {_MOST_EFFECTS} random effects a level, and the formula "
+            f"nagq={nodes} is for at most {MOST_EFFECTS} random effects a level, and the formula "
             f"has {k}. Take nagq=1, Laplace's approximation, or fewer random effects."
         )
-    most = _most_nodes(k)
+    most = most_nodes(k)
     if nodes > most:
         raise ModelError(
             f"nagq={nodes} makes {nodes**k:,} quadrature points a level. With {k} random "
@@ -448,148 +441,3 @@ def _score(of_T: Matrix, exact: Matrix, T: Matrix) -> Matrix:
     kept = (values > _SMALLEST * values[0]) & (values[0] > _NO_DEVIATION)
     by_direction = ((missing @ left[:, kept]) / values[kept]) @ right[kept]
     return np.asarray(F + np.einsum("...r,rab->...ab", by_direction, every))
-
-
-@dataclass(frozen=True, repr=False)
-class QuadratureCheck:
-    """The criterion of a fit beside that of quadrature with more points, at the same parameters.
-
-    With levels of successes only or failures only and a large variance, few points can be far off,
-    and an optimum by them no optimum of the likelihood.
-
-    Attributes
-    ----------
-    nagq, nodes : int
-        Points per random effect of the fit, and of the finer rule.
-    criterion, quadrature : float
-        -2 log L by each.
-    shift : float
-        -2 log L by the finer rule less that of the fit.
-    recommended : int or None
-        A number of points that is enough at these parameters; None where none is that was tried.
-    holds : bool
-        Whether the shift is at most half a unit.
-    """
-
-    nagq: int
-    nodes: int
-    criterion: float
-    quadrature: float
-    recommended: int | None
-
-    @property
-    def shift(self) -> float:
-        """-2 log L by the finer rule less that of the fit."""
-        return self.quadrature - self.criterion
-
-    @property
-    def holds(self) -> bool:
-        """Whether the criterion of the fit is near enough."""
-        return abs(self.shift) <= _OFF
-
-    def __repr__(self) -> str:
-        return f"-2 log L is {self.shift:+.3f} by {self.nodes}-point quadrature: {self._verdict}"
-
-    @property
-    def _verdict(self) -> str:
-        if self.holds:
-            return self._good
-        if self.recommended is None:
-            return (
-                "no number of points settles it, as where levels have successes only or failures "
-                "only and the variance runs off"
-            )
-        return f"fit with nagq={self.recommended}"
-
-    @property
-    def _good(self) -> str:
-        return f"{self.nagq} points are enough"
-
-
-@dataclass(frozen=True, repr=False)
-class LaplaceCheck(QuadratureCheck):
-    """Laplace's criterion beside that of quadrature, at the same parameters.
-
-    Laplace's approximation takes the density of a level's random effects given its rows for
-    normal, which with few rows of yes or no it is not. The shift of -2 log L says how much that
-    matters; from half a unit on, fit with more points.
-
-    Attributes are those of `QuadratureCheck`, and ``laplace``, the criterion by Laplace.
-    """
-
-    @property
-    def laplace(self) -> float:
-        """-2 log L by Laplace's approximation."""
-        return self.criterion
-
-    @property
-    def _good(self) -> str:
-        return "Laplace's approximation holds"
-
-
-def laplace_check(evaluation: GeneralizedEvaluation) -> LaplaceCheck | None:
-    """How far the Laplace criterion is from the likelihood, at one set of parameters.
-
-    Parameters
-    ----------
-    evaluation : GeneralizedEvaluation
-        The optimum by Laplace's approximation.
-
-    Returns
-    -------
-    LaplaceCheck or None
-        None where quadrature is not for the model.
-    """
-    rules = _rules(evaluation.design)
-    if not rules:
-        return None
-    laplace = evaluation.mode.f + evaluation.mode.factorisation.logdet_random
-    value = adaptive_quadrature(evaluation, rules[0]).criterion
-    enough = 1 if abs(value - laplace) <= _OFF else _enough(evaluation, rules, value)
-    return LaplaceCheck(1, rules[0], laplace, value, enough)
-
-
-def quadrature_check(evaluation: GeneralizedEvaluation) -> QuadratureCheck | None:
-    """How far the criterion of a fit by quadrature is from that with more points.
-
-    Parameters
-    ----------
-    evaluation : GeneralizedEvaluation
-        The optimum by quadrature.
-
-    Returns
-    -------
-    QuadratureCheck or None
-        None where no finer rule is allowed.
-    """
-    rules = [rule for rule in _rules(evaluation.design) if rule > evaluation.nodes]
-    if not rules:
-        return None
-    # Rules that are near each other can agree on what both are wrong about.
-    rules = [rule for rule in rules if rule >= 2.5 * evaluation.nodes] or rules[-1:]
-    criterion = evaluation.criterion
-    value = adaptive_quadrature(evaluation, rules[0]).criterion
-    near = abs(value - criterion) <= _OFF
-    enough = evaluation.nodes if near else _enough(evaluation, rules, value)
-    return QuadratureCheck(evaluation.nodes, rules[0], criterion, value, enough)
-
-
-def _rules(design: GeneralizedDesign) -> list[int]:
-    """Numbers of points to compare with, fewest first; none where quadrature is not for it."""
-    factors = design.skeleton.factors
-    if len(factors) > 1 or factors[0].k > _MOST_EFFECTS:
-        return []
-    k = factors[0].k
-    most = _most_nodes(k)
-    rules = [*(nodes for nodes in _CHECKS if nodes < most), most]
-    return [rule for rule in rules if rule == rules[0] or design.n * rule**k <= _WORK]
-
-
-def _enough(evaluation: GeneralizedEvaluation, rules: list[int], value: float) -> int | None:
-    """The fewest points, of these rules, that more do not change much."""
-    for rule, finer in pairwise(rules):
-        there = adaptive_quadrature(evaluation, finer).criterion
-        if abs(there - value) <= _STILL:
-            return rule
-        value = there
-    return None

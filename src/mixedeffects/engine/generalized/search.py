@@ -101,6 +101,9 @@ class GeneralizedSearch:
                 break
             smaller = self.design.parameterisation.scaled(at.eta, 0.5)
             at = Parameters(smaller, at.beta, at.phi)
+        else:
+            if self._evaluate(at) is None:
+                raise NotPositiveDefiniteError("some row has no mean, or no mode is found")
         return at
 
     def _evaluate(self, at: Parameters) -> GeneralizedEvaluation | None:

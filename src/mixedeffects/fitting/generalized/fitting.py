@@ -36,6 +36,9 @@ __all__ = ["fit_generalized_formula", "fit_generalized_frame"]
 
 Matrix = NDArray[np.float64]
 
+#: Linear predictor far out, where every mean of a link without an end is.
+_WIDE = 20.0
+
 
 def fit_generalized_formula(
     formula: str,
@@ -143,6 +146,7 @@ def fit_generalized_frame(
             start=start,
             control=request.control,
             progress=search.hear,
+            term_names=tuple(term.group for term in frame.terms),
         )
     except NotPositiveDefiniteError as error:
         raise ModelError(
@@ -175,13 +179,32 @@ def _refuse_separation(frame: ModelFrame, family: Family) -> None:
 
 
 def _warn(optimum: GeneralizedOptimum) -> None:
-    """Say that the search did not end at an optimum."""
-    if not optimum.converged:
-        warn(
-            f"The fit {optimum.message}. See m.optimum; try more evaluations with "
-            "control=mixedeffects.Control(max_evaluations=...) or another start=.",
-            ConvergenceWarning,
+    """Say that the search did not end at an optimum, or at one that is none of the likelihood."""
+    if not optimum.converged and not optimum.limits:
+        warn(f"The fit {optimum.message}. {_advice(optimum)}", ConvergenceWarning)
+    for sentence in (*optimum.limits, *optimum.doubts):
+        said = sentence[0].upper() + sentence[1:].removesuffix(".") + "."
+        warn(said, ConvergenceWarning)
+
+
+def _advice(optimum: GeneralizedOptimum) -> str:
+    """What to do about a search that did not converge."""
+    family = optimum.design.family
+    if not family.valid(np.array([-_WIDE, _WIDE])).all():
+        return (
+            f"With the link {family.link.name} of the {family.name} family not every linear "
+            "predictor has a mean, and the search may have come to where some row has hardly one: "
+            f"see m.optimum, and take the link {'logit' if family.takes_trials else 'log'} if so."
         )
+    if optimum.message.startswith("stopped after"):
+        return (
+            "See m.optimum; try more evaluations with "
+            "control=mixedeffects.Control(max_evaluations=...) or another start=."
+        )
+    return (
+        "See m.optimum; try another start=, fewer random effects, or a link for which the "
+        "likelihood of a row has one maximum, such as logit or log."
+    )
 
 
 def _checked_family(given: Any) -> Family:

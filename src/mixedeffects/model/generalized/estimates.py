@@ -297,14 +297,15 @@ class GeneralizedEstimates(OfRecord):
     def laplace_check(self) -> LaplaceCheck:
         """How far Laplace's approximation is off: -2 log L beside that of quadrature.
 
-        At the estimates, with nine points per random effect. A shift of more than half a unit says
-        that ``nagq=`` is needed, and what it should be: with few rows a level, of zeros and ones,
-        Laplace's approximation can be far off.
+        At the estimates, with nine points per random effect: the shift of -2 log L, and how far
+        estimates would move, in standard errors. More than a quarter says that ``nagq=`` is needed,
+        and what it should be: with few rows a level, of zeros and ones, Laplace's approximation can
+        be far off.
 
         Returns
         -------
         LaplaceCheck
-            With ``laplace``, ``quadrature``, ``shift``, ``holds`` and ``recommended``.
+            With ``laplace``, ``quadrature``, ``shift``, ``move``, ``holds`` and ``recommended``.
 
         Raises
         ------
@@ -320,7 +321,8 @@ class GeneralizedEstimates(OfRecord):
         ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
         ... )
         >>> print(m.laplace_check())
-        -2 log L is -0.08... by 9-point quadrature: Laplace's approximation holds
+        -2 log L is -0.08... by 9-point quadrature, which moves estimates by 0.029 standard error:
+        Laplace's approximation holds
         """
         found = self._record.found.laplace_check
         if found is None:

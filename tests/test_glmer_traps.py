@@ -1,0 +1,233 @@
+"""Traps of generalized models: each ends in an error that names it, or in a fit that says so."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixedeffects as me
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from generalized_designs import FAMILIES, MISSED, design, outcome
+
+
+def _table(**changed: Any) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(12), 6)
+    n, b = len(g), rng.normal(size=12)[g]
+    x = rng.normal(size=n)
+    trials = rng.integers(2, 8, n)
+    columns = {
+        "g": g,
+        "x": x,
+        "f": np.where(x > 0.0, "a", "b"),
+        "y": (rng.uniform(size=n) < 1.0 / (1.0 + np.exp(-b - 0.3 * x))).astype(int),
+        "c": rng.poisson(np.exp(0.5 + 0.5 * b)),
+        "trials": trials,
+        "s": rng.binomial(trials, 1.0 / (1.0 + np.exp(-b))),
+        "positive": rng.gamma(2.0, np.exp(b) / 2.0),
+        "row": np.arange(n),
+    }
+    return pd.DataFrame(columns | changed)
+
+
+BASE = _table()
+
+#: what is wrong: formula, changed columns, arguments, what the message says
+REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
+    "separation by a level": (
+        "y ~ f + (1 | g)",
+        {"y": np.where(BASE["f"] == "a", 1, BASE["y"])},
+        {},
+        r"have no finite estimates: .* all of them successes only",
+    ),
+    "separation by a number": (
+        "y ~ x + (1 | g)",
+        {"y": (BASE["x"] > 0.0).astype(int)},
+        {},
+        "The fixed effect of `x` has no finite estimate",
+    ),
+    "separation of counts": (
+        "c ~ f + (1 | g)",
+        {"c": np.where(BASE["f"] == "a", 0, BASE["c"])},
+        {"family": "poisson"},
+        "all of them with a count of zero",
+    ),
+    "no count above zero": (
+        "c ~ x + (1 | g)",
+        {"c": 0},
+        {"family": "poisson"},
+        "All rows of the response `c` are zero",
+    ),
+    "failures only": ("y ~ x + (1 | g)", {"y": 0}, {}, "All rows of the response `y` are failures"),
+    "one value": (
+        "positive ~ x + (1 | g)",
+        {"positive": 2.0},
+        {"family": "gamma"},
+        "is 2 in every row, so its dispersion cannot be estimated",
+    ),
+    "row effects beside a dispersion": (
+        "positive ~ x + (1 | row)",
+        {},
+        {"family": "gamma"},
+        "cannot be told from the dispersion of the gamma family",
+    ),
+    "row effects of zeros and ones": (
+        "y ~ x + (1 | row)",
+        {},
+        {},
+        "one success or failure per level says nothing",
+    ),
+    "codes one and two": ("y ~ x + (1 | g)", {"y": BASE["y"] + 1}, {}, r"take `y == 2` as the"),
+    "percentages": (
+        "y ~ x + (1 | g)",
+        {"y": 100.0 * BASE["s"] / BASE["trials"]},
+        {"weights": "trials"},
+        "Percentages are to be divided by 100",
+    ),
+    "a proportion without trials": (
+        "s / trials ~ x + (1 | g)",
+        {},
+        {},
+        r'give it by weights="trials"',
+    ),
+    "no trials": (
+        "cbind(s, trials - s) ~ x + (1 | g)",
+        {"s": 0, "trials": np.where(BASE["row"] == 5, 0, BASE["trials"])},
+        {},
+        "neither successes nor failures in row 5",
+    ),
+    "counts that are none": (
+        "c ~ x + (1 | g)",
+        {"c": BASE["c"] + 0.5},
+        {"family": "poisson"},
+        "must be counts: whole numbers from 0",
+    ),
+    "three levels": (
+        "y ~ x + (1 | g)",
+        {"y": np.array(["a", "b", "c"])[BASE["row"] % 3]},
+        {},
+        "has 3 levels in the rows used",
+    ),
+    "negative weights": (
+        "c ~ x + (1 | g)",
+        {"w": np.where(BASE["row"] == 4, -1.0, 1.0)},
+        {"family": "poisson", "weights": "w"},
+        "`w` has 1 negative",
+    ),
+    "a link for a family": ("y ~ x + (1 | g)", {}, {"family": "logit"}, "that is a link"),
+    "a capital": ("y ~ x + (1 | g)", {}, {"family": "Binomial"}, "Did you mean 'binomial'"),
+    "an object": ("y ~ x + (1 | g)", {}, {"family": object()}, "or a family of me.families, not"),
+    "a start without means": (
+        "y ~ x + (1 | g)",
+        {},
+        {
+            "family": me.families.Binomial("identity"),
+            "start": {"theta": [1.0], "beta": [5.0, 5.0]},
+        },
+        "With the link identity not every linear predictor has a mean",
+    ),
+    "one level": ("y ~ x + (1 | g)", {"g": 0}, {}, "has one level"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_by_name(name: str) -> None:
+    formula, changed, arguments, said = REFUSED[name]
+    with pytest.raises(me.MixedEffectsError, match=said):
+        me.glmer(formula, _table(**changed), **({"family": "binomial"} | arguments))
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        BASE["y"].astype(bool),
+        BASE["y"].astype(float),
+        np.where(BASE["y"] > 0, "yes", "no"),
+        BASE["y"].astype(str),
+        pd.Series(BASE["y"].astype(bool)).astype("boolean"),
+    ],
+)
+def test_ways_to_write_zeros_and_ones(y: Any) -> None:
+    m = me.glmer("y ~ x + (1 | g)", _table(y=y), family="binomial")
+    plain = me.glmer("y ~ x + (1 | g)", BASE, family="binomial")
+    assert m.criterion == pytest.approx(plain.criterion, abs=1e-9)
+
+
+def test_a_missing_truth_value_is_left_out() -> None:
+    y = pd.Series(BASE["y"].astype(bool)).astype("boolean")
+    y[3] = pd.NA
+    assert me.glmer("y ~ x + (1 | g)", _table(y=y), family="binomial").nobs == len(BASE) - 1
+
+
+def test_row_effects_of_counts_are_overdispersion() -> None:
+    m = me.glmer("c ~ x + (1 | row)", BASE, family="poisson")
+    assert m.optimum.certificate.holds
+
+
+@pytest.mark.parametrize("nagq", [1, 9, 51])
+def test_levels_of_one_kind_only(nagq: int) -> None:
+    """The likelihood rises with the standard deviation; what the sums have is no maximum."""
+    y = np.repeat([0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 1, 0], 6)
+    with pytest.warns(me.ConvergenceWarning, match="12 of 12 levels have successes only"):
+        m = me.glmer("y ~ 1 + (1 | g)", _table(y=y), family="binomial", nagq=nagq)
+    assert not m.optimum.certificate.holds
+    assert "NO MAXIMUM: the random effects of `g` run off" in " ".join(str(m).split())
+
+
+def test_most_levels_of_one_kind() -> None:
+    y = np.repeat([0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 1, 0], 6)
+    y[0] = 1
+    with pytest.warns(me.ConvergenceWarning, match="11 of 12 levels .* are no guide"):
+        m = me.glmer("y ~ 1 + (1 | g)", _table(y=y), family="binomial", nagq=9)
+    assert not m.optimum.certificate.holds
+    assert "NO MAXIMUM" not in str(m)
+
+
+def test_too_few_points_are_not_certified() -> None:
+    data = me.load_dataset("contraception")
+    formula = "use ~ age + (1 | district)"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert me.glmer(formula, data, family="binomial", nagq=9).optimum.certificate.holds
+    rng = np.random.default_rng(3)
+    g = np.repeat(np.arange(150), 5)
+    y = rng.uniform(size=750) < 1.0 / (1.0 + np.exp(-3.5 * rng.normal(size=150)[g]))
+    table = pd.DataFrame({"y": y, "g": g})
+    with pytest.warns(me.ConvergenceWarning, match="3 quadrature points are too few"):
+        m = me.glmer("y ~ 1 + (1 | g)", table, family="binomial", nagq=3)
+    assert "points are too few" in str(m.optimum.certificate)
+
+
+def test_counts_without_overdispersion_are_said() -> None:
+    with pytest.warns(me.ConvergenceWarning, match="The limit is the Poisson model"):
+        me.glmer("c ~ x + (1 | g)", _table(c=4), family="negative_binomial")
+
+
+def test_levels_that_the_fit_did_not_see() -> None:
+    m = me.glmer("y ~ f + (1 | g)", BASE, family="binomial")
+    with pytest.raises(me.DataError, match="`f` has a level that the fit did not see: 'new'"):
+        m.predict(pd.DataFrame({"f": ["new"], "g": [0]}))
+    with pytest.raises(me.DataError, match="`g` has a level that the fit did not see"):
+        m.predict(pd.DataFrame({"f": ["a"], "g": [99]}))
+
+
+@pytest.mark.parametrize("seed", [*range(len(FAMILIES)), 27, 94])
+def test_generated_designs(seed: int) -> None:
+    """Criterion, gradient and optimum beside dense matrices, differences and other searches.
+
+    In the last of them the parameter of the family goes to infinity; in another a structure has no
+    parameter left to move.
+    """
+    found = outcome(design(seed), seed, 2, 0)
+    assert found.above < MISSED, found.text
+    assert found.dense < 1e-6
+    assert found.gradient < 1e-6
+    assert found.holds != found.warned, found.text
