@@ -260,7 +260,7 @@ def test_errors_say_what_and_where(text, sentence, marked):
 
 
 def test_no_random_term_names_the_remedy():
-    with pytest.raises(FormulaError, match=r"\(1 \| group\).*ordinary least squares"):
+    with pytest.raises(FormulaError, match=r"\(1 \| group\).*generalized linear regression"):
         parse_formula("y ~ x")
 
 

@@ -479,10 +479,10 @@ def test_what_is_done_stays_after_an_interruption() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(me.Interrupted) as stopped:
-        m.bootstrap(40, seed=1, progress=stop)
+        m.bootstrap(2_000, seed=1, progress=stop)
     partial = stopped.value.partial
     done = len(partial.draws)
-    assert 3 <= done < 40
+    assert 3 <= done < 2_000
     rest = partial.resume(done + 2)
     pd.testing.assert_frame_equal(rest.draws, m.bootstrap(done + 2, seed=1).draws)
 

@@ -80,7 +80,11 @@ def confidence_intervals(
     for name, (default, user) in defaults.items():
         given = options[name]
         # Where none is given, a fit that has a method of its own asks for that.
-        default = fit.request.ddf if name == "ddf" and given == fit.request.ddf else default
+        default = (
+            fit.request.ddf
+            if name == "ddf" and isinstance(given, str) and given == fit.request.ddf
+            else default
+        )
         if user != method and not (given is default or _same(given, default)):
             raise ModelError(f"{name}= is for method {user!r}; {method!r} has no use for it.")
     Listener(progress)

@@ -257,7 +257,7 @@ def power(
     ...     draws=50, seed=1,
     ... )
     >>> p.table["power"].tolist()
-    [0.6, 0.98]
+    [0.36, 0.82]
 
     Herds for a fall of the odds of a disease to a third, from the first period to the second:
 
