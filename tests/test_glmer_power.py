@@ -12,6 +12,9 @@ import pytest
 import mixedeffects as me
 from mixedeffects.prediction.planned_responses import DrawnFromFamily, PlannedResponses
 
+#: Of small data sets some have no overdispersion, which is said.
+pytestmark = pytest.mark.filterwarnings("ignore:Theta of the negative_binomial family")
+
 
 @cache
 def herds() -> Any:
