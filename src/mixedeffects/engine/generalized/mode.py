@@ -144,7 +144,7 @@ class _Search:
             d_eta = self.design.expand(db)
             pulled = self.design.sums(W * d_eta)
             dc = [own - more for own, more in zip(rho, pulled, strict=True)]
-            moved = self._step(state, db, dc, d_eta, decrement)
+            moved = self._step(state, dc)
             if moved is None:
                 if observed and decrement**2 < 1e-8 * max(1.0, abs(state.f)):
                     return self._mode(state, factorisation, decrement)
@@ -157,21 +157,14 @@ class _Search:
                 return self._mode(state, self.factorise(state.rows.W), decrement)
         raise NotPositiveDefiniteError("the conditional modes cannot be found")
 
-    def _step(
-        self,
-        state: _State,
-        db: Sequence[Matrix],
-        dc: Sequence[Matrix],
-        d_eta: Matrix,
-        decrement: float,
-    ) -> _State | None:
+    def _step(self, state: _State, dc: Sequence[Matrix]) -> _State | None:
         """The longest step of one, a half, ... after which f has not risen."""
         slack = _ROUNDING * max(1.0, abs(state.f))
         size = 1.0
         for _ in range(_HALVINGS):
-            b = tuple(old + size * own for old, own in zip(state.b, db, strict=True))
+            # b from c afresh: two sums of steps can part, where one of them was very long.
             c = tuple(old + size * own for old, own in zip(state.c, dc, strict=True))
-            there = self._state(b, c, state.eta + size * d_eta)
+            there = self._at(c)
             if there.f <= state.f + slack:
                 return there
             size *= 0.5
