@@ -6,7 +6,8 @@ gradient is ``<F, dSigma/deta>``; around a point the deviance is modelled by
     ``<F, Delta> + a'H a / 2``,   ``Delta = Sigma(eta + step) - Sigma(eta)``,
 
 with a the coordinates of Delta in an orthonormal basis of the tangent space at eta and H the
-average information there. Delta is exact, so the model knows how the structure bends.
+average information there. Delta is exact, so the model knows how the structure bends. Of a term
+with a single variance ``g = h log(1 + Delta / h)`` can be taken, which bends more.
 """
 
 from __future__ import annotations
@@ -95,9 +96,11 @@ class StructuredModel:
     bases : tuple of ndarray (r, k, k)
         Orthonormal bases of the tangent spaces.
     information : ndarray
-        Average information along all of them, and in the further parameters.
+        Curvature along all of them, and in the further parameters.
     further : ndarray, shape (s,)
         Derivatives in further parameters, which V is taken to be linear in; they follow eta.
+    sizes : tuple of float or None, optional
+        h of each term whose change bends; a single variance has it.
     """
 
     parameterisation: Parameterisation
@@ -106,6 +109,7 @@ class StructuredModel:
     bases: tuple[Matrix, ...]
     information: Matrix
     further: Matrix = field(default_factory=lambda: np.zeros(0))
+    sizes: tuple[float | None, ...] | None = None
 
     @cached_property
     def _rows(self) -> tuple[slice, ...]:
@@ -130,26 +134,37 @@ class StructuredModel:
         there = [
             term.at(own) for term, own in zip(p.terms, p.split(self.eta + step[:m]), strict=True)
         ]
+        sizes = self.sizes or (None,) * len(there)
         a, J = np.zeros(r), np.zeros((r, len(step)))
         n_further = len(self.further)
         linear = step[m:]
         a[r - n_further :] = linear
         J[r - n_further :, m:] = np.eye(n_further)
         value = float(self.further @ linear)
-        for values, (here, F, U), rows, at in zip(
-            there, self._own, self._rows, p.places, strict=True
+        slopes = []
+        for values, (here, F, U), size, rows, at in zip(
+            there, self._own, sizes, self._rows, p.places, strict=True
         ):
-            change = (values.covariance - here).ravel()
+            change, slope = (values.covariance - here).ravel(), 1.0
+            if size is not None:
+                slope = size / (size + float(change[0]))
+                change = size * np.log1p(change / size)
+            slopes.append(slope)
             value += float(F.ravel() @ change)
             a[rows] = U.reshape(len(U), change.size) @ change
-            J[rows, at] = values.gradient(U)
+            J[rows, at] = slope * values.gradient(U)
         Ha = self.information @ a
         gradient, hessian = np.empty(len(step)), J.T @ self.information @ J
         gradient[m:] = self.further + Ha[r - n_further :]
-        for values, (_, F, U), rows, at in zip(there, self._own, self._rows, p.places, strict=True):
-            pull = F + (Ha[rows] @ U.reshape(len(U), F.size)).reshape(F.shape)
+        for values, (_, F, U), size, slope, rows, at in zip(
+            there, self._own, sizes, slopes, self._rows, p.places, strict=True
+        ):
+            pull = slope * (F + (Ha[rows] @ U.reshape(len(U), F.size)).reshape(F.shape))
             gradient[at] = values.gradient(pull)
             hessian[at, at] += values.hessian(pull)
+            if size is not None:
+                first = values.gradient(np.ones((1, 1)))
+                hessian[at, at] -= pull[0, 0] * slope / size * first[:, None] * first
         return value + 0.5 * float(a @ Ha), gradient, hessian
 
 

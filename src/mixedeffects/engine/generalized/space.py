@@ -18,9 +18,9 @@ from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.face import Face
 from mixedeffects.engine.generalized.design import GeneralizedDesign
 from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
-from mixedeffects.engine.generalized.model import CriterionModel, criterion_model
+from mixedeffects.engine.generalized.model import criterion_model
 from mixedeffects.engine.parameterisation import Parameterisation
-from mixedeffects.engine.structured_point import in_coordinates
+from mixedeffects.engine.structured_point import StructuredModel, in_coordinates
 from mixedeffects.engine.trust_region import minimise_model
 
 __all__ = ["GeneralizedPoint", "Parameters", "Space"]
@@ -131,11 +131,11 @@ class GeneralizedPoint:
 
 @dataclass(frozen=True, eq=False)
 class _Model:
-    """`CriterionModel` in the coordinates of the search."""
+    """A `StructuredModel` in the coordinates of the search."""
 
     space: Space
     x: Matrix
-    inner: CriterionModel
+    inner: StructuredModel
 
     @cached_property
     def _here(self) -> Matrix:
