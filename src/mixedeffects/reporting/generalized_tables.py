@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mixedeffects.base.options import checked_flag, checked_names, meant
+from mixedeffects.base.options import checked_flag
 from mixedeffects.covariance.of_fit import varcorr_of
-from mixedeffects.covariance.parameter_rows import parameter_rows
 from mixedeffects.diagnostics.generalized_residuals import (
     generalized_quantiles,
     generalized_residuals,
@@ -18,20 +17,17 @@ from mixedeffects.diagnostics.generalized_residuals import (
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.summary import InformationCriteria, Summary
 from mixedeffects.engine.generalized import LaplaceCheck, QuadratureCheck
-from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.fitting.generalized import GeneralizedFit, generalized
-from mixedeffects.fitting.natural import covariance_parameters
-from mixedeffects.inference.conditional import conditional_modes
 from mixedeffects.inference.estimates import fixed_rows
 from mixedeffects.inference.normal_tests import normal_covariance, normal_tests
 from mixedeffects.inference.ratios import exponentiated, ratio_of
 from mixedeffects.reporting.model_summary import fit_notes, frame_notes
+from mixedeffects.reporting.tidy import checked_effects, joined, random_parameters, random_values
 
 __all__ = [
     "augment_generalized",
     "default_generalized_summary",
-    "glance_generalized",
     "quadrature_check",
     "summarise_generalized",
     "tidy_generalized",
@@ -40,7 +36,6 @@ __all__ = [
 #: Points per random effect of the check of Laplace's approximation, and how many points of all rows
 #: a summary takes the time for.
 _CHECKED, _MOST_POINTS = 9, 10_000_000
-_EFFECTS = ("fixed", "ran_pars", "ran_vals")
 
 
 def summarise_generalized(fit: GeneralizedFit, vcov: Any) -> Summary:
@@ -129,74 +124,22 @@ def tidy_generalized(
     cluster: Any = None,
 ) -> ResultTable:
     """One row per parameter; see `GeneralizedLinearMixedModel.tidy`."""
-    wanted = tuple(checked_names(effects, "effects"))
-    unknown = [name for name in wanted if name not in _EFFECTS]
-    if unknown or not wanted:
-        raise ModelError(
-            f"effects {unknown or list(wanted)} are not known; there are 'fixed', 'ran_pars' and "
-            f"'ran_vals'.{meant(next(iter(unknown), None), _EFFECTS)}"
-        )
+    wanted = checked_effects(effects)
     as_ratios = checked_flag(exponentiate, "exponentiate")
     if as_ratios:
         ratio_of(fit)
-    parts = []
-    for name in wanted:
-        if name == "fixed":
-            table = normal_tests(fit, vcov, level, cluster)
-            parts.append(fixed_rows(exponentiated(table) if as_ratios else table))
-        elif name == "ran_pars":
-            parts.append(_random_parameters(fit))
-        else:
-            parts.append(_random_values(fit))
-    return ResultTable.of(pd.concat(parts, ignore_index=True))
+    own = fit.family_estimate
 
+    def fixed() -> pd.DataFrame:
+        table = normal_tests(fit, vcov, level, cluster)
+        return fixed_rows(exponentiated(table) if as_ratios else table)
 
-def _random_parameters(fit: GeneralizedFit) -> pd.DataFrame:
-    rows = parameter_rows(varcorr_of(fit), fit.frame.structured_terms, covariance_parameters(fit))
-    if fit.family_estimate is not None:
-        rows.append(("Family", *fit.family_estimate))
-    groups, names, values = zip(*rows, strict=True)
-    return pd.DataFrame(
-        {
-            "effect": "ran_pars",
-            "group": groups,
-            "term": names,
-            "estimate": values,
-            "std_error": np.nan,
-            "statistic": np.nan,
-            "p_value": np.nan,
-        }
-    )
-
-
-def _random_values(fit: GeneralizedFit) -> pd.DataFrame:
-    long = conditional_modes(fit, cond_var=True).to_frame()
-    return pd.DataFrame(
-        {
-            "effect": "ran_vals",
-            "group": long["grp"],
-            "level": long["level"],
-            "term": long["term"],
-            "estimate": long["condval"],
-            "std_error": long["condsd"],
-        }
-    )
-
-
-def glance_generalized(fit: GeneralizedFit) -> ResultTable:
-    """One row about the whole fit; see `GeneralizedLinearMixedModel.glance`."""
-    return ResultTable(
-        {
-            "nobs": [fit.nobs],
-            "sigma": [fit.sigma],
-            "logLik": [fit.loglik],
-            "AIC": [fit.aic],
-            "BIC": [fit.bic],
-            "deviance": [fit.criterion],
-            "df_residual": [fit.df_resid],
-            "converged": [bool(fit.optimum.converged)],
-        }
-    )
+    makers = {
+        "fixed": fixed,
+        "ran_pars": lambda: random_parameters(fit, *([] if own is None else [("Family", *own)])),
+        "ran_vals": lambda: random_values(fit),
+    }
+    return joined(makers[name]() for name in wanted)
 
 
 def augment_generalized(fit: GeneralizedFit) -> ResultTable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,19 @@ from mixedeffects.inference.coefficients import coefficient_tests
 from mixedeffects.inference.conditional import conditional_modes
 from mixedeffects.inference.estimates import fixed_rows
 
-__all__ = ["augment", "glance", "tidy"]
+__all__ = [
+    "augment",
+    "checked_effects",
+    "glance",
+    "joined",
+    "random_parameters",
+    "random_values",
+    "tidy",
+]
 
 _EFFECTS = ("fixed", "ran_pars", "ran_vals")
+#: Of a row of a parameter.
+_COLUMNS = ["effect", "group", "term", "estimate", "std_error", "statistic", "df", "p_value"]
 
 
 def tidy(
@@ -34,6 +44,22 @@ def tidy(
     level: float | None,
 ) -> ResultTable:
     """One row per parameter; see `LinearMixedModel.tidy`."""
+    makers = {
+        "fixed": lambda: fixed_rows(coefficient_tests(fit, ddf, vcov, level, cluster)),
+        "ran_pars": lambda: random_parameters(fit).assign(df=np.nan)[_COLUMNS],
+        "ran_vals": lambda: random_values(fit),
+    }
+    return joined(makers[name]() for name in checked_effects(effects))
+
+
+def checked_effects(effects: str | Sequence[str]) -> tuple[str, ...]:
+    """The kinds of rows asked for: ``"fixed"``, ``"ran_pars"``, ``"ran_vals"``.
+
+    Raises
+    ------
+    ModelError
+        If a kind is not known, or there is none.
+    """
     wanted = tuple(checked_names(effects, "effects"))
     unknown = [name for name in wanted if name not in _EFFECTS]
     if unknown or not wanted:
@@ -41,19 +67,18 @@ def tidy(
             f"effects {unknown or list(wanted)} are not known; there are 'fixed', 'ran_pars' and "
             f"'ran_vals'.{meant(next(iter(unknown), None), _EFFECTS)}"
         )
-    makers = {"ran_pars": _random_parameters, "ran_vals": _random_values}
-    parts = [
-        fixed_rows(coefficient_tests(fit, ddf, vcov, level, cluster))
-        if name == "fixed"
-        else makers[name](fit)
-        for name in wanted
-    ]
+    return wanted
+
+
+def joined(parts: Iterable[pd.DataFrame]) -> ResultTable:
+    """Kinds of rows, one below the other."""
     return ResultTable.of(pd.concat(parts, ignore_index=True))
 
 
-def _random_parameters(fit: Fit) -> pd.DataFrame:
+def random_parameters(fit: Fit, *more: tuple[str, str, float]) -> pd.DataFrame:
+    """Rows of the parameters of the random effects, and of others: group, term and estimate."""
     rows = parameter_rows(varcorr_of(fit), fit.frame.structured_terms, covariance_parameters(fit))
-    groups, names, values = zip(*rows, strict=True)
+    groups, names, values = zip(*rows, *more, strict=True)
     return pd.DataFrame(
         {
             "effect": "ran_pars",
@@ -62,13 +87,13 @@ def _random_parameters(fit: Fit) -> pd.DataFrame:
             "estimate": values,
             "std_error": np.nan,
             "statistic": np.nan,
-            "df": np.nan,
             "p_value": np.nan,
         }
     )
 
 
-def _random_values(fit: Fit) -> pd.DataFrame:
+def random_values(fit: Fit) -> pd.DataFrame:
+    """Rows of the conditional modes."""
     long = conditional_modes(fit, cond_var=True).to_frame()
     return pd.DataFrame(
         {
@@ -83,7 +108,7 @@ def _random_values(fit: Fit) -> pd.DataFrame:
 
 
 def glance(fit: Fit) -> ResultTable:
-    """One row about the whole fit; see `LinearMixedModel.glance`."""
+    """One row about the whole fit; see `LinearMixedModel.glance`. It serves fits of either kind."""
     name = "REMLcrit" if fit.reml else "deviance"
     return ResultTable(
         {

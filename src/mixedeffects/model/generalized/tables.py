@@ -167,9 +167,9 @@ class GeneralizedTables(OfRecord, ForMaketables):
         nobs sigma  logLik    AIC    BIC deviance df_residual converged
           56     1 -92.026 194.05 204.18   184.05          51 True
         """
-        from mixedeffects.reporting.generalized_tables import glance_generalized
+        from mixedeffects.reporting.tidy import glance
 
-        return glance_generalized(self._record)
+        return glance(self._record)
 
     def augment(self) -> pd.DataFrame:
         """The data used, with fitted values and residuals beside them.
