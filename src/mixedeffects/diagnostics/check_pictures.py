@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,19 @@ from mixedeffects.diagnostics.check_comparison import Comparison
 from mixedeffects.diagnostics.check_statistics import ordered
 from mixedeffects.display.lettering import short, short_each
 from mixedeffects.display.normal_bands import plotting_positions, shown_ranks
+from mixedeffects.fitting.fit import Fit
 
-__all__ = ["Envelope", "PictureData", "band", "picture_data", "quantile_envelope"]
+__all__ = [
+    "Envelope",
+    "PictureData",
+    "band",
+    "bars_of",
+    "mode_envelopes",
+    "picture_data",
+    "quantile_envelope",
+    "rank_envelope",
+    "spread_cloud",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -68,43 +79,71 @@ def picture_data(c: Comparison, chosen: Sequence[str], tables: dict[str, Any]) -
                 "Residuals", f"{c.kind} residual", c.residuals[:, 0], c.ordered_residuals
             )
         )
-        for t, term in enumerate(c.fit.frame.terms[:_TERMS]):
-            own = c.data.modes[t][:, 0, 0]
-            if term.n_levels > 3 and np.ptp(own) > 0.0:
-                name = f"Effects of {short(term.group, 16)}: {short(term.columns[0], 14)}"
-                drawn = ordered(c.draws.modes[t][:, 0])
-                envelopes.append(quantile_envelope(name, "conditional mode", own, drawn))
-    if "simulation" in chosen:
-        n = len(c.data.ranks)
-        ranks = shown_ranks(n, _POINTS)
-        uniform = (ranks - 0.5) / n
-        lower, upper = band(c.ordered_ranks[ranks - 1])
-        envelopes.append(
-            Envelope(
-                "Ranks among responses drawn",
-                "uniform quantiles",
-                "share of draws below, less uniform",
-                uniform,
-                np.sort(c.data.ranks[:, 0])[ranks - 1] - uniform,
-                lower - uniform,
-                upper - uniform,
-                level=True,
-            )
+        modes = c.data.modes
+        envelopes += mode_envelopes(
+            c.fit, lambda t: modes[t][:, 0, 0], lambda t: c.draws.modes[t][:, 0]
         )
+    if "simulation" in chosen:
+        envelopes.append(rank_envelope(c.data.ranks[:, 0], c.ordered_ranks))
     if "spread" in chosen and free:
-        some = np.arange(len(c.usable))
-        if len(some) > _CLOUD:
-            rng = np.random.default_rng(0)
-            some = np.sort(rng.choice(some, _CLOUD, replace=False))
-        cloud = (c.data.fitted[c.usable][some, 0], np.sqrt(np.abs(c.residuals[some, 0])))
+        cloud = spread_cloud(c.data.fitted[c.usable][:, 0], c.residuals[:, 0])
+    return PictureData(tuple(envelopes), cloud, c.kind, bars_of(tables))
+
+
+def mode_envelopes(
+    fit: Fit, own: Callable[[int], Matrix], drawn: Callable[[int], Matrix]
+) -> Iterator[Envelope]:
+    """Of the first effect of each term its modes, where there are enough that differ.
+
+    Parameters
+    ----------
+    fit : Fit
+        Which terms it has.
+    own, drawn : callable
+        From the number of a term to modes, shape (l,), and to those of data sets drawn, (l, m).
+    """
+    for t, term in enumerate(fit.frame.terms[:_TERMS]):
+        modes = own(t)
+        if term.n_levels > 3 and np.ptp(modes) > 0.0:
+            name = f"Effects of {short(term.group, 16)}: {short(term.columns[0], 14)}"
+            yield quantile_envelope(name, "conditional mode", modes, ordered(drawn(t)))
+
+
+def rank_envelope(own: Matrix, drawn: Matrix) -> Envelope:
+    """Shares of draws below each response, less uniform; those of data sets drawn are sorted."""
+    n = len(own)
+    ranks = shown_ranks(n, _POINTS)
+    uniform = (ranks - 0.5) / n
+    lower, upper = band(drawn[ranks - 1])
+    return Envelope(
+        "Ranks among responses drawn",
+        "uniform quantiles",
+        "share of draws below, less uniform",
+        uniform,
+        np.sort(own)[ranks - 1] - uniform,
+        lower - uniform,
+        upper - uniform,
+        level=True,
+    )
+
+
+def spread_cloud(fitted: Matrix, residuals: Matrix) -> tuple[Matrix, Matrix]:
+    """Fitted values and roots of absolute residuals, of not too many rows."""
+    some = np.arange(len(residuals))
+    if len(some) > _CLOUD:
+        some = np.sort(np.random.default_rng(0).choice(some, _CLOUD, replace=False))
+    return fitted[some], np.sqrt(np.abs(residuals[some]))
+
+
+def bars_of(tables: dict[str, Any]) -> dict[str, tuple[list[str], Matrix, float, str]]:
+    """Labels, lengths, a limit and what it is, of influence and collinearity."""
     bars = {}
     for group, table in tables["influence"].items():
         top = table.head(_LEVELS)
-        limit = 4.0 / len(table)
         bars[f"Cook's distance by {short(group, 16)}"] = (
             short_each(top.index, 16),
             top["cooks_d"].to_numpy(),
-            limit,
+            4.0 / len(table),
             "dashed: 4 over the number of levels",
         )
     if "collinearity" in tables:
@@ -115,7 +154,7 @@ def picture_data(c: Comparison, chosen: Sequence[str], tables: dict[str, Any]) -
             float(np.sqrt(5.0)),
             "dashed: from here look",
         )
-    return PictureData(tuple(envelopes), cloud, c.kind, bars)
+    return bars
 
 
 def quantile_envelope(title: str, ylabel: str, own: Matrix, drawn: Matrix) -> Envelope:

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import checked_choice, checked_level, checked_names, entropy_of
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.diagnostics import check_design
-from mixedeffects.diagnostics.check_pictures import Envelope, PictureData, band, quantile_envelope
+from mixedeffects.diagnostics.check_pictures import (
+    Envelope,
+    PictureData,
+    bars_of,
+    mode_envelopes,
+    quantile_envelope,
+    rank_envelope,
+    spread_cloud,
+)
 from mixedeffects.diagnostics.check_result import ModelChecks
 from mixedeffects.diagnostics.check_statistics import (
     departure_from_normal,
@@ -29,7 +37,6 @@ from mixedeffects.diagnostics.drawn_again import Drawn, DrawnAgain
 from mixedeffects.diagnostics.generalized_influence import generalized_influence
 from mixedeffects.diagnostics.generalized_residuals import generalized_residuals, quantile_residuals
 from mixedeffects.display.lettering import short, short_each
-from mixedeffects.display.normal_bands import shown_ranks
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.families import Response
@@ -58,7 +65,7 @@ _COMPARED = ("normality", "spread", "dispersion", "zeros", "simulation", "outlie
 
 #: Data sets drawn, and with more rows than the second number.
 _DRAWS, _MANY, _FEWER = 250, 5_000, 99
-_FEW_LEVELS, _TERMS, _LEVELS, _POINTS, _CLOUD = 5, 3, 12, 500, 5_000
+_FEW_LEVELS = 5
 #: From which size a finding matters: of 1 - W', of the distance from uniform, of a ratio.
 _BENT, _DISTANCE, _RATIO = 0.02, 0.05, 1.3
 
@@ -387,51 +394,14 @@ def _pictures(c: _Compared, made: list[str], tables: dict[str, Any]) -> PictureD
         envelopes.append(
             quantile_envelope("Residuals", "quantile residual", c.residuals, ordered(c.R))
         )
-        for t, term in enumerate(c.fit.frame.terms[:_TERMS]):
-            own = c.fit.modes[t][:, 0]
-            if term.n_levels > 3 and np.ptp(own) > 0.0:
-                drawn = ordered(np.column_stack([each.modes[t][:, 0] for each, _ in c.drawn]))
-                name = f"Effects of {short(term.group, 16)}: {short(term.columns[0], 14)}"
-                envelopes.append(quantile_envelope(name, "conditional mode", own, drawn))
+        envelopes += mode_envelopes(
+            c.fit,
+            lambda t: c.fit.modes[t][:, 0],
+            lambda t: np.column_stack([each.modes[t][:, 0] for each, _ in c.drawn]),
+        )
     if "all ranks" in tables:
-        every = ordered(tables["all ranks"])
-        n = len(every)
-        places = shown_ranks(n, _POINTS)
-        uniform = (places - 0.5) / n
-        lower, upper = band(every[places - 1, 1:])
-        own = np.sort(tables["all ranks"][:, 0])[places - 1]
-        envelopes.append(
-            Envelope(
-                "Ranks among responses drawn",
-                "uniform quantiles",
-                "share of draws below, less uniform",
-                uniform,
-                own - uniform,
-                lower - uniform,
-                upper - uniform,
-                level=True,
-            )
-        )
+        ranks = tables["all ranks"]
+        envelopes.append(rank_envelope(ranks[:, 0], ordered(ranks[:, 1:])))
     if "spread" in made and c.drawn:
-        some = np.arange(c.fit.nobs)
-        if len(some) > _CLOUD:
-            some = np.sort(np.random.default_rng(0).choice(some, _CLOUD, replace=False))
-        cloud = (c.fit.eta[some], np.sqrt(np.abs(c.residuals[some])))
-    bars = {}
-    for group, table in tables["influence"].items():
-        top = table.head(_LEVELS)
-        bars[f"Cook's distance by {short(group, 16)}"] = (
-            short_each(top.index, 16),
-            top["cooks_d"].to_numpy(),
-            4.0 / len(table),
-            "dashed: 4 over the number of levels",
-        )
-    if "collinearity" in tables:
-        table = tables["collinearity"].sort_values("se_factor", ascending=False).head(_LEVELS)
-        bars["Inflation of standard errors"] = (
-            short_each(table.index, 16),
-            table["se_factor"].to_numpy(),
-            float(np.sqrt(5.0)),
-            "dashed: from here look",
-        )
-    return PictureData(tuple(envelopes), cloud, "quantile", bars, "linear predictor")
+        cloud = spread_cloud(c.fit.eta, c.residuals)
+    return PictureData(tuple(envelopes), cloud, "quantile", bars_of(tables), "linear predictor")
