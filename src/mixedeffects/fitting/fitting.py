@@ -26,21 +26,19 @@ from mixedeffects.errors import (
 from mixedeffects.fitting.assembly import assemble, covariance_structures, engine_terms
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters, structures_at_bounds
-from mixedeffects.fitting.request import Request
+from mixedeffects.fitting.request import Request, check_control, request_of
 from mixedeffects.fitting.residual_fitting import fit_residual_frame
 from mixedeffects.fitting.searching import Searching
 from mixedeffects.fitting.theta import read_theta
 from mixedeffects.fitting.undetermined import hardly_determined, with_identification
-from mixedeffects.formula.syntax import quote_name
 from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.double_bars import separate_double_bars
-from mixedeffects.frame.ingest import detached
 from mixedeffects.frame.known_covariance import KnownCovariance, known_term
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 from mixedeffects.frame.structures import one_row_each
 from mixedeffects.progress import ProgressOption
 
-__all__ = ["assemble_frame", "codings", "fit_formula", "fit_frame", "response", "starting_factors"]
+__all__ = ["assemble_frame", "fit_formula", "fit_frame", "response", "starting_factors"]
 
 Matrix = NDArray[np.float64]
 
@@ -94,8 +92,7 @@ def fit_formula(
     """
     inherited = inherited or {}
     reml = bool(checked_flag(reml, "reml"))
-    if control is not None and not isinstance(control, Control):
-        raise ModelError(f"control must be a mixedeffects.Control, not {control!r:.60}.")
+    check_control(control)
     if checked_choice(double_bar, "double_bar", ("lme4", "separate")) == "separate":
         formula = separate_double_bars(formula, data)
     if sigma is not None:
@@ -119,14 +116,13 @@ def fit_formula(
             frame = dataclasses.replace(frame, residual=of_rows)
         for sentence in frame.dropped.lost:
             warn(sentence, DataWarning)
-        own, spare = codings(frame, inherited)
-        request = Request(
-            data=detached(data),
-            data_name=getattr(data, "attrs", {}).get("name"),
-            weights=detached(weights),
-            offset=detached(offset),
-            contrasts=(own | (contrasts or {})) or contrasts,
-            inherited=spare,
+        request = request_of(
+            frame,
+            data,
+            weights,
+            offset,
+            contrasts,
+            inherited,
             control=control,
             residual=residual,
             variance=variance,
@@ -212,15 +208,6 @@ def _are_the_same(frame: ModelFrame, other: ModelFrame) -> bool:
             for name in ("y", "X", "weights", "offset")
         )
     )
-
-
-def codings(frame: ModelFrame, inherited: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Codings of an earlier fit: those of factors in the formula, and the others."""
-    assert frame.fixed_encoder is not None
-    encoders = (frame.fixed_encoder, *frame.random_encoders)
-    factors = {name for encoder in encoders for name in encoder.factors}
-    own = {n: c for n, c in inherited.items() if n in factors or quote_name(n) in factors}
-    return own, {name: coding for name, coding in inherited.items() if name not in own}
 
 
 def response(frame: ModelFrame) -> Matrix:

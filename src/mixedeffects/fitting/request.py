@@ -13,7 +13,10 @@ from mixedeffects.base.caching import cached_property
 from mixedeffects.engine import Control
 from mixedeffects.errors import ModelError
 from mixedeffects.families import Family
+from mixedeffects.formula.syntax import quote_name
+from mixedeffects.frame.ingest import detached
 from mixedeffects.frame.known_covariance import KnownCovariance
+from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.frame.one_column import with_column
 
 __all__ = [
@@ -21,9 +24,11 @@ __all__ = [
     "LeftOut",
     "NewResponse",
     "Request",
+    "check_control",
     "given_data",
     "given_table",
     "left_out",
+    "request_of",
     "with_data",
 ]
 
@@ -126,6 +131,59 @@ class Request(ReadOnlyArrays):
 
     def __repr__(self) -> str:
         return f"Request(data_name={self.data_name!r})"
+
+
+def check_control(control: Any) -> None:
+    """Tolerance and limits as a `Control`, or None.
+
+    Raises
+    ------
+    ModelError
+        If it is something else.
+    """
+    if control is not None and not isinstance(control, Control):
+        raise ModelError(f"control must be a mixedeffects.Control, not {control!r:.60}.")
+
+
+def request_of(
+    frame: ModelFrame,
+    data: Any,
+    weights: Any,
+    offset: Any,
+    contrasts: dict[str, Any] | None,
+    inherited: dict[str, Any],
+    **more: Any,
+) -> Request:
+    """What was asked for, detached from what the user goes on to hold.
+
+    Parameters
+    ----------
+    frame : ModelFrame
+        What was made of it.
+    data, weights, offset, contrasts, inherited
+        As given.
+    **more
+        Further attributes of a `Request`.
+    """
+    own, spare = _codings(frame, inherited)
+    return Request(
+        data=detached(data),
+        data_name=getattr(data, "attrs", {}).get("name"),
+        weights=detached(weights),
+        offset=detached(offset),
+        contrasts=(own | (contrasts or {})) or contrasts,
+        inherited=spare,
+        **more,
+    )
+
+
+def _codings(frame: ModelFrame, inherited: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Codings of an earlier fit: those of factors in the formula, and the others."""
+    assert frame.fixed_encoder is not None
+    encoders = (frame.fixed_encoder, *frame.random_encoders)
+    factors = {name for encoder in encoders for name in encoder.factors}
+    own = {n: c for n, c in inherited.items() if n in factors or quote_name(n) in factors}
+    return own, {name: coding for name, coding in inherited.items() if name not in own}
 
 
 def with_data(request: Request, data: Any) -> Request:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -128,15 +128,18 @@ def tidy_generalized(
     as_ratios = checked_flag(exponentiate, "exponentiate")
     if as_ratios:
         ratio_of(fit)
-    own = fit.family_estimate
 
     def fixed() -> pd.DataFrame:
         table = normal_tests(fit, vcov, level, cluster)
         return fixed_rows(exponentiated(table) if as_ratios else table)
 
-    makers = {
+    def parameters() -> pd.DataFrame:
+        own = fit.family_estimate
+        return random_parameters(fit) if own is None else random_parameters(fit, ("Family", *own))
+
+    makers: dict[str, Callable[[], pd.DataFrame]] = {
         "fixed": fixed,
-        "ran_pars": lambda: random_parameters(fit, *([] if own is None else [("Family", *own)])),
+        "ran_pars": parameters,
         "ran_vals": lambda: random_values(fit),
     }
     return joined(makers[name]() for name in wanted)

@@ -21,11 +21,10 @@ from mixedeffects.engine.generalized.existence import separating_direction, sepa
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ConvergenceWarning, DataWarning, ModelError
 from mixedeffects.families import Family, find_family
-from mixedeffects.fitting.fitting import codings
 from mixedeffects.fitting.generalized.assembly import generalized_design
 from mixedeffects.fitting.generalized.record import GeneralizedFit
 from mixedeffects.fitting.generalized.start import read_start
-from mixedeffects.fitting.request import Request
+from mixedeffects.fitting.request import Request, check_control, request_of
 from mixedeffects.fitting.searching import Listening, Start
 from mixedeffects.frame import build_model_frame
 from mixedeffects.frame.ingest import detached
@@ -72,8 +71,7 @@ def fit_generalized_formula(
     inherited = inherited or {}
     known = _checked_family(family)
     points = _checked_nagq(nagq)
-    if control is not None and not isinstance(control, Control):
-        raise ModelError(f"control must be a mixedeffects.Control, not {control!r:.60}.")
+    check_control(control)
     with one_blas_thread():
         frame = build_model_frame(
             formula,
@@ -87,14 +85,13 @@ def fit_generalized_formula(
         )
         for sentence in frame.dropped.lost:
             warn(sentence, DataWarning)
-        own, spare = codings(frame, inherited)
-        request = Request(
-            data=detached(data),
-            data_name=getattr(data, "attrs", {}).get("name"),
-            weights=detached(weights),
-            offset=detached(offset),
-            contrasts=(own | (contrasts or {})) or contrasts,
-            inherited=spare,
+        request = request_of(
+            frame,
+            data,
+            weights,
+            offset,
+            contrasts,
+            inherited,
             control=control,
             ddf="inf",
             family=known,
