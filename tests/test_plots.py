@@ -7,6 +7,7 @@ import io
 import re
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -575,8 +576,10 @@ def test_covariance_errors() -> None:
 
 
 def drawn_boxes(figure: Any) -> dict[Any, Any]:
-    """Where each text of a figure is drawn, in pixels."""
-    figure.canvas.draw()
+    """Where each text of a figure is drawn, in pixels; boxes stand for what no font here has."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.canvas.draw()
     texts = [text for text in figure.findobj(plt.Text) if text.get_visible() and text.get_text()]
     return {text: text.get_window_extent() for text in texts}
 
