@@ -169,6 +169,26 @@ class Assembly:
         """The factors in elimination order: those of the chain, then the rest."""
         return (*self._chain, *self._rest)
 
+    @property
+    def chain(self) -> tuple[Factor, ...]:
+        """The factors whose levels are eliminated one by one."""
+        return tuple(self._chain)
+
+    @property
+    def rest(self) -> tuple[Factor, ...]:
+        """The factors of the remainder."""
+        return tuple(self._rest)
+
+    @property
+    def patterns(self) -> tuple[tuple[Offsets, Codes], ...]:
+        """For each factor of the chain the columns of the remainder that its levels touch."""
+        return tuple(self._patterns)
+
+    @property
+    def links(self) -> tuple[tuple[Link, ...], ...]:
+        """For each factor of the chain where its levels lie in those further out."""
+        return tuple(self._links)
+
     def _links_of(self, e: int) -> tuple[Link, ...]:
         links, at = [], 0
         for step, parent in enumerate(self._parents[e]):
@@ -304,7 +324,7 @@ class Assembly:
         """``Z_rest`` of the factors of which every row has one level, n x r."""
         whole = [g for g, f in enumerate(self._rest) if id(f) in columns]
         data = np.hstack([columns[id(self._rest[g])] for g in whole])
-        places = np.hstack([self._positions(g)[self._rest[g].codes] for g in whole])
+        places = np.hstack([self.positions(g)[self._rest[g].codes] for g in whole])
         n, width = data.shape
         starts = np.arange(0, n * width + 1, width)
         shape = (n, self.layout.r)
@@ -324,7 +344,7 @@ class Assembly:
         _kernels.mirror_lower(matrix)
         return DenseRemainder(matrix)
 
-    def _positions(self, g: int) -> Codes:
+    def positions(self, g: int) -> Codes:
         """Columns of the remainder of each level of a factor, (l, k)."""
         k = self._rest[g].k
         return np.asarray(self.layout.first[g][:, None] + np.arange(k, dtype=np.int32))
@@ -337,7 +357,7 @@ class Assembly:
         for g, f in enumerate(self._rest):
             if not f.is_scattered:
                 continue
-            places = self._positions(g)
+            places = self.positions(g)
             for member in f.members:
                 own = sparse[member.term]
                 assert own is not None
@@ -366,7 +386,7 @@ class Assembly:
                 continue
             sums = np.zeros((f.n_levels, f.k, n_border))
             _kernels.group_sums(f.codes, columns[id(f)], np.ascontiguousarray(weighted), sums)
-            with_border[self._positions(g)] = sums
+            with_border[self.positions(g)] = sums
         Z = scipy.sparse.csr_array((n, r))
         has_whole = any(id(f) in columns for f in self._rest)
         if has_whole:
@@ -377,7 +397,7 @@ class Assembly:
             Z = WZ = scipy.sparse.csr_array(Z + scattered) if has_whole else scattered
             for g, f in enumerate(self._rest):
                 if id(f) not in columns:
-                    at = self._positions(g).ravel()
+                    at = self.positions(g).ravel()
                     with_border[at] = of_scattered[at]
         random = scipy.sparse.csc_array(Z.T @ WZ)
         random.sort_indices()
