@@ -25,7 +25,12 @@ from mixedeffects.engine.crossproducts import (
 from mixedeffects.engine.grouped_sums import GroupedSums, PairSums, SumColumns
 from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
 
-__all__ = ["crossproducts_from_sums", "root_of_sums"]
+__all__ = [
+    "crossproducts_from_sums",
+    "root_of_sums",
+    "rows_in_place",
+    "structure_of_sums",
+]
 
 Matrix = NDArray[np.float64]
 Codes = NDArray[np.int32]
@@ -50,7 +55,7 @@ def crossproducts_from_sums(sums: GroupedSums, columns: SumColumns) -> CrossProd
         If the blocks would not fit into memory.
     """
     standard = _standard_design(sums, columns)
-    terms = _structure(sums, columns)
+    terms = structure_of_sums(sums, columns)
     p = len(columns.fixed)
     assembly = Assembly(terms, p + 1)
     products = _Products(sums, columns, standard)
@@ -99,6 +104,27 @@ def root_of_sums(total: Matrix) -> Matrix:
             R[j, j:] = left[j, j:] / np.sqrt(pivot)
             left[j:, j:] -= np.outer(R[j, j:], R[j, j:])
     return np.asarray(R * size)
+
+
+def rows_in_place(sums: GroupedSums, columns: tuple[int, ...], *, whole: bool = False) -> Matrix:
+    """Few rows with the cross-products that some columns have over all rows.
+
+    Parameters
+    ----------
+    sums : GroupedSums
+        Of the columns.
+    columns : tuple of int
+        Which.
+    whole : bool
+        The columns as they are; by default beside an intercept less their centres.
+
+    Returns
+    -------
+    ndarray, shape (M, k)
+    """
+    S, D = _uncentred(sums, columns)
+    rows = root_of_sums(sums.total) @ D
+    return np.asarray(np.linalg.solve(S.T, rows.T).T if whole else rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +213,7 @@ def _uncentred(sums: GroupedSums, columns: tuple[int, ...]) -> tuple[Matrix, Mat
     return S, D
 
 
-def _structure(sums: GroupedSums, columns: SumColumns) -> list[EngineTerm]:
+def structure_of_sums(sums: GroupedSums, columns: SumColumns) -> list[EngineTerm]:
     """Rows that have the levels that occur together, and no others: from pairs with the largest.
 
     Every other factor's pairs with the largest factor make rows; in the remaining factors such a

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,15 @@ from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 from mixedeffects.frame.structures import one_row_each
 from mixedeffects.progress import ProgressOption
 
-__all__ = ["assemble_frame", "fit_formula", "fit_frame", "response", "starting_factors"]
+__all__ = [
+    "assemble_frame",
+    "check_sigma",
+    "fit_blocks",
+    "fit_formula",
+    "fit_frame",
+    "response",
+    "starting_factors",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -263,7 +271,70 @@ def fit_frame(
         On Ctrl-C, with an `UnfinishedFit`.
     """
     y = response(frame)
-    precision = _PRECISION * float(np.abs(y).max())
+
+    def find(
+        A: CrossProducts, start: Sequence[Matrix] | None, search: Searching
+    ) -> tuple[CrossProducts, Optimum | None]:
+        return find_refined_optimum(
+            A, y, frame.X, engine_terms(frame.terms), frame.weights, start, search.find
+        )
+
+    def identify(A: CrossProducts, optimum: Optimum) -> Optimum:
+        return optimum if identified else with_identification(frame, A, optimum)
+
+    return fit_blocks(
+        frame,
+        A,
+        reml,
+        request,
+        start,
+        control,
+        progress,
+        find=find,
+        identify=identify,
+        largest_response=float(np.abs(y).max()),
+        further=further,
+    )
+
+
+def fit_blocks(
+    frame: ModelFrame,
+    A: CrossProducts,
+    reml: bool,
+    request: Request,
+    start: Sequence[Matrix] | None,
+    control: Control | None,
+    progress: ProgressOption,
+    *,
+    find: Callable[
+        [CrossProducts, Sequence[Matrix] | None, Searching],
+        tuple[CrossProducts, Optimum | None],
+    ],
+    identify: Callable[[CrossProducts, Optimum], Optimum],
+    largest_response: float,
+    further: bool = True,
+) -> Fit:
+    """Fit a model from its cross-products, wherever its rows are.
+
+    Parameters
+    ----------
+    frame, A, reml, request, start, control, progress, further
+        As for `fit_frame`; the frame may be without rows.
+    find : callable
+        ``(A, start, search)`` to the blocks and the optimum, None where nothing is left over.
+    identify : callable
+        ``(A, optimum)`` to the optimum, marked where parameters are not determined.
+    largest_response : float
+        Largest absolute value of the response less the offset.
+
+    Raises
+    ------
+    ModelError
+        If there is no variance to divide.
+    Interrupted
+        On Ctrl-C, with an `UnfinishedFit`.
+    """
+    precision = _PRECISION * largest_response
     fixed_only = A.provisional is None and A.remainder.response_square == 0.0
     if fixed_only or A.basis.response_scale <= precision:
         raise ModelError(
@@ -274,13 +345,11 @@ def fit_frame(
     blocks = A
     try:
         with one_blas_thread(A.remainder.core_size):
-            A, optimum = find_refined_optimum(
-                A, y, frame.X, engine_terms(frame.terms), frame.weights, start, search.find
-            )
+            A, optimum = find(A, start, search)
     except KeyboardInterrupt:
 
         def go_on(start: Sequence[Matrix] | None, progress: ProgressOption) -> Fit:
-            return fit_frame(
+            return fit_blocks(
                 frame,
                 blocks,
                 reml,
@@ -288,8 +357,10 @@ def fit_frame(
                 start,
                 control,
                 progress,
+                find=find,
+                identify=identify,
+                largest_response=largest_response,
                 further=further,
-                identified=identified,
             )
 
         raise search.interrupted(start, go_on) from None
@@ -311,9 +382,8 @@ def fit_frame(
             "control=mixedeffects.Control(max_evaluations=...) or another start=.",
             ConvergenceWarning,
         )
-    if not identified:
-        with one_blas_thread(A.remainder.core_size):
-            optimum = with_identification(frame, A, optimum)
+    with one_blas_thread(A.remainder.core_size):
+        optimum = identify(A, optimum)
     fit = Fit(frame, A, optimum, reml, request)
     _warn(fit)
     return fit

@@ -18,6 +18,7 @@ from mixedeffects.frame.ingest import detached
 from mixedeffects.frame.known_covariance import KnownCovariance
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.frame.one_column import with_column
+from mixedeffects.frame.without_rows import left_out
 
 __all__ = [
     "LEFT_OUT",
@@ -27,7 +28,6 @@ __all__ = [
     "check_control",
     "given_data",
     "given_table",
-    "left_out",
     "request_of",
     "with_data",
 ]
@@ -45,14 +45,6 @@ class LeftOut:
 
 #: In place of the data frame, and of weights and offset given as values.
 LEFT_OUT = LeftOut()
-
-
-def left_out(what: str) -> ModelError:
-    """The error for something that needs rows, ``what`` being the part of them it wants."""
-    return ModelError(
-        f"This is a fit without its data: without_data() left out {what}. Use the fit that "
-        "has the data, or fit again with m.update(data=...)."
-    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,7 +60,7 @@ from mixedeffects.frame.variables import (
 )
 from mixedeffects.frame.variance_columns import read_variance, variance_columns
 
-__all__ = ["build_model_frame"]
+__all__ = ["build_model_frame", "lme4_order", "term_labels"]
 
 Vector = NDArray[np.float64]
 
@@ -618,19 +618,14 @@ def _random_terms(
                 check_grouping(*levels_of, n if rival else None, rival or "")
             groupings[bar.group] = grouping
 
-    order = _lme4_order([len(groupings[bar.group].labels) for bar in formula.random])
+    order = lme4_order([len(groupings[bar.group].labels) for bar in formula.random])
     levels = {name: pd.Index(grouping.labels) for name, grouping in groupings.items()}
     terms: list[RandomTerm] = []
     encoders = []
-    seen: set[str] = set()
-    for i in order:
+    labels = term_labels([formula.random[i].group for i in order])
+    for i, label in zip(order, labels, strict=True):
         bar = formula.random[i]
         encoder, settled = fit_encoder(random[i], values, states, codings)
-        label, repeat = bar.group, 0
-        while label in seen:
-            repeat += 1
-            label = f"{bar.group}.{repeat}"
-        seen.add(label)
         # Before the columns are built: there may be very many.
         if design_only:
             check_size(n, encoder.n_columns, bar.group)
@@ -675,7 +670,25 @@ def _term(
     )
 
 
-def _lme4_order(n_levels: list[int]) -> list[int]:
+def term_labels(groups: Sequence[str]) -> list[str]:
+    """A label of its own for each term, as in lme4: ``g``, ``g.1`` for a second on one factor.
+
+    Examples
+    --------
+    >>> term_labels(["g", "h", "g"])
+    ['g', 'h', 'g.1']
+    """
+    labels: list[str] = []
+    for group in groups:
+        label, repeat = group, 0
+        while label in labels:
+            repeat += 1
+            label = f"{group}.{repeat}"
+        labels.append(label)
+    return labels
+
+
+def lme4_order(n_levels: list[int]) -> list[int]:
     """Order the terms as lme4's ``mkReTrms``: untouched unless some count increases."""
     if all(a >= b for a, b in pairwise(n_levels)):
         return list(range(len(n_levels)))

@@ -61,6 +61,11 @@ class DesignEncoder:
         return blocks
 
     @property
+    def blocks(self) -> list[tuple[tuple[int, ...], tuple[bool, ...], list[tuple[int, ...]]]]:
+        """For each term its variables, which of them are coded by all levels, and its columns."""
+        return list(zip(self.table.terms, self.table.full, self._blocks, strict=True))
+
+    @property
     def n_columns(self) -> int:
         """Number of all columns, known before any is named."""
         return int(self.table.intercept) + sum(
@@ -72,7 +77,7 @@ class DesignEncoder:
     def all_names(self) -> tuple[str, ...]:
         """Names of all columns, those dropped for rank included."""
         names = ["(Intercept)"] if self.table.intercept else []
-        for term, full, block in zip(self.table.terms, self.table.full, self._blocks, strict=True):
+        for term, full, block in self.blocks:
             parts = [self.coders[i].column_names(e) for i, e in zip(term, full, strict=True)]
             names += [
                 ":".join(part[j] for part, j in zip(parts, combination, strict=True))
@@ -135,7 +140,7 @@ class DesignEncoder:
         if self.table.intercept:
             X[:, 0] = 1.0
             at = 1
-        for term, full, block in zip(self.table.terms, self.table.full, self._blocks, strict=True):
+        for term, full, block in self.blocks:
             parts = [(self.coders[i], values[i], e) for i, e in zip(term, full, strict=True)]
             for combination in block:
                 coder, value, every = parts[0]

@@ -53,7 +53,7 @@ def check_structure_columns(bar: Bar, encoder: DesignEncoder) -> None:
         )
 
 
-def check_replication(terms: Sequence[RandomTerm]) -> None:
+def check_replication(terms: Sequence[RandomTerm], alone: Sequence[bool] | None = None) -> None:
     """Refuse structures whose variances could be the residual variance.
 
     With a factor's columns and at most one row for each of them in every level, the effects of a
@@ -64,14 +64,16 @@ def check_replication(terms: Sequence[RandomTerm]) -> None:
     ----------
     terms : sequence of RandomTerm
         All random-effects terms.
+    alone : sequence of bool, optional
+        For each whether every row has an effect of its own, where it is known without rows.
 
     Raises
     ------
     ModelError
         Naming the term and what to write.
     """
-    for term in terms:
-        if term.structure == "us" or not one_row_each(term):
+    for t, term in enumerate(terms):
+        if term.structure == "us" or not (one_row_each(term) if alone is None else alone[t]):
             continue
         k = term.n_columns
         names = f"`{term.columns[0]}` to `{term.columns[-1]}`"

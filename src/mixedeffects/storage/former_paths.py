@@ -45,7 +45,7 @@ _FORMER: dict[str, tuple[str, ...]] = {
     "searching": ("fitting.searching",),
     "variance_explained": ("comparison.variance_explained",),
     "variogram": ("diagnostics.variogram",),
-    "without_data": ("storage.former_paths", "storage.without_data", "fitting.request"),
+    "without_data": ("storage.former_paths", "frame.without_rows", "fitting.request"),
 }
 
 

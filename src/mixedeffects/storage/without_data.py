@@ -17,12 +17,17 @@ from mixedeffects.covariance.of_fit import residual_blocks_of
 from mixedeffects.diagnostics.generalized_residuals import quantiles_of_generalized
 from mixedeffects.diagnostics.residuals import residual_quantiles
 from mixedeffects.engine import Optimum
-from mixedeffects.families import Response
 from mixedeffects.fitting.estimability import estimability
 from mixedeffects.fitting.fit import Fit, OncePerFit
 from mixedeffects.fitting.generalized import GeneralizedFit
-from mixedeffects.fitting.request import LEFT_OUT, left_out, with_data
+from mixedeffects.fitting.request import LEFT_OUT, with_data
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
+from mixedeffects.frame.without_rows import (
+    OF_FRAME,
+    OF_TERM,
+    FrameWithoutRows,
+    TermWithoutRows,
+)
 from mixedeffects.inference.kenward_roger import kenward_roger_observed_of, kenward_roger_of
 from mixedeffects.inference.response_scale import response_transformation
 from mixedeffects.inference.singular import expected_degrees_of_freedom
@@ -34,21 +39,8 @@ from mixedeffects.storage.residuals_without_data import (
     structure_without_rows,
 )
 
-__all__ = ["REMEMBERED", "FrameWithoutRows", "TermWithoutRows", "without_data"]
+__all__ = ["REMEMBERED", "without_data"]
 
-_FRAME = {
-    "y": "the response",
-    "X": "the model matrix X",
-    "weights": "the prior weights",
-    "offset": "the offset",
-    "index": "the row labels",
-    "positions": "the positions of the rows",
-    "data": "the variables of the model",
-}
-_TERM = {
-    "codes": "the level of each row",
-    "z": "the columns of the random effects",
-}
 #: What is worked out before the rows go, with the further arguments it is asked for.
 Asked = tuple[OncePerFit[Any, Any], tuple[Any, ...]]
 _OF_ALL: tuple[Asked, ...] = (
@@ -71,52 +63,6 @@ _METHODS: dict[str, OncePerFit[Any, Any]] = {
     "kr": kenward_roger_of,
     "kr-observed": kenward_roger_observed_of,
 }
-
-
-class TermWithoutRows(RandomTerm):
-    """A random-effects term with its levels and names but no rows."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name in _TERM:
-            raise left_out(_TERM[name])
-        raise AttributeError(name)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.label!r}, {self.n_levels} levels)"
-
-    @property
-    def n_columns(self) -> int:
-        """Number of columns, k."""
-        return len(self.columns)
-
-
-class FrameWithoutRows(ModelFrame):
-    """A model frame with names, levels and encoders but no rows."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name in _FRAME:
-            raise left_out(_FRAME[name])
-        raise AttributeError(name)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.formula.text!r}, {self.nobs} rows left out)"
-
-    @property
-    def nobs(self) -> int:
-        """Number of rows used, n."""
-        return int(self.__dict__["n_rows_used"])
-
-    @property
-    def response(self) -> Response | None:
-        """None where there was none; else it was left out."""
-        if self.__dict__.get("had_response"):
-            raise left_out("the response")
-        return None
-
-    @property
-    def has_trials(self) -> bool:
-        """Whether the response was a number of successes among several trials."""
-        return bool(self.__dict__.get("had_trials"))
 
 
 def without_data(fit: Fit) -> Fit:
@@ -156,21 +102,17 @@ def _name(given: Any) -> Any:
 
 
 def _frame(frame: ModelFrame) -> FrameWithoutRows:
-    slim = object.__new__(FrameWithoutRows)
-    kept = {name: value for name, value in frame.__dict__.items() if name not in _FRAME}
+    kept = {name: value for name, value in frame.__dict__.items() if name not in OF_FRAME}
     kept["terms"] = tuple(_term(term) for term in frame.terms)
     kept["residual"], kept["variance"] = structure_without_rows(frame.residual, frame.variance)
     kept.pop("response", None)
-    slim.__dict__.update(
-        kept,
-        n_rows_used=frame.nobs,
+    return FrameWithoutRows.of(
+        frame.nobs,
         had_response=frame.response is not None,
         had_trials=frame.has_trials,
+        **kept,
     )
-    return slim
 
 
 def _term(term: RandomTerm) -> TermWithoutRows:
-    slim = object.__new__(TermWithoutRows)
-    slim.__dict__.update({k: v for k, v in term.__dict__.items() if k not in _TERM})
-    return slim
+    return TermWithoutRows.of(**{k: v for k, v in term.__dict__.items() if k not in OF_TERM})

@@ -1,0 +1,243 @@
+"""From a formula and a table that stays in its engine to a fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.base.warning import warn
+from mixedeffects.engine import Control, CrossProducts, Optimum
+from mixedeffects.engine.from_sums import (
+    crossproducts_from_sums,
+    root_of_sums,
+    rows_in_place,
+    structure_of_sums,
+)
+from mixedeffects.engine.grouped_sums import GroupedSums, SumColumns, TermColumns
+from mixedeffects.engine.memory import RemainderTooLargeError
+from mixedeffects.engine.threads import one_blas_thread
+from mixedeffects.errors import DataWarning
+from mixedeffects.fitting.assembly import check_parameters, too_large
+from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.fitting import fit_blocks, starting_factors
+from mixedeffects.fitting.request import Request
+from mixedeffects.fitting.searching import Searching
+from mixedeffects.fitting.theta import read_theta
+from mixedeffects.frame.build import lme4_order, term_labels
+from mixedeffects.frame.checks import (
+    check_fixed,
+    check_grouping,
+    check_random_effects,
+    check_ranges,
+)
+from mixedeffects.frame.encode import DesignEncoder
+from mixedeffects.frame.identifiability import check_random_columns
+from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.frame.rank import independent_columns
+from mixedeffects.frame.structures import check_replication
+from mixedeffects.frame.without_rows import FrameWithoutRows, TermWithoutRows
+from mixedeffects.lazy.model import LazyModel, read_lazy_model
+from mixedeffects.lazy.sums import LevelSums, level_sums
+from mixedeffects.lazy.table import LazyTable
+from mixedeffects.progress import ProgressOption
+
+__all__ = ["fit_lazy_table"]
+
+Matrix = NDArray[np.float64]
+
+
+def fit_lazy_table(
+    formula: str,
+    table: LazyTable,
+    *,
+    reml: bool = True,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: dict[str, Any] | None = None,
+    inherited: dict[str, Any] | None = None,
+    start: Sequence[float] | None = None,
+    control: Control | None = None,
+    progress: ProgressOption = None,
+) -> Fit:
+    """Fit a model to a table whose rows stay in its engine.
+
+    Parameters
+    ----------
+    formula, reml, weights, offset, contrasts, start, control, progress
+        As for `mixedeffects.lmer`; weights and offset are names of columns.
+    table : LazyTable
+        The table.
+    inherited : dict, optional
+        Codings of categorical columns that need not be in the formula.
+
+    Raises
+    ------
+    FormulaError, DataError, ModelError
+        As for `mixedeffects.lmer`, or if something cannot be handed to the engine.
+    """
+    inherited = inherited or {}
+    with one_blas_thread():
+        model = read_lazy_model(
+            formula,
+            table,
+            weights=weights,
+            offset=offset,
+            contrasts=contrasts,
+            inherited=inherited,
+        )
+        for sentence in model.dropped.lost:
+            warn(sentence, DataWarning)
+        made = _Assembled(model, level_sums(model))
+        request = Request(
+            data=table.native,
+            weights=weights,
+            offset=offset,
+            contrasts=contrasts,
+            inherited=inherited,
+            control=control,
+        )
+        A = made.crossproducts()
+        factors = None
+        if start is not None:
+            factors = starting_factors(A, read_theta(made.frame.terms, start, "start"))
+
+    def find(
+        A: CrossProducts, start: Sequence[Matrix] | None, search: Searching
+    ) -> tuple[CrossProducts, Optimum | None]:
+        try:
+            return A, search.find(A, start)
+        except ArithmeticError:
+            return A, None
+
+    fit = fit_blocks(
+        made.frame,
+        A,
+        reml,
+        request,
+        factors,
+        control,
+        progress,
+        find=find,
+        identify=lambda _, optimum: optimum,
+        largest_response=float(model.moments.largest[model.columns.response]),
+        further=start is None,
+    )
+    return dataclasses.replace(fit, is_as_requested=start is None)
+
+
+class _Assembled:
+    """A model's sums joined to its labels: the frame without rows, and which column is which."""
+
+    def __init__(self, model: LazyModel, levels: LevelSums) -> None:
+        self.model, self.sums = model, levels.sums
+        n = model.moments.n
+        counts = [len(each.labels) for each in levels.groupings]
+        names = [name for name, _ in model.groups]
+        for name, grouping in zip(names, levels.groupings, strict=True):
+            check_grouping(name, len(grouping.labels), grouping.labels, n)
+        number = [names.index(bar.group) for bar in model.bars]
+        order = lme4_order([counts[f] for f in number])
+        bars = [model.bars[i] for i in order]
+        encoders = [model.random_encoders[i] for i in order]
+        columns = [model.columns.terms[i] for i in order]
+        for bar, encoder, term in zip(bars, encoders, columns, strict=True):
+            if bar.structure == "us":
+                k = encoder.n_columns
+                check_random_effects(k, counts[term.factor], str(bar), n)
+        encoder, fixed = self._independent()
+        self.columns = SumColumns(fixed, tuple(columns), model.columns.response)
+        labels = term_labels([bar.group for bar in bars])
+        known = [
+            {
+                "label": label,
+                "group": bar.group,
+                "variables": bar.variables,
+                "columns": own.names,
+                "levels": pd.Index(levels.groupings[term.factor].labels),
+                "level_values": levels.groupings[term.factor].values,
+                "structure": bar.structure,
+                "homogeneous": bar.homogeneous,
+            }
+            for label, bar, own, term in zip(labels, bars, encoders, columns, strict=True)
+        ]
+        self._check(known, encoder)
+        unused = {
+            name: grouping.unused
+            for name, grouping in zip(names, levels.groupings, strict=True)
+            if grouping.unused
+        }
+        self.frame = FrameWithoutRows.of(
+            n,
+            engine=model.table.engine,
+            formula=model.formula,
+            fixef_names=encoder.names,
+            terms=tuple(TermWithoutRows.of(model.table.engine, **each) for each in known),
+            dropped=dataclasses.replace(
+                model.dropped,
+                columns=tuple(encoder.all_names[i] for i in encoder.dropped),
+                unused_levels=unused,
+            ),
+            fixed_encoder=encoder,
+            random_encoders=tuple(encoders),
+            residual=None,
+            variance=None,
+            residual_coders=(),
+            variance_encoder=None,
+            response_levels=(),
+        )
+
+    def _independent(self) -> tuple[DesignEncoder, tuple[int, ...]]:
+        """The fixed-effects encoder and columns that are no combinations of earlier ones."""
+        encoder, columns = self.model.fixed_encoder, self.model.columns.fixed
+        X = rows_in_place(self.sums, columns)
+        kept = independent_columns(X)
+        check_fixed(encoder.all_names, kept, self.sums.n)
+        return encoder.keeping(kept), tuple(columns[j] for j in kept)
+
+    def _check(self, known: Sequence[dict[str, Any]], encoder: DesignEncoder) -> None:
+        """What can be told of the rows from their sums."""
+        model, largest = self.model, self.model.moments.largest
+        pairs = [(encoder.names, self.columns.fixed)]
+        pairs += [(e["columns"], t.columns) for e, t in zip(known, self.columns.terms, strict=True)]
+        check_ranges(
+            (model.design.keys[model.columns.response], largest[[model.columns.response]]),
+            [(names, largest[None, list(at)]) for names, at in pairs],
+            None,
+        )
+        structure = structure_of_sums(self.sums, self.columns)
+        terms = [
+            RandomTerm(
+                codes=rows.codes, z=rows_in_place(self.sums, term.columns, whole=True), **each
+            )
+            for each, term, rows in zip(known, self.columns.terms, structure, strict=True)
+        ]
+        check_random_columns(terms)
+        alone = [one_row_each_effect(self.sums, term) for term in self.columns.terms]
+        check_replication(terms, alone)
+        check_parameters(terms)
+
+    def crossproducts(self) -> CrossProducts:
+        """The blocks, or a sentence about why they cannot be held."""
+        try:
+            return crossproducts_from_sums(self.sums, self.columns)
+        except RemainderTooLargeError as error:
+            raise too_large(self.frame.terms, error) from None
+
+
+def one_row_each_effect(sums: GroupedSums, term: TermColumns) -> bool:
+    """Whether every row has an effect of its own; see `one_row_each`."""
+    k = len(term.columns)
+    factor = sums.factors[term.factor]
+    if k < 2 or k * factor.n_levels < sums.n or 0 in term.columns:
+        return False
+    at = [factor.own.index(c) for c in term.columns]
+    products = factor.products[:, at][:, :, list(term.columns)]
+    off = products - np.einsum("lkk->lk", products)[:, :, None] * np.eye(k)
+    if off.any():
+        return False
+    return int(np.count_nonzero(np.einsum("lkk->lk", products))) == sums.n

@@ -1,0 +1,515 @@
+"""A model on a lazy table: which rows it uses, its design as expressions, its frame without rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.base.warning import warn
+from mixedeffects.engine.grouped_sums import SumColumns, TermColumns
+from mixedeffects.errors import DataError, DataWarning, ModelError
+from mixedeffects.formula import Bar, Formula, parse_formula
+from mixedeffects.formula.evaluate import CONSTANTS, check_functions
+from mixedeffects.formula.reader import read
+from mixedeffects.formula.syntax import Call, Name, Node, deparse, quote_name
+from mixedeffects.formula.terms import TermTable, expand_terms
+from mixedeffects.formula.values import Coding
+from mixedeffects.frame.checks import check_rows
+from mixedeffects.frame.contrasts import read_contrasts
+from mixedeffects.frame.encode import DesignEncoder
+from mixedeffects.frame.model_frame import Dropped
+from mixedeffects.frame.structures import check_structure_columns
+from mixedeffects.frame.text_levels import doubt_spelling, doubt_text
+from mixedeffects.frame.variables import data_columns
+from mixedeffects.lazy.design import Design, LazyVariable, Variables, encoder_of, present
+from mixedeffects.lazy.expressions import Expr, LostRows, number_column
+from mixedeffects.lazy.table import LazyTable
+
+__all__ = ["LazyModel", "Moments", "read_lazy_model"]
+
+#: Most columns of a design that are handed to an engine: their products are half their square.
+MOST_COLUMNS = 150
+#: Size of a mean, relative to the standard deviation, from which a column is taken less its centre.
+_FAR = 8.0
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """One look at the columns of the design over the rows used.
+
+    Attributes
+    ----------
+    n : int
+        Rows used.
+    centre, scale : ndarrays, shape (M,)
+        What the columns are taken less, and divided by: numbers of few digits, so that little is
+        rounded.
+    largest : ndarray, shape (M,)
+        Largest absolute value.
+    """
+
+    n: int
+    centre: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    largest: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LazyModel:
+    """A model on a lazy table.
+
+    Attributes
+    ----------
+    table : LazyTable
+        The table.
+    formula : Formula
+        The model.
+    complete : expression
+        True in the rows used.
+    variables : dict of str to LazyVariable
+        Those of the formula, with the levels that occur in the rows used.
+    design : Design
+        The columns of X and Z and the response, each once.
+    columns : SumColumns
+        Which is which; X before columns are dropped for rank.
+    fixed_encoder, random_encoders
+        As of a `ModelFrame`, before columns are dropped for rank.
+    bars : tuple of Bar
+        The random-effects terms in lme4's order is not known yet: as written.
+    groups : tuple of (str, tuple of str)
+        Grouping factors: name, and the columns whose combinations are the levels.
+    weights, offset : expression or None
+        Prior weights, and what is taken off the response.
+    moments : Moments
+        Of the design.
+    dropped : Dropped
+        Rows left out.
+    """
+
+    table: LazyTable
+    formula: Formula
+    complete: Expr
+    variables: dict[str, LazyVariable]
+    states: dict[str, Any]
+    design: Design
+    columns: SumColumns
+    fixed_encoder: DesignEncoder
+    random_encoders: tuple[DesignEncoder, ...]
+    bars: tuple[Bar, ...]
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+    weights: Expr | None
+    weights_name: str
+    offset: Expr | None
+    moments: Moments
+    dropped: Dropped
+
+    def rows(self) -> Any:
+        """The rows used: the columns of the design less centre and by scale, keys and weights."""
+        keys = {name: f"k{i}" for i, name in enumerate(self.key_names)}
+        import narwhals as nw
+
+        columns = [nw.col(name).alias(alias) for name, alias in keys.items()]
+        for j, column in enumerate(self.design.columns[1:], start=1):
+            centre, scale = float(self.moments.centre[j]), float(self.moments.scale[j])
+            moved = column - centre if centre != 0.0 else column
+            columns.append((moved / scale if scale != 1.0 else moved).alias(f"u{j}"))
+        if self.weights is not None:
+            columns.append(self.weights.alias("w"))
+        return self.table.frame.filter(self.complete).select(*columns)
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """Columns that make grouping factors, each once."""
+        return tuple(dict.fromkeys(v for _, variables in self.groups for v in variables))
+
+    def key(self, name: str) -> str:
+        """What a grouping column is called in `rows`."""
+        return f"k{self.key_names.index(name)}"
+
+
+def read_lazy_model(
+    formula: str | Formula,
+    table: LazyTable,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+    inherited: Mapping[str, Any] | None = None,
+) -> LazyModel:
+    """Make a model's design on a lazy table; the arguments are those of `build_model_frame`.
+
+    Raises
+    ------
+    FormulaError
+        If the formula cannot be read, or cannot be handed to the table's engine.
+    DataError
+        If the table does not have what the formula asks for.
+    ModelError
+        If the model cannot be identified from it.
+
+    Warns
+    -----
+    DataWarning
+        As `build_model_frame`.
+    """
+    if not isinstance(formula, Formula):
+        formula = parse_formula(formula)
+    codings, spare = read_contrasts(contrasts), read_contrasts(inherited)
+    by_name = {"weights": weights, "offset": offset}
+    for role, given in by_name.items():
+        if given is not None and not isinstance(given, str):
+            raise DataError(
+                f"`{role}` of a table that stays in its engine is the name of a column, or an "
+                f"expression of columns, not {type(given).__name__}."
+            )
+    argument = {role: _argument(given, table) for role, given in by_name.items()}
+    plain = [deparse(tree) for tree in argument.values() if isinstance(tree, Name)]
+    fixed = formula.fixed_terms(table.names if formula.uses_dot else None, plain)
+    random = [expand_terms(bar.tree, formula.text) for bar in formula.random]
+    own = [variable for part in (fixed, *random) for variable in part.variables]
+    trees: list[Node] = [formula.response_tree, *own, *fixed.offsets]
+    for tree in trees:
+        check_functions(tree)
+    groups = _groups(formula, table)
+    variables = Variables(table)
+    response = _response(formula.response_tree, variables)
+    named: dict[str, LazyVariable] = {}
+    for tree in [*own, *fixed.offsets]:
+        named[deparse(tree)] = variables[tree]
+    extra = {
+        role: None if tree is None else _single(role, variables[tree], str(by_name[role]))
+        for role, tree in argument.items()
+    }
+    needed = list(
+        dict.fromkeys(
+            [
+                *data_columns([*trees, *(t for t in argument.values() if t is not None)], table.names),
+                *(v for _, names in groups for v in names),
+            ]
+        )
+    )
+    needed = [name for name in needed if name in table.schema or name not in CONSTANTS]
+    complete = reduce(
+        lambda a, b: a & b,
+        [
+            *(present(table, name) for name in needed),
+            *(variable.present for variable in variables.known),
+        ],
+    )
+    dropped = _dropped(table, needed, variables, complete)
+    if len(dropped.rows):
+        named = {name: variables.used(variable, complete) for name, variable in named.items()}
+    _warn_of_labels(fixed, named, table)
+
+    spelled = {deparse(tree) for part in (fixed, *random) for tree in part.variables}
+    codings, spare = (
+        {name if name in spelled else quote_name(name): coding for name, coding in each.items()}
+        for each in (codings, spare)
+    )
+    every: dict[str, Coding] = {**spare, **codings}
+    states = variables.states
+    design = Design(table)
+    fixed_encoder = encoder_of(fixed, _of(fixed, named), states, every)
+    encoders = []
+    for bar, part in zip(formula.random, random, strict=True):
+        encoder = encoder_of(part, _of(part, named), states, every)
+        if bar.structure != "us":
+            check_structure_columns(bar, encoder)
+        encoders.append(encoder)
+    _check_codings(codings, (fixed_encoder, *encoders))
+    total = sum(encoder.n_columns for encoder in (fixed_encoder, *encoders))
+    if total > MOST_COLUMNS:
+        largest = max(
+            (coder for encoder in (fixed_encoder, *encoders) for coder in encoder.coders),
+            key=lambda coder: len(coder.suffixes),
+        )
+        raise ModelError(
+            f"The model has {total:,} columns, most of them of `{largest.name}`, whose products an "
+            f"engine would have to sum in {total * (total + 1) // 2:,} columns; at most "
+            f"{MOST_COLUMNS} are handed to it. Use fewer, make a grouping factor of it, "
+            f"`(1 | {largest.name})`, or collect the rows: rows='collect'."
+        )
+    in_fixed = design.of_encoder(fixed_encoder, named)
+    terms = []
+    names = [name for name, _ in groups]
+    for bar, encoder in zip(formula.random, encoders, strict=True):
+        terms.append(TermColumns(names.index(bar.group), design.of_encoder(encoder, named)))
+    offsets = [named[deparse(tree)] for tree in fixed.offsets]
+    for each in offsets:
+        if each.kind == "factor":
+            raise DataError(
+                f"`offset({each.name})` must be numbers; `{each.name}` is categorical."
+            )
+        if len(each.columns) != 1:
+            raise DataError(
+                f"`offset({each.name})` has {len(each.columns)} columns; it needs one."
+            )
+    of_offsets = [each.columns[0] for each in offsets]
+    if extra["offset"] is not None:
+        of_offsets.append(extra["offset"])
+    offset_sum = reduce(lambda a, b: a + b, of_offsets) if of_offsets else None
+    y = response.columns[0] if offset_sum is None else response.columns[0] - offset_sum
+    key = response.name if offset_sum is None else f"{response.name} less offset"
+    at = design.place(key, lambda: y)
+    weights_name = str(weights) if weights is not None else ""
+    moments = _moments(table, complete, design, extra["weights"], weights_name, response.name, at)
+    return LazyModel(
+        table,
+        formula,
+        complete,
+        named,
+        states,
+        design,
+        SumColumns(in_fixed, tuple(terms), at),
+        fixed_encoder,
+        tuple(encoders),
+        formula.random,
+        groups,
+        extra["weights"],
+        weights_name,
+        offset_sum,
+        moments,
+        dropped,
+    )
+
+
+def _argument(given: str | None, table: LazyTable) -> Node | None:
+    """Weights or an offset as an expression: the name of a column, or such as ``1 / vi``."""
+    if given is None:
+        return None
+    if given in table.schema or not given.strip():
+        return Name(given)
+    tree = read(f"I({given})")
+    inner = tree.arguments[0].value if isinstance(tree, Call) and len(tree.arguments) == 1 else tree
+    return inner
+
+
+def _groups(formula: Formula, table: LazyTable) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    made_of: dict[str, tuple[str, ...]] = {}
+    for bar in formula.random:
+        if made_of.setdefault(bar.group, bar.variables) != bar.variables:
+            raise ModelError(
+                f"Two grouping factors are called `{bar.group}`: a column and a combination of "
+                "columns. Rename the column."
+            )
+        for name in bar.variables:
+            _check_key(name, table)
+    return tuple(made_of.items())
+
+
+def _check_key(name: str, table: LazyTable) -> None:
+    """Any type that can be sorted into levels may group rows."""
+    import narwhals as nw
+
+    if name not in table.schema:
+        table.kind(name)
+    dtype = table.schema[name]
+    if dtype in (nw.List, nw.Array, nw.Struct, nw.Object, nw.Unknown):
+        raise DataError(
+            f"Column `{name}` holds {dtype}, which cannot be sorted into levels; convert it to "
+            "numbers or to text."
+        )
+
+
+def _response(tree: Node, variables: Variables) -> LazyVariable:
+    name = deparse(tree)
+    response = variables[tree]
+    if response.factor is not None:
+        levels = response.factor.levels
+        shown = ", ".join(levels[:3]) + (", ..." if len(levels) > 3 else "")
+        raise DataError(
+            f"The response `{name}` is categorical with {len(levels)} levels ({shown}), but a "
+            "linear mixed model needs numbers. Make a number of it first."
+        )
+    return _one_column(response, f"The response `{name}`", "a model has one response")
+
+
+def _one_column(variable: LazyVariable, what: str, why: str) -> LazyVariable:
+    if len(variable.columns) != 1:
+        raise DataError(f"{what} has {len(variable.columns)} columns; {why}.")
+    return variable
+
+
+def _single(role: str, variable: LazyVariable, given: str) -> Expr:
+    if variable.factor is not None or len(variable.columns) != 1:
+        raise DataError(f"`{role}` must be one number a row; `{given}` is not.")
+    return variable.columns[0]
+
+
+def _of(table: TermTable, named: Mapping[str, LazyVariable]) -> dict[str, LazyVariable]:
+    return {deparse(tree): named[deparse(tree)] for tree in table.variables}
+
+
+def _check_codings(codings: Mapping[str, Coding], encoders: Sequence[DesignEncoder]) -> None:
+    factors = list(dict.fromkeys(name for encoder in encoders for name in encoder.factors))
+    for name in codings:
+        if name not in factors:
+            raise ModelError(
+                f"`contrasts` names `{name}`, which is not a factor of the fixed or random effects"
+                f"{' (those are ' + ', '.join(factors) + ')' if factors else ''}."
+            )
+
+
+def _warn_of_labels(
+    fixed: TermTable, named: Mapping[str, LazyVariable], table: LazyTable
+) -> None:
+    """Warn of columns whose labels are hardly what was meant."""
+    import narwhals as nw
+
+    for tree in fixed.variables:
+        if not isinstance(tree, Name) or tree.name not in table.schema:
+            continue
+        variable = named[deparse(tree)]
+        if variable.factor is None:
+            continue
+        if table.schema[tree.name] == nw.String:
+            doubt_text(tree.name, variable.factor.levels, lambda s: warn(s, DataWarning))
+        doubt_spelling(tree.name, variable.factor.levels, lambda s: warn(s, DataWarning))
+
+
+# --- rows ------------------------------------------------------------------------------
+
+
+def _dropped(
+    table: LazyTable, needed: Sequence[str], variables: Variables, complete: Expr
+) -> Dropped:
+    """Count the rows left out and why, in one query."""
+    import narwhals as nw
+
+    def count(condition: Expr) -> Expr:
+        return nw.when(condition).then(1.0).otherwise(0.0).sum()
+
+    asked = {"n": nw.len(), "used": count(complete)}
+    for i, name in enumerate(needed):
+        asked[f"missing{i}"] = count(~present(table, name))
+    for i, variable in enumerate(variables.known):
+        asked[f"made{i}"] = count(variable.own_present & ~variable.present)
+    guards: list[LostRows] = variables.translation.lost
+    for i, lost in enumerate(guards):
+        inside = nw.when(lost.rows).then(lost.value)
+        asked[f"lost{i}"] = count(lost.rows)
+        asked[f"low{i}"], asked[f"high{i}"] = inside.min(), inside.max()
+    query = table.frame.select(*(each.alias(name) for name, each in asked.items()))
+    row = table.run(query, "rows used").iloc[0]
+    total, used = int(row["n"]), int(row["used"])
+    missing = {
+        name: int(row[f"missing{i}"]) for i, name in enumerate(needed) if row[f"missing{i}"] > 0
+    }
+    for i, variable in enumerate(variables.known):
+        if row[f"made{i}"] > 0:
+            missing[variable.name] = int(row[f"made{i}"])
+    check_rows(total, used, missing)
+    sentences = []
+    for i, lost in enumerate(guards):
+        if row[f"lost{i}"] > 0:
+            low, high = float(row[f"low{i}"]), float(row[f"high{i}"])
+            between = f"is {low:g}" if low == high else f"lies between {low:g} and {high:g}"
+            sentences.append(
+                f"`{lost.text}` has no value in {int(row[f'lost{i}']):,} of {total:,} rows, where "
+                f"`{lost.argument}` {between}; these rows were left out. Mend the column, or mark "
+                "the values as missing."
+            )
+    return Dropped(
+        rows=pd.RangeIndex(total - used),
+        missing_by_column=missing,
+        n_rows=total,
+        lost=tuple(dict.fromkeys(sentences)),
+    )
+
+
+def _moments(
+    table: LazyTable,
+    complete: Expr,
+    design: Design,
+    weights: Expr | None,
+    weights_name: str,
+    response: str,
+    at_response: int,
+) -> Moments:
+    """Mean, spread and largest value of every column of the design; refuses what is no number."""
+    import narwhals as nw
+
+    m = len(design.keys)
+    columns = [column.alias(f"c{j}") for j, column in enumerate(design.columns) if j]
+    if weights is not None:
+        columns.append(weights.alias("w"))
+    asked: dict[str, Expr] = {"n": nw.len()}
+    for j in range(1, m):
+        column = nw.col(f"c{j}")
+        asked |= {
+            f"mean{j}": column.mean(),
+            f"low{j}": column.min(),
+            f"high{j}": column.max(),
+            f"square{j}": (column * column).mean(),
+        }
+    if weights is not None:
+        w = nw.col("w")
+        asked |= {"w_low": w.min(), "w_high": w.max()}
+    query = table.frame.filter(complete).select(*columns)
+    query = query.select(*(each.alias(name) for name, each in asked.items()))
+    row = table.run(query, "means and spreads").iloc[0]
+    if weights is not None:
+        _check_weights(table, complete, weights, weights_name, row)
+    centre, scale, largest = np.zeros(m), np.ones(m), np.ones(m)
+    for j in range(1, m):
+        low, high = float(row[f"low{j}"]), float(row[f"high{j}"])
+        key = design.keys[j]
+        if np.isinf(low) or np.isinf(high):
+            column = design.columns[j]
+            infinite = nw.when(column.abs() == np.inf).then(1.0).otherwise(0.0).sum()
+            query = table.frame.filter(complete).select(infinite.alias("n"))
+            rows = int(table.run(query, f"infinite values of {key}")["n"].iloc[0])
+            what = f"The response `{response}`" if j == at_response else f"`{key}`"
+            raise DataError(
+                f"{what} is infinite in {rows:,} row{'s' if rows > 1 else ''}. Correct these "
+                "values, or mark them as missing to leave the rows out."
+            )
+        largest[j] = max(-low, high)
+        mean = float(row[f"mean{j}"])
+        spread = np.sqrt(max(float(row[f"square{j}"]) - mean**2, 0.0))
+        reach = high - low
+        # The difference of squares may be rounding; the range is not.
+        spread = spread if spread > 1e-3 * reach else 0.25 * reach
+        if abs(mean) > _FAR * spread and spread > 0.0:
+            # Of few digits: what is left of a value then keeps all of its own.
+            step = 2.0 ** np.floor(np.log2(spread))
+            centre[j] = np.round(mean / step) * step
+            size = spread
+        else:
+            size = np.sqrt(max(float(row[f"square{j}"]), 0.0)) or 1.0
+        if np.isfinite(size) and size > 0.0 and not 0.25 <= size <= 4.0:
+            scale[j] = 2.0 ** np.round(np.log2(size))
+    return Moments(int(row["n"]), centre, scale, largest)
+
+
+def _check_weights(
+    table: LazyTable, complete: Expr, weights: Expr, name: str, row: pd.Series[Any]
+) -> None:
+    import narwhals as nw
+
+    if np.isinf(float(row["w_high"])):
+        raise DataError(f"Column `{name}` is infinite in some rows. Correct these values.")
+    if float(row["w_low"]) > 0.0:
+        return
+
+    def count(condition: Expr) -> Expr:
+        return nw.when(condition).then(1.0).otherwise(0.0).sum()
+
+    query = table.frame.filter(complete).select(
+        count(weights < 0.0).alias("negative"), count(weights == 0.0).alias("zero")
+    )
+    found = table.run(query, "weights that are not positive").iloc[0]
+    counts = [
+        f"{int(found[kind]):,} {kind}" for kind in ("negative", "zero") if found[kind] > 0
+    ]
+    raise DataError(
+        f"Weights must be positive: `{name}` has {' and '.join(counts)}. To leave rows out, "
+        "filter the data or set their weight to missing."
+    )

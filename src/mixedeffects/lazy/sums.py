@@ -1,0 +1,266 @@
+"""The queries that make the sums of a model, and what comes back as `GroupedSums`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedeffects.engine.grouped_sums import FactorSums, GroupedSums, PairSums
+from mixedeffects.errors import DataError
+from mixedeffects.frame.grouping import GroupColumn, Grouping, combine, read_group
+from mixedeffects.lazy.model import LazyModel
+
+__all__ = ["LevelSums", "level_sums"]
+
+Matrix = NDArray[np.float64]
+
+#: Columns up to which all products are summed by the first factor, and over all rows from these.
+_FEW_COLUMNS = 10
+#: Departure of a sum from the first that is rounding of sums made in another order.
+_SAME = 1e-7
+
+
+@dataclass(frozen=True, eq=False)
+class LevelSums:
+    """Sums by level, with the levels.
+
+    Attributes
+    ----------
+    sums : GroupedSums
+        The sums.
+    groupings : tuple of Grouping
+        Labels and values of the levels of each grouping factor; ``codes`` are 0, 1, ...
+    """
+
+    sums: GroupedSums
+    groupings: tuple[Grouping, ...]
+
+
+class _Queries:
+    """Sums of products over the rows of a model."""
+
+    def __init__(self, model: LazyModel) -> None:
+        self.model = model
+        self._first: tuple[int, float] | None = None
+
+    def sums(self, keys: Sequence[str], products: Sequence[tuple[int, int]], what: str) -> Any:
+        """Sums of ``w u_i u_j`` by some keys, with the number of rows and the sum of y.
+
+        Returns
+        -------
+        DataFrame
+            The keys; ``rows``; ``guard``, the sum of y; ``p0``, ``p1``, ... the products.
+        """
+        import narwhals as nw
+
+        weighted = self.model.weights is not None
+
+        def product(i: int, j: int) -> Any:
+            factors = [nw.col(f"u{c}") for c in (i, j) if c]
+            if weighted:
+                factors.append(nw.col("w"))
+            if not factors:
+                return nw.lit(1.0)
+            out = factors[0]
+            for each in factors[1:]:
+                out = out * each
+            return out
+
+        aliases = [self.model.key(name) for name in keys]
+        rows = self.model.rows().select(
+            *(nw.col(alias) for alias in aliases),
+            *(product(i, j).alias(f"p{c}") for c, (i, j) in enumerate(products)),
+            *([nw.col("w").log().alias("logw")] if weighted and not keys else []),
+            nw.col(f"u{self.model.columns.response}").alias("guard"),
+        )
+        totals = [nw.col("guard").sum(), *(nw.col(f"p{c}").sum() for c in range(len(products)))]
+        if weighted and not keys:
+            totals.append(nw.col("logw").sum())
+        if keys:
+            answer = rows.group_by(*aliases).agg(nw.len().alias("rows"), *totals)
+        else:
+            answer = rows.select(nw.len().alias("rows"), *totals)
+        table = self.model.table.run(answer, what)
+        self._check(table, what)
+        return table
+
+    def _check(self, table: pd.DataFrame, what: str) -> None:
+        """Refuse a table whose rows are other ones than before."""
+        n, y = int(table["rows"].sum()), float(table["guard"].sum())
+        if self._first is None:
+            self._first = (self.model.moments.n, y)
+        first_n, first_y = self._first
+        if n != first_n:
+            raise DataError(
+                f"The table changed between passes: the model had {first_n:,} rows, and in the "
+                f"query for {what} there were {n:,}. Fit to a snapshot of it: a table that does "
+                "not change, or a file."
+            )
+        if abs(y - first_y) > _SAME * max(np.sqrt(n), abs(first_y)):
+            raise DataError(
+                f"The table changed between passes: in the query for {what} the response had "
+                "another sum. Fit to a snapshot of it: a table that does not change, or a file; "
+                "a sample or an order by random numbers is drawn anew in each query."
+            )
+
+
+def level_sums(model: LazyModel) -> LevelSums:
+    """Sum the products of a model's columns, over all rows and by levels.
+
+    Raises
+    ------
+    DataError
+        If the table changed in between.
+    """
+    m = len(model.design.keys)
+    queries = _Queries(model)
+    own = _own_columns(model)
+    n_groups = len(model.groups)
+    everything = [(i, j) for i in range(m) for j in range(i, m)]
+    total, log_weights = None, 0.0
+    if m > _FEW_COLUMNS or n_groups == 0 or model.weights is not None:
+        table = queries.sums((), everything, "all rows")
+        total = _symmetric(table, everything, m)[0]
+        if model.weights is not None:
+            log_weights = float(table["logw"].iloc[0])
+    factors: list[FactorSums] = []
+    groupings: list[Grouping] = []
+    columns: list[list[GroupColumn]] = []
+    for g, (name, variables) in enumerate(model.groups):
+        wanted = everything if total is None else _products_of(own[g], m)
+        table = queries.sums(variables, wanted, f"levels of {name}")
+        parts = [read_group(table[model.key(v)].rename(v)) for v in variables]
+        grouping = combine(parts, variables)
+        order = np.argsort(grouping.codes)
+        table = table.iloc[order]
+        if total is None:
+            cube = _symmetric(table, wanted, m)
+            total = cube.sum(axis=0)
+            products = np.ascontiguousarray(cube[:, list(own[g])])
+        else:
+            products = _rectangular(table, wanted, own[g], m)
+        parts = [GroupColumn(p.codes[order], p.uniques, p.declared) for p in parts]
+        columns.append(parts)
+        groupings.append(
+            Grouping(
+                np.arange(len(order), dtype=np.int32),
+                grouping.labels,
+                grouping.values,
+                grouping.unused,
+            )
+        )
+        factors.append(FactorSums(own[g], products, table["rows"].to_numpy(dtype=np.int64)))
+    assert total is not None
+    pairs = []
+    for s, t in combinations(range(n_groups), 2):
+        pairs.append(_pair(model, queries, own, factors, columns, s, t))
+    n = model.moments.n
+    sums = GroupedSums(
+        tuple(model.design.keys),
+        model.moments.centre,
+        model.moments.scale,
+        n,
+        float(total[0, 0]),
+        log_weights,
+        total,
+        tuple(factors),
+        tuple(pairs),
+    )
+    return LevelSums(sums, tuple(groupings))
+
+
+def _own_columns(model: LazyModel) -> list[tuple[int, ...]]:
+    """For each grouping factor the columns of its terms, the constant first."""
+    own = []
+    for g in range(len(model.groups)):
+        columns = {c for term in model.columns.terms if term.factor == g for c in term.columns}
+        own.append(tuple(sorted({0, *columns})))
+    return own
+
+
+def _products_of(own: Sequence[int], m: int) -> list[tuple[int, int]]:
+    return sorted({(min(i, j), max(i, j)) for i in own for j in range(m)})
+
+
+def _symmetric(table: pd.DataFrame, products: Sequence[tuple[int, int]], m: int) -> Matrix:
+    out = np.empty((len(table), m, m))
+    for c, (i, j) in enumerate(products):
+        out[:, i, j] = out[:, j, i] = table[f"p{c}"].to_numpy(dtype=np.float64)
+    return out
+
+
+def _rectangular(
+    table: pd.DataFrame, products: Sequence[tuple[int, int]], own: Sequence[int], m: int
+) -> Matrix:
+    at = {pair: c for c, pair in enumerate(products)}
+    out = np.empty((len(table), len(own), m))
+    for a, i in enumerate(own):
+        for j in range(m):
+            out[:, a, j] = table[f"p{at[min(i, j), max(i, j)]}"].to_numpy(dtype=np.float64)
+    return out
+
+
+def _pair(
+    model: LazyModel,
+    queries: _Queries,
+    own: Sequence[tuple[int, ...]],
+    factors: Sequence[FactorSums],
+    columns: Sequence[list[GroupColumn]],
+    s: int,
+    t: int,
+) -> PairSums:
+    """Sums by the pairs of levels of two factors."""
+    names = [model.groups[s][1], model.groups[t][1]]
+    for one, other, turned in ((s, t, False), (t, s, True)):
+        inner, outer = model.groups[one][1], model.groups[other][1]
+        if set(outer) <= set(inner):
+            # Nested by name: each level of the inner factor is a pair.
+            at = [inner.index(name) for name in outer]
+            codes = _codes([columns[one][i] for i in at], columns[other])
+            each = np.arange(factors[one].n_levels, dtype=np.int32)
+            products = factors[one].products[:, :, list(own[other])]
+            if turned:
+                return PairSums((s, t), (codes, each), products.transpose(0, 2, 1))
+            return PairSums((s, t), (each, codes), products)
+    wanted = sorted({(min(i, j), max(i, j)) for i in own[s] for j in own[t]})
+    keys = tuple(dict.fromkeys([*names[0], *names[1]]))
+    what = f"pairs of {model.groups[s][0]} and {model.groups[t][0]}"
+    table = queries.sums(keys, wanted, what)
+    found = {v: read_group(table[model.key(v)].rename(v)) for v in keys}
+    codes = tuple(
+        _codes([found[v] for v in part], columns[f])
+        for part, f in zip(names, (s, t), strict=True)
+    )
+    at_product = {pair: c for c, pair in enumerate(wanted)}
+    products = np.empty((len(table), len(own[s]), len(own[t])))
+    for a, i in enumerate(own[s]):
+        for b, j in enumerate(own[t]):
+            column = table[f"p{at_product[min(i, j), max(i, j)]}"]
+            products[:, a, b] = column.to_numpy(dtype=np.float64)
+    return PairSums((s, t), (codes[0], codes[1]), products)
+
+
+def _codes(found: Sequence[GroupColumn], known: Sequence[GroupColumn]) -> NDArray[np.int32]:
+    """Levels of a factor, one for each row of ``known``, that rows of other values have."""
+    n = len(found[0].codes)
+    level = np.zeros(len(known[0].codes), dtype=np.int64)
+    row = np.zeros(n, dtype=np.int64)
+    for new, old in zip(found, known, strict=True):
+        where = old.uniques.get_indexer(new.uniques)
+        level = level * len(old.uniques) + old.codes
+        row = row * len(old.uniques) + where[new.codes]
+        # Renumbered without gaps, so that no product is too large.
+        numbers, level = np.unique(level, return_inverse=True)
+        place = np.minimum(np.searchsorted(numbers, row), len(numbers) - 1)
+        if (numbers[place] != row).any():
+            raise DataError("The table changed between passes: a query has levels of its own.")
+        row = place
+    at = np.empty(len(level), dtype=np.int32)
+    at[level] = np.arange(len(level), dtype=np.int32)
+    return np.asarray(at[row], dtype=np.int32)

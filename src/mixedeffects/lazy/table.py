@@ -1,0 +1,206 @@
+"""A table that stays in its engine: what its columns hold, and queries that bring small answers."""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from mixedeffects.errors import DataError, ModelError
+from mixedeffects.formula.syntax import Node
+from mixedeffects.frame.ingest import column_names, materialised, take_columns, unknown_column
+
+__all__ = ["LazyTable", "column_kind", "is_lazy", "lazy_table"]
+
+#: What narwhals calls engines, and what people call them.
+_ENGINES = {
+    "duckdb": "DuckDB",
+    "polars": "Polars",
+    "dask": "Dask",
+    "pyspark": "Spark",
+    "pyspark_connect": "Spark",
+    "sqlframe": "SQLFrame",
+    "ibis": "Ibis",
+}
+#: Methods of expressions that early versions of narwhals do not have.
+_NEEDED = ("floor", "ceil", "exp", "sqrt", "sin", "cos", "is_nan", "is_in")
+
+
+def is_lazy(data: Any) -> bool:
+    """Whether data are a table that its engine has not computed: a relation, a lazy frame."""
+    if isinstance(data, (pd.DataFrame, dict, LazyTable)):
+        return isinstance(data, LazyTable)
+    import narwhals as nw
+
+    try:
+        with _quietly():
+            return isinstance(nw.from_native(data), nw.LazyFrame)
+    except TypeError:
+        return False
+
+
+def lazy_table(data: Any) -> LazyTable:
+    """The table behind what the user gave.
+
+    Raises
+    ------
+    DataError
+        If it is no lazy table.
+    ModelError
+        If the version of narwhals installed is too early to hand expressions to its engine.
+    """
+    if isinstance(data, LazyTable):
+        return data
+    import narwhals as nw
+
+    with _quietly():
+        frame = materialised(data)
+    if not isinstance(frame, nw.LazyFrame):
+        raise DataError(
+            f"`data` is a {type(data).__name__} in memory; rows='push' is for tables of an engine: "
+            "a DuckDB relation, a polars LazyFrame, a Dask, Spark or Ibis table."
+        )
+    absent = [name for name in _NEEDED if not hasattr(nw.Expr, name)]
+    if absent:
+        raise ModelError(
+            f"narwhals {nw.__version__} cannot hand `{absent[0]}` to an engine; install a newer "
+            "one (pip install -U narwhals), or collect the table first."
+        )
+    schema = dict(frame.collect_schema())
+    name = str(getattr(frame.implementation, "value", frame.implementation)).lower()
+    return LazyTable(data, frame, _ENGINES.get(name, name), schema)
+
+
+def _quietly() -> warnings.catch_warnings[None]:
+    """Without narwhals' word about where Dask's part of it will be."""
+    caught = warnings.catch_warnings()
+    caught.__enter__()
+    warnings.filterwarnings("ignore", message="Dask support is moving out of Narwhals")
+    return _Entered(caught)  # type: ignore[return-value]
+
+
+class _Entered:
+    def __init__(self, caught: warnings.catch_warnings[None]) -> None:
+        self._caught = caught
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *details: Any) -> None:
+        self._caught.__exit__(*details)
+
+
+def column_kind(name: str, dtype: Any) -> str:
+    """``"number"``, ``"flag"`` or ``"label"``: what a formula sees in a column.
+
+    Raises
+    ------
+    DataError
+        If it holds neither numbers nor categories.
+    """
+    import narwhals as nw
+
+    if dtype == nw.Boolean:
+        return "flag"
+    if dtype.is_numeric():
+        return "number"
+    if dtype in (nw.String, nw.Categorical, nw.Enum):
+        return "label"
+    temporal = dtype.is_temporal()
+    what = "dates or times" if temporal else str(dtype)
+    advice = (
+        "; make a number of it first, for example days since a start"
+        if temporal
+        else "; convert it to numbers or to text"
+    )
+    raise DataError(
+        f"Column `{name}` holds {what}, and a formula needs numbers, text, booleans or "
+        f"categories{advice}."
+    )
+
+
+@dataclass(eq=False)
+class LazyTable:
+    """A table whose rows stay where they are.
+
+    Attributes
+    ----------
+    native : object
+        As given: a DuckDB relation, a polars LazyFrame, ...
+    frame : narwhals.LazyFrame
+        The same to narwhals.
+    engine : str
+        Name of its engine, such as ``"DuckDB"``.
+    schema : dict
+        Type of each column.
+    seconds : list of (str, float)
+        The passes over the table so far, and how long each took.
+    """
+
+    native: Any
+    frame: Any
+    engine: str
+    schema: dict[str, Any]
+    seconds: list[tuple[str, float]] = field(default_factory=list)
+    listener: Callable[[str, float], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"LazyTable({self.engine}, {len(self.schema)} columns)"
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        return list(self.schema)
+
+    def kind(self, name: str) -> str:
+        """See `column_kind`."""
+        if name not in self.schema:
+            raise unknown_column(name, self.names)
+        return column_kind(name, self.schema[name])
+
+    def run(self, query: Any, what: str) -> pd.DataFrame:
+        """The answer to a query, as a frame in memory.
+
+        Parameters
+        ----------
+        query : narwhals.LazyFrame
+            Of this table.
+        what : str
+            What it is for, as progress calls it.
+
+        Raises
+        ------
+        DataError
+            If the engine cannot answer, with its own words.
+        """
+        started = time.perf_counter()
+        try:
+            with _quietly():
+                answer = query.collect()
+        except (MemoryError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            raise DataError(
+                f"{self.engine} could not answer the query for {what}: {_first_line(error)}"
+            ) from error
+        taken = time.perf_counter() - started
+        self.seconds.append((what, taken))
+        if self.listener is not None:
+            self.listener(what, taken)
+        return take_columns(answer, column_names(answer))
+
+
+def _first_line(error: Exception) -> str:
+    text = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+def check_columns(trees: Sequence[Node], names: Sequence[str], table: LazyTable) -> None:
+    """Refuse names that are no columns of the table."""
+    for name in names:
+        table.kind(name)
