@@ -238,10 +238,7 @@ def structure_of_sums(sums: GroupedSums, columns: SumColumns) -> list[EngineTerm
         codes = {largest: np.concatenate([with_largest[f][0] for f in others])}
         for f in others:
             codes[f] = np.concatenate(
-                [
-                    with_largest[g][1] if g == f else first[f][with_largest[g][0]]
-                    for g in others
-                ]
+                [with_largest[g][1] if g == f else first[f][with_largest[g][0]] for g in others]
             )
     return [
         EngineTerm(
@@ -272,9 +269,7 @@ def _codes_of(sums: GroupedSums, one: int, other: int) -> tuple[Codes, Codes]:
 class _Products:
     """Products in the fitting basis: of one factor with itself and the border, or of two."""
 
-    def __init__(
-        self, sums: GroupedSums, columns: SumColumns, standard: _StandardDesign
-    ) -> None:
+    def __init__(self, sums: GroupedSums, columns: SumColumns, standard: _StandardDesign) -> None:
         self._sums, self._standard = sums, standard
         self._factor_of = [term.factor for term in columns.terms]
         self._by = 1.0 / standard.basis.weight_scale
@@ -295,9 +290,7 @@ class _Products:
         diag = np.matmul(D.T, np.matmul(within, D))
         return diag, np.matmul(D.T, np.matmul(products, self._standard.border))
 
-    def together(
-        self, one: Sequence[int], other: Sequence[int]
-    ) -> tuple[Codes, Codes, Matrix]:
+    def together(self, one: Sequence[int], other: Sequence[int]) -> tuple[Codes, Codes, Matrix]:
         """Levels of two factors that occur together, and ``z_s'W z_t``, (m, k_s, k_t)."""
         pair, turned = _pair(self._sums, self._number(one), self._number(other))
         codes, products = pair.codes, pair.products

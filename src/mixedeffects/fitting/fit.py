@@ -25,6 +25,7 @@ from mixedeffects.errors import ModelError
 from mixedeffects.fitting.modes import term_modes
 from mixedeffects.fitting.request import Request
 from mixedeffects.frame.model_frame import ModelFrame
+from mixedeffects.lazy.model import LazyModel
 
 __all__ = [
     "Fit",
@@ -63,6 +64,10 @@ class Fit:
         Whether the same request gives this fit again: no start was chosen, and no response put in
         place of that of the data. Not known of a stored fit.
 
+    rows : LazyModel, optional
+        Where the rows stayed in a table of their engine: the model on it, for further passes. Not
+        known of a stored fit.
+
     Notes
     -----
     Letters as in the literature: ``y = X beta + Z b + e`` with ``Var(b) = G = sigma^2 T T'``, block
@@ -76,6 +81,7 @@ class Fit:
     request: Request
     remembered: dict[Any, Any] = field(default_factory=dict)
     is_as_requested: bool = False
+    rows: LazyModel | None = None
     _kept: dict[Any, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -86,7 +92,7 @@ class Fit:
         return {name: getattr(self, name) for name in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _kept={})
+        self.__dict__.update({"rows": None}, **state, _kept={})
 
     def __repr__(self) -> str:
         criterion = "REML" if self.reml else "maximum likelihood"

@@ -10,21 +10,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import checked_choice
 from mixedeffects.base.warning import warn
 from mixedeffects.engine import Control, CrossProducts, Optimum
 from mixedeffects.engine.from_sums import (
     crossproducts_from_sums,
-    root_of_sums,
     rows_in_place,
     structure_of_sums,
 )
 from mixedeffects.engine.grouped_sums import GroupedSums, SumColumns, TermColumns
 from mixedeffects.engine.memory import RemainderTooLargeError
 from mixedeffects.engine.threads import one_blas_thread
-from mixedeffects.errors import DataWarning
+from mixedeffects.errors import DataWarning, ModelError
 from mixedeffects.fitting.assembly import check_parameters, too_large
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.fitting.fitting import fit_blocks, starting_factors
+from mixedeffects.fitting.fitting import fit_blocks, fit_formula, starting_factors
 from mixedeffects.fitting.request import Request
 from mixedeffects.fitting.searching import Searching
 from mixedeffects.fitting.theta import read_theta
@@ -35,20 +35,77 @@ from mixedeffects.frame.checks import (
     check_random_effects,
     check_ranges,
 )
+from mixedeffects.frame.double_bars import separate_double_bars
 from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.identifiability import check_random_columns
+from mixedeffects.frame.known_covariance import KnownCovariance
 from mixedeffects.frame.model_frame import RandomTerm
 from mixedeffects.frame.rank import independent_columns
 from mixedeffects.frame.structures import check_replication
 from mixedeffects.frame.without_rows import FrameWithoutRows, TermWithoutRows
 from mixedeffects.lazy.model import LazyModel, read_lazy_model
 from mixedeffects.lazy.sums import LevelSums, level_sums
-from mixedeffects.lazy.table import LazyTable
+from mixedeffects.lazy.table import LazyTable, count_rows, is_lazy, lazy_table
 from mixedeffects.progress import ProgressOption
 
-__all__ = ["fit_lazy_table"]
+__all__ = ["fit_any_table", "fit_lazy_table"]
 
 Matrix = NDArray[np.float64]
+
+
+#: Complete rows up to which a lazy table is brought into memory.
+_COLLECTED = 1_000_000
+_STRUCTURED = (
+    "`residual=`, `variance=` and `sigma=` need the rows of each group together, and these stayed "
+    "in the table; bring them into memory with rows='collect'."
+)
+
+
+def fit_any_table(
+    formula: str,
+    data: Any,
+    *,
+    rows: str = "auto",
+    residual: str | KnownCovariance | None = None,
+    variance: str | None = None,
+    sigma: float | None = None,
+    double_bar: str = "lme4",
+    **options: Any,
+) -> Fit:
+    """Fit a model to data in memory, or to a table that stays in its engine.
+
+    Parameters
+    ----------
+    formula, data, rows, residual, variance, sigma, double_bar, options
+        As for `mixedeffects.lmer`.
+
+    Raises
+    ------
+    FormulaError, DataError, ModelError
+        As for `mixedeffects.lmer`.
+    """
+    rows = checked_choice(rows, "rows", ("auto", "collect", "push"))
+    in_memory = rows == "collect" or (rows == "auto" and not is_lazy(data))
+    structured = residual is not None or variance is not None or sigma is not None
+    if not in_memory and structured:
+        if rows == "push":
+            raise ModelError(_STRUCTURED)
+        in_memory = True
+    if not in_memory:
+        table = lazy_table(data)
+        if double_bar != "lme4":
+            formula = separate_double_bars(formula, data)
+        if rows == "push" or count_rows(table) > _COLLECTED:
+            return fit_lazy_table(formula, table, **options)
+    return fit_formula(
+        formula,
+        data,
+        residual=residual,
+        variance=variance,
+        sigma=sigma,
+        double_bar=double_bar,
+        **options,
+    )
 
 
 def fit_lazy_table(
@@ -127,7 +184,7 @@ def fit_lazy_table(
         largest_response=float(model.moments.largest[model.columns.response]),
         further=start is None,
     )
-    return dataclasses.replace(fit, is_as_requested=start is None)
+    return dataclasses.replace(fit, is_as_requested=start is None, rows=model)
 
 
 class _Assembled:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -13,13 +12,21 @@ import pandas as pd
 
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.formula.evaluate import TO_FACTOR, State
-from mixedeffects.formula.syntax import Binary, Call, Group, Name, Node, Text, Unary, deparse, variable_names, walk
+from mixedeffects.formula.syntax import (
+    Call,
+    Group,
+    Name,
+    Node,
+    Text,
+    deparse,
+    variable_names,
+)
 from mixedeffects.formula.terms import TermTable
 from mixedeffects.formula.values import Coding, Factor, Value
 from mixedeffects.frame.coder import VariableCoder
 from mixedeffects.frame.encode import DesignEncoder, fit_encoder
 from mixedeffects.frame.variables import Columns, evaluate_variable
-from mixedeffects.lazy.expressions import Expr, Flags, Numbers, Translation
+from mixedeffects.lazy.expressions import Expr, Flags, Translation
 from mixedeffects.lazy.states import States
 from mixedeffects.lazy.table import LazyTable
 
@@ -162,8 +169,6 @@ class Variables:
         self, name: str, tree: Node, state: State, sources: tuple[str, ...], own: Expr
     ) -> LazyVariable:
         """Evaluated in memory on the different values of its columns."""
-        import narwhals as nw
-
         query = self.table.frame.filter(own).select(*sources).unique()
         values = self.table.run(query, f"levels of {name}")
         if len(values) == 0:

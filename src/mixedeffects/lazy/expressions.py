@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-from mixedeffects.errors import DataError, FormulaError, ModelError
+from mixedeffects.errors import DataError, FormulaError
 from mixedeffects.formula.arguments import bound
 from mixedeffects.formula.compat import TRANSFORMS
 from mixedeffects.formula.evaluate import CONSTANTS, State, numpy_name
@@ -34,7 +34,15 @@ from mixedeffects.formula.syntax import (
 )
 from mixedeffects.lazy.table import LazyTable
 
-__all__ = ["Flags", "Labels", "LostRows", "Numbers", "Translation", "not_expressible", "number_column"]
+__all__ = [
+    "Flags",
+    "Labels",
+    "LostRows",
+    "Numbers",
+    "Translation",
+    "not_expressible",
+    "number_column",
+]
 
 Expr = Any
 
@@ -300,8 +308,10 @@ class Translation:
             return root
         if y.is_integer() and y < 0.0:
             below = reduce(lambda a, b: a * b, [x] * int(-y))
-            return nw.when(x != 0.0).then(1.0 / nw.when(x != 0.0).then(below)).otherwise(
-                nw.when(x == 0.0).then(nw.lit(math.inf))
+            return (
+                nw.when(x != 0.0)
+                .then(1.0 / nw.when(x != 0.0).then(below))
+                .otherwise(nw.when(x == 0.0).then(nw.lit(math.inf)))
             )
         positive = nw.when(x > 0.0).then(x)
         at_zero = nw.lit(0.0 if y > 0.0 else math.inf)
@@ -383,7 +393,9 @@ class Translation:
     def _elementwise(self, node: Call) -> Numbers | Flags:
         name = node.function.removeprefix("np.").removeprefix("numpy.")
         known = ELEMENTWISE.get(name) or numpy_name(node.function)
-        if known is None or (name not in _FUNCTIONS and name not in ("log", "pmax", "pmin", "round")):
+        if known is None or (
+            name not in _FUNCTIONS and name not in ("log", "pmax", "pmin", "round")
+        ):
             raise not_expressible(node, self.table.engine)
         what = f"`{node.function}()`"
         nodes = bound(node, known.parameters, known.required, known.endless)

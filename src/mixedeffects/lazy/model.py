@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from mixedeffects.frame.structures import check_structure_columns
 from mixedeffects.frame.text_levels import doubt_spelling, doubt_text
 from mixedeffects.frame.variables import data_columns
 from mixedeffects.lazy.design import Design, LazyVariable, Variables, encoder_of, present
-from mixedeffects.lazy.expressions import Expr, LostRows, number_column
+from mixedeffects.lazy.expressions import Expr, LostRows
 from mixedeffects.lazy.table import LazyTable
 
 __all__ = ["LazyModel", "Moments", "read_lazy_model"]
@@ -190,7 +189,9 @@ def read_lazy_model(
     needed = list(
         dict.fromkeys(
             [
-                *data_columns([*trees, *(t for t in argument.values() if t is not None)], table.names),
+                *data_columns(
+                    [*trees, *(t for t in argument.values() if t is not None)], table.names
+                ),
                 *(v for _, names in groups for v in names),
             ]
         )
@@ -244,13 +245,9 @@ def read_lazy_model(
     offsets = [named[deparse(tree)] for tree in fixed.offsets]
     for each in offsets:
         if each.kind == "factor":
-            raise DataError(
-                f"`offset({each.name})` must be numbers; `{each.name}` is categorical."
-            )
+            raise DataError(f"`offset({each.name})` must be numbers; `{each.name}` is categorical.")
         if len(each.columns) != 1:
-            raise DataError(
-                f"`offset({each.name})` has {len(each.columns)} columns; it needs one."
-            )
+            raise DataError(f"`offset({each.name})` has {len(each.columns)} columns; it needs one.")
     of_offsets = [each.columns[0] for each in offsets]
     if extra["offset"] is not None:
         of_offsets.append(extra["offset"])
@@ -357,9 +354,7 @@ def _check_codings(codings: Mapping[str, Coding], encoders: Sequence[DesignEncod
             )
 
 
-def _warn_of_labels(
-    fixed: TermTable, named: Mapping[str, LazyVariable], table: LazyTable
-) -> None:
+def _warn_of_labels(fixed: TermTable, named: Mapping[str, LazyVariable], table: LazyTable) -> None:
     """Warn of columns whose labels are hardly what was meant."""
     import narwhals as nw
 
@@ -506,9 +501,7 @@ def _check_weights(
         count(weights < 0.0).alias("negative"), count(weights == 0.0).alias("zero")
     )
     found = table.run(query, "weights that are not positive").iloc[0]
-    counts = [
-        f"{int(found[kind]):,} {kind}" for kind in ("negative", "zero") if found[kind] > 0
-    ]
+    counts = [f"{int(found[kind]):,} {kind}" for kind in ("negative", "zero") if found[kind] > 0]
     raise DataError(
         f"Weights must be positive: `{name}` has {' and '.join(counts)}. To leave rows out, "
         "filter the data or set their weight to missing."

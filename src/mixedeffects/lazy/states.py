@@ -121,9 +121,7 @@ class States:
                     self._spread(call, column, m, ddof)
                     for column, m in zip(x.columns, self._by_column(middle, x), strict=True)
                 ]
-            state.update(
-                center=self._remembered(middle), scale=self._remembered(spread), ddof=ddof
-            )
+            state.update(center=self._remembered(middle), scale=self._remembered(spread), ddof=ddof)
         middles = self._by_column(state["center"], x)
         spreads = self._by_column(state.get("scale"), x)
         out = []
@@ -153,7 +151,9 @@ class States:
         if n <= ddof:
             raise DataError(f"`{deparse(call)}` needs more than {ddof:g} rows.")
         if largest == 0.0:
-            raise DataError(f"`{deparse(call)}` divides by the spread of a column that is constant.")
+            raise DataError(
+                f"`{deparse(call)}` divides by the spread of a column that is constant."
+            )
         part = rest / largest
         (squares,) = self._one(call, (part * part).sum(), of=x)
         return largest * math.sqrt(squares / (n - ddof))
@@ -171,9 +171,7 @@ class States:
             state.update(self._recurrence(call, x, degree))
         alpha, norms2 = state["alpha"], state["norms2"]
         monic = _monic(x, alpha, norms2, degree)
-        return Numbers(
-            tuple(monic[j] / math.sqrt(float(norms2[j])) for j in range(1, degree + 1))
-        )
+        return Numbers(tuple(monic[j] / math.sqrt(float(norms2[j])) for j in range(1, degree + 1)))
 
     def _check_different(self, call: Call, x: Expr, degree: int) -> None:
         import narwhals as nw
@@ -193,8 +191,6 @@ class States:
 
     def _recurrence(self, call: Call, x: Expr, degree: int) -> dict[str, Any]:
         """The recurrence of monic orthogonal polynomials, a query for each degree."""
-        import narwhals as nw
-
         n, _, _ = self._range(call, x)
         (mean,) = self._one(call, x.mean(), of=x)
         alpha, norms2 = {0: np.float64(mean)}, {0: np.float64(n)}

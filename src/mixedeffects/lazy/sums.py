@@ -234,8 +234,7 @@ def _pair(
     table = queries.sums(keys, wanted, what)
     found = {v: read_group(table[model.key(v)].rename(v)) for v in keys}
     codes = tuple(
-        _codes([found[v] for v in part], columns[f])
-        for part, f in zip(names, (s, t), strict=True)
+        _codes([found[v] for v in part], columns[f]) for part, f in zip(names, (s, t), strict=True)
     )
     at_product = {pair: c for c, pair in enumerate(wanted)}
     products = np.empty((len(table), len(own[s]), len(own[t])))

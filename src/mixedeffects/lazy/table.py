@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from mixedeffects.errors import DataError, ModelError
-from mixedeffects.formula.syntax import Node
 from mixedeffects.frame.ingest import column_names, materialised, take_columns, unknown_column
 
-__all__ = ["LazyTable", "column_kind", "is_lazy", "lazy_table"]
+__all__ = ["LazyTable", "column_kind", "count_rows", "is_lazy", "lazy_table"]
 
 #: What narwhals calls engines, and what people call them.
 _ENGINES = {
@@ -200,7 +199,8 @@ def _first_line(error: Exception) -> str:
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 
-def check_columns(trees: Sequence[Node], names: Sequence[str], table: LazyTable) -> None:
-    """Refuse names that are no columns of the table."""
-    for name in names:
-        table.kind(name)
+def count_rows(table: LazyTable) -> int:
+    """Number of rows of a table."""
+    import narwhals as nw
+
+    return int(table.run(table.frame.select(nw.len().alias("n")), "number of rows")["n"].iloc[0])

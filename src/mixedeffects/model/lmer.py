@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mixedeffects.base.habits import explained
 from mixedeffects.engine import Control
-from mixedeffects.fitting.fitting import fit_formula
+from mixedeffects.fitting.lazy_fitting import fit_any_table
 from mixedeffects.frame.known_covariance import KnownCovariance
 from mixedeffects.model.linear_mixed_model import LinearMixedModel
 from mixedeffects.model.residual_habits import explains_structures
@@ -33,6 +33,7 @@ def lmer(
     residual: str | KnownCovariance | None = None,
     variance: str | None = None,
     sigma: float | None = None,
+    rows: Literal["auto", "collect", "push"] = "auto",
     progress: ProgressOption = None,
 ) -> LinearMixedModel:
     """Fit a linear mixed model, ``y = X beta + Z b + e``.
@@ -43,7 +44,9 @@ def lmer(
         In lme4's grammar, for example ``"Reaction ~ Days + (Days | Subject)"``. Only known
         functions are called: a formula runs no code of its own.
     data : DataFrame
-        pandas, polars or pyarrow table, or a mapping of names to arrays.
+        pandas, polars or pyarrow table, or a mapping of names to arrays; or a table that its engine
+        has not computed: a DuckDB relation, a polars LazyFrame, a Dask, Spark or Ibis table. See
+        ``rows``.
     reml : bool
         Restricted maximum likelihood (default), or maximum likelihood.
     weights : str or array, shape (n,), optional
@@ -75,6 +78,11 @@ def lmer(
     sigma : float, optional
         The residual standard deviation at unit weight, where it is known, as in a meta-analysis:
         ``weights="1 / vi", sigma=1``.
+    rows : {"auto", "collect", "push"}
+        What happens to the rows of a table that its engine has not computed. ``"push"`` leaves them
+        there: the engine sums products by level, and the same optimum is found from the sums;
+        ``"collect"`` brings the columns of the model into memory; ``"auto"`` collects up to a
+        million complete rows and pushes down beyond. A table in memory stays as it is.
     progress : bool, callable or None
         True prints one line per iteration on standard error; a callable gets each `Progress`; None
         shows the last one after some seconds on a terminal or in a notebook; False is silent.
@@ -164,7 +172,7 @@ def lmer(
     """
     return held_by(
         LinearMixedModel,
-        lambda: fit_formula(
+        lambda: fit_any_table(
             formula,
             data,
             reml=reml,
@@ -177,6 +185,7 @@ def lmer(
             residual=residual,
             variance=variance,
             sigma=sigma,
+            rows=rows,
             progress=progress,
         ),
     )
