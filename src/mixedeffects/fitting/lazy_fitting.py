@@ -216,7 +216,7 @@ class _Assembled:
                 "variables": bar.variables,
                 "columns": own.names,
                 "levels": pd.Index(levels.groupings[term.factor].labels),
-                "level_values": levels.groupings[term.factor].values,
+                "level_values": levels.groupings[term.factor].values,  # noqa: PD011 - no array
                 "structure": bar.structure,
                 "homogeneous": bar.homogeneous,
             }

@@ -27,7 +27,6 @@ from mixedeffects.fitting.request import (
     Request,
     given_data,
     given_table,
-    left_out,
     with_data,
 )
 from mixedeffects.fitting.residual_fitting import fit_residual_frame, fit_residual_response
@@ -35,6 +34,7 @@ from mixedeffects.formula.syntax import Name, variable_names
 from mixedeffects.formula.update import update_formula
 from mixedeffects.frame.ingest import column_names, materialised, values_of_rows
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
+from mixedeffects.frame.without_rows import left_out
 from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:

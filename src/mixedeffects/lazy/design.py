@@ -49,8 +49,8 @@ class LazyVariable:
     columns : tuple of expression
         Of numbers and logicals: null where missing.
     factor : Factor or None
-        Its different values as a factor: levels, order, coding; one code per row of ``values``.
-    values : DataFrame or None
+        Its different values as a factor: levels, order, coding; one code per row of ``cells``.
+    cells : DataFrame or None
         The combinations of the columns it is made of that occur.
     present : expression
         True where it has a value.
@@ -62,14 +62,14 @@ class LazyVariable:
     present: Expr
     own_present: Expr
     factor: Factor | None = None
-    values: pd.DataFrame | None = None
+    cells: pd.DataFrame | None = None
     sources: tuple[str, ...] = ()
 
     def level(self, label: str, table: LazyTable) -> Expr:
         """True where the variable has this level."""
-        assert self.factor is not None and self.values is not None
+        assert self.factor is not None and self.cells is not None
         code = self.factor.levels.index(label)
-        rows = self.values.iloc[np.flatnonzero(self.factor.codes == code)]
+        rows = self.cells.iloc[np.flatnonzero(self.factor.codes == code)]
         return rows_are(rows, self.sources, table)
 
 
@@ -87,9 +87,9 @@ def rows_are(rows: pd.DataFrame, names: Sequence[str], table: LazyTable) -> Expr
             return column == values[0]
         return column.is_in(values)
     alternatives = []
-    for values in rows.itertuples(index=False):
+    for combination in rows.itertuples(index=False):
         parts = []
-        for name, value in zip(names, values, strict=True):
+        for name, value in zip(names, combination, strict=True):
             column = nw.col(name)
             if table.kind(name) == "label":
                 column = column.cast(nw.String)
@@ -188,7 +188,7 @@ class Variables:
 
     def used(self, variable: LazyVariable, complete: Expr) -> LazyVariable:
         """A factor with the values that occur in the rows used."""
-        if variable.factor is None or variable.values is None:
+        if variable.factor is None or variable.cells is None:
             return variable
         query = self.table.frame.filter(complete).select(*variable.sources).unique()
         rows = self.table.run(query, f"levels of {variable.name} in the rows used")
@@ -196,7 +196,7 @@ class Variables:
         here = set(key)
         at = [
             i
-            for i, r in enumerate(variable.values.itertuples(index=False))
+            for i, r in enumerate(variable.cells.itertuples(index=False))
             if tuple(map(str, r)) in here
         ]
         return LazyVariable(
@@ -211,7 +211,7 @@ class Variables:
                 variable.factor.ordered,
                 variable.factor.coding,
             ),
-            variable.values.iloc[at],
+            variable.cells.iloc[at],
             variable.sources,
         )
 

@@ -166,8 +166,8 @@ class Translation:
             case Unary(operator="!", operand=operand):
                 return Flags(~self._flags(operand, self._value(operand)))
             case Unary(operator="+" | "-" as sign, operand=operand):
-                value = self._number(operand, f"`{sign}`")
-                return value if sign == "+" else _each(lambda x: -x, value)
+                number = self._number(operand, f"`{sign}`")
+                return number if sign == "+" else _each(lambda x: -x, number)
             case Binary():
                 first, chain = chain_of(node)
                 value = self._value(first)
@@ -502,17 +502,21 @@ def _label(value: Any) -> str:
     return str(value)
 
 
+#: Arithmetic of numbers written in the formula.
+_OF_NUMBERS: dict[str, Callable[[float, float], Any]] = {
+    "+": lambda x, y: x + y,
+    "-": lambda x, y: x - y,
+    "*": lambda x, y: x * y,
+    "/": lambda x, y: x / y,
+    "^": lambda x, y: x**y,
+    "%%": lambda x, y: x % y,
+    "%/%": lambda x, y: x // y,
+}
+
+
 def _constant(operator: str, x: float, y: float) -> float:
     try:
-        value = {
-            "+": lambda: x + y,
-            "-": lambda: x - y,
-            "*": lambda: x * y,
-            "/": lambda: x / y,
-            "^": lambda: x**y,
-            "%%": lambda: x % y,
-            "%/%": lambda: x // y,
-        }[operator]()
+        value = _OF_NUMBERS[operator](x, y)
     except ArithmeticError:
         raise DataError(f"`{x:g} {operator} {y:g}` in the formula has no value.") from None
     if isinstance(value, complex):

@@ -1,4 +1,4 @@
-"""A model on a lazy table: which rows it uses, its design as expressions, its frame without rows."""
+"""A model on a lazy table: which rows it uses, and its design as expressions."""
 
 from __future__ import annotations
 
@@ -284,8 +284,9 @@ def _argument(given: str | None, table: LazyTable) -> Node | None:
     if given in table.schema or not given.strip():
         return Name(given)
     tree = read(f"I({given})")
-    inner = tree.arguments[0].value if isinstance(tree, Call) and len(tree.arguments) == 1 else tree
-    return inner
+    if isinstance(tree, Call) and len(tree.arguments) == 1:
+        return tree.arguments[0].value
+    return tree
 
 
 def _groups(formula: Formula, table: LazyTable) -> tuple[tuple[str, tuple[str, ...]], ...]:

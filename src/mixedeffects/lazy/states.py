@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -211,7 +212,7 @@ class States:
         if "constraints" in given:
             raise not_expressible(call, self._table.engine)
         if not state:
-            n, low, high = self._range(call, x)
+            _, low, high = self._range(call, x)
             if low == high:
                 raise DataError(f"`{deparse(call)}` needs different values, and there is only one.")
             # Evenly spaced quantiles of these few values are those of all, so the transform of
@@ -303,8 +304,8 @@ def _piecewise(
     width = float(edges[-1] - edges[0])
     ends = np.concatenate([[edges[0] - width], edges, [edges[-1] + width]])
     nodes = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
-    pieces = []
-    for left, right in zip(ends[:-1], ends[1:], strict=True):
+    pieces: list[tuple[float, float, Matrix | None]] = []
+    for left, right in pairwise(ends):
         middle, half = 0.5 * (left + right), 0.5 * (right - left)
         try:
             values = transform(call, middle + half * nodes, given, dict(state))

@@ -233,16 +233,16 @@ def _pair(
     what = f"pairs of {model.groups[s][0]} and {model.groups[t][0]}"
     table = queries.sums(keys, wanted, what)
     found = {v: read_group(table[model.key(v)].rename(v)) for v in keys}
-    codes = tuple(
+    of_pairs = [
         _codes([found[v] for v in part], columns[f]) for part, f in zip(names, (s, t), strict=True)
-    )
+    ]
     at_product = {pair: c for c, pair in enumerate(wanted)}
     products = np.empty((len(table), len(own[s]), len(own[t])))
     for a, i in enumerate(own[s]):
         for b, j in enumerate(own[t]):
             column = table[f"p{at_product[min(i, j), max(i, j)]}"]
             products[:, a, b] = column.to_numpy(dtype=np.float64)
-    return PairSums((s, t), (codes[0], codes[1]), products)
+    return PairSums((s, t), (of_pairs[0], of_pairs[1]), products)
 
 
 def _codes(found: Sequence[GroupColumn], known: Sequence[GroupColumn]) -> NDArray[np.int32]:

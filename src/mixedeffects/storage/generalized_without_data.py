@@ -18,7 +18,7 @@ from mixedeffects.engine.generalized import (
 )
 from mixedeffects.engine.generalized.mode import Mode
 from mixedeffects.fitting.generalized import GeneralizedFit
-from mixedeffects.fitting.request import left_out
+from mixedeffects.frame.without_rows import left_out
 from mixedeffects.reporting.generalized_tables import quadrature_check
 
 __all__ = [

@@ -13,8 +13,8 @@ from mixedeffects.engine.optimum import Optimum
 from mixedeffects.engine.residual_families import Known
 from mixedeffects.engine.residual_model import ResidualDesign, ResidualModel
 from mixedeffects.engine.residual_objective import ResidualEvaluation
-from mixedeffects.fitting.request import left_out
 from mixedeffects.frame.residual_term import ResidualTerm, VarianceTerm
+from mixedeffects.frame.without_rows import left_out
 
 __all__ = [
     "OptimumWithoutRows",
