@@ -25,7 +25,7 @@ from mixedeffects.errors import ModelError
 from mixedeffects.fitting.modes import term_modes
 from mixedeffects.fitting.request import Request
 from mixedeffects.frame.model_frame import ModelFrame
-from mixedeffects.lazy.model import LazyModel
+from mixedeffects.lazy.sums import RowsInTable
 
 __all__ = [
     "Fit",
@@ -64,8 +64,8 @@ class Fit:
         Whether the same request gives this fit again: no start was chosen, and no response put in
         place of that of the data. Not known of a stored fit.
 
-    rows : LazyModel, optional
-        Where the rows stayed in a table of their engine: the model on it, for further passes. Not
+    rows : RowsInTable, optional
+        Where the rows stayed in a table of their engine: what further passes over it need. Not
         known of a stored fit.
 
     Notes
@@ -81,7 +81,7 @@ class Fit:
     request: Request
     remembered: dict[Any, Any] = field(default_factory=dict)
     is_as_requested: bool = False
-    rows: LazyModel | None = None
+    rows: RowsInTable | None = None
     _kept: dict[Any, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:

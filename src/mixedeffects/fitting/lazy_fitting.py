@@ -44,7 +44,7 @@ from mixedeffects.frame.rank import independent_columns
 from mixedeffects.frame.structures import check_replication
 from mixedeffects.frame.without_rows import FrameWithoutRows, TermWithoutRows
 from mixedeffects.lazy.model import LazyModel, read_lazy_model
-from mixedeffects.lazy.sums import LevelSums, level_sums
+from mixedeffects.lazy.sums import LevelSums, RowsInTable, level_sums
 from mixedeffects.lazy.table import LazyTable, count_rows, is_lazy, lazy_table
 from mixedeffects.progress import ProgressOption
 
@@ -184,14 +184,14 @@ def fit_lazy_table(
         largest_response=float(model.moments.largest[model.columns.response]),
         further=start is None,
     )
-    return dataclasses.replace(fit, is_as_requested=start is None, rows=model)
+    return dataclasses.replace(fit, is_as_requested=start is None, rows=made.rows)
 
 
 class _Assembled:
     """A model's sums joined to its labels: the frame without rows, and which column is which."""
 
     def __init__(self, model: LazyModel, levels: LevelSums) -> None:
-        self.model, self.sums = model, levels.sums
+        self.model, self.sums, self._guard = model, levels.sums, levels.guard
         n = model.moments.n
         counts = [len(each.labels) for each in levels.groupings]
         names = [name for name, _ in model.groups]
@@ -277,6 +277,12 @@ class _Assembled:
         alone = [one_row_each_effect(self.sums, term) for term in self.columns.terms]
         check_replication(terms, alone)
         check_parameters(terms)
+
+    @property
+    def rows(self) -> RowsInTable:
+        """What further passes need."""
+        overall = dataclasses.replace(self.sums, factors=(), pairs=())
+        return RowsInTable(self.model, self.columns, overall, self._guard)
 
     def crossproducts(self) -> CrossProducts:
         """The blocks, or a sentence about why they cannot be held."""

@@ -109,12 +109,22 @@ class LazyModel:
     moments: Moments
     dropped: Dropped
 
-    def rows(self) -> Any:
-        """The rows used: the columns of the design less centre and by scale, keys and weights."""
-        keys = {name: f"k{i}" for i, name in enumerate(self.key_names)}
+    def rows(self, keys: Sequence[str]) -> Any:
+        """The rows used: some columns, those of the design less centre and by scale, and weights.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            Columns of the table; they are called ``k0``, ``k1``, ...
+
+        Returns
+        -------
+        narwhals.LazyFrame
+            Also with ``u1``, ``u2``, ... and, where there are weights, ``w``.
+        """
         import narwhals as nw
 
-        columns = [nw.col(name).alias(alias) for name, alias in keys.items()]
+        columns = [nw.col(name).alias(f"k{i}") for i, name in enumerate(keys)]
         for j, column in enumerate(self.design.columns[1:], start=1):
             centre, scale = float(self.moments.centre[j]), float(self.moments.scale[j])
             moved = column - centre if centre != 0.0 else column
@@ -127,10 +137,6 @@ class LazyModel:
     def key_names(self) -> tuple[str, ...]:
         """Columns that make grouping factors, each once."""
         return tuple(dict.fromkeys(v for _, variables in self.groups for v in variables))
-
-    def key(self, name: str) -> str:
-        """What a grouping column is called in `rows`."""
-        return f"k{self.key_names.index(name)}"
 
 
 def read_lazy_model(
