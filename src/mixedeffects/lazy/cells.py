@@ -48,7 +48,9 @@ class CellRows:
     weights: Matrix | None
 
 
-def cell_rows(model: LazyModel, extra: Sequence[str], guard: tuple[int, float]) -> CellRows:
+def cell_rows(
+    model: LazyModel, extra: Sequence[str], guard: tuple[int, float], *, by_weight: bool = False
+) -> CellRows:
     """Rows that stand for all, in one pass over the table.
 
     Parameters
