@@ -31,7 +31,7 @@ from mixedeffects.lazy.design import Design, LazyVariable, Variables, encoder_of
 from mixedeffects.lazy.expressions import Expr, LostRows
 from mixedeffects.lazy.table import LazyTable
 
-__all__ = ["LazyModel", "Moments", "read_lazy_model"]
+__all__ = ["LazyModel", "Moments", "named_expression", "read_lazy_model"]
 
 #: Most columns of a design that are handed to an engine: their products are half their square.
 MOST_COLUMNS = 150
@@ -81,11 +81,13 @@ class LazyModel:
     fixed_encoder, random_encoders
         As of a `ModelFrame`, before columns are dropped for rank.
     bars : tuple of Bar
-        The random-effects terms in lme4's order is not known yet: as written.
+        The random-effects terms as written; lme4's order needs the levels.
     groups : tuple of (str, tuple of str)
         Grouping factors: name, and the columns whose combinations are the levels.
     weights, offset : expression or None
         Prior weights, and what is taken off the response.
+    response : expression
+        The response as given.
     moments : Moments
         Of the design.
     dropped : Dropped
@@ -104,8 +106,8 @@ class LazyModel:
     bars: tuple[Bar, ...]
     groups: tuple[tuple[str, tuple[str, ...]], ...]
     weights: Expr | None
-    weights_name: str
     offset: Expr | None
+    response: Expr
     moments: Moments
     dropped: Dropped
 
@@ -276,8 +278,8 @@ def read_lazy_model(
         formula.random,
         groups,
         extra["weights"],
-        weights_name,
         offset_sum,
+        response.columns[0],
         moments,
         dropped,
     )
@@ -293,6 +295,24 @@ def _argument(given: str | None, table: LazyTable) -> Node | None:
     if isinstance(tree, Call) and len(tree.arguments) == 1:
         return tree.arguments[0].value
     return tree
+
+
+def named_expression(role: str, given: Any, table: LazyTable) -> Expr:
+    """Weights or an offset as an expression of a table.
+
+    Raises
+    ------
+    DataError
+        If it is no name of a column, or no number a row.
+    """
+    if not isinstance(given, str):
+        raise DataError(
+            f"`{role}` of a table that stays in its engine is the name of a column, or an "
+            f"expression of columns, not {type(given).__name__}."
+        )
+    tree = _argument(given, table)
+    assert tree is not None
+    return _single(role, Variables(table)[tree], given)
 
 
 def _groups(formula: Formula, table: LazyTable) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = [
     "level_sums",
     "product_queries",
     "symmetric_products",
+    "unweighted_sums",
 ]
 
 Matrix = NDArray[np.float64]
@@ -232,6 +233,22 @@ def level_sums(model: LazyModel) -> LevelSums:
     )
     assert queries.first is not None
     return LevelSums(sums, tuple(groupings), queries.first)
+
+
+def unweighted_sums(rows: RowsInTable) -> tuple[GroupedSums, float]:
+    """Sums over all rows without the weights, and the mean of their inverses."""
+    import narwhals as nw
+
+    model = rows.model
+    m = len(model.design.keys)
+    everything = [(i, j) for i in range(m) for j in range(i, m)]
+    plain = replace(model, weights=None)
+    table = product_queries(plain, rows.guard).sums((), everything, "unweighted products")
+    total = symmetric_products(table, everything, m)[0]
+    inverse = model.rows(()).select((1.0 / nw.col("w")).mean().alias("mean"))
+    mean = float(model.table.run(inverse, "inverse weights")["mean"].iloc[0])
+    sums = replace(rows.sums, total=total, sum_weights=float(rows.sums.n), sum_log_weights=0.0)
+    return sums, mean
 
 
 def _own_columns(model: LazyModel) -> list[tuple[int, ...]]:

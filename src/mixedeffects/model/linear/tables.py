@@ -141,13 +141,14 @@ class Tables(ForMaketables):
 
         return glance(self.fit)
 
-    def augment(self) -> pd.DataFrame:
+    def augment(self) -> Any:
         """The data used, with fitted values and residuals beside them.
 
         Returns
         -------
         DataFrame, n rows
-            The variables of the model, and in units of the response ``_fitted``, ``_resid`` and
+            Of a fit whose rows stayed in a table a lazy table of the same engine, with all its
+            columns. The variables of the model, and in units of the response ``_fitted``, ``_resid`` and
             ``_fixed``: fitted values, residuals, and the part from fixed effects and offset.
 
         Examples
