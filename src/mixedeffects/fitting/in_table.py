@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 
 from mixedeffects.engine.grouped_sums import GroupedSums
 from mixedeffects.fitting.fit import Fit, once_per_fit
+from mixedeffects.fitting.fitting import response as less_offset
 from mixedeffects.lazy.fitted import Effects, LinearPredictor, linear_predictor, predictor_of_fit
 from mixedeffects.lazy.model import named_expression
 from mixedeffects.lazy.sums import unweighted_sums
 from mixedeffects.lazy.table import LazyTable
 
 __all__ = [
+    "ResponseSums",
     "UnweightedMoments",
     "fitted_in_table",
     "predicted_in_table",
+    "response_sums",
     "unweighted_moments",
 ]
 
@@ -60,6 +63,40 @@ class UnweightedMoments:
         # About the mean, by moving what is constant: the first column is one in every row.
         a[0] -= (self.sums.total[0] @ a) / self.sums.n
         return float(a @ self.sums.total @ a) / (self.sums.n - 1.0)
+
+
+@dataclass(frozen=True)
+class ResponseSums:
+    """Sums over the rows by which responses are told apart.
+
+    Attributes
+    ----------
+    total, squares : float
+        ``sum w y`` and ``sum w y^2`` of the response less the offset.
+    weights : float
+        Sum of the weights.
+    """
+
+    total: float
+    squares: float
+    weights: float
+
+
+def response_sums(fit: Fit) -> ResponseSums:
+    """Sums of the response, wherever the rows are."""
+    if fit.rows is None:
+        y, w = less_offset(fit.frame), fit.frame.weights
+        w = np.ones(fit.nobs) if w is None else w
+        return ResponseSums(float(w @ y), float(w @ y**2), float(w.sum()))
+    sums, at = fit.rows.sums, fit.rows.columns.response
+    c, s = float(sums.centre[at]), float(sums.scale[at])
+    total = c * sums.sum_weights + s * float(sums.total[0, at])
+    squares = (
+        c**2 * sums.sum_weights
+        + 2.0 * c * s * float(sums.total[0, at])
+        + s**2 * float(sums.total[at, at])
+    )
+    return ResponseSums(total, squares, sums.sum_weights)
 
 
 @once_per_fit("unweighted moments")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.frame.grouping import level_codes
 from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
-from mixedeffects.lazy.cells import cell_rows
+from mixedeffects.lazy.cells import CellRows, cell_rows
 
-__all__ = ["RepresentativeFrame", "with_rows"]
+__all__ = ["RepresentativeFrame", "with_all_rows", "with_rows"]
 
 Matrix = NDArray[np.float64]
 
@@ -27,6 +27,11 @@ class RepresentativeFrame(ModelFrame):
     def nobs(self) -> int:
         """Number of rows that were used, n; here there are fewer."""
         return int(self.__dict__["n_rows_used"])
+
+    @property
+    def rows_behind(self) -> int:
+        """How many rows the last one stands for, having no part in any column."""
+        return int(self.__dict__.get("n_rows_behind", 0))
 
 
 def with_rows(fit: Fit, columns: Sequence[str] = (), *, by_weight: bool = False) -> Fit:
@@ -85,7 +90,11 @@ def representative(fit: Fit, columns: tuple[str, ...], by_weight: bool) -> Fit:
         y=y,
         X=np.asfortranarray(of(rows.columns.fixed)),
         terms=terms,
-        weights=cells.weights,
+        # Where they are in the columns they are one, which is not to say that there are none: the
+        # blocks have them relative to their mean.
+        weights=np.ones(n)
+        if model.weights is not None and cells.weights is None
+        else cells.weights,
         offset=None,
         index=pd.RangeIndex(n),
         positions=np.arange(n),
@@ -95,6 +104,49 @@ def representative(fit: Fit, columns: tuple[str, ...], by_weight: bool) -> Fit:
     )
     request = dataclasses.replace(fit.request, data=cells.keys, weights=None, offset=None)
     return dataclasses.replace(fit, frame=frame, request=request, rows=None)
+
+
+def with_all_rows(fit: Fit) -> Fit:
+    """The fit itself; or where its rows stayed in a table, with rows for responses drawn anew.
+
+    Errors of the model have a part in what no column of the design reaches: a sum of squares of so
+    many degrees of freedom as rows are missing. A last row of zeros is there to have it.
+    """
+    if fit.rows is None:
+        return fit
+    few = with_rows(fit)
+    frame = few.frame
+    n = len(frame.y)
+    behind = fit.nobs - n
+    if behind == 0:
+        return few
+    more = object.__new__(RepresentativeFrame)
+    more.__dict__.update(
+        frame.__dict__,
+        y=np.append(frame.y, 0.0),
+        X=np.asfortranarray(np.vstack([frame.X, np.zeros((1, frame.X.shape[1]))])),
+        terms=tuple(
+            dataclasses.replace(
+                term,
+                codes=np.append(term.codes, np.int32(0)),
+                z=np.vstack([term.z, np.zeros((1, term.n_columns))]),
+            )
+            for term in frame.terms
+        ),
+        weights=None if frame.weights is None else np.append(frame.weights, 1.0),
+        index=pd.RangeIndex(n + 1),
+        positions=np.arange(n + 1),
+        data=pd.concat([frame.data, frame.data.iloc[:1]], ignore_index=True),
+        n_rows_behind=behind,
+    )
+    return dataclasses.replace(few, frame=more)
+
+
+def _weights(cells: CellRows, weighted: bool) -> Matrix | None:
+    """Weights of the rows: one where the columns have them, of which the blocks know the mean."""
+    if weighted and cells.weights is None:
+        return np.ones(len(cells.columns))
+    return cells.weights
 
 
 def _labels(term: RandomTerm) -> dict[str, Any]:

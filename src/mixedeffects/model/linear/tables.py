@@ -147,9 +147,9 @@ class Tables(ForMaketables):
         Returns
         -------
         DataFrame, n rows
-            Of a fit whose rows stayed in a table a lazy table of the same engine, with all its
-            columns. The variables of the model, and in units of the response ``_fitted``, ``_resid`` and
-            ``_fixed``: fitted values, residuals, and the part from fixed effects and offset.
+            The variables of the model (of a table that stayed in its engine all its columns, and a
+            lazy table), and in units of the response ``_fitted``, ``_resid`` and ``_fixed``: fitted
+            values, residuals, and the part from fixed effects and offset.
 
         Examples
         --------
