@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import combinations
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = [
     "RowsInTable",
     "level_sums",
     "product_queries",
+    "square_of",
     "symmetric_products",
     "unweighted_sums",
 ]
@@ -233,6 +235,26 @@ def level_sums(model: LazyModel) -> LevelSums:
     )
     assert queries.first is not None
     return LevelSums(sums, tuple(groupings), queries.first)
+
+
+def square_of(model: LazyModel, weights: Matrix) -> float:
+    """``sum w r^2`` of a combination r of the columns u, made a column first.
+
+    Parameters
+    ----------
+    model : LazyModel
+        The model.
+    weights : ndarray, shape (M,)
+        What the columns are multiplied with.
+    """
+    import narwhals as nw
+
+    terms = [nw.col(f"u{j}") * float(v) for j, v in enumerate(weights) if j and v != 0.0]
+    constant = nw.lit(float(weights[0]))
+    rest = reduce(lambda a, b: a + b, terms, constant)
+    square = rest * rest if model.weights is None else rest * rest * nw.col("w")
+    query = model.rows(()).select(square.alias("square")).select(nw.col("square").sum())
+    return float(model.table.run(query, "what is left of a column")["square"].iloc[0])
 
 
 def unweighted_sums(rows: RowsInTable) -> tuple[GroupedSums, float]:
