@@ -129,7 +129,7 @@ def fit_of_response(
     """The record of an optimum by `optimum_of_response`."""
     response = Response(values, fit.response.trials, fit.response.weights)
     frame = dataclasses.replace(fit.frame, y=values, response=response, response_levels=())
-    return GeneralizedFit(frame, found.evaluation.A, cast(Any, found), False, fit.request)
+    return GeneralizedFit.of(frame, found, fit.request)
 
 
 def fit_of_rows(fit: GeneralizedFit, rows: NDArray[np.intp]) -> GeneralizedFit:
