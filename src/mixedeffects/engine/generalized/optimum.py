@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from mixedeffects.base.caching import cached_property
 from mixedeffects.base.options import checked_choice
 from mixedeffects.engine.basis import lower_factor
+from mixedeffects.engine.covariance_changes import fixed_effects_covariance
 from mixedeffects.engine.crossproducts import CrossProducts
-from mixedeffects.engine.curvature import fixed_effects_covariance
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.found_optimum import (
     SMALL_GRADIENT,
