@@ -9,7 +9,7 @@ is positive on the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +50,6 @@ __all__ = [
     "Certificate",
     "Control",
     "Optimum",
-    "Progress",
     "has_null_directions",
     "record",
 ]
@@ -87,25 +86,6 @@ class Control:
             )
         object.__setattr__(self, "tolerance", float(tolerance))
         object.__setattr__(self, "max_evaluations", most)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One line of feedback during a fit."""
-
-    iteration: int
-    evaluations: int
-    criterion: float
-    gradient_norm: float
-    seconds: float
-    #: Relative covariance factors there, in the basis of the fit: where another search may start.
-    factors: tuple[Matrix, ...] = field(default=(), repr=False, compare=False)
-
-    def __str__(self) -> str:
-        return (
-            f"iteration {self.iteration:3d}   criterion {self.criterion:.6f}   "
-            f"gradient {self.gradient_norm:.1e}   {self.seconds:.1f} s"
-        )
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,8 +38,9 @@ from mixedeffects.engine.generalized.quadrature import check_quadrature, evaluat
 from mixedeffects.engine.generalized.search import Found, GeneralizedSearch
 from mixedeffects.engine.generalized.space import GeneralizedPoint, Parameters
 from mixedeffects.engine.generalized.start import starting_values
-from mixedeffects.engine.optimum import Certificate, Control, Progress
+from mixedeffects.engine.optimum import Certificate, Control
 from mixedeffects.engine.search import UNENDED, has_null_directions
+from mixedeffects.engine.telling import Progress, Teller
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ModelError
 
@@ -305,17 +305,12 @@ def _found(
     progress: Callable[[Progress], None] | None,
 ) -> tuple[GeneralizedSearch, Found, int]:
     """The search, where it ended, and the evaluations of its start."""
-    began, spent, steps = time.perf_counter(), 0, 0
+    spent, steps, teller = 0, 0, Teller(progress)
     design = design.by_level
 
     def report(point: GeneralizedPoint, evaluations: int) -> None:
         nonlocal steps
-        if progress is None:
-            return
-        gradient = float(np.abs(point.gradient).max(initial=0.0))
-        T = tuple(lower_factor(factor) for factor in point.evaluation.T)
-        seconds = time.perf_counter() - began
-        progress(Progress(steps, spent + evaluations, point.value, gradient, seconds, T))
+        teller.tell(steps, spent + evaluations, point.value, point.gradient, point.evaluation.T)
         steps += 1
 
     c = None
