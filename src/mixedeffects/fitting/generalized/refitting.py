@@ -24,11 +24,12 @@ from mixedeffects.fitting.refitting import (
     Unchanged,
     checked_response,
     for_rows,
+    updated_contrasts,
+    updated_formula,
     with_response,
 )
-from mixedeffects.fitting.request import NewResponse, Request, given_data, given_table
+from mixedeffects.fitting.request import Request, given_table
 from mixedeffects.fitting.subset import fixed_columns_of_rows, frame_of_rows
-from mixedeffects.formula.update import update_formula
 from mixedeffects.frame.checks import check_grouping
 from mixedeffects.frame.model_frame import RandomTerm
 from mixedeffects.progress import ProgressOption
@@ -211,17 +212,9 @@ def update_generalized(
 ) -> GeneralizedFit:
     """See `GeneralizedLinearMixedModel.update`."""
     asked = fit.request
-    text = fit.formula
-    own = given_data(asked)
-    if data is not None and isinstance(own, NewResponse):
-        # New data have a response of their own.
-        text = own.formula
-    inherited: dict[str, Any] = {}
-    if contrasts is UNCHANGED:
-        inherited = asked.inherited | (asked.contrasts or {})
-        contrasts = None
+    contrasts, inherited = updated_contrasts(fit, contrasts)
     return fit_generalized_formula(
-        text if formula is None else update_formula(text, formula),
+        updated_formula(fit, formula, data),
         given_table(asked) if data is None else data,
         family=asked.family if family is UNCHANGED else family,
         weights=for_rows("weights", asked.weights, weights, asked, data),
