@@ -29,7 +29,6 @@ from mixedeffects.fitting.fitting import fit_blocks, fit_formula, starting_facto
 from mixedeffects.fitting.request import Request
 from mixedeffects.fitting.searching import Searching
 from mixedeffects.fitting.theta import read_theta
-from mixedeffects.frame.build import lme4_order, term_labels
 from mixedeffects.frame.checks import (
     check_fixed,
     check_grouping,
@@ -41,6 +40,7 @@ from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.identifiability import check_random_columns
 from mixedeffects.frame.known_covariance import KnownCovariance
 from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.frame.random_terms import lme4_order, term_labels
 from mixedeffects.frame.structures import check_replication
 from mixedeffects.frame.without_rows import FrameWithoutRows, TermWithoutRows
 from mixedeffects.lazy.model import LazyModel, read_lazy_model
