@@ -26,6 +26,8 @@ from mixedeffects.errors import (
 from mixedeffects.fitting.assembly import assemble, covariance_structures, engine_terms
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters, structures_at_bounds
+from mixedeffects.fitting.representative import RepresentativeFrame
+from mixedeffects.fitting.representative_sums import assemble_representative
 from mixedeffects.fitting.request import Request, check_control, request_of
 from mixedeffects.fitting.residual_fitting import fit_residual_frame
 from mixedeffects.fitting.searching import Searching
@@ -232,6 +234,8 @@ def response(frame: ModelFrame) -> Matrix:
 
 def assemble_frame(frame: ModelFrame) -> CrossProducts:
     """Cross-products of a frame; see `assemble`."""
+    if isinstance(frame, RepresentativeFrame):
+        return assemble_representative(frame)
     return assemble(response(frame), frame.X, frame.terms, frame.weights)
 
 
