@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
@@ -234,3 +235,23 @@ def test_parameters_that_the_data_do_not_determine() -> None:
     for table, options in ((data, {}), (table_of("duckdb", data), {"rows": "push"})):
         with pytest.raises(ModelError, match=r"`\(1 \| pupil\)` and `\(1 \| name\)` have the same"):
             me.lmer(formula, table, **options)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "formula", ["y ~ x + (x | pupil)", "y ~ x + z + (x | pupil) + (1 | school)"]
+)
+def test_random_effects_far_larger_than_the_residual(formula: str, engine: str) -> None:
+    """The residual sum of squares is a difference of sums 1e10 times as large."""
+    data, rng = rows(1_200), np.random.default_rng(3)
+    school, pupil, slope = (rng.normal(size=60) for _ in range(3))
+    effects = school[data["school"]] + pupil[data["pupil"]] + slope[data["pupil"]] * data["x"]
+    data = data.assign(y=data["x"] + effects + 1e-5 * rng.normal(size=len(data)))
+    wanted = me.lmer(formula, data, weights="w")
+    found = me.lmer(formula, table_of(engine, data), rows="push", weights="w")
+    assert_allclose(found.fixef, wanted.fixef, rtol=1e-8, atol=1e-11)
+    assert_allclose(found.sigma, wanted.sigma, rtol=1e-5)
+    assert_allclose(found.criterion, wanted.criterion, atol=1e-3)
+    for name, own in wanted.ranef().items():
+        assert_allclose(found.ranef()[name], own, atol=1e-8)
+    assert found.optimum.converged

@@ -127,13 +127,17 @@ class LazyModel:
         import narwhals as nw
 
         columns = [nw.col(name).alias(f"k{i}") for i, name in enumerate(keys)]
-        for j, column in enumerate(self.design.columns[1:], start=1):
-            centre, scale = float(self.moments.centre[j]), float(self.moments.scale[j])
-            moved = column - centre if centre != 0.0 else column
-            columns.append((moved / scale if scale != 1.0 else moved).alias(f"u{j}"))
+        columns += [self.moved(j).alias(f"u{j}") for j in range(1, len(self.design.columns))]
         if self.weights is not None:
             columns.append(self.weights.alias("w"))
         return self.table.frame.filter(self.complete).select(*columns)
+
+    def moved(self, j: int) -> Expr:
+        """A column of the design less its centre and by its scale."""
+        column = self.design.columns[j]
+        centre, scale = float(self.moments.centre[j]), float(self.moments.scale[j])
+        moved = column - centre if centre != 0.0 else column
+        return moved / scale if scale != 1.0 else moved
 
     @property
     def key_names(self) -> tuple[str, ...]:
