@@ -17,6 +17,7 @@ from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.display.shown import html_document
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.in_table import has_offset, is_weighted
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.fitting.residual_parameters import (
     RESIDUAL,
@@ -161,11 +162,10 @@ def _model(fit: Fit) -> list[str]:
         )
     if fit.request.sigma is not None:
         sentences.append(f"The residual standard deviation was known, {fit.sigma:.6g}.")
-    for name, values in (("weights", frame.weights), ("offset", frame.offset)):
-        if values is not None:
-            sentences.append(
-                f"The fit has prior {name}." if name == "weights" else "It has an offset."
-            )
+    if is_weighted(fit):
+        sentences.append("The fit has prior weights.")
+    if has_offset(fit):
+        sentences.append("It has an offset.")
     return sentences + rows_left_out(fit)
 
 
