@@ -16,6 +16,7 @@ from mixedeffects.display.vocabulary import intervals_at
 from mixedeffects.inference.letters import critical_differences, mean_letters
 from mixedeffects.inference.mean_comparisons import Means
 from mixedeffects.inference.means_layout import layout_of
+from mixedeffects.inference.population_comparisons import as_parameters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,6 +96,7 @@ def comparison_arrows(means: Means) -> tuple[Matrix, int]:
     Andrews, H. P., Snee, R. D. and Sarner, M. H. (1980). Graphical display of means. The American
     Statistician 34, 195-199.
     """
+    means = as_parameters(means)
     eta, scale = means.estimates.estimate, means.scale
     lengths, wrong = np.full((len(eta), 2), np.nan), 0
     for rows, D in critical_differences(means):

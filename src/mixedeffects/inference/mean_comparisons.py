@@ -32,6 +32,7 @@ from mixedeffects.inference.mean_contrasts import (
     interaction_methods,
 )
 from mixedeffects.inference.multiplicity import ADJUSTMENTS, Family, adjusted_p, critical_values
+from mixedeffects.inference.population_comparisons import as_parameters
 from mixedeffects.inference.response_scale import ResponseScale
 from mixedeffects.inference.variance import FixedEffectsVariance
 
@@ -335,6 +336,7 @@ def compare_means(
     cross_adjust: Any = None,
 ) -> MeanComparisons:
     """See `MarginalMeans.contrasts`."""
+    means = as_parameters(means)
     interaction = plain(interaction)
     products = interaction is not False and interaction is not None
     # Tukey's adjustment is no more for products of differences than for contrasts of one's own.
