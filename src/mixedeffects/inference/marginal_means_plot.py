@@ -15,7 +15,7 @@ from mixedeffects.display.panels import as_pictures
 from mixedeffects.display.vocabulary import intervals_at
 from mixedeffects.inference.letters import critical_differences, mean_letters
 from mixedeffects.inference.mean_comparisons import Means
-from mixedeffects.inference.means_layout import layout_of
+from mixedeffects.inference.means_layout import layout_of_means
 from mixedeffects.inference.population_comparisons import as_parameters
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def draw_means(means: Means, ax: Any, lines: Any, arrows: Any, letters: Any) -> 
     """See `MarginalMeans.plot`."""
     require_matplotlib()
     arrows, letters = checked_flag(arrows, "arrows"), checked_flag(letters, "letters")
-    layout = layout_of(means.levels, means.by)
+    layout = layout_of_means(means)
     joined = len(layout.series_names) > 1 or layout.categories is None
     if lines is not None:
         joined = checked_flag(lines, "lines")

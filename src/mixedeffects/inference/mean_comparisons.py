@@ -24,6 +24,7 @@ from mixedeffects.fitting.fit import Fit
 from mixedeffects.frame.columns import labels_of
 from mixedeffects.inference.estimability import Estimability
 from mixedeffects.inference.estimates import Estimates
+from mixedeffects.inference.grid_averages import GridAverage
 from mixedeffects.inference.linear_functions import linear_estimates
 from mixedeffects.inference.mean_contrasts import (
     METHODS,
@@ -87,6 +88,11 @@ class Means(Protocol):
     @property
     def levels(self) -> pd.DataFrame:
         """Levels of each mean."""
+        ...
+
+    @property
+    def average(self) -> GridAverage:
+        """The grid, and how the means are made of its cells."""
         ...
 
     @property
