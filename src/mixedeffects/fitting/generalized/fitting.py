@@ -27,6 +27,7 @@ from mixedeffects.fitting.generalized.start import read_start
 from mixedeffects.fitting.request import Request, check_control, request_of
 from mixedeffects.fitting.searching import Listening, Start
 from mixedeffects.frame import build_model_frame
+from mixedeffects.frame.double_bars import as_double_bars_mean
 from mixedeffects.frame.ingest import detached
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.progress import ProgressOption
@@ -52,14 +53,17 @@ def fit_generalized_formula(
     inherited: dict[str, Any] | None = None,
     start: Any = None,
     control: Control | None = None,
+    double_bar: str = "lme4",
     progress: ProgressOption = None,
 ) -> GeneralizedFit:
     """Fit a model from its formula; the arguments are those of `mixedeffects.glmer`.
 
     Parameters
     ----------
-    formula, data, family, weights, offset, exposure, nagq, contrasts, start, control, progress
+    formula, data, family, weights, offset, exposure, nagq, contrasts, start, control
         As for `mixedeffects.glmer`.
+    double_bar, progress
+        The same.
     inherited : dict, optional
         Codings of categorical columns that need not be in the formula.
 
@@ -72,6 +76,7 @@ def fit_generalized_formula(
     known = _checked_family(family)
     points = _checked_nagq(nagq)
     check_control(control)
+    formula = as_double_bars_mean(formula, data, double_bar)
     with one_blas_thread():
         frame = build_model_frame(
             formula,
