@@ -83,9 +83,13 @@ def check_weights(name: str, weights: NDArray[np.float64]) -> None:
     """Refuse weights that are not positive."""
     negative, zero = int((weights < 0).sum()), int((weights == 0).sum())
     if negative or zero:
-        counts = [f"{n:,} {w}" for n, w in ((negative, "negative"), (zero, "zero")) if n]
+        counts = [
+            f"{w} in {n:,} row{'s' if n > 1 else ''}"
+            for n, w in ((negative, "negative"), (zero, "zero"))
+            if n
+        ]
         raise DataError(
-            f"Weights must be positive: `{name}` has {' and '.join(counts)}. To leave rows out, "
+            f"Weights must be positive: `{name}` is {' and '.join(counts)}. To leave rows out, "
             "filter the data or set their weight to missing."
         )
 
