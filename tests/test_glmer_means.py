@@ -111,7 +111,9 @@ def test_names_of_means() -> None:
     assert m.emmeans("period").scale.shown == "probability of incidence"
     women = me.load_dataset("contraception")
     m = me.glmer("use ~ urban + (1 | district)", women, family="binomial")
-    assert m.emmeans("urban").scale.shown == "probability of Y"
+    assert m.emmeans("urban").scale.shown == "probability of use = Y"
+    m = me.glmer("use == 'Y' ~ urban + (1 | district)", women, family="binomial")
+    assert m.emmeans("urban").scale.shown == 'probability of use == "Y"'
     assert fitted("owls_nb").emmeans("SexParent").scale.shown == "mean of SiblingNegotiation"
 
 

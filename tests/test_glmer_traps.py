@@ -307,3 +307,22 @@ def test_influence_shows_what_there_is() -> None:
     m = me.glmer("incidence ~ period + (1 | herd)", cbpp, family="poisson")
     assert "MDFFITS" not in repr(m.influence("herd"))
     assert "MDFFITS" in repr(me.lmer("incidence ~ period + (1 | herd)", cbpp).influence("herd"))
+
+
+def test_an_offset_that_is_an_exposure_is_told_apart() -> None:
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({"g": np.repeat(np.arange(10), 8)})
+    data["minutes"] = rng.choice([10.0, 20.0, 45.0], 80)
+    data["n"] = rng.poisson(0.2 * data["minutes"])
+    with pytest.warns(me.DataWarning, match=r"runs from 10 to 45 .* give it as exposure="):
+        me.glmer("n ~ 1 + (1 | g)", data, family="poisson", offset="minutes")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", me.DataWarning)
+        me.glmer("n ~ 1 + (1 | g)", data, family="poisson", exposure="minutes")
+
+
+def test_levels_that_differ_in_blanks_need_no_lower_case() -> None:
+    cbpp = me.load_dataset("cbpp").astype({"period": str})
+    cbpp.loc[cbpp.index[cbpp["period"] == "1"][:5], "period"] = "1 "
+    with pytest.warns(me.DataWarning, match=r"strip\(\), in polars \.str\.strip_chars\(\)\."):
+        me.glmer("incidence ~ period + (1 | herd)", cbpp, family="poisson")

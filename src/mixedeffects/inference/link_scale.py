@@ -195,8 +195,10 @@ def mean_name(fit: GeneralizedFit) -> str:
     tree: Node = fit.frame.formula.response_tree
     if not fit.family.takes_trials:
         return f"mean of {deparse(tree)}"
-    if fit.frame.response_levels:
-        return f"{_PROBABILITY}{fit.frame.response_levels[-1]}"
+    levels = fit.frame.response_levels
+    # Of a comparison, which is true or false, the words are its own.
+    if levels and tuple(levels) != ("False", "True"):
+        return f"{_PROBABILITY}{deparse(tree)} = {levels[-1]}"
     if isinstance(tree, Call) and tree.function == "cbind":
         tree = tree.arguments[0].value
     elif isinstance(tree, Binary) and tree.operator == "/":

@@ -38,6 +38,8 @@ Matrix = NDArray[np.float64]
 
 #: Linear predictor far out, where every mean of a link without an end is.
 _WIDE = 20.0
+#: Of an offset on the scale of the logarithm: a factor of 1e9 between means.
+_WIDEST = 20.7
 
 
 def fit_generalized_formula(
@@ -90,6 +92,7 @@ def fit_generalized_formula(
         )
         for sentence in frame.dropped.lost:
             warn(sentence, DataWarning)
+        _tell_of_wide_offset(frame, known)
         request = request_of(
             frame,
             data,
@@ -106,6 +109,21 @@ def fit_generalized_formula(
         design = generalized_design(frame, known)
         given = read_start(frame, design, start)
     return fit_generalized_frame(frame, design, request, given, progress)
+
+
+def _tell_of_wide_offset(frame: ModelFrame, family: Family) -> None:
+    """Say that an offset is on the scale of the link, where it can hardly be meant to be."""
+    if family.link.name != "log" or frame.offset is None or not len(frame.offset):
+        return
+    low, high = float(frame.offset.min()), float(frame.offset.max())
+    if high - low > _WIDEST:
+        warn(
+            f"The offset runs from {low:.4g} to {high:.4g} on the scale of the logarithm, so that "
+            f"means differ by a factor of {np.exp(min(high - low, 700.0)):.1g} for it alone. If it "
+            "holds hours, areas or counts of persons, give it as exposure=, whose logarithm is "
+            "taken.",
+            DataWarning,
+        )
 
 
 def fit_generalized_frame(
