@@ -278,3 +278,10 @@ def test_a_description_counts_trials_and_successes() -> None:
     assert f"Rows are of several trials. {counted}" in str(m.describe())
     m = me.glmer("incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size")
     assert f"The number of trials was size. {counted}" in str(m.describe())
+
+
+def test_a_table_of_generalized_fits_alone_refuses_degrees_of_freedom() -> None:
+    linear = me.lmer("incidence ~ period + (1 | herd)", me.load_dataset("cbpp"))
+    with pytest.raises(me.ModelError, match="ddf='kr' is for linear mixed models"):
+        me.etable(herds(), ddf="kr")
+    assert "z-tests" in str(me.etable([herds(), linear], ddf="kr"))

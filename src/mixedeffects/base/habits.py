@@ -374,6 +374,7 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
         "var": ("emmeans", "m.emtrends(specs, var)"),
         "pairwise": ("emmeans", ".contrasts() of what m.emmeans gives"),
         "offset": ("emmeans", "at={'hours': 1} of what the offset or exposure is made of"),
+        "marginal": ("glmer", "nothing; means of a linear model are those over the random effects"),
     },
     "emtrends": {"lmer_df": ("emmeans", "ddf="), "variable": ("emmeans", "var=")},
     "summary": {"correlation": ("lme4", "nothing, it is printed")},

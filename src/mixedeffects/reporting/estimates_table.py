@@ -37,7 +37,7 @@ from mixedeffects.fitting.natural import covariance_parameters, structure_parame
 from mixedeffects.fitting.residual_parameters import reported_residual_parameters
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.ratios import exponentiated, ratio_of
-from mixedeffects.inference.variance import is_robust
+from mixedeffects.inference.variance import check_normal, is_robust
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
 __all__ = [
@@ -604,6 +604,10 @@ def _coefficients(
 ) -> tuple[list[str], list[ResultTable]]:
     """How the tests were made, and the table of coefficients by label, of each fit."""
     kinds = _each(vcov, "vcov", len(fits))
+    alone = not any(fit.has_degrees_of_freedom for fit in fits)
+    if alone and isinstance(ddf, str) and ddf != "satterthwaite":
+        # The usual method, which nobody may have asked for, is left out without a word.
+        check_normal(ddf)
     some_robust = any(is_robust(kind) for kind in kinds)
     methods, tables = [], []
     for fit, column, kind, method in zip(
