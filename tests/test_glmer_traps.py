@@ -326,3 +326,13 @@ def test_levels_that_differ_in_blanks_need_no_lower_case() -> None:
     cbpp.loc[cbpp.index[cbpp["period"] == "1"][:5], "period"] = "1 "
     with pytest.warns(me.DataWarning, match=r"strip\(\), in polars \.str\.strip_chars\(\)\."):
         me.glmer("incidence ~ period + (1 | herd)", cbpp, family="poisson")
+
+
+def test_rows_of_an_infinite_logarithm_are_named() -> None:
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({"g": np.repeat(np.arange(10), 8), "n": rng.poisson(3.0, 80)})
+    data["minutes"] = rng.choice([10.0, 20.0], 80)
+    data.loc[[13, 40], "minutes"] = 0.0
+    data.loc[5, "n"] = np.nan
+    with pytest.raises(me.DataError, match=r"`log\(minutes\)` is infinite in 2 rows \(13, 40\)"):
+        me.glmer("n ~ offset(log(minutes)) + (1 | g)", data, family="poisson")

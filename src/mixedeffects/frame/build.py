@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -195,11 +195,11 @@ def build_model_frame(
     y = np.zeros(n) if family is not None else _response(evaluation.response, values, n)
     # Before anything that such levels may make impossible.
     _warn_of_labels(evaluation, fixed, groups, table)
-    _check_values(evaluation, fixed, random, of_residuals, values)
+    used = table if rows is None else table.iloc[rows]
+    _check_values(evaluation, fixed, random, of_residuals, values, used.index)
     w = _taken(extra["weights"], rows, "Column ")
     if w is not None and extra["weights"] is not None:
         check_weights(extra["weights"].name, w)
-    used = table if rows is None else table.iloc[rows]
     given: GivenResponse | None = None
     if family is not None and response is not None:
         name = deparse(response)
@@ -523,13 +523,14 @@ def _check_values(
     random: list[TermTable],
     of_residuals: Sequence[Node],
     values: Mapping[str, Value],
+    labels: pd.Index[Any],
 ) -> None:
     names = {deparse(tree) for table in (fixed, *random) for tree in table.variables}
     names |= {deparse(tree) for tree in of_residuals}
     for name in sorted({*names, *evaluation.offsets}):
         value = values[name]
         if not isinstance(value, Factor):
-            check_finite(name, value)
+            check_finite(name, value, labels=cast("Sequence[Any]", labels))
         elif name in evaluation.offsets:
             raise DataError(f"`offset({name})` must be numbers; `{name}` is categorical.")
 
