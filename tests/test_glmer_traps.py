@@ -120,7 +120,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
         "c ~ x + (1 | g)",
         {"w": np.where(BASE["row"] == 4, -1.0, 1.0)},
         {"family": "poisson", "weights": "w"},
-        "`w` has 1 negative",
+        "`w` is negative in 1 row",
     ),
     "a link for a family": ("y ~ x + (1 | g)", {}, {"family": "logit"}, "that is a link"),
     "a capital": ("y ~ x + (1 | g)", {}, {"family": "Binomial"}, "Did you mean 'binomial'"),
@@ -231,3 +231,108 @@ def test_generated_designs(seed: int) -> None:
     assert found.dense < 1e-6
     assert found.gradient < 1e-6
     assert found.holds != found.warned, found.text
+
+
+def test_more_successes_than_trials_are_told_by_their_rows() -> None:
+    cbpp = me.load_dataset("cbpp").astype({"incidence": float})
+    cbpp.loc[5, "incidence"] = cbpp.loc[5, "size"] + 4.0
+    with pytest.raises(me.DataError, match=r"from 0 to 1: `incidence/size` does not in row 5 \("):
+        me.glmer("incidence / size ~ period + (1 | herd)", cbpp, "binomial", weights="size")
+
+
+def test_new_rows_without_the_exposure_are_told_what_to_give() -> None:
+    ticks = me.load_dataset("grouseticks").assign(hours=2.0)
+    m = me.glmer("TICKS ~ YEAR + (1 | BROOD)", ticks, family="poisson", exposure="hours")
+    with pytest.raises(
+        me.DataError, match=r"`hours`.*It is the exposure of the rows; .*exposure=1"
+    ):
+        m.predict({"YEAR": ["95"]}, re=None)
+    assert m.predict({"YEAR": ["95"]}, re=None, exposure=2).notna().all()
+
+
+def test_intervals_of_a_singular_fit_say_why_they_are_not_there() -> None:
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"g": np.repeat(np.arange(8), 6), "n": rng.poisson(2.0, 48)})
+    m = me.glmer("n ~ 1 + (1 | g)", data, family="poisson")
+    assert m.is_singular
+    assert "singular fit" in repr(m.confint())
+    assert "singular fit" not in repr(m.confint(parameters="(Intercept)"))
+
+
+def test_what_to_leave_out_of_a_singular_fit_is_named_in_full() -> None:
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"g": np.repeat(np.arange(15), 20)})
+    data["condition"], data["frequency"] = rng.normal(size=300), rng.normal(size=300)
+    data["y"] = rng.integers(0, 2, 300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", me.ConvergenceWarning)
+        m = me.glmer(
+            "y ~ condition * frequency + (condition * frequency | g)", data, family="binomial"
+        )
+    assert m.is_singular
+    said = " ".join(repr(m.check("singularity")).split())
+    assert "…" not in said
+    assert "condition + frequency + condition:frequency | g)" in said
+
+
+def test_power_names_its_test_and_columns_of_the_data_only() -> None:
+    cbpp = me.load_dataset("cbpp")
+    m = me.glmer("incidence / size ~ period + (1 | herd)", cbpp, "binomial", weights="size")
+    found = me.power(m, "period", n=[15], draws=2, seed=1)
+    assert "Power of period (Wald's chi-square) at level" in repr(found)
+    with pytest.raises(me.ModelError, match="within names 'hrd'") as told:
+        me.power(m, "period", n=[15], within="hrd", draws=2)
+    assert "simulated" not in str(told.value)
+
+
+def test_pooled_fits_have_ratios() -> None:
+    cbpp = me.load_dataset("cbpp")
+    fits = [
+        me.glmer("incidence ~ period + (1 | herd)", data, family="poisson")
+        for data in (cbpp, cbpp.assign(incidence=cbpp["incidence"] + (cbpp.index == 3)))
+    ]
+    pooled = me.pool(fits)
+    plain, ratios = (pooled.tidy("fixed", 0.95, exponentiate=flag) for flag in (False, True))
+    for name in ("estimate", "conf_low", "conf_high"):
+        assert ratios[name].to_numpy() == pytest.approx(np.exp(plain[name]).to_numpy())
+    assert ratios["std_error"].to_numpy() == pytest.approx(
+        (ratios["estimate"] * plain["std_error"]).to_numpy()
+    )
+    with pytest.raises(me.ModelError, match=r"fits\[0\] must be a fitted model, not a DataFrame"):
+        me.pool([cbpp, cbpp])
+
+
+def test_influence_shows_what_there_is() -> None:
+    cbpp = me.load_dataset("cbpp")
+    m = me.glmer("incidence ~ period + (1 | herd)", cbpp, family="poisson")
+    assert "MDFFITS" not in repr(m.influence("herd"))
+    assert "MDFFITS" in repr(me.lmer("incidence ~ period + (1 | herd)", cbpp).influence("herd"))
+
+
+def test_an_offset_that_is_an_exposure_is_told_apart() -> None:
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({"g": np.repeat(np.arange(10), 8)})
+    data["minutes"] = rng.choice([10.0, 20.0, 45.0], 80)
+    data["n"] = rng.poisson(0.2 * data["minutes"])
+    with pytest.warns(me.DataWarning, match=r"runs from 10 to 45 .* give it as exposure="):
+        me.glmer("n ~ 1 + (1 | g)", data, family="poisson", offset="minutes")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", me.DataWarning)
+        me.glmer("n ~ 1 + (1 | g)", data, family="poisson", exposure="minutes")
+
+
+def test_levels_that_differ_in_blanks_need_no_lower_case() -> None:
+    cbpp = me.load_dataset("cbpp").astype({"period": str})
+    cbpp.loc[cbpp.index[cbpp["period"] == "1"][:5], "period"] = "1 "
+    with pytest.warns(me.DataWarning, match=r"strip\(\), in polars \.str\.strip_chars\(\)\."):
+        me.glmer("incidence ~ period + (1 | herd)", cbpp, family="poisson")
+
+
+def test_rows_of_an_infinite_logarithm_are_named() -> None:
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({"g": np.repeat(np.arange(10), 8), "n": rng.poisson(3.0, 80)})
+    data["minutes"] = rng.choice([10.0, 20.0], 80)
+    data.loc[[13, 40], "minutes"] = 0.0
+    data.loc[5, "n"] = np.nan
+    with pytest.raises(me.DataError, match=r"`log\(minutes\)` is infinite in 2 rows \(13, 40\)"):
+        me.glmer("n ~ offset(log(minutes)) + (1 | g)", data, family="poisson")

@@ -372,7 +372,7 @@ def test_laplace_check() -> None:
     assert good.shift == pytest.approx(-0.0853, abs=1e-3)
     assert good.move == pytest.approx(0.029, abs=1e-3)
     assert str(good) == (
-        "-2 log L is -0.085 by 9-point quadrature, which moves estimates by 0.029 standard error: "
+        "9-point quadrature changes -2 log L by -0.085 and estimates by 0.029 standard error: "
         "Laplace's approximation holds"
     )
     bad = found["toenail"].laplace_check
@@ -426,7 +426,8 @@ def test_check_of_a_fit_by_quadrature() -> None:
     assert good is not None
     assert good.holds
     assert (good.nagq, good.nodes, good.recommended) == (25, 100, 25)
-    assert "by 100-point quadrature, which moves estimates by 0.019 standard error" in str(good)
+    assert str(good).startswith("100-point quadrature changes -2 log L by ")
+    assert " and estimates by 0.019 standard error" in str(good)
     assert str(good).endswith(": 25 points are enough")
     assert find_generalized_optimum(make_reference("cbpp"), nagq=100).quadrature_check is None
     # Levels of successes only and failures only: the optimum by few points is none.

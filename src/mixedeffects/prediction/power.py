@@ -62,6 +62,8 @@ Matrix = NDArray[np.float64]
 _CHUNK = 64
 _RESPONSE = "simulated_response"
 _WEIGHTS = "prior_weights"
+#: Columns that a plan has besides those of the data.
+_MADE = (_RESPONSE, _WEIGHTS, "simulated_trials")
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,7 +314,8 @@ def power(
             rows.append((size, len(data), draws, significant, failed, share, low, high))
         columns = ["n", "rows", "draws", "significant", "failed", "power", "lower", "upper"]
         what = test if isinstance(test, str) else "the hypothesis"
-        how = f"{vcov}" if vcov != "model" else ddf
+        normal = "Wald's chi-square" if not fit.has_degrees_of_freedom else ddf
+        how = f"{vcov}" if vcov != "model" else normal
         table = ResultTable(rows, columns=columns)
         return Power(f"{what} ({how})", counted, float(alpha), entropy, table)
 
@@ -451,7 +454,8 @@ def _designs(
         raise ModelError("Give along= or within=, not both: n can count one thing only.")
     if within is not None:
         names = checked_names(within, "within")
-        names = checked_variables(names, list(data.columns), "within")
+        known = [str(name) for name in data.columns if name not in _MADE]
+        names = checked_variables(names, known, "within")
         counted = f"rows in each {' x '.join(names)}"
         if n is None:
             raise ModelError("within= needs n, the number of rows in each combination.")

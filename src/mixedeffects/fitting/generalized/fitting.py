@@ -27,6 +27,7 @@ from mixedeffects.fitting.generalized.start import read_start
 from mixedeffects.fitting.request import Request, check_control, request_of
 from mixedeffects.fitting.searching import Listening, Start
 from mixedeffects.frame import build_model_frame
+from mixedeffects.frame.double_bars import as_double_bars_mean
 from mixedeffects.frame.ingest import detached
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.progress import ProgressOption
@@ -37,6 +38,8 @@ Matrix = NDArray[np.float64]
 
 #: Linear predictor far out, where every mean of a link without an end is.
 _WIDE = 20.0
+#: Of an offset on the scale of the logarithm: a factor of 1e9 between means.
+_WIDEST = 20.7
 
 
 def fit_generalized_formula(
@@ -52,14 +55,17 @@ def fit_generalized_formula(
     inherited: dict[str, Any] | None = None,
     start: Any = None,
     control: Control | None = None,
+    double_bar: str = "lme4",
     progress: ProgressOption = None,
 ) -> GeneralizedFit:
     """Fit a model from its formula; the arguments are those of `mixedeffects.glmer`.
 
     Parameters
     ----------
-    formula, data, family, weights, offset, exposure, nagq, contrasts, start, control, progress
+    formula, data, family, weights, offset, exposure, nagq, contrasts, start, control
         As for `mixedeffects.glmer`.
+    double_bar, progress
+        The same.
     inherited : dict, optional
         Codings of categorical columns that need not be in the formula.
 
@@ -72,6 +78,7 @@ def fit_generalized_formula(
     known = _checked_family(family)
     points = _checked_nagq(nagq)
     check_control(control)
+    formula = as_double_bars_mean(formula, data, double_bar)
     with one_blas_thread():
         frame = build_model_frame(
             formula,
@@ -85,6 +92,7 @@ def fit_generalized_formula(
         )
         for sentence in frame.dropped.lost:
             warn(sentence, DataWarning)
+        _tell_of_wide_offset(frame, known)
         request = request_of(
             frame,
             data,
@@ -101,6 +109,21 @@ def fit_generalized_formula(
         design = generalized_design(frame, known)
         given = read_start(frame, design, start)
     return fit_generalized_frame(frame, design, request, given, progress)
+
+
+def _tell_of_wide_offset(frame: ModelFrame, family: Family) -> None:
+    """Say that an offset is on the scale of the link, where it can hardly be meant to be."""
+    if family.link.name != "log" or frame.offset is None or not len(frame.offset):
+        return
+    low, high = float(frame.offset.min()), float(frame.offset.max())
+    if high - low > _WIDEST:
+        warn(
+            f"The offset runs from {low:.4g} to {high:.4g} on the scale of the logarithm, so that "
+            f"means differ by a factor of {np.exp(min(high - low, 700.0)):.1g} for it alone. If it "
+            "holds hours, areas or counts of persons, give it as exposure=, whose logarithm is "
+            "taken.",
+            DataWarning,
+        )
 
 
 def fit_generalized_frame(

@@ -24,13 +24,13 @@ __all__ = ["GeneralizedTables"]
 class GeneralizedTables(OfRecord, ForMaketables):
     """Summary and tidy tables."""
 
-    def summary(self, vcov: str = "model", *, ddf: str = "inf") -> Summary:
+    def summary(self, vcov: str = "model", cluster: Any = None, *, ddf: str = "inf") -> Summary:
         """The fit in the layout of lme4's summary, with z tests.
 
         Parameters
         ----------
-        vcov : {"model", "conditional"}
-            Covariance matrix of the fixed effects, as for `vcov`.
+        vcov, cluster
+            Covariance matrix of the fixed effects, as for `coef_table`.
         ddf : {"inf"}
             The normal distribution, the only one for generalized models.
 
@@ -75,7 +75,7 @@ class GeneralizedTables(OfRecord, ForMaketables):
         from mixedeffects.reporting.generalized_tables import summarise_generalized
 
         check_normal(ddf)
-        return summarise_generalized(self._record, vcov)
+        return summarise_generalized(self._record, vcov, cluster)
 
     def _default_summary(self) -> Summary:
         from mixedeffects.reporting.generalized_tables import default_generalized_summary
