@@ -317,8 +317,8 @@ The test suite compares the rest with stored answers in the same way:
 | all robust kinds, saddlepoint, HTZ | clubSandwich | `tests/reference/inference/robust_*.json` |
 | residuals, leverages, likelihoods, deletion diagnostics | lme4 | `tests/reference/inference/` |
 | prediction | lme4 | `tests/reference/inference/predict.json` |
-| generalized: tests, Wald and profile intervals | glmmTMB, lme4 | `tests/reference/glmm/inference.json` |
-| generalized: prediction, marginal means | glmmTMB, emmeans | `tests/reference/glmm/predictions.json` |
+| generalized: tests, intervals | glmmTMB, lme4 | `tests/reference/glmm/inference.json` |
+| generalized: prediction, means | glmmTMB, emmeans | `tests/reference/glmm/predictions.json` |
 
 Where R has no answer, or another one by definition, the tests compute it anew with dense matrices.
 """
