@@ -134,7 +134,8 @@ def fit_generalized_frame(
         On Ctrl-C, with an `UnfinishedFit`.
     """
     start = start or {}
-    _refuse_separation(frame, design.family)
+    with one_blas_thread():
+        _refuse_separation(frame, design.family)
     search = Listening(progress)
     try:
         optimum = find_generalized_optimum(
@@ -161,10 +162,11 @@ def fit_generalized_frame(
         raise search.interrupted(cast("Sequence[Matrix] | None", start.get("T")), go_on) from None
     finally:
         search.close()
-    _warn(optimum)
-    # It has the names of a linear model's optimum wherever the idea is the same.
-    own = cast(Optimum, optimum)
-    return GeneralizedFit(frame, optimum.evaluation.A, own, False, request)
+    with one_blas_thread():
+        _warn(optimum)
+        # It has the names of a linear model's optimum wherever the idea is the same.
+        own = cast(Optimum, optimum)
+        return GeneralizedFit(frame, optimum.evaluation.A, own, False, request)
 
 
 def _refuse_separation(frame: ModelFrame, family: Family) -> None:
