@@ -56,10 +56,14 @@ def test_thirty_five_thousand_users_by_twenty_six_products() -> None:
     data["x1"], data["x2"] = (rng.random(n) < 0.1).astype(int), (rng.random(n) < 0.1).astype(int)
     data["x4"] = rng.choice(list("ABCDE"), n)
     eta = -4.0 + 0.8 * rng.normal(size=35_000)[user] + 0.5 * rng.normal(size=26)[product]
-    for response in (rng.random(n) < 0.02, rng.random(n) < 1.0 / (1.0 + np.exp(-eta))):
-        data["y"] = response.astype(int)
-        m = fit("y ~ x1 + x2 + x4 + (1 | user) + (1 | product)", data, family="binomial")
-        assert m.optimum.search_evaluations <= 12
+    formula = "y ~ x1 + x2 + x4 + (1 | user) + (1 | product)"
+    # As reported: responses that are noise, so that there is no variance between users.
+    noise = fit(formula, data.assign(y=(rng.random(n) < 0.02).astype(int)), family="binomial")
+    assert noise.is_singular
+    answers = (rng.random(n) < 1.0 / (1.0 + np.exp(-eta))).astype(int)
+    m = fit(formula, data.assign(y=answers), family="binomial")
+    assert m.optimum.search_evaluations <= 12
+    assert not m.is_singular
 
 
 def test_the_default_is_the_approximation_that_others_find_too_dear() -> None:
