@@ -74,7 +74,7 @@ def leaves_no_noise(design: GeneralizedDesign, phi: float) -> bool:
     family = design.family
     if not family.has_parameter or family.discrete:
         return False
-    return _spread(design) * np.exp(phi) > _EXACT
+    return bool(_spread(design) * np.exp(phi) > _EXACT)
 
 
 def _spread(design: GeneralizedDesign) -> float:
