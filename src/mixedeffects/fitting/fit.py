@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.arrays import read_only
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine import CrossProducts, Optimum
-from mixedeffects.engine.curvature import fixed_effects_covariance
+from mixedeffects.engine.covariance_changes import fixed_effects_covariance
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.parameters import T_to_theta
 from mixedeffects.engine.residual_objective import ResidualEvaluation

@@ -17,7 +17,7 @@ from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.of_fit import fitted_values
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.vocabulary import BROOM_INTERVAL, FORMER_PREDICTIONS, intervals_at
-from mixedeffects.engine.curvature import new_effects_jacobian
+from mixedeffects.engine.covariance_changes import new_effects_jacobian
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.estimability import estimability
