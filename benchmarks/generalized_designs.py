@@ -27,8 +27,10 @@ from numpy.typing import NDArray
 
 import mixedeffects as me
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
-from mixedeffects.engine.generalized import evaluate_laplace
+from mixedeffects.engine.generalized import GeneralizedEvaluation, evaluate_laplace
+from mixedeffects.engine.generalized.information import logdet_hessian, penalised_hessian
 from mixedeffects.engine.generalized.space import Parameters, Space
+from mixedeffects.engine.parameters import symmetric_directions
 
 Matrix = NDArray[np.float64]
 
@@ -163,7 +165,11 @@ def dense_criterion(
             W = expected(response, linear + Z @ u, known)
             M = Z.T @ (W[:, None] * Z) + np.eye(len(u))
         step = np.linalg.solve(M, slope)
-        if slope @ step < 1e-14:
+        if slope @ step < 1e-10:
+            # The error after this step is the square, for the weights in log |M| too.
+            u = u + step
+            terms = rows_of(response, linear + Z @ u, known)
+            value = float(terms.d.sum() + u @ u)
             break
         size, there = 1.0, terms
         while size > 1e-12:
@@ -271,6 +277,43 @@ class Descents:
         ends = [self.at(x + s * step * way)[0] for s in (-2.0, -1.0, 1.0, 2.0)]
         numeric = (8.0 * (ends[2] - ends[1]) - (ends[3] - ends[0])) / (12.0 * step)
         return abs(float(gradient @ way) - numeric) / max(float(np.linalg.norm(gradient)), 1.0)
+
+    def error_of_hessian(self) -> float | None:
+        """Of the second derivatives in covariances and coefficients, relative to the largest.
+
+        Against differences of the gradient, beside the optimum where no covariance is singular.
+        None with several factors, where they are not exact, or if there is no criterion there.
+        """
+        if len(self.design.skeleton.factors) > 1:
+            return None
+        best, ways = self.optimum.evaluation, [symmetric_directions(len(T)) for T in self.optimum.T]
+        sigma = [T @ T.T + 0.1 * np.eye(len(T)) for T in self.optimum.T]
+        ends = np.cumsum([len(own) for own in ways])
+
+        def at(move: Matrix) -> GeneralizedEvaluation:
+            parts = zip(sigma, ways, np.split(move[: ends[-1]], ends[:-1]), strict=True)
+            T = [np.linalg.cholesky(S + np.einsum("r,rab->ab", own, E)) for S, E, own in parts]
+            beta = best.beta + move[ends[-1] :]
+            return evaluate_laplace(self.design, T, beta, best.phi, near=best)
+
+        def gradient(move: Matrix) -> Matrix:
+            there = at(move)
+            of_sigma = [
+                np.einsum("rab,ab->r", E, F) for E, F in zip(ways, there.score, strict=True)
+            ]
+            return np.concatenate([*of_sigma, there.beta_gradient])
+
+        n, step = ends[-1] + self.design.p, 1e-4
+        try:
+            here = at(np.zeros(n))
+        except NotPositiveDefiniteError:
+            return None
+        exact = penalised_hessian(here, ways)[:n, :n] + logdet_hessian(here, ways)
+        numeric = np.empty((n, n))
+        for j, way in enumerate(step * np.eye(n)):
+            far, near = (gradient(s * way) - gradient(-s * way) for s in (2.0, 1.0))
+            numeric[j] = (8.0 * near - far) / (12.0 * step)
+        return float(np.abs(exact - numeric).max() / np.abs(exact).max())
 
 
 @dataclass(frozen=True)

@@ -215,4 +215,12 @@ def find_mode(
         Where there is no mode, or it is not found.
     """
     search = _Search(design, T, linear, phi)
-    return search.down(search.start(c))
+    # Steps far out overflow, and are halved.
+    with np.errstate(over="ignore", invalid="ignore"):
+        try:
+            return search.down(search.start(c))
+        except NotPositiveDefiniteError:
+            if c is None:
+                raise
+            # With other covariances G c can be so far out that no step leads back.
+            return search.down(search.start(None))

@@ -127,9 +127,10 @@ class GeneralizedOptimum(FoundOptimum):
 
         Computed when asked for: it takes two evaluations for each parameter.
         """
-        design = self.design
-        with one_blas_thread(design.skeleton.remainder.core_size):
-            return joint_hessian(self.evaluation.by_level, design.parameterisation, self._own_eta)
+        with one_blas_thread():
+            return joint_hessian(
+                self.evaluation.by_level, self.design.parameterisation, self._own_eta
+            )
 
     @property
     def _own_eta(self) -> Matrix:
@@ -226,7 +227,7 @@ class GeneralizedOptimum(FoundOptimum):
         T = [design.basis.engine_factor(t, own) for t, own in enumerate(theta)]
         phi = self.evaluation.phi if phi is None else phi
         own_beta: Matrix = np.linalg.solve(design.basis.fixed, np.asarray(beta)).astype(np.float64)
-        with one_blas_thread(design.skeleton.remainder.core_size):
+        with one_blas_thread():
             if self.nagq > 1:
                 return evaluate_criterion(
                     design, T, own_beta, phi, nodes=self.nagq, c=self.evaluation.mode.c
@@ -242,13 +243,13 @@ class GeneralizedOptimum(FoundOptimum):
     @cached_property
     def laplace_check(self) -> LaplaceCheck | None:
         """Laplace's criterion beside quadrature at the optimum; None with several factors."""
-        with one_blas_thread(self.design.skeleton.remainder.core_size):
+        with one_blas_thread():
             return laplace_check(self.evaluation, self.design.parameterisation, self._own_eta)
 
     @cached_property
     def quadrature_check(self) -> QuadratureCheck | None:
         """A finer rule beside that of the fit; None where there is none."""
-        with one_blas_thread(self.design.skeleton.remainder.core_size):
+        with one_blas_thread():
             return quadrature_check(self.evaluation, self.design.parameterisation, self._own_eta)
 
     def _further_lines(self) -> list[str]:
@@ -290,7 +291,8 @@ def find_generalized_optimum(
         If quadrature with so many points is not for the model; see `check_quadrature`.
     """
     check_quadrature(design, nagq)
-    with one_blas_thread(design.skeleton.remainder.core_size):
+    # However small the random effects: X'WX of many columns is made by BLAS at every step.
+    with one_blas_thread():
         search, found, spent = _found(
             design, nagq, dict(start or {}), control or Control(), progress
         )

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from mixedeffects.engine.basis import cross
 from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefiniteError
 from mixedeffects.engine.generalized.design import GeneralizedDesign
+from mixedeffects.engine.generalized.limits import leaves_no_noise
 from mixedeffects.engine.generalized.mode import inner
 from mixedeffects.engine.start import starting_factors
+from mixedeffects.errors import ModelError
 from mixedeffects.families import RowTerms
 
 __all__ = ["Start", "starting_values"]
@@ -191,6 +193,18 @@ class _Start:
         return None
 
 
+def _refuse_exact(design: GeneralizedDesign, phi: float) -> None:
+    """Say that the fixed effects leave nothing for a dispersion, if so."""
+    if leaves_no_noise(design, phi):
+        family = design.family
+        raise ModelError(
+            f"The fixed effects fit every row of the response, so that the {family.parameter_name} "
+            f"of the {family.name} family, {family.natural(phi):.1e} where the search would start, "
+            "has no finite estimate: the likelihood rises without end. See whether the response "
+            "was computed from the predictors."
+        )
+
+
 def starting_values(design: GeneralizedDesign) -> Start:
     """Factors, fixed effects, family parameter and modes to start from.
 
@@ -198,6 +212,8 @@ def starting_values(design: GeneralizedDesign) -> Start:
     ------
     NotPositiveDefiniteError
         Where the model without random effects cannot be fitted.
+    ModelError
+        Where it fits every row, and the family has a dispersion.
     """
     start = _Start(design)
     phi = 0.0
@@ -210,6 +226,7 @@ def starting_values(design: GeneralizedDesign) -> Start:
             if abs(phi - before) < _SAME_PHI:
                 break
             fit = start.without_effects(phi, fit)
+        _refuse_exact(design, phi)
     T = start.moments(fit, phi)
     fit = start.with_effects(fit, T, phi)
     phi = start.parameter(fit.eta, phi)

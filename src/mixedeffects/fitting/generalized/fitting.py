@@ -157,7 +157,8 @@ def fit_generalized_frame(
         On Ctrl-C, with an `UnfinishedFit`.
     """
     start = start or {}
-    _refuse_separation(frame, design.family)
+    with one_blas_thread():
+        _refuse_separation(frame, design.family)
     search = Listening(progress)
     try:
         optimum = find_generalized_optimum(
@@ -184,8 +185,9 @@ def fit_generalized_frame(
         raise search.interrupted(cast("Sequence[Matrix] | None", start.get("T")), go_on) from None
     finally:
         search.close()
-    _warn(optimum)
-    return GeneralizedFit.of(frame, optimum, request)
+    with one_blas_thread():
+        _warn(optimum)
+        return GeneralizedFit.of(frame, optimum, request)
 
 
 def _refuse_separation(frame: ModelFrame, family: Family) -> None:
