@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-<<<<<<< HEAD
 from dataclasses import dataclass, field, replace
-from typing import Any
-=======
-from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, cast
->>>>>>> 8f8d1a21ce77bb2601e2f6882f8e4cd8998623d7
 
 import numpy as np
 import pandas as pd
@@ -161,21 +155,12 @@ def build_model_frame(
 
     y = np.zeros(read.n) if family is not None else _response(response, read)
     # Before anything that such levels may make impossible.
-<<<<<<< HEAD
     _warn_of_labels(named, read)
     _check_values(named, read)
     given_weights = read.role("weights")
     if given_weights is not None:
         check_weights(*given_weights)
     w = None if given_weights is None else given_weights[1]
-=======
-    _warn_of_labels(evaluation, fixed, groups, table)
-    used = table if rows is None else table.iloc[rows]
-    _check_values(evaluation, fixed, random, of_residuals, values, used.index)
-    w = _taken(extra["weights"], rows, "Column ")
-    if w is not None and extra["weights"] is not None:
-        check_weights(extra["weights"].name, w)
->>>>>>> 8f8d1a21ce77bb2601e2f6882f8e4cd8998623d7
     given: GivenResponse | None = None
     if family is not None and response is not None:
         name = deparse(response)
@@ -276,7 +261,6 @@ def _doubt(sentence: str) -> None:
     warn(sentence, DataWarning)
 
 
-<<<<<<< HEAD
 def _check_values(named: NamedVariables, read: UsedRows) -> None:
     """Refuse variables of effects and residuals that are not finite, and offsets in words."""
     offsets = [deparse(tree) for tree in named.fixed.offsets]
@@ -284,25 +268,8 @@ def _check_values(named: NamedVariables, read: UsedRows) -> None:
     for name in sorted({*names, *offsets}):
         value = read.taken[name]
         if not isinstance(value, Factor):
-            check_finite(name, value)
+            check_finite(name, value, labels=cast("Sequence[Any]", read.used.index))
         elif name in offsets:
-=======
-def _check_values(
-    evaluation: _Evaluation,
-    fixed: TermTable,
-    random: list[TermTable],
-    of_residuals: Sequence[Node],
-    values: Mapping[str, Value],
-    labels: pd.Index[Any],
-) -> None:
-    names = {deparse(tree) for table in (fixed, *random) for tree in table.variables}
-    names |= {deparse(tree) for tree in of_residuals}
-    for name in sorted({*names, *evaluation.offsets}):
-        value = values[name]
-        if not isinstance(value, Factor):
-            check_finite(name, value, labels=cast("Sequence[Any]", labels))
-        elif name in evaluation.offsets:
->>>>>>> 8f8d1a21ce77bb2601e2f6882f8e4cd8998623d7
             raise DataError(f"`offset({name})` must be numbers; `{name}` is categorical.")
 
 
