@@ -6,6 +6,7 @@ import itertools
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 import mixedeffects as me
 from generalized_references import MODELS, design, laplace_optimum, reference
 from mixedeffects.engine import EngineTerm
+from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.generalized import (
     GeneralizedDesign,
     evaluate_laplace,
     find_generalized_optimum,
 )
 from mixedeffects.engine.generalized.information import logdet_hessian, penalised_hessian
+from mixedeffects.engine.generalized.mode import find_mode
 from mixedeffects.engine.parameters import T_to_theta, symmetric_directions, theta_to_T
 from mixedeffects.engine.structures import CovarianceStructure
 from mixedeffects.families import (
@@ -32,6 +35,7 @@ from mixedeffects.families import (
     NegativeBinomial,
     Poisson,
     Response,
+    RowTerms,
 )
 
 Matrix = NDArray[np.float64]
@@ -300,6 +304,28 @@ def test_modes_from_the_tangent_take_few_factorisations() -> None:
     afresh = evaluate_laplace(case.design, T, case.beta + 1e-3, case.phi)
     assert near.mode.factorisations <= 2 < afresh.mode.factorisations
     assert near.criterion == pytest.approx(afresh.criterion, abs=1e-9)
+
+
+@pytest.mark.parametrize("layout", ["slopes", "crossed"])
+def test_the_last_steps_to_the_modes_share_a_factorisation(
+    layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are fewer factorisations than states, and the gradient at the modes is as small."""
+    case, states = _case(layout, FAMILIES["logit"], 5), 0
+    rows = GeneralizedDesign.rows
+
+    def counted(self: GeneralizedDesign, *given: Any, **named: Any) -> RowTerms:
+        nonlocal states
+        states += 1
+        return rows(self, *given, **named)
+
+    monkeypatch.setattr(GeneralizedDesign, "rows", counted)
+    mode = find_mode(case.design, case.T, case.design.X @ case.beta + case.design.offset, case.phi)
+    assert 2 <= mode.factorisations < states
+    for c, at_rows in zip(mode.c, case.design.sums(mode.rows.r), strict=True):
+        np.testing.assert_allclose(c, at_rows, atol=1e-9)
+    again = Factorisation(case.design.products(mode.rows.W), case.T)
+    assert mode.factorisation.logdet_random == again.logdet_random
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
