@@ -342,7 +342,11 @@ class Assembly:
             offsets = list(self.layout.core_offsets)
             _kernels.assemble_remainder(codes, z, offsets, w, border, r, matrix)
         matrix[r:, r:] = cross(border, border, w if len(w) else None)
-        _kernels.mirror_lower(matrix)
+        if [f.k for f in self._rest] == [1]:
+            # Most of it is zero, and stays untouched: that is memory that need not be there.
+            matrix[:r, r:] = matrix[r:, :r].T
+        else:
+            _kernels.mirror_lower(matrix)
         return DenseRemainder(matrix)
 
     def _positions(self, g: int) -> Codes:
