@@ -370,7 +370,9 @@ def inner_product(inverse: SelectedInverse, D: CrossProducts, with_fixed: bool) 
         if size:
             total += float(np.vdot(inverse.core[:size, :size], core.matrix[:size, :size]))
         return total
-    in_fronts, places, _, _ = core._places
+    at = core.where
+    in_fronts = np.concatenate([core.random.data[at.of_fronts], core.border[:first].ravel()])
+    places = np.concatenate([at.in_fronts, at.border])
     entries = core.random.tocoo()
     upper = (entries.row < first) & (entries.row <= entries.col)
     on_diagonal = entries.row[upper] == entries.col[upper]

@@ -293,6 +293,8 @@ class _Held:
     def __init__(self, design: GeneralizedDesign, nodes: int, at: AtConstraint) -> None:
         self.design, self.nodes, self.c = design, nodes, at.c
         self.tie = _Tie(design)
+        # Found here, it is shared by what `changed` makes of the design.
+        _ = design.by_level
 
     def _tied_of(self, x: Matrix) -> Sequence[float]:
         """Coordinates of tied rows among those of a point."""
@@ -331,7 +333,7 @@ class _Held:
         self, value: float, start: Matrix, allowed: Callable[[Matrix], bool] | None = None
     ) -> GeneralizedConstrained:
         search = _Search(
-            self._design(value),
+            self._design(value).by_level,
             self.tie,
             self.nodes,
             self._phi(value),

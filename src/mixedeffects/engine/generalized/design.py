@@ -110,7 +110,7 @@ class GeneralizedDesign:
             EngineTerm(_taken(term.codes, self._order), term.n_levels, z, term.grouping)
             for term, z in zip(self.terms, self._sorted_z, strict=True)
         )
-        self._assembly = Assembly(self._sorted_terms, 1)
+        self._assembly = Assembly(self._sorted_terms, 1, repeated=True)
         self._border = np.zeros((self.n, 1))
         self._codes = [
             self.terms[factor.members[0].term].codes for factor in self._assembly.factors
@@ -181,7 +181,9 @@ class GeneralizedDesign:
 
     @cached_property
     def _full_assembly(self) -> Assembly:
-        return Assembly(self._sorted_terms, self.p + 1)
+        if self.by_level is not self:
+            return self.by_level._full_assembly
+        return self._assembly.with_border(self.p + 1)
 
     @cached_property
     def _sorted_X(self) -> Matrix:

@@ -223,7 +223,7 @@ class GeneralizedOptimum(FoundOptimum):
                 "weights='expected' changes Laplace's approximation, and this fit is by quadrature "
                 f"(nagq={self.nagq}). Take weights='observed', or a fit with nagq=1."
             )
-        design = self.design
+        design = self.design.by_level
         T = [design.basis.engine_factor(t, own) for t, own in enumerate(theta)]
         phi = self.evaluation.phi if phi is None else phi
         own_beta: Matrix = np.linalg.solve(design.basis.fixed, np.asarray(beta)).astype(np.float64)
@@ -244,13 +244,17 @@ class GeneralizedOptimum(FoundOptimum):
     def laplace_check(self) -> LaplaceCheck | None:
         """Laplace's criterion beside quadrature at the optimum; None with several factors."""
         with one_blas_thread():
-            return laplace_check(self.evaluation, self.design.parameterisation, self._own_eta)
+            return laplace_check(
+                self.evaluation.by_level, self.design.parameterisation, self._own_eta
+            )
 
     @cached_property
     def quadrature_check(self) -> QuadratureCheck | None:
         """A finer rule beside that of the fit; None where there is none."""
         with one_blas_thread():
-            return quadrature_check(self.evaluation, self.design.parameterisation, self._own_eta)
+            return quadrature_check(
+                self.evaluation.by_level, self.design.parameterisation, self._own_eta
+            )
 
     def _further_lines(self) -> list[str]:
         return [f"  too far out  {sentence}" for sentence in self.absurd]
