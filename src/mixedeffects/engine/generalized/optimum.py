@@ -24,18 +24,19 @@ from mixedeffects.engine.generalized.accuracy import (
     quadrature_check,
 )
 from mixedeffects.engine.generalized.design import GeneralizedDesign
+from mixedeffects.engine.generalized.further_starts import Elsewhere, is_at_rest, look_elsewhere
 from mixedeffects.engine.generalized.joint import JointHessian, joint_hessian
 from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
 from mixedeffects.engine.generalized.limits import limits_of
 from mixedeffects.engine.generalized.mode import find_mode
 from mixedeffects.engine.generalized.quadrature import check_quadrature, evaluate_criterion
-from mixedeffects.engine.generalized.search import Found, GeneralizedSearch
+from mixedeffects.engine.generalized.search import GeneralizedSearch
 from mixedeffects.engine.generalized.space import GeneralizedPoint, Parameters
 from mixedeffects.engine.generalized.start import starting_values
 from mixedeffects.engine.optimum import Certificate, Control, Progress
 from mixedeffects.engine.parameterisation import Parameterisation
 from mixedeffects.engine.parameters import n_parameters
-from mixedeffects.engine.search import UNENDED, has_null_directions
+from mixedeffects.engine.search import has_null_directions
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ModelError
 
@@ -43,8 +44,6 @@ __all__ = ["GeneralizedOptimum", "find_generalized_optimum"]
 
 Matrix = NDArray[np.float64]
 
-#: Relative gradient of an optimum.
-_SMALL_GRADIENT = 1e-5
 #: Relative score on the null space that is not negative.
 _NEGATIVE = -1e-6
 #: Smallest difference of a difference that is more than rounding, relative to the Hessian.
@@ -142,8 +141,8 @@ class GeneralizedOptimum(ReadOnlyArrays):
 
     @property
     def has_rivals(self) -> bool:
-        """Whether some start led elsewhere; there is one start."""
-        return False
+        """Whether some start led elsewhere."""
+        return self.agreed < self.starts
 
     @property
     def restart(self) -> tuple[Matrix, ...] | None:
@@ -310,6 +309,8 @@ class GeneralizedOptimum(ReadOnlyArrays):
             f"relative {self.relative_gradient:.1e}",
             f"  still to go  {self.predicted_decrease:.1e} predicted",
         ]
+        if self.starts > 1:
+            lines.append(f"  starts       {self.agreed} of {self.starts} led here")
         if self.null_score is not None:
             lines.append(f"  boundary     score on the null space {self.null_score:.1e}")
         lines += [f"  no maximum   {limit}" for limit in self.limits]
@@ -355,10 +356,8 @@ def find_generalized_optimum(
     """
     check_quadrature(design, nagq)
     with one_blas_thread(design.skeleton.remainder.core_size):
-        search, found, spent = _found(
-            design, nagq, dict(start or {}), control or Control(), progress
-        )
-        return _record(design, search, found, spent, nagq, term_names)
+        elsewhere, spent = _found(design, nagq, dict(start or {}), control or Control(), progress)
+        return _record(design, elsewhere, spent, nagq, term_names)
 
 
 def _found(
@@ -367,22 +366,23 @@ def _found(
     given: dict[str, Any],
     control: Control,
     progress: Callable[[Progress], None] | None,
-) -> tuple[GeneralizedSearch, Found, int]:
-    """The search, where it ended, and the evaluations of its start."""
-    began, spent, steps = time.perf_counter(), 0, 0
+) -> tuple[Elsewhere, int]:
+    """The best search, where it ended, and the evaluations of the start."""
+    began, spent, steps, lowest = time.perf_counter(), 0, 0, math.inf
     design = design.by_level
 
     def report(point: GeneralizedPoint, evaluations: int) -> None:
-        nonlocal steps
-        if progress is None:
+        nonlocal steps, lowest
+        if progress is None or point.value > lowest:
             return
+        lowest = point.value
         gradient = float(np.abs(point.gradient).max(initial=0.0))
         T = tuple(lower_factor(factor) for factor in point.evaluation.T)
         seconds = time.perf_counter() - began
         progress(Progress(steps, spent + evaluations, point.value, gradient, seconds, T))
         steps += 1
 
-    c = None
+    c = alone = None
     if {"T", "beta"} <= set(given) and ("phi" in given or not design.family.has_parameter):
         T, beta, phi = given["T"], given["beta"], given.get("phi", 0.0)
         beta = np.linalg.solve(design.basis.fixed, np.asarray(beta, dtype=np.float64))
@@ -390,38 +390,39 @@ def _found(
         started = starting_values(design)
         spent += started.evaluations
         T, beta, phi, c = started.T, started.beta, started.phi, started.c
+        alone = started.alone
         T, phi = given.get("T", T), given.get("phi", phi)
         if "beta" in given:
             beta = np.linalg.solve(design.basis.fixed, np.asarray(given["beta"]))
-    search = GeneralizedSearch(
-        design,
-        control.tolerance,
-        control.max_evaluations,
-        None if progress is None else report,
-        nagq,
-    )
+
+    def begin() -> GeneralizedSearch:
+        heard = None if progress is None else report
+        return GeneralizedSearch(design, control.tolerance, control.max_evaluations, heard, nagq)
+
+    search = begin()
     eta = design.parameterisation.nearest(T)
-    return search, search.descend(Parameters(eta, np.asarray(beta), float(phi)), c), spent
+    found = search.descend(Parameters(eta, np.asarray(beta), float(phi)), c)
+    if alone is None:
+        return Elsewhere(search, found, 0, 1, 1), spent
+    return look_elsewhere(search, found, alone, begin), spent
 
 
 def _record(
     design: GeneralizedDesign,
-    search: GeneralizedSearch,
-    found: Found,
+    elsewhere: Elsewhere,
     spent: int,
     nagq: int,
     names: Sequence[str],
 ) -> GeneralizedOptimum:
-    point = found.point
+    search, found = elsewhere.search, elsewhere.found
+    point, relative = found.point, found.relative_gradient
     evaluation = point.evaluation.as_given(design)
     gradient = point.gradient
-    scale = np.maximum(np.abs(point.x), 1.0) if not design.is_structured else 1.0
-    relative = float((np.abs(gradient) * scale).max(initial=0.0) / max(abs(point.value), 1.0))
     T = tuple(lower_factor(factor) for factor in evaluation.T)
     singular = has_null_directions(T)
     interior = found.null_score is None or found.null_score > _NEGATIVE
-    at_rest = found.stopped not in UNENDED and relative < _SMALL_GRADIENT
-    evaluations = search.evaluations + spent
+    at_rest = is_at_rest(found)
+    evaluations = search.evaluations + elsewhere.evaluations + spent
     if found.stopped == "evaluations":
         message = f"stopped after {evaluations} evaluations without converging"
     elif not at_rest:
@@ -452,6 +453,8 @@ def _record(
         parameterisation=own if design.is_structured else None,
         eta=own.canonical(point.at.eta) if design.is_structured else None,
         search_evaluations=search.evaluations,
+        starts=elsewhere.starts,
+        agreed=elsewhere.agreed,
         limits=limits,
         absurd=absurd,
         term_names=tuple(names),

@@ -51,6 +51,14 @@ class Found:
     stopped: str
     null_score: float | None
 
+    @property
+    def relative_gradient(self) -> float:
+        """Largest entry of the gradient, relative to the parameters and the criterion."""
+        point = self.point
+        free = not point.space.design.is_structured
+        scale = np.maximum(np.abs(point.x), 1.0) if free else 1.0
+        return float((np.abs(point.gradient) * scale).max(initial=0.0) / max(abs(point.value), 1.0))
+
 
 class GeneralizedSearch:
     """Descents that share a record.
@@ -172,6 +180,8 @@ class GeneralizedSearch:
             if escape is None or restart == _MAX_RESTARTS or self.evaluations >= self.most:
                 break
             at = Parameters(escape, point.at.beta, point.at.phi)
+            if self._evaluate(at) is None:
+                break
         return Found(point, result.predicted, result.stopped, score)
 
     def _snapped(self, point: GeneralizedPoint) -> GeneralizedPoint:

@@ -40,12 +40,16 @@ _SAME_PHI, _ROUNDS = 1e-3, 5
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Starting values in the engine's basis: factors per term, beta, phi, and c per factor."""
+    """Starting values in the engine's basis: factors per term, beta, phi, and c per factor.
+
+    `alone` is beta and phi of the model without random effects.
+    """
 
     T: Blocks
     beta: Matrix
     phi: float
     c: Blocks
+    alone: tuple[Matrix, float]
     evaluations: int
 
 
@@ -210,8 +214,9 @@ def starting_values(design: GeneralizedDesign) -> Start:
             if abs(phi - before) < _SAME_PHI:
                 break
             fit = start.without_effects(phi, fit)
+    alone = fit.beta, phi
     T = start.moments(fit, phi)
     fit = start.with_effects(fit, T, phi)
     phi = start.parameter(fit.eta, phi)
     T = start.moments(fit, phi, T)
-    return Start(T, fit.beta, phi, fit.c, 2)
+    return Start(T, fit.beta, phi, fit.c, alone, 2)
