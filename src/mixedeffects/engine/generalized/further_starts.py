@@ -28,8 +28,8 @@ __all__ = ["Elsewhere", "is_at_rest", "look_elsewhere"]
 
 Matrix = NDArray[np.float64]
 
-#: Rows times squared columns of a design that is small, and evaluations of a start at the most.
-_SMALL, _MOST = 50_000, 60
+#: Rows times squared columns of a design that is small, and evaluations of a start that say enough.
+_SMALL, _MOST = 50_000, 30
 #: Evaluations after which a search has taken long.
 _LONG = 30
 #: Relative gradient of an optimum, and relative score on the null space that is not negative.
@@ -95,9 +95,8 @@ def look_elsewhere(
     ends = [(first, found)]
     for at in _starts(first.design, found, alone):
         other = begin()
-        other.most = min(other.most, _MOST)
         try:
-            ends.append((other, other.descend(at)))
+            ends.append((other, _descended(other, at, min(end.point.value for _, end in ends))))
         except NotPositiveDefiniteError:
             continue
     # An end that is no optimum is beaten by any that is one.
@@ -108,6 +107,17 @@ def look_elsewhere(
     agreed = int((np.abs(values - there.point.value) < _SAME).sum())
     spent = sum(search.evaluations for search, _ in ends) - best.evaluations
     return Elsewhere(best, there, spent, len(ends), max(agreed, 1))
+
+
+def _descended(search: GeneralizedSearch, at: Parameters, lowest: float) -> Found:
+    """Where a search ends; one that takes long is gone on with if it is the lowest so far."""
+    whole = search.most
+    search.most = min(whole, _MOST)
+    found = search.descend(at)
+    if found.stopped == "evaluations" and found.point.value < lowest - _SAME:
+        search.most = whole
+        found = search.descend(found.point.at, found.point.evaluation.mode.c)
+    return found
 
 
 def _is_worthwhile(search: GeneralizedSearch, found: Found) -> bool:
