@@ -16,7 +16,7 @@ from mixedeffects.base.caching import cached_property
 from mixedeffects.base.options import checked_choice
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.curvature import fixed_effects_covariance
-from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefiniteError
 from mixedeffects.engine.generalized.accuracy import (
     LaplaceCheck,
     QuadratureCheck,
@@ -401,9 +401,16 @@ def _found(
 
     search = begin()
     eta = design.parameterisation.nearest(T)
-    found = search.descend(Parameters(eta, np.asarray(beta), float(phi)), c)
+    at = Parameters(eta, np.asarray(beta), float(phi))
     if alone is None:
-        return Elsewhere(search, found, 0, 1, 1), spent
+        return Elsewhere(search, search.descend(at, c), 0, 1, 1), spent
+    try:
+        found = search.descend(at, c)
+    except NotPositiveDefiniteError:
+        # Fixed effects that have means only together with the random effects of the start.
+        spent += search.evaluations
+        search = begin()
+        found = search.descend(Parameters(eta, *alone))
     return look_elsewhere(search, found, alone, begin), spent
 
 

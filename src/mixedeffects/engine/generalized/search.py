@@ -125,19 +125,22 @@ class GeneralizedSearch:
     def _computed(self, at: Parameters) -> GeneralizedEvaluation | None:
         self.evaluations += 1
         try:
-            found = evaluate_criterion(
-                self.design,
-                at.factors(self.design.parameterisation),
-                at.beta,
-                at.phi,
-                nodes=self.nodes,
-                near=self._near,
-                c=self._c,
-            )
+            # Steps too long for any number are taken back.
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                found = evaluate_criterion(
+                    self.design,
+                    at.factors(self.design.parameterisation),
+                    at.beta,
+                    at.phi,
+                    nodes=self.nodes,
+                    near=self._near,
+                    c=self._c,
+                )
         except NotPositiveDefiniteError:
             return None
         self.factorisations += found.mode.factorisations
-        if not math.isfinite(found.criterion):
+        slope = float(found.beta_gradient.sum()) + found.phi_gradient
+        if not math.isfinite(found.criterion + slope + sum(F.sum() for F in found.score)):
             return None
         if self._near is None or found.criterion <= self._near.criterion:
             self._near = found

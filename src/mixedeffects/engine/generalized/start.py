@@ -28,6 +28,8 @@ Blocks = tuple[Matrix, ...]
 
 #: Steps of each stage, and halvings of one.
 _STEPS, _JOINT_STEPS, _HALVINGS = 25, 6, 30
+#: Change of a linear predictor that is far on the scale of any link but a power.
+_FAR = 8.0
 #: Decrease that is worth another step of reweighted least squares: alone, and with effects.
 _LITTLE, _SOME = 1e-4, 0.1
 #: Share of the mean weight below which one counts as that.
@@ -68,6 +70,9 @@ class _Fit:
 class _Start:
     def __init__(self, design: GeneralizedDesign) -> None:
         self.design, self.family, self.response = design, design.family, design.response
+        link = self.family.link
+        #: The longest step of a linear predictor that has no end.
+        self.far = _FAR if link.valid(np.array([-_FAR, _FAR])).all() else math.inf
 
     def weights(self, fit: _Fit, phi: float) -> Matrix:
         """Expected weights, none of them zero."""
@@ -88,6 +93,27 @@ class _Start:
         else:
             rows = design.rows(near.eta, phi)
             fit = _Fit(near.beta, near.eta, rows, float(rows.d.sum()))
+        fit = self._reweighted(fit, phi)
+        if not math.isfinite(fit.f):
+            fit = self._reweighted(self._level(phi), phi)
+        if not math.isfinite(fit.f):
+            raise NotPositiveDefiniteError(
+                "the linear predictor of the model without random effects is outside the link"
+            )
+        return fit
+
+    def _level(self, phi: float) -> _Fit:
+        """The fit whose linear predictor is nearest to that of the mean of all rows."""
+        design, mu = self.design, self.family.start_mu(self.response)
+        level = float(self.family.link.link(np.average(mu, weights=self.response.weights)))
+        beta = np.asarray(np.linalg.lstsq(design.X, level - design.offset, rcond=None)[0])
+        eta = design.X @ beta + design.offset
+        rows = design.rows(eta, phi)
+        return _Fit(beta, eta, rows, float(rows.d.sum()))
+
+    def _reweighted(self, fit: _Fit, phi: float) -> _Fit:
+        """After steps of reweighted least squares, as far as they lead."""
+        design = self.design
         for _ in range(_STEPS):
             W = self.weights(fit, phi)
             z = fit.eta - design.offset + fit.rows.r / W
@@ -99,14 +125,14 @@ class _Start:
             gained, fit = fit.f - moved.f, moved
             if gained < _LITTLE * (1.0 + 1e-3 * abs(fit.f)):
                 break
-        if not math.isfinite(fit.f):
-            raise NotPositiveDefiniteError(
-                "the linear predictor of the model without random effects is outside the link"
-            )
         return fit
 
     def _toward(self, fit: _Fit, target: Matrix, phi: float) -> _Fit | None:
         first, size = not math.isfinite(fit.f), 1.0
+        if not first and self.far < math.inf:
+            # Far out a likelihood can be flat, and better than here.
+            reach = float(np.abs(self.design.X @ (target - fit.beta)).max(initial=0.0))
+            size = min(1.0, self.far / reach) if reach > 0.0 else 1.0
         for _ in range(_HALVINGS):
             if first:
                 # There is no beta yet: shrink the predictor towards its mean instead.
@@ -165,7 +191,11 @@ class _Start:
         for _ in range(_JOINT_STEPS):
             W = self.weights(fit, phi)
             A = design.working_products(W, fit.eta - design.offset + fit.rows.r / W)
-            solution = Factorisation(A, T).solution
+            try:
+                solution = Factorisation(A, T).solution
+            except NotPositiveDefiniteError:
+                # Weights so far apart that some fixed effect is all but unseen.
+                break
             moved = self._toward_joint(fit, solution.beta, solution.b, solution.c, phi)
             if moved is None:
                 break
