@@ -659,3 +659,37 @@ def test_an_optimum_survives_pickling() -> None:
     np.testing.assert_array_equal(again.beta_covariance, optimum.beta_covariance)
     solved = again.evaluation.factorisation.logdet_with_fixed
     assert solved == optimum.evaluation.factorisation.logdet_with_fixed
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e6])
+@pytest.mark.parametrize(
+    "family",
+    [
+        Gamma("identity"),
+        Gamma("inverse"),
+        InverseGaussian("inverse"),
+        InverseGaussian("1/mu^2"),
+        Gaussian("inverse"),
+    ],
+)
+def test_the_unit_of_the_response_does_not_matter(family: Family, size: float) -> None:
+    """Where the link is a power, a response in other units is fitted as well."""
+    rng, n = np.random.default_rng(6), 160
+    codes, x = np.repeat(np.arange(20), 8), rng.normal(size=n)
+    X = np.column_stack([np.ones(n), x])
+    mu = family.link.inverse(1.0 + 0.05 * x + 0.2 * rng.uniform(-1.0, 1.0, 20)[codes])
+    y = mu * rng.gamma(100.0, 0.01, n)
+    plain, other = (
+        find_generalized_optimum(
+            GeneralizedDesign([_term(codes, 0, np.ones(n), x)], X, Response(own), family)
+        )
+        for own in (y, size * y)
+    )
+    assert other.converged
+    assert other.search_evaluations <= 2 * plain.search_evaluations + 2
+    assert other.singular == plain.singular
+    # The density of y in other units, and nothing else.
+    shift = 2.0 * n * np.log(size)
+    assert other.criterion - shift == pytest.approx(plain.criterion, abs=1e-6)
+    ratio = other.beta / family.link.link(size)
+    np.testing.assert_allclose(ratio, plain.beta, rtol=1e-5, atol=1e-6)

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 import mixedeffects as me
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from generalized_designs import FAMILIES, MISSED, design, outcome
+from generalized_designs import FAMILIES, MISSED, design, harsh_design, outcome
 
 
 def _table(**changed: Any) -> pd.DataFrame:
@@ -321,13 +322,15 @@ def test_levels_that_the_fit_did_not_see() -> None:
         m.predict(pd.DataFrame({"f": ["a"], "g": [99]}))
 
 
-@pytest.mark.parametrize("seed", [*range(len(FAMILIES)), 27, 94, 249, 266, 296])
+@pytest.mark.parametrize(
+    "seed", [*range(len(FAMILIES)), 27, 94, 249, 266, 272, 289, 296, 586, 1620, 1888]
+)
 def test_generated_designs(seed: int) -> None:
     """Criterion, gradient and optimum beside dense matrices, differences and other searches.
 
     In one of them a structure has no parameter left to move, in one the family's parameter goes to
     infinity, and in three Newton's steps to the modes are very long on the way, beyond what numbers
-    hold in one.
+    hold in one. The last have a lower optimum than the search from the usual start comes to.
     """
     found = outcome(design(seed), seed, 2, 0)
     assert found.above < MISSED, found.text
@@ -439,3 +442,47 @@ def test_rows_of_an_infinite_logarithm_are_named() -> None:
     data.loc[5, "n"] = np.nan
     with pytest.raises(me.DataError, match=r"`log\(minutes\)` is infinite in 2 rows \(13, 40\)"):
         me.glmer("n ~ offset(log(minutes)) + (1 | g)", data, family="poisson")
+
+
+def test_long_steps_warn_of_no_overflow() -> None:
+    """A step to the modes beyond any number is taken back in silence."""
+    each = design(3027)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        me.glmer(each.formula, each.data, family=each.family, **each.arguments)
+
+
+def test_large_counts_keep_their_digits() -> None:
+    """The parts of the log-probability of a count of a billion are 1e10, their sum is 10."""
+    rng = np.random.default_rng(2)
+    table = _table(c=rng.poisson(1e9 * np.exp(0.3 * BASE["x"] + 0.5 * rng.normal(size=12)[BASE.g])))
+    m = me.glmer("c ~ x + (1 | g)", table, family="poisson")
+    assert m.optimum.certificate.holds
+    assert m.optimum.evaluations <= 10
+    # Far from the counts the usual sum has all the digits that matter.
+    y, mu = np.array([0.0, 3.0, 2e6]), np.array([0.5, 4.0, 1e4])
+    found = me.families.Poisson().rows(me.families.Response(y), np.log(mu)).d
+    np.testing.assert_allclose(found, -2.0 * scipy.stats.poisson.logpmf(y, mu), rtol=1e-9)
+
+
+def test_a_start_is_found_inside_the_link() -> None:
+    """The first predictor by least squares is outside of it, the level of all rows is not."""
+    each = harsh_design(232)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", me.ConvergenceWarning)
+        m = me.glmer(each.formula, each.data, family=each.family, **each.arguments)
+    assert np.isfinite(m.criterion)
+
+
+def test_a_likelihood_that_is_flat_far_out() -> None:
+    """Means that go to infinity cost inverse Gaussian responses little: no optimum is there."""
+    each = harsh_design(315)
+    m = me.glmer(each.formula, each.data, family=each.family, **each.arguments)
+    assert m.optimum.certificate.holds
+    assert np.abs(m.optimum.evaluation.eta).max() < 30.0
+
+
+def test_responses_too_far_from_one() -> None:
+    table = _table(positive=1e-300 * BASE["positive"])
+    with pytest.raises(me.ModelError, match=r"too far from 1 for the digits.*other units"):
+        me.glmer("positive ~ x + (1 | g)", table, family=me.families.Gaussian("log"))

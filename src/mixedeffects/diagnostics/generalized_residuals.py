@@ -72,8 +72,10 @@ def generalized_residuals(
         return np.asarray(out / family.link.derivative(fit.eta))
     if kind == "deviance":
         return np.asarray(np.sign(out) * np.sqrt(_unit_deviances(fit)))
-    size = np.sqrt(prior_weights(fit) / family.variance(fit.mu, fit.search_phi))
-    scaled = np.asarray(out * size)
+    # A mean at the end of its range leaves no variance, and one far out more than numbers hold.
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        size = np.sqrt(prior_weights(fit) / family.variance(fit.mu, fit.search_phi))
+        scaled = np.where(out == 0.0, 0.0, out * size)
     return scaled if kind == "scaled" else scaled * fit.sigma
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mixedeffects.engine.boundary import boundary_score, put_on_bounds
 from mixedeffects.engine.face import Face
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
+from mixedeffects.engine.found_optimum import relative_gradient
 from mixedeffects.engine.generalized.design import GeneralizedDesign
 from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
 from mixedeffects.engine.generalized.quadrature import evaluate_criterion
@@ -50,6 +51,14 @@ class Found:
     predicted: float
     stopped: str
     null_score: float | None
+
+    @property
+    def relative_gradient(self) -> float:
+        """Largest entry of the gradient, relative to the parameters and the criterion."""
+        point = self.point
+        free = not point.space.design.is_structured
+        scale = np.maximum(np.abs(point.x), 1.0) if free else 1.0
+        return relative_gradient(point.gradient, scale, point.value)
 
 
 class GeneralizedSearch:
@@ -117,19 +126,22 @@ class GeneralizedSearch:
     def _computed(self, at: Parameters) -> GeneralizedEvaluation | None:
         self.evaluations += 1
         try:
-            found = evaluate_criterion(
-                self.design,
-                at.factors(self.design.parameterisation),
-                at.beta,
-                at.phi,
-                nodes=self.nodes,
-                near=self._near,
-                c=self._c,
-            )
+            # Steps too long for any number are taken back.
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                found = evaluate_criterion(
+                    self.design,
+                    at.factors(self.design.parameterisation),
+                    at.beta,
+                    at.phi,
+                    nodes=self.nodes,
+                    near=self._near,
+                    c=self._c,
+                )
         except NotPositiveDefiniteError:
             return None
         self.factorisations += found.mode.factorisations
-        if not math.isfinite(found.criterion):
+        slope = float(found.beta_gradient.sum()) + found.phi_gradient
+        if not math.isfinite(found.criterion + slope + sum(F.sum() for F in found.score)):
             return None
         if self._near is None or found.criterion <= self._near.criterion:
             self._near = found
@@ -172,6 +184,8 @@ class GeneralizedSearch:
             if escape is None or restart == _MAX_RESTARTS or self.evaluations >= self.most:
                 break
             at = Parameters(escape, point.at.beta, point.at.phi)
+            if self._evaluate(at) is None:
+                break
         return Found(point, result.predicted, result.stopped, score)
 
     def _snapped(self, point: GeneralizedPoint) -> GeneralizedPoint:

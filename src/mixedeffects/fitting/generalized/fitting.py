@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ __all__ = ["fit_generalized_formula", "fit_generalized_frame"]
 
 Matrix = NDArray[np.float64]
 
+#: Size of a response from which its powers have all their digits, and its inverse that to which.
+_SMALL = 1e-12
 #: Linear predictor far out, where every mean of a link without an end is.
 _WIDE = 20.0
 #: Of an offset on the scale of the logarithm: a factor of 1e9 between means.
@@ -170,12 +172,7 @@ def fit_generalized_frame(
             term_names=tuple(term.group for term in frame.terms),
         )
     except NotPositiveDefiniteError as error:
-        raise ModelError(
-            f"The likelihood of this {design.family.name} model cannot be computed where the "
-            f"search starts: {error}. With the link {design.family.link.name} not every linear "
-            "predictor has a mean: give start={'theta': ..., 'beta': ...} inside, or take another "
-            "link."
-        ) from None
+        _refuse_start(design, error)
     except KeyboardInterrupt:
 
         def go_on(reached: Start, progress: ProgressOption) -> GeneralizedFit:
@@ -188,6 +185,28 @@ def fit_generalized_frame(
     with one_blas_thread():
         _warn(optimum)
         return GeneralizedFit.of(frame, optimum, request)
+
+
+def _refuse_start(design: GeneralizedDesign, error: NotPositiveDefiniteError) -> NoReturn:
+    """Say that the search has nowhere to start, and what to do."""
+    family, y = design.family, np.abs(design.response.y)
+    if (y > 1.0 / _SMALL).any() or ((y < _SMALL) & (y > 0.0)).any():
+        instead = (
+            "Model the logarithm of such counts by mixedeffects.lmer."
+            if family.discrete
+            else "Give it in other units."
+        )
+        raise ModelError(
+            f"The likelihood of this {family.name} model cannot be computed where the search "
+            f"starts: {error}. The response runs from {y.min():.3g} to {y.max():.3g}, too far from "
+            f"1 for the digits of a number. {instead}"
+        ) from None
+    raise ModelError(
+        f"The likelihood of this {family.name} model cannot be computed where the "
+        f"search starts: {error}. With the link {family.link.name} not every linear "
+        "predictor has a mean: give start={'theta': ..., 'beta': ...} inside, or take another "
+        "link."
+    ) from None
 
 
 def _refuse_separation(frame: ModelFrame, family: Family) -> None:
