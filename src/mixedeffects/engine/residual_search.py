@@ -47,12 +47,16 @@ _WORTH = 1e-8
 _FAR, _PROMISE, _FARTHER, _HIGHER = 9.0, 1e-5, math.log(10.0), 1e-7
 #: Logarithm of the odds of a correlation beyond which the deviance is rounding.
 _EDGE = 20.0
+#: Rounding of the deviance for each row from which on there is none.
+_ROUNDING = 1e-8
+#: Steps to there, each a quarter of the one before, that are enough.
+_TOO_FAR = 4
 #: Standard deviation, in an orthonormal basis, to start from at least.
 _SMALLEST_START = 0.1
 
 
 class _EndlessError(Exception):
-    """A coordinate is on its way to infinity, and hardly anything is left to gain on it."""
+    """Nothing is left to gain on the way, which goes on, but what is rounding."""
 
     def __init__(self, end: Iterate[_Point]) -> None:
         super().__init__()
@@ -74,6 +78,8 @@ class _Space:
         self.moving = np.flatnonzero(~held)
         self._centre = eta if self._is_free else parameterisation.unbounded(eta)
         self._ranges = rows.model.ranges
+        #: Steps one after the other to where the deviance is rounding.
+        self.too_far = 0
 
     def coordinates(self, phi: Matrix) -> Matrix:
         """Of the point itself, with these residual parameters."""
@@ -169,9 +175,19 @@ class _Space:
         if np.abs(z[bounded]).max(initial=0.0) > _EDGE:
             return None
         try:
-            return _Point(self, x)
+            point = _Point(self, x)
         except (NotPositiveDefiniteError, np.linalg.LinAlgError):
             return None
+        if not has_digits(point.evaluation):
+            self.too_far += 1
+            return None
+        self.too_far = 0
+        return point
+
+    def is_at_end(self, each: Iterate[_Point]) -> bool:
+        """Whether farther on the deviance is rounding, or it is endless."""
+        lost = each.predicted < each.point.evaluation.rounding
+        return lost or self.too_far > _TOO_FAR or self.is_endless(each)
 
 
 class _Point:
@@ -276,12 +292,15 @@ def find_residual_optimum(
 
     def report(each: Iterate[_Point]) -> None:
         value = each.point.value
-        if path and value >= path[-1]:
-            return
-        if not each.stopped and each.iterations > 0 and space.is_endless(each):
+        is_new = not path or value < path[-1]
+        if is_new:
             path.append(value)
+        elif not space.too_far:
+            return
+        if not each.stopped and each.iterations > 0 and space.is_at_end(each):
             raise _EndlessError(each)
-        path.append(value)
+        if not is_new:
+            return
         if progress is not None:
             factors = tuple(lower_factor(own) for own in each.point.evaluation.at_theta.T)
             gradient = float(np.abs(each.point.gradient).max(initial=0.0))
@@ -338,7 +357,9 @@ def find_residual_optimum(
         if point.value - inner.evaluation.deviance < _WORTH:
             if inner.singular:
                 # The search over random effects alone puts on the boundary what is next to it.
-                evaluation = evaluate_residual(rows, inner.T, phi, reml)
+                snapped = evaluate_residual(rows, inner.T, phi, reml)
+                if has_digits(snapped):
+                    evaluation = snapped
             break
         spent += inner.evaluations
         T = inner.T
@@ -361,6 +382,11 @@ def find_residual_optimum(
         optimum.parameterisation = parameterisation
         optimum.eta = parameterisation.canonical(parameterisation.nearest(here.T))
     return optimum
+
+
+def has_digits(evaluation: ResidualEvaluation) -> bool:
+    """Whether the deviance is more than rounding."""
+    return evaluation.rounding < _ROUNDING * evaluation.at_theta.A.n
 
 
 def _with_unit_at_zero(evaluation: ResidualEvaluation) -> ResidualEvaluation:
