@@ -363,8 +363,11 @@ def find_residual_optimum(
             break
         spent += inner.evaluations
         T = inner.T
-    evaluation = _with_unit_at_zero(evaluation)
+    finished = _finished(result) if evaluation is result.point.evaluation else None
+    evaluation = finished or _with_unit_at_zero(evaluation)
     here = evaluation.at_theta
+    if not path or here.deviance < path[-1]:
+        path.append(here.deviance)
     optimum = record(
         here,
         tuple(lower_factor(own) for own in here.T),
@@ -374,7 +377,7 @@ def find_residual_optimum(
         evaluations=spent,
         iterations=steps,
         null_score=None if inner is None else inner.null_score,
-        path=tuple(value + offset for value in path or [point.value]),
+        path=tuple(value + offset for value in path),
         search_evaluations=spent,
     )
     optimum.residual = evaluation
@@ -389,14 +392,43 @@ def has_digits(evaluation: ResidualEvaluation) -> bool:
     return evaluation.rounding < _ROUNDING * evaluation.at_theta.A.n
 
 
+def _finished(result: Iterate[_Point]) -> ResidualEvaluation | None:
+    """After the step that the model would take next; None where that leads no lower.
+
+    An optimum is evaluated once more in any case, in the units of a fit. What the step gains is
+    next to nothing, but fixed effects move with the parameters in first order.
+    """
+    point, space, n = result.point, result.point.space, len(result.x)
+    if result.stopped != "converged" or not n:
+        return None
+    step, _ = point.model().minimise(np.zeros((n, n)), result.radius)
+    both, _, _ = space.parameters(space.uncoupled(result.x + step)[0])
+    m = len(space.eta)
+    T = space.parameterisation.factors(both[:m])
+    try:
+        there = _in_units_at_zero(space.rows, T, both[m:], space.reml)
+    except (NotPositiveDefiniteError, np.linalg.LinAlgError):
+        return None
+    is_lower = there.deviance <= point.value + point.evaluation.rounding
+    return there if is_lower and has_digits(there) else None
+
+
 def _with_unit_at_zero(evaluation: ResidualEvaluation) -> ResidualEvaluation:
     """The same point with sigma the standard deviation where v is zero, not a mean."""
-    rows, phi = evaluation.design, evaluation.phi
-    if rows.known_variance is not None:
+    if evaluation.design.known_variance is not None:
         return evaluation
+    here = evaluation.at_theta
+    return _in_units_at_zero(evaluation.design, here.T, evaluation.phi, here.reml)
+
+
+def _in_units_at_zero(
+    rows: ResidualRows, T: Sequence[Matrix], phi: Matrix, reml: bool
+) -> ResidualEvaluation:
+    """At factors relative to the mean of a search, with sigma as `_with_unit_at_zero` has it."""
+    if rows.known_variance is not None:
+        return evaluate_residual(rows, T, phi, reml)
     moved, log_factor = rows.with_unit_at_zero(phi)
-    T = [own * math.exp(log_factor) for own in evaluation.at_theta.T]
-    return evaluate_residual(moved, T, phi, evaluation.at_theta.reml)
+    return evaluate_residual(moved, [own * math.exp(log_factor) for own in T], phi, reml)
 
 
 def _start(rows: ResidualRows, reml: bool) -> tuple[list[Matrix], Matrix]:
