@@ -39,6 +39,11 @@ class DenseRemainder(ReadOnlyArrays):
         """``y'Wy``."""
         return float(self.matrix[-1, -1])
 
+    @property
+    def diagonal(self) -> Matrix:
+        """Products of every column with itself, (r + p + 1,)."""
+        return np.diag(self.matrix)
+
     def multiply(self, v: Matrix) -> Matrix:
         """Product with v, array (r + p + 1, m)."""
         return self.matrix @ v
@@ -134,6 +139,12 @@ class SparseRemainder(ReadOnlyArrays):
     def response_square(self) -> float:
         """``y'Wy``."""
         return float(self.border[-1, -1])
+
+    @property
+    def diagonal(self) -> Matrix:
+        """Products of every column with itself, (r + p + 1,)."""
+        r = self.random.shape[0]
+        return np.concatenate([self.random.diagonal(), np.diag(self.border[r:])])
 
     def multiply(self, v: Matrix) -> Matrix:
         """Product with v, array (r + p + 1, m)."""
