@@ -492,8 +492,8 @@ def _members(kind: type) -> dict[str, Any]:
 #: Answered, with tests elsewhere.
 ANSWERED_ELSEWHERE = {
     "anova", "bootstrap", "check", "confint", "contrast", "describe", "effects", "emmeans",
-    "emtrends", "icc", "influence", "joint_tests", "leverage", "plot", "profile", "r2", "ranova",
-    "report", "robust", "to_dict", "to_json", "wald", "without_data",
+    "emtrends", "icc", "influence", "joint_tests", "leverage", "marginaleffects", "plot", "profile",
+    "r2", "ranova", "report", "robust", "to_dict", "to_json", "wald", "without_data",
 }  # fmt: skip
 #: Answered, and the answer is checked in this file.
 ANSWERED = {

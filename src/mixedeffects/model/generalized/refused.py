@@ -11,7 +11,6 @@ __all__ = ["NEVER", "NOT_YET", "NoSuchAnswerError", "Refused"]
 
 #: Not there yet, and what answers meanwhile.
 NOT_YET = {
-    "marginaleffects": "m.predict() has the means",
     "standardize": "scale(x) in the formula",
     "variogram": "m.resid('pearson') has the residuals",
 }
