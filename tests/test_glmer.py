@@ -493,7 +493,7 @@ def _members(kind: type) -> dict[str, Any]:
 ANSWERED_ELSEWHERE = {
     "anova", "bootstrap", "check", "confint", "contrast", "describe", "effects", "emmeans",
     "emtrends", "icc", "influence", "joint_tests", "leverage", "marginaleffects", "plot", "profile",
-    "r2", "ranova", "report", "robust", "to_dict", "to_json", "wald", "without_data",
+    "r2", "ranova", "report", "robust", "standardize", "to_dict", "to_json", "wald", "without_data",
 }  # fmt: skip
 #: Answered, and the answer is checked in this file.
 ANSWERED = {

@@ -72,7 +72,7 @@ def generalized_residuals(
         return np.asarray(out / family.link.derivative(fit.eta))
     if kind == "deviance":
         return np.asarray(np.sign(out) * np.sqrt(_unit_deviances(fit)))
-    size = np.sqrt(prior_weights(fit) / family.variance(fit.mu, fit.search_phi))
+    size = np.sqrt(fit.prior_weights / family.variance(fit.mu, fit.search_phi))
     scaled = np.asarray(out * size)
     return scaled if kind == "scaled" else scaled * fit.sigma
 
@@ -105,13 +105,6 @@ def simulated_ranks(fit: GeneralizedFit, count: int, entropy: int) -> Matrix:
         same += np.abs(drawn - y) <= _SAME * np.abs(y)
     rng = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(count, 1)))
     return np.asarray((below + rng.random(fit.nobs) * same) / count)
-
-
-def prior_weights(fit: GeneralizedFit) -> Matrix:
-    """Trials times weights, shape (n,)."""
-    response = fit.response
-    out = np.ones(response.n) if response.trials is None else response.trials
-    return out if response.weights is None else out * response.weights
 
 
 def _unit_deviances(fit: GeneralizedFit) -> Matrix:

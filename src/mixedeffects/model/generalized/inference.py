@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -276,3 +276,74 @@ class GeneralizedInference(OfRecord):
         from mixedeffects.inference.score_robust import score_robust_covariance
 
         return score_robust_covariance(self._record, kind, cluster, level)
+
+    def standardize(
+        self,
+        method: Literal["refit", "basic"] = "refit",
+        *,
+        two_sd: bool = False,
+        vcov: str = "model",
+        cluster: Any = None,
+        level: float = 0.95,
+        exponentiate: bool = False,
+    ) -> pd.DataFrame:
+        """Standardised coefficients: per standard deviation of x, the response left as it is.
+
+        Parameters
+        ----------
+        method : {"refit", "basic"}
+            ``"refit"``: the model is fitted again with numeric predictors centred and divided by
+            their standard deviations; factors stay as they are, and so do response, trials,
+            weights, offset and exposure. ``"basic"``: each coefficient times the standard
+            deviation of its column of X, those of factors and interactions included.
+        two_sd : bool
+            Predictors by two standard deviations, so that their coefficients compare with those of
+            indicators with even shares (Gelman 2008).
+        vcov, cluster, level
+            As for `coef_table`.
+        exponentiate : bool
+            As ratios, see `tidy`.
+
+        Returns
+        -------
+        DataFrame, one row per coefficient
+            ``term``, ``estimate``, ``std_error``, ``statistic``, ``p_value``, ``conf_low``,
+            ``conf_high``, on the scale of the link or as ratios. NaN for the intercept by
+            ``"basic"``.
+
+        Raises
+        ------
+        ModelError
+            If the method is not known or cannot be had for this model: a refit with functions such
+            as log() of a column, or with a predictor in an offset; ``"pseudo"``, which is for
+            linear models.
+
+        Notes
+        -----
+        Standard deviations are those of the rows used, weighted with prior weights and numbers of
+        trials. They are taken as known: standard errors do not count that they are estimated.
+
+        References
+        ----------
+        Gelman, A. (2008). Scaling regression inputs by dividing by two standard deviations.
+        Statistics in Medicine 27, 2865-2873.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> ticks = me.load_dataset("grouseticks")
+        >>> m = me.glmer("TICKS ~ YEAR + HEIGHT + (1 | BROOD)", ticks, family="poisson")
+        >>> m.standardize(exponentiate=True)[["term", "estimate", "conf_low", "conf_high"]].round(2)
+        term        estimate conf_low conf_high
+        (Intercept)     1.66     1.15      2.40
+        YEAR96          3.11     1.94      5.01
+        YEAR97          0.37     0.22      0.62
+        HEIGHT          0.42     0.34      0.52
+        ---
+        95 % intervals; z-tests, from the joint Hessian
+        """
+        from mixedeffects.inference.standardized import generalized_standardized
+
+        return generalized_standardized(
+            self._record, method, two_sd, vcov, cluster, level, exponentiate
+        )

@@ -11,7 +11,6 @@ __all__ = ["NEVER", "NOT_YET", "NoSuchAnswerError", "Refused"]
 
 #: Not there yet, and what answers meanwhile.
 NOT_YET = {
-    "standardize": "scale(x) in the formula",
     "variogram": "m.resid('pearson') has the residuals",
 }
 #: Not defined for a generalized model.
