@@ -22,6 +22,7 @@ __all__ = [
     "SEED",
     "generalized_quantiles",
     "generalized_residuals",
+    "pearson_residuals",
     "quantile_residuals",
     "quantiles_of_generalized",
     "simulated_ranks",
@@ -72,9 +73,20 @@ def generalized_residuals(
         return np.asarray(out / family.link.derivative(fit.eta))
     if kind == "deviance":
         return np.asarray(np.sign(out) * np.sqrt(_unit_deviances(fit)))
-    size = np.sqrt(fit.prior_weights / family.variance(fit.mu, fit.search_phi))
-    scaled = np.asarray(out * size)
-    return scaled if kind == "scaled" else scaled * fit.sigma
+    if kind == "scaled":
+        return _scaled(fit, response.y, fit.mu)
+    return pearson_residuals(fit, response.y, fit.mu)
+
+
+def _scaled(fit: GeneralizedFit, y: Matrix, mu: Matrix) -> Matrix:
+    """Residuals over their standard deviations, shape (n,)."""
+    size = np.sqrt(fit.prior_weights / fit.family.variance(mu, fit.search_phi))
+    return np.asarray((y - mu) * size)
+
+
+def pearson_residuals(fit: GeneralizedFit, y: Matrix, mu: Matrix) -> Matrix:
+    """Residuals over their standard deviations at a dispersion of one, shape (n,)."""
+    return _scaled(fit, y, mu) * fit.sigma
 
 
 def quantile_residuals(fit: GeneralizedFit, response: Response, mu: Matrix, entropy: int) -> Matrix:
