@@ -12,6 +12,7 @@ from mixedeffects.inference.wald_result import WaldTest
 from mixedeffects.model.generalized.of_record import OfRecord
 
 if TYPE_CHECKING:
+    from mixedeffects.inference.cluster_robust import RobustCovariance
     from mixedeffects.inference.score_robust import ScoreRobustCovariance
 
 __all__ = ["GeneralizedInference"]
@@ -219,7 +220,7 @@ class GeneralizedInference(OfRecord):
 
     def robust(
         self, kind: str = "CR1", cluster: Any = None, level: float | None = 0.95
-    ) -> ScoreRobustCovariance:
+    ) -> ScoreRobustCovariance | RobustCovariance:
         """Cluster-robust covariance of the fixed effects from the scores of the clusters.
 
         ``C (sum g_j g_j' / 4) C`` with C twice the inverse Hessian of -2 log L in all parameters,
@@ -229,9 +230,11 @@ class GeneralizedInference(OfRecord):
 
         Parameters
         ----------
-        kind : {"CR1", "CR0"}
+        kind : {"CR1", "CR0", "CR2-working", "CR3-working"}
             ``CR0``: no correction; ``CR1``: times ``J / (J - 1)`` for J clusters. CR2 and CR3 are
-            defined for linear models.
+            defined for linear models; ``CR2-working`` and ``CR3-working`` are those of the working
+            model ``z = X beta + error`` with covariance `V`, which they take as known. They are
+            approximations for few clusters, whose degrees of freedom they have too.
         cluster : str or array of shape (n,), optional
             A grouping factor, a column of the data (several joined by ``:``), or one value for
             each row. Clusters hold whole levels of every random term. By default the outermost
@@ -241,8 +244,8 @@ class GeneralizedInference(OfRecord):
 
         Returns
         -------
-        ScoreRobustCovariance
-            With ``table``, ``vcov``, ``scores`` and ``test(hypothesis)``.
+        ScoreRobustCovariance, or RobustCovariance on the working model
+            With ``table``, ``vcov`` and ``test(hypothesis)``.
 
         Raises
         ------
@@ -274,7 +277,11 @@ class GeneralizedInference(OfRecord):
         [0.296, 0.47, 0.531, 0.375]
         """
         from mixedeffects.inference.score_robust import score_robust_covariance
+        from mixedeffects.inference.working_robust import working_kind, working_robust_covariance
 
+        on_working_model = working_kind(kind)
+        if on_working_model is not None:
+            return working_robust_covariance(self._record, on_working_model, cluster, level)
         return score_robust_covariance(self._record, kind, cluster, level)
 
     def standardize(
