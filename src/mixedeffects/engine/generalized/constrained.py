@@ -29,11 +29,7 @@ from mixedeffects.engine.generalized.design import GeneralizedDesign
 from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
 from mixedeffects.engine.generalized.search import LARGEST, GeneralizedSearch
 from mixedeffects.engine.generalized.space import GeneralizedPoint, Parameters, Space
-from mixedeffects.engine.parameterisation import (
-    Parameterisation,
-    StructuredTerm,
-    UnstructuredTerm,
-)
+from mixedeffects.engine.parameterisation import Parameterisation, UnstructuredTerm
 from mixedeffects.engine.parameters import lower_entries
 from mixedeffects.engine.search import SINGULAR
 
@@ -497,17 +493,7 @@ class HeldCoefficient(_Held):
     def __init__(
         self, design: GeneralizedDesign, nodes: int, at: AtConstraint, X: Matrix, column: int
     ) -> None:
-        without = GeneralizedDesign(
-            design.terms,
-            np.delete(X, column, axis=1),
-            design.response,
-            design.family,
-            offset=design.offset,
-            structures=[
-                term.structure if isinstance(term, StructuredTerm) else None
-                for term in design.parameterisation.terms
-            ],
-        )
+        without = design.with_columns(np.delete(X, column, axis=1))
         super().__init__(without, nodes, at)
         self._x, self._column = np.ascontiguousarray(X[:, column]), column
 
