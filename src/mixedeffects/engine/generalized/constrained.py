@@ -400,6 +400,12 @@ class _Held:
             has_effects=self.has_effects,
         )
         point, predicted = search.from_coordinates(np.asarray(start, dtype=np.float64), self.c)
+        return self._at(value, point, point.x, search.evaluations, predicted)
+
+    def _at(
+        self, value: float, point: GeneralizedPoint, x: Matrix, evaluations: int, predicted: float
+    ) -> GeneralizedConstrained:
+        """The minimum at a value, with the coordinates to start others from."""
         self.c = point.evaluation.mode.c
         return GeneralizedConstrained(
             value,
@@ -407,8 +413,8 @@ class _Held:
             tuple(point.evaluation.T),
             1.0,
             self._user_beta(value, point.at.beta),
-            point.x,
-            search.evaluations,
+            x,
+            evaluations,
             predicted < max(_ENOUGH, 1e-12 * abs(point.value)),
             phi=point.at.phi,
         )
@@ -426,19 +432,9 @@ class _Held:
         phi = float(start[end]) if len(start) > end else (held_phi or 0.0)
         search = _FaceSearch(design, self.nodes, held_phi, None if held is None else held[0])
         point, predicted = search.from_parameters(Parameters(eta, start[m:end], phi), self.c)
-        self.c = point.evaluation.mode.c
         moving = [point.at.phi] if len(start) > end else []
-        return GeneralizedConstrained(
-            value,
-            point.value,
-            tuple(point.evaluation.T),
-            1.0,
-            self._user_beta(value, point.at.beta),
-            np.concatenate([point.eta, point.at.beta, moving]),
-            search.evaluations,
-            predicted < max(_ENOUGH, 1e-12 * abs(point.value)),
-            phi=point.at.phi,
-        )
+        x = np.concatenate([point.eta, point.at.beta, moving])
+        return self._at(value, point, x, search.evaluations, predicted)
 
 
 class HeldOfStructures(_Held):
