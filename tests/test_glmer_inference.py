@@ -308,8 +308,6 @@ def test_intervals_of_a_structure() -> None:
     free = m.update("y ~ x + (x | room)").confint()
     own, other = table.filter(regex="^sd_", axis=0), free.filter(regex="^sd_", axis=0)
     np.testing.assert_allclose(own.to_numpy(), other.to_numpy(), rtol=1e-4)
-    with pytest.raises(me.ModelError, match="not available for covariance structures"):
-        m.profile()
 
 
 # --- profile likelihood ---------------------------------------------------------------------------

@@ -190,6 +190,19 @@ def test_a_report(tmp_path: Path) -> None:
         ticks().report(tmp_path / "no.html", ddf="kr")
 
 
+@pytest.mark.parametrize("written", ["incidence / size", "cbind(incidence, size - incidence)"])
+def test_trials_stand_beside_rows(written: str, tmp_path: Path) -> None:
+    data = me.load_dataset("cbpp")
+    weights = "size" if "/" in written else None
+    m = me.glmer(f"{written} ~ period + (1 | herd)", data, family="binomial", weights=weights)
+    total, successes = (int(data[name].sum()) for name in ("size", "incidence"))
+    said = f"{total} trials in 56 rows, {successes} of them successes"
+    assert said in str(m.summary()) and said in str(m)
+    html = m.report(tmp_path / "herds.html", progress=False).read_text(encoding="utf-8")
+    assert said in html and "Prior weights" not in html
+    assert "trials" not in str(ticks().summary())
+
+
 def test_a_summary_skips_a_check_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     import mixedeffects.reporting.generalized_tables as tables
 

@@ -18,7 +18,7 @@ from mixedeffects.fitting.fit import once_per_fit
 from mixedeffects.fitting.generalized import GeneralizedFit, generalized
 from mixedeffects.inference.prediction_variance import PredictionVariance
 
-__all__ = ["GeneralizedPredictionVariance", "joint_root"]
+__all__ = ["GeneralizedPredictionVariance", "joint_root", "natural_covariance"]
 
 Matrix = NDArray[np.float64]
 
@@ -37,6 +37,21 @@ def _root(fit: object) -> Matrix:
 def joint_root(fit: GeneralizedFit) -> Matrix:
     """A root of the joint covariance of covariances, beta and phi in the engine's basis, (r, r)."""
     return _root(fit)
+
+
+def natural_covariance(fit: GeneralizedFit) -> Matrix:
+    """Covariance matrix of beta and the lower entries of each term's G, row by row, as they are.
+
+    Of entries that a singular covariance or a structure ties, it is singular.
+    """
+    root, joint, basis = joint_root(fit), fit.found.joint, fit.crossproducts.basis
+    rows = [basis.fixed @ root[joint.fixed]]
+    for C, directions in zip(basis.terms, joint.directions, strict=True):
+        moved = C @ directions @ C.T
+        a, b = np.tril_indices(len(C))
+        rows.append(moved[:, a, b].T @ root[: joint.n_covariance])
+    J = np.concatenate(rows)
+    return np.asarray(J @ J.T)
 
 
 class GeneralizedPredictionVariance(PredictionVariance):

@@ -220,7 +220,8 @@ def _checked_kind(kind: Any) -> str:
     raise ModelError(
         f"Robust covariance {kind!r:.40} is not there for generalized models: 'CR0' and 'CR1' are, "
         "made of the scores of the clusters. CR2, CR3 and the like correct the residuals of a "
-        "linear model."
+        "linear model; m.robust('CR2-working') and m.robust('CR3-working') do so on the working "
+        "model, which is an approximation."
     )
 
 

@@ -24,7 +24,7 @@ from mixedeffects.inference.estimates import fixed_rows
 from mixedeffects.inference.normal_tests import normal_tests
 from mixedeffects.inference.ratios import exponentiated, ratio_of
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
-from mixedeffects.reporting.model_summary import fit_notes, frame_notes
+from mixedeffects.reporting.model_summary import fit_notes, frame_notes, trials_of
 from mixedeffects.reporting.tidy import checked_effects, joined, random_parameters, random_values
 
 __all__ = [
@@ -48,7 +48,9 @@ def summarise_generalized(fit: GeneralizedFit, vcov: Any, cluster: Any = None) -
     sd = np.sqrt(np.diag(covariance))
     correlation = pd.DataFrame(covariance / np.outer(sd, sd), index=names, columns=names)
     certificate = fit.optimum.certificate
-    notes = [*frame_notes(fit), *fit_notes(fit, coefficients, False)]
+    trials = trials_of(fit)
+    notes = [] if trials is None else [trials]
+    notes += [*frame_notes(fit), *fit_notes(fit, coefficients, False)]
     if fit.optimum.converged and not fit.optimum.limits:
         notes.append(str(certificate))
     check = quadrature_check(fit)

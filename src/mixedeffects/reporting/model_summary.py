@@ -61,6 +61,18 @@ def default_summary(fit: Fit) -> Summary:
     return summarise(fit, fit.request.ddf, "model")
 
 
+@once_per_fit("trials")
+def trials_of(fit: Fit) -> str | None:
+    """In words, how many trials the rows have, and how many were successes; None without trials."""
+    if not fit.frame.has_trials:
+        return None
+    response = fit.frame.response
+    assert response is not None and response.trials is not None
+    total = round(float(response.trials.sum()))
+    successes = round(float(response.trials @ response.y))
+    return f"{total:,} trials in {response.n:,} rows, {successes:,} of them successes"
+
+
 def frame_notes(fit: Fit) -> list[str]:
     """What there is to say about the rows and columns: those left out, and terms in ``||``."""
     notes = []

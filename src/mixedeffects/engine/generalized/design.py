@@ -24,7 +24,7 @@ from mixedeffects.engine.assembly import Assembly
 from mixedeffects.engine.basis import Basis, make_basis
 from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
 from mixedeffects.engine.generalized.leverages import LeveragePlaces
-from mixedeffects.engine.parameterisation import Parameterisation, parameterise
+from mixedeffects.engine.parameterisation import Parameterisation, StructuredTerm, parameterise
 from mixedeffects.engine.structures import CovarianceStructure
 from mixedeffects.families import Family, Response, RowTerms
 from mixedeffects.families.links import predictor_unit
@@ -150,6 +150,16 @@ class GeneralizedDesign:
                 parameterisation=parameterisation,
             )
         return out
+
+    def with_columns(self, X: Matrix) -> GeneralizedDesign:
+        """The model of other columns of X, all else as it is."""
+        structures = [
+            term.structure if isinstance(term, StructuredTerm) else None
+            for term in self.parameterisation.terms
+        ]
+        return GeneralizedDesign(
+            self.terms, X, self.response, self.family, offset=self.offset, structures=structures
+        )
 
     @cached_property
     def by_level(self) -> GeneralizedDesign:

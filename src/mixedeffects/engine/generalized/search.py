@@ -26,7 +26,7 @@ from mixedeffects.engine.generalized.space import GeneralizedPoint, Parameters, 
 from mixedeffects.engine.search import null_space_score, snapped_factors
 from mixedeffects.engine.trust_region import Iterate, minimise
 
-__all__ = ["Found", "GeneralizedSearch"]
+__all__ = ["LARGEST", "Found", "GeneralizedSearch"]
 
 Matrix = NDArray[np.float64]
 Blocks = tuple[Matrix, ...]
@@ -40,7 +40,7 @@ _SMALLER = 8
 #: Faces that one search may go through for every covariance parameter.
 _FACES = 2
 #: Standard deviation of a structure beyond which the search does not go.
-_LARGEST = 1e3
+LARGEST = 1e3
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,12 +199,14 @@ class GeneralizedSearch:
         slack = 1e-12 * max(1.0, abs(point.value)) + 1e-9
         return trial if trial is not None and trial.value <= point.value + slack else point
 
+    def _face_space(self, eta: Matrix) -> Space:
+        """Coordinates of the face that these covariance parameters are on."""
+        return Space(self.design, Face(self.design.parameterisation, eta, LARGEST))
+
     def _from_face_to_face(self, at: Parameters) -> Found:
         """With structures: on one face of the parameter space after another."""
-        parameterisation = self.design.parameterisation
-        for _ in range(_FACES * parameterisation.n_parameters + 2):
-            face = Face(parameterisation, at.eta, _LARGEST)
-            space = Space(self.design, face)
+        for _ in range(_FACES * self.design.parameterisation.n_parameters + 2):
+            space = self._face_space(at.eta)
             result = self._minimise(space, space.coordinates(at))
             inner, score = result.point, None
 
@@ -213,7 +215,7 @@ class GeneralizedSearch:
                 found = self._evaluate(moved)
                 if found is None:
                     return None
-                own = Space(self.design, Face(parameterisation, eta, _LARGEST))
+                own = self._face_space(eta)
                 return GeneralizedPoint(own, own.coordinates(moved), moved, found)
 
             point = put_on_bounds(point_at, inner)
