@@ -17,8 +17,7 @@ from mixedeffects.errors import DataError, DataWarning, ModelError
 from mixedeffects.families import Family
 from mixedeffects.formula import Bar, Formula, ResidualSpec, parse_formula, read_residual
 from mixedeffects.formula.evaluate import State, check_functions
-from mixedeffects.formula.reader import read
-from mixedeffects.formula.syntax import Call, Name, Node, deparse, quote_name
+from mixedeffects.formula.syntax import Name, Node, deparse, quote_name
 from mixedeffects.formula.terms import TermTable, expand_terms
 from mixedeffects.formula.values import Coding, Factor, Lost, Value
 from mixedeffects.frame.checks import (
@@ -54,6 +53,7 @@ from mixedeffects.frame.text_levels import doubt_spelling, doubt_text
 from mixedeffects.frame.variables import (
     Columns,
     Evaluated,
+    argument_tree,
     data_columns,
     evaluate_variable,
     take_rows,
@@ -360,12 +360,10 @@ def _evaluate_all(
 
 def _expression(given: Any, available: Sequence[str]) -> Node | None:
     """What weights or an offset are worked out from, such as ``1 / vi``; None for a column."""
-    if not isinstance(given, str) or given in available or not given.strip():
+    if not isinstance(given, str):
         return None
-    tree = read(f"I({given})")
-    assert isinstance(tree, Call)
-    inner = tree.arguments[0].value if len(tree.arguments) == 1 else tree
-    return None if isinstance(inner, Name) else tree
+    tree = argument_tree(given, available)
+    return None if isinstance(tree, Name) else tree
 
 
 def _argument(
