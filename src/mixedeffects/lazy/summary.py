@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.caching import cached_property
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.formula.evaluate import State
-from mixedeffects.formula.syntax import Name, Node, deparse, variable_names, walk
+from mixedeffects.formula.syntax import Name, Node, children, deparse, variable_names, walk
 from mixedeffects.formula.values import Factor, Value
 from mixedeffects.frame.data_summary import (
     FEW_VALUES,
@@ -448,12 +448,6 @@ class SummaryOfTable:
         # A copy, already filled: nothing is asked of the table again.
         state = self.state(tree)
 
-        def column(node: Node) -> Expr | None:
-            if isinstance(node, Name) and model.table.kind(node.name) == "label":
-                return None
-            value = translation.numbers(node, state)
-            return value.columns[0] if isinstance(value, Numbers) else None
-
         whole = translation.numbers(tree, state)
         every = [whole.column] if isinstance(whole, Flags) else list(whole.columns)
         there = reduce(
@@ -461,32 +455,37 @@ class SummaryOfTable:
             [all_present(model.table, names), *(~each.is_null() for each in every)],
         )
         frame = model.table.frame.filter(there)
-        rows = [self._row_at(frame, names, each) for each in map(column, _parts(tree, names))]
-        found = Columns(pd.concat([each for pair in rows for each in pair], ignore_index=True))
+        core = _core(tree, names)
+        of_core: Numbers | Flags | None = None
+        if not (isinstance(core, Name) and model.table.kind(core.name) == "label"):
+            of_core = translation.numbers(core, state)
+        found = Columns(self._ends(frame, names, of_core))
         values = {name: take_rows(found[name][0], None) for name in names}
         return ResponseRows(values, found.n, state)
 
-    def _row_at(self, frame: Any, names: Sequence[str], value: Expr | None) -> list[pd.DataFrame]:
+    def _ends(
+        self, frame: Any, names: Sequence[str], of_core: Numbers | Flags | None
+    ) -> pd.DataFrame:
         """A row where a part of the response is smallest, and one where it is largest."""
         import narwhals as nw
 
-        table = self._on_table.table
-        own = [nw.col(name).alias(f"k{i}") for i, name in enumerate(names)]
-        what = "range of the response"
-        if value is None:
-            queries = [frame.select(*own).head(1)]
-        else:
-            valued = frame.select(*own, value.alias("v"))
-            ends = table.run(
-                valued.select(nw.col("v").min().alias("low"), nw.col("v").max().alias("high")), what
-            ).iloc[0]
-            queries = [
-                valued.filter(nw.col("v") == float(ends[end]))
-                .select(*(nw.col(f"k{i}") for i in range(len(names))))
-                .head(1)
-                for end in ("low", "high")
-            ]
-        return [table.run(query, what).set_axis(list(names), axis=1) for query in queries]
+        table, what = self._on_table.table, "range of the response"
+        own = {f"k{i}": nw.col(name) for i, name in enumerate(names)}
+        rows = frame.select(*(column.alias(alias) for alias, column in own.items()))
+        if not isinstance(of_core, Numbers):
+            return table.run(rows.unique().head(2), what).set_axis(list(names), axis=1)
+        rows = frame.select(
+            *(column.alias(alias) for alias, column in own.items()), of_core.columns[0].alias("v")
+        )
+        both = rows.select(nw.col("v").min().alias("low"), nw.col("v").max().alias("high"))
+        low, high = (float(end) for end in table.run(both, what).iloc[0])
+        if len(names) == 1:
+            return pd.DataFrame({names[0]: [low, high]})
+        found = [
+            table.run(rows.filter(nw.col("v") == end).select(*own).head(1), what)
+            for end in (low, high)
+        ]
+        return pd.concat(found, ignore_index=True).set_axis(list(names), axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -552,13 +551,15 @@ def _roots(cube: Matrix) -> tuple[NDArray[np.intp], Matrix]:
     return cell, rows * size
 
 
-def _parts(tree: Node, names: Sequence[str]) -> list[Node]:
-    """The parts of a left-hand side whose ends are those of all parts."""
-    having = [node for node in walk(tree) if any(name in names for name in variable_names(node))]
+def _core(tree: Node, names: Sequence[str]) -> Node:
+    """The part of a left-hand side that its other parts are steps of.
+
+    Each step of a transformation that has a way back rises or falls with it.
+    """
     if len(names) == 1:
-        # Each step of a transformation that has a way back rises or falls with its column.
-        return having[-1:]
-    return having
+        return next(n for n in walk(tree) if isinstance(n, Name) and n.name in names)
+    below = [n for n in children(tree) if any(name in names for name in variable_names(n))]
+    return _core(below[0], names) if len(below) == 1 else tree
 
 
 def _copied(state: State) -> State:
