@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from typing import Any
 
@@ -11,14 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import mixedeffects as me
-from references import REFERENCE
+from references import REFERENCE, answers
 
 FOLDER = REFERENCE / "comparison"
 
 
-@cache
 def stored() -> dict[str, Any]:
-    return json.loads((FOLDER / "comparison.json").read_text())
+    return answers("comparison")
 
 
 @cache

@@ -71,7 +71,8 @@ def _of(name: str, value: Any) -> Iterator[str]:
 
 
 def _members(kind: type) -> Iterator[str]:
-    for name in sorted(set(dir(kind)) | set(getattr(kind, "__annotations__", {}))):
+    annotated = {name for each in kind.__mro__ for name in vars(each).get("__annotations__", {})}
+    for name in sorted(set(dir(kind)) | annotated):
         if name.startswith("_") or (hasattr(dict, name) and issubclass(kind, dict)):
             continue
         value = inspect.getattr_static(kind, name, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from functools import cache
@@ -50,6 +51,25 @@ def reference(name: str) -> dict[str, Any]:
 
 
 @cache
+def answers(subject: str) -> dict[str, Any]:
+    """R's stored answers on one subject."""
+    return dict(json.loads((REFERENCE / subject / f"{subject}.json").read_text()))
+
+
+@cache
+def drawn_data(subject: str) -> pd.DataFrame:
+    """The data that were drawn for them, with the levels of a in their order."""
+    data = pd.read_csv(io.StringIO("\n".join(answers(subject)["csv"])))
+    return data.assign(a=pd.Categorical(data["a"], ["low", "mid", "high"]))
+
+
+def as_frame(answer: dict[str, Any]) -> pd.DataFrame:
+    """A stored table, its columns in their order."""
+    values = {n: np.atleast_1d(np.array(v, dtype=object)) for n, v in answer["values"].items()}
+    return pd.DataFrame({name: values[name] for name in answer["names"]})
+
+
+@cache
 def model_data(name: str) -> pd.DataFrame:
     source = MODELS[name][1]
     return me.load_dataset(source) if isinstance(source, str) else source()
@@ -76,3 +96,10 @@ def fitted_model(name: str) -> me.LinearMixedModel:
     """Our fit of one reference model, made once."""
     formula, _, options = MODELS[name]
     return me.lmer(formula, model_data(name), **options)
+
+
+def quiet(formula: str, data: pd.DataFrame, **options: Any) -> me.LinearMixedModel:
+    """A fit that must not warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return me.lmer(formula, data, **options)

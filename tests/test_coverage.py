@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
+
+from script_modules import script
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def simulation():
-    path = Path(__file__).parent.parent / "benchmarks" / "coverage.py"
-    spec = importlib.util.spec_from_file_location("coverage_simulation", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/coverage.py")
 
 
 # 400 draws: a standard error of 1.1 percentage points at 95 %.

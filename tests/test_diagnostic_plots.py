@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -32,12 +32,6 @@ from mixedeffects.pictures import ranef_plots, residual_plots
 from mixedeffects.pictures.panel import PICTURES
 from mixedeffects.pictures.ranef_plots import standardised_modes
 from references import fitted_model
-
-
-@pytest.fixture(autouse=True)
-def _closed_figures() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 def axes(rows: int = 1, columns: int = 1) -> Any:

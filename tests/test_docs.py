@@ -18,6 +18,7 @@ import pytest
 
 import mixedeffects as me
 from mixedeffects import cli
+from script_modules import script
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -182,13 +183,7 @@ def test_links_between_pages(page: str) -> None:
 
 @pytest.fixture(scope="module")
 def validation() -> Any:
-    path = ROOT / "benchmarks" / "validation.py"
-    spec = importlib.util.spec_from_file_location("validation_page", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/validation.py")
 
 
 def test_the_validation_page_is_made_from_the_stored_results(validation: Any) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import pickle
 import re
 from functools import cache
@@ -21,24 +19,20 @@ from mixedeffects.comparison.anova_effect_sizes import noncentrality_bounds
 from mixedeffects.engine.parameters import theta_to_T
 from mixedeffects.inference.effect_size import _scale
 from mixedeffects.inference.satterthwaite import satterthwaite_of
-from references import REFERENCE, fitted_model
+from references import answers, drawn_data, fitted_model
 from test_kenward_roger import at_parameters
 
 # --- effectsize, parameters and emmeans of R ------------------------------------------------------
 
 
-@cache
 def stored() -> dict[str, Any]:
-    return dict(json.loads((REFERENCE / "effect_sizes" / "effect_sizes.json").read_text()))
+    return answers("effect_sizes")
 
 
 @cache
 def drawn() -> pd.DataFrame:
-    data = pd.read_csv(io.StringIO("\n".join(stored()["csv"])))
-    return data.assign(
-        a=pd.Categorical(data["a"], ["low", "mid", "high"]),
-        between=pd.Categorical(data["between"], ["old", "new"]),
-    )
+    data = drawn_data("effect_sizes")
+    return data.assign(between=pd.Categorical(data["between"], ["old", "new"]))
 
 
 @cache

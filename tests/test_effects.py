@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import matplotlib as mpl
@@ -30,12 +29,6 @@ from test_kenward_roger import at_parameters
 from test_transformations import drawn, fitted, stored, theirs
 
 NUMBERS = ["estimate", "std_error", "df", "conf_low", "conf_high"]
-
-
-@pytest.fixture(autouse=True)
-def _closed_figures() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 def numbers(found: Any) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import pickle
 import warnings
 from functools import cache
@@ -17,7 +15,7 @@ from numpy.testing import assert_allclose
 import mixedeffects as me
 from mixedeffects.formula.compat import coding_matrix
 from mixedeffects.frame.double_bars import separate_double_bars
-from references import REFERENCE, fitted_model
+from references import answers, as_frame, drawn_data, fitted_model
 from test_kenward_roger import at_parameters
 
 # --- emmeans of R ---------------------------------------------------------------------------------
@@ -25,15 +23,12 @@ from test_kenward_roger import at_parameters
 DDF = {"satterthwaite": "satterthwaite", "kenward-roger": "kr"}
 
 
-@cache
 def stored() -> dict[str, Any]:
-    return dict(json.loads((REFERENCE / "joint_tests" / "joint_tests.json").read_text()))
+    return answers("joint_tests")
 
 
-@cache
 def drawn() -> pd.DataFrame:
-    data = pd.read_csv(io.StringIO("\n".join(stored()["csv"])))
-    return data.assign(a=pd.Categorical(data["a"], ["low", "mid", "high"]))
+    return drawn_data("joint_tests")
 
 
 def data_of(name: str) -> pd.DataFrame:
@@ -47,11 +42,6 @@ def data_of(name: str) -> pd.DataFrame:
 def stored_model(i: int) -> me.LinearMixedModel:
     r = stored()["models"][i]
     return at_parameters(r["formula"], data_of(r["data"]), r["theta"])
-
-
-def as_frame(r: dict[str, Any]) -> pd.DataFrame:
-    values = {name: np.atleast_1d(np.array(v, dtype=object)) for name, v in r["values"].items()}
-    return pd.DataFrame({name: values[name] for name in r["names"]})
 
 
 def cases(kind: str) -> list[tuple[int, int]]:

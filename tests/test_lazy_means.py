@@ -256,7 +256,7 @@ def test_each_question_is_put_to_the_table_once(engine: str) -> None:
     table = ENGINES[engine](rows())
     m = me.lmer("y ~ t * d * x + two + (1 | g)", table, rows="push")
     assert m.fit.rows is not None
-    asked = m.fit.rows.table.seconds
+    asked = m.fit.rows.model.table.seconds
 
     def new_questions(ask: Callable[[], Any]) -> list[str]:
         before = len(asked)

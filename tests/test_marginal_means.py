@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import re
 import warnings
 from functools import cache
@@ -22,7 +20,7 @@ import mixedeffects as me
 from mixedeffects.inference.mean_contrasts import contrast_coefficients
 from mixedeffects.inference.multiplicity import Family, adjusted_p, critical_values
 from mixedeffects.inference.studentized_range import studentized_range_sf
-from references import REFERENCE, fitted_model, model_data
+from references import answers, as_frame, drawn_data, fitted_model, model_data
 from test_kenward_roger import at_parameters
 
 # --- emmeans of R ---------------------------------------------------------------------------------
@@ -31,15 +29,12 @@ DDF = {"satterthwaite": "satterthwaite", "kenward-roger": "kr"}
 CUSTOM = {"first against rest": [1, -0.5, -0.5], "last step": [0, -1, 1]}
 
 
-@cache
 def stored() -> dict[str, Any]:
-    return dict(json.loads((REFERENCE / "marginal_means" / "marginal_means.json").read_text()))
+    return answers("marginal_means")
 
 
-@cache
 def drawn() -> pd.DataFrame:
-    data = pd.read_csv(io.StringIO("\n".join(stored()["csv"])))
-    return data.assign(a=pd.Categorical(data["a"], ["low", "mid", "high"]))
+    return drawn_data("marginal_means")
 
 
 def without_cell() -> pd.DataFrame:
@@ -53,11 +48,6 @@ def stored_model(i: int) -> me.LinearMixedModel:
     own = {"drawn": drawn, "hole": without_cell}.get(r["data"])
     data = own() if own else model_data(r["data"])
     return at_parameters(r["formula"], data, r["theta"], weights=r.get("weights"))
-
-
-def as_frame(r: dict[str, Any]) -> pd.DataFrame:
-    values = {name: np.atleast_1d(np.array(v, dtype=object)) for name, v in r["values"].items()}
-    return pd.DataFrame({name: values[name] for name in r["names"]})
 
 
 def assert_tables_agree(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -12,6 +9,7 @@ import pandas as pd
 import pytest
 
 import mixedeffects as me
+from script_modules import script
 
 # --- searches that crept --------------------------------------------------------------------------
 
@@ -47,13 +45,7 @@ def test_no_search_creeps_along_a_singular_covariance(seed: int, start: list[flo
 
 def small_designs() -> ModuleType:
     """The generator of the benchmark."""
-    path = Path(__file__).parents[1] / "benchmarks" / "small_designs.py"
-    spec = importlib.util.spec_from_file_location("small_designs", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["small_designs"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/small_designs.py")
 
 
 #: Designs on which a single search from a moment estimate misses the best optimum.

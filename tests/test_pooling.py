@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pickle
 from functools import cache
 from typing import Any
@@ -15,15 +14,14 @@ from numpy.testing import assert_allclose
 
 import mixedeffects as me
 from mixedeffects.inference.imputation_rules import barnard_rubin_df, reiter_df
-from references import REFERENCE
+from references import answers
 from test_kenward_roger import at_parameters
 
 # --- mice and mitml of R --------------------------------------------------------------------------
 
 
-@cache
 def stored() -> dict[str, Any]:
-    return dict(json.loads((REFERENCE / "pooling" / "pooling.json").read_text()))
+    return answers("pooling")
 
 
 @cache

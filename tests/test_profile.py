@@ -25,7 +25,7 @@ from mixedeffects.engine.constrained import (
     ConstrainedSigma,
 )
 from mixedeffects.engine.constrained_points import TiedPoint
-from mixedeffects.engine.curvature import fixed_effects_covariance
+from mixedeffects.engine.covariance_changes import fixed_effects_covariance
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.finding import find_optimum
 from mixedeffects.engine.known_coefficient import KnownCoefficient

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 import mixedeffects as me
 from mixedeffects.covariance.structured_residual import StructuredResidual
-from mixedeffects.engine.curvature import fixed_effects_covariance
+from mixedeffects.engine.covariance_changes import fixed_effects_covariance
 from mixedeffects.engine.parameters import T_to_theta, theta_to_T
 from mixedeffects.engine.residual_objective import evaluate_residual
 from mixedeffects.fitting.residual_parameters import residual_parameters

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 import mixedeffects as me
+from script_modules import script
 
-
-def load() -> ModuleType:
-    """The generator of the benchmark."""
-    path = Path(__file__).parents[1] / "benchmarks" / "generated_residuals.py"
-    spec = importlib.util.spec_from_file_location("generated_residuals", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["generated_residuals"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-designs = load()
+designs = script("benchmarks/generated_residuals.py")
 
 #: One of each structure; by strata, with a variance for each time, a nugget, weights; beside random
 #: effects that are crossed, nested or slopes; by REML and ML. The first two are searched again.

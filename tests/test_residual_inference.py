@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,23 @@ def test_all_tables_take_the_same_degrees_of_freedom() -> None:
     )
 
 
+def second_differences(criterion: Callable[[Matrix], float], here: Matrix, steps: Matrix) -> Matrix:
+    """Second derivatives of a criterion, each of four points, shape (m, m)."""
+    m = len(here)
+    H = np.empty((m, m))
+    for a in range(m):
+        for b in range(m):
+            total = 0.0
+            for i in (1.0, -1.0):
+                for j in (1.0, -1.0):
+                    moved = here.copy()
+                    moved[a] += i * steps[a]
+                    moved[b] += j * steps[b]
+                    total += i * j * criterion(moved)
+            H[a, b] = total / (4.0 * steps[a] * steps[b])
+    return H
+
+
 def observed_by_differences(model: me.LinearMixedModel, k: int) -> Matrix:
     """Covariance of (G entries, sigma^2) from second differences of the restricted likelihood."""
     rows, columns = np.tril_indices(k)
@@ -248,18 +266,7 @@ def observed_by_differences(model: me.LinearMixedModel, k: int) -> Matrix:
         theta = np.concatenate([factor[c:, c] for c in range(k)])
         return -2.0 * model.loglik_at(theta, float(np.sqrt(values[-1])))
 
-    m = len(here)
-    H = np.empty((m, m))
-    for a in range(m):
-        for b in range(m):
-            total = 0.0
-            for i in (1.0, -1.0):
-                for j in (1.0, -1.0):
-                    moved = here.copy()
-                    moved[a] += i * steps[a]
-                    moved[b] += j * steps[b]
-                    total += i * j * criterion(moved)
-            H[a, b] = total / (4.0 * steps[a] * steps[b])
+    H = second_differences(criterion, here, steps)
     return 2.0 * np.linalg.inv(H)
 
 
@@ -458,18 +465,7 @@ def test_standardised_coefficients() -> None:
 
 def wald_by_differences(criterion: Any, here: Matrix) -> Matrix:
     """Normal intervals from second differences of a criterion, shape (m, 2)."""
-    m, h = len(here), 1e-4
-    H = np.empty((m, m))
-    for a in range(m):
-        for b in range(m):
-            total = 0.0
-            for i in (1.0, -1.0):
-                for j in (1.0, -1.0):
-                    moved = here.copy()
-                    moved[a] += i * h
-                    moved[b] += j * h
-                    total += i * j * criterion(moved)
-            H[a, b] = total / (4.0 * h * h)
+    H = second_differences(criterion, here, np.full(len(here), 1e-4))
     half = 1.959963984540054 * np.sqrt(np.diag(2.0 * np.linalg.inv(H)))
     return np.column_stack([here - half, here + half])
 

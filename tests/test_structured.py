@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from mixedeffects.engine.structured import find_structured_optimum
 from mixedeffects.engine.structured_point import StructuredModel, StructuredPoint
 from mixedeffects.engine.structures import CovarianceStructure
 from mixedeffects.formula import parse_formula
-from references import REFERENCE
+from references import REFERENCE, quiet
 
 Matrix = NDArray[np.float64]
 FOLDER = REFERENCE / "structured"
@@ -526,13 +525,6 @@ def test_kenward_roger_against_n_by_n_matrices() -> None:
 
 
 # --- at the boundary ------------------------------------------------------------------------
-
-
-def quiet(formula: str, data: pd.DataFrame, **options: Any) -> me.LinearMixedModel:
-    """A fit that must not warn."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        return me.lmer(formula, data, **options)
 
 
 def without_effects(seed: int = 0) -> pd.DataFrame:

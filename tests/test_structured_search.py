@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import warnings
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +17,8 @@ import mixedeffects as me
 from mixedeffects.engine.optimum import Control
 from mixedeffects.engine.structured import Search
 from mixedeffects.engine.trust_region import symmetric_rank_one_update, trust_region_step
-from references import REFERENCE
+from references import REFERENCE, quiet
+from script_modules import script
 
 Matrix = NDArray[np.float64]
 FOLDER = REFERENCE / "structured"
@@ -28,13 +27,6 @@ ANSWERS = json.loads((FOLDER / "growth.json").read_text())
 
 def growth(name: str) -> pd.DataFrame:
     return pd.read_csv(FOLDER / f"{name}.csv")
-
-
-def quiet(formula: str, data: pd.DataFrame, **options: Any) -> me.LinearMixedModel:
-    """A fit that must not warn."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        return me.lmer(formula, data, **options)
 
 
 # --- the parts -----------------------------------------------------------------------------------
@@ -291,16 +283,7 @@ def test_levels_are_left_out_one_by_one_where_every_row_has_an_effect() -> None:
 
 @pytest.fixture(scope="module")
 def generated() -> ModuleType:
-    path = Path(__file__).parent.parent / "benchmarks" / "structured_designs.py"
-    spec = importlib.util.spec_from_file_location("structured_designs", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules["structured_designs"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/structured_designs.py")
 
 
 def above_the_best(generated: ModuleType, seed: int, starts: int) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from functools import cache
 from typing import Any
 
@@ -20,7 +18,7 @@ from mixedeffects.formula import parse_formula
 from mixedeffects.formula.evaluate import evaluate
 from mixedeffects.formula.transformation_reader import read_transformation
 from mixedeffects.formula.transformations import Transformation
-from references import REFERENCE
+from references import answers, drawn_data
 
 LEFT = [
     "y", "log(y)", "log(y + 1)", "log1p(y)", "log10(y)", "log2(2 * y)", "log(y, base = 3)",
@@ -126,15 +124,12 @@ def test_no_way_back(left: str, y: list[float], sentence: str) -> None:
 # --- R's emmeans ----------------------------------------------------------------------------------
 
 
-@cache
 def stored() -> dict[str, Any]:
-    return dict(json.loads((REFERENCE / "effects" / "effects.json").read_text()))
+    return answers("effects")
 
 
-@cache
 def drawn() -> pd.DataFrame:
-    data = pd.read_csv(io.StringIO("\n".join(stored()["csv"])))
-    return data.assign(a=pd.Categorical(data["a"], ["low", "mid", "high"]))
+    return drawn_data("effects")
 
 
 @cache

@@ -38,7 +38,7 @@ def lowest_versions(project: dict) -> list[str]:
         requirements += project["optional-dependencies"][extra]
     pins: dict[str, str] = {}
     for requirement in requirements:
-        found = re.match(r"([A-Za-z0-9_.-]+)>=([0-9.]+)", requirement)
+        found = re.match(r"([A-Za-z0-9_.-]+(?:\[[a-z,]+\])?)>=([0-9.]+)", requirement)
         if found is None:
             raise SystemExit(f"{requirement!r} in pyproject.toml has no lowest version.")
         if pins.setdefault(found[1], found[2]) != found[2]:

@@ -13,7 +13,7 @@ import pandas as pd
 from mixedeffects.comparison.latent_variance import icc_of_fit, r2_of_fit
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.coefficients import coefficient_tests
-from mixedeffects.reporting.estimates_table import (
+from mixedeffects.reporting.random_parameters import (
     RESIDUAL,
     one_residual_deviation,
     random_parameters,

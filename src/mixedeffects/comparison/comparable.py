@@ -16,6 +16,7 @@ from mixedeffects.comparison.nesting import (
 from mixedeffects.errors import ModelError
 from mixedeffects.families import Family
 from mixedeffects.fitting.fit import Fit, HoldsFit
+from mixedeffects.fitting.in_table import response_sums
 from mixedeffects.fitting.refitting import by_maximum_likelihood
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
 Matrix = NDArray[np.float64]
 
 #: Responses this close, relative to their size, are the same numbers computed in different ways.
+#: The same of sums over rows that engines add up in orders of their own.
+_SAME_SUMS = 1e-9
 _SAME_RESPONSE = 1e-12
 #: Families whose likelihoods are of the same thing: probabilities of counts, densities.
 _ALIKE = ({"poisson", "negative_binomial"}, {"gamma", "inverse_gaussian", "gaussian", "beta"})
@@ -230,6 +233,9 @@ def _check_same_data(first: str, one: Fit, second: str, other: Fit) -> None:
             "likelihoods cannot be compared. Fit both to the rows complete for all variables."
         )
     check_same_trials(first, one, second, other)
+    if one.rows is not None or other.rows is not None:
+        _check_same_sums(pair, one, other)
+        return
     y, z = one.frame.y, other.frame.y
     differs = np.abs(y - z) > _SAME_RESPONSE * np.maximum(np.abs(y), np.abs(z))
     if differs.any():
@@ -250,6 +256,27 @@ def _check_same_data(first: str, one: Fit, second: str, other: Fit) -> None:
         raise ModelError(
             f"{pair} have different prior weights in {unequal:,} of {one.nobs:,} rows; their "
             "difference would be about the weights. Fit both with the same weights=."
+        )
+
+
+def _check_same_sums(pair: str, one: Fit, other: Fit) -> None:
+    """The same of fits of which the rows of one stayed in a table: by sums over the rows."""
+    mine, its = response_sums(one), response_sums(other)
+    if (one.rows is None or one.rows.model.weights is None) != (
+        other.rows is None or other.rows.model.weights is None
+    ) or not np.isclose(mine.weights, its.weights, rtol=_SAME_SUMS, atol=0.0):
+        raise ModelError(
+            f"{pair} have different prior weights; their difference would be about the weights. "
+            "Fit both with the same weights=."
+        )
+    size = np.sqrt(max(mine.squares, its.squares) * one.nobs)
+    if abs(mine.total - its.total) > _SAME_SUMS * size or abs(
+        mine.squares - its.squares
+    ) > _SAME_SUMS * max(mine.squares, its.squares):
+        raise ModelError(
+            f"{pair} have different responses ({one.frame.formula.response} and "
+            f"{other.frame.formula.response}): their sums differ. Likelihoods of different data "
+            "cannot be compared."
         )
 
 

@@ -31,7 +31,8 @@ from mixedeffects.diagnostics.leverage import leverage
 from mixedeffects.diagnostics.residuals import residuals
 from mixedeffects.display.comparison_table import values_html
 from mixedeffects.display.result_table import ResultTable
-from mixedeffects.engine.curvature import natural_scales, visible_variances
+from mixedeffects.engine.curvature import natural_scales
+from mixedeffects.engine.curvature_digits import visible_variances
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.objective import Evaluation, evaluate
 from mixedeffects.engine.optimum import SINGULAR

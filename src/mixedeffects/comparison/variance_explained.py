@@ -19,6 +19,7 @@ from mixedeffects.display.comparison_table import values_html
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, once_per_fit
+from mixedeffects.fitting.in_table import unweighted_moments
 
 __all__ = ["ICC", "R2", "Variances", "icc_of", "intraclass_correlation", "r2_of", "r_squared"]
 
@@ -182,19 +183,32 @@ class R2:
 @once_per_fit("mean variances")
 def variances(fit: Fit) -> Variances:
     """Mean variances by source; nothing n x n, and no V."""
-    linear = fit.frame.X @ fit.beta
-    fixed = float(np.var(linear, ddof=1))
-    # Of a constant nothing but rounding is left.
-    rounding = 8.0 * np.finfo(np.float64).eps * float(np.abs(linear).max(initial=0.0))
-    weights = fit.frame.weights
-    weighted = weights is not None and bool(np.ptp(weights) > 0.0 or weights[0] != 1.0)
+    fixed, weighted = _of_fixed_part(fit)
     return Variances(
-        fixed if fixed > rounding**2 else 0.0,
+        fixed,
         pd.Series(random_variances(fit), name="variance"),
         residual_variance(fit),
         weighted,
         fit.residual is not None and bool(np.ptp(R_of(fit).diag()) > 1e-12 * fit.sigma**2),
     )
+
+
+def _of_fixed_part(fit: Fit) -> tuple[float, bool]:
+    """Variance of ``X beta`` over the rows, and whether these have weights other than one."""
+    eps = float(np.finfo(np.float64).eps)
+    if fit.rows is not None:
+        moments, at = unweighted_moments(fit), fit.rows.columns.fixed
+        variance = moments.variance(at, fit.beta)
+        size = float(fit.beta @ moments.products(at) @ fit.beta) / fit.nobs
+        weighted = fit.rows.model.weights is not None
+        return (variance if variance > (8.0 * eps) ** 2 * size else 0.0), weighted
+    linear = fit.frame.X @ fit.beta
+    variance = float(np.var(linear, ddof=1))
+    # Of a constant nothing but rounding is left.
+    rounding = 8.0 * eps * float(np.abs(linear).max(initial=0.0))
+    weights = fit.frame.weights
+    weighted = weights is not None and bool(np.ptp(weights) > 0.0 or weights[0] != 1.0)
+    return (variance if variance > rounding**2 else 0.0), weighted
 
 
 def intraclass_correlation(fit: Fit, by_group: bool) -> ICC:

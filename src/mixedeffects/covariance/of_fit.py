@@ -87,7 +87,7 @@ def R_of(fit: Fit) -> ResidualCovariance:
     factors = with_residual_factor(frame.terms, frame.residual)
     rows = Rows(frame.index, factors, "R")
     return ResidualCovariance(
-        fit.working_sigma, fit.working_weights, fit.nobs, residual, rows, fit.working_name
+        fit.working_sigma, fit.working_weights, len(fit.frame.y), residual, rows, fit.working_name
     )
 
 
@@ -117,7 +117,7 @@ def residual_arguments(fit: Fit) -> dict[str, str]:
 @once_per_fit("Z")
 def Z_of(fit: Fit) -> scipy.sparse.csc_array:
     """Random-effects model matrix, sparse n x q; not to be written into."""
-    return random_effects_matrix(fit.frame.terms, fit.nobs)
+    return random_effects_matrix(fit.frame.terms, len(fit.frame.y))
 
 
 def conditioned(fit: Fit) -> tuple[list[RandomTerm], list[Matrix]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import checked_choice, checked_level, checked_names, entropy_of
+from mixedeffects.base.options import entropy_of
 from mixedeffects.covariance.of_residuals import factors_of_rows
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.diagnostics import check_design, check_residuals
@@ -20,6 +20,7 @@ from mixedeffects.diagnostics.check_levels import factors_by_name
 from mixedeffects.diagnostics.check_pictures import picture_data
 from mixedeffects.diagnostics.check_residuals import Order
 from mixedeffects.diagnostics.check_result import ModelChecks
+from mixedeffects.diagnostics.check_steps import asked_checks, make_checks
 from mixedeffects.diagnostics.check_verdict import FAR_BELOW, Finding
 from mixedeffects.diagnostics.variogram import clusters_of
 from mixedeffects.errors import DataError, ModelError
@@ -28,8 +29,7 @@ from mixedeffects.fitting.request import given_table
 from mixedeffects.frame.columns import describe_type
 from mixedeffects.frame.ingest import materialised, take_columns, values_of_rows
 from mixedeffects.inference.cluster_factor import read_levels
-from mixedeffects.progress import ProgressOption, Unfinished
-from mixedeffects.simulation.responses import checked_count
+from mixedeffects.progress import ProgressOption
 
 __all__ = ["CHECKS", "check"]
 
@@ -79,74 +79,37 @@ def check(
     ModelError
         If an argument is not what it should be.
     """
-    level = checked_level(level, example=0.05)
-    count = (
-        number_of_draws(fit)
-        if draws is None
-        else checked_count(draws, "draws, the number of data sets drawn,")
-    )
-    if 1.0 / (count + 1.0) > level:
-        least = int(np.ceil(1.0 / level)) - 1
-        raise ModelError(
-            f"With {count:,} data sets drawn no p-value is as small as level={level:g}; draws must "
-            f"be at least {least:,}."
-        )
-    names = list(CHECKS) if which is None else checked_names(which, "which")
-    chosen = [checked_choice(name, "Check", CHECKS) for name in names]
-    if not chosen:
-        raise ModelError(f"which is empty, so there is nothing to check; there are {CHECKS}.")
+    asked = asked_checks(CHECKS, which, draws, level, lambda: number_of_draws(fit))
     if order is None and by is not None:
         raise ModelError("by= says within which groups the rows are in order; give order= too.")
-    if order is None and which is not None and "autocorrelation" in chosen:
+    if order is None and which is not None and "autocorrelation" in asked.names:
         raise ModelError(
             "Autocorrelation is checked along an order: order= names a column, such as a time."
         )
     neighbours = None if order is None else _neighbours(fit, order, by)
-    comparison = Comparison(fit, count, entropy_of(seed), level)
+    count = asked.count
+    comparison = Comparison(fit, count, entropy_of(seed), asked.level)
     # Residuals, fitted values and ranks of every data set, and as much again in the making.
     refuse_beyond_memory(48.0 * count * len(comparison.rows), f"{count:,} draws", "Ask for fewer.")
     if neighbours is not None:
         neighbours = neighbours.among(comparison.rows, fit.nobs)
-    made = [name for name in CHECKS if name in chosen]
-    compared = any(name in COMPARED for name in made)
-    compared = compared or ("linearity" in made and comparison.curves.columns.shape[1] > 0)
+    compared = any(name in COMPARED for name in asked.names)
+    compared = compared or ("linearity" in asked.names and comparison.curves.columns.shape[1] > 0)
     batches = comparison.batches.batches if compared else []
-    notes: list[str] = []
-    tables: dict[str, Any] = {"influence": {}}
-
-    def step(number: int) -> list[Finding]:
-        """A batch of data sets drawn, or a check."""
-        if number < len(batches):
-            comparison.batches.make(number)
-            return []
-        own: list[str] = []
-        found = list(_findings(made[number - len(batches)], comparison, neighbours, own, tables))
-        # Only now: a check that was interrupted is made again.
-        notes.extend(own)
-        return found
-
-    def detail(number: int) -> str:
-        if number < len(batches):
-            return f"{batches[number][1]:,} data sets drawn"
-        return made[number - len(batches)]
-
-    def finish(found: list[list[Finding]]) -> ModelChecks:
-        return ModelChecks(
-            findings=tuple(finding for some in found for finding in some),
-            formula=fit.formula,
-            nobs=fit.nobs,
-            level=level,
-            notes=(*comparison.notes(), *notes, *_further_notes(comparison, neighbours, made)),
-            outliers=tables.get("outliers"),
-            cooks_distance=tables["influence"],
-            collinearity=tables.get("collinearity"),
-            components=check_design.principal_components(fit) if "singularity" in chosen else {},
-            ranks=tables.get("ranks"),
-            pictures=picture_data(comparison, chosen, tables),
-        )
-
-    work = Unfinished("step", len(batches) + len(made), step, finish, detail=detail)
-    return work.resume(progress)
+    return make_checks(
+        fit,
+        asked,
+        [f"{drawn:,} data sets drawn" for _, drawn in batches],
+        comparison.batches.make,
+        lambda name, notes, tables: _findings(name, comparison, neighbours, notes, tables),
+        lambda notes: [
+            *comparison.notes(),
+            *notes,
+            *_further_notes(comparison, neighbours, asked.names),
+        ],
+        lambda tables: picture_data(comparison, asked.names, tables),
+        progress,
+    )
 
 
 def _further_notes(c: Comparison, neighbours: Order | None, made: list[str]) -> Iterator[str]:

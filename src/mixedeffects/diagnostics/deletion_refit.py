@@ -18,11 +18,10 @@ from mixedeffects.fitting.fitting import assemble_frame, starting_factors
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.fitting.refitting import fit_again
 from mixedeffects.fitting.residual_fitting import fit_residual_frame
-from mixedeffects.fitting.subset import residuals_of_rows, terms_of_rows
+from mixedeffects.fitting.subset import frame_of_rows, residuals_of_rows
 from mixedeffects.frame.checks import check_fixed, check_grouping, check_random_effects
 from mixedeffects.frame.identifiability import check_random_columns
 from mixedeffects.frame.model_frame import ModelFrame
-from mixedeffects.frame.rank import independent_columns
 from mixedeffects.frame.structures import check_replication
 from mixedeffects.progress import ProgressOption, Unfinished
 
@@ -153,35 +152,14 @@ def _fit_to(fit: Fit, frame: ModelFrame) -> Fit:
 
 def _frame_of_rows(frame: ModelFrame, rows: NDArray[np.intp]) -> ModelFrame:
     """The model frame of some rows; ModelError if the model cannot be identified from them."""
-    n, p = len(rows), frame.X.shape[1]
-    X = np.asfortranarray(frame.X[rows])
-    kept = independent_columns(X)
-    if len(kept) < p:
-        lost = [name for i, name in enumerate(frame.fixef_names) if i not in set(kept.tolist())]
-        raise ModelError(
-            "the fixed effects cannot all be estimated from the other rows: "
-            f"{', '.join(repr(name) for name in lost)} cannot"
-        )
-    check_fixed(frame.fixef_names, kept, n)
-    terms = tuple(terms_of_rows(frame.terms, rows))
-    for term in terms:
+    n, reduced = len(rows), frame_of_rows(frame, rows)
+    check_fixed(frame.fixef_names, np.arange(frame.X.shape[1]), n)
+    for term in reduced.terms:
         check_grouping(term.group, term.n_levels, list(term.levels[:1]), n)
         # As many effects as rows can be told from the residuals where they have a structure.
         if term.structure == "us":
             check_random_effects(term.n_columns, term.n_levels, f"on `{term.group}`", n)
-    check_random_columns(terms)
-    check_replication(terms)
+    check_random_columns(reduced.terms)
+    check_replication(reduced.terms)
     residual, variance = residuals_of_rows(frame.residual, frame.variance, rows)
-    return dataclasses.replace(
-        frame,
-        y=frame.y[rows],
-        X=X,
-        terms=terms,
-        weights=None if frame.weights is None else frame.weights[rows],
-        offset=None if frame.offset is None else frame.offset[rows],
-        index=frame.index[rows],
-        positions=frame.positions[rows],
-        data=frame.data.iloc[rows],
-        residual=residual,
-        variance=variance,
-    )
+    return dataclasses.replace(reduced, residual=residual, variance=variance)

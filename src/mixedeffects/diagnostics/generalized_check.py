@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.special
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import checked_choice, checked_level, checked_names, entropy_of
+from mixedeffects.base.options import entropy_of
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.diagnostics import check_design
 from mixedeffects.diagnostics.check_pictures import (
@@ -31,6 +31,7 @@ from mixedeffects.diagnostics.check_statistics import (
     spread_over,
     two_sided,
 )
+from mixedeffects.diagnostics.check_steps import asked_checks, make_checks
 from mixedeffects.diagnostics.check_verdict import FINE, LOOK, PROBLEM, Finding, judged, named_rows
 from mixedeffects.diagnostics.dispersion import no_dispersion
 from mixedeffects.diagnostics.drawn_again import Drawn, DrawnAgain
@@ -41,8 +42,7 @@ from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
 from mixedeffects.families import Response
 from mixedeffects.fitting.generalized import GeneralizedFit
-from mixedeffects.progress import ProgressOption, Unfinished
-from mixedeffects.simulation.responses import checked_count
+from mixedeffects.progress import ProgressOption
 
 __all__ = ["GENERALIZED_CHECKS", "generalized_check"]
 
@@ -119,68 +119,32 @@ def generalized_check(
     progress: ProgressOption,
 ) -> ModelChecks:
     """See `GeneralizedLinearMixedModel.check`."""
-    level = checked_level(level, example=0.05)
-    count = _DRAWS if fit.nobs <= _MANY else _FEWER
-    if draws is not None:
-        count = checked_count(draws, "draws, the number of data sets drawn,")
-    if 1.0 / (count + 1.0) > level:
-        least = int(np.ceil(1.0 / level)) - 1
-        raise ModelError(
-            f"With {count:,} data sets drawn no p-value is as small as level={level:g}; draws must "
-            f"be at least {least:,}."
-        )
-    names = list(GENERALIZED_CHECKS) if which is None else checked_names(which, "which")
-    chosen = [checked_choice(name, "Check", GENERALIZED_CHECKS) for name in names]
-    if not chosen:
-        raise ModelError(
-            f"which is empty, so there is nothing to check; there are {GENERALIZED_CHECKS}."
-        )
-    made = [name for name in GENERALIZED_CHECKS if name in chosen]
-    compared = any(name in _COMPARED for name in made)
+    usual = _DRAWS if fit.nobs <= _MANY else _FEWER
+    asked = asked_checks(GENERALIZED_CHECKS, which, draws, level, lambda: usual)
+    count = asked.count
     refuse_beyond_memory(48.0 * count * fit.nobs, f"{count:,} draws", "Ask for fewer.")
-    c = _Compared(fit, count, entropy_of(seed), level)
-    n_draws = count if compared else 0
-    notes: list[str] = []
-    tables: dict[str, Any] = {"influence": {}}
-
-    def step(number: int) -> list[Finding]:
-        if number < n_draws:
-            c.draw(number)
-            return []
-        own: list[str] = []
-        found = list(_findings(made[number - n_draws], c, own, tables))
-        notes.extend(own)
-        return found
-
-    def finish(found: list[list[Finding]]) -> ModelChecks:
-        said = []
-        if compared:
-            said.append(
-                f"P-values compare with {len(c.drawn):,} data sets drawn from the fit, whose modes "
-                "are found again; covariances are held, and fixed effects make one step."
-            )
-        return ModelChecks(
-            findings=tuple(finding for some in found for finding in some),
-            formula=fit.formula,
-            nobs=fit.nobs,
-            level=level,
-            notes=(*said, *notes),
-            outliers=tables.get("outliers"),
-            cooks_distance=tables["influence"],
-            collinearity=tables.get("collinearity"),
-            components=check_design.principal_components(fit) if "singularity" in chosen else {},
-            ranks=tables.get("ranks"),
-            pictures=_pictures(c, made, tables),
-        )
-
-    work = Unfinished(
-        "step",
-        n_draws + len(made),
-        step,
-        finish,
-        detail=lambda j: "data sets drawn" if j < n_draws else made[j - n_draws],
+    c = _Compared(fit, count, entropy_of(seed), asked.level)
+    compared = any(name in _COMPARED for name in asked.names)
+    return make_checks(
+        fit,
+        asked,
+        ["data sets drawn"] * count if compared else [],
+        c.draw,
+        lambda name, notes, tables: _findings(name, c, notes, tables),
+        lambda notes: [*_how_compared(c, compared), *notes],
+        lambda tables: _pictures(c, asked.names, tables),
+        progress,
     )
-    return work.resume(progress)
+
+
+def _how_compared(c: _Compared, compared: bool) -> list[str]:
+    """What p-values rest on."""
+    if not compared:
+        return []
+    return [
+        f"P-values compare with {len(c.drawn):,} data sets drawn from the fit, whose modes are "
+        "found again; covariances are held, and fixed effects make one step."
+    ]
 
 
 def _findings(

@@ -24,7 +24,7 @@ from mixedeffects.progress import Listener, ProgressOption
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["INFLUENCE_KINDS", "Influence", "influence", "labelled"]
+__all__ = ["INFLUENCE_KINDS", "Influence", "influence", "labelled", "levels_to_leave_out"]
 
 Matrix = NDArray[np.float64]
 
@@ -284,16 +284,7 @@ def influence(
             "The model has no fixed effects, and the variance parameters are held at their "
             "estimates, so nothing can change; with refit=True the variance parameters do."
         )
-    if by is None:
-        labels = fit.frame.index
-        factor = ClusterFactor("row", np.arange(fit.nobs), [str(label) for label in labels])
-    else:
-        factor = read_levels(fit, by, "by", "levels")
-        labels = pd.Index(list(factor.levels), name=factor.name)
-    if factor.n_levels < 2:
-        raise ModelError(
-            f"All rows have the same level of {factor.name!r}, so nothing would be left without it."
-        )
+    factor, labels = levels_to_leave_out(fit, by)
     if not refit:
         deleted = delete_levels(fit, factor.codes, factor.n_levels)
         return labelled(fit, factor, labels, False, deleted, None)
@@ -306,6 +297,29 @@ def influence(
         progress,
         lambda deleted, natural: labelled(fit, factor, labels, True, deleted, natural),
     )
+
+
+def levels_to_leave_out(fit: Fit, by: Any) -> tuple[ClusterFactor, pd.Index]:
+    """The factor whose levels are left out one at a time, every row by default; and its labels.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, the length is wrong, or values are missing.
+    ModelError
+        If there is one level only.
+    """
+    if by is None:
+        labels = fit.frame.index
+        factor = ClusterFactor("row", np.arange(fit.nobs), [str(label) for label in labels])
+    else:
+        factor = read_levels(fit, by, "by", "levels")
+        labels = pd.Index(list(factor.levels), name=factor.name)
+    if factor.n_levels < 2:
+        raise ModelError(
+            f"All rows have the same level of {factor.name!r}, so nothing would be left without it."
+        )
+    return factor, labels
 
 
 def labelled(

@@ -11,6 +11,9 @@ from mixedeffects.covariance.of_residuals import residual_matrix_of, whitened
 from mixedeffects.covariance.structured_residual import StructuredResidual
 from mixedeffects.diagnostics.leverage import leverage, remaining_variances
 from mixedeffects.fitting.fit import Fit, once_per_fit
+from mixedeffects.fitting.in_table import fitted_in_table
+from mixedeffects.lazy.counting import quantiles_by_counting
+from mixedeffects.lazy.model import LazyModel
 
 __all__ = ["RESIDUAL_KINDS", "residual_quantiles", "residuals"]
 
@@ -77,7 +80,19 @@ def _shares_left(fit: Fit) -> Matrix:
     return np.where(left > _NO_RESIDUAL, left, np.nan)
 
 
+def _quantiles_in_table(fit: Fit, model: LazyModel) -> Matrix:
+    """The same where the rows stayed in their table: counted there."""
+    predictor = fitted_in_table(fit)
+    scaled = (model.response - predictor.linear()) / fit.sigma
+    if model.weights is not None:
+        scaled = scaled * model.weights.sqrt()
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
+    return quantiles_by_counting(model.table, predictor.frame, scaled, shares)
+
+
 @once_per_fit("quantiles of the scaled residuals")
 def residual_quantiles(fit: Fit) -> Matrix:
     """Minimum, quartiles and maximum of the scaled residuals."""
+    if fit.rows is not None:
+        return _quantiles_in_table(fit, fit.rows.model)
     return np.asarray(np.quantile(residuals(fit, "scaled"), [0.0, 0.25, 0.5, 0.75, 1.0]))

@@ -10,6 +10,7 @@ from wcwidth import wcswidth
 __all__ = [
     "SMALLEST_P_VALUE",
     "STAR_LEGEND",
+    "fixed_decimals",
     "format_numbers",
     "format_p_values",
     "pad_to_common_point",
@@ -265,3 +266,29 @@ def _bound(smallest: float, digits: int, width_of_others: int) -> str:
         digits = max(1, width_of_others - 7)
     separator = "" if digits == 1 and width_of_others <= 6 else " "
     return f"<{separator}{format_numbers([smallest], digits)[0]}"
+
+
+def fixed_decimals(value: float, digits: int) -> str:
+    """One number with fixed decimals, but no number other than zero is shown as zero.
+
+    Parameters
+    ----------
+    value : float
+        The number.
+    digits : int
+        Decimals.
+
+    Examples
+    --------
+    >>> fixed_decimals(2.0, 3), fixed_decimals(-0.0, 3), fixed_decimals(0.0002, 3)
+    ('2.000', '0.000', '2.00e-04')
+    """
+    value = float(value)
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Inf" if value > 0 else "-Inf"
+    if (value != 0.0 and abs(value) < 0.5 * 10.0**-digits) or abs(value) >= 1e15:
+        return f"{value:.{max(digits - 1, 0)}e}"
+    # Adding 0.0 turns the negative zero into zero.
+    return f"{round(value, digits) + 0.0:.{digits}f}"

@@ -4,7 +4,8 @@ from mixedeffects.engine.assembly import make_crossproducts
 from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.finding import find_optimum
-from mixedeffects.engine.optimum import Certificate, Control, Optimum, Progress
+from mixedeffects.engine.optimum import Certificate, Control, Optimum
+from mixedeffects.engine.telling import Progress
 
 __all__ = [
     "Certificate",

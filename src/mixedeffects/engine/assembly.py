@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mixedeffects import _kernels
 from mixedeffects.engine import fronts
-from mixedeffects.engine.basis import cross, make_basis
+from mixedeffects.engine.basis import Basis, cross, make_basis
 from mixedeffects.engine.crossproducts import (
     ChainFactor,
     CrossProducts,
@@ -71,6 +71,29 @@ class Blocks:
     rest: tuple[RestFactor, ...]
     remainder: DenseRemainder | SparseRemainder
     layout: Layout
+
+    def crossproducts(
+        self,
+        n: int,
+        p: int,
+        sum_log_weights: float,
+        basis: Basis,
+        term_columns: tuple[int, ...],
+        known_variance: float | None = None,
+    ) -> CrossProducts:
+        """A of these blocks; see `CrossProducts`."""
+        return CrossProducts(
+            self.chain,
+            self.rest,
+            self.remainder,
+            self.layout,
+            n,
+            p,
+            sum_log_weights,
+            basis,
+            term_columns,
+            known_variance=known_variance,
+        )
 
 
 def _merge_terms(terms: Sequence[EngineTerm], scattered: Sequence[bool]) -> list[Factor]:
@@ -465,11 +488,7 @@ def make_crossproducts(
     border[:, p] = y_star
     assembly = Assembly(terms, p + 1)
     blocks = assembly.fill(z_star, border, np.empty(0) if w_star is None else w_star)
-    return CrossProducts(
-        blocks.chain,
-        blocks.rest,
-        blocks.remainder,
-        blocks.layout,
+    return blocks.crossproducts(
         n,
         p,
         0.0 if w_star is None else float(np.log(w_star).sum()),

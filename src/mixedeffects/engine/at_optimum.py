@@ -1,4 +1,4 @@
-"""What is asked of an optimum by those who compute from it."""
+"""What is asked of an optimum by those who compute from it, and what follows from it at once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from mixedeffects.engine.objective import Evaluation
 from mixedeffects.engine.parameterisation import Parameterisation
+from mixedeffects.engine.parameters import lower_entries
 
-__all__ = ["AtOptimum"]
+__all__ = ["AtOptimum", "changes_of_sigma"]
 
 Matrix = NDArray[np.float64]
 
@@ -52,3 +53,22 @@ class AtOptimum(Protocol):
     def null_directions(self) -> Matrix | None:
         """Directions that the likelihood does not depend on."""
         ...
+
+
+def changes_of_sigma(optimum: AtOptimum) -> list[Matrix]:
+    """How each Sigma changes along `Optimum.null_directions`, arrays (r, k, k).
+
+    Relative to the residual variance; with V itself in place of the residual part of V.
+    """
+    null = optimum.null_directions
+    assert null is not None
+    out, start = [], 0
+    for T in optimum.T:
+        k = len(T)
+        rows, columns = lower_entries(k)
+        change = np.zeros((len(null), k, k))
+        change[:, rows, columns] = null[:, start : start + len(rows)]
+        change[:, columns, rows] = change[:, rows, columns]
+        start += len(rows)
+        out.append(change - null[:, -1, None, None] * (T @ T.T))
+    return out

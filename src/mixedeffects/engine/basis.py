@@ -269,10 +269,13 @@ def make_basis(
 
 
 def standard_responses(
-    Y: Matrix, X_star: Matrix, Q: Matrix, weights: Matrix | None
+    Y: Matrix, X_star: Matrix, Q: Matrix, weights: Matrix | None, n: int | None = None
 ) -> tuple[Matrix, Matrix, Matrix]:
-    """``(Y*, beta0, s)``, a column each: the least-squares residual of y with mean square one."""
-    n, m = Y.shape
+    """``(Y*, beta0, s)``, a column each: the least-squares residual of y with mean square one.
+
+    n is the number of rows where those given stand for more.
+    """
+    n, m = len(Y) if n is None else n, Y.shape[1]
     residual, beta0 = Y, np.zeros((len(Q), m))
     # Twice, because the first projection of a large mean leaves rounding of its own size.
     for _ in range(2):

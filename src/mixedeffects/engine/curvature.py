@@ -27,7 +27,7 @@ standard deviations matter.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,9 +36,16 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import ReadOnlyArrays, read_only
 from mixedeffects.base.caching import cached_property
-from mixedeffects.engine.at_optimum import AtOptimum
+from mixedeffects.engine.at_optimum import AtOptimum, changes_of_sigma
 from mixedeffects.engine.crossproducts import CrossProducts
-from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.engine.curvature_digits import (
+    EPS,
+    ERRORS,
+    STEP,
+    Digits,
+    amplifications,
+    visible_variances,
+)
 from mixedeffects.engine.objective import Evaluation, evaluate
 from mixedeffects.engine.parameterisation import StructuredTerm, UnstructuredTerm
 from mixedeffects.engine.parameters import (
@@ -47,25 +54,21 @@ from mixedeffects.engine.parameters import (
     lower_entries,
     theta_to_T,
 )
-from mixedeffects.engine.quadratic_forms import fixed_scores, inner_products, response_forms
+from mixedeffects.engine.quadratic_forms import inner_products, response_forms
 from mixedeffects.engine.search import SINGULAR
 from mixedeffects.engine.trace_forms import are_worth_forming, natural_root, trace_forms
-from mixedeffects.engine.triangular import inverse_upper, solve_lower
+from mixedeffects.engine.triangular import inverse_upper
 from mixedeffects.progress import Listener, Repetitions
 
 __all__ = [
     "FLAT",
     "Curvature",
-    "changes_of_sigma",
-    "fixed_effects_covariance",
+    "coordinates",
     "natural_scales",
-    "new_effects_jacobian",
     "observed_curvature",
     "structured_curvature",
     "surely_curved",
-    "vcov_along_null_directions",
-    "vcov_jacobian",
-    "visible_variances",
+    "theta_of",
 ]
 
 Matrix = NDArray[np.float64]
@@ -73,14 +76,8 @@ Matrix = NDArray[np.float64]
 #: Smallest curvature, on a scale on which one is as good as it gets, that is not flat.
 FLAT = 1e-4
 
-_EPS = float(np.finfo(np.float64).eps)
-#: Steps of the central differences in natural directions: two points, or four points where the
-#: gradient bends within such a step or is known to few digits.
-_STEP, _LONGEST_STEP = 1e-4, 0.05
 #: Natural standard deviations next to a singular covariance, where the score need not be small.
 _NEARLY_SINGULAR = 0.05
-#: Rounding errors of the size of eps that a gradient is made of.
-_ERRORS = 8.0
 #: Share of a direction that is more than rounding.
 _PART = 1e-5
 
@@ -169,7 +166,7 @@ def _profiled(hessian: Matrix) -> Matrix:
     return np.asarray(hessian[:-1, :-1] - np.outer(cross, cross) / hessian[-1, -1])
 
 
-def _coordinates(A: CrossProducts, user: bool) -> list[Matrix]:
+def coordinates(A: CrossProducts, user: bool) -> list[Matrix]:
     """Matrices D with ``T* = D T`` for T in the coordinates to differentiate in."""
     if not user:
         return [np.eye(k) for k in A.term_columns]
@@ -177,120 +174,17 @@ def _coordinates(A: CrossProducts, user: bool) -> list[Matrix]:
     return [root * inverse_upper(C) for C in A.basis.terms]
 
 
-def _theta(A: CrossProducts, optimum: AtOptimum, user: bool) -> Matrix:
+def theta_of(A: CrossProducts, optimum: AtOptimum, user: bool) -> Matrix:
+    """Lower entries of the factors, shape (m,), in the user's columns or the fitting basis."""
     if not user:
         return T_to_theta(optimum.T)
     return T_to_theta([A.basis.relative_factor(t, T) for t, T in enumerate(optimum.T)])
-
-
-def visible_variances(A: CrossProducts) -> list[float]:
-    """``l/n`` per term: the variance that the rows of a level can tell from none."""
-    levels = [0] * len(A.term_columns)
-    for factor in A.factors:
-        for member in factor.members:
-            levels[member.term] = factor.n_levels
-    return [count / A.n for count in levels]
 
 
 def _along(S: Matrix) -> Matrix:
     """The directions ``S E`` in the entries of a lower triangle, one a column."""
     rows, columns = lower_entries(len(S))
     return np.where(columns[:, None] == columns, S[rows][:, rows], 0.0)
-
-
-@dataclass(frozen=True, eq=False)
-class _Digits:
-    """How traces are to be differentiated, and how well second derivatives are then known.
-
-    Attributes
-    ----------
-    step : float
-        In natural directions.
-    four : bool
-        With two points on either side.
-    errors : tuple of float
-        Of second derivatives, traces and forms of the response together: relative to the parts of
-        the gradient along a direction, and to what the levels could add to it.
-    """
-
-    step: float
-    four: bool
-    errors: tuple[float, float]
-
-    @staticmethod
-    def of(A: CrossProducts, T: Sequence[Matrix]) -> _Digits:
-        """For the blocks of a fit and its relative covariance factors."""
-        error = _EPS * _trace_amplification(A, T)
-        four = error ** (1.0 / 3.0) > _STEP
-        longer = float(np.clip(error**0.2, 10.0 * _STEP, _LONGEST_STEP))
-        step = longer if four else _STEP
-        of_forms = _EPS * max(_amplifications(A, T))
-        return _Digits(step, four, (error / step + of_forms, error / longer + of_forms))
-
-    @property
-    def points(self) -> int:
-        """Evaluations for one derivative."""
-        return 4 if self.four else 2
-
-    def reach(self, bend: float) -> float:
-        """The longest step."""
-        longest = (2.0 if self.four else 1.0) * self.step
-        return longest / (1.0 - abs(bend) * longest)
-
-    def derivative(self, traces: Callable[[float], Matrix], bend: float) -> Matrix:
-        """Of traces along a line, at zero.
-
-        Parameters
-        ----------
-        traces : callable
-            At a step along the line.
-        bend : float
-            By how much steps grow with their length. Along a factor M that is multiplied, in
-            natural units, traces are ``(1 - M h)^2`` of what they were at a step of
-            ``h / (1 - M h)``, but for what the residual variance adds to a small M.
-        """
-        h = self.step
-
-        def at(step: float) -> Matrix:
-            return traces(step / (1.0 - bend * step))
-
-        inner = at(h) - at(-h)
-        if not self.four:
-            return np.asarray(inner / (2.0 * h))
-        outer = at(2.0 * h) - at(-2.0 * h)
-        return np.asarray((8.0 * inner - outer) / (12.0 * h))
-
-    def noise(self, parts: Matrix, least: Matrix | float) -> Matrix:
-        """Of second derivatives, from the parts of the gradient and what levels could add."""
-        of_parts = self.errors[0] * np.abs(parts).sum(axis=0)
-        return np.asarray(_ERRORS * (of_parts + self.errors[1] * least))
-
-
-def _trace_amplification(A: CrossProducts, T: Sequence[Matrix]) -> float:
-    """By how much the shrinkage of effects magnifies rounding in ``tr Z'PZ``.
-
-    Fixed effects lose the digits of the largest effects, except as columns less provisional ones.
-    Other factors lose those of the effects that they share with larger ones.
-    """
-    of_term = [
-        float(np.vdot(own, own)) / share for own, share in zip(T, visible_variances(A), strict=True)
-    ]
-    ratios = sorted(
-        [0.0, *(max(of_term[member.term] for member in factor.members) for factor in A.factors)]
-    )
-    return 1.0 + ratios[-1 if A.provisional is None else -2]
-
-
-def _amplifications(A: CrossProducts, T: Sequence[Matrix]) -> list[float]:
-    """By how much the shrinkage of each term's effects magnifies rounding in the score."""
-    ratios = [
-        float(np.vdot(own, own)) / share for own, share in zip(T, visible_variances(A), strict=True)
-    ]
-    if A.provisional is not None:
-        # Provisional effects keep half of the digits, but where two large effects share directions.
-        shared = sorted([0.0, *ratios])[-2]
-        ratios = [max(float(np.sqrt(ratio)), min(ratio, shared)) for ratio in ratios]
-    return [1.0 + ratio for ratio in ratios]
 
 
 def observed_curvature(
@@ -311,8 +205,8 @@ def observed_curvature(
     if optimum.parameterisation is not None:
         return structured_curvature(A, optimum, reml)
     user = optimum.singular if user is None else user
-    k, D = A.term_columns, _coordinates(A, user)
-    theta = _theta(A, optimum, user)
+    k, D = A.term_columns, coordinates(A, user)
+    theta = theta_of(A, optimum, user)
     at = theta_to_T(theta, k)
     here = optimum.evaluation
     sigma = A.basis.sigma(float(np.sqrt(here.sigma2)))
@@ -338,7 +232,7 @@ def observed_curvature(
         ]
     )
     forms = response_forms(here, tangents, interior, _given(optimum))
-    digits = _Digits.of(A, optimum.T)
+    digits = Digits.of(A, optimum.T)
     bend = T_to_theta([np.diag(np.diag(M)) for M in shares]).tolist()
     if are_worth_forming(A, reml, digits.points * m):
         natural[:m, :m] = -trace_forms(here.factorisation, optimum.T, tangents, reml)
@@ -425,7 +319,7 @@ def surely_curved(A: CrossProducts, optimum: AtOptimum) -> bool:
     H = at.information_along(changes)
     if not keep.all():
         H = H[np.ix_(keep, keep)]
-    noise = _ERRORS * _EPS * max(_amplifications(A, optimum.T)) * A.n / _STEP
+    noise = ERRORS * EPS * max(amplifications(A, optimum.T)) * A.n / STEP
     size = np.sqrt(np.maximum(np.diag(H), noise))
     return bool(np.linalg.eigvalsh(H / np.outer(size, size))[0] > 100.0 * FLAT)
 
@@ -503,177 +397,6 @@ def _traces(evaluation: Evaluation) -> list[Matrix]:
     return [F + CC for F, CC in zip(evaluation.score, evaluation.outer_products, strict=True)]
 
 
-def fixed_effects_covariance(factorisation: Factorisation, sigma: float) -> Matrix:
-    """``sigma^2 (X'V0^-1X)^-1`` in the user's columns, p x p; sigma is the user's."""
-    A = factorisation.A
-    Q, weight_scale = A.basis.fixed, A.basis.weight_scale
-    root = solve_lower(factorisation.fixed_root, Q.T)
-    return np.asarray(sigma**2 / weight_scale * (root.T @ root))
-
-
-def vcov_jacobian(optimum: AtOptimum, user: bool | None = None) -> Matrix:
-    """Derivatives of the fixed effects' covariance in (theta, sigma), shape (m + 1, p, p).
-
-    In the same coordinates as `observed_curvature`:
-    ``dC = sigma^2 C0 X'V0^-1 (dV0) V0^-1 X C0`` with ``dV0 = Z (I (x) dSigma) Z'``.
-    """
-    if optimum.parameterisation is not None:
-        return _structured_vcov_jacobian(optimum)
-    factorisation = optimum.evaluation.factorisation
-    A = factorisation.A
-    user = optimum.singular if user is None else user
-    basis, D = A.basis, _coordinates(A, user)
-    theta = theta_to_T(_theta(A, optimum, user), A.term_columns)
-    sigma = basis.sigma(float(np.sqrt(optimum.evaluation.sigma2)))
-    C = fixed_effects_covariance(factorisation, sigma)
-    jacobians: list[list[Matrix]] = [[] for _ in A.term_columns]
-    for factor, h in zip(A.factors, _weighted_effects(factorisation), strict=True):
-        for member in factor.members:
-            t = member.term
-            k = A.term_columns[t]
-            own = np.einsum("ab,iap->ibp", D[t], h[:, member.columns, :])
-            pulled = np.einsum("ab,iap->ibp", theta[t], own)
-            for row, column in zip(*lower_entries(k), strict=True):
-                half = own[:, row, :].T @ pulled[:, column, :]
-                jacobians[t].append(sigma**2 / basis.weight_scale * (half + half.T))
-    derivatives = [J for per_term in jacobians for J in per_term]
-    return np.array([*derivatives, 2.0 * C / sigma])
-
-
-def new_effects_jacobian(optimum: AtOptimum, t: int, z: Matrix, user: bool | None = None) -> Matrix:
-    """Derivatives of ``z'G_t z`` in (theta, sigma), for each row of z; shape (n, m + 1).
-
-    In the same coordinates as `observed_curvature`.
-
-    Parameters
-    ----------
-    optimum : Optimum
-        The fit.
-    t : int
-        Number of the term.
-    z : ndarray, shape (n, k)
-        Rows in the user's columns.
-    user : bool, optional
-        As for `observed_curvature`.
-    """
-    A = optimum.evaluation.factorisation.A
-    sigma = A.basis.sigma(float(np.sqrt(optimum.evaluation.sigma2)))
-    scale = sigma**2 / A.basis.weight_scale
-    rows = z @ A.basis.terms[t]
-    variance = scale * ((rows @ optimum.T[t]) ** 2).sum(axis=1)
-    p, eta = optimum.parameterisation, optimum.eta
-    parts: list[Matrix]
-    if p is not None and eta is not None:
-        parts = [np.zeros((len(z), len(own))) for own in p.split(eta)]
-        derivatives = p.terms[t].derivatives(p.split(eta)[t])
-        parts[t] = scale * np.einsum("ia,rab,ib->ir", rows, derivatives, rows, optimize=True)
-        found = np.hstack(parts)[:, ~p.fixed(eta)]
-    else:
-        user = optimum.singular if user is None else user
-        theta = theta_to_T(_theta(A, optimum, user), A.term_columns)
-        parts = [np.zeros((len(z), k * (k + 1) // 2)) for k in A.term_columns]
-        own = rows @ _coordinates(A, user)[t]
-        row, column = lower_entries(A.term_columns[t])
-        parts[t] = 2.0 * scale * own[:, row] * (own @ theta[t])[:, column]
-        found = np.hstack(parts)
-    return np.column_stack([found, 2.0 * variance / sigma])
-
-
-def vcov_along_null_directions(optimum: AtOptimum) -> Matrix:
-    """Change of the fixed effects' covariance along `Optimum.null_directions`, shape (r, p, p)."""
-    factorisation = optimum.evaluation.factorisation
-    A, null = factorisation.A, optimum.null_directions
-    if null is None:
-        return np.zeros((0, A.p, A.p))
-    sigma = A.basis.sigma(float(np.sqrt(optimum.evaluation.sigma2)))
-    # The residual part of V is V less that of the random effects.
-    out = null[:, -1, None, None] * fixed_effects_covariance(factorisation, sigma)
-    changes = changes_of_sigma(optimum)
-    for factor, h in zip(A.factors, _weighted_effects(factorisation), strict=True):
-        for member in factor.members:
-            own = h[:, member.columns, :]
-            for r, change in enumerate(changes[member.term]):
-                moved = np.einsum("iap,ab,ibq->pq", own, change, own, optimize=True)
-                out[r] += sigma**2 / A.basis.weight_scale * moved
-    return np.asarray(out)
-
-
-def changes_of_sigma(optimum: AtOptimum) -> list[Matrix]:
-    """How each Sigma changes along `Optimum.null_directions`, arrays (r, k, k).
-
-    Relative to the residual variance; with V itself in place of the residual part of V.
-    """
-    null = optimum.null_directions
-    assert null is not None
-    out, start = [], 0
-    for T in optimum.T:
-        k = len(T)
-        rows, columns = lower_entries(k)
-        change = np.zeros((len(null), k, k))
-        change[:, rows, columns] = null[:, start : start + len(rows)]
-        change[:, columns, rows] = change[:, rows, columns]
-        start += len(rows)
-        out.append(change - null[:, -1, None, None] * (T @ T.T))
-    return out
-
-
-def natural_changes(
-    optimum: AtOptimum, curvature: Curvature, n_residual: int
-) -> tuple[list[Matrix], Matrix, Matrix]:
-    """How V changes along the natural directions, relative to the residual variance.
-
-    Parameters
-    ----------
-    optimum : Optimum
-        The fit.
-    curvature : Curvature
-        There.
-    n_residual : int
-        Number of residual parameters, which come after those of the random effects.
-
-    Returns
-    -------
-    changes : list of ndarray (m + 1, k, k)
-        Of each Sigma, in the engine's basis.
-    of_residuals : ndarray, shape (m + 1, n_residual)
-        Of the residual parameters.
-    of_V : ndarray, shape (m + 1,)
-        Multiples of V itself.
-    """
-    A, L = optimum.evaluation.A, curvature.directions
-    n_theta = len(L) - 1 - n_residual
-    p, eta = optimum.parameterisation, optimum.eta
-    derivatives: list[Matrix] = []
-    if p is not None and eta is not None:
-        free = ~p.fixed(eta)
-        for term, own, at in zip(p.terms, p.split(eta), p.places, strict=True):
-            derivatives.append(term.derivatives(own)[free[at]])
-    else:
-        # Where residuals are correlated, parameters are always in the fitting basis.
-        user = optimum.singular and not n_residual
-        theta = _theta(A, optimum, user)
-        starts = np.cumsum([0, *[k * (k + 1) // 2 for k in A.term_columns]])
-        for t, (k, D) in enumerate(zip(A.term_columns, _coordinates(A, user), strict=True)):
-            of_factor = UnstructuredTerm(k).derivatives(theta[starts[t] : starts[t + 1]])
-            derivatives.append(D @ of_factor @ D.T)
-    changes, start = [], 0
-    for each in derivatives:
-        own = L[start : start + len(each)]
-        changes.append(np.einsum("rj,rab->jab", own, each))
-        start += len(each)
-    of_V = np.zeros(L.shape[1])
-    if A.known_variance is None:
-        of_V = 2.0 * L[-1] / curvature.sigma
-    return changes, L[n_theta:-1].T, of_V
-
-
-def _weighted_effects(factorisation: Factorisation) -> list[Matrix]:
-    """``Z'V0^-1 X C0 l`` per factor for the user's unit contrasts l, in the engine's scale."""
-    root = solve_lower(factorisation.fixed_root, factorisation.A.basis.fixed.T)
-    C0 = solve_lower(factorisation.fixed_root, root, transposed=True)
-    return [own @ C0 for own in fixed_scores(factorisation)]
-
-
 def structured_curvature(A: CrossProducts, optimum: AtOptimum, reml: bool) -> Curvature:
     """The same in the parameters of covariance structures.
 
@@ -707,7 +430,7 @@ def structured_curvature(A: CrossProducts, optimum: AtOptimum, reml: bool) -> Cu
     natural = np.zeros((m + 1, m + 1))
     regular = ~p.null(eta)[free]
     forms = response_forms(here, tangents, regular, _given(optimum))
-    digits = _Digits.of(A, optimum.T)
+    digits = Digits.of(A, optimum.T)
     if are_worth_forming(A, reml, digits.points * m):
         natural[:m, :m] = -trace_forms(here.factorisation, optimum.T, tangents, reml)
     else:
@@ -722,7 +445,7 @@ def structured_curvature(A: CrossProducts, optimum: AtOptimum, reml: bool) -> Cu
                 )
             else:
                 # Too close to a bound for both sides: three points on the other side of it.
-                short = 0.25 * _STEP
+                short = 0.25 * STEP
                 far = eta + 2.0 * short * move
                 if not ((far >= p.lower) & (far <= p.upper)).all():
                     short = -short
@@ -774,7 +497,7 @@ def natural_scales(term: StructuredTerm | UnstructuredTerm, own: Matrix, visible
 
 
 def _bends(term: StructuredTerm | UnstructuredTerm, own: Matrix, visible: float) -> Matrix:
-    """By how much steps grow with their length; see `_Digits.derivative`."""
+    """By how much steps grow with their length; see `Digits.derivative`."""
     if not isinstance(term, StructuredTerm):
         T = term.factor(own)
         M = np.linalg.solve(natural_root(T, np.eye(len(T)), visible), T)
@@ -782,26 +505,3 @@ def _bends(term: StructuredTerm | UnstructuredTerm, own: Matrix, visible: float)
     bends = own / np.sqrt(own**2 + visible)
     bends[term.structure.n_sd :] = 0.0
     return np.asarray(bends)
-
-
-def _structured_vcov_jacobian(optimum: AtOptimum) -> Matrix:
-    """In the same parameters as `structured_curvature`."""
-    p, eta = optimum.parameterisation, optimum.eta
-    assert p is not None and eta is not None
-    factorisation = optimum.evaluation.factorisation
-    A = factorisation.A
-    sigma = A.basis.sigma(float(np.sqrt(optimum.evaluation.sigma2)))
-    C = fixed_effects_covariance(factorisation, sigma)
-    derivatives = [term.derivatives(own) for term, own in zip(p.terms, p.split(eta), strict=True)]
-    jacobians: list[Matrix] = [np.empty(0)] * len(p.terms)
-    for factor, h in zip(A.factors, _weighted_effects(factorisation), strict=True):
-        for member in factor.members:
-            own = h[:, member.columns, :]
-            products = np.einsum("iap,ibq->abpq", own, own, optimize=True)
-            jacobians[member.term] = np.einsum(
-                "rab,abpq->rpq", derivatives[member.term], products, optimize=True
-            )
-    free = ~p.fixed(eta)
-    own_scale = sigma**2 / A.basis.weight_scale
-    stacked = own_scale * np.concatenate(jacobians)[free]
-    return np.concatenate([stacked, (2.0 * C / sigma)[None]])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.further_starts import (
     LITTLE_RESIDUAL,
@@ -18,7 +16,7 @@ from mixedeffects.engine.further_starts import (
     look_elsewhere,
 )
 from mixedeffects.engine.objective import Evaluation
-from mixedeffects.engine.optimum import Control, Optimum, Progress, record
+from mixedeffects.engine.optimum import Control, Optimum, record
 from mixedeffects.engine.parameterisation import parameterise
 from mixedeffects.engine.parameters import T_to_theta, theta_to_T
 from mixedeffects.engine.search import (
@@ -31,6 +29,7 @@ from mixedeffects.engine.search import (
 from mixedeffects.engine.start import starting_factors
 from mixedeffects.engine.structured import find_structured_optimum
 from mixedeffects.engine.structures import CovarianceStructure
+from mixedeffects.engine.telling import Progress, Teller
 
 __all__ = ["find_optimum", "optimal_factors"]
 
@@ -73,18 +72,16 @@ def find_optimum(
         )
     control = control or Control()
     offset = A.basis.deviance_offset(A.n, A.p, reml)
-    began = time.perf_counter()
+    teller = Teller(progress, offset)
     lowest, steps, spent = math.inf, 0, 0
 
     def report(here: Evaluation, evaluations: int) -> None:
         nonlocal lowest, steps
-        if progress is None or here.deviance >= lowest:
+        if not teller.is_heard or here.deviance >= lowest:
             return
         lowest = here.deviance
-        gradient = float(np.abs(T_to_theta(here.gradient_T)).max())
-        seconds = time.perf_counter() - began
-        T = tuple(lower_factor(factor) for factor in here.T)
-        progress(Progress(steps, spent + evaluations, lowest + offset, gradient, seconds, T))
+        gradient = T_to_theta(here.gradient_T)
+        teller.tell(steps, spent + evaluations, lowest, gradient, here.T)
         steps += 1
 
     if start is None:

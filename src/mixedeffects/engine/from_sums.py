@@ -26,6 +26,7 @@ from mixedeffects.engine.grouped_sums import GroupedSums, PairSums, SumColumns
 from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
 
 __all__ = [
+    "combinations_of",
     "crossproducts_from_sums",
     "root_of_sums",
     "rows_in_place",
@@ -125,6 +126,11 @@ def rows_in_place(sums: GroupedSums, columns: tuple[int, ...], *, whole: bool = 
     S, D = _uncentred(sums, columns)
     rows = root_of_sums(sums.total) @ D
     return np.asarray(np.linalg.solve(S.T, rows.T).T if whole else rows)
+
+
+def combinations_of(sums: GroupedSums, columns: tuple[int, ...]) -> Matrix:
+    """The columns that `rows_in_place` has rows of, as combinations of the u, (M, k)."""
+    return _uncentred(sums, columns)[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,19 +9,24 @@ is positive on the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.base.arrays import ReadOnlyArrays
 from mixedeffects.base.caching import cached_property
 from mixedeffects.base.options import is_whole_number, plain
 from mixedeffects.engine.curvature import FLAT, Curvature, observed_curvature
+from mixedeffects.engine.found_optimum import (
+    SMALL_GRADIENT,
+    FoundOptimum,
+    is_interior,
+    relative_gradient,
+    verdict,
+)
 from mixedeffects.engine.further_starts import LITTLE_RESIDUAL
 from mixedeffects.engine.objective import Evaluation
-from mixedeffects.engine.parameters import n_parameters
 from mixedeffects.engine.residual_curvature import residual_curvature
 from mixedeffects.engine.residual_objective import ResidualEvaluation
 from mixedeffects.engine.search import (
@@ -36,6 +41,7 @@ from mixedeffects.engine.trust_region import Iterate
 from mixedeffects.errors import ModelError
 
 if TYPE_CHECKING:
+    from mixedeffects.engine.crossproducts import CrossProducts
     from mixedeffects.engine.parameterisation import Parameterisation
 
 __all__ = [
@@ -44,7 +50,6 @@ __all__ = [
     "Certificate",
     "Control",
     "Optimum",
-    "Progress",
     "has_null_directions",
     "record",
 ]
@@ -81,25 +86,6 @@ class Control:
             )
         object.__setattr__(self, "tolerance", float(tolerance))
         object.__setattr__(self, "max_evaluations", most)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One line of feedback during a fit."""
-
-    iteration: int
-    evaluations: int
-    criterion: float
-    gradient_norm: float
-    seconds: float
-    #: Relative covariance factors there, in the basis of the fit: where another search may start.
-    factors: tuple[Matrix, ...] = field(default=(), repr=False, compare=False)
-
-    def __str__(self) -> str:
-        return (
-            f"iteration {self.iteration:3d}   criterion {self.criterion:.6f}   "
-            f"gradient {self.gradient_norm:.1e}   {self.seconds:.1f} s"
-        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,7 +130,7 @@ class Certificate:
         return (
             not self.limits
             and _is_at_rest(self.relative_gradient, self.predicted_decrease, self.observed)
-            and (self.null_score is None or self.null_score > -1e-6)
+            and is_interior(self.null_score)
             and self.smallest_curvature > self.least_curvature
         )
 
@@ -170,8 +156,8 @@ class Certificate:
     __repr__ = __str__
 
 
-@dataclass(eq=False, repr=False)
-class Optimum(ReadOnlyArrays):
+@dataclass(eq=False, repr=False, kw_only=True)
+class Optimum(FoundOptimum):
     """Where the optimiser stopped, and why.
 
     Attributes
@@ -233,37 +219,12 @@ class Optimum(ReadOnlyArrays):
         Where residuals are correlated, or of several variances: their parameters, and the rows.
     """
 
-    evaluations: int
-    iterations: int
-    gradient_norm: float
-    relative_gradient: float
-    predicted_decrease: float
-    null_score: float | None
-    singular: bool
-    converged: bool
-    message: str
-    path: tuple[float, ...]
-    T: tuple[Matrix, ...]
     evaluation: Evaluation
-    term_names: tuple[str, ...] = ()
-    parameterisation: Parameterisation | None = None
-    eta: Matrix | None = None
-    residual_vanishes: bool = False
-    null_directions: Matrix | None = None
-    undetermined: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
-    observed: bool = False
-    search_evaluations: int = 0
-    starts: int = 1
-    agreed: int = 1
-    unbounded: bool = False
     residual: ResidualEvaluation | None = None
-    limits: tuple[str, ...] = ()
 
     @property
-    def has_rivals(self) -> bool:
-        """Whether some start led elsewhere: then other responses are to be searched as well."""
-        return self.agreed < self.starts
+    def _blocks(self) -> CrossProducts:
+        return self.evaluation.A
 
     def continues(self, earlier: Optimum) -> None:
         """Say what an earlier search, which led to where this one began, has done."""
@@ -273,35 +234,10 @@ class Optimum(ReadOnlyArrays):
         self.unbounded = self.unbounded or earlier.unbounded
 
     @property
-    def restart(self) -> tuple[Matrix, ...] | None:
-        """Factors from which to fit another response or criterion, None to start afresh.
-
-        A singular optimum is a stationary point for any response: a search would not leave it,
-        unless it is one of covariance structures, which looks for ways off the boundary.
-        """
-        return None if self.singular and self.parameterisation is None else self.T
-
-    @property
     def n_parameters(self) -> int:
         """Number of covariance parameters, those of the residuals included, sigma not counted."""
         own = 0 if self.residual is None else len(self.residual.phi)
-        if self.parameterisation is not None:
-            return self.parameterisation.n_parameters + own
-        return n_parameters(self.evaluation.A.term_columns) + own
-
-    @property
-    def variance_directions(self) -> list[Matrix | None] | None:
-        """Per term, the directions a structure leaves its covariance; None: all directions."""
-        if self.parameterisation is None or self.eta is None:
-            return None
-        return self.parameterisation.variance_directions(self.eta)
-
-    @property
-    def structure(self) -> tuple[str, ...]:
-        """How the random effects are eliminated, chosen by predicted work; one line a stage."""
-        A = self.evaluation.A
-        names = self.term_names or tuple(f"term {t}" for t in range(len(A.term_columns)))
-        return A.structure(names)
+        return super().n_parameters + own
 
     @cached_property
     def curvature(self) -> Curvature:
@@ -343,41 +279,21 @@ class Optimum(ReadOnlyArrays):
             self.limits,
         )
 
-    def __repr__(self) -> str:
-        first, last = self.path[0], self.path[-1]
-        gradient, relative = self.gradient_norm, self.relative_gradient
-        lines = [
-            f"Optimum: {self.message}",
-            f"  criterion    {last:.6f}, from {first:.6f} in {self.iterations} steps",
-            f"  gradient     largest entry {gradient:.1e}, relative {relative:.1e}",
-            f"  still to go  {self.predicted_decrease:.1e} predicted",
-        ]
-        if self.starts > 1:
-            lines.append(
-                f"  starts       {self.agreed} of {self.starts} led here, "
-                f"{self.evaluations:,} evaluations in all"
-            )
-        if self.null_score is not None:
-            lines.append(f"  boundary     score on the null space {self.null_score:.1e}")
-        lines += [f"  no maximum   {limit}" for limit in self.limits]
-        if self.undetermined:
-            lines.append(f"  undetermined {', '.join(self.undetermined)}")
-        heads = ["  elimination  ", *[" " * 15] * len(self.structure)]
-        lines += [head + line for head, line in zip(heads, self.structure, strict=False)]
-        return "\n".join(lines)
+    def _further_lines(self) -> list[str]:
+        return [f"  undetermined {', '.join(self.undetermined)}"] if self.undetermined else []
 
 
 #: Evaluations after which a search towards no residual variance is taken to have no end.
 _LONG = 100
-#: Relative gradient of an optimum; decrease that may be left where it cannot be made smaller.
-_SMALL_GRADIENT, _SMALL_DECREASE = 1e-5, 1e-6
+#: Decrease that may be left where the gradient cannot be made smaller.
+_SMALL_DECREASE = 1e-6
 #: Residual variance, relative to the response's, that is next to nothing.
 _NO_RESIDUAL = 1e-12
 
 
 def _is_at_rest(relative_gradient: float, predicted: float, observed: bool) -> bool:
     """Whether nothing is left to gain."""
-    return relative_gradient < _SMALL_GRADIENT or (observed and predicted < _SMALL_DECREASE)
+    return relative_gradient < SMALL_GRADIENT or (observed and predicted < _SMALL_DECREASE)
 
 
 def _runs_off(evaluation: Evaluation, relative_gradient: float) -> bool:
@@ -387,7 +303,7 @@ def _runs_off(evaluation: Evaluation, relative_gradient: float) -> bool:
     """
     A = evaluation.A
     return (
-        relative_gradient >= _SMALL_GRADIENT
+        relative_gradient >= SMALL_GRADIENT
         and evaluation.sigma2 < _NO_RESIDUAL
         and A.p + A.q >= A.n
     )
@@ -447,9 +363,8 @@ def record(
     own = evaluations if search_evaluations is None else search_evaluations
     endless = result.stopped == "edge" or (result.stopped == "evaluations" and own >= _LONG)
     unbounded |= endless and evaluation.sigma2 < LITTLE_RESIDUAL
-    value = evaluation.deviance
     scale = np.maximum(np.abs(parameters), 1.0) if scale is None else scale
-    relative = float((np.abs(gradient) * scale).max(initial=0.0) / max(abs(value), 1.0))
+    relative = relative_gradient(gradient, scale, evaluation.deviance)
     singular = has_null_directions(T)
     running = _runs_off(evaluation, relative)
     unbounded |= running
@@ -458,17 +373,17 @@ def record(
         and result.stopped not in UNENDED
         and _is_at_rest(relative, result.predicted, observed)
     )
-    interior = null_score is None or null_score > -1e-6
-    if result.stopped == "evaluations":
-        message = f"stopped after {evaluations} evaluations without converging"
-    elif not at_rest:
-        message = f"stopped where the relative gradient is still {relative:.1e}"
-    elif not interior:
-        message = "stopped at a singular covariance although adding variance lowers the deviance"
-    else:
-        message = f"converged in {own} evaluations"
-        message += ", at a singular covariance" if singular else ""
-        message += ", where the residual variance goes to zero" if residual_vanishes else ""
+    interior = is_interior(null_score)
+    message = verdict(
+        result.stopped,
+        spent=evaluations,
+        own=own,
+        at_rest=at_rest,
+        interior=interior,
+        relative=relative,
+        singular=singular,
+        residual_vanishes=residual_vanishes,
+    )
     return Optimum(
         evaluations=evaluations,
         iterations=iterations,

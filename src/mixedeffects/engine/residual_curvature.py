@@ -17,12 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.engine.curvature import (
-    Curvature,
-    fixed_effects_covariance,
-    natural_scales,
-    visible_variances,
-)
+from mixedeffects.engine.covariance_changes import fixed_effects_covariance
+from mixedeffects.engine.curvature import Curvature, natural_scales
+from mixedeffects.engine.curvature_digits import visible_variances
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.parameterisation import Parameterisation, parameterise
 from mixedeffects.engine.parameters import block_diagonal

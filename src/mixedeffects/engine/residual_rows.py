@@ -218,11 +218,7 @@ class ResidualRows:
 
     def crossproducts(self, blocks: Blocks, logdet: float) -> CrossProducts:
         """A with the log determinant of S, which takes the place of the prior weights."""
-        return CrossProducts(
-            blocks.chain,
-            blocks.rest,
-            blocks.remainder,
-            blocks.layout,
+        return blocks.crossproducts(
             self.n,
             self.p,
             -logdet,

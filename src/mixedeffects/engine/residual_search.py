@@ -9,7 +9,6 @@ of its range. If there is, both go on from that point.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,7 +19,7 @@ from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.finding import find_optimum
 from mixedeffects.engine.objective import evaluate
-from mixedeffects.engine.optimum import Control, Optimum, Progress, record
+from mixedeffects.engine.optimum import Control, Optimum, record
 from mixedeffects.engine.parameterisation import Parameterisation, parameterise
 from mixedeffects.engine.residual_objective import ResidualEvaluation, evaluate_residual
 from mixedeffects.engine.residual_rows import ResidualRows
@@ -31,6 +30,7 @@ from mixedeffects.engine.structured_point import (
     tangent_bases,
 )
 from mixedeffects.engine.structures import CovarianceStructure
+from mixedeffects.engine.telling import Progress, Teller
 from mixedeffects.engine.trust_region import Iterate, minimise, minimise_model
 
 __all__ = ["find_residual_optimum"]
@@ -240,6 +240,79 @@ class _Model:
         return minimise_model(lambda step: self.at(step, correction), len(self.x), radius)
 
 
+class _Search:
+    """Searches over all parameters, and over the random effects alone, that share a budget."""
+
+    def __init__(
+        self,
+        rows: ResidualRows,
+        reml: bool,
+        structures: Sequence[CovarianceStructure | None] | None,
+        control: Control,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.rows, self.reml, self.structures, self.control = rows, reml, structures, control
+        free: list[CovarianceStructure | None] = [None] * len(rows.term_columns)
+        self.parameterisation = parameterise(rows.basis, rows.term_columns, structures or free)
+        self.offset = rows.basis.deviance_offset(rows.n, rows.p, reml)
+        self.spent = self.steps = 0
+        self.path: list[float] = []
+        self._teller = Teller(progress, self.offset)
+
+    @property
+    def _most(self) -> int:
+        """Evaluations that are left."""
+        return max(2, self.control.max_evaluations - self.spent)
+
+    def over_all(self, space: _Space, x: Matrix) -> Iterate[_Point]:
+        """To a minimum over all parameters, or to where a way out has no end."""
+
+        def report(each: Iterate[_Point]) -> None:
+            value = each.point.value
+            if self.path and value >= self.path[-1]:
+                return
+            self.path.append(value)
+            if not each.stopped and each.iterations > 0 and space.is_endless(each):
+                raise _EndlessError(each)
+            if self._teller.is_heard:
+                self._teller.tell(
+                    len(self.path) - 1,
+                    self.spent + each.evaluations,
+                    value,
+                    each.point.gradient,
+                    each.point.evaluation.at_theta.T,
+                )
+
+        try:
+            result = minimise(
+                space.point,
+                x,
+                tolerance=self.control.tolerance,
+                max_evaluations=self._most,
+                radius=math.sqrt(max(len(x), 1)),
+                report=report,
+            )
+        except _EndlessError as endless:
+            result = replace(endless.end, stopped="converged")
+        self.spent += result.evaluations
+        self.steps += result.iterations
+        return result
+
+    def over_effects(self, evaluation: ResidualEvaluation) -> Optimum | None:
+        """The optimum with S held; None where S is singular but for rounding."""
+        try:
+            return find_optimum(
+                evaluation.at_theta.A,
+                self.reml,
+                start=[lower_factor(own) for own in evaluation.at_theta.T],
+                control=replace(self.control, max_evaluations=self._most),
+                structures=self.structures,
+                further=False,
+            )
+        except ArithmeticError:
+            return None
+
+
 def find_residual_optimum(
     rows: ResidualRows,
     reml: bool,
@@ -266,37 +339,10 @@ def find_residual_optimum(
     structures : sequence of CovarianceStructure or None, optional
         One per term; None for a term whose covariance is free.
     """
-    control = control or Control()
-    free: list[CovarianceStructure | None] = [None] * len(rows.term_columns)
-    parameterisation = parameterise(rows.basis, rows.term_columns, structures or free)
+    search = _Search(rows, reml, structures, control or Control(), progress)
     T, phi = _start(rows, reml) if start is None else start
-    began, spent, steps = time.perf_counter(), 0 if start else 1, 0
-    offset = rows.basis.deviance_offset(rows.n, rows.p, reml)
-    path: list[float] = []
-
-    def report(each: Iterate[_Point]) -> None:
-        value = each.point.value
-        if path and value >= path[-1]:
-            return
-        if not each.stopped and each.iterations > 0 and space.is_endless(each):
-            path.append(value)
-            raise _EndlessError(each)
-        path.append(value)
-        if progress is not None:
-            factors = tuple(lower_factor(own) for own in each.point.evaluation.at_theta.T)
-            gradient = float(np.abs(each.point.gradient).max(initial=0.0))
-            seconds = time.perf_counter() - began
-            progress(
-                Progress(
-                    len(path) - 1,
-                    spent + each.evaluations,
-                    value + offset,
-                    gradient,
-                    seconds,
-                    factors,
-                )
-            )
-
+    search.spent = 0 if start else 1
+    parameterisation = search.parameterisation
     inner: Optimum | None = None
     for _ in range(_ROUNDS):
         eta = parameterisation.nearest(T) if len(T) else np.zeros(0)
@@ -305,42 +351,20 @@ def find_residual_optimum(
         if inner is not None and (not np.isfinite(x).all() or space.point(x) is None):
             # The parameters are at their bounds but for rounding: nowhere to go on from.
             break
-        try:
-            result = minimise(
-                space.point,
-                x,
-                tolerance=control.tolerance,
-                max_evaluations=max(2, control.max_evaluations - spent),
-                radius=math.sqrt(max(len(x), 1)),
-                report=report,
-            )
-        except _EndlessError as endless:
-            result = replace(endless.end, stopped="converged")
-        spent += result.evaluations
-        steps += result.iterations
+        result = search.over_all(space, x)
         point = result.point
         evaluation = point.evaluation
         phi = evaluation.phi
-        if not len(T):
+        again = search.over_effects(evaluation) if len(T) else None
+        if again is None:
             break
-        try:
-            inner = find_optimum(
-                point.evaluation.at_theta.A,
-                reml,
-                start=[lower_factor(own) for own in point.evaluation.at_theta.T],
-                control=replace(control, max_evaluations=max(2, control.max_evaluations - spent)),
-                structures=structures,
-                further=False,
-            )
-        except ArithmeticError:
-            # S is singular but for rounding: there is no search with it held.
-            break
+        inner = again
         if point.value - inner.evaluation.deviance < _WORTH:
             if inner.singular:
                 # The search over random effects alone puts on the boundary what is next to it.
                 evaluation = evaluate_residual(rows, inner.T, phi, reml)
             break
-        spent += inner.evaluations
+        search.spent += inner.evaluations
         T = inner.T
     evaluation = _with_unit_at_zero(evaluation)
     here = evaluation.at_theta
@@ -350,11 +374,11 @@ def find_residual_optimum(
         gradient=point.gradient,
         parameters=np.ones(len(point.gradient)),
         result=result,
-        evaluations=spent,
-        iterations=steps,
+        evaluations=search.spent,
+        iterations=search.steps,
         null_score=None if inner is None else inner.null_score,
-        path=tuple(value + offset for value in path or [point.value]),
-        search_evaluations=spent,
+        path=tuple(value + search.offset for value in search.path or [point.value]),
+        search_evaluations=search.spent,
     )
     optimum.residual = evaluation
     if structures is not None:

@@ -53,7 +53,7 @@ class Responses:
         self._w = None if weights is None else weights / basis.weight_scale
         self._X_star = basis.fixed_columns(X)
         self._Y, self._beta0, self._scale = standard_responses(
-            Y, self._X_star, basis.fixed, self._w
+            Y, self._X_star, basis.fixed, self._w, A.n
         )
         self._products, self._border = self._multiply(self._Y)
         self._provisional: Columns | None = None

@@ -7,7 +7,6 @@ on there.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,10 +18,11 @@ from mixedeffects.engine.boundary import SLACK, boundary_score, put_on_bounds
 from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.face import Face, FacePoint
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
-from mixedeffects.engine.optimum import Control, Optimum, Progress, record
+from mixedeffects.engine.optimum import Control, Optimum, record
 from mixedeffects.engine.parameterisation import Parameterisation
 from mixedeffects.engine.start import starting_factors
 from mixedeffects.engine.structured_point import StructuredPoint, has_many_columns
+from mixedeffects.engine.telling import Progress, Teller
 from mixedeffects.engine.trust_region import Iterate, minimise
 
 __all__ = ["Search", "find_structured_optimum"]
@@ -145,9 +145,9 @@ class Search:
         progress: Callable[[Progress], None] | None,
     ) -> None:
         self.A, self.reml, self.parameterisation = A, reml, parameterisation
-        self.control, self.progress = control, progress
+        self.control = control
         self.offset = A.basis.deviance_offset(A.n, A.p, reml)
-        self.began = time.perf_counter()
+        self.teller = Teller(progress, self.offset)
         self.path: list[float] = []
         self.evaluations = self.iterations = 0
         #: Starts so far, and how many of them led to the lowest minimum.
@@ -414,16 +414,13 @@ class Search:
         if self.path and abs(value - self.path[-1]) <= 1e-14 * abs(self.path[-1]):
             return
         self.path.append(value)
-        if self.progress is not None:
-            self.progress(
-                Progress(
-                    len(self.path) - 1,
-                    self.evaluations,
-                    value + self.offset,
-                    float(np.abs(iterate.point.gradient).max(initial=0.0)),
-                    time.perf_counter() - self.began,
-                    tuple(lower_factor(T) for T in iterate.point.inner.T),
-                )
+        if self.teller.is_heard:
+            self.teller.tell(
+                len(self.path) - 1,
+                self.evaluations,
+                value,
+                iterate.point.gradient,
+                iterate.point.inner.T,
             )
 
     def best_start(self) -> Matrix:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mixedeffects.base.arrays import read_only
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine import CrossProducts, Optimum
-from mixedeffects.engine.curvature import fixed_effects_covariance
+from mixedeffects.engine.covariance_changes import fixed_effects_covariance
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.parameters import T_to_theta
 from mixedeffects.engine.residual_objective import ResidualEvaluation
@@ -26,7 +26,7 @@ from mixedeffects.fitting.modes import term_modes
 from mixedeffects.fitting.request import LEFT_OUT, Request, with_data
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.frame.without_rows import FrameWithoutRows
-from mixedeffects.lazy.model import LazyModel
+from mixedeffects.lazy.sums import RowsInTable
 
 __all__ = [
     "Fit",
@@ -65,8 +65,8 @@ class Fit:
         Whether the same request gives this fit again: no start was chosen, and no response put in
         place of that of the data. Not known of a stored fit.
 
-    rows : LazyModel, optional
-        Where the rows stayed in a table of their engine: the model on it, for further passes. Not
+    rows : RowsInTable, optional
+        Where the rows stayed in a table of their engine: what further passes over it need. Not
         known of a stored fit.
 
     Notes
@@ -82,7 +82,7 @@ class Fit:
     request: Request
     remembered: dict[Any, Any] = field(default_factory=dict)
     is_as_requested: bool = False
-    rows: LazyModel | None = None
+    rows: RowsInTable | None = None
     _kept: dict[Any, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:

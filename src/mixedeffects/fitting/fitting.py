@@ -141,36 +141,43 @@ def fit_formula(
             _refuse_start(start)
             fit = fit_residual_frame(frame, reml, request, progress)
             return dataclasses.replace(fit, is_as_requested=start is None)
-        again = (
-            earlier is not None
-            and start is None
-            and earlier.is_as_requested
-            and earlier.residual is None
-            and earlier.optimum.converged
-            and (earlier.reml, earlier.request.control) == (reml, control)
-            and _are_the_same(frame, earlier.frame)
-        )
-        A = earlier.crossproducts if again and earlier is not None else assemble_frame(frame)
-        factors: Sequence[Matrix] | None = None
-        if start is None and not again:
-            factors = subsample_start(
-                A,
-                response(frame),
-                frame.X,
-                engine_terms(frame.terms),
-                frame.weights,
-                reml,
-                covariance_structures(frame.terms),
-            )
-        elif start is not None:
+        if earlier is not None and start is None and _is_as_before(earlier, frame, reml, control):
+            A, optimum = earlier.crossproducts, earlier.optimum
+            fit = Fit(frame, A, optimum, reml, request, is_as_requested=True)
+            _warn(fit)
+            return fit
+        A = assemble_frame(frame)
+        if start is None:
+            factors = _usual_start(A, frame, reml)
+        else:
             factors = starting_factors(A, read_theta(frame.terms, start, "start"))
-    if again and earlier is not None:
-        fit = Fit(frame, A, earlier.optimum, reml, request, is_as_requested=True)
-        _warn(fit)
-        return fit
     # A start that the user chose is where the search is wanted.
     fit = fit_frame(frame, A, reml, request, factors, control, progress, further=start is None)
     return dataclasses.replace(fit, is_as_requested=start is None)
+
+
+def _usual_start(A: CrossProducts, frame: ModelFrame, reml: bool) -> Sequence[Matrix] | None:
+    """Where to start if nobody says: at the optimum of some of the levels where there are many."""
+    return subsample_start(
+        A,
+        response(frame),
+        frame.X,
+        engine_terms(frame.terms),
+        frame.weights,
+        reml,
+        covariance_structures(frame.terms),
+    )
+
+
+def _is_as_before(earlier: Fit, frame: ModelFrame, reml: bool, control: Control | None) -> bool:
+    """Whether a fit is one of this frame by this criterion, and ended at an optimum."""
+    return (
+        earlier.is_as_requested
+        and earlier.residual is None
+        and earlier.optimum.converged
+        and (earlier.reml, earlier.request.control) == (reml, control)
+        and _are_the_same(frame, earlier.frame)
+    )
 
 
 def check_sigma(sigma: Any) -> float:

@@ -14,6 +14,7 @@ from mixedeffects.base.options import checked_choice
 from mixedeffects.base.warning import warn
 from mixedeffects.engine import Control, CrossProducts, Optimum
 from mixedeffects.engine.from_sums import (
+    combinations_of,
     crossproducts_from_sums,
     rows_in_place,
     structure_of_sums,
@@ -28,7 +29,6 @@ from mixedeffects.fitting.fitting import fit_blocks, fit_formula, starting_facto
 from mixedeffects.fitting.request import Request
 from mixedeffects.fitting.searching import Searching
 from mixedeffects.fitting.theta import read_theta
-from mixedeffects.frame.build import lme4_order, term_labels
 from mixedeffects.frame.checks import (
     check_fixed,
     check_grouping,
@@ -40,11 +40,11 @@ from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.identifiability import check_random_columns
 from mixedeffects.frame.known_covariance import KnownCovariance
 from mixedeffects.frame.model_frame import RandomTerm
-from mixedeffects.frame.rank import independent_columns
+from mixedeffects.frame.random_terms import lme4_order, term_labels
 from mixedeffects.frame.structures import check_replication
 from mixedeffects.frame.without_rows import FrameWithoutRows, TermWithoutRows
 from mixedeffects.lazy.model import LazyModel, read_lazy_model
-from mixedeffects.lazy.sums import LevelSums, level_sums
+from mixedeffects.lazy.sums import LevelSums, RowsInTable, level_sums, square_of
 from mixedeffects.lazy.table import LazyTable, count_rows, is_lazy, lazy_table
 from mixedeffects.progress import ProgressOption
 
@@ -53,6 +53,9 @@ __all__ = ["fit_any_table", "fit_lazy_table"]
 Matrix = NDArray[np.float64]
 
 
+#: What earlier columns leave of a column, relative to its size, that is nothing; and from which on
+#: cross-products tell how much it is.
+_DEPENDENT, _DOUBTFUL = 1e-7, 1e-3
 #: Complete rows up to which a lazy table is brought into memory.
 _COLLECTED = 1_000_000
 _STRUCTURED = (
@@ -184,14 +187,14 @@ def fit_lazy_table(
         largest_response=float(model.moments.largest[model.columns.response]),
         further=start is None,
     )
-    return dataclasses.replace(fit, is_as_requested=start is None, rows=model)
+    return dataclasses.replace(fit, is_as_requested=start is None, rows=made.rows)
 
 
 class _Assembled:
     """A model's sums joined to its labels: the frame without rows, and which column is which."""
 
     def __init__(self, model: LazyModel, levels: LevelSums) -> None:
-        self.model, self.sums = model, levels.sums
+        self.model, self.sums, self._guard = model, levels.sums, levels.guard
         n = model.moments.n
         counts = [len(each.labels) for each in levels.groupings]
         names = [name for name, _ in model.groups]
@@ -251,10 +254,30 @@ class _Assembled:
     def _independent(self) -> tuple[DesignEncoder, tuple[int, ...]]:
         """The fixed-effects encoder and columns that are no combinations of earlier ones."""
         encoder, columns = self.model.fixed_encoder, self.model.columns.fixed
-        X = rows_in_place(self.sums, columns)
-        kept = independent_columns(X)
+        kept = np.array(self._kept(columns), dtype=np.intp)
         check_fixed(encoder.all_names, kept, self.sums.n)
         return encoder.keeping(kept), tuple(columns[j] for j in kept)
+
+    def _kept(self, columns: tuple[int, ...]) -> list[int]:
+        """Positions of the columns that earlier ones do not explain.
+
+        Cross-products tell less than half of the digits of what is left of a column. Where that is
+        little, it is made a column of its own and its squares are added up in one more pass.
+        """
+        X, D = rows_in_place(self.sums, columns), combinations_of(self.sums, columns)
+        kept: list[int] = []
+        for j, column in enumerate(X.T):
+            size = float(np.linalg.norm(column))
+            if size == 0.0:
+                continue
+            explained = np.linalg.lstsq(X[:, kept], column, rcond=None)[0]
+            left = float(np.linalg.norm(column - X[:, kept] @ explained))
+            if left <= _DOUBTFUL * size:
+                rest = D[:, j] - D[:, kept] @ explained
+                left = float(np.sqrt(square_of(self.model, rest)))
+            if left > _DEPENDENT * size:
+                kept.append(j)
+        return kept
 
     def _check(self, known: Sequence[dict[str, Any]], encoder: DesignEncoder) -> None:
         """What can be told of the rows from their sums."""
@@ -277,6 +300,12 @@ class _Assembled:
         alone = [one_row_each_effect(self.sums, term) for term in self.columns.terms]
         check_replication(terms, alone)
         check_parameters(terms)
+
+    @property
+    def rows(self) -> RowsInTable:
+        """What further passes need."""
+        overall = dataclasses.replace(self.sums, factors=(), pairs=())
+        return RowsInTable(self.model, self.columns, overall, self._guard)
 
     def crossproducts(self) -> CrossProducts:
         """The blocks, or a sentence about why they cannot be held."""

@@ -48,6 +48,8 @@ __all__ = [
     "fit_again",
     "for_rows",
     "least_squares_criterion",
+    "updated_contrasts",
+    "updated_formula",
     "values_for_rows",
     "with_random_terms",
     "with_response",
@@ -325,19 +327,11 @@ def update(
 ) -> Fit:
     """See `LinearMixedModel.update`."""
     asked = fit.request
-    text = fit.formula
-    own = given_data(asked)
-    if data is not None and isinstance(own, NewResponse):
-        # New data have a response of their own.
-        text = own.formula
     if residual is UNCHANGED and isinstance(asked.residual, LeftOut):
         raise left_out("the covariance matrix of the residuals")
-    inherited: dict[str, Any] = {}
-    if contrasts is UNCHANGED:
-        inherited = asked.inherited | (asked.contrasts or {})
-        contrasts = None
+    contrasts, inherited = updated_contrasts(fit, contrasts)
     return fit_formula(
-        text if formula is None else update_formula(text, formula),
+        updated_formula(fit, formula, data),
         given_table(asked) if data is None else data,
         reml=fit.reml if reml is None else reml,
         weights=for_rows("weights", asked.weights, weights, asked, data),
@@ -353,6 +347,24 @@ def update(
         progress=progress,
         earlier=fit if data is None and fit.residual is None else None,
     )
+
+
+def updated_formula(fit: Fit, change: str | None, data: Any) -> str:
+    """The formula to fit again, with a change such as ``". ~ . + x"``, to data or the fit's own."""
+    text, own = fit.formula, given_data(fit.request)
+    if data is not None and isinstance(own, NewResponse):
+        # New data have a response of their own.
+        text = own.formula
+    return text if change is None else update_formula(text, change)
+
+
+def updated_contrasts(
+    fit: Fit, contrasts: dict[str, Any] | Unchanged | None
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """The codings to fit again with, and those of the fit that need not be in the formula."""
+    if isinstance(contrasts, Unchanged):
+        return None, fit.request.inherited | (fit.request.contrasts or {})
+    return contrasts, {}
 
 
 def for_rows(role: str, own: Any, given: Any, asked: Request, data: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A model's design without some of its rows: terms and residual groups recoded."""
+"""A model without some of its rows: columns as they were, terms and residual groups recoded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,64 @@ from numpy.typing import NDArray
 
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.residual_assembly import deviation_columns
-from mixedeffects.frame.model_frame import RandomTerm
+from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 from mixedeffects.frame.rank import independent_columns
 from mixedeffects.frame.residual_term import ResidualTerm, VarianceTerm
 
-__all__ = ["residuals_of_rows", "terms_of_rows"]
+__all__ = ["fixed_columns_of_rows", "frame_of_rows", "residuals_of_rows", "terms_of_rows"]
+
+Matrix = NDArray[np.float64]
+
+
+def frame_of_rows(frame: ModelFrame, rows: NDArray[np.intp]) -> ModelFrame:
+    """The frame of some rows, with the levels that occur there; its residuals are left as they are.
+
+    The columns of X and Z stay what they are: bases that depend on the data (a spline's knots, the
+    mean in ``scale(x)``) are not computed again, so the coefficients keep their meaning.
+
+    Parameters
+    ----------
+    frame : ModelFrame
+        Of all rows.
+    rows : ndarray of int
+        Row positions to keep.
+
+    Raises
+    ------
+    ModelError
+        If the fixed effects are not identified from these rows.
+    """
+    return replace(
+        frame,
+        y=frame.y[rows],
+        X=fixed_columns_of_rows(frame, rows),
+        terms=tuple(terms_of_rows(frame.terms, rows)),
+        response=None if frame.response is None else frame.response.take(rows),
+        weights=None if frame.weights is None else frame.weights[rows],
+        offset=None if frame.offset is None else frame.offset[rows],
+        index=frame.index[rows],
+        positions=frame.positions[rows],
+        data=frame.data.iloc[rows],
+    )
+
+
+def fixed_columns_of_rows(frame: ModelFrame, rows: NDArray[np.intp]) -> Matrix:
+    """X of some rows, shape (rows, p), column by column.
+
+    Raises
+    ------
+    ModelError
+        If its columns are not independent there.
+    """
+    X = np.asfortranarray(frame.X[rows])
+    kept = set(independent_columns(X).tolist())
+    lost = [repr(name) for i, name in enumerate(frame.fixef_names) if i not in kept]
+    if lost:
+        raise ModelError(
+            "the fixed effects cannot all be estimated from the other rows: "
+            f"{', '.join(lost)} cannot"
+        )
+    return X
 
 
 def terms_of_rows(terms: Sequence[RandomTerm], rows: NDArray[Any]) -> list[RandomTerm]:

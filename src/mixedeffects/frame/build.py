@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,52 +14,41 @@ from mixedeffects.base.centring import is_far_from_zero
 from mixedeffects.base.warning import warn
 from mixedeffects.errors import DataError, DataWarning, ModelError
 from mixedeffects.families import Family
-from mixedeffects.formula import Bar, Formula, ResidualSpec, parse_formula, read_residual
-from mixedeffects.formula.evaluate import State, check_functions
-from mixedeffects.formula.syntax import Name, Node, deparse, quote_name
-from mixedeffects.formula.terms import TermTable, expand_terms
-from mixedeffects.formula.values import Coding, Factor, Lost, Value
+from mixedeffects.formula import Formula, ResidualSpec, parse_formula, read_residual
+from mixedeffects.formula.syntax import Node, deparse, quote_name
+from mixedeffects.formula.values import Coding, Factor
 from mixedeffects.frame.checks import (
     check_finite,
     check_fixed,
-    check_grouping,
-    check_lengths,
-    check_random_effects,
     check_ranges,
-    check_rows,
     check_size,
     check_weights,
     numeric_response,
 )
 from mixedeffects.frame.contrasts import read_contrasts
-from mixedeffects.frame.encode import DesignEncoder, fit_encoder
-from mixedeffects.frame.grouping import GroupColumn, Grouping, combine, read_group
+from mixedeffects.frame.encode import DesignEncoder, VariableCoder, fit_encoder
+from mixedeffects.frame.grouping import combine
 from mixedeffects.frame.identifiability import check_random_columns
-from mixedeffects.frame.ingest import as_column, column_names, materialised, take_columns
-from mixedeffects.frame.model_frame import Dropped, ModelFrame, RandomTerm
+from mixedeffects.frame.ingest import column_names, materialised
+from mixedeffects.frame.model_frame import Dropped, ModelFrame
+from mixedeffects.frame.named import NamedVariables, named_variables
+from mixedeffects.frame.random_terms import random_terms
 from mixedeffects.frame.rank import independent_columns
 from mixedeffects.frame.residual_checks import check_places, check_residual
-from mixedeffects.frame.residual_rows import ResidualRows, residual_rows, rows_in_their_order
+from mixedeffects.frame.residual_rows import residual_rows, rows_in_their_order
+from mixedeffects.frame.residual_term import ResidualTerm, VarianceTerm
 from mixedeffects.frame.responses import (
     GivenResponse,
     check_binary_rows,
     read_exposure,
     read_generalized_response,
 )
-from mixedeffects.frame.row_labels import by_row_labels
-from mixedeffects.frame.structures import check_replication, check_structure_columns
+from mixedeffects.frame.structures import check_replication
 from mixedeffects.frame.text_levels import doubt_spelling, doubt_text
-from mixedeffects.frame.variables import (
-    Columns,
-    Evaluated,
-    argument_tree,
-    data_columns,
-    evaluate_variable,
-    take_rows,
-)
+from mixedeffects.frame.used_rows import UsedRows, read_rows
 from mixedeffects.frame.variance_columns import read_variance, variance_columns
 
-__all__ = ["build_model_frame", "lme4_order", "term_labels"]
+__all__ = ["build_model_frame"]
 
 Vector = NDArray[np.float64]
 
@@ -162,350 +150,108 @@ def build_model_frame(
     source = materialised(data)
     available = column_names(source)
     roles = {"weights": weights, "offset": offset, "exposure": exposure}
-    worked_out = {role: _expression(given, available) for role, given in roles.items()}
-    by_name = [
-        given
-        for role, given in roles.items()
-        if isinstance(given, str) and worked_out[role] is None
-    ]
-    of_groups = [] if spec is None else list(spec.variables)
-    fixed = formula.fixed_terms(available if formula.uses_dot else None, [*by_name, *of_groups])
-    random = [expand_terms(bar.tree, formula.text) for bar in formula.random]
+    named = named_variables(formula, response, spec, of_variance, roles, available)
+    read = read_rows(named, source, available)
 
-    of_residuals: list[Node] = [] if spec is None else [*spec.position]
-    if of_variance is not None:
-        of_residuals += of_variance[1].variables
-    grouped = [v for bar in formula.random for v in bar.variables] + of_groups
-    if spec is not None and spec.by is not None:
-        grouped.append(spec.by)
-    trees = _trees(response, fixed, random) + of_residuals
-    needed = [*trees, *(tree for tree in worked_out.values() if tree is not None)]
-    table = _take(needed, [*grouped, *by_name], source, available)
-    columns = Columns(table)
-    evaluation = _evaluate_all(response, fixed, trees, columns)
-    extra = {
-        role: _argument(role, given, columns, worked_out[role]) for role, given in roles.items()
-    }
-    groups = {name: read_group(table[name]) for name in dict.fromkeys(grouped)}
-    selection = _select_rows(evaluation, extra, groups, columns)
-    rows = selection.rows
-
-    values = {name: take_rows(e.value, rows) for name, e in evaluation.variables.items()}
-    n = columns.n if rows is None else len(rows)
-    y = np.zeros(n) if family is not None else _response(evaluation.response, values, n)
+    y = np.zeros(read.n) if family is not None else _response(response, read)
     # Before anything that such levels may make impossible.
-    _warn_of_labels(evaluation, fixed, groups, table)
-    _check_values(evaluation, fixed, random, of_residuals, values)
-    w = _taken(extra["weights"], rows, "Column ")
-    if w is not None and extra["weights"] is not None:
-        check_weights(extra["weights"].name, w)
-    used = table if rows is None else table.iloc[rows]
+    _warn_of_labels(named, read)
+    _check_values(named, read)
+    given_weights = read.role("weights")
+    if given_weights is not None:
+        check_weights(*given_weights)
+    w = None if given_weights is None else given_weights[1]
     given: GivenResponse | None = None
     if family is not None and response is not None:
         name = deparse(response)
-        by = extra["weights"]
-        trials = None if w is None or by is None else (by.name, w)
-        given = read_generalized_response(name, response, values[name], trials, family, used.index)
+        given = read_generalized_response(
+            name, response, read.taken[name], given_weights, family, read.used.index
+        )
         y, w = given.response.y, given.response.weights
     rival = None if known_sigma else _variance_of_rows(family)
 
-    named = {deparse(tree) for part in (fixed, *random) for tree in part.variables}
+    written = {deparse(tree) for tree in named.of_effects}
     codings, spare = (
-        {name if name in named else quote_name(name): coding for name, coding in each.items()}
+        {name if name in written else quote_name(name): coding for name, coding in each.items()}
         for each in (codings, spare)
     )
     every = {**spare, **codings}
-    X, encoder, far = _fixed_matrix(fixed, values, evaluation.states, every, n, design_only)
-    chosen = {
-        name: group if rows is None else replace(group, codes=group.codes[rows])
-        for name, group in groups.items()
-    }
-    terms, encoders, unused = _random_terms(
-        formula, random, values, evaluation.states, every, chosen, n, design_only, rival
-    )
-    of_rows: ResidualRows | None = None
-    if spec is not None:
-        numbers = _row_numbers(spec, groups, rows)
-        of_rows = residual_rows(spec, values, evaluation.states, chosen, numbers)
-        check_places(of_rows.term)
-        unused = {**unused, **of_rows.unused}
-    variance_term, variance_encoder = (
-        (None, None)
-        if of_variance is None
-        else variance_columns(*of_variance, values, evaluation.states, n, not design_only)
-    )
-    _check_codings(codings, (encoder, *encoders))
-    total_offset = _offset(evaluation.offsets, values, _taken(extra["offset"], rows, "Column "))
-    if family is not None and extra["exposure"] is not None:
-        exposed = _taken(extra["exposure"], rows, "Column ")
-        assert exposed is not None
-        own = read_exposure(extra["exposure"].name, exposed, family, used.index)
-        total_offset = own if total_offset is None else total_offset + own
+    X, encoder, far = _fixed_matrix(named, read, every, design_only)
+    random = random_terms(named, read, every, design_only, rival)
+    residuals = _residuals(named, read, design_only)
+    _check_codings(codings, (encoder, *random.encoders))
+    total_offset = _offset(named, read, family)
     if not design_only:
         with np.errstate(over="ignore"):
             known = y if total_offset is None else y - total_offset
         if family is not None:
             # Its scale is that of the linear predictor, whatever the units of the response.
-            known = np.zeros(n)
+            known = np.zeros(read.n)
         check_ranges(
-            (str(evaluation.response), known),
-            [(encoder.names, X), *((term.columns, term.z) for term in terms)],
-            None if w is None or extra["weights"] is None else (extra["weights"].name, w),
+            ("None" if response is None else deparse(response), known),
+            [(encoder.names, X), *((term.columns, term.z) for term in random.terms)],
+            None if w is None or given_weights is None else (given_weights[0], w),
         )
-        check_random_columns(terms)
+        check_random_columns(random.terms)
         if rival:
-            check_replication(terms)
+            check_replication(random.terms)
         if given is not None:
-            check_binary_rows(given.response, terms)
-        if of_rows is not None:
-            check_residual(of_rows.term, terms, variance_term, w)
+            check_binary_rows(given.response, random.terms)
+        if residuals.term is not None:
+            check_residual(residuals.term, random.terms, residuals.variance, w)
     return ModelFrame(
         formula=formula,
         y=np.array(y),  # the data's own array must not be shared
         X=X,
         fixef_names=encoder.names,
-        terms=terms,
+        terms=random.terms,
         weights=w,
         offset=total_offset,
-        index=used.index,
-        positions=np.arange(len(table)) if rows is None else rows,
+        index=read.used.index,
+        positions=np.arange(read.n) if read.rows is None else read.rows,
         dropped=Dropped(
-            rows=table.index[:0] if rows is None else table.index.delete(rows),
-            missing_by_column=selection.missing,
+            rows=read.left_out,
+            missing_by_column=read.missing,
             columns=tuple(encoder.all_names[i] for i in encoder.dropped),
-            unused_levels=unused,
+            unused_levels={**random.unused, **residuals.unused},
             far_from_zero=far,
-            n_rows=len(table),
-            lost=selection.lost,
-            empty_steps=() if of_rows is None else tuple(of_rows.empty.items()),
+            n_rows=len(read.table),
+            lost=read.lost,
+            empty_steps=residuals.empty_steps,
         ),
-        data=used.copy(),
+        data=read.used.copy(),
         fixed_encoder=encoder,
-        random_encoders=encoders,
-        residual=None if of_rows is None else of_rows.term,
-        variance=variance_term,
-        residual_coders=() if of_rows is None else of_rows.coders,
-        variance_encoder=variance_encoder,
+        random_encoders=random.encoders,
+        residual=residuals.term,
+        variance=residuals.variance,
+        residual_coders=residuals.coders,
+        variance_encoder=residuals.variance_encoder,
         response=None if given is None else given.response,
         response_levels=() if given is None else given.levels,
     )
 
 
-def _row_numbers(
-    spec: ResidualSpec, groups: Mapping[str, GroupColumn], rows: NDArray[np.intp] | None
-) -> NDArray[np.int64] | None:
-    """For ``ar1(1 | group)`` the number of each row in its group; rows left out count."""
-    if spec.position or spec.kind != "ar1":
-        return None
-    columns = [groups[name] for name in spec.variables]
-    if rows is None:
-        return rows_in_their_order(combine(columns, spec.variables).codes)
-    absent = np.any([column.codes < 0 for column in columns], axis=0)
-    present = np.flatnonzero(~absent)
-    columns = [replace(column, codes=column.codes[present]) for column in columns]
-    numbers = np.full(absent.size, -1, dtype=np.int64)
-    numbers[present] = rows_in_their_order(combine(columns, spec.variables).codes)
-    return numbers[rows]
-
-
-# --- the columns, and the variables made of them ---------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Evaluation:
-    """Every variable of the model on all rows."""
-
-    variables: dict[str, Evaluated]
-    states: dict[str, State]
-    response: str | None
-    offsets: tuple[str, ...]
-
-
-def _trees(response: Node | None, fixed: TermTable, random: list[TermTable]) -> list[Node]:
-    """Every expression of the model: the response, fixed part, offsets, random effects."""
-    first = [] if response is None else [response]
-    own = [variable for table in random for variable in table.variables]
-    return [*first, *fixed.variables, *fixed.offsets, *own]
-
-
-def _take(
-    trees: Sequence[Node], by_name: Sequence[str], source: Any, available: list[str]
-) -> pd.DataFrame:
-    for tree in trees:
-        check_functions(tree)
-    names = dict.fromkeys([*data_columns(trees, available), *by_name])
-    frame = take_columns(source, names)
-    if len(frame) == 0:
-        check_rows(0, 0, {})
-    return frame
-
-
-def _evaluate_all(
-    response: Node | None, fixed: TermTable, trees: Sequence[Node], columns: Columns
-) -> _Evaluation:
-    variables: dict[str, Evaluated] = {}
-    states: dict[str, State] = {}
-    for tree in trees:
-        name = deparse(tree)
-        if name not in variables:
-            states[name] = {}
-            variables[name] = evaluate_variable(tree, columns, states[name])
-    return _Evaluation(
-        variables,
-        states,
-        None if response is None else deparse(response),
-        tuple(deparse(offset) for offset in fixed.offsets),
-    )
-
-
-def _expression(given: Any, available: Sequence[str]) -> Node | None:
-    """What weights or an offset are worked out from, such as ``1 / vi``; None for a column."""
-    if not isinstance(given, str):
-        return None
-    tree = argument_tree(given, available)
-    return None if isinstance(tree, Name) else tree
-
-
-def _argument(
-    role: str, given: Any, columns: Columns, tree: Node | None = None
-) -> Evaluated | None:
-    """Read weights or offset, given as a column's name, an expression, or as values."""
-    if given is None:
-        return None
-    if tree is not None:
-        found = evaluate_variable(tree, columns, {})
-        if isinstance(found.value, Factor) or found.value.ndim != 1:
-            raise DataError(f"`{role}` must be one number a row; `{given}` is not.")
-        return replace(found, name=given)
-    if isinstance(given, str):
-        name = given
-        value, missing = columns[given]
-    else:
-        name = f"({role})"
-        given = as_column(name, given)
-        check_lengths(role, given, columns.n)
-        series = pd.Series(by_row_labels(f"`{role}`", given, columns.frame.index))
-        value, missing = Columns(series.rename(name).to_frame())[name]
-    if isinstance(value, Factor):
-        raise DataError(f"`{role}` must be numbers; `{name}` is text or categorical.")
-    return Evaluated(name, value.astype(np.float64, copy=False), missing)
-
-
-def _taken(given: Evaluated | None, rows: NDArray[np.intp] | None, what: str) -> Vector | None:
-    if given is None:
-        return None
-    values = take_rows(given.value, rows)
-    assert not isinstance(values, Factor)
-    check_finite(given.name, values, what if not given.name.startswith("(") else "")
-    return np.array(values, dtype=np.float64)
-
-
-# --- rows ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Selection:
-    rows: NDArray[np.intp] | None  # None: all
-    missing: dict[str, int]
-    lost: tuple[str, ...]  # sentences about rows in which a function has no value
-
-
-def _select_rows(
-    evaluation: _Evaluation,
-    extra: Mapping[str, Evaluated | None],
-    groups: Mapping[str, GroupColumn],
-    columns: Columns,
-) -> _Selection:
-    absent: NDArray[np.bool_] | None = None
-    counts: dict[str, int] = {}
-
-    def add(missing: NDArray[np.bool_] | None) -> None:
-        nonlocal absent
-        if missing is not None:
-            absent = missing if absent is None else absent | missing
-
-    for name in columns.frame.columns:
-        if name in groups:
-            missing = groups[name].codes < 0
-            if missing.any():
-                counts[name] = int(missing.sum())
-                add(missing)
-        else:
-            masked = columns[name][1]
-            if masked is not None:
-                counts[name] = int(masked.sum())
-                add(masked)
-    for variable in evaluation.variables.values():
-        if variable.made_missing:
-            counts[variable.name] = variable.made_missing
-        add(variable.missing)
-    for given in extra.values():
-        if given is not None and given.missing is not None:
-            counts[given.name] = int(given.missing.sum())
-            add(given.missing)
-
-    lost = tuple(
-        dict.fromkeys(
-            _lost_rows(each, columns.n)
-            for variable in evaluation.variables.values()
-            for each in variable.lost
-        )
-    )
-    if absent is None:
-        return _Selection(None, counts, lost)
-    rows = np.flatnonzero(~absent)
-    check_rows(columns.n, len(rows), counts)
-    return _Selection(rows, counts, lost)
-
-
-def _lost_rows(lost: Lost, n: int) -> str:
-    """What to say of the rows in which a part of the formula has no value."""
-    count = int(lost.rows.sum())
-    rows = f"{count:,} of {n:,} rows"
-    if np.isnan(lost.low):
-        return (
-            f"`{lost.text}` leaves {rows} out: it does not list {lost.argument}. To leave them out "
-            "without this warning, filter the data."
-        )
-    between = (
-        f"is {lost.low:g}"
-        if lost.low == lost.high
-        else (f"lies between {lost.low:g} and {lost.high:g}")
-    )
-    return (
-        f"`{lost.text}` has no value in {rows}, where `{lost.argument}` {between}; these rows were "
-        "left out. Mend the column, or mark the values as missing."
-    )
-
-
-# --- values ----------------------------------------------------------------------------
-
-
-def _response(name: str | None, values: Mapping[str, Value], n: int) -> Vector:
-    if name is None:
-        return np.zeros(n)
-    y = numeric_response(name, values[name])
+def _response(response: Node | None, read: UsedRows) -> Vector:
+    if response is None:
+        return np.zeros(read.n)
+    name = deparse(response)
+    y = numeric_response(name, read.taken[name])
     check_finite(name, y, "The response ")
     return y
 
 
-def _warn_of_labels(
-    evaluation: _Evaluation,
-    fixed: TermTable,
-    groups: Mapping[str, GroupColumn],
-    table: pd.DataFrame,
-) -> None:
+def _warn_of_labels(named: NamedVariables, read: UsedRows) -> None:
     """Warn of columns whose labels are hardly what was meant; what ``factor()`` made is meant."""
-    written = {deparse(tree) for tree in fixed.variables}
-    for name in table.columns:
+    written = {deparse(tree) for tree in named.fixed.variables}
+    for name in read.table.columns:
         is_fixed = quote_name(name) in written
         if is_fixed:
-            value = evaluation.variables[quote_name(name)].value
+            value = read.variables[quote_name(name)].value
             labels: Sequence[Any] = value.levels if isinstance(value, Factor) else ()
-            if not isinstance(table[name].dtype, pd.CategoricalDtype):
+            if not isinstance(read.table[name].dtype, pd.CategoricalDtype):
                 doubt_text(name, labels, _doubt)
-        elif name in groups and groups[name].uniques.dtype.kind not in "iufb":
-            labels = [label for label in groups[name].uniques if isinstance(label, str)]
+        elif name in read.groups and read.groups[name].uniques.dtype.kind not in "iufb":
+            labels = [label for label in read.groups[name].uniques if isinstance(label, str)]
         else:
             continue
         doubt_spelling(name, labels, _doubt)
@@ -515,58 +261,97 @@ def _doubt(sentence: str) -> None:
     warn(sentence, DataWarning)
 
 
-def _check_values(
-    evaluation: _Evaluation,
-    fixed: TermTable,
-    random: list[TermTable],
-    of_residuals: Sequence[Node],
-    values: Mapping[str, Value],
-) -> None:
-    names = {deparse(tree) for table in (fixed, *random) for tree in table.variables}
-    names |= {deparse(tree) for tree in of_residuals}
-    for name in sorted({*names, *evaluation.offsets}):
-        value = values[name]
+def _check_values(named: NamedVariables, read: UsedRows) -> None:
+    """Refuse variables of effects and residuals that are not finite, and offsets in words."""
+    offsets = [deparse(tree) for tree in named.fixed.offsets]
+    names = {deparse(tree) for tree in (*named.of_effects, *named.of_residuals)}
+    for name in sorted({*names, *offsets}):
+        value = read.taken[name]
         if not isinstance(value, Factor):
             check_finite(name, value)
-        elif name in evaluation.offsets:
+        elif name in offsets:
             raise DataError(f"`offset({name})` must be numbers; `{name}` is categorical.")
 
 
-def _offset(
-    names: tuple[str, ...], values: Mapping[str, Value], given: Vector | None
-) -> Vector | None:
-    total = given
-    for name in names:
-        value = values[name]
+def _offset(named: NamedVariables, read: UsedRows, family: Family | None) -> Vector | None:
+    """What is known of the linear predictor, shape (n,); None where there is nothing."""
+    given = read.role("offset")
+    total = None if given is None else given[1]
+    for tree in named.fixed.offsets:
+        name = deparse(tree)
+        value = read.taken[name]
         assert not isinstance(value, Factor)
         if value.ndim == 2:
             raise DataError(f"`offset({name})` has {value.shape[1]} columns; it needs one.")
         total = value.astype(np.float64) if total is None else total + value
+    exposed = None if family is None else read.role("exposure")
+    if family is not None and exposed is not None:
+        own = read_exposure(*exposed, family, read.used.index)
+        total = own if total is None else total + own
     return total
 
 
 def _fixed_matrix(
-    fixed: TermTable,
-    values: Mapping[str, Value],
-    states: Mapping[str, State],
-    codings: Mapping[str, Coding],
-    n: int,
-    design_only: bool,
+    named: NamedVariables, read: UsedRows, codings: Mapping[str, Coding], design_only: bool
 ) -> tuple[Vector, DesignEncoder, tuple[str, ...]]:
-    encoder, settled = fit_encoder(fixed, values, states, codings)
+    """X, what encodes it, and the dropped columns whose values are far from zero."""
+    encoder, settled = fit_encoder(named.fixed, read.taken, read.states, codings)
     if encoder.coders:
         largest = max(encoder.coders, key=lambda coder: len(coder.suffixes)).name
-        check_size(n, encoder.n_columns, largest)
-    X = encoder.assemble(settled, n)
+        check_size(read.n, encoder.n_columns, largest)
+    X = encoder.assemble(settled, read.n)
     kept = independent_columns(X)
     if not design_only:
-        check_fixed(encoder.all_names, kept, n)
+        check_fixed(encoder.all_names, kept, read.n)
     far: tuple[str, ...] = ()
     if len(kept) < X.shape[1]:
         dropped = sorted(set(range(X.shape[1])) - set(kept.tolist()))
         far = tuple(encoder.all_names[j] for j in dropped if is_far_from_zero(X[:, j]))
         X = np.asfortranarray(X[:, kept])
     return X, encoder.keeping(kept), far
+
+
+@dataclass(frozen=True, eq=False)
+class _Residuals:
+    """What the covariance of the residuals is made of on the rows used."""
+
+    term: ResidualTerm | None = None
+    coders: tuple[VariableCoder, ...] = ()
+    unused: dict[str, int] = field(default_factory=dict)
+    empty_steps: tuple[tuple[str, int], ...] = ()
+    variance: VarianceTerm | None = None
+    variance_encoder: DesignEncoder | None = None
+
+
+def _residuals(named: NamedVariables, read: UsedRows, design_only: bool) -> _Residuals:
+    out, spec = _Residuals(), named.residual
+    if spec is not None:
+        numbers = _row_numbers(spec, read)
+        of_rows = residual_rows(spec, read.taken, read.states, read.groups_used, numbers)
+        check_places(of_rows.term)
+        empty = tuple(of_rows.empty.items())
+        out = _Residuals(of_rows.term, of_rows.coders, of_rows.unused, empty)
+    if named.variance is None:
+        return out
+    variance, encoder = variance_columns(
+        *named.variance, read.taken, read.states, read.n, not design_only
+    )
+    return replace(out, variance=variance, variance_encoder=encoder)
+
+
+def _row_numbers(spec: ResidualSpec, read: UsedRows) -> NDArray[np.int64] | None:
+    """For ``ar1(1 | group)`` the number of each row in its group; rows left out count."""
+    if spec.position or spec.kind != "ar1":
+        return None
+    columns = [read.groups[name] for name in spec.variables]
+    if read.rows is None:
+        return rows_in_their_order(combine(columns, spec.variables).codes)
+    absent = np.any([column.codes < 0 for column in columns], axis=0)
+    present = np.flatnonzero(~absent)
+    columns = [replace(column, codes=column.codes[present]) for column in columns]
+    numbers = np.full(absent.size, -1, dtype=np.int64)
+    numbers[present] = rows_in_their_order(combine(columns, spec.variables).codes)
+    return numbers[read.rows]
 
 
 def _check_codings(codings: Mapping[str, Coding], encoders: Sequence[DesignEncoder]) -> None:
@@ -585,109 +370,3 @@ def _variance_of_rows(family: Family | None) -> str | None:
     if family is None:
         return "residual variance"
     return f"{family.parameter_name} of the {family.name} family" if family.has_parameter else None
-
-
-# --- random-effects terms --------------------------------------------------------------
-
-
-def _random_terms(
-    formula: Formula,
-    random: list[TermTable],
-    values: Mapping[str, Value],
-    states: Mapping[str, State],
-    codings: Mapping[str, Coding],
-    columns: Mapping[str, GroupColumn],
-    n: int,
-    design_only: bool,
-    rival: str | None,
-) -> tuple[tuple[RandomTerm, ...], tuple[DesignEncoder, ...], dict[str, int]]:
-    groupings: dict[str, Grouping] = {}
-    made_of: dict[str, tuple[str, ...]] = {}
-    for bar in formula.random:
-        if made_of.setdefault(bar.group, bar.variables) != bar.variables:
-            raise ModelError(
-                f"Two grouping factors are called `{bar.group}`: a column and a combination of "
-                "columns. Rename the column."
-            )
-        if bar.group not in groupings:
-            grouping = combine([columns[v] for v in bar.variables], bar.variables)
-            if not design_only:
-                levels_of = (bar.group, len(grouping.labels), grouping.labels)
-                check_grouping(*levels_of, n if rival else None, rival or "")
-            groupings[bar.group] = grouping
-
-    order = lme4_order([len(groupings[bar.group].labels) for bar in formula.random])
-    levels = {name: pd.Index(grouping.labels) for name, grouping in groupings.items()}
-    terms: list[RandomTerm] = []
-    encoders = []
-    labels = term_labels([formula.random[i].group for i in order])
-    for i, label in zip(order, labels, strict=True):
-        bar = formula.random[i]
-        encoder, settled = fit_encoder(random[i], values, states, codings)
-        # Before the columns are built: there may be very many.
-        if design_only:
-            check_size(n, encoder.n_columns, bar.group)
-        elif bar.structure == "us" and rival:
-            check_random_effects(encoder.n_columns, len(levels[bar.group]), str(bar), n, rival)
-        if bar.structure != "us":
-            check_structure_columns(bar, encoder)
-        terms.append(
-            _term(
-                bar,
-                label,
-                encoder,
-                encoder.assemble(settled, n, "C"),
-                groupings[bar.group],
-                levels[bar.group],
-            )
-        )
-        encoders.append(encoder)
-    unused = {name: g.unused for name, g in groupings.items() if g.unused}
-    return tuple(terms), tuple(encoders), unused
-
-
-def _term(
-    bar: Bar,
-    label: str,
-    encoder: DesignEncoder,
-    z: NDArray[np.float64],
-    grouping: Grouping,
-    levels: pd.Index[Any],
-) -> RandomTerm:
-    return RandomTerm(
-        label=label,
-        group=bar.group,
-        variables=bar.variables,
-        columns=encoder.names,
-        levels=levels,
-        level_values=grouping.values,
-        codes=grouping.codes,
-        z=z,
-        structure=bar.structure,
-        homogeneous=bar.homogeneous,
-    )
-
-
-def term_labels(groups: Sequence[str]) -> list[str]:
-    """A label of its own for each term, as in lme4: ``g``, ``g.1`` for a second on one factor.
-
-    Examples
-    --------
-    >>> term_labels(["g", "h", "g"])
-    ['g', 'h', 'g.1']
-    """
-    labels: list[str] = []
-    for group in groups:
-        label, repeat = group, 0
-        while label in labels:
-            repeat += 1
-            label = f"{group}.{repeat}"
-        labels.append(label)
-    return labels
-
-
-def lme4_order(n_levels: list[int]) -> list[int]:
-    """Order the terms as lme4's ``mkReTrms``: untouched unless some count increases."""
-    if all(a >= b for a, b in pairwise(n_levels)):
-        return list(range(len(n_levels)))
-    return sorted(range(len(n_levels)), key=n_levels.__getitem__)[::-1]

@@ -228,6 +228,11 @@ class ModelFrame(ReadOnlyArrays):
         return int(self.y.shape[0])
 
     @property
+    def rows_behind(self) -> int:
+        """How many rows the last one stands for, having no part in any column; usually none."""
+        return 0
+
+    @property
     def has_trials(self) -> bool:
         """Whether the response is a number of successes among several trials."""
         return self.response is not None and self.response.trials is not None

@@ -46,6 +46,7 @@ from mixedeffects.fitting.natural import (
 )
 from mixedeffects.fitting.parameter_keys import distinct, parameter_keys
 from mixedeffects.fitting.refitting import fit_again
+from mixedeffects.fitting.representative import with_all_rows
 from mixedeffects.fitting.residual_fitting import fit_residual_response, residual_start
 from mixedeffects.inference.satterthwaite import satterthwaite_of
 from mixedeffects.progress import Listener, ProgressOption, Repetitions, interrupted
@@ -90,6 +91,7 @@ def bootstrap(
     """See `LinearMixedModel.bootstrap`."""
     checked_statistic(statistic)
     count = checked_count(n, "n, the number of refits,")
+    fit = with_all_rows(fit)
     return Bootstrap(fit, entropy_of(seed), re, statistic).resume(count, workers, progress)
 
 
@@ -261,7 +263,7 @@ class Bootstrap(Sealed):
     ) -> None:
         """Do the next refits, up to the end of their batch, a chunk at a time."""
         fit = self._fit
-        size = max(1, min(_BATCH, int(_BATCH_BYTES / (8.0 * fit.nobs))))
+        size = max(1, min(_BATCH, int(_BATCH_BYTES / (8.0 * len(fit.frame.y)))))
         start = len(self._draws) // size * size
         Y = self._sampler.draw(start, start + size)
         responses = self._prepared(Y)

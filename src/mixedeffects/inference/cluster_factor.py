@@ -25,7 +25,14 @@ from mixedeffects.frame.grouping import GroupColumn, combine
 from mixedeffects.frame.ingest import materialised, take_columns, values_of_rows
 from mixedeffects.frame.model_frame import RandomTerm
 
-__all__ = ["ClusterFactor", "crossing_of", "intersection", "read_cluster", "read_levels"]
+__all__ = [
+    "ClusterFactor",
+    "cluster_columns",
+    "crossing_of",
+    "intersection",
+    "read_cluster",
+    "read_levels",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +102,29 @@ def read_cluster(fit: Fit, cluster: Any) -> ClusterFactor:
             "at the least, and good ones many more."
         )
     return factor
+
+
+def cluster_columns(fit: Fit, cluster: Any) -> list[str]:
+    """Columns of a table that clusters are made of, besides those of the grouping factors.
+
+    Raises
+    ------
+    DataError
+        If they are given as values, though the rows stayed in a table.
+    """
+    if fit.rows is None or cluster is None:
+        return []
+    if not isinstance(cluster, str):
+        raise DataError(
+            f"The rows stayed in the table ({fit.rows.model.table.engine}), so "
+            "clusters are the name of a column of it, or of a grouping factor."
+        )
+    try:
+        find_factor(with_residual_factor(fit.frame.terms, None), cluster)
+    except ModelError:
+        names = fit.rows.model.table.names
+        return [cluster] if cluster in names else [part.strip() for part in cluster.split(":")]
+    return []
 
 
 def read_levels(

@@ -161,6 +161,7 @@ def cluster_moments(
     cluster: ClusterFactor,
     kind: str,
     basis: Matrix | None = None,
+    n: int | None = None,
 ) -> ClusterMoments:
     """Scores and moments for clusters between which V is zero.
 
@@ -178,6 +179,8 @@ def cluster_moments(
         One of `KINDS`.
     basis : ndarray, shape (p, p), optional
         As for `gls_coordinates`.
+    n : int, optional
+        Number of rows, where those given stand for more.
 
     Returns
     -------
@@ -194,7 +197,7 @@ def cluster_moments(
     estimation and hypothesis testing in fixed effects models. Journal of Business and Economic
     Statistics 36, 672-683. Definitions as in R's clubSandwich.
     """
-    n, p = X.shape
+    n, p = X.shape[0] if n is None else n, X.shape[1]
     N, S = gls_coordinates(V, X, np.eye(p) if basis is None else basis)
     coordinates = X @ N
     J, codes = cluster.n_levels, cluster.codes

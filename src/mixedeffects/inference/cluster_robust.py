@@ -20,7 +20,13 @@ from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.tables import Table
 from mixedeffects.errors import ClusterWarning, ModelError
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.inference.cluster_factor import ClusterFactor, crossing_of, read_cluster
+from mixedeffects.fitting.representative import with_rows
+from mixedeffects.inference.cluster_factor import (
+    ClusterFactor,
+    cluster_columns,
+    crossing_of,
+    read_cluster,
+)
 from mixedeffects.inference.cluster_moments import KINDS, ClusterMoments, cluster_moments
 from mixedeffects.inference.cluster_wald import quadratic_form, robust_wald
 from mixedeffects.inference.contrasts import contrast_matrix
@@ -323,7 +329,11 @@ def robust_covariance(
         several = False
     if several and len(cluster) == 0:
         raise ModelError("cluster=[] names no factor; give one or several, or None.")
-    factors = [read_cluster(fit, c) for c in cluster] if several else [read_cluster(fit, cluster)]
+    given = list(cluster) if several else [cluster]
+    columns = [name for each in given for name in cluster_columns(fit, each)]
+    # Of the kinds only CR2 depends on how much single rows vary.
+    fit = with_rows(fit, columns, by_weight=kind == "CR2")
+    factors = [read_cluster(fit, each) for each in given]
     names = list(fit.frame.fixef_names)
     residuals = fit.frame.y - fit.fixed_part
     basis = fit.crossproducts.basis.fixed
@@ -331,7 +341,9 @@ def robust_covariance(
     if len(factors) == 1:
         crossing = crossing_of(V_of(fit)._structure.groupings, factors[0])
         if crossing is None:
-            moments = cluster_moments(V_of(fit), fit.frame.X, residuals, factors[0], kind, basis)
+            moments = cluster_moments(
+                V_of(fit), fit.frame.X, residuals, factors[0], kind, basis, fit.nobs
+            )
         elif crossed:
             _warn_crossed(crossing)
         else:
@@ -344,7 +356,9 @@ def robust_covariance(
         seen, df = moments.vcov, moments.df(np.eye(len(names)))
         unseen = Unseen(moments.unseen, fit.vcov, seen)
     else:
-        result = multiway_covariance(V_of(fit), fit.frame.X, residuals, factors, kind, basis)
+        result = multiway_covariance(
+            V_of(fit), fit.frame.X, residuals, factors, kind, basis, fit.nobs
+        )
         seen, repaired, smallest = result.vcov, result.repaired, result.smallest
         df = np.full(len(names), min(factor.n_levels for factor in factors) - 1.0)
         unseen = Unseen(result.unseen, fit.vcov, seen)

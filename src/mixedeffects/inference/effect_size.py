@@ -15,7 +15,7 @@ from mixedeffects.covariance.mean_variances import random_variances, residual_va
 from mixedeffects.covariance.of_fit import structured_residual_of
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.vocabulary import intervals_at
-from mixedeffects.engine.curvature import new_effects_jacobian
+from mixedeffects.engine.covariance_changes import new_effects_jacobian
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.estimates import Estimates

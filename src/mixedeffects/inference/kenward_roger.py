@@ -25,11 +25,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import ReadOnlyArrays
-from mixedeffects.engine.curvature import (
-    changes_of_sigma,
-    fixed_effects_covariance,
-    natural_changes,
-)
+from mixedeffects.engine.at_optimum import changes_of_sigma
+from mixedeffects.engine.covariance_changes import fixed_effects_covariance, natural_changes
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ModelError

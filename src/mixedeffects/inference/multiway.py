@@ -69,12 +69,13 @@ def multiway_covariance(
     factors: Sequence[ClusterFactor],
     kind: str,
     basis: Matrix | None = None,
+    n: int | None = None,
 ) -> MultiwayCovariance:
     """Inclusion and exclusion over the factors' intersections.
 
     Parameters
     ----------
-    V, X, residuals, basis
+    V, X, residuals, basis, n
         As for `cluster_moments`.
     factors : sequence of ClusterFactor
         One or more; intersections may be of any size.
@@ -102,7 +103,7 @@ def multiway_covariance(
             f"{kind} is not defined where clusters cut the blocks of V; there are "
             f"{', '.join(repr(known) for known in MULTIWAY_KINDS)}."
         )
-    n, p = X.shape
+    n, p = X.shape[0] if n is None else n, X.shape[1]
     N, S = gls_coordinates(V, X, np.eye(p) if basis is None else basis)
     scores = S * residuals[:, None]
     meat = np.zeros((p, p))

@@ -25,8 +25,8 @@ from mixedeffects.engine.constrained import (
     ConstrainedDeviation,
     ConstrainedSigma,
 )
+from mixedeffects.engine.covariance_changes import fixed_effects_covariance
 from mixedeffects.engine.crossproducts import CrossProducts
-from mixedeffects.engine.curvature import fixed_effects_covariance
 from mixedeffects.engine.optimum import Optimum
 from mixedeffects.engine.parameters import lower_entries
 from mixedeffects.engine.residual_point import ResidualPoint

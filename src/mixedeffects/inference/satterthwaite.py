@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import ReadOnlyArrays, read_only
 from mixedeffects.base.caching import cached_property
-from mixedeffects.engine.curvature import vcov_along_null_directions, vcov_jacobian
+from mixedeffects.engine.covariance_changes import vcov_along_null_directions, vcov_jacobian
 from mixedeffects.engine.residual_curvature import ResidualCurvature
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.inference.contrasts import contrast_rows

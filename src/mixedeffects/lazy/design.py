@@ -126,6 +126,11 @@ class Variables:
             self._known[name] = self._make(name, tree, self.states[name])
         return self._known[name]
 
+    def again(self, tree: Node, state: State) -> LazyVariable:
+        """A variable of a fitted model on other rows, with what its transforms remember."""
+        copied = {text: dict(remembered) for text, remembered in state.items()}
+        return self._make(deparse(tree), tree, copied)
+
     @property
     def known(self) -> tuple[LazyVariable, ...]:
         """Those asked for so far."""

@@ -30,7 +30,7 @@ from mixedeffects.lazy.design import Design, LazyVariable, Variables, encoder_of
 from mixedeffects.lazy.expressions import Expr, LostRows
 from mixedeffects.lazy.table import LazyTable
 
-__all__ = ["LazyModel", "Moments", "read_lazy_model"]
+__all__ = ["LazyModel", "Moments", "named_expression", "read_lazy_model"]
 
 #: Most columns of a design that are handed to an engine: their products are half their square.
 MOST_COLUMNS = 150
@@ -80,11 +80,13 @@ class LazyModel:
     fixed_encoder, random_encoders
         As of a `ModelFrame`, before columns are dropped for rank.
     bars : tuple of Bar
-        The random-effects terms in lme4's order is not known yet: as written.
+        The random-effects terms as written; lme4's order needs the levels.
     groups : tuple of (str, tuple of str)
         Grouping factors: name, and the columns whose combinations are the levels.
     weights, offset : expression or None
         Prior weights, and what is taken off the response.
+    response : expression
+        The response as given.
     moments : Moments
         Of the design.
     dropped : Dropped
@@ -105,18 +107,28 @@ class LazyModel:
     bars: tuple[Bar, ...]
     groups: tuple[tuple[str, tuple[str, ...]], ...]
     weights: Expr | None
-    weights_name: str
     offset: Expr | None
+    response: Expr
     moments: Moments
     dropped: Dropped
     data_columns: tuple[str, ...] = ()
 
-    def rows(self) -> Any:
-        """The rows used: the columns of the design less centre and by scale, keys and weights."""
-        keys = {name: f"k{i}" for i, name in enumerate(self.key_names)}
+    def rows(self, keys: Sequence[str]) -> Any:
+        """The rows used: some columns, those of the design less centre and by scale, and weights.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            Columns of the table; they are called ``k0``, ``k1``, ...
+
+        Returns
+        -------
+        narwhals.LazyFrame
+            Also with ``u1``, ``u2``, ... and, where there are weights, ``w``.
+        """
         import narwhals as nw
 
-        columns = [nw.col(name).alias(alias) for name, alias in keys.items()]
+        columns = [nw.col(name).alias(f"k{i}") for i, name in enumerate(keys)]
         for j, column in enumerate(self.design.columns[1:], start=1):
             centre, scale = float(self.moments.centre[j]), float(self.moments.scale[j])
             moved = column - centre if centre != 0.0 else column
@@ -129,10 +141,6 @@ class LazyModel:
     def key_names(self) -> tuple[str, ...]:
         """Columns that make grouping factors, each once."""
         return tuple(dict.fromkeys(v for _, variables in self.groups for v in variables))
-
-    def key(self, name: str) -> str:
-        """What a grouping column is called in `rows`."""
-        return f"k{self.key_names.index(name)}"
 
 
 def read_lazy_model(
@@ -275,12 +283,28 @@ def read_lazy_model(
         formula.random,
         groups,
         extra["weights"],
-        weights_name,
         offset_sum,
+        response.columns[0],
         moments,
         dropped,
         tuple(name for name in needed if name in table.schema),
     )
+
+
+def named_expression(role: str, given: Any, table: LazyTable) -> Expr:
+    """Weights or an offset as an expression of a table.
+
+    Raises
+    ------
+    DataError
+        If it is no name of a column, or no number a row.
+    """
+    if not isinstance(given, str):
+        raise DataError(
+            f"`{role}` of a table that stays in its engine is the name of a column, or an "
+            f"expression of columns, not {type(given).__name__}."
+        )
+    return _single(role, Variables(table)[argument_tree(given, table.names)], given)
 
 
 def _groups(formula: Formula, table: LazyTable) -> tuple[tuple[str, tuple[str, ...]], ...]:

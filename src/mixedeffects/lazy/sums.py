@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import combinations
 from typing import Any
 
@@ -11,12 +12,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.engine.grouped_sums import FactorSums, GroupedSums, PairSums
+from mixedeffects.engine.grouped_sums import FactorSums, GroupedSums, PairSums, SumColumns
 from mixedeffects.errors import DataError
 from mixedeffects.frame.grouping import GroupColumn, Grouping, combine, read_group
 from mixedeffects.lazy.model import LazyModel
 
-__all__ = ["LevelSums", "level_sums"]
+__all__ = [
+    "LevelSums",
+    "ProductQueries",
+    "RowsInTable",
+    "level_sums",
+    "product_queries",
+    "square_of",
+    "symmetric_products",
+    "unweighted_sums",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -36,21 +46,65 @@ class LevelSums:
         The sums.
     groupings : tuple of Grouping
         Labels and values of the levels of each grouping factor; ``codes`` are 0, 1, ...
+    guard : (int, float)
+        Number of rows, and sum of the response, by which another table is known.
     """
 
     sums: GroupedSums
     groupings: tuple[Grouping, ...]
+    guard: tuple[int, float]
 
 
-class _Queries:
+@dataclass(frozen=True, eq=False)
+class RowsInTable:
+    """What further passes over the table of a fit need.
+
+    Attributes
+    ----------
+    model : LazyModel
+        The model on it.
+    columns : SumColumns
+        Which columns of the design are X, without those dropped for rank, Z and y, with the terms
+        in the order of the fit.
+    sums : GroupedSums
+        Over all rows, without those by level.
+    guard : (int, float)
+        See `LevelSums`.
+    """
+
+    model: LazyModel
+    columns: SumColumns
+    sums: GroupedSums
+    guard: tuple[int, float]
+
+
+class ProductQueries:
     """Sums of products over the rows of a model."""
 
     def __init__(self, model: LazyModel) -> None:
         self.model = model
-        self._first: tuple[int, float] | None = None
+        self.first: tuple[int, float] | None = None
 
-    def sums(self, keys: Sequence[str], products: Sequence[tuple[int, int]], what: str) -> Any:
+    def sums(
+        self,
+        keys: Sequence[str],
+        products: Sequence[tuple[int, int]],
+        what: str,
+        *,
+        by_weight: bool = False,
+    ) -> pd.DataFrame:
         """Sums of ``w u_i u_j`` by some keys, with the number of rows and the sum of y.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            Columns of the table, none for sums over all rows.
+        products : sequence of (int, int)
+            Which columns are multiplied.
+        what : str
+            What it is for.
+        by_weight : bool
+            Also by the weight, in a column ``w``.
 
         Returns
         -------
@@ -72,8 +126,8 @@ class _Queries:
                 out = out * each
             return out
 
-        aliases = [self.model.key(name) for name in keys]
-        rows = self.model.rows().select(
+        aliases = [f"k{i}" for i in range(len(keys))] + ["w"] * (by_weight and weighted)
+        rows = self.model.rows(keys).select(
             *(nw.col(alias) for alias in aliases),
             *(product(i, j).alias(f"p{c}") for c, (i, j) in enumerate(products)),
             *([nw.col("w").log().alias("logw")] if weighted and not keys else []),
@@ -93,9 +147,9 @@ class _Queries:
     def _check(self, table: pd.DataFrame, what: str) -> None:
         """Refuse a table whose rows are other ones than before."""
         n, y = int(table["rows"].sum()), float(table["guard"].sum())
-        if self._first is None:
-            self._first = (self.model.moments.n, y)
-        first_n, first_y = self._first
+        if self.first is None:
+            self.first = (self.model.moments.n, y)
+        first_n, first_y = self.first
         if n != first_n:
             raise DataError(
                 f"The table changed between passes: the model had {first_n:,} rows, and in the "
@@ -110,6 +164,13 @@ class _Queries:
             )
 
 
+def product_queries(model: LazyModel, first: tuple[int, float] | None = None) -> ProductQueries:
+    """Queries that compare their rows with those of the fit."""
+    queries = ProductQueries(model)
+    queries.first = first
+    return queries
+
+
 def level_sums(model: LazyModel) -> LevelSums:
     """Sum the products of a model's columns, over all rows and by levels.
 
@@ -119,14 +180,14 @@ def level_sums(model: LazyModel) -> LevelSums:
         If the table changed in between.
     """
     m = len(model.design.keys)
-    queries = _Queries(model)
+    queries = ProductQueries(model)
     own = _own_columns(model)
     n_groups = len(model.groups)
     everything = [(i, j) for i in range(m) for j in range(i, m)]
     total, log_weights = None, 0.0
     if m > _FEW_COLUMNS or n_groups == 0 or model.weights is not None:
         table = queries.sums((), everything, "all rows")
-        total = _symmetric(table, everything, m)[0]
+        total = symmetric_products(table, everything, m)[0]
         if model.weights is not None:
             log_weights = float(table["logw"].iloc[0])
     factors: list[FactorSums] = []
@@ -135,12 +196,12 @@ def level_sums(model: LazyModel) -> LevelSums:
     for g, (name, variables) in enumerate(model.groups):
         wanted = everything if total is None else _products_of(own[g], m)
         table = queries.sums(variables, wanted, f"levels of {name}")
-        parts = [read_group(table[model.key(v)].rename(v)) for v in variables]
+        parts = [read_group(table[f"k{i}"].rename(v)) for i, v in enumerate(variables)]
         grouping = combine(parts, variables)
         order = np.argsort(grouping.codes)
         table = table.iloc[order]
         if total is None:
-            cube = _symmetric(table, wanted, m)
+            cube = symmetric_products(table, wanted, m)
             total = cube.sum(axis=0)
             products = np.ascontiguousarray(cube[:, list(own[g])])
         else:
@@ -172,7 +233,44 @@ def level_sums(model: LazyModel) -> LevelSums:
         tuple(factors),
         tuple(pairs),
     )
-    return LevelSums(sums, tuple(groupings))
+    assert queries.first is not None
+    return LevelSums(sums, tuple(groupings), queries.first)
+
+
+def square_of(model: LazyModel, weights: Matrix) -> float:
+    """``sum w r^2`` of a combination r of the columns u, made a column first.
+
+    Parameters
+    ----------
+    model : LazyModel
+        The model.
+    weights : ndarray, shape (M,)
+        What the columns are multiplied with.
+    """
+    import narwhals as nw
+
+    terms = [nw.col(f"u{j}") * float(v) for j, v in enumerate(weights) if j and v != 0.0]
+    constant = nw.lit(float(weights[0]))
+    rest = reduce(lambda a, b: a + b, terms, constant)
+    square = rest * rest if model.weights is None else rest * rest * nw.col("w")
+    query = model.rows(()).select(square.alias("square")).select(nw.col("square").sum())
+    return float(model.table.run(query, "what is left of a column")["square"].iloc[0])
+
+
+def unweighted_sums(rows: RowsInTable) -> tuple[GroupedSums, float]:
+    """Sums over all rows without the weights, and the mean of their inverses."""
+    import narwhals as nw
+
+    model = rows.model
+    m = len(model.design.keys)
+    everything = [(i, j) for i in range(m) for j in range(i, m)]
+    plain = replace(model, weights=None)
+    table = product_queries(plain, rows.guard).sums((), everything, "unweighted products")
+    total = symmetric_products(table, everything, m)[0]
+    inverse = model.rows(()).select((1.0 / nw.col("w")).mean().alias("mean"))
+    mean = float(model.table.run(inverse, "inverse weights")["mean"].iloc[0])
+    sums = replace(rows.sums, total=total, sum_weights=float(rows.sums.n), sum_log_weights=0.0)
+    return sums, mean
 
 
 def _own_columns(model: LazyModel) -> list[tuple[int, ...]]:
@@ -188,7 +286,8 @@ def _products_of(own: Sequence[int], m: int) -> list[tuple[int, int]]:
     return sorted({(min(i, j), max(i, j)) for i in own for j in range(m)})
 
 
-def _symmetric(table: pd.DataFrame, products: Sequence[tuple[int, int]], m: int) -> Matrix:
+def symmetric_products(table: pd.DataFrame, products: Sequence[tuple[int, int]], m: int) -> Matrix:
+    """Products of an answer as matrices, shape (rows, M, M)."""
     out = np.empty((len(table), m, m))
     for c, (i, j) in enumerate(products):
         out[:, i, j] = out[:, j, i] = table[f"p{c}"].to_numpy(dtype=np.float64)
@@ -208,7 +307,7 @@ def _rectangular(
 
 def _pair(
     model: LazyModel,
-    queries: _Queries,
+    queries: ProductQueries,
     own: Sequence[tuple[int, ...]],
     factors: Sequence[FactorSums],
     columns: Sequence[list[GroupColumn]],
@@ -232,7 +331,7 @@ def _pair(
     keys = tuple(dict.fromkeys([*names[0], *names[1]]))
     what = f"pairs of {model.groups[s][0]} and {model.groups[t][0]}"
     table = queries.sums(keys, wanted, what)
-    found = {v: read_group(table[model.key(v)].rename(v)) for v in keys}
+    found = {v: read_group(table[f"k{i}"].rename(v)) for i, v in enumerate(keys)}
     of_pairs = [
         _codes([found[v] for v in part], columns[f]) for part, f in zip(names, (s, t), strict=True)
     ]

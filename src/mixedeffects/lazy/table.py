@@ -14,7 +14,7 @@ import pandas as pd
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.ingest import column_names, materialised, take_columns, unknown_column
 
-__all__ = ["LazyTable", "column_kind", "count_rows", "is_lazy", "lazy_table"]
+__all__ = ["LazyTable", "column_kind", "count_rows", "is_lazy", "lazy_table", "quietly"]
 
 #: What narwhals calls engines, and what people call them.
 _ENGINES = {
@@ -37,7 +37,7 @@ def is_lazy(data: Any) -> bool:
     import narwhals as nw
 
     try:
-        with _quietly():
+        with quietly():
             return isinstance(nw.from_native(data), nw.LazyFrame)
     except TypeError:
         return False
@@ -57,7 +57,7 @@ def lazy_table(data: Any) -> LazyTable:
         return data
     import narwhals as nw
 
-    with _quietly():
+    with quietly():
         frame = materialised(data)
     if not isinstance(frame, nw.LazyFrame):
         raise DataError(
@@ -75,7 +75,7 @@ def lazy_table(data: Any) -> LazyTable:
     return LazyTable(data, frame, _ENGINES.get(name, name), schema)
 
 
-def _quietly() -> warnings.catch_warnings[None]:
+def quietly() -> warnings.catch_warnings[None]:
     """Without narwhals' word about where Dask's part of it will be."""
     caught = warnings.catch_warnings()
     caught.__enter__()
@@ -179,7 +179,7 @@ class LazyTable:
         """
         started = time.perf_counter()
         try:
-            with _quietly():
+            with quietly():
                 answer = query.collect()
         except (MemoryError, KeyboardInterrupt):
             raise

@@ -12,12 +12,18 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from mixedeffects.base.caching import cached_property
-from mixedeffects.base.options import checked_flag, checked_level, is_whole_number, member
+from mixedeffects.base.options import (
+    checked_choice,
+    checked_flag,
+    checked_level,
+    is_whole_number,
+    member,
+)
 from mixedeffects.covariance.design import z_times
 from mixedeffects.covariance.of_fit import fitted_values
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.vocabulary import BROOM_INTERVAL, FORMER_PREDICTIONS, intervals_at
-from mixedeffects.engine.curvature import new_effects_jacobian
+from mixedeffects.engine.covariance_changes import new_effects_jacobian
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.estimability import estimability
@@ -30,6 +36,8 @@ from mixedeffects.inference.response_scale import response_scale
 from mixedeffects.inference.satterthwaite import satterthwaite_of
 from mixedeffects.inference.variance import FixedEffectsVariance, ddf_name
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
+from mixedeffects.lazy.table import is_lazy
+from mixedeffects.prediction.in_table import predicted_table
 from mixedeffects.prediction.new_residuals import (
     KnownResiduals,
     NewVariances,
@@ -74,6 +82,8 @@ class PredictionOptions:
 
 def predict(fit: Fit, newdata: Any, options: PredictionOptions) -> Any:
     """See `LinearMixedModel.predict`."""
+    if fit.rows is not None and (newdata is None or is_lazy(newdata)):
+        return _in_table(fit, newdata, options)
     predictor = _Predictor(fit, options)
     if newdata is None:
         return predictor.training()
@@ -87,6 +97,31 @@ def predict(fit: Fit, newdata: Any, options: PredictionOptions) -> Any:
                 )
         return (predictor.frame(data) for data in newdata)
     return predictor.frame(newdata)
+
+
+def _in_table(fit: Fit, newdata: Any, options: PredictionOptions) -> Any:
+    """Predictions as columns of a table that stays in its engine."""
+    plain = PredictionOptions()
+    for name in ("interval", "residual", "bias_adjust", "sigma", "type"):
+        if getattr(options, name) != getattr(plain, name):
+            raise ModelError(
+                f"{name}= is for rows in memory: predictions in a table are its linear predictor, "
+                "with se=True the standard error of population means. Give the rows that it is "
+                "wanted for as a DataFrame."
+            )
+    new_levels = checked_choice(options.new_levels, "new_levels", NEW_LEVELS)
+    variance = fixed_effects_variance(
+        fit, options.vcov, _method(options) or fit.request.ddf, options.cluster
+    )
+    return predicted_table(
+        fit,
+        newdata,
+        select_terms(fit.frame, options.re),
+        se=bool(checked_flag(options.se, "se")),
+        new_levels=new_levels,
+        covariance=variance.vcov,
+        offset=options.offset if options.offset is not None else fit.request.offset,
+    )
 
 
 class _Predictor:

@@ -64,6 +64,8 @@ def frame_notes(fit: Fit) -> list[str]:
     """What there is to say about the rows and columns: those left out, and terms in ``||``."""
     notes = []
     dropped = fit.frame.dropped
+    if fit.rows is not None:
+        notes.append(f"rows stayed in the table ({fit.rows.model.table.engine}), {fit.nobs:,} used")
     if len(dropped.rows):
         missing = ", ".join(
             f"{name} {count:,}" for name, count in dropped.missing_by_column.items()

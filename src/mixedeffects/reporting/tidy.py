@@ -19,6 +19,7 @@ from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.inference.coefficients import coefficient_tests
 from mixedeffects.inference.conditional import conditional_modes
 from mixedeffects.inference.estimates import fixed_rows
+from mixedeffects.prediction.in_table import augmented_table
 
 __all__ = [
     "augment",
@@ -124,8 +125,10 @@ def glance(fit: Fit) -> ResultTable:
     )
 
 
-def augment(fit: Fit) -> ResultTable:
+def augment(fit: Fit) -> Any:
     """The data used, with fitted values and residuals; see `LinearMixedModel.augment`."""
+    if fit.rows is not None:
+        return augmented_table(fit)
     out = fit.frame.data.copy()
     out["_fitted"] = fitted_values(fit)
     out["_resid"] = residuals(fit, "response")

@@ -78,7 +78,8 @@ class ResponseSampler:
                 z_times(fit.frame.terms[t], np.ascontiguousarray(modes[t])[:, :, None], mean)
         self._mean = mean
         self._R = residual_matrix_of(fit)
-        self._n = fit.nobs
+        self._n = len(mean)
+        self._behind = fit.frame.rows_behind
         self._drawn = [
             (term, covariance_root(blocks[t])) for t, term in enumerate(terms) if t not in kept
         ]
@@ -94,6 +95,9 @@ class ResponseSampler:
                 np.random.SeedSequence(self._entropy, spawn_key=(first + j,))
             )
             errors[j] = rng.standard_normal(n)
+            if self._behind:
+                # The last row stands for what is orthogonal to the columns of all others.
+                errors[j, -1] = np.sqrt(rng.chisquare(self._behind))
             for standard, size in zip(effects, sizes, strict=True):
                 standard[j] = rng.standard_normal(size)
         Y = np.ascontiguousarray(self._R.root_times(errors.T))

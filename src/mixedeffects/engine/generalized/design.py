@@ -212,11 +212,7 @@ class GeneralizedDesign:
     def products(self, W: Matrix) -> CrossProducts:
         """``Z'WZ`` in blocks, for any weights of the rows; without X."""
         blocks = self._assembly.fill(self._sorted_z, self._border, _taken(W, self._order))
-        return CrossProducts(
-            blocks.chain,
-            blocks.rest,
-            blocks.remainder,
-            blocks.layout,
+        return blocks.crossproducts(
             self.n,
             0,
             0.0,
@@ -231,11 +227,7 @@ class GeneralizedDesign:
         border[:, :-1], border[:, -1] = self._sorted_X, _taken(z, self._order)
         blocks = self._full_assembly.fill(self._sorted_z, border, _taken(W, self._order))
         positive = W[W > 0.0]
-        return CrossProducts(
-            blocks.chain,
-            blocks.rest,
-            blocks.remainder,
-            blocks.layout,
+        return blocks.crossproducts(
             self.n,
             self.p,
             float(np.log(positive).sum()),

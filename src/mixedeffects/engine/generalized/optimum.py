@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.base.arrays import ReadOnlyArrays
 from mixedeffects.base.caching import cached_property
 from mixedeffects.base.options import checked_choice
 from mixedeffects.engine.basis import lower_factor
-from mixedeffects.engine.curvature import fixed_effects_covariance
+from mixedeffects.engine.covariance_changes import fixed_effects_covariance
+from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.engine.found_optimum import (
+    SMALL_GRADIENT,
+    FoundOptimum,
+    is_interior,
+    relative_gradient,
+    verdict,
+)
 from mixedeffects.engine.generalized.accuracy import (
     LaplaceCheck,
     QuadratureCheck,
@@ -32,10 +38,9 @@ from mixedeffects.engine.generalized.quadrature import check_quadrature, evaluat
 from mixedeffects.engine.generalized.search import Found, GeneralizedSearch
 from mixedeffects.engine.generalized.space import GeneralizedPoint, Parameters
 from mixedeffects.engine.generalized.start import starting_values
-from mixedeffects.engine.optimum import Certificate, Control, Progress
-from mixedeffects.engine.parameterisation import Parameterisation
-from mixedeffects.engine.parameters import n_parameters
+from mixedeffects.engine.optimum import Certificate, Control
 from mixedeffects.engine.search import UNENDED, has_null_directions
+from mixedeffects.engine.telling import Progress, Teller
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ModelError
 
@@ -43,16 +48,12 @@ __all__ = ["GeneralizedOptimum", "find_generalized_optimum"]
 
 Matrix = NDArray[np.float64]
 
-#: Relative gradient of an optimum.
-_SMALL_GRADIENT = 1e-5
-#: Relative score on the null space that is not negative.
-_NEGATIVE = -1e-6
 #: Smallest difference of a difference that is more than rounding, relative to the Hessian.
 _ROUNDING = 1e-9
 
 
-@dataclass(eq=False, repr=False)
-class GeneralizedOptimum(ReadOnlyArrays):
+@dataclass(eq=False, repr=False, kw_only=True)
+class GeneralizedOptimum(FoundOptimum):
     """Where the search stopped, and why; names as in `Optimum`.
 
     Attributes
@@ -90,35 +91,15 @@ class GeneralizedOptimum(ReadOnlyArrays):
         approximation of the likelihood there; see `limits_of`.
     """
 
-    evaluations: int
-    iterations: int
     factorisations: int
-    gradient_norm: float
-    relative_gradient: float
-    predicted_decrease: float
-    null_score: float | None
-    singular: bool
-    converged: bool
-    message: str
-    path: tuple[float, ...]
-    T: tuple[Matrix, ...]
     evaluation: GeneralizedEvaluation
     nagq: int = 1
-    term_names: tuple[str, ...] = ()
-    parameterisation: Parameterisation | None = None
-    eta: Matrix | None = None
-    residual_vanishes: bool = False
-    null_directions: Matrix | None = None
-    undetermined: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
-    observed: bool = False
-    search_evaluations: int = 0
-    starts: int = 1
-    agreed: int = 1
-    unbounded: bool = False
     residual: None = None
-    limits: tuple[str, ...] = ()
     absurd: tuple[str, ...] = ()
+
+    @property
+    def _blocks(self) -> CrossProducts:
+        return self.design.skeleton
 
     @property
     def design(self) -> GeneralizedDesign:
@@ -139,37 +120,6 @@ class GeneralizedOptimum(ReadOnlyArrays):
     def phi(self) -> float | None:
         """Family parameter on its search scale; None where there is none."""
         return self.evaluation.phi if self.design.family.has_parameter else None
-
-    @property
-    def has_rivals(self) -> bool:
-        """Whether some start led elsewhere; there is one start."""
-        return False
-
-    @property
-    def restart(self) -> tuple[Matrix, ...] | None:
-        """Factors from which to fit another response, None to start afresh; see `Optimum`."""
-        return None if self.singular and self.parameterisation is None else self.T
-
-    @property
-    def n_parameters(self) -> int:
-        """Number of covariance parameters."""
-        if self.parameterisation is not None:
-            return self.parameterisation.n_parameters
-        return n_parameters(self.design.term_columns)
-
-    @property
-    def variance_directions(self) -> list[Matrix | None] | None:
-        """Per term, the directions a structure leaves its covariance; None: all directions."""
-        if self.parameterisation is None or self.eta is None:
-            return None
-        return self.parameterisation.variance_directions(self.eta)
-
-    @property
-    def structure(self) -> tuple[str, ...]:
-        """How the random effects are eliminated; one line a stage."""
-        A = self.design.skeleton
-        names = self.term_names or tuple(f"term {t}" for t in range(len(A.term_columns)))
-        return A.structure(names)
 
     @cached_property
     def joint(self) -> JointHessian:
@@ -301,22 +251,8 @@ class GeneralizedOptimum(ReadOnlyArrays):
         with one_blas_thread(self.design.skeleton.remainder.core_size):
             return quadrature_check(self.evaluation, self.design.parameterisation, self._own_eta)
 
-    def __repr__(self) -> str:
-        lines = [
-            f"Optimum: {self.message}",
-            f"  criterion    {self.path[-1]:.6f}, from {self.path[0]:.6f} "
-            f"in {self.iterations} steps",
-            f"  gradient     largest entry {self.gradient_norm:.1e}, "
-            f"relative {self.relative_gradient:.1e}",
-            f"  still to go  {self.predicted_decrease:.1e} predicted",
-        ]
-        if self.null_score is not None:
-            lines.append(f"  boundary     score on the null space {self.null_score:.1e}")
-        lines += [f"  no maximum   {limit}" for limit in self.limits]
-        lines += [f"  too far out  {sentence}" for sentence in self.absurd]
-        heads = ["  elimination  ", *[" " * 15] * len(self.structure)]
-        lines += [head + line for head, line in zip(heads, self.structure, strict=False)]
-        return "\n".join(lines)
+    def _further_lines(self) -> list[str]:
+        return [f"  too far out  {sentence}" for sentence in self.absurd]
 
 
 def find_generalized_optimum(
@@ -369,17 +305,12 @@ def _found(
     progress: Callable[[Progress], None] | None,
 ) -> tuple[GeneralizedSearch, Found, int]:
     """The search, where it ended, and the evaluations of its start."""
-    began, spent, steps = time.perf_counter(), 0, 0
+    spent, steps, teller = 0, 0, Teller(progress)
     design = design.by_level
 
     def report(point: GeneralizedPoint, evaluations: int) -> None:
         nonlocal steps
-        if progress is None:
-            return
-        gradient = float(np.abs(point.gradient).max(initial=0.0))
-        T = tuple(lower_factor(factor) for factor in point.evaluation.T)
-        seconds = time.perf_counter() - began
-        progress(Progress(steps, spent + evaluations, point.value, gradient, seconds, T))
+        teller.tell(steps, spent + evaluations, point.value, point.gradient, point.evaluation.T)
         steps += 1
 
     c = None
@@ -416,21 +347,21 @@ def _record(
     evaluation = point.evaluation.as_given(design)
     gradient = point.gradient
     scale = np.maximum(np.abs(point.x), 1.0) if not design.is_structured else 1.0
-    relative = float((np.abs(gradient) * scale).max(initial=0.0) / max(abs(point.value), 1.0))
+    relative = relative_gradient(gradient, scale, point.value)
     T = tuple(lower_factor(factor) for factor in evaluation.T)
     singular = has_null_directions(T)
-    interior = found.null_score is None or found.null_score > _NEGATIVE
-    at_rest = found.stopped not in UNENDED and relative < _SMALL_GRADIENT
+    interior = is_interior(found.null_score)
+    at_rest = found.stopped not in UNENDED and relative < SMALL_GRADIENT
     evaluations = search.evaluations + spent
-    if found.stopped == "evaluations":
-        message = f"stopped after {evaluations} evaluations without converging"
-    elif not at_rest:
-        message = f"stopped where the relative gradient is still {relative:.1e}"
-    elif not interior:
-        message = "stopped at a singular covariance although adding variance lowers the deviance"
-    else:
-        message = f"converged in {evaluations} evaluations"
-        message += ", at a singular covariance" if singular else ""
+    message = verdict(
+        found.stopped,
+        spent=evaluations,
+        own=evaluations,
+        at_rest=at_rest,
+        interior=interior,
+        relative=relative,
+        singular=singular,
+    )
     path = search.path if search.path[-1] == point.value else [*search.path, point.value]
     own = design.parameterisation
     limits, absurd = limits_of(evaluation, names)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import plain
 from mixedeffects.base.warning import warn
-from mixedeffects.engine import Control, Optimum
+from mixedeffects.engine import Control
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.generalized import (
     GeneralizedDesign,
@@ -162,9 +162,7 @@ def fit_generalized_frame(
     finally:
         search.close()
     _warn(optimum)
-    # It has the names of a linear model's optimum wherever the idea is the same.
-    own = cast(Optimum, optimum)
-    return GeneralizedFit(frame, optimum.evaluation.A, own, False, request)
+    return GeneralizedFit.of(frame, optimum, request)
 
 
 def _refuse_separation(frame: ModelFrame, family: Family) -> None:

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from mixedeffects.base.arrays import read_only
 from mixedeffects.base.caching import cached_property
 from mixedeffects.base.options import checked_choice
+from mixedeffects.engine import Optimum
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.generalized import GeneralizedEvaluation, GeneralizedOptimum
 from mixedeffects.errors import ModelError
 from mixedeffects.families import Family, Response
 from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.request import Request
+from mixedeffects.frame.model_frame import ModelFrame
 
 __all__ = ["GeneralizedFit", "generalized"]
 
@@ -46,6 +49,22 @@ class GeneralizedFit(Fit):
         "model": "z-tests, from the joint Hessian",
         "conditional": "z-tests, the covariances of the random effects taken as known",
     }
+
+    @classmethod
+    def of(cls, frame: ModelFrame, found: GeneralizedOptimum, request: Request) -> GeneralizedFit:
+        """The record of an optimum.
+
+        Parameters
+        ----------
+        frame : ModelFrame
+            The rows used.
+        found : GeneralizedOptimum
+            Where the search ended; it has the names of a linear model's wherever the idea is the
+            same.
+        request : Request
+            What was asked for.
+        """
+        return cls(frame, found.evaluation.A, cast(Optimum, found), False, request)
 
     def __repr__(self) -> str:
         return f"Fit({self.formula!r}, {self.nobs:,} rows, {self.family}: {self.optimum.message})"

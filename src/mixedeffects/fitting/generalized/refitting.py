@@ -24,17 +24,19 @@ from mixedeffects.fitting.refitting import (
     Unchanged,
     checked_response,
     for_rows,
+    updated_contrasts,
+    updated_formula,
     with_response,
 )
-from mixedeffects.fitting.request import NewResponse, Request, given_data, given_table
-from mixedeffects.formula.update import update_formula
+from mixedeffects.fitting.request import Request, given_table
+from mixedeffects.fitting.subset import fixed_columns_of_rows, frame_of_rows
 from mixedeffects.frame.checks import check_grouping
 from mixedeffects.frame.model_frame import RandomTerm
-from mixedeffects.frame.rank import independent_columns
 from mixedeffects.progress import ProgressOption
 
 __all__ = [
     "fit_of_response",
+    "fit_of_rows",
     "generalized_with_random_terms",
     "generalized_without_random_terms",
     "optimum_of_response",
@@ -96,13 +98,7 @@ def optimum_of_rows(fit: GeneralizedFit, kept: NDArray[np.bool_]) -> Generalized
         If the model is not identified from these rows, or has no finite estimates.
     """
     frame, rows = fit.frame, np.flatnonzero(kept)
-    of_rows = independent_columns(np.asfortranarray(frame.X[rows]))
-    lost = [name for i, name in enumerate(fit.fixef_names) if i not in set(of_rows.tolist())]
-    if lost:
-        raise ModelError(
-            "the fixed effects cannot all be estimated from the other rows: "
-            f"{', '.join(map(repr, lost))} cannot"
-        )
+    fixed_columns_of_rows(frame, rows)
     for term in frame.terms:
         own = np.unique(term.codes[rows])
         check_grouping(term.group, len(own), [str(term.levels[i]) for i in own[:1]], None)
@@ -134,14 +130,44 @@ def fit_of_response(
     """The record of an optimum by `optimum_of_response`."""
     response = Response(values, fit.response.trials, fit.response.weights)
     frame = dataclasses.replace(fit.frame, y=values, response=response, response_levels=())
-    return GeneralizedFit(frame, found.evaluation.A, cast(Any, found), False, fit.request)
+    return GeneralizedFit.of(frame, found, fit.request)
+
+
+def fit_of_rows(fit: GeneralizedFit, rows: NDArray[np.intp]) -> GeneralizedFit:
+    """The model fitted to some of its rows, the levels of the others left out as well.
+
+    Parameters
+    ----------
+    fit : GeneralizedFit
+        The fit.
+    rows : ndarray of int
+        Row positions to keep.
+
+    Raises
+    ------
+    ModelError
+        If the model is not identified from these rows, or has no finite estimates.
+    """
+    frame = frame_of_rows(fit.frame, rows)
+    design = generalized_design(frame, fit.family)
+    start = _start_beside_factors(fit)
+    # A singular optimum is a stationary point for many responses: start afresh from there.
+    if not fit.optimum.singular:
+        start["T"] = [design.basis.engine_factor(t, T) for t, T in enumerate(fit.T)]
+    return fit_generalized_frame(frame, design, fit.request, start)
 
 
 def _start_of(fit: GeneralizedFit) -> dict[str, Any]:
-    """The estimates of a fit as a start."""
-    start: dict[str, Any] = {"beta": fit.beta}
+    """The estimates of a fit as a start for the same design."""
+    start = _start_beside_factors(fit)
     if fit.optimum.restart is not None:
         start["T"] = fit.optimum.restart
+    return start
+
+
+def _start_beside_factors(fit: GeneralizedFit) -> dict[str, Any]:
+    """The estimates of a fit as a start for any random terms: fixed effects and phi."""
+    start: dict[str, Any] = {"beta": fit.beta}
     if fit.search_phi is not None:
         start["phi"] = fit.search_phi
     return start
@@ -186,17 +212,9 @@ def update_generalized(
 ) -> GeneralizedFit:
     """See `GeneralizedLinearMixedModel.update`."""
     asked = fit.request
-    text = fit.formula
-    own = given_data(asked)
-    if data is not None and isinstance(own, NewResponse):
-        # New data have a response of their own.
-        text = own.formula
-    inherited: dict[str, Any] = {}
-    if contrasts is UNCHANGED:
-        inherited = asked.inherited | (asked.contrasts or {})
-        contrasts = None
+    contrasts, inherited = updated_contrasts(fit, contrasts)
     return fit_generalized_formula(
-        text if formula is None else update_formula(text, formula),
+        updated_formula(fit, formula, data),
         given_table(asked) if data is None else data,
         family=asked.family if family is UNCHANGED else family,
         weights=for_rows("weights", asked.weights, weights, asked, data),
@@ -215,11 +233,8 @@ def generalized_with_random_terms(fit: Fit, terms: Sequence[RandomTerm]) -> Gene
     """The fit with other random terms, at least one, by the same approximation."""
     own = generalized(fit)
     frame = dataclasses.replace(own.frame, terms=tuple(terms))
-    start: dict[str, Any] = {"beta": own.beta}
-    if own.search_phi is not None:
-        start["phi"] = own.search_phi
     design = generalized_design(frame, own.family)
-    return fit_generalized_frame(frame, design, own.request, start, False)
+    return fit_generalized_frame(frame, design, own.request, _start_beside_factors(own))
 
 
 def generalized_without_random_terms(fit: Fit) -> tuple[float, int]:

@@ -141,14 +141,15 @@ class Tables(ForMaketables):
 
         return glance(self.fit)
 
-    def augment(self) -> pd.DataFrame:
+    def augment(self) -> Any:
         """The data used, with fitted values and residuals beside them.
 
         Returns
         -------
         DataFrame, n rows
-            The variables of the model, and in units of the response ``_fitted``, ``_resid`` and
-            ``_fixed``: fitted values, residuals, and the part from fixed effects and offset.
+            The variables of the model (of a table that stayed in its engine all its columns, and a
+            lazy table), and in units of the response ``_fitted``, ``_resid`` and ``_fixed``: fitted
+            values, residuals, and the part from fixed effects and offset.
 
         Examples
         --------
