@@ -37,7 +37,7 @@ def data_summary(fit: Fit) -> DataSummary:
     if fit.rows is None:
         return SummaryOfRows(fit.frame, fit.request)
     assert fit.frame.fixed_encoder is not None
-    return SummaryOfTable(fit.rows.model, fit.frame.fixed_encoder)
+    return SummaryOfTable(fit.rows, fit.frame.fixed_encoder)
 
 
 class SummaryOfRows:
