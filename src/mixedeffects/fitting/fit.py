@@ -330,7 +330,10 @@ def fit_of(model: Any, what: str, *, any_kind: bool = False) -> Fit:
     """
     held = model if isinstance(model, Fit) else getattr(model, "fit", None)
     if not isinstance(held, Fit):
-        raise ModelError(f"{what} must be a fitted model, not {model!r:.60}.")
+        shown = repr(model)
+        # A table is told by its kind, not by the beginning of its rows.
+        shown = f"a {type(model).__name__}" if "\n" in shown else f"{shown:.60}"
+        raise ModelError(f"{what} must be a fitted model, not {shown}.")
     if not any_kind:
         refuse_other_kinds(held, what)
     return held

@@ -127,7 +127,8 @@ class Effects:
         data : bool or "partial"
             The rows of the data behind the lines: True draws their responses, ``"partial"`` partial
             residuals, which are the effect at the row and its conditional residual. A row belongs
-            to the line of its own level, or of the nearest value of a number.
+            to the line of its own level, or of the nearest value of a number. Responses are shown
+            as they would be at the offset or exposure of the effects: counts in proportion to it.
         groups : "all", int or list, optional
             The lines of the levels of a grouping factor: all of them, so many spread evenly, or
             these. Each is the effect and what the level's random effects add to it, over the

@@ -131,6 +131,15 @@ class ReferenceGrid:
         """The columns that are axes."""
         return [variable.name for variable in self.variables]
 
+    @property
+    def numbers_as_factors(self) -> frozenset[str]:
+        """The axes of numbers that the formula makes categories of."""
+        return frozenset(
+            v.name
+            for v in self.variables
+            if v.kind == "number" and made_a_factor(v.name, self.encoder)
+        )
+
     def __getitem__(self, name: str) -> GridVariable:
         return self.variables[self.names.index(name)]
 

@@ -36,7 +36,7 @@ from mixedeffects.inference.kenward_roger import kenward_roger_observed_of, kenw
 from mixedeffects.inference.response_scale import response_transformation
 from mixedeffects.inference.singular import expected_degrees_of_freedom
 from mixedeffects.inference.wald import term_hypotheses, terms_at_zero
-from mixedeffects.reporting.model_summary import default_summary
+from mixedeffects.reporting.model_summary import default_summary, trials_of
 from mixedeffects.storage.generalized_without_data import generalized_optimum_without_rows
 from mixedeffects.storage.residuals_without_data import (
     optimum_without_rows,
@@ -56,7 +56,7 @@ _OF_ALL: tuple[Asked, ...] = (
 #: The same by kind of fit.
 REMEMBERED: dict[str, tuple[Asked, ...]] = {
     Fit.kind: ((residual_quantiles, ()), (variances, ()), *_OF_ALL),
-    GeneralizedFit.kind: ((quantiles_of_generalized, ()), *_OF_ALL),
+    GeneralizedFit.kind: ((quantiles_of_generalized, ()), (trials_of, ()), *_OF_ALL),
 }
 #: The same where residuals have a structure, and methods that tables may have by default.
 OF_RESIDUALS: tuple[Asked, ...] = (
