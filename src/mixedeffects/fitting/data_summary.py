@@ -53,6 +53,7 @@ class SummaryOfRows:
 
     def __init__(self, frame: ModelFrame, request: Request) -> None:
         self._frame, self._request = frame, request
+        self._known: dict[str, NumberSummary | None] = {}
 
     @cached_property
     def _columns(self) -> Columns:
@@ -70,10 +71,13 @@ class SummaryOfRows:
 
     def number(self, name: str) -> NumberSummary | None:
         """A column of the data; None if it does not hold numbers."""
-        value = self.values(name)
-        if isinstance(value, Factor) or value.dtype == np.bool_:
-            return None
-        return _summarised(value)
+        if name not in self._known:
+            value = self.values(name)
+            if isinstance(value, Factor) or value.dtype == np.bool_:
+                self._known[name] = None
+            else:
+                self._known[name] = _summarised(value)
+        return self._known[name]
 
     def values(self, name: str) -> Value:
         """The values of a column in each row."""
