@@ -238,9 +238,7 @@ def test_parameters_that_the_data_do_not_determine() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(
-    "formula", ["y ~ x + (x | pupil)", "y ~ x + z + (x | pupil) + (1 | test)"]
-)
+@pytest.mark.parametrize("formula", ["y ~ x + (x | pupil)", "y ~ x + z + (x | pupil) + (1 | test)"])
 def test_random_effects_far_larger_than_the_residual(formula: str, engine: str) -> None:
     """The residual sum of squares is a difference of sums 1e10 times as large."""
     data, rng = rows(1_200), np.random.default_rng(3)

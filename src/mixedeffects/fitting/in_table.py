@@ -20,7 +20,6 @@ __all__ = [
     "ResponseSums",
     "UnweightedMoments",
     "fitted_in_table",
-    "has_offset",
     "is_weighted",
     "predicted_in_table",
     "response_sums",
@@ -88,13 +87,6 @@ def is_weighted(fit: Fit) -> bool:
     if fit.rows is not None:
         return fit.rows.model.weights is not None
     return fit.frame.weights is not None
-
-
-def has_offset(fit: Fit) -> bool:
-    """Whether rows have an offset, wherever they are."""
-    if fit.rows is not None:
-        return fit.rows.model.offset is not None
-    return fit.frame.offset is not None
 
 
 def response_sums(fit: Fit) -> ResponseSums:

@@ -143,11 +143,19 @@ class ProductQueries:
         else:
             answer = rows.select(nw.len().alias("rows"), *totals)
         table = self.model.table.run(answer, what)
-        self._check(table, what)
+        self.check(table, what)
         return table
 
-    def _check(self, table: pd.DataFrame, what: str) -> None:
-        """Refuse a table whose rows are other ones than before."""
+    def check(self, table: pd.DataFrame, what: str) -> None:
+        """Refuse a table whose rows are other ones than before.
+
+        Parameters
+        ----------
+        table : DataFrame
+            With ``rows``, and in ``guard`` the sum of the response less centre and by scale.
+        what : str
+            What was asked.
+        """
         n, y = int(table["rows"].sum()), float(table["guard"].sum())
         if self.first is None:
             self.first = (self.model.moments.n, y)

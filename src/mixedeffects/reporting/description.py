@@ -17,7 +17,6 @@ from mixedeffects.covariance.of_fit import varcorr_of
 from mixedeffects.display.shown import html_document
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.fitting.in_table import has_offset, is_weighted
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.fitting.residual_parameters import (
     RESIDUAL,
@@ -162,9 +161,11 @@ def _model(fit: Fit) -> list[str]:
         )
     if fit.request.sigma is not None:
         sentences.append(f"The residual standard deviation was known, {fit.sigma:.6g}.")
-    if is_weighted(fit):
+    asked = fit.request
+    if asked.weights is not None:
         sentences.append("The fit has prior weights.")
-    if has_offset(fit):
+    in_formula = frame.fixed_encoder is not None and frame.fixed_encoder.table.offsets
+    if asked.offset is not None or in_formula:
         sentences.append("It has an offset.")
     return sentences + rows_left_out(fit)
 
