@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import checked_choice
+from mixedeffects.base.options import checked_choice, checked_flag
 from mixedeffects.base.warning import warn
 from mixedeffects.engine import Control, CrossProducts, Optimum
 from mixedeffects.engine.from_sums import (
@@ -26,7 +26,7 @@ from mixedeffects.errors import DataWarning, ModelError
 from mixedeffects.fitting.assembly import check_parameters, too_large
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.fitting import fit_blocks, fit_formula, starting_factors
-from mixedeffects.fitting.request import Request
+from mixedeffects.fitting.request import LEFT_OUT, Request, check_control
 from mixedeffects.fitting.searching import Searching
 from mixedeffects.fitting.theta import read_theta
 from mixedeffects.frame.checks import (
@@ -44,11 +44,13 @@ from mixedeffects.frame.random_terms import lme4_order, term_labels
 from mixedeffects.frame.structures import check_replication
 from mixedeffects.frame.without_rows import FrameWithoutRows, TermWithoutRows
 from mixedeffects.lazy.model import LazyModel, read_lazy_model
+from mixedeffects.lazy.statistics import SufficientStatistics
+from mixedeffects.lazy.stored import NoTable, levels_of, model_of
 from mixedeffects.lazy.sums import LevelSums, RowsInTable, level_sums, square_of
 from mixedeffects.lazy.table import LazyTable, count_rows, is_lazy, lazy_table
 from mixedeffects.progress import ProgressOption
 
-__all__ = ["fit_any_table", "fit_lazy_table"]
+__all__ = ["fit_any_table", "fit_lazy_table", "fit_statistics"]
 
 Matrix = NDArray[np.float64]
 
@@ -56,6 +58,8 @@ Matrix = NDArray[np.float64]
 #: What earlier columns leave of a column, relative to its size, that is nothing; and from which on
 #: cross-products tell how much it is.
 _DEPENDENT, _DOUBTFUL = 1e-7, 1e-3
+#: The same where there are only cross-products: what is rounding, and what may be.
+_LOST, _UNCLEAR = 1e-6, 1e-5
 #: Complete rows up to which a lazy table is brought into memory.
 _COLLECTED = 1_000_000
 _STRUCTURED = (
@@ -65,8 +69,8 @@ _STRUCTURED = (
 
 
 def fit_any_table(
-    formula: str,
-    data: Any,
+    formula: str | SufficientStatistics,
+    data: Any = None,
     *,
     rows: str = "auto",
     residual: str | KnownCovariance | None = None,
@@ -88,6 +92,22 @@ def fit_any_table(
         As for `mixedeffects.lmer`.
     """
     rows = checked_choice(rows, "rows", ("auto", "collect", "push"))
+    if isinstance(formula, SufficientStatistics):
+        return fit_statistics(
+            formula,
+            data=data,
+            rows=rows,
+            double_bar=double_bar,
+            residual=residual,
+            variance=variance,
+            sigma=sigma,
+            **options,
+        )
+    if data is None:
+        raise ModelError(
+            "lmer() needs data: lmer(formula, data), or the sums alone, lmer(statistics), as "
+            "sufficient(...) makes them."
+        )
     in_memory = rows == "collect" or (rows == "auto" and not is_lazy(data))
     structured = residual is not None or variance is not None or sigma is not None
     if not in_memory and structured:
@@ -153,14 +173,82 @@ def fit_lazy_table(
         for sentence in model.dropped.lost:
             warn(sentence, DataWarning)
         made = _Assembled(model, level_sums(model))
-        request = Request(
-            data=table.native,
-            weights=weights,
-            offset=offset,
-            contrasts=contrasts,
-            inherited=inherited,
-            control=control,
+    request = Request(
+        data=table.native,
+        weights=weights,
+        offset=offset,
+        contrasts=contrasts,
+        inherited=inherited,
+        control=control,
+    )
+    return _fit(made, request, reml, start, progress)
+
+
+def fit_statistics(
+    statistics: SufficientStatistics,
+    *,
+    reml: bool = True,
+    start: Sequence[float] | None = None,
+    control: Control | None = None,
+    progress: ProgressOption = None,
+    **others: Any,
+) -> Fit:
+    """Fit a model to its sums.
+
+    Parameters
+    ----------
+    statistics : SufficientStatistics
+        The sums.
+    reml, start, control, progress
+        As for `mixedeffects.lmer`.
+    others : dict
+        The further arguments, which have nothing to say here.
+
+    Raises
+    ------
+    ModelError
+        As for `mixedeffects.lmer`, or if there is another argument.
+    """
+    reml = bool(checked_flag(reml, "reml"))
+    check_control(control)
+    given = [
+        name
+        for name, value in others.items()
+        if value is not None and not (isinstance(value, str) and value == _DEFAULTS.get(name))
+    ]
+    if given:
+        raise ModelError(
+            f"lmer(statistics) takes no `{given[0]}`: the sums have been made with what "
+            "sufficient(...) was given."
         )
+    content = statistics.content
+    with one_blas_thread():
+        made = _Assembled(model_of(content), levels_of(content))
+    nothing: Any = LEFT_OUT
+    request = Request(
+        data=nothing,
+        weights=content.weights,
+        offset=content.offset,
+        contrasts=content.codings or None,
+        inherited={},
+        control=control,
+    )
+    return _fit(made, request, reml, start, progress)
+
+
+#: Arguments of `lmer` as they are when not given.
+_DEFAULTS = {"double_bar": "lme4", "rows": "auto"}
+
+
+def _fit(
+    made: _Assembled,
+    request: Request,
+    reml: bool,
+    start: Sequence[float] | None,
+    progress: ProgressOption,
+) -> Fit:
+    model, control = made.model, request.control
+    with one_blas_thread():
         A = made.crossproducts()
         factors = None
         if start is not None:
@@ -274,10 +362,25 @@ class _Assembled:
             left = float(np.linalg.norm(column - X[:, kept] @ explained))
             if left <= _DOUBTFUL * size:
                 rest = D[:, j] - D[:, kept] @ explained
-                left = float(np.sqrt(square_of(self.model, rest)))
+                left = self._left(rest, left, size, j)
             if left > _DEPENDENT * size:
                 kept.append(j)
         return kept
+
+    def _left(self, rest: Matrix, left: float, size: float, j: int) -> float:
+        """Length of what earlier columns leave of one, from the table where there is one."""
+        if not isinstance(self.model.table, NoTable):
+            return float(np.sqrt(square_of(self.model, rest)))
+        if left <= _LOST * size:
+            return 0.0
+        if left <= _UNCLEAR * size:
+            name = self.model.fixed_encoder.all_names[j]
+            raise ModelError(
+                f"Column `{name}` is so nearly a combination of earlier ones that the sums do not "
+                "tell whether it is one. Leave it out, or make the sums of the column less what "
+                "the others explain."
+            )
+        return left
 
     def _check(self, known: Sequence[dict[str, Any]], encoder: DesignEncoder) -> None:
         """What can be told of the rows from their sums."""

@@ -24,6 +24,7 @@ __all__ = [
     "combine",
     "joined_labels",
     "level_codes",
+    "level_labels",
     "read_group",
 ]
 
@@ -114,18 +115,31 @@ def combine(columns: Sequence[GroupColumn], names: Sequence[str]) -> Grouping:
     row = np.empty(len(used), dtype=np.intp)
     row[codes] = np.arange(codes.size)
     parts = [column.codes[row] for column in columns]
-    texts = [labels_of(column.uniques.tolist()) for column in columns]
-    labels = joined_labels(
-        [
-            tuple(text[i] for text, i in zip(texts, level, strict=True))
-            for level in zip(*(part.tolist() for part in parts), strict=True)
-        ]
-    )
+    labels = _combined_labels([column.uniques for column in columns], parts)
     values = pd.MultiIndex.from_arrays(
         [column.uniques[part] for column, part in zip(columns, parts, strict=True)],
         names=list(names),
     )
     return Grouping(codes, labels, values, 0)
+
+
+def _combined_labels(
+    uniques: Sequence[pd.Index[Any]], parts: Sequence[NDArray[np.integer[Any]]]
+) -> list[str]:
+    texts = [labels_of(each.tolist()) for each in uniques]
+    return joined_labels(
+        [
+            tuple(text[i] for text, i in zip(texts, level, strict=True))
+            for level in zip(*(part.tolist() for part in parts), strict=True)
+        ]
+    )
+
+
+def level_labels(values: pd.Index[Any]) -> list[str]:
+    """Labels of levels from their values, as `combine` makes them."""
+    if not isinstance(values, pd.MultiIndex):
+        return labels_of(values)
+    return _combined_labels(values.levels, [np.asarray(codes) for codes in values.codes])
 
 
 def joined_labels(levels: Sequence[tuple[str, ...]]) -> list[str]:

@@ -8,8 +8,10 @@ from mixedeffects.errors import ModelError
 from mixedeffects.families import Response
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 
-__all__ = ["OF_FRAME", "OF_TERM", "FrameWithoutRows", "TermWithoutRows", "left_out"]
+__all__ = ["OF_FRAME", "OF_TERM", "SUMS", "FrameWithoutRows", "TermWithoutRows", "left_out"]
 
+#: In place of the engine's name where there are sums, and no table.
+SUMS = "sums"
 #: What of a frame and of a term is one value for each row, and what it is called.
 OF_FRAME = {
     "y": "the response",
@@ -34,8 +36,13 @@ def left_out(what: str, engine: str = "") -> ModelError:
     what : str
         Such as ``"the response"``.
     engine : str
-        Whose table the rows stayed in; by default they were left out.
+        Whose table the rows stayed in, or `SUMS`; by default they were left out.
     """
+    if engine == SUMS:
+        return ModelError(
+            f"This was fitted to sums (mixedeffects.sufficient), and this needs {what}, row by "
+            "row. Fit to the table itself where the rows are."
+        )
     if engine:
         return ModelError(
             f"The rows stayed in the table ({engine}), and this needs {what}, row by row. "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -15,11 +15,11 @@ from mixedeffects.base.warning import warn
 from mixedeffects.engine.grouped_sums import SumColumns, TermColumns
 from mixedeffects.errors import DataError, DataWarning, ModelError
 from mixedeffects.formula import Bar, Formula, parse_formula
-from mixedeffects.formula.evaluate import CONSTANTS, check_functions
+from mixedeffects.formula.evaluate import CONSTANTS, State, check_functions
 from mixedeffects.formula.reader import read
 from mixedeffects.formula.syntax import Call, Name, Node, deparse, quote_name
 from mixedeffects.formula.terms import TermTable, expand_terms
-from mixedeffects.formula.values import Coding
+from mixedeffects.formula.values import Coding, Value
 from mixedeffects.frame.checks import check_rows
 from mixedeffects.frame.contrasts import read_contrasts
 from mixedeffects.frame.encode import DesignEncoder
@@ -27,11 +27,19 @@ from mixedeffects.frame.model_frame import Dropped
 from mixedeffects.frame.structures import check_structure_columns
 from mixedeffects.frame.text_levels import doubt_spelling, doubt_text
 from mixedeffects.frame.variables import data_columns
-from mixedeffects.lazy.design import Design, LazyVariable, Variables, encoder_of, present
+from mixedeffects.lazy.design import (
+    Design,
+    KnownDesign,
+    KnownVariable,
+    LazyVariable,
+    Variables,
+    encoder_of,
+    present,
+)
 from mixedeffects.lazy.expressions import Expr, LostRows
 from mixedeffects.lazy.table import LazyTable
 
-__all__ = ["LazyModel", "Moments", "named_expression", "read_lazy_model"]
+__all__ = ["LazyModel", "Moments", "encoders_of", "named_expression", "read_lazy_model"]
 
 #: Most columns of a design that are handed to an engine: their products are half their square.
 MOST_COLUMNS = 150
@@ -126,6 +134,8 @@ class LazyModel:
         """
         import narwhals as nw
 
+        # Where there are only sums, asking for it is an error.
+        frame = self.table.frame
         columns = [nw.col(name).alias(f"k{i}") for i, name in enumerate(keys)]
         for j, column in enumerate(self.design.columns[1:], start=1):
             centre, scale = float(self.moments.centre[j]), float(self.moments.scale[j])
@@ -133,7 +143,7 @@ class LazyModel:
             columns.append((moved / scale if scale != 1.0 else moved).alias(f"u{j}"))
         if self.weights is not None:
             columns.append(self.weights.alias("w"))
-        return self.table.frame.filter(self.complete).select(*columns)
+        return frame.filter(self.complete).select(*columns)
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -149,8 +159,18 @@ def read_lazy_model(
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
     inherited: Mapping[str, Any] | None = None,
+    like: KnownDesign | None = None,
 ) -> LazyModel:
     """Make a model's design on a lazy table; the arguments are those of `build_model_frame`.
+
+    Parameters
+    ----------
+    formula, weights, offset, contrasts, inherited
+        As for `build_model_frame`.
+    table : LazyTable
+        The table.
+    like : KnownDesign, optional
+        Of other rows, whose levels, transforms, centres and scales are taken.
 
     Raises
     ------
@@ -185,7 +205,7 @@ def read_lazy_model(
     for tree in trees:
         check_functions(tree)
     groups = _groups(formula, table)
-    variables = Variables(table)
+    variables = Variables(table, like)
     response = _response(formula.response_tree, variables)
     named: dict[str, LazyVariable] = {}
     for tree in [*own, *fixed.offsets]:
@@ -225,13 +245,8 @@ def read_lazy_model(
     every: dict[str, Coding] = {**spare, **codings}
     states = variables.states
     design = Design(table)
-    fixed_encoder = encoder_of(fixed, _of(fixed, named), states, every)
-    encoders = []
-    for bar, part in zip(formula.random, random, strict=True):
-        encoder = encoder_of(part, _of(part, named), states, every)
-        if bar.structure != "us":
-            check_structure_columns(bar, encoder)
-        encoders.append(encoder)
+    values = {name: _value(variable, like) for name, variable in named.items()}
+    fixed_encoder, encoders = encoders_of(formula, fixed, random, values, states, every)
     _check_codings(codings, (fixed_encoder, *encoders))
     total = sum(encoder.n_columns for encoder in (fixed_encoder, *encoders))
     if total > MOST_COLUMNS:
@@ -265,6 +280,8 @@ def read_lazy_model(
     at = design.place(key, lambda: y)
     weights_name = str(weights) if weights is not None else ""
     moments = _moments(table, complete, design, extra["weights"], weights_name, response.name, at)
+    if like is not None and len(like.centre) == len(design.keys):
+        moments = replace(moments, centre=like.centre, scale=like.scale)
     return LazyModel(
         table,
         formula,
@@ -274,7 +291,7 @@ def read_lazy_model(
         design,
         SumColumns(in_fixed, tuple(terms), at),
         fixed_encoder,
-        tuple(encoders),
+        encoders,
         formula.random,
         groups,
         extra["weights"],
@@ -367,8 +384,35 @@ def _single(role: str, variable: LazyVariable, given: str) -> Expr:
     return variable.columns[0]
 
 
-def _of(table: TermTable, named: Mapping[str, LazyVariable]) -> dict[str, LazyVariable]:
-    return {deparse(tree): named[deparse(tree)] for tree in table.variables}
+def _value(variable: LazyVariable, like: KnownDesign | None) -> Value:
+    if like is not None and variable.name in like.variables:
+        return like.variables[variable.name].value()
+    # The levels that occur are those of its own codes.
+    return variable.factor or KnownVariable.of(variable).value()
+
+
+def encoders_of(
+    formula: Formula,
+    fixed: TermTable,
+    random: Sequence[TermTable],
+    values: Mapping[str, Value],
+    states: Mapping[str, State],
+    codings: Mapping[str, Coding],
+) -> tuple[DesignEncoder, tuple[DesignEncoder, ...]]:
+    """Encoders of the fixed effects and of each term; see `encoder_of`.
+
+    Raises
+    ------
+    ModelError
+        If a term's structure does not suit its columns.
+    """
+    encoders = []
+    for bar, part in zip(formula.random, random, strict=True):
+        encoder = encoder_of(part, values, states, codings)
+        if bar.structure != "us":
+            check_structure_columns(bar, encoder)
+        encoders.append(encoder)
+    return encoder_of(fixed, values, states, codings), tuple(encoders)
 
 
 def _check_codings(codings: Mapping[str, Coding], encoders: Sequence[DesignEncoder]) -> None:

@@ -324,9 +324,10 @@ def _pair(
             codes = _codes([columns[one][i] for i in at], columns[other])
             each = np.arange(factors[one].n_levels, dtype=np.int32)
             products = factors[one].products[:, :, list(own[other])]
+            rows = factors[one].rows
             if turned:
-                return PairSums((s, t), (codes, each), products.transpose(0, 2, 1))
-            return PairSums((s, t), (each, codes), products)
+                return PairSums((s, t), (codes, each), products.transpose(0, 2, 1), rows)
+            return PairSums((s, t), (each, codes), products, rows)
     wanted = sorted({(min(i, j), max(i, j)) for i in own[s] for j in own[t]})
     keys = tuple(dict.fromkeys([*names[0], *names[1]]))
     what = f"pairs of {model.groups[s][0]} and {model.groups[t][0]}"
@@ -341,7 +342,9 @@ def _pair(
         for b, j in enumerate(own[t]):
             column = table[f"p{at_product[min(i, j), max(i, j)]}"]
             products[:, a, b] = column.to_numpy(dtype=np.float64)
-    return PairSums((s, t), (of_pairs[0], of_pairs[1]), products)
+    return PairSums(
+        (s, t), (of_pairs[0], of_pairs[1]), products, table["rows"].to_numpy(dtype=np.int64)
+    )
 
 
 def _codes(found: Sequence[GroupColumn], known: Sequence[GroupColumn]) -> NDArray[np.int32]:

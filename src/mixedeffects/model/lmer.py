@@ -9,6 +9,7 @@ from mixedeffects.base.habits import explained
 from mixedeffects.engine import Control
 from mixedeffects.fitting.lazy_fitting import fit_any_table
 from mixedeffects.frame.known_covariance import KnownCovariance
+from mixedeffects.lazy.statistics import SufficientStatistics
 from mixedeffects.model.linear_mixed_model import LinearMixedModel
 from mixedeffects.model.residual_habits import explains_structures
 from mixedeffects.model.shared.held import held_by
@@ -20,8 +21,8 @@ __all__ = ["lmer"]
 @explains_structures
 @explained
 def lmer(
-    formula: str,
-    data: Any,
+    formula: str | SufficientStatistics,
+    data: Any = None,
     *,
     reml: bool = True,
     weights: Any = None,
@@ -40,13 +41,15 @@ def lmer(
 
     Parameters
     ----------
-    formula : str
+    formula : str or SufficientStatistics
         In lme4's grammar, for example ``"Reaction ~ Days + (Days | Subject)"``. Only known
-        functions are called: a formula runs no code of its own.
+        functions are called: a formula runs no code of its own. Or the sums
+        of a table, of which `sufficient` makes; these have the formula, the weights and all else of
+        the data.
     data : DataFrame
         pandas, polars or pyarrow table, or a mapping of names to arrays; or a table that its engine
         has not computed: a DuckDB relation, a polars LazyFrame, a Dask, Spark or Ibis table. See
-        ``rows``.
+        ``rows``. None for sums.
     reml : bool
         Restricted maximum likelihood (default), or maximum likelihood.
     weights : str or array, shape (n,), optional
