@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice, checked_flag
+from mixedeffects.base.scratch import Scratch, scratch_folder
 from mixedeffects.base.warning import warn
 from mixedeffects.engine import Control, CrossProducts, Optimum
 from mixedeffects.engine.from_sums import (
@@ -77,13 +77,14 @@ def fit_any_table(
     variance: str | None = None,
     sigma: float | None = None,
     double_bar: str = "lme4",
+    scratch: Any = None,
     **options: Any,
 ) -> Fit:
     """Fit a model to data in memory, or to a table that stays in its engine.
 
     Parameters
     ----------
-    formula, data, rows, residual, variance, sigma, double_bar, options
+    formula, data, rows, residual, variance, sigma, double_bar, scratch, options
         As for `mixedeffects.lmer`.
 
     Raises
@@ -101,6 +102,7 @@ def fit_any_table(
             residual=residual,
             variance=variance,
             sigma=sigma,
+            scratch=scratch,
             **options,
         )
     if data is None:
@@ -118,8 +120,14 @@ def fit_any_table(
         table = lazy_table(data)
         if double_bar != "lme4":
             formula = separate_double_bars(formula, data)
-        if rows == "push" or count_rows(table) > _COLLECTED:
-            return fit_lazy_table(formula, table, **options)
+        pushed = rows == "push" or scratch is not None
+        if pushed or count_rows(table) > _COLLECTED:
+            return fit_lazy_table(formula, table, scratch=scratch, **options)
+    if scratch is not None:
+        raise ModelError(
+            "scratch= keeps the blocks of a table whose rows stay in its engine, and here they are "
+            "in memory. Give a lazy table, such as duckdb.read_parquet(...)."
+        )
     return fit_formula(
         formula,
         data,
@@ -143,12 +151,13 @@ def fit_lazy_table(
     start: Sequence[float] | None = None,
     control: Control | None = None,
     progress: ProgressOption = None,
+    scratch: Any = None,
 ) -> Fit:
     """Fit a model to a table whose rows stay in its engine.
 
     Parameters
     ----------
-    formula, reml, weights, offset, contrasts, start, control, progress
+    formula, reml, weights, offset, contrasts, start, control, progress, scratch
         As for `mixedeffects.lmer`; weights and offset are names of columns.
     table : LazyTable
         The table.
@@ -161,6 +170,7 @@ def fit_lazy_table(
         As for `mixedeffects.lmer`, or if something cannot be handed to the engine.
     """
     inherited = inherited or {}
+    files = scratch_folder(scratch)
     with one_blas_thread():
         model = read_lazy_model(
             formula,
@@ -172,7 +182,7 @@ def fit_lazy_table(
         )
         for sentence in model.dropped.lost:
             warn(sentence, DataWarning)
-        made = _Assembled(model, level_sums(model))
+        made = _Assembled(model, level_sums(model, files))
     request = Request(
         data=table.native,
         weights=weights,
@@ -181,7 +191,7 @@ def fit_lazy_table(
         inherited=inherited,
         control=control,
     )
-    return _fit(made, request, reml, start, progress)
+    return _fit(made, request, reml, start, progress, files)
 
 
 def fit_statistics(
@@ -191,6 +201,7 @@ def fit_statistics(
     start: Sequence[float] | None = None,
     control: Control | None = None,
     progress: ProgressOption = None,
+    scratch: Any = None,
     **others: Any,
 ) -> Fit:
     """Fit a model to its sums.
@@ -199,7 +210,7 @@ def fit_statistics(
     ----------
     statistics : SufficientStatistics
         The sums.
-    reml, start, control, progress
+    reml, start, control, progress, scratch
         As for `mixedeffects.lmer`.
     others : dict
         The further arguments, which have nothing to say here.
@@ -221,7 +232,7 @@ def fit_statistics(
             f"lmer(statistics) takes no `{given[0]}`: the sums have been made with what "
             "sufficient(...) was given."
         )
-    content = statistics.content
+    content, files = statistics.content, scratch_folder(scratch)
     with one_blas_thread():
         made = _Assembled(model_of(content), levels_of(content))
     nothing: Any = LEFT_OUT
@@ -233,7 +244,7 @@ def fit_statistics(
         inherited={},
         control=control,
     )
-    return _fit(made, request, reml, start, progress)
+    return _fit(made, request, reml, start, progress, files)
 
 
 #: Arguments of `lmer` as they are when not given.
@@ -246,10 +257,11 @@ def _fit(
     reml: bool,
     start: Sequence[float] | None,
     progress: ProgressOption,
+    scratch: Scratch,
 ) -> Fit:
     model, control = made.model, request.control
     with one_blas_thread():
-        A = made.crossproducts()
+        A = made.crossproducts(scratch)
         factors = None
         if start is not None:
             factors = starting_factors(A, read_theta(made.frame.terms, start, "start"))
@@ -284,10 +296,11 @@ class _Assembled:
     def __init__(self, model: LazyModel, levels: LevelSums) -> None:
         self.model, self.sums, self._guard = model, levels.sums, levels.guard
         n = model.moments.n
-        counts = [len(each.labels) for each in levels.groupings]
+        counts = [each.n_levels for each in levels.groupings]
         names = [name for name, _ in model.groups]
         for name, grouping in zip(names, levels.groupings, strict=True):
-            check_grouping(name, len(grouping.labels), grouping.labels, n)
+            labels = grouping.labels if grouping.n_levels < 2 else []
+            check_grouping(name, grouping.n_levels, labels, n)
         number = [names.index(bar.group) for bar in model.bars]
         order = lme4_order([counts[f] for f in number])
         bars = [model.bars[i] for i in order]
@@ -306,8 +319,7 @@ class _Assembled:
                 "group": bar.group,
                 "variables": bar.variables,
                 "columns": own.names,
-                "levels": pd.Index(levels.groupings[term.factor].labels),
-                "level_values": levels.groupings[term.factor].values,  # noqa: PD011 - no array
+                "level_values": levels.groupings[term.factor].values,
                 "structure": bar.structure,
                 "homogeneous": bar.homogeneous,
             }
@@ -395,7 +407,11 @@ class _Assembled:
         structure = structure_of_sums(self.sums, self.columns)
         terms = [
             RandomTerm(
-                codes=rows.codes, z=rows_in_place(self.sums, term.columns, whole=True), **each
+                codes=rows.codes,
+                z=rows_in_place(self.sums, term.columns, whole=True),
+                # Their number is all that is looked at.
+                levels=each["level_values"],
+                **each,
             )
             for each, term, rows in zip(known, self.columns.terms, structure, strict=True)
         ]
@@ -410,12 +426,15 @@ class _Assembled:
         overall = dataclasses.replace(self.sums, factors=(), pairs=())
         return RowsInTable(self.model, self.columns, overall, self._guard)
 
-    def crossproducts(self) -> CrossProducts:
-        """The blocks, or a sentence about why they cannot be held."""
+    def crossproducts(self, scratch: Scratch) -> CrossProducts:
+        """The blocks, or a sentence about why they cannot be held; the sums are given up."""
         try:
-            return crossproducts_from_sums(self.sums, self.columns)
+            A = crossproducts_from_sums(self.sums, self.columns, scratch)
         except RemainderTooLargeError as error:
             raise too_large(self.frame.terms, error) from None
+        # By levels they are in the blocks.
+        self.sums = dataclasses.replace(self.sums, factors=(), pairs=())
+        return A
 
 
 def one_row_each_effect(sums: GroupedSums, term: TermColumns) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from mixedeffects.errors import ModelError
 from mixedeffects.families import Response
+from mixedeffects.frame.grouping import level_labels
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 
 __all__ = ["OF_FRAME", "OF_TERM", "SUMS", "FrameWithoutRows", "TermWithoutRows", "left_out"]
@@ -61,7 +64,16 @@ class TermWithoutRows(RandomTerm):
     def __getattr__(self, name: str) -> Any:
         if name in OF_TERM:
             raise left_out(OF_TERM[name], self.__dict__.get("engine", ""))
+        if name == "levels" and "level_values" in self.__dict__:
+            # Of many levels the labels are larger than all else, and hardly looked at.
+            self.__dict__["levels"] = pd.Index(level_labels(self.level_values))
+            return self.__dict__["levels"]
         raise AttributeError(name)
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels, l."""
+        return len(self.level_values)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.label!r}, {self.n_levels} levels)"

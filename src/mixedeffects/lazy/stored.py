@@ -14,7 +14,7 @@ from mixedeffects.errors import ModelError
 from mixedeffects.formula import parse_formula
 from mixedeffects.formula.terms import expand_terms
 from mixedeffects.formula.values import Coding
-from mixedeffects.frame.grouping import Grouping, level_labels
+from mixedeffects.frame.grouping import Grouping
 from mixedeffects.frame.model_frame import Dropped
 from mixedeffects.frame.without_rows import SUMS, left_out
 from mixedeffects.lazy.design import Design, KnownDesign, KnownVariable
@@ -160,7 +160,6 @@ def levels_of(content: Content) -> LevelSums:
     groupings = [
         Grouping(
             np.arange(len(level.values), dtype=np.int32),
-            level_labels(level.values),
             level.values,
             level.unused,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ def lmer(
     variance: str | None = None,
     sigma: float | None = None,
     rows: Literal["auto", "collect", "push"] = "auto",
+    scratch: str | os.PathLike[str] | None = None,
     progress: ProgressOption = None,
 ) -> LinearMixedModel:
     """Fit a linear mixed model, ``y = X beta + Z b + e``.
@@ -86,6 +88,10 @@ def lmer(
         there: the engine sums products by level, and the same optimum is found from the sums;
         ``"collect"`` brings the columns of the model into memory; ``"auto"`` collects up to a
         million complete rows and pushes down beyond. A table in memory stays as it is.
+    scratch : str or path, optional
+        A folder for what there is for each level of the largest grouping factor, where that is
+        more than memory holds; the rows then stay in the table. The files have no name, take as
+        much of the disk as the model lives, and go with it. By default all is in memory.
     progress : bool, callable or None
         True prints one line per iteration on standard error; a callable gets each `Progress`; None
         shows the last one after some seconds on a terminal or in a notebook; False is silent.
@@ -189,6 +195,7 @@ def lmer(
             variance=variance,
             sigma=sigma,
             rows=rows,
+            scratch=scratch,
             progress=progress,
         ),
     )
