@@ -134,8 +134,7 @@ class LazyModel:
         """
         import narwhals as nw
 
-        # Where there are only sums, asking for it is an error.
-        frame = self.table.frame
+        frame = _used(self.table, self.complete, self.dropped)
         columns = [nw.col(name).alias(f"k{i}") for i, name in enumerate(keys)]
         for j, column in enumerate(self.design.columns[1:], start=1):
             centre, scale = float(self.moments.centre[j]), float(self.moments.scale[j])
@@ -143,7 +142,7 @@ class LazyModel:
             columns.append((moved / scale if scale != 1.0 else moved).alias(f"u{j}"))
         if self.weights is not None:
             columns.append(self.weights.alias("w"))
-        return frame.filter(self.complete).select(*columns)
+        return frame.select(*columns)
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -279,7 +278,8 @@ def read_lazy_model(
     key = response.name if offset_sum is None else f"{response.name} less offset"
     at = design.place(key, lambda: y)
     weights_name = str(weights) if weights is not None else ""
-    moments = _moments(table, complete, design, extra["weights"], weights_name, response.name, at)
+    used = _used(table, complete, dropped)
+    moments = _moments(table, used, complete, design, extra["weights"], weights_name, response.name, at)
     if like is not None and len(like.centre) == len(design.keys):
         moments = replace(moments, centre=like.centre, scale=like.scale)
     return LazyModel(
@@ -490,8 +490,15 @@ def _dropped(
     )
 
 
+def _used(table: LazyTable, complete: Expr, dropped: Dropped) -> Any:
+    """The rows used: where none was left out, no query has to look for them once more."""
+    # Where there are only sums, asking for the frame is an error.
+    return table.frame if len(dropped.rows) == 0 else table.frame.filter(complete)
+
+
 def _moments(
     table: LazyTable,
+    used: Any,
     complete: Expr,
     design: Design,
     weights: Expr | None,
@@ -518,7 +525,7 @@ def _moments(
     if weights is not None:
         w = nw.col("w")
         asked |= {"w_low": w.min(), "w_high": w.max()}
-    query = table.frame.filter(complete).select(*columns)
+    query = used.select(*columns)
     query = query.select(*(each.alias(name) for name, each in asked.items()))
     row = table.run(query, "means and spreads").iloc[0]
     if weights is not None:

@@ -148,18 +148,31 @@ class ProductQueries:
             return out
 
         aliases = [f"k{i}" for i in range(len(keys))] + ["w"] * (by_weight and weighted)
+        # What the number of rows or the guard says already is not summed twice.
+        response = self.model.columns.response
+        known = {} if weighted else {(0, 0): "rows", (0, response): "guard"}
         rows = self.model.rows(keys).select(
             *(nw.col(alias) for alias in aliases),
-            *(product(i, j).alias(f"p{c}") for c, (i, j) in enumerate(products)),
+            *(product(*p).alias(f"p{c}") for c, p in enumerate(products) if p not in known),
             *([nw.col("w").log().alias("logw")] if weighted and not keys else []),
-            nw.col(f"u{self.model.columns.response}").alias("guard"),
+            nw.col(f"u{response}").alias("guard"),
         )
-        totals = [nw.col("guard").sum(), *(nw.col(f"p{c}").sum() for c in range(len(products)))]
+        totals = [
+            nw.col("guard").sum(),
+            *(nw.col(f"p{c}").sum() for c, p in enumerate(products) if p not in known),
+        ]
         if weighted and not keys:
             totals.append(nw.col("logw").sum())
         if keys:
-            return rows.group_by(*aliases).agg(nw.len().alias("rows"), *totals)
-        return rows.select(nw.len().alias("rows"), *totals)
+            answer = rows.group_by(*aliases).agg(nw.len().alias("rows"), *totals)
+        else:
+            answer = rows.select(nw.len().alias("rows"), *totals)
+        again = [
+            nw.col(known[p]).cast(nw.Float64).alias(f"p{c}")
+            for c, p in enumerate(products)
+            if p in known
+        ]
+        return answer.with_columns(*again) if again else answer
 
     def _check(self, n: int, y: float, what: str) -> None:
         """Refuse a table whose rows are other ones than before."""
@@ -172,7 +185,7 @@ class ProductQueries:
                 f"query for {what} there were {n:,}. Fit to a snapshot of it: a table that does "
                 "not change, or a file."
             )
-        if abs(y - first_y) > _SAME * max(np.sqrt(n), abs(first_y)):
+        if not abs(y - first_y) <= _SAME * max(np.sqrt(n), abs(first_y)):
             raise DataError(
                 f"The table changed between passes: in the query for {what} the response had "
                 "another sum. Fit to a snapshot of it: a table that does not change, or a file; "
