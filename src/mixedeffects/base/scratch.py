@@ -101,7 +101,7 @@ class FilesIn(Scratch):
 
     def file(self) -> Any:
         """A file for a while."""
-        return tempfile.TemporaryFile(dir=self._folder, prefix=".mixedeffects-")
+        return tempfile.TemporaryFile(dir=self._folder, prefix=".mixedeffects-", buffering=0)
 
     def refused(self, error: OSError, size: int) -> FileError:
         """The error for a disk without place."""
@@ -124,8 +124,7 @@ class _PiecesInFile(Pieces):
 
     def append(self, piece: Matrix) -> None:
         try:
-            self._file.write(np.ascontiguousarray(piece).data)
-            self._file.flush()
+            _write(self._file, np.ascontiguousarray(piece).data.cast("B"))
         except OSError as error:
             self._file.close()
             raise self._files.refused(error, piece.nbytes) from error
@@ -138,7 +137,8 @@ class _PiecesInFile(Pieces):
             step = max(1, _AT_ONCE // max(width, 1))
             for at in range(0, len(places), step):
                 own = places[at : at + step]
-                piece = np.frombuffer(file.read(8 * width * len(own)), dtype=np.float64)
+                piece = np.empty(width * len(own))
+                file.readinto(piece.data.cast("B"))
                 out[own] = piece.reshape(len(own), *self._shape)
         return out
 
@@ -171,5 +171,10 @@ def scratch_folder(given: Any) -> Scratch:
 def _fill(file: Any, size: int) -> None:
     zeros = bytes(8 * _AT_ONCE)
     for at in range(0, size, len(zeros)):
-        file.write(zeros[: size - at])
-    file.flush()
+        _write(file, memoryview(zeros)[: size - at])
+
+
+def _write(file: Any, content: memoryview) -> None:
+    """Write all: a system may take a part at a time, and says only then that it has no place."""
+    while len(content):
+        content = content[file.write(content) :]

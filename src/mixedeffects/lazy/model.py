@@ -279,7 +279,9 @@ def read_lazy_model(
     at = design.place(key, lambda: y)
     weights_name = str(weights) if weights is not None else ""
     used = _used(table, complete, dropped)
-    moments = _moments(table, used, complete, design, extra["weights"], weights_name, response.name, at)
+    moments = _moments(
+        table, used, complete, design, extra["weights"], weights_name, response.name, at
+    )
     if like is not None and len(like.centre) == len(design.keys):
         moments = replace(moments, centre=like.centre, scale=like.scale)
     return LazyModel(
