@@ -261,11 +261,13 @@ def page(results: list[dict[str, Any]]) -> str:
             for r in results
         ],
     )
+    import generalized_validation
     import generated_residuals
     import residual_validation
 
     residual = f"{residual_validation.section(table, cell)}\n{generated_residuals.section()}"
-    return "\n".join([*lines, "", reading(results), "", residual]) + FURTHER
+    generalized = generalized_validation.section(table, cell)
+    return "\n".join([*lines, "", reading(results), "", residual, generalized]) + FURTHER
 
 
 def reading(results: list[dict[str, Any]]) -> str:
@@ -315,6 +317,8 @@ The test suite compares the rest with stored answers in the same way:
 | all robust kinds, saddlepoint, HTZ | clubSandwich | `tests/reference/inference/robust_*.json` |
 | residuals, leverages, likelihoods, deletion diagnostics | lme4 | `tests/reference/inference/` |
 | prediction | lme4 | `tests/reference/inference/predict.json` |
+| generalized: tests, intervals | glmmTMB, lme4 | `tests/reference/glmm/inference.json` |
+| generalized: prediction, means | glmmTMB, emmeans | `tests/reference/glmm/predictions.json` |
 
 Where R has no answer, or another one by definition, the tests compute it anew with dense matrices.
 """

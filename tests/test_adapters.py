@@ -12,6 +12,8 @@ import pytest
 import mixedeffects as me
 from references import fitted_model
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*get_categories:DeprecationWarning")
+
 
 def test_the_plug_in_format_of_maketables() -> None:
     m = fitted_model("sleepstudy")
@@ -73,7 +75,7 @@ def test_without_marginaleffects_the_error_says_what_to_install(
     from mixedeffects.adapters import marginaleffects
 
     monkeypatch.setitem(sys.modules, "marginaleffects.classes", None)
-    marginaleffects._adapter_class.cache_clear()
+    marginaleffects._adapter_classes.cache_clear()
     with pytest.raises(ImportError, match=r"pip install 'marginaleffects>=0\.6'"):
         fitted_model("sleepstudy").marginaleffects()
     with pytest.raises(me.ModelError, match="df must be a positive number"):

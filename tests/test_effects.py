@@ -486,3 +486,41 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(NUMBERS) < set(effect["rows"][0])
     assert main(["fit", "orthodont", formula, "--effects", "size"]) == 1
     assert "no variable 'size'" in capsys.readouterr().err
+
+
+def test_numbers_made_a_factor_are_drawn_as_levels() -> None:
+    orthodont = me.load_dataset("orthodont").assign(code=lambda d: d["age"].astype(int))
+    m = me.lmer("distance ~ factor(code) + Sex + (1 | Subject)", orthodont)
+    found = m.effects("code")
+    ax = found.plot(data=True)
+    assert [each.get_text() for each in ax.get_xticklabels()] == ["8", "10", "12", "14"]
+    assert_allclose(curves(ax)[0], np.column_stack([range(4), found.to_frame()["estimate"]]))
+    rows = [each for each in ax.collections if isinstance(each, PathCollection)]
+    assert sum(len(each.get_offsets()) for each in rows) == len(orthodont)
+    means = m.emmeans("code").plot()
+    assert [each.get_text() for each in means.get_xticklabels()] == ["8", "10", "12", "14"]
+    colours = m.effects(["Sex", "code"]).plot().get_legend().get_texts()
+    assert [each.get_text() for each in colours] == ["8", "10", "12", "14"]
+
+
+def test_rows_are_drawn_at_the_offset_of_the_effects() -> None:
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame({"g": np.repeat(np.arange(12), 10), "x": rng.uniform(0.0, 1.0, 120)})
+    data["hours"] = rng.choice([1.0, 4.0, 20.0], 120)
+    data["n"] = rng.poisson(data["hours"] * np.exp(0.5 * data["x"]))
+    m = me.glmer("n ~ x + (1 | g)", data, family="poisson", exposure="hours")
+    ax = m.effects("x", at={"hours": 10}).plot(data=True)
+    drawn = cloud(ax)
+    order = np.argsort(drawn[:, 0])
+    rates = (data["n"] * 10.0 / data["hours"]).to_numpy()[np.argsort(data["x"])]
+    assert_allclose(drawn[order, 1], rates)
+    said = ax.get_title(loc="left") + "".join(each.get_text() for each in ax.texts)
+    assert "120 rows, in proportion to hours = 10" in said
+    # Along the exposure itself rows stay where they are.
+    along = cloud(m.effects("hours").plot(data=True))
+    assert_allclose(np.sort(along[:, 1]), np.sort(data["n"]), rtol=1e-6, atol=1e-9)
+    # The same of a linear model: a sum in place of a factor.
+    data["y"] = data["hours"] + rng.standard_normal(120)
+    linear = me.lmer("y ~ x + (1 | g)", data, offset="hours")
+    moved = cloud(linear.effects("x", at={"hours": 0}).plot(data=True))
+    assert_allclose(np.sort(moved[:, 1]), np.sort(data["y"] - data["hours"]))

@@ -771,7 +771,11 @@ def test_errors(text, data, error, message):
     [
         ({"weights": np.ones(3)}, DataError, "`weights` has 3 values, but the data have 60 rows"),
         ({"weights": np.ones((60, 2))}, DataError, r"shape \(60, 2\)"),
-        ({"weights": [-1.0] * 2 + [0.0] + [1.0] * 57}, DataError, "2 negative and 1 zero"),
+        (
+            {"weights": [-1.0] * 2 + [0.0] + [1.0] * 57},
+            DataError,
+            "negative in 2 rows and zero in 1 row",
+        ),
         ({"weights": [np.inf] + [1.0] * 59}, DataError, "infinite in 1 row"),
         ({"weights": "f"}, DataError, "must be numbers; `f`"),
         ({"weights": "ww"}, DataError, "no column `ww`"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from extended_precision import RandomIntercept, laplace_minimum
 from generalized_references import (
     FOLDER,
     MODELS,
@@ -77,3 +78,35 @@ def test_toenail_at_the_optimum_by_quadrature() -> None:
     likelihoods = np.trapezoid(np.exp(sums) * stats.norm.pdf(u), u, axis=1)
     expected = reference("toenail")["agq"]["50"]["deviance"]
     assert -2.0 * np.log(likelihoods).sum() == pytest.approx(expected, abs=1e-3)
+
+
+def test_where_r_stopped_short_on_the_toenails() -> None:
+    # Its gradient there is 6e-4; all digits of the criterion it says are right.
+    answer, own = reference("toenail")["laplace"], RandomIntercept("toenail")
+    least = laplace_minimum("toenail")
+    at = np.array([answer["theta"], *answer["beta"]], np.longdouble)
+    assert float(own.laplace(at)) == pytest.approx(answer["deviance"], abs=1e-10)
+    assert answer["deviance"] - least.criterion == pytest.approx(1.4e-9, abs=2e-10)
+    assert answer["theta"] - least.theta == pytest.approx(-1.2e-5, abs=1e-6)
+    assert np.abs((answer["beta"] - least.beta) / least.se).max() == pytest.approx(2.8e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cbpp", "contraception", "epil", "schizophrenia_probit"])
+def test_other_optima_with_one_intercept_are_those_of_r(name: str) -> None:
+    answer, least = reference(name)["laplace"], laplace_minimum(name)
+    assert answer["deviance"] == pytest.approx(least.criterion, abs=1e-9)
+    assert answer["theta"] == pytest.approx(least.theta, abs=1e-7)
+    assert np.abs((answer["beta"] - least.beta) / least.se).max() < 1e-6
+    assert answer["se"] == pytest.approx(least.se, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes"), [(name, nodes) for name, each in QUADRATURE.items() for nodes in each]
+)
+def test_values_by_quadrature_are_those_of_r(name: str, nodes: int) -> None:
+    # On the toenails lme4's modes are not exact enough for few points.
+    answer = reference(name)["agq"][str(nodes)]
+    at = np.array([answer["theta"], *answer["beta"]], np.longdouble)
+    error = answer["deviance"] - float(RandomIntercept(name).quadrature(at, nodes))
+    known = {("toenail", 9): -1.359e-6, ("toenail", 25): -9.8e-8}
+    assert error == pytest.approx(known.get((name, nodes), 0.0), abs=1e-9)

@@ -19,7 +19,7 @@ from mixedeffects.engine import EngineTerm
 from mixedeffects.engine.generalized import GeneralizedDesign, evaluate_laplace
 from mixedeffects.engine.generalized.quadrature import evaluate_criterion, quadrature_parts
 from mixedeffects.engine.generalized.scores import cluster_scores
-from mixedeffects.families import Response
+from mixedeffects.families import Response, RowTerms
 
 Matrix = NDArray[np.float64]
 
@@ -308,8 +308,6 @@ def test_intervals_of_a_structure() -> None:
     free = m.update("y ~ x + (x | room)").confint()
     own, other = table.filter(regex="^sd_", axis=0), free.filter(regex="^sd_", axis=0)
     np.testing.assert_allclose(own.to_numpy(), other.to_numpy(), rtol=1e-4)
-    with pytest.raises(me.ModelError, match="not available for covariance structures"):
-        m.profile()
 
 
 # --- profile likelihood ---------------------------------------------------------------------------
@@ -410,6 +408,31 @@ def test_profiles_by_brute_force(name: str, values: list[float]) -> None:
         )
         zeta = profile.zeta(name, value)
         assert zeta**2 == pytest.approx(found.fun - m.criterion, abs=3e-6)
+
+
+def test_profiles_and_criteria_go_over_rows_sorted_by_level(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a design whose rows are in another order too, and every time."""
+    m = me.glmer("y ~ x + (x | room)", _nested_data(), family="poisson")
+    rows, passes = GeneralizedDesign.rows, 0
+
+    def checked(self: GeneralizedDesign, *given: Any, **named: Any) -> RowTerms:
+        nonlocal passes
+        passes += 1
+        assert (np.diff(self.codes_of(0)) >= 0).all()
+        return rows(self, *given, **named)
+
+    monkeypatch.setattr(GeneralizedDesign, "rows", checked)
+    assert m.loglik_at(m.theta, m.fixef) == pytest.approx(m.loglik, abs=1e-9)
+    assert passes > 0
+    for name in ("x", "sd_x|room", "cor_x.(Intercept)|room"):
+        passes = 0
+        m.profile(name, 0.9)
+        assert passes > 0
+    passes = 0
+    assert m.laplace_check() is not None
+    assert passes > 0
 
 
 def test_a_profile_says_what_it_is_and_gives_its_points() -> None:

@@ -86,8 +86,6 @@ def test_population_averages_are_those_of_predict() -> None:
         names = ["estimate", "std_error", "conf_low", "conf_high"]
         found = own.to_frame()[names].to_numpy()
         assert found == pytest.approx(np.asarray(expected[names]), rel=1e-6)
-        with pytest.raises(me.ModelError, match="contrasts of them are not there"):
-            own.contrasts()
     curve = fitted("beta_slope").effects("x", at={"x": [-1.0, 1.0]}, by="t", marginal=True)
     assert (curve.to_frame()["estimate"].between(0.0, 1.0)).all()
     with pytest.raises(me.ModelError, match="averages means"):
@@ -113,7 +111,9 @@ def test_names_of_means() -> None:
     assert m.emmeans("period").scale.shown == "probability of incidence"
     women = me.load_dataset("contraception")
     m = me.glmer("use ~ urban + (1 | district)", women, family="binomial")
-    assert m.emmeans("urban").scale.shown == "probability of Y"
+    assert m.emmeans("urban").scale.shown == "probability of use = Y"
+    m = me.glmer("use == 'Y' ~ urban + (1 | district)", women, family="binomial")
+    assert m.emmeans("urban").scale.shown == 'probability of use == "Y"'
     assert fitted("owls_nb").emmeans("SexParent").scale.shown == "mean of SiblingNegotiation"
 
 
@@ -201,3 +201,60 @@ def test_random_slopes_by_their_mean_variance() -> None:
     G = m.G["g"].to_numpy()
     mean = np.einsum("ia,ab,ib->i", z, G, z).mean()
     assert float(m.icc().variances.random.sum()) == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("marginal", [False, True])
+def test_robust_standard_errors_of_means_are_those_of_predict(marginal: bool) -> None:
+    m, new = fitted("cbpp"), {"period": ["1", "2", "3", "4"]}
+    names = ["estimate", "std_error", "conf_low", "conf_high"]
+    how = {"re": None, "interval": "confidence", "marginal": marginal}
+    errors = []
+    for vcov in ("model", "conditional", "CR0", "CR1"):
+        own = m.emmeans("period", vcov=vcov, marginal=marginal).to_frame()
+        expected = m.predict(new, vcov=vcov, **how)
+        assert own[names].to_numpy() == pytest.approx(np.asarray(expected[names]), rel=1e-6)
+        errors.append(own["std_error"].to_numpy())
+    n = m.ngroups["herd"]
+    assert errors[3] == pytest.approx(errors[2] * np.sqrt(n / (n - 1.0)))
+    assert not np.allclose(errors[0], errors[3], rtol=1e-3)
+    assert not np.allclose(errors[0], errors[1], rtol=1e-4)
+
+
+def test_contrasts_of_averages_are_differences_by_the_delta_method() -> None:
+    m = fitted("cbpp")
+    means = m.emmeans("period", marginal=True)
+    risks = means.to_frame()["estimate"].to_numpy()
+    found = means.contrasts("trt.vs.ctrl", adjust="none")
+    table = found.to_frame()
+    assert table["contrast"].tolist() == ["2 - 1", "3 - 1", "4 - 1"]
+    assert table["estimate"].to_numpy() == pytest.approx(risks[1:] - risks[0])
+    assert "differences of the probability of incidence, averaged over" in repr(found)
+    assert "estimates are the probability" not in repr(found)
+
+    # The same by numerical derivatives in the fixed effects and the standard deviation.
+    def risk(beta: np.ndarray, sd: float, period: int) -> float:
+        at = np.linspace(-8.0, 8.0, 400)
+        weight = np.exp(-0.5 * at**2)
+        eta = beta[0] + (beta[period] if period else 0.0) + sd * at
+        return float(weight @ (1.0 / (1.0 + np.exp(-eta))) / weight.sum())
+
+    beta, sd = m.fixef.to_numpy(), float(m.theta[0])
+    held = m.emmeans("period", marginal=True, vcov="conditional").contrasts(
+        "trt.vs.ctrl", adjust="none"
+    )
+    step, gradient = 1e-5, np.zeros(4)
+    for j in range(4):
+        moved = np.zeros(4)
+        moved[j] = step
+        ends = [risk(beta + s * moved, sd, 1) - risk(beta + s * moved, sd, 0) for s in (-1.0, 1.0)]
+        gradient[j] = (ends[1] - ends[0]) / (2.0 * step)
+    known = np.sqrt(gradient @ m.vcov("conditional").to_numpy() @ gradient)
+    assert held.to_frame()["std_error"].iloc[0] == pytest.approx(known, rel=1e-5)
+    assert table["std_error"].iloc[0] == pytest.approx(known, rel=0.1)
+
+
+def test_pictures_of_averages_have_letters_and_arrows() -> None:
+    means = fitted("cbpp").emmeans("period", marginal=True)
+    assert means.letters()["letters"].iloc[0] != means.letters()["letters"].iloc[3]
+    ax = means.plot(Figure().subplots(), letters=True, arrows=True)
+    assert "arrows" in ax.get_title(loc="left") + "".join(t.get_text() for t in ax.texts)

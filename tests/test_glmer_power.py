@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import mixedeffects as me
+from mixedeffects.inference.contrast_likelihood_ratio import contrast_likelihood_ratio
 from mixedeffects.prediction.planned_responses import DrawnFromFamily, PlannedResponses
 
 #: Of small data sets some have no overdispersion, which is said.
@@ -84,6 +85,46 @@ def test_offsets_weights_and_the_parameter_of_the_family_reach_the_design() -> N
     assert found.test == "x (CR1)"
     wild = me.power(counts(), "x", phi=0.05, **options).table
     assert wild["power"].iloc[1] < found.table["power"].iloc[1]
+
+
+@pytest.mark.parametrize("nagq", [1, 5])
+def test_likelihood_ratios_are_those_of_two_fits(nagq: int) -> None:
+    m = herds().update(nagq=nagq)
+    smaller = m.update("~ . - period")
+    statistic, df, p = contrast_likelihood_ratio(m.fit, "period")
+    row = me.anova(smaller, m).table.iloc[1]
+    assert (statistic, df) == (pytest.approx(row["Chisq"], abs=1e-6), row["Df"])
+    assert p == pytest.approx(row["Pr(>Chisq)"], rel=1e-5)
+    # Two periods that are the same.
+    data = me.load_dataset("cbpp")
+    data["late"] = np.where(data["period"].isin(["2", "3"]), "23", data["period"].astype(str))
+    merged = me.glmer(
+        "incidence / size ~ late + (1 | herd)", data, family="binomial", weights="size", nagq=nagq
+    )
+    found = contrast_likelihood_ratio(m.fit, [[0.0, 1.0, -1.0, 0.0]])
+    assert found[0] == pytest.approx(merged.criterion - m.criterion, abs=1e-6)
+    # Of all coefficients, and beside a parameter of the family and an offset.
+    assert contrast_likelihood_ratio(smaller.fit, "(Intercept)")[0] == pytest.approx(
+        smaller.update("~ . - 1").criterion - smaller.criterion, abs=1e-6
+    )
+    other = counts()
+    assert contrast_likelihood_ratio(other.fit, "x")[0] == pytest.approx(
+        other.update("~ . - x").criterion - other.criterion, abs=1e-6
+    )
+
+
+def test_power_of_likelihood_ratios() -> None:
+    options = {"draws": 60, "seed": 3, "varcorr": {"herd": 0.4}, "effects": {"period2": -0.8}}
+    wald = me.power(herds(), ["period2"], n=15, **options)
+    ratio = me.power(herds(), ["period2"], n=15, statistic="likelihood-ratio", **options)
+    assert ratio.test == "the hypothesis (likelihood ratio)"
+    # The same data sets, whose tests agree but for few.
+    assert abs(ratio.table["power"][0] - wald.table["power"][0]) < 0.1
+    with pytest.raises(me.ModelError, match="uses no standard errors"):
+        me.power(herds(), "period", draws=2, statistic="likelihood-ratio", vcov="CR1")
+    m = me.lmer("Yield ~ 1 + (1 | Batch)", me.load_dataset("dyestuff"))
+    with pytest.raises(me.ModelError, match="is for generalized models"):
+        me.power(m, "(Intercept)", draws=2, statistic="likelihood-ratio")
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mixedeffects as me
@@ -188,6 +190,19 @@ def test_a_report(tmp_path: Path) -> None:
         ticks().report(tmp_path / "no.html", ddf="kr")
 
 
+@pytest.mark.parametrize("written", ["incidence / size", "cbind(incidence, size - incidence)"])
+def test_trials_stand_beside_rows(written: str, tmp_path: Path) -> None:
+    data = me.load_dataset("cbpp")
+    weights = "size" if "/" in written else None
+    m = me.glmer(f"{written} ~ period + (1 | herd)", data, family="binomial", weights=weights)
+    total, successes = (int(data[name].sum()) for name in ("size", "incidence"))
+    said = f"{total} trials in 56 rows, {successes} of them successes"
+    assert said in str(m.summary()) and said in str(m)
+    html = m.report(tmp_path / "herds.html", progress=False).read_text(encoding="utf-8")
+    assert said in html and "Prior weights" not in html
+    assert "trials" not in str(ticks().summary())
+
+
 def test_a_summary_skips_a_check_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     import mixedeffects.reporting.generalized_tables as tables
 
@@ -237,3 +252,49 @@ def test_command_line_says_what_is_wrong(
 ) -> None:
     assert main(["fit", "cbpp", "incidence ~ period + (1 | herd)", *options]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_double_bars_may_take_the_levels_of_a_factor_apart() -> None:
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({"g": np.repeat(np.arange(30), 8), "f": ["a", "b"] * 120})
+    data["h"] = rng.choice(["u", "v"], 240)
+    data["n"] = rng.poisson(np.exp(rng.normal(0.0, 0.5, 30)[data["g"]]))
+    formula = "n ~ f + (f + h || g)"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", me.ConvergenceWarning)
+        together = me.glmer(formula, data, family="poisson")
+        apart = me.glmer(formula, data, family="poisson", double_bar="separate")
+    said = " ".join(str(together.summary()).split())
+    assert "`f` and `h` in `||` have correlated effects, as in lme4; glmer(..., double" in said
+    assert apart.formula == "n ~ f + diag(f + h | g)"
+    assert apart.n_parameters < together.n_parameters
+    with pytest.raises(me.ModelError, match="double_bar"):
+        me.glmer(formula, data, family="poisson", double_bar="apart")
+
+
+def test_a_summary_names_standard_errors_that_are_not_the_models() -> None:
+    cbpp = me.load_dataset("cbpp")
+    m = me.glmer("incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size")
+    assert "clustered" not in str(m.summary())
+    said = " ".join(str(m.summary(vcov="CR1", cluster="herd")).split())
+    assert "z-tests, CR1 standard errors clustered by herd (15)" in said
+    assert "the covariances of the random effects taken as known" in " ".join(
+        str(m.summary(vcov="conditional")).split()
+    )
+
+
+def test_a_description_counts_trials_and_successes() -> None:
+    cbpp = me.load_dataset("cbpp")
+    left = "cbind(incidence, size - incidence)"
+    counted = "Of 842 trials 99 were successes."
+    m = me.glmer(f"{left} ~ period + (1 | herd)", cbpp, family="binomial")
+    assert f"Rows are of several trials. {counted}" in str(m.describe())
+    m = me.glmer("incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size")
+    assert f"The number of trials was size. {counted}" in str(m.describe())
+
+
+def test_a_table_of_generalized_fits_alone_refuses_degrees_of_freedom() -> None:
+    linear = me.lmer("incidence ~ period + (1 | herd)", me.load_dataset("cbpp"))
+    with pytest.raises(me.ModelError, match="ddf='kr' is for linear mixed models"):
+        me.etable(herds(), ddf="kr")
+    assert "z-tests" in str(me.etable([herds(), linear], ddf="kr"))

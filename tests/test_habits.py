@@ -408,3 +408,11 @@ def test_specifications_that_cannot_be_read(m: me.LinearMixedModel) -> None:
             m.emmeans(words)
     with pytest.raises(me.ModelError, match="no by= beside it"):
         m.emmeans("~ half | Days", by="Days")
+
+
+def test_updates_of_a_generalized_fit_are_answered_as_fits_are() -> None:
+    cbpp = me.load_dataset("cbpp")
+    m = me.glmer("incidence ~ period + (1 | herd)", cbpp, family="poisson")
+    for name in ("reml", "REML"):
+        with pytest.raises(TypeError, match="a generalized model is fitted by maximum likelihood"):
+            m.update(**{name: True})

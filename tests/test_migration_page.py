@@ -153,3 +153,18 @@ def test_formulas_can_be_read(terms: str) -> None:
 
 def test_formulas_of_structures_are_found() -> None:
     assert len(_random_terms()) > 15
+
+
+def test_every_difficulty_elsewhere_is_shown_by_tests_that_exist() -> None:
+    section = _PAGE.split("#### What was difficult elsewhere")[1].split("\n### ")[0]
+    rows = re.findall(r"^\| (?!reported)(?!-)(.*) \|$", section, re.MULTILINE)
+    assert len(rows) >= 16
+    for row in rows:
+        reported, _, shown = row.split(" | ")
+        assert "/issues/" in reported
+        named = re.findall(r"`(test_\w+\.py)`: ((?:`test_\w+`(?:, )?)+)", shown)
+        assert named, row
+        for file, functions in named:
+            source = (Path(__file__).parent / file).read_text(encoding="utf-8")
+            for function in re.findall(r"`(test_\w+)`", functions):
+                assert f"\ndef {function}(" in source, function

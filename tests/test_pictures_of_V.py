@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -115,3 +116,21 @@ def test_units_of_G_are_named_where_there_is_one() -> None:
     }.items():
         (scale,) = fitted_model(name).G.plot(ax=axes()).child_axes
         assert scale.get_ylabel() == expected
+
+
+def test_of_a_generalized_model_units_are_those_of_the_link() -> None:
+    cbpp = me.load_dataset("cbpp")
+    formula = "incidence / size ~ period + (1 | herd)"
+    m = me.glmer(formula, cbpp, family="binomial", weights="size")
+    for each in (m, m.without_data(), pickle.loads(pickle.dumps(m))):
+        if each is m:
+            ax = each.V.plot(ax=axes())
+            assert ax.get_title("left").startswith("V, working covariance, link scale")
+            for matrix in (each.V, each.R):
+                ax = matrix.plot(ax=axes())
+                assert ax.child_axes[0].get_ylabel() == "covariance (link units²)"
+            assert each.V.plot("1", ax=axes()).child_axes[0].get_ylabel().endswith("(link units²)")
+            G = each.V.G.plot(ax=axes()).child_axes[0]
+            assert G.get_ylabel() == "covariance (link units²)"
+        (scale,) = each.G.plot(ax=axes()).child_axes
+        assert scale.get_ylabel() == "covariance (link units²)"

@@ -17,7 +17,7 @@ MANY_EVALUATIONS = {"oxboys_slopes_ar1": 18}
 #: Ill-conditioned or large: criterion, relative.
 LOOSER = {"bcva_us": 1e-7, "dialyzer_slopes_varpower": 1e-7, "dialyzer_ar1_varpower": 1e-7}
 #: Fixed effects in standard errors, where they move with the variances more than elsewhere.
-FIXED = {"bcva_us": 1e-5, "berkey_known_V": 3e-6, "fev_us_by_arm": 3e-5, "wheat2_gau_nugget": 2e-6}
+FIXED = {"bcva_us": 1e-5, "fev_us_by_arm": 1e-5}
 #: The largest relative difference of estimates, which a stop at 1e-9 above the optimum allows.
 ESTIMATES = 1e-5
 

@@ -179,6 +179,8 @@ def test_a_fit_to_sums_says_what_needs_rows() -> None:
         lambda: m.robust("CR1", cluster="school"),
         lambda: m.robust("CR2"),
         lambda: m.bootstrap(5),
+        lambda: m.anova(type=3),
+        lambda: m.emmeans("arm"),
         lambda: m.simulate(1),
     ):
         with pytest.raises(ModelError, match="This was fitted to sums"):

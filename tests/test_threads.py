@@ -135,6 +135,40 @@ def test_fits_that_overlap_leave_the_threads_as_they_were() -> None:
 # --- fork ----------------------------------------------------------------------------------------
 
 
+def test_fixed_effects_of_many_columns_start_no_threads_of_blas(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their crossproducts are made at every step of the search of a generalized model."""
+    import numpy as np
+    import pandas as pd
+
+    import mixedeffects as me
+    from mixedeffects.engine.generalized.design import GeneralizedDesign
+    from mixedeffects.fitting.generalized import fitting
+
+    held: dict[str, list[int]] = {"separation": [], "products": []}
+    separating, products = fitting.separating_direction, GeneralizedDesign.working_products
+
+    def separation(*arguments):
+        held["separation"].append(threads._limit._held)
+        return separating(*arguments)
+
+    def working(*arguments, **options):
+        held["products"].append(threads._limit._held)
+        return products(*arguments, **options)
+
+    monkeypatch.setattr(fitting, "separating_direction", separation)
+    monkeypatch.setattr(GeneralizedDesign, "working_products", working)
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame(rng.normal(size=(400, 20)), columns=[f"x{i}" for i in range(20)])
+    data["g"], data["y"] = np.arange(400) % 20, rng.poisson(2.0, 400)
+    m = me.glmer("y ~ " + " + ".join(data.columns[:20]) + " + (1 | g)", data, family="poisson")
+    assert np.isfinite(m.se).all()
+    assert held["separation"] and held["products"]
+    assert min(held["separation"] + held["products"]) > 0
+    assert threads._limit._held == 0
+
+
 def test_a_property_is_computed_once_and_nobody_waits_for_another_thread() -> None:
     calls: list[str] = []
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import signal
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -206,6 +212,138 @@ def test_what_is_raised_within_passes_through(where: str, error: type[BaseExcept
         )
     assert caught.value is raised
     assert caught.traceback[-1].name == "sometimes"
+
+
+class Nested:
+    """Searches within the models of searches, which raise at one call of one kind and depth."""
+
+    def __init__(self, name: str, level: int, call: int, error: BaseException | None) -> None:
+        self._where, self._call, self._error, self._calls = (name, level), call, error, 0
+
+    def said(self, name: str, level: int, answer: Any, wrong: Any) -> Any:
+        """The answer; at that call the error, or what cannot be one."""
+        self._calls += (name, level) == self._where
+        if (name, level) != self._where or self._calls != self._call:
+            return answer
+        if self._error is not None:
+            raise self._error
+        return wrong
+
+    def search(self, level: int = 0) -> None:
+        nested = self
+
+        class Model(Quadratic):
+            def at(self, step: Vector, correction: Matrix) -> tuple[float, Vector, Matrix]:
+                answer = super().at(step, correction)
+                wrong = (0.0, np.zeros(5), "no matrix")
+                return cast(tuple[float, Vector, Matrix], nested.said("at", level, answer, wrong))
+
+            def minimise(self, correction: Matrix, radius: float) -> tuple[Vector, float]:
+                if level < 2:
+                    nested.search(level + 1)
+                answer = super().minimise(correction, radius)
+                return cast(tuple[Vector, float], nested.said("minimise", level, answer, "none"))
+
+        class Point:
+            def __init__(self, x: Vector) -> None:
+                value, self._gradient, self._hessian = rosenbrock(x)
+                self.value = nested.said("evaluate", level, value, "no number")
+
+            @property
+            def gradient(self) -> Vector:
+                answer = nested.said("gradient", level, self._gradient, np.zeros(7))
+                return cast(Vector, answer)
+
+            def model(self) -> Model:
+                answer = nested.said("model", level, Model(self._gradient, self._hessian), None)
+                return cast(Model, answer)
+
+        minimise(
+            Point,
+            START,
+            tolerance=1e-10,
+            max_evaluations=8 if level == 0 else 3,
+            radius=1.0,
+            natural=level == 1,
+            report=lambda each: nested.said("report", level, None, None),
+        )
+
+
+CALLS = ("at", "minimise", "evaluate", "gradient", "model", "report")
+
+
+def _raise_everywhere(calls: tuple[int, ...]) -> None:
+    for name, level, call in itertools.product(CALLS, range(3), calls):
+        for error in (StopError("now"), KeyboardInterrupt("now"), SystemExit("now")):
+            with pytest.raises(type(error)) as caught:
+                Nested(name, level, call, error).search()
+            assert caught.value is error
+        if name != "report":
+            with pytest.raises((TypeError, ValueError, RuntimeError, AttributeError)):
+                Nested(name, level, call, None).search()
+
+
+def test_what_is_raised_in_searches_within_searches_passes_through_all() -> None:
+    _raise_everywhere((1, 2, 3, 5))
+
+
+def test_searches_within_searches_raise_in_several_threads() -> None:
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(_raise_everywhere, (1, 3)) for _ in range(3)]:
+            done.result()
+
+
+INTERRUPTED = """
+import faulthandler, signal, threading, time
+faulthandler.enable()
+import numpy as np
+import pandas as pd
+import mixedeffects as me
+
+rng = np.random.default_rng(1)
+n = 4000
+g, item = rng.integers(0, 300, n), rng.integers(0, 40, n)
+x = rng.normal(size=n)
+eta = 0.5 * x + rng.normal(size=300)[g] + 0.5 * rng.normal(size=40)[item]
+data = pd.DataFrame({"y": rng.random(n) < 1 / (1 + np.exp(-eta)), "x": x, "g": g, "item": item})
+data["v"] = eta + rng.normal(size=n)
+
+
+def generalized():
+    return me.glmer("y ~ x + (1 | g) + (1 | item)", data, family="binomial")
+
+
+def linear():
+    return me.lmer("v ~ x + (x | g) + (1 | item)", data)
+
+
+done, count = [], 0
+for fit in (generalized, linear):
+    began = time.perf_counter()
+    whole = fit()
+    seconds = time.perf_counter() - began
+    for share in np.linspace(0.02, 0.98, 25):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, max(share * seconds, 1e-4))
+            fit()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except KeyboardInterrupt:
+            count += 1
+    assert abs(fit().loglik - whole.loglik) < 1e-9
+print(count)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="signals by a clock")
+def test_fits_interrupted_at_any_time() -> None:
+    """Ctrl-C comes through whatever it falls into, and the next fit is what it was."""
+    rule = "import signal\n"
+    rule += "signal.signal(signal.SIGALRM, signal.default_int_handler)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", rule + INTERRUPTED], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 10
 
 
 def test_points_are_let_go() -> None:

@@ -88,18 +88,40 @@ inline void selected_inverse_levels(ConstDoubles T, ConstDoubles diag, ConstDoub
                         PJJ(head + a, head + c) = PJJ(head + c, head + a) = front_P.data()[entry];
                     });
                 const std::int64_t dense = c;
-                for (; c < m; ++c) {
-                    const double *column =
-                        core_P.data() + (at[c] - fronts.columns) * size - fronts.columns;
-                    double *to = buffer.data() + (head + c) * width + head;
-                    for (std::int64_t a = dense; a < m; ++a) to[a] = column[at[a]];
-                }
+                auto core_column = [&](std::int64_t b) {
+                    return core_P.data() + (at[b] - fronts.columns) * size - fronts.columns;
+                };
                 ConstPanelMap<K> G(panel.data() + k * (head * i + begin), k, width);
-                if (width > 0) {
-                    GP.noalias() = G * PJJ;
+                if (K == 1 && head == 0 && dense == 0) {
+                    // P is read once and not copied.
+                    GP.setZero(1, m);
+                    const double *g = G.data();
+                    double *to = GP.data();
+                    for (std::int64_t b = 0; b < m; ++b) {
+                        const double *column = core_column(b);
+                        double own = column[at[b]] * g[b];
+                        for (std::int64_t a = b + 1; a < m; ++a) {
+                            const double entry = column[at[a]];
+                            own += entry * g[a];
+                            to[a] += entry * g[b];
+                        }
+                        to[b] += own;
+                    }
                     Q.noalias() = GP * G.transpose();
                 } else {
-                    Q.setZero();
+                    for (; c < m; ++c) {
+                        const double *column = core_column(c);
+                        double *to = buffer.data() + (head + c) * width + head;
+                        for (std::int64_t a = c; a < m; ++a) to[a] = column[at[a]];
+                        for (std::int64_t a = c + 1; a < m; ++a)
+                            PJJ(head + c, head + a) = to[a];
+                    }
+                    if (width > 0) {
+                        GP.noalias() = G * PJJ;
+                        Q.noalias() = GP * G.transpose();
+                    } else {
+                        Q.setZero();
+                    }
                 }
                 ConstSquareMap<K> A(diag.data() + i * k * k, k, k);
                 Li = ConstSquareMap<K>(L.data() + i * k * k, k, k);

@@ -1,28 +1,33 @@
 """A fitted model in the form that the marginaleffects package takes.
 
-The adapter predicts for the population: ``X beta``, with offsets. Its class derives from one of
-marginaleffects, so it is made when it is first asked for.
+The adapter predicts for the population: ``X beta``, with offsets, or the mean there. Its classes
+derive from one of marginaleffects, so they are made when they are first asked for.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
+from mixedeffects.base.options import checked_choice, checked_flag
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.estimability import estimability
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.formula.syntax import deparse
-from mixedeffects.formula.values import Factor
-from mixedeffects.frame.ingest import column_names, materialised, take_columns
-from mixedeffects.frame.variables import Columns, data_columns, evaluate_variable
+from mixedeffects.fitting.generalized import GeneralizedFit, generalized
+from mixedeffects.fitting.generalized.means import means_at
+from mixedeffects.frame.new_data import NewData, Wanted
+from mixedeffects.frame.variables import data_columns
+from mixedeffects.inference.generalized_prediction_variance import natural_covariance
+from mixedeffects.inference.population_average import population_mean
+from mixedeffects.inference.variance import FixedEffectsVariance
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 
-__all__ = ["adapter", "with_degrees_of_freedom"]
+__all__ = ["adapter", "generalized_adapter", "with_degrees_of_freedom"]
 
 Matrix = NDArray[np.float64]
 
@@ -30,6 +35,17 @@ _NEEDED = (
     "m.marginaleffects() needs the package marginaleffects, version 0.6 or later; install it with: "
     "pip install 'marginaleffects>=0.6'"
 )
+#: Rows encoded at a time.
+_ROWS = 100_000
+#: Links that marginaleffects knows derivatives of, and a family it has them with.
+_EXACT_LINKS = {
+    "cloglog": "binomial",
+    "log": "poisson",
+    "logit": "binomial",
+    "probit": "binomial",
+    "sqrt": "poisson",
+    "inverse": "gamma",
+}
 
 
 def adapter(
@@ -43,10 +59,43 @@ def adapter(
     number = isinstance(df, (int, float, np.integer, np.floating)) and not isinstance(df, bool)
     if not number or not df > 0.0:
         raise ModelError(f"df must be a positive number, or infinite for normal, not {df!r:.60}.")
+    _check_effects(model)
+    variance = fixed_effects_variance(model, vcov, ddf, cluster)
+    return _adapter_classes()[1](_LinearPredictor(model, variance, cluster), float(df))
+
+
+def generalized_adapter(
+    model: GeneralizedFit, vcov: Any, cluster: Any, type: Any, marginal: Any
+) -> Any:
+    """See `GeneralizedLinearMixedModel.marginaleffects`."""
+    on_link = checked_choice(type, "type", ["response", "link"]) == "link"
+    averaged = checked_flag(marginal, "marginal")
+    _check_effects(model)
+    if averaged:
+        if on_link:
+            raise ModelError(
+                "marginal=True averages means, which are on the scale of the response; on that of "
+                "the link the average over random effects is that of a typical level: "
+                "marginal=False."
+            )
+        if vcov != "model" or cluster is not None:
+            _refuse_covariance()
+        return _adapter_classes()[0](_PopulationMeans(model), np.inf)
+    variance = fixed_effects_variance(model, vcov, "inf", cluster)
+    shown = _LinearPredictor if on_link else _TypicalMeans
+    return _adapter_classes()[0](shown(model, variance, cluster), np.inf)
+
+
+def _refuse_covariance() -> NoReturn:
+    raise ModelError(
+        "marginal=True needs the covariance of all parameters together, which is the model's: "
+        "vcov= and cluster= are for marginal=False."
+    )
+
+
+def _check_effects(model: Fit) -> None:
     if not len(model.frame.fixef_names):
         raise ModelError("The model has no fixed effects, so there are no effects to compare.")
-    variance = fixed_effects_variance(model, vcov, ddf, cluster)
-    return _adapter_class()(model, variance, float(df), cluster)
 
 
 def with_degrees_of_freedom(result: Any, variance: Any, level: float) -> pd.DataFrame:
@@ -77,53 +126,6 @@ def with_degrees_of_freedom(result: Any, variance: Any, level: float) -> pd.Data
     return out
 
 
-class _Offsets:
-    """The known part of the linear predictor, for any rows."""
-
-    def __init__(self, model: Fit) -> None:
-        frame, given = model.frame, model.request.offset
-        if given is not None and not isinstance(given, str):
-            raise ModelError(
-                "The model was fitted with offset= given as values, which say nothing about new "
-                "rows. Fit it with the name of a column, or with offset() in the formula."
-            )
-        assert frame.fixed_encoder is not None
-        self._column = given
-        self._trees = frame.fixed_encoder.table.offsets
-        # Transforms remember what they saw in the rows of the fit.
-        self._states: list[dict[str, Any]] = [{} for _ in self._trees]
-        self.columns = data_columns(self._trees, list(frame.data.columns))
-        if frame.offset is not None:
-            fitted = self._evaluate(frame.data, self._states)
-            if not np.allclose(fitted, frame.offset, rtol=1e-10, atol=0.0):
-                text = ", ".join(map(deparse, self._trees))
-                raise ModelError(f"The offset of new rows cannot be had from offset({text}).")
-        if given is not None:
-            self.columns.append(given)
-
-    def __bool__(self) -> bool:
-        return bool(self._trees) or self._column is not None
-
-    def __call__(self, data: Any) -> Matrix:
-        states = [{text: dict(own) for text, own in state.items()} for state in self._states]
-        return self._evaluate(data, states)
-
-    def _evaluate(self, data: Any, states: list[dict[str, Any]]) -> Matrix:
-        source = materialised(data)
-        names = list(dict.fromkeys(data_columns(self._trees, column_names(source))))
-        if self._column is not None and self._column not in names:
-            names.append(self._column)
-        table = take_columns(source, names)
-        columns, total = Columns(table), np.zeros(len(table))
-        for tree, state in zip(self._trees, states, strict=True):
-            value = evaluate_variable(tree, columns, state).value
-            assert not isinstance(value, Factor)
-            total += value
-        if self._column is not None:
-            total += table[self._column].to_numpy(dtype=np.float64)
-        return total
-
-
 def _categorical(data: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     """The data with text as categoricals, as marginaleffects wants them, and all levels."""
     out, levels = data.reset_index(drop=True).copy(), {}
@@ -149,8 +151,126 @@ def _names_formula(variables: list[str]) -> str:
     return f"{quoted[0]} ~ {' + '.join(quoted[1:]) or '1'}"
 
 
+class _LinearPredictor:
+    """What is predicted, from coefficients and the design of any rows: ``X beta`` and offset."""
+
+    def __init__(
+        self,
+        model: Fit,
+        variance: FixedEffectsVariance | None,
+        cluster: Any = None,
+        terms: tuple[int, ...] = (),
+    ) -> None:
+        self.model, self.variance, self._cluster = model, variance, cluster
+        self.coef: Matrix = np.asarray(model.beta)
+        self.names, self._p = list(model.fixef_names), len(self.coef)
+        given = {role: getattr(model.request, role, None) for role in ("offset", "exposure")}
+        for role, value in given.items():
+            if value is not None and not isinstance(value, str):
+                raise ModelError(
+                    f"The model was fitted with {role}= given as values, which say nothing about "
+                    "new rows. Fit it with the name of a column, or with offset() in the formula."
+                )
+        self._wanted = Wanted((), terms, None, given["offset"], given["exposure"])
+        encoder = model.frame.fixed_encoder
+        assert encoder is not None
+        coders = [*encoder.coders, *encoder.offsets]
+        for t in terms:
+            coders += model.frame.random_encoders[t].coders
+        by_name = [name for name in given.values() if name is not None]
+        known = list(model.frame.data.columns)
+        self.variables = [*data_columns([coder.tree for coder in coders], known), *by_name]
+        self._has_offset = bool(encoder.offsets or by_name)
+        #: What marginaleffects can differentiate exactly, or why it cannot.
+        self.autodiff: Any = {"model_type": "linear", "family": None, "link": None}
+        if self._has_offset:
+            self.autodiff = "models with an offset"
+
+    def covariance(self, vcov: Any) -> Matrix:
+        """That of the coefficients: the adapter's own, or one by name as for `m.vcov`."""
+        if vcov is not True:
+            return fixed_effects_variance(self.model, vcov, "inf", self._cluster).vcov
+        assert self.variance is not None
+        return self.variance.vcov
+
+    def design(self, newdata: Any) -> Matrix:
+        """X, the offset if there is one, and columns of random effects that are averaged over."""
+        new = NewData(self.model.frame, newdata, self._wanted, _ROWS, estimability(self.model))
+        rows, complete = new.rows(0, new.n, {})
+        parts = [rows.X, *rows.z.values()]
+        if self._has_offset:
+            parts.insert(1, rows.offset[:, None])
+        found = np.column_stack(parts)
+        out = np.full((new.n, found.shape[1]), np.nan)
+        out[complete] = found
+        return out
+
+    def eta(self, coef: Matrix, design: Matrix) -> Matrix:
+        """Linear predictors at random effects of zero."""
+        p = self._p
+        fit: Matrix = design[:, :p] @ coef[:p]
+        return fit + design[:, p] if self._has_offset else fit
+
+    def predict(self, coef: Matrix, design: Matrix) -> Matrix:
+        """Predictions at these coefficients."""
+        return self.eta(coef, design)
+
+
+class _TypicalMeans(_LinearPredictor):
+    """Means of a generalized model at random effects of zero."""
+
+    def __init__(self, model: GeneralizedFit, variance: Any, cluster: Any) -> None:
+        super().__init__(model, variance, cluster)
+        self._family = model.family
+        link = model.family.link.name
+        if not self._has_offset:
+            of = _EXACT_LINKS.get(link)
+            known = {"model_type": "glm", "family": of, "link": link}
+            self.autodiff = f"the link {link}" if of is None else known
+
+    def predict(self, coef: Matrix, design: Matrix) -> Matrix:
+        """Means at these coefficients."""
+        return means_at(self._family, self.eta(coef, design))
+
+
+class _PopulationMeans(_LinearPredictor):
+    """Means over the random effects, by fixed effects and entries of G together."""
+
+    def __init__(self, model: GeneralizedFit) -> None:
+        terms = tuple(range(len(model.frame.terms)))
+        super().__init__(model, None, None, terms)
+        self.autodiff = "means over random effects"
+        self._family = model.family
+        self._lower = [np.tril_indices(len(G)) for G in model.G_blocks]
+        entries = [G[at] for G, at in zip(model.G_blocks, self._lower, strict=True)]
+        self.coef = np.concatenate([model.beta, *entries])
+        for term, at in zip(model.frame.terms, self._lower, strict=True):
+            for a, b in zip(*at, strict=True):
+                own = (term.columns[b],) if a == b else (term.columns[b], term.columns[a])
+                kind = "var" if a == b else "cov"
+                self.names.append(f"{kind} {'.'.join((term.label, *own))}")
+
+    def covariance(self, vcov: Any) -> Matrix:
+        """Of fixed effects and entries of G, from the joint Hessian."""
+        if vcov is not True:
+            _refuse_covariance()
+        return natural_covariance(generalized(self.model))
+
+    def predict(self, coef: Matrix, design: Matrix) -> Matrix:
+        """Means at these coefficients and covariances."""
+        at, entry = self._p + self._has_offset, self._p
+        v = np.zeros(len(design))
+        for rows, columns in self._lower:
+            z = design[:, at : at + rows[-1] + 1]
+            G = coef[entry : entry + len(rows)]
+            v += (z[:, rows] * z[:, columns]) @ np.where(rows == columns, G, 2.0 * G)
+            at, entry = at + z.shape[1], entry + len(rows)
+        return population_mean(self._family, self.eta(coef, design), np.maximum(v, 0.0))[0]
+
+
 @cache
-def _adapter_class() -> Any:
+def _adapter_classes() -> tuple[Any, Any]:
+    """Classes of adapters: of any fit, and with degrees of freedom."""
     try:
         import polars as pl
         from marginaleffects.classes import ModelAbstract, ModelVault
@@ -160,7 +280,7 @@ def _adapter_class() -> Any:
         raise ImportError(_NEEDED) from error
 
     class MixedModelAdapter(ModelAbstract):  # type: ignore[misc]
-        """Population predictions of a linear mixed model, for marginaleffects.
+        """Population predictions of a mixed model, for marginaleffects.
 
         Attributes
         ----------
@@ -170,23 +290,19 @@ def _adapter_class() -> Any:
             Degrees of freedom that marginaleffects uses for all its tests.
         """
 
-        def __init__(self, model: Any, variance: Any, df: float, cluster: Any) -> None:
-            frame = model.frame
-            self._encoder = frame.fixed_encoder
-            self._offsets = _Offsets(model)
-            self._variance, self._cluster = variance, cluster
+        def __init__(self, predicted: Any, df: float) -> None:
+            self._predicted = predicted
             self.df_resid = df
-            available = list(frame.data.columns)
-            response = data_columns([frame.formula.response_tree], available)
-            predictors = [*self._encoder.variables, *self._offsets.columns]
-            variables = list(dict.fromkeys([*response[:1], *predictors]))
+            frame = predicted.model.frame
+            response = data_columns([frame.formula.response_tree], list(frame.data.columns))
+            variables = list(dict.fromkeys([*response[:1], *predicted.variables]))
             data, levels = _categorical(frame.data)
             table = ingest(data).drop("index", strict=False)
             super().__init__(
-                model,
+                predicted.model,
                 ModelVault(
-                    coef=model.beta,
-                    coefnames=np.array(list(model.fixef_names)),
+                    coef=predicted.coef,
+                    coefnames=np.array(predicted.names),
                     modeldata=table,
                     package="mixedeffects",
                     # Only says which columns matter: the encoder makes the model matrix.
@@ -202,32 +318,25 @@ def _adapter_class() -> Any:
             """The covariance matrix of the adapter, or one by name as for `m.vcov`."""
             if vcov is None or vcov is False:
                 return None
-            if vcov is True:
-                return self._variance.vcov
-            return fixed_effects_variance(self.model, vcov, "inf", self._cluster).vcov
+            return self._predicted.covariance(vcov)
 
         def get_exog(self, newdata: Any) -> Matrix:
-            """The model matrix, and the offset as its last column if there is one."""
-            X, _ = self._encoder.encode(newdata)
-            if not self._offsets:
-                return np.asarray(X)
-            return np.column_stack([X, self._offsets(newdata)])
+            """The model matrix, then the offset if there is one."""
+            return np.asarray(self._predicted.design(newdata))
 
         def get_predict(self, params: Any, newdata: Any) -> Any:
-            """``X beta`` plus the offset."""
+            """Predictions at any coefficients."""
             matrix = newdata if isinstance(newdata, np.ndarray) else self.get_exog(newdata)
-            beta = np.asarray(params, dtype=np.float64)
-            fit = matrix[:, : len(beta)] @ beta
-            if self._offsets:
-                fit = fit + matrix[:, -1]
+            fit = self._predicted.predict(np.asarray(params, dtype=np.float64), matrix)
             rows = pl.Series("rowid", range(len(fit)), dtype=pl.Int32)
             return pl.DataFrame({"rowid": rows, "estimate": fit})
 
         def get_autodiff_args(self) -> Any:
             """Exact derivatives, where marginaleffects has them."""
-            if self._offsets:
-                return "models with an offset"
-            return {"model_type": "linear", "family": None, "link": None}
+            return self._predicted.autodiff
+
+    class LinearMixedModelAdapter(MixedModelAdapter):
+        """With degrees of freedom by contrast."""
 
         def tests(self, result: Any, level: float = 0.95) -> pd.DataFrame:
             """Results of marginaleffects with degrees of freedom of their own.
@@ -250,6 +359,6 @@ def _adapter_class() -> Any:
             ModelError
                 If the result has no standard errors, or those of another covariance matrix.
             """
-            return with_degrees_of_freedom(result, self._variance, level)
+            return with_degrees_of_freedom(result, self._predicted.variance, level)
 
-    return MixedModelAdapter
+    return MixedModelAdapter, LinearMixedModelAdapter

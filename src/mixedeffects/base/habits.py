@@ -144,6 +144,8 @@ OF_A_GENERALIZED_FIT: dict[str, tuple[str, str]] = {
     "resid_pearson": ("statsmodels", "m.resid('pearson')"),
     "resid_deviance": ("statsmodels", "m.resid('deviance')"),
     "pearson_chi2": ("statsmodels", "(m.resid('scaled')**2).sum()"),
+    "odds_ratios": ("Stata", "m.tidy('fixed', level=0.95, exponentiate=True)"),
+    "margins": ("Stata", "m.emmeans(..., marginal=True), m.predict(..., marginal=True)"),
 }
 
 #: Functions of packages elsewhere.
@@ -178,6 +180,8 @@ OF_THE_PACKAGE: dict[str, tuple[str, str]] = {
     "mice": ("mice", "me.pool(fits) of data sets that an imputer made"),
     "effectsize": ("effectsize", "m.effect_size(...)"),
     "allFit": ("lme4", "m.optimum.starts"),
+    "glmer_nb": ("lme4", "me.glmer(..., family='negative_binomial')"),
+    "glmerControl": ("lme4", "me.Control(...)"),
     "glmmTMB": ("glmmTMB", "me.glmer(..., family=...); of a normal response me.lmer"),
     "GLMM": ("MixedModels.jl", "me.glmer(formula, data, family=...)"),
     "BinomialBayesMixedGLM": ("statsmodels", "me.glmer(..., family='binomial')"),
@@ -207,6 +211,7 @@ OF_MEANS: dict[str, tuple[str, str]] = {
     "eff_size": ("emmeans", "means.contrasts().effect_size()"),
     "effect_size": ("emmeans", "means.contrasts().effect_size()"),
     "pairs": ("emmeans", "means.contrasts()"),
+    "regrid": ("emmeans", "m.emmeans(..., marginal=True).contrasts() for differences of means"),
     "pairwise": ("emmeans", "means.contrasts()"),
     "summary": ("R", "print(means), means.to_frame()"),
 }
@@ -293,6 +298,7 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
         "ziformula": ("glmmTMB", "nothing; there is no zero inflation"),
         "dispformula": ("glmmTMB", "nothing; the dispersion is one number"),
         "fast": ("MixedModels.jl", "nothing; Laplace's approximation is fitted at once"),
+        "theta": ("MASS", "part of the family: me.families.NegativeBinomial(theta=2.0)"),
     },
     "mmrm": {
         "method": ("mmrm", "an argument of tables: m.coef_table(ddf='satterthwaite')"),
@@ -321,6 +327,7 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
         "exog": ("statsmodels", "newdata="),
         "data": ("R", "newdata="),
         "new_data": ("R", "newdata="),
+        "trials": ("brms", "weights="),
     },
     "confint": {
         "parm": ("R", "parameters="),
@@ -328,6 +335,7 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
         "nsim": ("lme4", "n="),
         "boot_type": ("lme4", "kind="),
         "oldNames": ("lme4", "nothing, names are those of oldNames = FALSE"),
+        "exponentiate": ("broom", "m.tidy('fixed', level=0.95, exponentiate=True)"),
     },
     "coef_table": {
         "alpha": ("statsmodels", "level=1 - alpha"),
@@ -335,6 +343,7 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
         "robust": ("Stata", "vcov='CR2', cluster=..."),
         "cov_type": ("statsmodels", "vcov='CR2', cluster=..."),
         "type": ("clubSandwich", "vcov='CR2'"),
+        "exponentiate": ("broom", "m.tidy('fixed', level=0.95, exponentiate=True)"),
     },
     "tidy": {
         "conf_int": ("broom", "level=0.95"),
@@ -342,7 +351,7 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
         "component": ("broom", "effects="),
     },
     "anova": {
-        "test": ("R", "ddf= for the degrees of freedom"),
+        "test": ("R", "ddf= for the degrees of freedom; me.anova(m1, m2) for likelihood ratios"),
         "typ": ("statsmodels", "type="),
         "refit": ("lme4", "me.anova(m1, m2, refit=...)"),
     },
@@ -364,6 +373,8 @@ OF_ARGUMENTS: dict[str, dict[str, tuple[str, str]]] = {
         "lmer_df": ("emmeans", "ddf="),
         "var": ("emmeans", "m.emtrends(specs, var)"),
         "pairwise": ("emmeans", ".contrasts() of what m.emmeans gives"),
+        "offset": ("emmeans", "at={'hours': 1} of what the offset or exposure is made of"),
+        "marginal": ("glmer", "nothing; means of a linear model are those over the random effects"),
     },
     "emtrends": {"lmer_df": ("emmeans", "ddf="), "variable": ("emmeans", "var=")},
     "summary": {"correlation": ("lme4", "nothing, it is printed")},
@@ -457,6 +468,9 @@ def explained(function: Function) -> Function:
 
 def _unknown_argument(function: str, unknown: str, known: list[str]) -> TypeError:
     habits = OF_ARGUMENTS.get(function, {})
+    if {"family", "nagq"} <= set(known):
+        # What changes a generalized fit takes what makes one.
+        habits = {**habits, **OF_ARGUMENTS["glmer"]}
     if unknown in habits:
         return TypeError(f"{function}() has no argument {unknown!r}{hint(habits[unknown])}.")
     known = [key for key in known if key != "self"]

@@ -113,7 +113,8 @@ def _variances(fit: Any, method: str) -> Variances:
     mean = 0.5 if method == "theoretical" else _null_mean(record)
     family = record.family
     residual = float(family.latent_variance(method, mean, record.search_phi))
-    said = f"variance of the {family.name} family on the scale of the link: {residual:.4g}, "
+    name = family.name.replace("_", " ")
+    said = f"variance of the {name} family on the scale of the link: {residual:.4g}, "
     said += f"{method}" if method == "theoretical" else f"{method}, at a mean of {mean:.4g}"
     if of_rows:
         said += f"; with that of {', '.join(of_rows)}, which has a level for each row"

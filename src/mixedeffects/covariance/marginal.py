@@ -144,7 +144,8 @@ class MarginalCovariance(InverseOfV, RootsOfV, OutputOfV, Sealed):
         R = self._residual
         of = {} if R is None else {"residual": R.term, "variance": R.variance}
         arguments = {name: part.text for name, part in of.items() if part is not None}
-        return RandomEffectsCovariance(self._user_terms, self._user_blocks, arguments)
+        terms, blocks = self._user_terms, self._user_blocks
+        return RandomEffectsCovariance(terms, blocks, arguments, self._called)
 
     @property
     def R(self) -> ResidualCovariance:

@@ -77,7 +77,8 @@ def V_of(fit: Fit) -> MarginalCovariance:
 @once_per_fit("G")
 def G_of(fit: Fit) -> RandomEffectsCovariance:
     """Covariance matrix of the random effects."""
-    return RandomEffectsCovariance(fit.frame.terms, fit.G_blocks, residual_arguments(fit))
+    own = residual_arguments(fit)
+    return RandomEffectsCovariance(fit.frame.terms, fit.G_blocks, own, fit.working_name)
 
 
 @once_per_fit("R")

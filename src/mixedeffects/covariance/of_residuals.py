@@ -91,7 +91,8 @@ def residual_semivariances(fit: Fit, i: Integers, j: Integers) -> Matrix:
 
 def blocks_of_rows(fit: Fit) -> Integers:
     """Connected block of V of each row, shape (n,): by random effects and residual groups."""
-    factors = [*fit.frame.terms, *residual_matrix_of(fit).groupings]
+    R = structured_residual_of(fit)
+    factors = [*fit.frame.terms, *(() if R is None else R.groupings)]
     return connected_blocks(factors) if factors else np.arange(fit.nobs, dtype=np.int64)
 
 

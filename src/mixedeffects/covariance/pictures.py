@@ -21,6 +21,7 @@ from mixedeffects.covariance.residual_matrix import ResidualMatrix
 from mixedeffects.covariance.structure import CovarianceStructure
 from mixedeffects.display import plots
 from mixedeffects.display.lettering import Name, short
+from mixedeffects.display.vocabulary import squared_units
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -155,8 +156,9 @@ def plot_V(
     V: CovarianceOperator, level: Any, by: str | None, ax: Any, options: dict[str, Any]
 ) -> Axes:
     """Picture of V or of one level's block; see `MarginalCovariance.plot`."""
+    called = getattr(V, "_called", "")
     if options.get("kind") != "correlation":
-        options.setdefault("units", "response units²")
+        options.setdefault("units", squared_units(called))
     if level is not None:
         rows = V._rows.of_level(level, by)
         options.setdefault("title", Name(f"V of {short(_name(V, rows), 60)}"))
@@ -165,7 +167,7 @@ def plot_V(
         return plots.covariance(V.block(level, by), ax=ax, **options)
     if by is None:
         rows = np.arange(len(V._rows))
-        options.setdefault("title", "V, marginal covariance of the response")
+        options.setdefault("title", f"V, {called or 'marginal covariance of the response'}")
         factors = V._structure.terms or V._structure.factors
         if factors:
             term = factors[-1]

@@ -16,6 +16,7 @@ from mixedeffects.base.arrays import read_only
 from mixedeffects.base.sealed import Sealed
 from mixedeffects.covariance.design import z_labels
 from mixedeffects.display import plots
+from mixedeffects.display.vocabulary import squared_units
 from mixedeffects.errors import ModelError
 from mixedeffects.frame.model_frame import RandomTerm
 
@@ -39,6 +40,8 @@ class RandomEffectsCovariance(Sealed):
     residual_arguments : mapping of str to str
         ``residual`` and ``variance`` of the model that they belong to, where it has them: without
         these they are not all of its V.
+    name : str
+        What V is called where it is that of a working model, on the scale of a link.
 
     Examples
     --------
@@ -54,16 +57,20 @@ class RandomEffectsCovariance(Sealed):
 
     #: Not on the objects of ordinary models, nor of those pickled by earlier versions.
     _residual_arguments: Mapping[str, str] = MappingProxyType({})
+    _called: str = ""
 
     def __init__(
         self,
         terms: Sequence[RandomTerm],
         blocks: Sequence[Matrix],
         residual_arguments: Mapping[str, str] | None = None,
+        name: str = "",
     ) -> None:
         self._terms = tuple(terms)
         if residual_arguments:
             self._residual_arguments = dict(residual_arguments)
+        if name:
+            self._called = name
         self._blocks = tuple(read_only(np.array(block, dtype=np.float64)) for block in blocks)
 
     @property
@@ -210,7 +217,7 @@ class RandomEffectsCovariance(Sealed):
         options.setdefault("title", "G, covariance of the random effects")
         # Of slopes too, the blocks are in several units.
         if all(term.columns == ("(Intercept)",) for term in self._terms):
-            options.setdefault("units", "response units²")
+            options.setdefault("units", squared_units(self._called))
         return plots.covariance(self.sparse(), ax=ax, groups=groups, **options)
 
     def __repr__(self) -> str:

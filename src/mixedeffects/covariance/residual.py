@@ -17,6 +17,7 @@ from mixedeffects.covariance.residual_matrix import ResidualMatrix
 from mixedeffects.covariance.rows import Rows
 from mixedeffects.covariance.structure import CovarianceStructure
 from mixedeffects.covariance.structured_residual import StructuredResidual
+from mixedeffects.display.vocabulary import squared_units
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.residual_parameters import covariance_of_times, residual_parameters
 
@@ -316,9 +317,9 @@ class ResidualCovariance(CovarianceOperator, Sealed):
         """
         from mixedeffects.display import plots
 
-        options.setdefault("title", "R, covariance of the residual errors")
+        options.setdefault("title", f"R, {self._name or 'covariance of the residual errors'}")
         if options.get("kind") != "correlation":
-            options.setdefault("units", "response units²")
+            options.setdefault("units", squared_units(self._name))
         if level is not None:
             return plots.covariance(self.block(level, by), ax=ax, **options)
         if by is not None:

@@ -41,6 +41,8 @@ _ZERO = 1e-4
 
 #: A mean of so many standard deviations is far from zero.
 _FAR = 3.0
+#: Letters of a name, or of a term, in what there is to do: it is of no use in part.
+_LONG = 120
 
 
 def variance_inflation(fit: Fit) -> pd.DataFrame:
@@ -233,7 +235,7 @@ def _without_variance(term: RandomTerm, T: Matrix, coded: bool) -> list[str]:
     zero = np.flatnonzero(sd < _ZERO)
     rest = np.flatnonzero(sd >= _ZERO)
     group = short(term.group)
-    names = [short(column, 20) for column in term.columns]
+    names = [short(column, _LONG) for column in term.columns]
     if not len(rest):
         of = "variance" if len(names) == 1 else "variances"
         return [f"The {of} of {written} {'is' if len(names) == 1 else 'are'} zero: leave it out."]
@@ -308,7 +310,7 @@ def _written(term: RandomTerm) -> str:
     """A term as a formula has it, or nearly so."""
     columns = ["1" if column == "(Intercept)" else column for column in term.columns]
     inside = " + ".join(columns) if "1" in columns else " + ".join(["0", *columns])
-    return f"({short(inside, 32)} | {short(term.group, 20)})"
+    return f"({short(inside, _LONG)} | {short(term.group, 20)})"
 
 
 def separable_factors(fit: Fit) -> Iterator[Finding]:

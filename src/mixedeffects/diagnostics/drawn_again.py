@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.diagnostics.generalized_residuals import prior_weights
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.generalized.mode import Mode, find_mode
 from mixedeffects.engine.threads import one_blas_thread
@@ -59,7 +58,7 @@ class DrawnAgain:
         Q = self._design.basis.fixed
         inverse = np.linalg.inv(Q)
         self._step = inverse @ fit.found.conditional_beta_covariance @ inverse.T
-        self._weights = prior_weights(fit)
+        self._weights = fit.prior_weights
 
         self._sampler = GeneralizedSampler(fit, entropy)
 

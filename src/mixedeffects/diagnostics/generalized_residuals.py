@@ -22,6 +22,7 @@ __all__ = [
     "SEED",
     "generalized_quantiles",
     "generalized_residuals",
+    "pearson_residuals",
     "quantile_residuals",
     "quantiles_of_generalized",
     "simulated_ranks",
@@ -72,9 +73,23 @@ def generalized_residuals(
         return np.asarray(out / family.link.derivative(fit.eta))
     if kind == "deviance":
         return np.asarray(np.sign(out) * np.sqrt(_unit_deviances(fit)))
-    size = np.sqrt(prior_weights(fit) / family.variance(fit.mu, fit.search_phi))
-    scaled = np.asarray(out * size)
-    return scaled if kind == "scaled" else scaled * fit.sigma
+    if kind == "scaled":
+        return _scaled(fit, response.y, fit.mu)
+    return pearson_residuals(fit, response.y, fit.mu)
+
+
+def _scaled(fit: GeneralizedFit, y: Matrix, mu: Matrix) -> Matrix:
+    """Residuals over their standard deviations, shape (n,)."""
+    out = y - mu
+    # A mean at the end of its range leaves no variance, and one far out more than numbers hold.
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        size = np.sqrt(fit.prior_weights / fit.family.variance(mu, fit.search_phi))
+        return np.where(out == 0.0, 0.0, out * size)
+
+
+def pearson_residuals(fit: GeneralizedFit, y: Matrix, mu: Matrix) -> Matrix:
+    """Residuals over their standard deviations at a dispersion of one, shape (n,)."""
+    return _scaled(fit, y, mu) * fit.sigma
 
 
 def quantile_residuals(fit: GeneralizedFit, response: Response, mu: Matrix, entropy: int) -> Matrix:
@@ -105,13 +120,6 @@ def simulated_ranks(fit: GeneralizedFit, count: int, entropy: int) -> Matrix:
         same += np.abs(drawn - y) <= _SAME * np.abs(y)
     rng = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(count, 1)))
     return np.asarray((below + rng.random(fit.nobs) * same) / count)
-
-
-def prior_weights(fit: GeneralizedFit) -> Matrix:
-    """Trials times weights, shape (n,)."""
-    response = fit.response
-    out = np.ones(response.n) if response.trials is None else response.trials
-    return out if response.weights is None else out * response.weights
 
 
 def _unit_deviances(fit: GeneralizedFit) -> Matrix:

@@ -234,7 +234,9 @@ class Influence:
             ("MDFFITS", self.mdffits),
             ("COVRATIO", self.covratio),
         ):
-            columns.append(Column(name, tuple(format_numbers(series.iloc[order], 4))))
+            # Of generalized fits there is only the first.
+            if not series.isna().all() or name == "Cook's D":
+                columns.append(Column(name, tuple(format_numbers(series.iloc[order], 4))))
         for name in list(self.dfbeta.columns)[:_FEW_COEFFICIENTS]:
             values = self.dfbeta[name].iloc[order]
             # In a balanced design some changes are zero but for rounding.

@@ -10,7 +10,7 @@ numbers in pieces, so no cluster's pairs are ever all in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from mixedeffects.covariance.of_residuals import (
 )
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.diagnostics.residuals import residuals
+from mixedeffects.diagnostics.variogram_plot import Drawing, draw_variogram
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.fit import Fit
@@ -39,7 +40,7 @@ from mixedeffects.frame.ingest import materialised, take_columns, values_of_rows
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["VARIOGRAM_KINDS", "Variogram", "clusters_of", "variogram"]
+__all__ = ["VARIOGRAM_KINDS", "Bins", "PairsInBins", "Variogram", "clusters_of", "variogram"]
 
 Matrix = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -65,7 +66,9 @@ class Variogram:
     table : DataFrame
         One row per bin: ``distance``, the mean distance of its pairs; ``n_pairs``; ``empirical``,
         the mean of half the squared differences of residuals; ``implied``, what V makes of the
-        same pairs. In squared units of the response (without units for whitened residuals).
+        same pairs. In squared units of the response (without units for whitened residuals). Of a
+        generalized model ``implied`` is the mean of data sets drawn from it, and between
+        ``lower`` and ``upper`` are those of the level asked for, bin by bin.
     kind : str
         Which residuals.
     by : str
@@ -78,6 +81,10 @@ class Variogram:
         Pairs there are within clusters.
     n_outside : int
         Pairs used that fall into none of the bins given.
+    draws : int
+        Data sets drawn; zero where V says what is implied.
+    level : float
+        Share of them between ``lower`` and ``upper``.
 
     Examples
     --------
@@ -98,6 +105,8 @@ class Variogram:
     n_pairs: int
     n_pairs_total: int
     n_outside: int = 0
+    draws: int = 0
+    level: float = 0.95
 
     @property
     def is_sampled(self) -> bool:
@@ -132,10 +141,19 @@ class Variogram:
         >>> ax.get_xlabel(), ax.get_ylabel()
         ('difference in Days', 'semivariance (ms²)')
         """
-        from mixedeffects.diagnostics.variogram_plot import draw_variogram
-
         return draw_variogram(
-            self.table, self.distance, self.kind != "marginal", self.sentence(), ax, units
+            self.table, self.distance, self._drawn_as(), self.sentence(), ax, units
+        )
+
+    def _drawn_as(self) -> Drawing:
+        """What the picture calls residuals and what is implied."""
+        if not self.draws:
+            return Drawing(self.kind == "marginal")
+        return Drawing(
+            False,
+            f" of {_residuals(self.kind)}",
+            f"mean of {self.draws:,} data sets drawn",
+            f"{100.0 * self.level:.3g} % of them",
         )
 
     def sentence(self) -> str:
@@ -154,6 +172,8 @@ class Variogram:
             if self.is_sampled
             else f"{self.n_pairs:,} pairs"
         )
+        if self.draws:
+            text += f", beside {self.draws:,} data sets drawn"
         if self.n_outside:
             text += f"; {self.n_outside:,} of them outside the bins"
         return text
@@ -164,7 +184,10 @@ class Variogram:
 
 
 def _residuals(kind: str) -> str:
-    return f"{kind} residuals" if kind == "marginal" else f"whitened residuals ({kind})"
+    if kind == "pearson":
+        return "Pearson residuals"
+    plain_kind = kind in ("marginal", "quantile")
+    return f"{kind} residuals" if plain_kind else f"whitened residuals ({kind})"
 
 
 def variogram(
@@ -186,40 +209,87 @@ def variogram(
         two rows.
     """
     kind = checked_choice(kind, "Variogram kind", VARIOGRAM_KINDS)
-    if not is_whole_number(max_pairs):
-        raise ModelError(f"max_pairs must be a whole number above zero, not {max_pairs!r:.60}.")
-    t, name = _distances(fit, distance)
-    clusters, label = clusters_of(fit, by)
-    pairs = _Pairs(clusters, int(max_pairs))
-    if not pairs.total:
-        raise ModelError(f"No two rows share a level of {label}, so there are no pairs.")
-    edges = _edges(t, pairs, bins)
+    pairs = PairsInBins(fit, distance, by, bins, max_pairs)
     residual = residuals(fit, kind)
-    sums = np.zeros((4, len(edges) - 1))
-    outside = 0
-    for i, j in pairs:
-        apart = np.abs(t[i] - t[j])
-        at = np.searchsorted(edges, apart, side="right") - 1
-        # The last bin includes its upper edge.
-        at[apart == edges[-1]] = len(edges) - 2
-        inside = (at >= 0) & (at < len(edges) - 1)
-        outside += int((~inside).sum())
-        i, j, apart, at = i[inside], j[inside], apart[inside], at[inside]
-        half_squares = 0.5 * (residual[i] - residual[j]) ** 2
-        implied = _implied(fit, i, j) if kind == "marginal" else np.ones(len(i))
-        for row, values in enumerate((apart, None, half_squares, implied)):
-            sums[row] += np.bincount(at, values, len(edges) - 1)
-    used = sums[1] > 0
-    count = sums[1, used]
-    table = ResultTable(
-        {
-            "distance": sums[0, used] / count,
-            "n_pairs": count.astype(np.int64),
-            "empirical": sums[2, used] / count,
-            "implied": sums[3, used] / count,
-        }
+    implied = pairs.means(
+        lambda i, j: _implied(fit, i, j) if kind == "marginal" else np.ones(len(i))
     )
-    return Variogram(table, kind, label, name, pairs.used, pairs.total, outside)
+    table = ResultTable(
+        {**pairs.columns(), "empirical": pairs.semivariances(residual), "implied": implied}
+    )
+    return pairs.result(table, kind)
+
+
+class PairsInBins:
+    """The pairs of rows of a semivariogram, by bins of their distances.
+
+    Parameters
+    ----------
+    fit : Fit
+        The fit.
+    distance, by, bins, max_pairs
+        As for `variogram`.
+
+    Raises
+    ------
+    DataError, ModelError
+        As for `variogram`.
+    """
+
+    def __init__(self, fit: Fit, distance: Any, by: str | None, bins: Bins, max_pairs: int) -> None:
+        if not is_whole_number(max_pairs):
+            raise ModelError(f"max_pairs must be a whole number above zero, not {max_pairs!r:.60}.")
+        self._t, self.name = _distances(fit, distance)
+        clusters, self.label = clusters_of(fit, by)
+        self._pairs = _Pairs(clusters, int(max_pairs))
+        if not self._pairs.total:
+            raise ModelError(f"No two rows share a level of {self.label}, so there are no pairs.")
+        self._edges = _edges(self._t, self._pairs, bins)
+        self._outside = 0
+        sums = np.zeros((2, len(self._edges) - 1))
+        for i, j, at, outside in self._binned():
+            apart = np.abs(self._t[i] - self._t[j])
+            sums[0] += np.bincount(at, apart, sums.shape[1])
+            sums[1] += np.bincount(at, None, sums.shape[1])
+            self._outside += outside
+        self._used = sums[1] > 0
+        self._count = sums[1, self._used]
+        self._distance = sums[0, self._used] / self._count
+
+    def _binned(self) -> Iterator[tuple[Integers, Integers, Integers, int]]:
+        """Rows of the pairs inside the bins, in pieces; their bins, and how many are outside."""
+        t, edges = self._t, self._edges
+        for i, j in self._pairs:
+            apart = np.abs(t[i] - t[j])
+            at = np.searchsorted(edges, apart, side="right") - 1
+            # The last bin includes its upper edge.
+            at[apart == edges[-1]] = len(edges) - 2
+            inside = (at >= 0) & (at < len(edges) - 1)
+            yield i[inside], j[inside], at[inside], int((~inside).sum())
+
+    def means(self, of_pairs: Callable[[Integers, Integers], Matrix]) -> Matrix:
+        """The mean of something of each pair in every bin that has one."""
+        total = np.zeros(len(self._edges) - 1)
+        for i, j, at, _ in self._binned():
+            total += np.bincount(at, of_pairs(i, j), len(total))
+        return np.asarray(total[self._used] / self._count)
+
+    def semivariances(self, residual: Matrix) -> Matrix:
+        """Means of half the squared differences."""
+        return self.means(lambda i, j: 0.5 * (residual[i] - residual[j]) ** 2)
+
+    def columns(self) -> dict[str, Any]:
+        """Mean distance and number of pairs of each bin."""
+        return {"distance": self._distance, "n_pairs": self._count.astype(np.int64)}
+
+    def result(
+        self, table: pd.DataFrame, kind: str, draws: int = 0, level: float = 0.95
+    ) -> Variogram:
+        """The semivariogram with this table."""
+        used, total = self._pairs.used, self._pairs.total
+        return Variogram(
+            table, kind, self.label, self.name, used, total, self._outside, draws, level
+        )
 
 
 def _implied(fit: Fit, i: Integers, j: Integers) -> Matrix:

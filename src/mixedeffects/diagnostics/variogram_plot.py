@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,22 +16,45 @@ from mixedeffects.display.points import EMPIRICAL, FAINT, IMPLIED
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_variogram"]
+__all__ = ["Drawing", "draw_variogram"]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What the picture calls things.
+
+    Attributes
+    ----------
+    has_units : bool
+        Whether the residuals have those of the response.
+    of : str
+        Which residuals, after "semivariance".
+    implied : str
+        What the line is.
+    band : str
+        What the band is; empty where there is none.
+    """
+
+    has_units: bool
+    of: str = ""
+    implied: str = "implied by V"
+    band: str = ""
 
 
 def draw_variogram(
-    table: pd.DataFrame, distance: str, whitened: bool, sentence: str, ax: Any, units: str | None
+    table: pd.DataFrame, distance: str, called: Drawing, sentence: str, ax: Any, units: str | None
 ) -> Axes:
     """Points for what the residuals show, a line for what V implies.
 
     Parameters
     ----------
     table : DataFrame
-        Columns ``distance``, ``n_pairs``, ``empirical`` and ``implied``.
+        Columns ``distance``, ``n_pairs``, ``empirical`` and ``implied``; with a band also
+        ``lower`` and ``upper``.
     distance : str
         What it is the distance in.
-    whitened : bool
-        Whether the residuals are whitened, and have no units.
+    called : Drawing
+        What residuals, line and band are.
     sentence : str
         What was done, with a colon before the pairs.
     ax : matplotlib.axes.Axes or None
@@ -64,14 +88,24 @@ def draw_variogram(
         linewidth=1.6,
         # A line through one point cannot be seen.
         marker="D" if len(table) == 1 else "",
-        label="implied by V",
+        label=called.implied,
     )
-    axes.set_ylim(0.0, 1.25 * max(table["empirical"].max(), table["implied"].max()))
+    top = [table["empirical"].max(), table["implied"].max()]
+    if called.band:
+        low, high = table["lower"], table["upper"]
+        if len(table) == 1:
+            axes.vlines(table["distance"], low, high, color=IMPLIED, alpha=0.4, label=called.band)
+        else:
+            axes.fill_between(
+                table["distance"], low, high, color=IMPLIED, alpha=0.15, lw=0.0, label=called.band
+            )
+        top.append(high.max())
+    axes.set_ylim(0.0, 1.25 * max(top))
     name = short(distance, 40)
     literal(axes.set_xlabel(name if name == "distance" else f"difference in {name}"))
     units = checked_text(units, "units")
-    unit = "" if units is None or whitened else f" ({units})"
-    axes.set_ylabel(f"semivariance{unit}")
+    unit = "" if units is None or not called.has_units else f" ({units})"
+    axes.set_ylabel(f"semivariance{called.of}{unit}")
     head, _, pairs = sentence.partition(": ")
     literal(axes.set_title(f"{one_line(head)}\n", loc="left", fontsize=10))
     literal(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -166,7 +166,9 @@ class ResultTable(pd.DataFrame):
         return self._whole_table().to_html()
 
 
-def interval_table(bounds: Any, index: Any, level: float, how: str) -> ResultTable:
+def interval_table(
+    bounds: Any, index: Any, level: float, how: str, more: Sequence[str] = ()
+) -> ResultTable:
     """Intervals of parameters, columns ``lower`` and ``upper``.
 
     Parameters
@@ -179,9 +181,11 @@ def interval_table(bounds: Any, index: Any, level: float, how: str) -> ResultTab
         Confidence level.
     how : str
         What kind of intervals they are.
+    more : sequence of str
+        What else there is to say.
     """
     table = pd.DataFrame(bounds, index=index, columns=list(INTERVAL))
-    return ResultTable.of(table, (intervals_at(level, how),), former_interval(level))
+    return ResultTable.of(table, (intervals_at(level, how), *more), former_interval(level))
 
 
 class _ByFormerNames:

@@ -21,6 +21,7 @@ __all__ = [
     "former_interval",
     "intervals_at",
     "kind_of",
+    "squared_units",
 ]
 
 #: What the numbers of a column are, which decides how they are written.
@@ -113,3 +114,8 @@ def former_interval(level: float, names: tuple[str, str] = INTERVAL) -> dict[str
     """
     bounds = (0.5 - level / 2, 0.5 + level / 2)
     return {f"{100 * bound:.4g} %": name for bound, name in zip(bounds, names, strict=True)}
+
+
+def squared_units(called: str) -> str:
+    """Units of covariances: of the response, or where they have a name on the scale of a link."""
+    return "link units²" if called else "response units²"

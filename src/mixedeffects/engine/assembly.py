@@ -8,6 +8,7 @@ sparse matrix, and it belongs to the remainder.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.base.caching import cached_property
 from mixedeffects.engine import fronts
 from mixedeffects.engine.basis import Basis, cross, make_basis
 from mixedeffects.engine.crossproducts import (
@@ -26,9 +28,10 @@ from mixedeffects.engine.crossproducts import (
     Member,
     RestFactor,
 )
-from mixedeffects.engine.fronts import Layout, dense_layout, plan_layout
+from mixedeffects.engine.fronts import Layout, dense_layout, plan_layout, with_border
 from mixedeffects.engine.memory import RemainderTooLargeError
-from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
+from mixedeffects.engine.remainder import DenseRemainder, Places, SparseRemainder, find_places
+from mixedeffects.engine.sparse_products import SparseProducts
 
 __all__ = ["Assembly", "Blocks", "Factor", "make_crossproducts"]
 
@@ -150,6 +153,8 @@ class Assembly:
     together : tuple (codes, n_levels), optional
         Groups such that the levels in one row occur in one of them; needed where every factor is
         scattered.
+    repeated : bool, optional
+        Whether the blocks will be filled in many times: then more is found once.
 
     Raises
     ------
@@ -163,8 +168,10 @@ class Assembly:
         n_border: int,
         scattered: Sequence[bool] | None = None,
         together: tuple[Codes, int] | None = None,
+        repeated: bool = False,
     ) -> None:
-        self.n_border = n_border
+        self.n_border, self._repeated = n_border, repeated
+        self._places: Places | None = None
         factors = _merge_terms(terms, scattered or [False] * len(terms))
         self._chain, self._rest = _split_chain(factors)
         self._parents = [
@@ -179,13 +186,27 @@ class Assembly:
         else:
             occurring = (np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int32))
         self.layout = _plan(self._rest, occurring, n_border)
+        self._find_patterns()
+
+    def _find_patterns(self) -> None:
         codes, first = [f.codes for f in self._rest], list(self.layout.first)
-        columns = [f.k for f in self._rest]
+        columns, r = [f.k for f in self._rest], self.layout.r
         self._patterns = [
-            _kernels.remainder_pattern(start, order, codes, first, columns, self.layout.r, n_border)
+            _kernels.remainder_pattern(start, order, codes, first, columns, r, self.n_border)
             for start, order in self._grouped
         ]
         self._links = [self._links_of(e) for e in range(len(self._chain))]
+
+    def with_border(self, n_border: int) -> Assembly:
+        """The same with another number of columns ``[X y]``."""
+        if self._repeated and self.layout.fronts is not None:
+            # Found here, it is shared.
+            _ = self._sparse
+        out = copy.copy(self)
+        out.n_border, out._places = n_border, None
+        out.layout = with_border(self.layout, n_border)
+        out._find_patterns()
+        return out
 
     @property
     def factors(self) -> tuple[Factor, ...]:
@@ -364,7 +385,11 @@ class Assembly:
             offsets = list(self.layout.core_offsets)
             _kernels.assemble_remainder(codes, z, offsets, w, border, r, matrix)
         matrix[r:, r:] = cross(border, border, w if len(w) else None)
-        _kernels.mirror_lower(matrix)
+        if [f.k for f in self._rest] == [1]:
+            # Most of it is zero, and stays untouched: that is memory that need not be there.
+            matrix[:r, r:] = matrix[r:, :r].T
+        else:
+            _kernels.mirror_lower(matrix)
         return DenseRemainder(matrix)
 
     def positions(self, g: int) -> Codes:
@@ -410,6 +435,8 @@ class Assembly:
             sums = np.zeros((f.n_levels, f.k, n_border))
             _kernels.group_sums(f.codes, columns[id(f)], np.ascontiguousarray(weighted), sums)
             with_border[self.positions(g)] = sums
+        if scattered is None and self._repeated and self.layout.fronts is not None:
+            return self._with_places(columns, w, with_border)
         Z = scipy.sparse.csr_array((n, r))
         has_whole = any(id(f) in columns for f in self._rest)
         if has_whole:
@@ -431,6 +458,25 @@ class Assembly:
         matrix[:, r:] = with_border
         matrix[r:, :r] = with_border[:r].T
         return DenseRemainder(matrix)
+
+    @cached_property
+    def _sparse(self) -> SparseProducts:
+        positions = [self.positions(g) for g in range(len(self._rest))]
+        return SparseProducts([f.codes for f in self._rest], positions, self.layout.r)
+
+    def _with_places(
+        self, columns: dict[int, Matrix], w: Matrix, with_border: Matrix
+    ) -> SparseRemainder:
+        """The remainder by sums into entries whose places are found once."""
+        assert self.layout.fronts is not None
+        random = self._sparse.matrix([columns[id(f)] for f in self._rest], w)
+        if self._places is None:
+            self._places = find_places(random, self.layout.fronts, self.n_border)
+        return SparseRemainder(self.layout.fronts, random, with_border, self._places)
+
+    def __getstate__(self) -> dict[str, object]:
+        # What is found once follows from the rest.
+        return {**{k: v for k, v in self.__dict__.items() if k != "_sparse"}, "_places": None}
 
 
 def _add_scattered(

@@ -14,8 +14,9 @@ The model is the same model: ``Sigma = C Sigma* C' / mean(w)``, ``sigma = s sigm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
@@ -79,6 +80,19 @@ class Basis(ReadOnlyArrays):
     log_det_fixed: float
     fixed_steps: tuple[Matrix, ...] = ()
     term_steps: tuple[tuple[Matrix, ...], ...] = ()
+
+    def in_units_of(self, unit: float) -> Basis:
+        """With columns that are larger by a factor, and parameters that are smaller."""
+        if unit == 1.0:
+            return self
+        return replace(
+            self,
+            terms=tuple(unit * C for C in self.terms),
+            fixed=unit * self.fixed,
+            log_det_fixed=self.log_det_fixed + len(self.fixed) * math.log(unit),
+            fixed_steps=_times(self.fixed_steps, unit),
+            term_steps=tuple(_times(steps, unit) for steps in self.term_steps),
+        )
 
     def fixed_columns(self, X: Matrix) -> Matrix:
         """``X Q`` for rows of the user's X."""
@@ -152,6 +166,10 @@ def in_steps(X: Matrix, steps: Sequence[Matrix]) -> Matrix:
     for step in steps:
         X = times(X, step)
     return X
+
+
+def _times(steps: tuple[Matrix, ...], unit: float) -> tuple[Matrix, ...]:
+    return (*steps[:-1], unit * steps[-1]) if steps else ()
 
 
 def _product(steps: Sequence[Matrix]) -> Matrix:

@@ -238,6 +238,15 @@ class CrossProducts:
         out += self.split_remainder(out_remainder)
         return out, out_remainder[self.r :]
 
+    @property
+    def diagonals(self) -> list[Matrix]:
+        """Products of the columns of random effects with themselves, (l, k) for each factor."""
+        rest = self.remainder.diagonal
+        return [
+            *(np.einsum("lkk->lk", factor.diag) for factor in self.chain),
+            *(rest[factor.columns].reshape(factor.n_levels, factor.k) for factor in self.rest),
+        ]
+
     def with_response(self, products: Sequence[Matrix], border: Matrix) -> CrossProducts:
         """The same with another y: its products with each factor, (l, k), and with ``[X y]``."""
         n_chain = len(self.chain)

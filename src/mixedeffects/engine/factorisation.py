@@ -215,6 +215,16 @@ class Factorisation:
         """Lower Cholesky factor of ``X'V0^-1 X`` in the engine's columns, p x p."""
         return self.core.fixed_root if self._border_root is None else self._border_root
 
+    @property
+    def border_cancellation(self) -> float:
+        """Largest sum of squares of ``[X y]``, relative to what elimination leaves of it."""
+        size = self.A.remainder.diagonal[self.A.r :]
+        if self.border is not None:
+            size = self.border.size
+        left = np.append(np.diag(self.fixed_root) ** 2, self.rho2)
+        with np.errstate(divide="ignore"):
+            return float((size / left).max())
+
     @cached_property
     def solution(self) -> Solution:
         """Fixed and random effects, and ``c = Z'Py``, at this theta."""

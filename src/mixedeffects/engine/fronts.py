@@ -11,7 +11,7 @@ gain, everything stays dense.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from mixedeffects import _kernels
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.memory import check_memory, entries_that_fit
 
-__all__ = ["Fronts", "Layout", "dense_layout", "plan_layout"]
+__all__ = ["Fronts", "Layout", "dense_layout", "plan_layout", "with_border"]
 
 Codes = NDArray[np.int32]
 Offsets = NDArray[np.int64]
@@ -115,6 +115,24 @@ class Layout:
     def core(self) -> int:
         """First column of the core."""
         return 0 if self.fronts is None else self.fronts.columns
+
+
+def with_border(layout: Layout, n_border: int) -> Layout:
+    """The same layout with another number of columns ``[X y]``."""
+    fronts = layout.fronts
+    if fronts is None:
+        return layout
+    random = fronts.below < layout.r
+    of_front = np.repeat(np.arange(len(fronts.ptr) - 1), np.diff(fronts.ptr))
+    counts = np.bincount(of_front[random], minlength=len(fronts.ptr) - 1)
+    ptr = np.concatenate([[0], np.cumsum(counts + n_border)])
+    ends = ptr[1:, None] - n_border + np.arange(n_border)
+    below = np.empty(int(ptr[-1]), dtype=np.int64)
+    is_random = np.ones(len(below), dtype=bool)
+    is_random[ends] = False
+    below[ends] = layout.r + np.arange(n_border)
+    below[is_random] = fronts.below[random]
+    return replace(layout, fronts=replace(fronts, ptr=ptr, below=below))
 
 
 def dense_layout(levels: Sequence[int], columns: Sequence[int]) -> Layout:

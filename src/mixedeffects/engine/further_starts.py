@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mixedeffects import _kernels
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.crossproducts import CrossProducts
+from mixedeffects.engine.objective import Evaluation
 from mixedeffects.engine.parameters import T_to_theta, lower_entries, theta_to_T
 from mixedeffects.engine.remainder import DenseRemainder
 from mixedeffects.engine.search import Report, Search, is_single_term, search
@@ -59,6 +60,8 @@ _FINISHED = 200
 _NO_RESIDUAL = 1e-9
 #: The same for one that has used up its evaluations.
 LITTLE_RESIDUAL = 1e-6
+#: Rounding of a sum of squares relative to that of a number.
+_AT_MOST = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +145,7 @@ def look_elsewhere(
             ended[s] = found.deviance
             if _ran_away(found, first):
                 endless += 1
-                unbounded |= found.deviance < lowest - _SAME
+                unbounded |= found.deviance < lowest - _SAME - _rounding(best.evaluation)
             elif found.ended and found.deviance < lowest:
                 best, lowest = found, found.deviance
         values = np.append(values, ended)
@@ -158,6 +161,16 @@ def _ran_away(found: Search, first: Search) -> bool:
     sigma2 = found.evaluation.sigma2
     endless = not found.ended and sigma2 < LITTLE_RESIDUAL
     return endless or sigma2 < _NO_RESIDUAL < LITTLE_RESIDUAL < first.evaluation.sigma2
+
+
+def _rounding(here: Evaluation) -> float:
+    """Of the deviance, at the most: of rho^2, a difference of sums of squares.
+
+    Where effects are so large that little else is left of it, what lies below says nothing: the
+    search is repeated with provisional effects.
+    """
+    lost = here.A.remainder.response_square / here.rho2
+    return _AT_MOST * float(np.finfo(np.float64).eps) * here.df * lost
 
 
 def _needs_no_other(A: CrossProducts, first: Search) -> bool:

@@ -491,6 +491,15 @@ class Parameterisation:
         second[where] = first[where] * (1.0 - 2.0 * share)
         return eta, first, second
 
+    def with_variances(self, eta: Matrix, size: float) -> Matrix:
+        """The same with standard deviations of a size for terms that have only zeros."""
+        out = eta.copy()
+        for at in self.places:
+            own = eta[at][self.is_deviation[at]]
+            if not own.any():
+                out[at][self.is_deviation[at]] = size
+        return out
+
     @property
     def has_correlation(self) -> bool:
         """Whether some structure has a correlation."""

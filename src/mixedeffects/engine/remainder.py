@@ -16,7 +16,7 @@ from mixedeffects.base.arrays import ReadOnlyArrays
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.fronts import Fronts
 
-__all__ = ["DenseRemainder", "SparseRemainder"]
+__all__ = ["DenseRemainder", "Places", "SparseRemainder", "find_places"]
 
 Matrix = NDArray[np.float64]
 
@@ -38,6 +38,11 @@ class DenseRemainder(ReadOnlyArrays):
     def response_square(self) -> float:
         """``y'Wy``."""
         return float(self.matrix[-1, -1])
+
+    @property
+    def diagonal(self) -> Matrix:
+        """Products of every column with itself, (r + p + 1,)."""
+        return np.diag(self.matrix)
 
     def multiply(self, v: Matrix) -> Matrix:
         """Product with v, array (r + p + 1, m)."""
@@ -65,6 +70,42 @@ class DenseRemainder(ReadOnlyArrays):
 
 
 @dataclass(frozen=True, eq=False)
+class Places(ReadOnlyArrays):
+    """Where the entries of a sparse remainder go in an elimination.
+
+    Attributes
+    ----------
+    of_fronts, in_fronts : ndarrays
+        Entries of the sparse matrix that go into the blocks of the fronts, and where.
+    border : ndarray
+        Where there the border of the fronts' columns goes, row by row.
+    of_core, in_core : ndarrays
+        Entries that go into the dense core, and where, column by column.
+    """
+
+    of_fronts: NDArray[np.intp]
+    in_fronts: NDArray[np.int64]
+    border: NDArray[np.int64]
+    of_core: NDArray[np.intp]
+    in_core: NDArray[np.intp]
+
+
+def find_places(random: scipy.sparse.csc_array, fronts: Fronts, n_border: int) -> Places:
+    """Places of the entries of a sparse matrix, and of a border of so many columns."""
+    c, r = fronts.columns, random.shape[0]
+    row = np.asarray(random.indices)
+    column = np.repeat(np.arange(r, dtype=np.int32), np.diff(random.indptr))
+    upper = np.flatnonzero((row < c) & (row <= column))
+    rows = np.concatenate([row[upper], np.repeat(np.arange(c), n_border)])
+    columns = np.concatenate([column[upper], np.tile(np.arange(r, r + n_border), c)])
+    places = _kernels.front_entries(fronts.arrays, rows.astype(np.int32), columns.astype(np.int32))
+    core = np.flatnonzero((row >= c) & (column >= c))
+    size = r + n_border - c
+    flat = (column[core].astype(np.intp) - c) * size + (row[core] - c)
+    return Places(upper, places[: len(upper)], places[len(upper) :], core, flat)
+
+
+@dataclass(frozen=True, eq=False)
 class SparseRemainder(ReadOnlyArrays):
     """Sparse products of ``Z_rest`` with itself and a dense border.
 
@@ -76,11 +117,18 @@ class SparseRemainder(ReadOnlyArrays):
         ``Z_rest'W Z_rest`` in elimination order, both triangles.
     border : ndarray (r + p + 1, p + 1)
         Products of ``[Z_rest X y]`` with ``[X y]``.
+    places : Places, optional
+        Where the entries go, if that is known from others with the same pattern.
     """
 
     fronts: Fronts
     random: scipy.sparse.csc_array
     border: Matrix
+    places: Places | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        # They follow from the pattern, and are larger than the entries.
+        return {k: v for k, v in self.__dict__.items() if k not in ("places", "where")}
 
     @property
     def core_size(self) -> int:
@@ -92,6 +140,12 @@ class SparseRemainder(ReadOnlyArrays):
         """``y'Wy``."""
         return float(self.border[-1, -1])
 
+    @property
+    def diagonal(self) -> Matrix:
+        """Products of every column with itself, (r + p + 1,)."""
+        r = self.random.shape[0]
+        return np.concatenate([self.random.diagonal(), np.diag(self.border[r:])])
+
     def multiply(self, v: Matrix) -> Matrix:
         """Product with v, array (r + p + 1, m)."""
         r = self.random.shape[0]
@@ -101,34 +155,23 @@ class SparseRemainder(ReadOnlyArrays):
         return out
 
     @cached_property
-    def _places(self) -> tuple[Matrix, NDArray[np.int64], Matrix, NDArray[np.intp]]:
-        """Values and places of the products within the fronts, and within the core."""
-        c = self.fronts.columns
-        r, n_border = self.random.shape[0], self.border.shape[1]
-        entries = self.random.tocoo()
-        row, column, values = entries.row, entries.col, entries.data
-        upper = (row < c) & (row <= column)
-        rows = np.concatenate([row[upper], np.repeat(np.arange(c), n_border)])
-        columns = np.concatenate([column[upper], np.tile(np.arange(r, r + n_border), c)])
-        in_fronts = np.concatenate([values[upper], self.border[:c].ravel()])
-        places = _kernels.front_entries(
-            self.fronts.arrays, rows.astype(np.int32), columns.astype(np.int32)
-        )
-        core = (row >= c) & (column >= c)
-        size = self.core_size
-        flat = (column[core].astype(np.intp) - c) * size + (row[core] - c)
-        return in_fronts, places, values[core], flat
+    def where(self) -> Places:
+        """Where the entries go."""
+        if self.places is not None:
+            return self.places
+        return find_places(self.random, self.fronts, self.border.shape[1])
 
     def begin(self) -> tuple[Matrix, Matrix]:
         """A working copy to eliminate in: the core, and the rows of the fronts."""
-        in_fronts, places, in_core, flat = self._places
+        places, entries, c = self.where, self.random.data, self.fronts.columns
         values = np.zeros(self.fronts.size)
-        values[places] = in_fronts
+        values[places.in_fronts] = entries[places.of_fronts]
+        values[places.border] = self.border[:c].ravel()
         size, n_border = self.core_size, self.border.shape[1]
         core = np.zeros((size, size), order="F")
-        core.T.reshape(-1)[flat] = in_core
-        core[:, size - n_border :] = self.border[self.fronts.columns :]
-        core[size - n_border :, :] = self.border[self.fronts.columns :].T
+        core.T.reshape(-1)[places.in_core] = entries[places.of_core]
+        core[:, size - n_border :] = self.border[c:]
+        core[size - n_border :, :] = self.border[c:].T
         return core, values
 
     def with_response(self, column: Matrix) -> SparseRemainder:
@@ -136,10 +179,10 @@ class SparseRemainder(ReadOnlyArrays):
         border = self.border.copy()
         border[:, -1] = column
         border[-1, :] = column[self.random.shape[0] :]
-        return replace(self, border=border)
+        return replace(self, border=border, places=self.where)
 
     def with_border(self, B: Matrix, added: Matrix) -> SparseRemainder:
         """The same with ``[X y] B`` for ``[X y]``, and something added to its own products."""
         border = self.border @ B
         border[-len(B) :] = B.T @ border[-len(B) :] + added
-        return replace(self, border=border)
+        return replace(self, border=border, places=self.where)

@@ -8,6 +8,10 @@ With ``P = L~ M^-1 L~'``, ``a = [-b; -beta; 1]`` and dA_r the derivative of A in
 
 The average information, jointly with that of Sigma, comes from the working variates
 ``f_r = S_r S^-1 (y - X beta - Z b)``: ``[Z X]'S^-1 f_r`` is minus the part of ``dA_r a``.
+
+Where the random effects are far larger than a residual, ``[X y]`` are taken less their modes (see
+`provisional`), and what is a sum over rows of residuals is summed up over rows. What digits are
+then left is known; see `ResidualEvaluation.cancellation`.
 """
 
 from __future__ import annotations
@@ -16,10 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from mixedeffects.base.arrays import ReadOnlyArrays
 from mixedeffects.base.caching import cached_property
+from mixedeffects.engine.factorisation import SelectedInverse
 from mixedeffects.engine.objective import Evaluation, along_each, evaluate_with_inverse
 from mixedeffects.engine.quadratic_forms import inner_products
 from mixedeffects.engine.residual_model import ResidualModel
@@ -29,6 +35,10 @@ from mixedeffects.engine.residual_sums import ChainSumsAt, PatternSumsAt
 __all__ = ["ResidualEvaluation", "evaluate_residual"]
 
 Matrix = NDArray[np.float64]
+
+#: Cancellation in ``[X y]`` from which they are taken less their modes.
+_LOST = 1e5
+_EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +73,20 @@ class ResidualEvaluation(ReadOnlyArrays):
     slopes: Matrix
     effects: tuple[Matrix, ...]
     fixed: Matrix
+    #: Largest sum of squares that the deviance is made of, relative to what is left of it: among
+    #: rows given those before them in their group, random effects, and ``[X y]``. The relative
+    #: rounding of each is as much larger than that of a number.
+    cancellation: float
 
     @property
     def model(self) -> ResidualModel:
         """The covariance of the residuals as a function of phi."""
         return self.design.model
+
+    @property
+    def rounding(self) -> float:
+        """Of the deviance."""
+        return _EPS * self.cancellation * self.at_theta.A.n
 
     @property
     def deviance(self) -> float:
@@ -159,14 +178,29 @@ def evaluate_residual(
     at_phi = rows.at(phi)
     A = at_phi.A
     here, inverse = evaluate_with_inverse(A, T, reml)
+    if A.factors and here.factorisation.border_cancellation > _LOST:
+        if not isinstance(at_phi, RowsAt):
+            at_phi = RowsAt(rows, phi)
+        A = at_phi.without_effects(T)
+        here, inverse = evaluate_with_inverse(A, T, reml)
+    cancellation = max(
+        at_phi.cancellation,
+        here.factorisation.border_cancellation,
+        *(
+            float((size * np.einsum("lkk->lk", P)).max(initial=1.0))
+            for size, P in zip(A.diagonals, inverse.P, strict=True)
+        ),
+    )
     solution = here.factorisation.solution
-    if isinstance(at_phi, RowsAt) and rows.is_local:
+    if isinstance(at_phi, RowsAt) and (rows.is_local or A.provisional is not None):
         residuals = rows.residuals(A.by_term(solution.b), solution.beta)
         squares, of_effects, of_fixed = at_phi.of_residuals(residuals)
         slopes = squares / here.sigma2
-        score = at_phi.logdet_gradient + at_phi.contracted(inverse, reml) + slopes
+        score = at_phi.logdet_gradient + _of_inverse(at_phi, here, inverse) + slopes
         effects = tuple(-own for own in of_effects)
-        return ResidualEvaluation(here, rows, at_phi, phi, score, slopes, effects, -of_fixed)
+        return ResidualEvaluation(
+            here, rows, at_phi, phi, score, slopes, effects, -of_fixed, cancellation
+        )
     b = [-own[:, :, None] for own in solution.b]
     border = np.append(-solution.beta, 1.0)[:, None]
     m = len(phi)
@@ -183,4 +217,25 @@ def evaluate_residual(
         fixed[:, j] = -of_border[: A.p, 0]
         slopes[j] = square / here.sigma2
         score[j] += inner_product(inverse, D, reml) + slopes[j]
-    return ResidualEvaluation(here, rows, at_phi, phi, score, slopes, tuple(found), fixed)
+    return ResidualEvaluation(
+        here, rows, at_phi, phi, score, slopes, tuple(found), fixed, cancellation
+    )
+
+
+def _of_inverse(at_phi: RowsAt, here: Evaluation, inverse: SelectedInverse) -> Matrix:
+    """``<P, dA_r>`` for each parameter."""
+    factorisation, rows = here.factorisation, at_phi.rows
+    border = factorisation.border
+    with_fixed = here.reml and border is None
+    if rows.is_local:
+        out = at_phi.contracted(inverse, with_fixed)
+    else:
+        changes = (at_phi.derivative(j) for j in range(len(at_phi.phi)))
+        out = np.array([inner_product(inverse, D, with_fixed) for D in changes])
+    if border is None or not here.reml:
+        return out
+    # The fixed effects' part, of X less its modes.
+    modes = [np.ascontiguousarray(own[:, :, : rows.p]) for own in border.modes]
+    left = rows.less_effects(rows.border[:, : rows.p], here.A.by_term(modes))
+    solved = scipy.linalg.cho_solve((factorisation.fixed_root, True), left.T).T
+    return out + at_phi.whitening.contracted(left, solved)

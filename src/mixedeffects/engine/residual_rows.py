@@ -21,9 +21,10 @@ from mixedeffects import _kernels
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.assembly import Assembly, Blocks
 from mixedeffects.engine.basis import Basis, make_basis, standard_responses
-from mixedeffects.engine.crossproducts import ChainFactor, CrossProducts, EngineTerm
-from mixedeffects.engine.factorisation import SelectedInverse
+from mixedeffects.engine.crossproducts import ChainFactor, CrossProducts, EngineTerm, RestFactor
+from mixedeffects.engine.factorisation import Factorisation, SelectedInverse
 from mixedeffects.engine.fronts import Layout
+from mixedeffects.engine.provisional import Columns, Provisional, remaining_effects
 from mixedeffects.engine.remainder import DenseRemainder
 from mixedeffects.engine.residual_model import ResidualDesign, ResidualModel
 from mixedeffects.engine.residual_sums import (
@@ -147,6 +148,13 @@ class ResidualRows:
             out.__dict__["sums"] = sums.with_response(out)
         return out
 
+    def with_border(self, border: Matrix) -> ResidualRows:
+        """The same with other columns for ``[X y]``, in the engine's scale."""
+        out = self.with_columns(self.model)
+        out.__dict__.pop("_dense", None)
+        out.border = border
+        return out
+
     @cached_property
     def sums(self) -> ChainSums | PatternSums | None:
         """What A(phi) is a combination of, where that is few matrices."""
@@ -211,7 +219,7 @@ class ResidualRows:
         z = [term.z for term in self.terms]
         return self._assembly.fill(z, self.border, _NONE, neighbours=coefficients)
 
-    def columns_of(self, factor: ChainFactor) -> Matrix:
+    def columns_of(self, factor: ChainFactor | RestFactor) -> Matrix:
         """Columns of all terms of a factor, (n, k)."""
         own = [self.terms[member.term].z for member in factor.members]
         return own[0] if len(own) == 1 else np.hstack(own)
@@ -230,10 +238,14 @@ class ResidualRows:
     def residuals(self, b: Sequence[Matrix], beta: Matrix) -> Matrix:
         """``y - X beta - Z b`` for effects (l, k) per term, shape (n,), in the engine's scale."""
         out = self.border @ np.append(-beta, 1.0)
+        return self.less_effects(out[:, None], [own[:, :, None] for own in b])[:, 0]
+
+    def less_effects(self, columns: Matrix, b: Sequence[Matrix]) -> Matrix:
+        """``columns - Z b`` for columns (n, m) and effects (l, k, m) per term."""
+        out = np.array(columns, order="C")
         for term, own in zip(self.terms, b, strict=True):
-            less = np.ascontiguousarray(-own)[:, :, None]
-            _kernels.expand_levels(term.codes, term.z, less, out[:, None])
-        return np.asarray(out)
+            _kernels.expand_levels(term.codes, term.z, np.ascontiguousarray(-own), out)
+        return out
 
 
 def _in_order(rows: NDArray[Any], model: ResidualModel) -> NDArray[Any]:
@@ -269,6 +281,11 @@ class RowsAt:
         """Derivatives of ``log |S|`` in phi."""
         return self.whitening.logdet_gradient
 
+    @property
+    def cancellation(self) -> float:
+        """See `Whitening`."""
+        return self.whitening.cancellation
+
     def __getstate__(self) -> dict[str, object]:
         return {"rows": self.rows, "phi": self.phi}
 
@@ -284,6 +301,24 @@ class RowsAt:
         """The blocks of the whitened rows."""
         rows = self.rows
         return rows.crossproducts(rows.fill(*self._whitened), self.whitening.logdet)
+
+    def without_effects(self, T: Sequence[Matrix]) -> CrossProducts:
+        """A with ``[X y]`` less their modes at T; see `provisional`."""
+        A, rows, m = self.A, self.rows, self.A.p + 1
+        alone = A.without_border()
+        random = Factorisation(alone, T)
+        none = [np.zeros((f.n_levels, f.k, m)) for f in A.factors]
+        effects = none
+        products, square = A.multiply(none, np.eye(m))
+        # What is missing from the modes is found twice: at first there are few digits.
+        for _ in range(2):
+            missing = remaining_effects(random, effects, products)
+            effects = [own + more for own, more in zip(effects, missing, strict=True)]
+            left = rows.less_effects(rows.border, A.by_term(effects))
+            of_left = RowsAt(rows.with_border(left), self.phi).A
+            products, square = of_left.multiply(none, np.eye(m))
+        border = Columns(tuple(effects), tuple(products), square)
+        return replace(A, provisional=Provisional(alone, border))
 
     def derivative(self, j: int) -> CrossProducts:
         """``dA/dphi_j = (UB)'(U_j B) + (U_j B)'(UB)``, by polarisation."""
@@ -343,7 +378,7 @@ class RowsAt:
         rows = self.rows
         changes = self.whitening.changes_of_inverse(residuals)
         effects = []
-        for factor in self.A.chain:
+        for factor in self.A.factors:
             sums = np.zeros((factor.n_levels, factor.k, changes.shape[1]))
             codes = rows.terms[factor.members[0].term].codes
             _kernels.group_sums(codes, rows.columns_of(factor), changes, sums)
@@ -370,7 +405,9 @@ def inner_product(inverse: SelectedInverse, D: CrossProducts, with_fixed: bool) 
         if size:
             total += float(np.vdot(inverse.core[:size, :size], core.matrix[:size, :size]))
         return total
-    in_fronts, places, _, _ = core._places
+    at = core.where
+    in_fronts = np.concatenate([core.random.data[at.of_fronts], core.border[:first].ravel()])
+    places = np.concatenate([at.in_fronts, at.border])
     entries = core.random.tocoo()
     upper = (entries.row < first) & (entries.row <= entries.col)
     on_diagonal = entries.row[upper] == entries.col[upper]

@@ -47,12 +47,16 @@ _WORTH = 1e-8
 _FAR, _PROMISE, _FARTHER, _HIGHER = 9.0, 1e-5, math.log(10.0), 1e-7
 #: Logarithm of the odds of a correlation beyond which the deviance is rounding.
 _EDGE = 20.0
+#: Rounding of the deviance for each row from which on there is none.
+_ROUNDING = 1e-8
+#: Steps to there, each a quarter of the one before, that are enough.
+_TOO_FAR = 4
 #: Standard deviation, in an orthonormal basis, to start from at least.
 _SMALLEST_START = 0.1
 
 
 class _EndlessError(Exception):
-    """A coordinate is on its way to infinity, and hardly anything is left to gain on it."""
+    """Nothing is left to gain on the way, which goes on, but what is rounding."""
 
     def __init__(self, end: Iterate[_Point]) -> None:
         super().__init__()
@@ -74,6 +78,8 @@ class _Space:
         self.moving = np.flatnonzero(~held)
         self._centre = eta if self._is_free else parameterisation.unbounded(eta)
         self._ranges = rows.model.ranges
+        #: Steps one after the other to where the deviance is rounding.
+        self.too_far = 0
 
     def coordinates(self, phi: Matrix) -> Matrix:
         """Of the point itself, with these residual parameters."""
@@ -169,9 +175,19 @@ class _Space:
         if np.abs(z[bounded]).max(initial=0.0) > _EDGE:
             return None
         try:
-            return _Point(self, x)
+            point = _Point(self, x)
         except (NotPositiveDefiniteError, np.linalg.LinAlgError):
             return None
+        if not has_digits(point.evaluation):
+            self.too_far += 1
+            return None
+        self.too_far = 0
+        return point
+
+    def is_at_end(self, each: Iterate[_Point]) -> bool:
+        """Whether farther on the deviance is rounding, or it is endless."""
+        lost = each.predicted < each.point.evaluation.rounding
+        return lost or self.too_far > _TOO_FAR or self.is_endless(each)
 
 
 class _Point:
@@ -269,12 +285,14 @@ class _Search:
 
         def report(each: Iterate[_Point]) -> None:
             value = each.point.value
-            if self.path and value >= self.path[-1]:
+            is_new = not self.path or value < self.path[-1]
+            if is_new:
+                self.path.append(value)
+            elif not space.too_far:
                 return
-            self.path.append(value)
-            if not each.stopped and each.iterations > 0 and space.is_endless(each):
+            if not each.stopped and each.iterations > 0 and space.is_at_end(each):
                 raise _EndlessError(each)
-            if self._teller.is_heard:
+            if is_new and self._teller.is_heard:
                 self._teller.tell(
                     len(self.path) - 1,
                     self.spent + each.evaluations,
@@ -362,12 +380,18 @@ def find_residual_optimum(
         if point.value - inner.evaluation.deviance < _WORTH:
             if inner.singular:
                 # The search over random effects alone puts on the boundary what is next to it.
-                evaluation = evaluate_residual(rows, inner.T, phi, reml)
+                snapped = evaluate_residual(rows, inner.T, phi, reml)
+                if has_digits(snapped):
+                    evaluation = snapped
             break
         search.spent += inner.evaluations
         T = inner.T
-    evaluation = _with_unit_at_zero(evaluation)
+    finished = _finished(result) if evaluation is result.point.evaluation else None
+    evaluation = finished or _with_unit_at_zero(evaluation)
     here = evaluation.at_theta
+    path = search.path
+    if not path or here.deviance < path[-1]:
+        path.append(here.deviance)
     optimum = record(
         here,
         tuple(lower_factor(own) for own in here.T),
@@ -377,7 +401,7 @@ def find_residual_optimum(
         evaluations=search.spent,
         iterations=search.steps,
         null_score=None if inner is None else inner.null_score,
-        path=tuple(value + search.offset for value in search.path or [point.value]),
+        path=tuple(value + search.offset for value in path),
         search_evaluations=search.spent,
     )
     optimum.residual = evaluation
@@ -387,14 +411,48 @@ def find_residual_optimum(
     return optimum
 
 
+def has_digits(evaluation: ResidualEvaluation) -> bool:
+    """Whether the deviance is more than rounding."""
+    return evaluation.rounding < _ROUNDING * evaluation.at_theta.A.n
+
+
+def _finished(result: Iterate[_Point]) -> ResidualEvaluation | None:
+    """After the step that the model would take next; None where that leads no lower.
+
+    An optimum is evaluated once more in any case, in the units of a fit. What the step gains is
+    next to nothing, but fixed effects move with the parameters in first order.
+    """
+    point, space, n = result.point, result.point.space, len(result.x)
+    if result.stopped != "converged" or not n:
+        return None
+    step, _ = point.model().minimise(np.zeros((n, n)), result.radius)
+    both, _, _ = space.parameters(space.uncoupled(result.x + step)[0])
+    m = len(space.eta)
+    T = space.parameterisation.factors(both[:m])
+    try:
+        there = _in_units_at_zero(space.rows, T, both[m:], space.reml)
+    except (NotPositiveDefiniteError, np.linalg.LinAlgError):
+        return None
+    is_lower = there.deviance <= point.value + point.evaluation.rounding
+    return there if is_lower and has_digits(there) else None
+
+
 def _with_unit_at_zero(evaluation: ResidualEvaluation) -> ResidualEvaluation:
     """The same point with sigma the standard deviation where v is zero, not a mean."""
-    rows, phi = evaluation.design, evaluation.phi
-    if rows.known_variance is not None:
+    if evaluation.design.known_variance is not None:
         return evaluation
+    here = evaluation.at_theta
+    return _in_units_at_zero(evaluation.design, here.T, evaluation.phi, here.reml)
+
+
+def _in_units_at_zero(
+    rows: ResidualRows, T: Sequence[Matrix], phi: Matrix, reml: bool
+) -> ResidualEvaluation:
+    """At factors relative to the mean of a search, with sigma as `_with_unit_at_zero` has it."""
+    if rows.known_variance is not None:
+        return evaluate_residual(rows, T, phi, reml)
     moved, log_factor = rows.with_unit_at_zero(phi)
-    T = [own * math.exp(log_factor) for own in evaluation.at_theta.T]
-    return evaluate_residual(moved, T, phi, evaluation.at_theta.reml)
+    return evaluate_residual(moved, [own * math.exp(log_factor) for own in T], phi, reml)
 
 
 def _start(rows: ResidualRows, reml: bool) -> tuple[list[Matrix], Matrix]:

@@ -35,7 +35,7 @@ from mixedeffects.engine.fronts import Layout
 from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
 from mixedeffects.engine.residual_families import Block, Chain, Family
 from mixedeffects.engine.residual_model import ResidualModel
-from mixedeffects.engine.residual_whitening import Whitening
+from mixedeffects.engine.residual_whitening import Whitening, pivot_cancellation
 
 __all__ = ["ChainSums", "PatternSums", "make_sums"]
 
@@ -172,6 +172,8 @@ class _AtPhi:
     logdet_gradient: Matrix
     #: Half the logarithm of the mean innovation, before S is divided by it.
     log_unit: float
+    #: See `Whitening`.
+    cancellation: float
 
     @cached_property
     def whitening(self) -> Whitening:
@@ -283,6 +285,7 @@ class ChainSumsAt(_AtPhi):
         if not (np.abs(r) < 1.0).all():
             raise np.linalg.LinAlgError("a correlation of neighbours is one")
         q = 1.0 / ((1.0 - r) * (1.0 + r))
+        self.cancellation = float(q.max(initial=1.0))
         dq = 2.0 * r * q**2 * dr
         a, b = s[steps.before], s[steps.own]
         da, db = ds[:, steps.before], ds[:, steps.own]
@@ -442,6 +445,7 @@ class PatternSumsAt(_AtPhi):
         self._scales = sums.cells.scales(model, phi)
         A = np.zeros((c, c))
         logdet, total, counted = 0.0, 0.0, 0
+        self.cancellation = 1.0
         #: ``L^-1 D^-1`` of each pattern, the root of what is in A; and the innovations of its rows
         #: times how many of them are counted.
         self._inverses: list[Matrix] = []
@@ -450,7 +454,8 @@ class PatternSumsAt(_AtPhi):
             sums.patterns, sums.products, self._by_pattern(_correlation), strict=True
         ):
             scale = self._scales[pattern.cells]
-            L = np.linalg.cholesky(C)
+            L: Matrix = np.asarray(np.linalg.cholesky(C))
+            self.cancellation = max(self.cancellation, pivot_cancellation(C, L))
             inverse = scipy.linalg.solve_triangular(
                 L, np.diag(scale), lower=True, check_finite=False
             )

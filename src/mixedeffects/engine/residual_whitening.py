@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.residual_families import Block, Chain, Family
 
-__all__ = ["BlockWhitening", "ChainWhitening", "Pattern", "Structure", "Whitening"]
+__all__ = [
+    "BlockWhitening",
+    "ChainWhitening",
+    "Pattern",
+    "Structure",
+    "Whitening",
+    "pivot_cancellation",
+]
 
 Matrix = NDArray[np.float64]
 Positions = NDArray[np.intp]
@@ -80,6 +87,11 @@ class Structure(Protocol):
         """``indptr, indices`` of U and its derivatives."""
 
 
+def pivot_cancellation(matrix: Matrix, root: Matrix) -> float:
+    """Largest entry of the diagonal of a matrix relative to what elimination leaves of it."""
+    return float((np.diag(matrix) / np.diag(root) ** 2).max(initial=1.0))
+
+
 class Whitening:
     """U at some phi, and its derivatives.
 
@@ -104,6 +116,8 @@ class Whitening:
     #: and the derivatives in phi, shape (number of parameters,).
     log_unit: float
     log_unit_gradient: Matrix
+    #: Largest variance of a row, relative to what is left of it given those before it in its group.
+    cancellation: float
 
     def __init__(self, model: Structure, phi: Matrix) -> None:
         self.model, self.phi = model, phi
@@ -229,6 +243,7 @@ class ChainWhitening(Whitening):
             (int(ends[s]), dr[k]) for s, dr in enumerate(derivatives) for k in range(len(dr))
         ]
         self._q = 1.0 / ((1.0 - self._r) * (1.0 + self._r))
+        self.cancellation = float(self._q.max())
         root = np.sqrt(self._q)
         self._before = np.append(self.scale[:1], self.scale[:-1])
         self._band = np.empty((2, n))
@@ -321,12 +336,13 @@ class BlockWhitening(Whitening):
         self._roots: list[tuple[Matrix, Matrix]] = []
         _indptr, indices = model.sparsity
         data = np.empty(len(indices))
-        logdet = 0.0
+        logdet, self.cancellation = 0.0, 1.0
         for pattern in model.patterns:
             family = model.families[pattern.stratum]
             assert isinstance(family, Block)
             C = family.matrix(phi[model.places[pattern.stratum]], pattern.positions)
             L: Matrix = np.asarray(np.linalg.cholesky(C))
+            self.cancellation = max(self.cancellation, pivot_cancellation(C, L))
             inverse = np.asarray(
                 scipy.linalg.solve_triangular(L, np.eye(len(L)), lower=True, check_finite=False)
             )

@@ -289,17 +289,23 @@ class Search:
 
         Where the deviance is lowest; and where there is little variance and the correlation is
         close to either end of its range: many a minimum is a short way from no variance at all.
+        Where all columns of a term are of one size, others without variance are of that size too:
+        two terms that share an effect may each have none without the other.
         """
-        parts = self.parameterisation.split(eta)
+        p = self.parameterisation
+        parts = p.split(eta)
         found: list[tuple[float, Matrix]] = []
         ends: list[Matrix] = []
-        for t, term in enumerate(self.parameterisation.terms):
+        for t, term in enumerate(p.terms):
             grids = term.grids(parts[t])
-            for grid in grids:
+            for number, grid in enumerate(grids):
                 etas = [
                     np.concatenate([*parts[:t], own, *parts[t + 1 :]])
                     for own in grid.reshape(-1, grid.shape[-1])
                 ]
+                if number > 0:
+                    sizes = grid[:, :, 0].ravel().tolist()
+                    etas = [p.with_variances(*each) for each in zip(etas, sizes, strict=True)]
                 points = [self.point_at(each) for each in etas]
                 values = np.array([np.inf if each is None else each.value for each in points])
                 found += [(values[i], etas[i]) for i in _local_minima(values, grid.shape[:2])]
@@ -466,13 +472,19 @@ def _local_minima(values: Matrix, shape: tuple[int, ...]) -> NDArray[np.intp]:
 
 
 def _off_bounds(point: StructuredPoint) -> list[Matrix]:
-    """Other starts a way off each bound that a term is on."""
+    """Other starts a way off each bound that a term is on, and off all of them at once."""
     parts = point.parameterisation.split(point.eta)
-    return [
+    found = [
         np.concatenate([*parts[:t], other, *parts[t + 1 :]])
         for t, term in enumerate(point.parameterisation.terms)
         for other in term.off_bounds(parts[t], _AWAY)
     ]
+    if len(found) > 1:
+        changes = np.array(found) - point.eta
+        # Two of them may move the same parameter.
+        largest = np.abs(changes).argmax(axis=0)
+        found.append(point.eta + changes[largest, np.arange(len(largest))])
+    return found
 
 
 def _elsewhere(point: StructuredPoint) -> list[Matrix]:

@@ -120,7 +120,7 @@ def trace_forms(
             own = directions[member.term]
             whole = np.zeros((len(own), factor.k, factor.k))
             whole[:, member.columns, member.columns] = inverse @ own @ inverse.T
-            flat.append((f, member.term, whole.reshape(len(own), -1)))
+            flat.append((f, member.term, whole.reshape(len(own), factor.k**2)))
     out = np.empty((starts[-1], starts[-1]))
     for f, t, left in flat:
         for g, s, right in flat:

@@ -80,7 +80,7 @@ class InverseGaussian(PositiveMean):
         refuse_all_but_positive("inverse Gaussian", response, row_labels)
 
     def start_phi(self, response: Response, mu: Array) -> float:
-        return dispersion_at_first((response.y - mu) ** 2 / mu**3, response)
+        return dispersion_at_first((response.y / mu - 1.0) ** 2 / mu, response)
 
     def simulate(
         self, generator: np.random.Generator, mu: Array, response: Response, phi: float | None

@@ -22,9 +22,9 @@ from mixedeffects.families.log_probabilities import (
     log_minimum,
     log_normal,
 )
-from mixedeffects.families.response import Array
+from mixedeffects.families.response import Array, Response
 
-__all__ = ["LINKS", "Link", "chain"]
+__all__ = ["LINKS", "Link", "chain", "predictor_unit"]
 
 
 @dataclass(frozen=True)
@@ -309,3 +309,19 @@ LINKS: dict[str, Link] = {
         InverseSquare(),
     )
 }  # fmt: skip
+
+
+def predictor_unit(link: Link, response: Response) -> float:
+    """The power of two next to the size of the linear predictor, where that is what steps are of.
+
+    A power of the mean is as well told from twice as much at a mean of a million as at one of one.
+    Other links have a scale of their own, roots of counts too, and the unit is one.
+    """
+    if not isinstance(link, _Power) or isinstance(link, Sqrt):
+        return 1.0
+    weights = response.weights
+    weights = weights if weights is not None and weights.any() else None
+    size = float(np.average(np.abs(response.y), weights=weights))
+    if not 0.0 < size < np.inf:
+        return 1.0
+    return float(2.0 ** round(math.log2(abs(float(link.link(size))))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from mixedeffects.base.options import checked_choice, plain
@@ -35,6 +36,16 @@ _NO_LIKELIHOOD = (
     'take family="negative_binomial", for overdispersed proportions a random intercept for each '
     "row."
 )
+_BETA_BINOMIAL = (
+    "It can be written as a family of your own, a subclass of me.families.Family; or take a random "
+    "intercept for each row."
+)
+_NO_ZERO_INFLATION = (
+    "There is no zero inflation here. Many zeros alone do not call for it: see whether "
+    'family="negative_binomial" draws as many, m.check("zeros").'
+)
+#: A family written as R prints or calls it.
+_WITH_LINK = re.compile(r"""(\w+)\(\s*(?:link\s*=\s*)?["']?([\w/^]+)["']?\s*\)""")
 _ELSEWHERE = {
     "Gamma": (
         'Here it is family="gamma". The default link is log, where R has inverse: '
@@ -52,6 +63,13 @@ _ELSEWHERE = {
     "betar": 'Here it is family="beta".',
     "bernoulli": 'Here it is family="binomial", with a response of 0 and 1.',
     "normal": 'Here it is family="gaussian"; with the identity link, me.lmer.',
+    "logistic": 'Here it is family="binomial".',
+    "betabinomial": _BETA_BINOMIAL,
+    "beta_binomial": _BETA_BINOMIAL,
+    "zip": _NO_ZERO_INFLATION,
+    "zinb": _NO_ZERO_INFLATION,
+    "zero_inflated_poisson": _NO_ZERO_INFLATION,
+    "hurdle_poisson": _NO_ZERO_INFLATION,
     "quasi": _NO_LIKELIHOOD,
     "quasipoisson": _NO_LIKELIHOOD,
     "quasibinomial": _NO_LIKELIHOOD,
@@ -110,5 +128,12 @@ def find_family(given: Any) -> Family:
         )
     if given in _ELSEWHERE:
         raise ModelError(f"There is no family {given!r}. {_ELSEWHERE[given]}")
+    written = _WITH_LINK.fullmatch(given)
+    if written is not None and written[1].lower() in _FAMILIES:
+        family = _FAMILIES[written[1].lower()]
+        raise ModelError(
+            f"The name of a family has no link in it, as {given!r} has: write "
+            f'me.families.{family.__name__}("{written[2]}").'
+        )
     name = _ALSO.get(given, given)
     return _FAMILIES[checked_choice(name, "Family", list(_FAMILIES))]()

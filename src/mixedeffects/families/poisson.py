@@ -24,6 +24,10 @@ from mixedeffects.families.response import (
 __all__ = ["Poisson", "refuse_all_but_counts"]
 
 
+#: Count from which log-probabilities are computed by how far the mean is from it.
+_LARGE = 1e6
+
+
 @dataclass(frozen=True, init=False, repr=False)
 class Poisson(PositiveMean):
     """Counts whose variance is their mean.
@@ -56,7 +60,7 @@ class Poisson(PositiveMean):
 
     def _compiled_rows(self, response: Response, eta: Array, order: int) -> RowTerms | None:
         # A subclass may have derivatives of its own.
-        if self.link.name != "log" or type(self) is not Poisson:
+        if self.link.name != "log" or type(self) is not Poisson or _are_large(response):
             return None
         given = (response.y, log_factorials(response))
         return compiled_terms(_kernels.log_rows, response, given, eta, order)
@@ -65,9 +69,12 @@ class Poisson(PositiveMean):
         self, response: Response, log_mu: Array, phi: float | None, highest: int, parameter: bool
     ) -> Derivatives:
         mu = np.exp(log_mu)
-        value = response.y * log_mu
-        value -= mu
-        value -= log_factorials(response)
+        if _are_large(response):
+            value = _near_the_count(response, log_mu, mu)
+        else:
+            value = response.y * log_mu
+            value -= mu
+            value -= log_factorials(response)
         minus = -mu
         return Derivatives((value, response.y - mu, *(minus,) * (highest - 1)))
 
@@ -105,6 +112,31 @@ class Poisson(PositiveMean):
         if self.link.name == "log":
             out["trigamma"] = lambda mu, phi: sp.polygamma(1, mu)
         return out
+
+
+def _are_large(response: Response) -> bool:
+    """Whether the parts of a log-probability are so large that their sum has no digits left."""
+    found: bool = response.remember(
+        "large counts", lambda: bool(response.y.max(initial=0.0) > _LARGE)
+    )
+    return found
+
+
+def _near_the_count(response: Response, log_mu: Array, mu: Array) -> Array:
+    """Log-probabilities from log(mu / y), by which they are small, and Stirling's series."""
+    y = np.maximum(response.y, 1.0)
+    log_y, peak = response.remember("peaks", lambda: _peaks(y))
+    above = log_mu - log_y
+    value = y * (above - np.expm1(above)) + peak
+    return np.where(response.y > 0.0, value, -mu)
+
+
+def _peaks(y: Array) -> tuple[Array, Array]:
+    """log(y), and log-probabilities of a count y at the mean y."""
+    log_y = np.log(y)
+    series = (1.0 - (1.0 - 2.0 / (7.0 * y * y)) / (30.0 * y * y)) / (12.0 * y)
+    far = -0.5 * (np.log(2.0 * np.pi) + log_y) - series
+    return log_y, np.where(y > 1e3, far, y * log_y - y - sp.gammaln(y + 1.0))
 
 
 def log_factorials(response: Response) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import checked_choice, checked_flag, plain
+from mixedeffects.base.options import checked_flag, plain
 from mixedeffects.base.warning import warn
 from mixedeffects.engine import Control, CrossProducts, Optimum
 from mixedeffects.engine.basis import lower_factor
@@ -32,7 +32,7 @@ from mixedeffects.fitting.searching import Searching
 from mixedeffects.fitting.theta import read_theta
 from mixedeffects.fitting.undetermined import hardly_determined, with_identification
 from mixedeffects.frame import build_model_frame
-from mixedeffects.frame.double_bars import separate_double_bars
+from mixedeffects.frame.double_bars import as_double_bars_mean
 from mixedeffects.frame.known_covariance import KnownCovariance, known_term
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 from mixedeffects.frame.structures import one_row_each
@@ -101,8 +101,7 @@ def fit_formula(
     inherited = inherited or {}
     reml = bool(checked_flag(reml, "reml"))
     check_control(control)
-    if checked_choice(double_bar, "double_bar", ("lme4", "separate")) == "separate":
-        formula = separate_double_bars(formula, data)
+    formula = as_double_bars_mean(formula, data, double_bar)
     if sigma is not None:
         sigma = check_sigma(sigma)
     with one_blas_thread():

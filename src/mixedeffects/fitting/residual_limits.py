@@ -3,7 +3,8 @@
 S is divided by, so there is no optimum where it is singular; but the likelihood may grow all the
 way there, or as a range grows without bound. A parameter far out is held against a point farther
 out still, with the variance of neighbours' differences, the nugget's and those of the random
-effects left as they are: where the criterion is no higher there, the direction has no end.
+effects left as they are: where the criterion is no higher there, the direction has no end. So is a
+small standard deviation, against a smaller one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from mixedeffects.engine.residual_families import (
     Known,
     Spatial,
 )
+from mixedeffects.engine.residual_model import ResidualDesign
 from mixedeffects.engine.residual_objective import ResidualEvaluation, evaluate_residual
+from mixedeffects.engine.residual_rows import ResidualRows
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.residual_parameters import (
     ResidualParameter,
@@ -36,11 +39,13 @@ Matrix = NDArray[np.float64]
 
 #: Where a parameter is far out: a range, relative to the largest distance; one less a correlation;
 #: a standard deviation, relative to the largest; the smallest eigenvalue of correlations.
-_FAR, _NEAR_ONE, _SMALL_RATIO, _SINGULAR = 10.0, 1e-4, 1e-3, 1e-6
+_FAR, _NEAR_ONE, _SMALL_RATIO, _SINGULAR = 10.0, 1e-4, 1e-2, 1e-6
 #: Correlation of the two closest rows below which there is none.
 _NONE = 1e-6
 #: How much farther out the other point is, and by what the criterion may be higher there.
 _FARTHER, _HIGHER = 10.0, 1e-6
+#: What a small standard deviation is multiplied by. It cannot be much: digits end there.
+_SMALLER = 0.5
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,10 @@ def limits_of_residuals(fit: Fit) -> tuple[str, ...]:
     if evaluation is None:
         return ()
     parameters = reported_residual_parameters(fit)
-    found = [*_of_correlations(fit, evaluation, parameters), *_of_deviations(fit, parameters)]
+    found = [
+        *_of_correlations(fit, evaluation, parameters),
+        *_of_deviations(evaluation, parameters),
+    ]
     return tuple(each.sentence(fit.criterion) for each in found)
 
 
@@ -181,11 +189,18 @@ def _has_no_end(evaluation: ResidualEvaluation, stratum: int, zeta: Matrix, fact
     phi = evaluation.phi.copy()
     phi[model.places[stratum]] = zeta
     T = [own / np.sqrt(factor) for own in evaluation.at_theta.T]
+    return _is_no_higher(evaluation, evaluation.design, T, phi)
+
+
+def _is_no_higher(
+    evaluation: ResidualEvaluation, design: ResidualRows, T: list[Matrix], phi: Matrix
+) -> bool:
+    """Whether the deviance is no higher there than at an evaluation, or there is none."""
     try:
-        there = evaluate_residual(evaluation.design, T, phi, evaluation.at_theta.reml)
+        there = evaluate_residual(design, T, phi, evaluation.at_theta.reml)
     except (NotPositiveDefiniteError, np.linalg.LinAlgError, ArithmeticError):
         return True
-    return bool(there.deviance <= evaluation.deviance + _HIGHER)
+    return bool(there.deviance <= evaluation.deviance + _HIGHER + there.rounding)
 
 
 def _distances(evaluation: ResidualEvaluation, stratum: int) -> tuple[float, float]:
@@ -222,16 +237,35 @@ def _smallest_eigenvalue(evaluation: ResidualEvaluation, stratum: int) -> float:
 # --- standard deviations -----------------------------------------------------------------
 
 
-def _of_deviations(fit: Fit, parameters: list[ResidualParameter]) -> Iterator[_Limit]:
+def _of_deviations(
+    evaluation: ResidualEvaluation, parameters: list[ResidualParameter]
+) -> Iterator[_Limit]:
     sizes = [each for each in parameters if each.kind == "sd"]
-    if fit.optimum.converged or len(sizes) < 2:
+    if len(sizes) < 2:
         return
     largest = max(each.value for each in sizes)
-    for each in sizes:
-        if each.value < _SMALL_RATIO * largest:
+    for number, each in enumerate(sizes):
+        if each.value < _SMALL_RATIO * largest and _goes_on(evaluation, number, len(sizes)):
             of = " at ".join(filter(None, (each.stratum, ", ".join(each.of)))) or "the others"
             yield _Limit(
                 f"`{each.name}`",
                 f"goes to zero ({each.value:.2g}, where another is {largest:.4g})",
                 f"no residual variance at {of}, whose rows it reproduces exactly",
             )
+
+
+def _goes_on(evaluation: ResidualEvaluation, number: int, count: int) -> bool:
+    """Whether the deviance is no higher where one of the standard deviations is smaller."""
+    own = _which_deviation(evaluation.model.design, count) == number
+    moved = evaluation.model.with_relative_weights(np.where(own, _SMALLER**-2, 1.0))
+    design = evaluation.design.with_columns(moved)
+    return _is_no_higher(evaluation, design, list(evaluation.at_theta.T), evaluation.phi)
+
+
+def _which_deviation(design: ResidualDesign, count: int) -> NDArray[np.intp]:
+    """Of each row, which of the standard deviations shown is its own."""
+    if design.kind == "us" and not design.homogeneous:
+        times = np.rint(design.positions[:, 0]).astype(np.intp)
+        return np.asarray(design.stratum * design.n_times + times, dtype=np.intp)
+    of_others = design.v[:, : count - 1] != 0.0
+    return np.where(of_others.any(axis=1), 1 + of_others.argmax(axis=1), 0)

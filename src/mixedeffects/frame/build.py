@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -268,7 +268,7 @@ def _check_values(named: NamedVariables, read: UsedRows) -> None:
     for name in sorted({*names, *offsets}):
         value = read.taken[name]
         if not isinstance(value, Factor):
-            check_finite(name, value)
+            check_finite(name, value, labels=cast("Sequence[Any]", read.used.index))
         elif name in offsets:
             raise DataError(f"`offset({name})` must be numbers; `{name}` is categorical.")
 

@@ -15,6 +15,8 @@ from mixedeffects.frame.text_levels import is_number, shown_labels
 
 #: Size of numbers up to which sums of their squares are numbers, and of their inverses too.
 _LARGEST = 1e120
+#: Rows named in an error.
+_SHOWN = 5
 
 __all__ = [
     "check_finite",
@@ -67,15 +69,21 @@ def _number_of(levels: Sequence[str]) -> str:
     return "All are numbers: make a number of it by data[...].astype(float)"
 
 
-def check_finite(name: str, values: NDArray[Any], what: str = "") -> None:
-    """Refuse infinite values."""
+def check_finite(
+    name: str, values: NDArray[Any], what: str = "", labels: Sequence[Any] | None = None
+) -> None:
+    """Refuse infinite values, and name the first rows of them where their labels are given."""
     if values.dtype.kind != "f" or np.isfinite(values).all():
         return
     infinite = ~np.isfinite(values)
-    rows = int((infinite if infinite.ndim == 1 else infinite.any(axis=1)).sum())
+    at = np.flatnonzero(infinite if infinite.ndim == 1 else infinite.any(axis=1))
+    rows = f"{len(at):,} row{'s' if len(at) > 1 else ''}"
+    if labels is not None:
+        more = ", ..." if len(at) > _SHOWN else ""
+        rows += f" ({', '.join(str(labels[i]) for i in at[:_SHOWN])}{more})"
     raise DataError(
-        f"{what}`{name}` is infinite in {rows:,} row{'s' if rows > 1 else ''}. Correct these "
-        "values, or mark them as missing to leave the rows out."
+        f"{what}`{name}` is infinite in {rows}. Correct these values, or mark them as missing to "
+        "leave the rows out."
     )
 
 
@@ -83,9 +91,13 @@ def check_weights(name: str, weights: NDArray[np.float64]) -> None:
     """Refuse weights that are not positive."""
     negative, zero = int((weights < 0).sum()), int((weights == 0).sum())
     if negative or zero:
-        counts = [f"{n:,} {w}" for n, w in ((negative, "negative"), (zero, "zero")) if n]
+        counts = [
+            f"{w} in {n:,} row{'s' if n > 1 else ''}"
+            for n, w in ((negative, "negative"), (zero, "zero"))
+            if n
+        ]
         raise DataError(
-            f"Weights must be positive: `{name}` has {' and '.join(counts)}. To leave rows out, "
+            f"Weights must be positive: `{name}` is {' and '.join(counts)}. To leave rows out, "
             "filter the data or set their weight to missing."
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mixedeffects.base.options import checked_choice
 from mixedeffects.formula import Formula, parse_formula
 from mixedeffects.formula.evaluate import TO_FACTOR
 from mixedeffects.formula.reader import read
@@ -25,7 +26,20 @@ from mixedeffects.frame.ingest import column_names, materialised, take_columns
 from mixedeffects.frame.model_frame import RandomTerm
 from mixedeffects.frame.variables import Columns
 
-__all__ = ["correlated_in_double_bars", "separate_double_bars"]
+__all__ = ["as_double_bars_mean", "correlated_in_double_bars", "separate_double_bars"]
+
+
+def as_double_bars_mean(text: str, data: Any, double_bar: Any) -> str:
+    """The formula as ``double_bar=`` of `mixedeffects.lmer` has it read.
+
+    Raises
+    ------
+    ModelError
+        If ``double_bar`` is neither ``"lme4"`` nor ``"separate"``.
+    """
+    if checked_choice(double_bar, "double_bar", ("lme4", "separate")) == "separate":
+        return separate_double_bars(text, data)
+    return text
 
 
 def separate_double_bars(text: str, data: Any) -> str:

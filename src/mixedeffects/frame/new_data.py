@@ -203,6 +203,13 @@ class NewData:
         if self.wanted.residual_groups and self.frame.residual is not None:
             self._group_columns = self.frame.residual.variables
             names |= dict.fromkeys(self._group_columns)
+        for role in ("offset", "exposure"):
+            given = getattr(self.wanted, role)
+            if isinstance(given, str) and given not in available:
+                raise DataError(
+                    f"{unknown_column(given, available)} It is the {role} of the rows; a number, "
+                    f"{role}={'0' if role == 'offset' else '1'}, stands for all of them."
+                )
         by_name = (self.wanted.weights, self.wanted.offset, self.wanted.exposure)
         names |= dict.fromkeys(given for given in by_name if isinstance(given, str))
         return list(names)

@@ -96,7 +96,13 @@ def read_generalized_response(
         check_finite(name, y, "The response ")
         response = Response(y, weights=given)
         if family.takes_trials and not levels:
-            if ((y < 0.0) | (y > 1.0)).any():
+            beyond = (y < 0.0) | (y > 1.0)
+            if beyond.any() and _divisor(tree) is not None:
+                raise DataError(
+                    f"A proportion of successes must lie from 0 to 1: `{name}` does not in "
+                    f"{_rows(beyond, y, labels)}."
+                )
+            if beyond.any():
                 family.check(response, cast("Sequence[Any]", labels))
             response = _of_one_column(name, tree, y, weights, labels)
     family.check(response, cast("Sequence[Any]", labels))

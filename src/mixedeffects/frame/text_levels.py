@@ -93,6 +93,8 @@ def doubt_spelling(name: str, labels: Iterable[str], doubt: Callable[[str], obje
     --------
     >>> doubt_spelling("habitat", ["moor", "Moor ", "forest"], print)
     `habitat` has levels that differ only in blanks or capitals: 'moor' and 'Moor '. ...
+    >>> doubt_spelling("habitat", ["moor", "moor "], lambda said: print(said.split("by ")[-1]))
+    data['habitat'].str.strip(), in polars .str.strip_chars().
     >>> doubt_spelling("genotype", ["AA", "Aa", "aa"], print)
     """
     same: dict[str, list[str]] = {}
@@ -104,8 +106,11 @@ def doubt_spelling(name: str, labels: Iterable[str], doubt: Callable[[str], obje
     if twins:
         listed = "; ".join(" and ".join(repr(label) for label in each) for each in twins[:3])
         more = f"; and {len(twins) - 3:,} more" if len(twins) > 3 else ""
+        capitals = any(len({" ".join(label.split()) for label in each}) > 1 for each in twins)
+        way = ".str.strip().str.lower()" if capitals else ".str.strip()"
+        polars = ".str.strip_chars()" + (".str.to_lowercase()" if capitals else "")
         doubt(
             f"`{name}` has levels that differ only in blanks or capitals: {listed}{more}. They "
             "count as different levels; if they are the same, give them one spelling, such as by "
-            f"data[{name!r}].str.strip().str.lower()."
+            f"data[{name!r}]{way}, in polars {polars}."
         )

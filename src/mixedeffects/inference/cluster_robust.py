@@ -40,7 +40,14 @@ from mixedeffects.inference.wald_result import WaldTest
 if TYPE_CHECKING:
     from mixedeffects.frame.model_frame import ModelFrame
 
-__all__ = ["COEFFICIENT_TESTS", "RobustCovariance", "check_kind", "robust_covariance"]
+__all__ = [
+    "COEFFICIENT_TESTS",
+    "Found",
+    "RobustCovariance",
+    "check_kind",
+    "made",
+    "robust_covariance",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -54,7 +61,7 @@ class RobustCovariance:
     Attributes
     ----------
     kind : str
-        ``"CR0"`` to ``"CR3"``.
+        ``"CR0"`` to ``"CR3"``; ``"CR2-working"`` and ``"CR3-working"`` of a generalized model.
     cluster : tuple of str
         Names of the cluster factors.
     n_clusters : tuple of int
@@ -98,6 +105,7 @@ class RobustCovariance:
     _frame: ModelFrame
     _moments: ClusterMoments | None
     _unseen: Unseen
+    _note: str = ""
 
     @cached_property
     def se(self) -> pd.Series:
@@ -290,6 +298,8 @@ class RobustCovariance:
                 "Negative eigenvalues of the multiway covariance matrix were put to zero (smallest "
                 f"{self.smallest_eigenvalue:.2g} of the largest).",
             )
+        if self._note:
+            notes = (*notes, self._note)
         caption = f"{self.kind} covariance, clusters {self._clusters}, {method}"
         return Table(table.columns, table.labels, caption, notes)
 
@@ -362,10 +372,47 @@ def robust_covariance(
         seen, repaired, smallest = result.vcov, result.repaired, result.smallest
         df = np.full(len(names), min(factor.n_levels for factor in factors) - 1.0)
         unseen = Unseen(result.unseen, fit.vcov, seen)
-    unknown = unseen.hides(np.eye(len(names)))
+    found = Found(moments, df, repaired, float(smallest), unseen)
+    return made(fit, kind, factors, found, level)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A covariance matrix before what the clusters do not show is left out.
+
+    Attributes
+    ----------
+    moments : ClusterMoments or None
+        Of nested clusters.
+    df : ndarray, shape (p,)
+        Degrees of freedom.
+    repaired, smallest
+        See `RobustCovariance`.
+    unseen : Unseen
+        The matrix, and what single clusters determine.
+    """
+
+    moments: ClusterMoments | None
+    df: Matrix
+    repaired: bool
+    smallest: float
+    unseen: Unseen
+
+
+def made(
+    fit: Fit,
+    kind: str,
+    factors: Sequence[ClusterFactor],
+    found: Found,
+    level: float | None,
+    note: str = "",
+) -> RobustCovariance:
+    """The result, with NaN where the clusters say nothing."""
+    names = list(fit.frame.fixef_names)
+    unknown = found.unseen.hides(np.eye(len(names)))
     if unknown.any():
-        _tell_of_unknown(fit, unknown, unseen, factors)
-    vcov, df = seen.copy(), np.where(unknown, np.nan, df)
+        _tell_of_unknown(fit, unknown, found.unseen, factors)
+    vcov = found.unseen.seen.copy()
     vcov[unknown] = np.nan
     vcov[:, unknown] = np.nan
     return RobustCovariance(
@@ -374,13 +421,14 @@ def robust_covariance(
         n_clusters=tuple(factor.n_levels for factor in factors),
         estimate=pd.Series(fit.beta.copy(), index=names, name="Estimate"),
         vcov=pd.DataFrame(vcov, index=names, columns=names),
-        df=pd.Series(df, index=names, name="df"),
-        repaired=repaired,
-        smallest_eigenvalue=float(smallest),
+        df=pd.Series(np.where(unknown, np.nan, found.df), index=names, name="df"),
+        repaired=found.repaired,
+        smallest_eigenvalue=found.smallest,
         level=level,
         _frame=fit.frame,
-        _moments=moments,
-        _unseen=unseen,
+        _moments=found.moments,
+        _unseen=found.unseen,
+        _note=note,
     )
 
 

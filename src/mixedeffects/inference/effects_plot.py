@@ -16,8 +16,8 @@ from mixedeffects.display.panels import as_pictures
 from mixedeffects.display.vocabulary import intervals_at
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.inference.effects_rows import level_lines, row_points
-from mixedeffects.inference.means_layout import layout_of
+from mixedeffects.inference.effects_rows import Behind, level_lines, row_points
+from mixedeffects.inference.means_layout import layout_of_means
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def draw_effects(
         raise ModelError(f"data must be True, False or 'partial', not {data!r:.60}.")
     if groups is None and factor is not None:
         raise ModelError("factor= says whose levels groups= draws; add groups='all'.")
-    layout = layout_of(means.levels, means.by)
+    layout = layout_of_means(means)
     panels = layout.panels(table)
     notes = [intervals_at(means.level)]
     if groups is not None:
@@ -69,7 +69,7 @@ def draw_effects(
         ]
     if data:
         behind = row_points(fit, means, layout, "partial" if data == "partial" else "raw")
-        what = "partial residuals" if data == "partial" else "rows"
+        what = "partial residuals" if data == "partial" else f"rows{_brought(behind, fit, means)}"
         notes.append(f"{len(behind.x):,} {what}")
         if behind.left_out:
             notes[-1] += f" ({behind.left_out:,} beyond the picture)"
@@ -89,6 +89,18 @@ def draw_effects(
     )
     axes = draw_sheet(sheet, ax)
     return axes[0] if not means.by else as_pictures(axes)
+
+
+def _brought(behind: Behind, fit: Fit, means: MarginalMeans) -> str:
+    """What was done to rows whose offset is not that of the effects."""
+    if not behind.brought:
+        return ""
+    exposure, grid = fit.request.exposure, means.average.grid
+    if isinstance(exposure, str) and fit.request.offset is None:
+        points = grid[exposure].points
+        if len(points) == 1:
+            return f", in proportion to {exposure} = {points[0]:.4g}"
+    return ", at the offset of the effects"
 
 
 def _cloud(behind: Any, rows: NDArray[np.bool_]) -> Cloud:

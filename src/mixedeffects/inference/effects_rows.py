@@ -15,6 +15,7 @@ from mixedeffects.covariance.groups import find_factor, find_level
 from mixedeffects.covariance.of_fit import fitted_values
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.generalized import generalized
 from mixedeffects.formula.values import Factor
 from mixedeffects.frame.model_frame import RandomTerm
 from mixedeffects.frame.variables import Columns
@@ -33,13 +34,17 @@ Codes = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Behind:
-    """Points of rows: coordinates, series and panel of each, and how many have no place."""
+    """Points of rows: coordinates, series and panel of each, and how many have no place.
+
+    ``brought`` says whether responses are what they would be at the offset of the effects.
+    """
 
     x: Matrix
     y: Matrix
     series: Codes
     panel: Codes
     left_out: int
+    brought: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +79,24 @@ def row_points(fit: Fit, means: MarginalMeans, layout: Layout, kind: str) -> Beh
         Where they are drawn.
     kind : {"raw", "partial"}
         Responses, or effects with the conditional residuals added.
+
+    Notes
+    -----
+    Counts of an hour and of a day have no common axis. Where the model has an offset that the link
+    carries over to the response, by a sum or a factor, responses are shown at that of the effects.
     """
     places = _places(fit, means, layout)
     y = fit.frame.y
+    brought = False
     if kind == "partial":
-        eta = _interpolated(means, layout, places) + fit.residuals_at(fitted_values(fit))
+        eta = _interpolated(means.estimates.estimate, layout, places)
+        eta = eta + fit.residuals_at(fitted_values(fit))
         shown = eta if means.scale.way is None else means.scale.way.inverse(eta)
     else:
+        brought = _carries_offset(fit)
+        if brought:
+            assert fit.frame.offset is not None
+            y = _moved(fit, _interpolated(means.constant, layout, places) - fit.frame.offset)
         shown = means.scale.of_data(y)
     fine = (places.series >= 0) & (places.panel >= 0) & np.isfinite(places.x) & np.isfinite(shown)
     if layout.categories is None:
@@ -92,12 +108,28 @@ def row_points(fit: Fit, means: MarginalMeans, layout: Layout, kind: str) -> Beh
         places.series[rows],
         places.panel[rows],
         len(y) - len(rows),
+        brought,
     )
 
 
-def _interpolated(means: MarginalMeans, layout: Layout, places: _Places) -> Matrix:
-    """The effect at each row, on the scale of the fit; straight between points of the grid."""
-    eta = means.estimates.estimate
+def _carries_offset(fit: Fit) -> bool:
+    """Whether rows have different offsets that the link carries over to the response."""
+    offset = fit.frame.offset
+    if offset is None or np.ptp(offset) == 0.0:
+        return False
+    return not fit.has_link or generalized(fit).family.link.name in ("log", "identity")
+
+
+def _moved(fit: Fit, shift: Matrix) -> Matrix:
+    """Responses with so much added to their linear predictors."""
+    y = fit.frame.y
+    if fit.has_link and generalized(fit).family.link.name == "log":
+        return np.asarray(y * np.exp(shift))
+    return np.asarray(y + shift)
+
+
+def _interpolated(values: Matrix, layout: Layout, places: _Places) -> Matrix:
+    """What each mean has, at each row; straight between points of the grid."""
     out = np.full(len(places.x), np.nan)
     for s in range(len(layout.series_names)):
         for p in range(len(layout.panel_names)):
@@ -106,7 +138,7 @@ def _interpolated(means: MarginalMeans, layout: Layout, places: _Places) -> Matr
             rows = rows[np.isfinite(places.x[rows])]
             if len(own) and len(rows):
                 own = own[np.argsort(layout.x[own], kind="stable")]
-                out[rows] = np.interp(places.x[rows], layout.x[own], eta[own])
+                out[rows] = np.interp(places.x[rows], layout.x[own], values[own])
     return out
 
 

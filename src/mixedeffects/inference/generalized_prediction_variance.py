@@ -18,7 +18,7 @@ from mixedeffects.fitting.fit import once_per_fit
 from mixedeffects.fitting.generalized import GeneralizedFit, generalized
 from mixedeffects.inference.prediction_variance import PredictionVariance
 
-__all__ = ["GeneralizedPredictionVariance", "joint_root"]
+__all__ = ["GeneralizedPredictionVariance", "joint_root", "natural_covariance"]
 
 Matrix = NDArray[np.float64]
 
@@ -39,29 +39,48 @@ def joint_root(fit: GeneralizedFit) -> Matrix:
     return _root(fit)
 
 
+def natural_covariance(fit: GeneralizedFit) -> Matrix:
+    """Covariance matrix of beta and the lower entries of each term's G, row by row, as they are.
+
+    Of entries that a singular covariance or a structure ties, it is singular.
+    """
+    root, joint, basis = joint_root(fit), fit.found.joint, fit.crossproducts.basis
+    rows = [basis.fixed @ root[joint.fixed]]
+    for C, directions in zip(basis.terms, joint.directions, strict=True):
+        moved = C @ directions @ C.T
+        a, b = np.tril_indices(len(C))
+        rows.append(moved[:, a, b].T @ root[: joint.n_covariance])
+    J = np.concatenate(rows)
+    return np.asarray(J @ J.T)
+
+
 class GeneralizedPredictionVariance(PredictionVariance):
     """Variances of the error of linear predictors, row by row; as `PredictionVariance`."""
 
-    def __init__(self, fit: GeneralizedFit, terms: tuple[int, ...]) -> None:
+    def __init__(
+        self, fit: GeneralizedFit, terms: tuple[int, ...], root: Matrix | None = None
+    ) -> None:
         super().__init__(fit, terms)
         self._record = fit
+        #: Of the covariance of all parameters; the model's unless another is given.
+        self._root = joint_root(fit) if root is None else root
 
     @property
     def _n_parameters(self) -> int:
-        return len(joint_root(self._record))
+        return int(self._root.shape[1])
 
     @cached_property
     def _fixed(self) -> tuple[Matrix, list[Matrix]]:
         """Matrices (p, r) and (l, k, r) that take a row's x and z to ``root(C)'J'``."""
-        root, found = joint_root(self._record), self._record.found
+        root, found = self._root, self._record.found
         joint = found.joint
         from_x = np.asarray(self._A.basis.fixed @ root[joint.fixed])
         if not self._members:
             return from_x, []
         evaluation = found.evaluation
         design, mode, rows = evaluation.design, evaluation.mode, evaluation.rows
-        m, r = joint.n_covariance, len(root)
-        of_rows = np.empty((design.n, r - m))
+        m = joint.n_covariance
+        of_rows = np.empty((design.n, len(root) - m))
         of_rows[:, : joint.p] = design.X * rows.W[:, None]
         if rows.r_phi is not None:
             of_rows[:, joint.p] = -rows.r_phi
@@ -77,7 +96,7 @@ class GeneralizedPredictionVariance(PredictionVariance):
             np.concatenate([own, more], axis=2)
             for own, more in zip(pulled, design.sums(of_rows), strict=True)
         ]
-        solved, _ = mode.factorisation.solve(rhs, np.empty((0, r)))
+        solved, _ = mode.factorisation.solve(rhs, np.empty((0, len(root))))
         from_z = []
         for own, moved in zip(direct, solved, strict=True):
             J = -moved
@@ -90,4 +109,4 @@ class GeneralizedPredictionVariance(PredictionVariance):
         joint = self._record.found.joint
         own = z @ self._A.basis.terms[t]
         slopes = np.einsum("ia,jab,ib->ij", own, joint.directions[t], own, optimize=True)
-        return np.asarray(slopes @ joint_root(self._record)[: joint.n_covariance])
+        return np.asarray(slopes @ self._root[: joint.n_covariance])

@@ -121,7 +121,14 @@ def confidence_intervals(
     if any(i >= len(variances) for i in chosen):
         table = coefficient_tests(fit, options["ddf"], options["vcov"], level, options["cluster"])
         bounds[len(variances) :] = table[list(INTERVAL)].to_numpy()
-    return interval_table(bounds[chosen], [names[i] for i in chosen], level, "Wald")
+    unknown = [i for i in chosen if i < len(variances) and np.isnan(bounds[i]).any()]
+    more = []
+    if unknown and fit.optimum.singular:
+        more.append(
+            "NaN: on the boundary of the covariances (singular fit) there is no curvature to make "
+            "an interval of; method='profile' and 'boot' have one"
+        )
+    return interval_table(bounds[chosen], [names[i] for i in chosen], level, "Wald", more)
 
 
 def _same(given: Any, default: Any) -> bool:

@@ -13,7 +13,6 @@ from mixedeffects.errors import ModelError
 from mixedeffects.families import Family, Link
 from mixedeffects.fitting.generalized import GeneralizedFit
 from mixedeffects.formula.syntax import Binary, Call, Node, deparse
-from mixedeffects.inference.generalized_prediction_variance import joint_root
 from mixedeffects.inference.population_average import population_mean
 from mixedeffects.inference.response_scale import TYPES, ResponseScale
 from mixedeffects.inference.variance import FixedEffectsVariance
@@ -21,7 +20,15 @@ from mixedeffects.inference.variance import FixedEffectsVariance
 if TYPE_CHECKING:
     from mixedeffects.formula.transformations import Transformation
 
-__all__ = ["LinkScale", "LinkWay", "PopulationScale", "link_scale", "mean_name", "population_scale"]
+__all__ = [
+    "AveragesScale",
+    "LinkScale",
+    "LinkWay",
+    "PopulationScale",
+    "link_scale",
+    "mean_name",
+    "population_scale",
+]
 
 Matrix = NDArray[np.float64]
 Jet = tuple[Matrix, Matrix, Matrix, Matrix]
@@ -140,12 +147,15 @@ class PopulationScale(LinkScale):
         Standard errors of the averages.
     se_of_link : ndarray, shape (means,)
         Those of the linear predictors.
+    gradient : ndarray, shape (means, s)
+        Derivatives of the averages by all parameters, times a root of the joint covariance.
     """
 
     family: Family | None = None
     v: Matrix | None = None
     se: Matrix | None = None
     se_of_link: Matrix | None = None
+    gradient: Matrix | None = None
 
     def values(self, eta: Matrix) -> Matrix:
         """Averages of the mean."""
@@ -168,18 +178,16 @@ class PopulationScale(LinkScale):
             ends = [np.asarray(link.inverse(at + side * half)) for side in (-1.0, 1.0)]
         return np.minimum(*ends), np.maximum(*ends)
 
-    def of_differences(self, sums: Matrix) -> ResponseScale:
-        """Refused.
 
-        Raises
-        ------
-        ModelError
-            Always.
-        """
-        raise ModelError(
-            "Averages over random effects are not linear in the fixed effects, so contrasts of "
-            "them are not there; leave out marginal=True to compare typical levels."
-        )
+@dataclass(frozen=True)
+class AveragesScale(LinkScale):
+    """That of averages over the random effects taken as they are: of risks, say, not of odds."""
+
+    def of_differences(self, sums: Matrix) -> ResponseScale:
+        """The same: differences of averages are no ratios."""
+        kind = "differences" if np.allclose(sums, 0.0, atol=1e-10) else "contrasts"
+        hint = f"estimates are {kind} of the {self.name}, averaged over the random effects"
+        return LinkScale(self.name, hint=hint, is_of_differences=True)
 
 
 def mean_name(fit: GeneralizedFit) -> str:
@@ -187,8 +195,10 @@ def mean_name(fit: GeneralizedFit) -> str:
     tree: Node = fit.frame.formula.response_tree
     if not fit.family.takes_trials:
         return f"mean of {deparse(tree)}"
-    if fit.frame.response_levels:
-        return f"{_PROBABILITY}{fit.frame.response_levels[-1]}"
+    levels = fit.frame.response_levels
+    # Of a comparison, which is true or false, the words are its own.
+    if levels and tuple(levels) != ("False", "True"):
+        return f"{_PROBABILITY}{deparse(tree)} = {levels[-1]}"
     if isinstance(tree, Call) and tree.function == "cbind":
         tree = tree.arguments[0].value
     elif isinstance(tree, Binary) and tree.operator == "/":
@@ -224,8 +234,9 @@ def population_scale(
     L: Matrix,
     v: Matrix,
     slopes: Matrix,
+    root: Matrix,
     variance: FixedEffectsVariance,
-) -> ResponseScale:
+) -> PopulationScale:
     """That of averages over the random effects.
 
     Parameters
@@ -238,22 +249,26 @@ def population_scale(
         Linear predictors, as functions of the fixed effects.
     v : ndarray, shape (means,)
         Variances of the random part.
-    slopes : ndarray, shape (means, r)
-        Their derivatives by the parameters, times a root of the joint covariance.
+    slopes : ndarray, shape (means, s)
+        Their derivatives by the parameters, times ``root``.
+    root : ndarray, shape (r, s)
+        A root of the covariance of all parameters.
     variance : FixedEffectsVariance
         Of the fixed effects.
     """
-    joint = fit.found.joint
-    of_beta = L @ fit.crossproducts.basis.fixed @ joint_root(fit)[joint.fixed]
+    of_beta = L @ fit.crossproducts.basis.fixed @ root[fit.found.joint.fixed]
     _, by_eta, by_v = population_mean(fit.family, eta, v)
     gradient = by_eta[:, None] * of_beta + by_v[:, None] * slopes
-    se = np.sqrt(np.einsum("mr,mr->m", gradient, gradient))
+    se_of_link = np.sqrt(variance.variances(L))
+    # Clusters may not show the variance of a mean, of the linear predictor and so of this.
+    gradient[np.isnan(se_of_link)] = np.nan
     return PopulationScale(
         scale.name,
         scale.way,
         hint=f"estimates are the {scale.shown}, averaged over the random effects",
         family=fit.family,
         v=v,
-        se=se,
-        se_of_link=np.sqrt(variance.variances(L)),
+        se=np.sqrt(np.einsum("ms,ms->m", gradient, gradient)),
+        se_of_link=se_of_link,
+        gradient=gradient,
     )

@@ -15,7 +15,8 @@ from mixedeffects.display.panels import as_pictures
 from mixedeffects.display.vocabulary import intervals_at
 from mixedeffects.inference.letters import critical_differences, mean_letters
 from mixedeffects.inference.mean_comparisons import Means
-from mixedeffects.inference.means_layout import layout_of
+from mixedeffects.inference.means_layout import layout_of_means
+from mixedeffects.inference.population_comparisons import as_parameters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ def draw_means(means: Means, ax: Any, lines: Any, arrows: Any, letters: Any) -> 
     """See `MarginalMeans.plot`."""
     require_matplotlib()
     arrows, letters = checked_flag(arrows, "arrows"), checked_flag(letters, "letters")
-    layout = layout_of(means.levels, means.by)
+    layout = layout_of_means(means)
     joined = len(layout.series_names) > 1 or layout.categories is None
     if lines is not None:
         joined = checked_flag(lines, "lines")
@@ -95,6 +96,7 @@ def comparison_arrows(means: Means) -> tuple[Matrix, int]:
     Andrews, H. P., Snee, R. D. and Sarner, M. H. (1980). Graphical display of means. The American
     Statistician 34, 195-199.
     """
+    means = as_parameters(means)
     eta, scale = means.estimates.estimate, means.scale
     lengths, wrong = np.full((len(eta), 2), np.nan), 0
     for rows, D in critical_differences(means):

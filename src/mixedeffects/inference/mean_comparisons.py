@@ -24,6 +24,7 @@ from mixedeffects.fitting.fit import Fit
 from mixedeffects.frame.columns import labels_of
 from mixedeffects.inference.estimability import Estimability
 from mixedeffects.inference.estimates import Estimates
+from mixedeffects.inference.grid_averages import GridAverage
 from mixedeffects.inference.linear_functions import linear_estimates
 from mixedeffects.inference.mean_contrasts import (
     METHODS,
@@ -32,6 +33,7 @@ from mixedeffects.inference.mean_contrasts import (
     interaction_methods,
 )
 from mixedeffects.inference.multiplicity import ADJUSTMENTS, Family, adjusted_p, critical_values
+from mixedeffects.inference.population_comparisons import as_parameters
 from mixedeffects.inference.response_scale import ResponseScale
 from mixedeffects.inference.variance import FixedEffectsVariance
 
@@ -86,6 +88,11 @@ class Means(Protocol):
     @property
     def levels(self) -> pd.DataFrame:
         """Levels of each mean."""
+        ...
+
+    @property
+    def average(self) -> GridAverage:
+        """The grid, and how the means are made of its cells."""
         ...
 
     @property
@@ -335,6 +342,7 @@ def compare_means(
     cross_adjust: Any = None,
 ) -> MeanComparisons:
     """See `MarginalMeans.contrasts`."""
+    means = as_parameters(means)
     interaction = plain(interaction)
     products = interaction is not False and interaction is not None
     # Tukey's adjustment is no more for products of differences than for contrasts of one's own.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from mixedeffects.display.curves import Curve, Panel
 from mixedeffects.frame.columns import labels_of
+from mixedeffects.inference.grid_averages import GridAverage
 
-__all__ = ["Layout", "layout_of"]
+__all__ = ["Layout", "layout_of", "layout_of_means"]
 
 Matrix = NDArray[np.float64]
 Codes = NDArray[np.intp]
@@ -96,7 +98,7 @@ class Layout:
         return out
 
 
-def layout_of(levels: pd.DataFrame, by: Sequence[str]) -> Layout:
+def layout_of(levels: pd.DataFrame, by: Sequence[str], factors: Collection[str] = ()) -> Layout:
     """Place means: the first variable along the axis, others in colours, those of ``by`` in panels.
 
     Parameters
@@ -105,6 +107,8 @@ def layout_of(levels: pd.DataFrame, by: Sequence[str]) -> Layout:
         The levels or values of each mean.
     by : sequence of str
         Columns that make the panels.
+    factors : collection of str
+        Columns of numbers whose values the formula takes as levels.
     """
     own = [str(name) for name in levels if name not in by]
     categories: tuple[str, ...] | None = ("overall",)
@@ -114,12 +118,49 @@ def layout_of(levels: pd.DataFrame, by: Sequence[str]) -> Layout:
         if isinstance(first.dtype, pd.CategoricalDtype):
             categories = tuple(labels_of(first.cat.categories.tolist()))
             x = first.cat.codes.to_numpy().astype(np.float64)
+        elif own[0] in factors:
+            values, codes = np.unique(first.to_numpy(), return_inverse=True)
+            categories, x = tuple(labels_of(values.tolist())), codes.astype(np.float64)
         else:
             categories, x = None, first.to_numpy(dtype=np.float64)
     series, series_names = _combined(levels[own[1:]], named=False)
     panel, panel_names = _combined(levels[list(by)], named=True)
-    ordered = len(own) == 2 and not isinstance(levels[own[1]].dtype, pd.CategoricalDtype)
+    ordered = (
+        len(own) == 2
+        and own[1] not in factors
+        and not isinstance(levels[own[1]].dtype, pd.CategoricalDtype)
+    )
     return Layout(x, categories, series, panel, series_names, panel_names, tuple(own), ordered)
+
+
+class Placed(Protocol):
+    """What has a place: means over a grid."""
+
+    @property
+    def levels(self) -> pd.DataFrame:
+        """Levels of each mean."""
+        ...
+
+    @property
+    def by(self) -> tuple[str, ...]:
+        """Factors that make the panels."""
+        ...
+
+    @property
+    def average(self) -> GridAverage:
+        """The grid."""
+        ...
+
+
+def layout_of_means(means: Placed) -> Layout:
+    """Place means; numbers that the formula makes categories of have places as levels have.
+
+    Parameters
+    ----------
+    means : Placed
+        The means.
+    """
+    return layout_of(means.levels, means.by, means.average.grid.numbers_as_factors)
 
 
 def _combined(levels: pd.DataFrame, named: bool) -> tuple[Codes, tuple[str, ...]]:

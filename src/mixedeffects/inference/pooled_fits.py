@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.base.habits import OF_POOLED_FITS, unknown_attribute
-from mixedeffects.base.options import checked_level, checked_names
+from mixedeffects.base.options import checked_flag, checked_level, checked_names
 from mixedeffects.covariance.parameter_rows import parameter_rows
 from mixedeffects.covariance.varcorr import VarCorr
 from mixedeffects.display.frame_text import frame_table
@@ -22,11 +22,12 @@ from mixedeffects.display.vocabulary import INTERVAL, intervals_at
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.contrasts import contrast_matrix
-from mixedeffects.inference.estimability import Estimability
+from mixedeffects.inference.estimability import all_columns
 from mixedeffects.inference.estimates import Estimates, fixed_rows, tests_table
 from mixedeffects.inference.joint_tests import joint_tests
 from mixedeffects.inference.linear_functions import named_contrasts
 from mixedeffects.inference.marginal_means import MarginalMeans, marginal_means
+from mixedeffects.inference.ratios import exponentiated, ratio_of
 from mixedeffects.inference.reference_grid import reference_grid
 from mixedeffects.inference.rubins_rules import RubinsRules
 from mixedeffects.inference.variance import FixedEffectsVariance
@@ -186,7 +187,10 @@ class PooledFits(ShownTables):
         return self._r_style(L.to_numpy(), list(L.index), level, constant)
 
     def tidy(
-        self, effects: str | Sequence[str] = ("fixed", "ran_pars"), level: float | None = None
+        self,
+        effects: str | Sequence[str] = ("fixed", "ran_pars"),
+        level: float | None = None,
+        exponentiate: bool = False,
     ) -> ResultTable:
         """One row per parameter, with broom's column names, dots written as underscores.
 
@@ -197,6 +201,9 @@ class PooledFits(ShownTables):
             variances and covariances.
         level : float, optional
             Confidence level of the fixed effects' intervals; by default there are none.
+        exponentiate : bool
+            Of generalized fits: fixed effects and their intervals as ratios, as
+            `GeneralizedLinearMixedModel.tidy` has them.
 
         Returns
         -------
@@ -207,7 +214,7 @@ class PooledFits(ShownTables):
         Raises
         ------
         ModelError
-            If an effect is not known.
+            If an effect is not known, or coefficients on the scale of the fits are no logarithms.
 
         Examples
         --------
@@ -227,7 +234,9 @@ class PooledFits(ShownTables):
                 f"effects {unknown or wanted} are not known for pooled fits; there are 'fixed' and "
                 "'ran_pars'."
             )
-        makers = {"fixed": lambda: self._fixed(level), "ran_pars": self._random}
+        if checked_flag(exponentiate, "exponentiate"):
+            ratio_of(self.fits[0])
+        makers = {"fixed": lambda: self._fixed(level, exponentiate), "ran_pars": self._random}
         table = pd.concat([makers[name]() for name in wanted], ignore_index=True)
         return ResultTable.of(pd.DataFrame(table))
 
@@ -492,7 +501,7 @@ class PooledFits(ShownTables):
 
     def _held(self, at: Any) -> dict[str, float]:
         """Numbers that a reference grid holds at one value, at the mean over the data sets."""
-        grids = [reference_grid(fit, Estimability(fit.frame).encoder, at) for fit in self.fits]
+        grids = [reference_grid(fit, all_columns(fit), at) for fit in self.fits]
         return {
             v.name: float(np.mean([np.mean(grid[v.name].points) for grid in grids]))
             for v in grids[0].variables
@@ -515,8 +524,10 @@ class PooledFits(ShownTables):
         table["RIV"], table["FMI"] = found["riv"].to_numpy(), found["fmi"].to_numpy()
         return ResultTable.of(table, (intervals_at(level), *self.notes))
 
-    def _fixed(self, level: float | None) -> pd.DataFrame:
-        table = self.coef_table(0.95 if level is None else level)
+    def _fixed(self, level: float | None, ratios: bool) -> pd.DataFrame:
+        table: pd.DataFrame = self.coef_table(0.95 if level is None else level)
+        if ratios:
+            table = exponentiated(table)
         rows = fixed_rows(table if level is not None else table.drop(columns=list(INTERVAL)))
         return rows.assign(riv=table["RIV"].to_numpy(), fmi=table["FMI"].to_numpy())
 

@@ -191,16 +191,9 @@ class Profile(Sealed):
         """Zero for standard deviations that are rounding, one for correlations that are one."""
         at = 0
         for C, T in zip(self._A.basis.terms, minimum.T, strict=True):
-            rows, columns = lower_entries(len(C))
-            # Relative to sigma and to the size of the column in the data.
-            zero = np.linalg.norm(C @ T, axis=1) <= _ZERO * np.linalg.norm(C, axis=1)
-            own = values[at : at + len(rows)]
-            on_diagonal = rows == columns
-            own[on_diagonal & zero[rows]] = 0.0
-            own[~on_diagonal & (zero[rows] | zero[columns])] = np.nan
-            near = ~on_diagonal & (np.abs(own) > 1.0 - _ZERO)
-            own[near] = np.sign(own[near])
-            at += len(rows)
+            m = len(C) * (len(C) + 1) // 2
+            snap_entries(values[at : at + m], C, T)
+            at += m
 
     def _curve(self, i: int) -> ProfileCurve | None:
         estimate = float(self._estimates[i])
@@ -542,6 +535,18 @@ class Profile(Sealed):
     def _repr_html_(self) -> str:
         head = "".join(f"<p>{escape(line)}</p>" for line in self._lines())
         return head + str(self._table()._repr_html_())
+
+
+def snap_entries(own: Matrix, C: Matrix, T: Matrix) -> None:
+    """Zero and one where deviations and correlations of a term are that but for rounding."""
+    rows, columns = lower_entries(len(C))
+    # Relative to sigma and to the size of the column in the data.
+    zero = np.linalg.norm(C @ T, axis=1) <= _ZERO * np.linalg.norm(C, axis=1)
+    on_diagonal = rows == columns
+    own[on_diagonal & zero[rows]] = 0.0
+    own[~on_diagonal & (zero[rows] | zero[columns])] = np.nan
+    near = ~on_diagonal & (np.abs(own) > 1.0 - _ZERO)
+    own[near] = np.sign(own[near])
 
 
 def _without_level_end(points: list[ProfilePoint]) -> list[ProfilePoint]:

@@ -56,11 +56,15 @@ def averaged_scale(
     The variance of the random part of a mean is the average of those in its cells of the grid.
     """
     every = tuple(range(len(fit.frame.terms)))
-    errors = GeneralizedPredictionVariance(fit, every)
+    assert variance.joint_root is not None
+    root = variance.joint_root()
+    errors = GeneralizedPredictionVariance(fit, every, root)
     v: Any = 0.0
     slopes: Any = 0.0
     for t in every:
         z = z_of_cells(fit, average.grid, t)
         v = v + np.einsum("ia,ab,ib->i", z, fit.G_blocks[t], z)
         slopes = slopes + errors.variance_directions(t, z)
-    return population_scale(fit, scale, eta, L, average.of(v)[:, 0], average.of(slopes), variance)
+    return population_scale(
+        fit, scale, eta, L, average.of(v)[:, 0], average.of(slopes), root, variance
+    )

@@ -84,6 +84,7 @@ class ScoreRobustCovariance:
     level: float | None
     _frame: ModelFrame
     _unseen: Unseen
+    _joint_root: Matrix
 
     @cached_property
     def se(self) -> pd.Series:
@@ -149,7 +150,8 @@ class ScoreRobustCovariance:
             fixed.f_test,
             f"z-tests, {self.kind} standard errors clustered by {self._clusters}",
             self._unseen,
-            normal=True,
+            True,
+            lambda: self._joint_root,
         )
 
     @property
@@ -186,8 +188,9 @@ def score_robust_covariance(
     J = factor.n_levels
     scale = J / (J - 1.0) if kind == "CR1" else 1.0
     # Of -2 log L: half of it is that of the likelihood.
-    influence = 0.5 * scores @ joint.covariance[:, joint.fixed] @ Q.T
-    seen = scale * (influence.T @ influence)
+    root = 0.5 * np.sqrt(scale) * (scores @ joint.covariance).T
+    of_beta = Q @ root[joint.fixed]
+    seen = of_beta @ of_beta.T
     unseen = Unseen(_unseen_directions(fit, factor), fit.vcov, seen)
     unknown = unseen.hides(np.eye(len(names)))
     if unknown.any():
@@ -206,6 +209,7 @@ def score_robust_covariance(
         level=level,
         _frame=fit.frame,
         _unseen=unseen,
+        _joint_root=root,
     )
 
 
@@ -216,7 +220,8 @@ def _checked_kind(kind: Any) -> str:
     raise ModelError(
         f"Robust covariance {kind!r:.40} is not there for generalized models: 'CR0' and 'CR1' are, "
         "made of the scores of the clusters. CR2, CR3 and the like correct the residuals of a "
-        "linear model."
+        "linear model; m.robust('CR2-working') and m.robust('CR3-working') do so on the working "
+        "model, which is an approximation."
     )
 
 

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice, checked_flag, checked_level
 from mixedeffects.display.result_table import ResultTable
-from mixedeffects.display.vocabulary import BROOM, BROOM_INTERVAL
+from mixedeffects.display.vocabulary import BROOM, INTERVAL
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.fitting import fit_formula
+from mixedeffects.fitting.generalized import GeneralizedFit
+from mixedeffects.fitting.generalized.assembly import generalized_design
+from mixedeffects.fitting.generalized.fitting import fit_generalized_frame
 from mixedeffects.fitting.residual_fitting import fit_residual_frame
 from mixedeffects.formula.syntax import (
     Binary,
@@ -29,8 +32,9 @@ from mixedeffects.formula.syntax import (
 from mixedeffects.frame import build_model_frame
 from mixedeffects.inference.coefficients import coefficient_tests
 from mixedeffects.inference.contrasts import listed_names
+from mixedeffects.inference.ratios import exponentiated, ratio_of
 
-__all__ = ["standardized_coefficients"]
+__all__ = ["generalized_standardized", "standardized_coefficients"]
 
 Matrix = NDArray[np.float64]
 
@@ -59,20 +63,58 @@ def standardized_coefficients(
     if method == "refit":
         scaled = _refitted(fit, two_sd, include_response)
         table = coefficient_tests(scaled, ddf, vcov, level, _cluster(fit, cluster))
-        return _named(table, np.ones(len(table)))
+        return _named(_multiplied(table, np.ones(len(table))), table.notes)
     predictor, response = _deviations(fit) if method == "basic" else _by_level(fit)
     if not include_response:
         response = np.ones(len(predictor))
     factor = predictor * (2.0 if two_sd else 1.0) / response
-    return _named(coefficient_tests(fit, ddf, vcov, level, cluster), factor)
+    table = coefficient_tests(fit, ddf, vcov, level, cluster)
+    return _named(_multiplied(table, factor), table.notes)
 
 
-def _named(table: ResultTable, factor: Matrix) -> ResultTable:
-    named = pd.DataFrame(table).rename(columns=BROOM)
-    scaled = ["estimate", "std_error", *BROOM_INTERVAL]
-    named[scaled] = named[scaled].mul(factor, axis=0)
+def generalized_standardized(
+    fit: GeneralizedFit,
+    method: Any,
+    two_sd: Any,
+    vcov: str,
+    cluster: Any,
+    level: float,
+    exponentiate: Any,
+) -> ResultTable:
+    """See `GeneralizedLinearMixedModel.standardize`."""
+    method = checked_choice(method, "method", _METHODS)
+    two_sd, level = checked_flag(two_sd, "two_sd"), checked_level(level)
+    if checked_flag(exponentiate, "exponentiate"):
+        ratio_of(fit)
+    if method == "pseudo":
+        raise ModelError(
+            "method='pseudo' divides by standard deviations of the response within and between "
+            "clusters, and the response of a generalized model stays as it is. Use method='refit' "
+            "or 'basic'."
+        )
+    if method == "refit":
+        scaled = _generalized_refit(fit, two_sd)
+        table = coefficient_tests(scaled, "inf", vcov, level, _cluster(fit, cluster))
+        factor = np.ones(len(table))
+    else:
+        table = coefficient_tests(fit, "inf", vcov, level, cluster)
+        factor = _spreads(fit, fit.prior_weights) * (2.0 if two_sd else 1.0)
+    multiplied = _multiplied(table, factor)
+    return _named(exponentiated(multiplied) if exponentiate else multiplied, table.notes)
+
+
+def _multiplied(table: ResultTable, factor: Matrix) -> pd.DataFrame:
+    """With each coefficient, its error and its interval times a number."""
+    out = pd.DataFrame(table)
+    scaled = ["Estimate", "Std. Error", *INTERVAL]
+    out[scaled] = out[scaled].mul(factor, axis=0)
+    return out
+
+
+def _named(table: pd.DataFrame, notes: tuple[str, ...]) -> ResultTable:
+    named = table.rename(columns=BROOM)
     named.insert(0, "term", list(table.index))
-    return ResultTable.of(named.reset_index(drop=True), table.notes)
+    return ResultTable.of(named.reset_index(drop=True), notes)
 
 
 # --- after the fit ---------------------------------------------------------------------
@@ -80,11 +122,16 @@ def _named(table: ResultTable, factor: Matrix) -> ResultTable:
 
 def _deviations(fit: Fit) -> tuple[Matrix, Matrix]:
     """Standard deviations of the columns of X and, for each, of the response."""
-    weights = fit.frame.weights
-    predictor = np.array([_sd(column, weights) for column in fit.frame.X.T])
+    predictor = _spreads(fit, fit.frame.weights)
+    return predictor, np.full(len(predictor), _sd(fit.frame.y, fit.frame.weights))
+
+
+def _spreads(fit: Fit, weights: Matrix | None) -> Matrix:
+    """Standard deviations of the columns of X."""
+    out = np.array([_sd(column, weights) for column in fit.frame.X.T])
     # An intercept has nothing to be standardised by.
-    predictor[np.ptp(fit.frame.X, axis=0) == 0.0] = np.nan
-    return predictor, np.full(len(predictor), _sd(fit.frame.y, weights))
+    out[np.ptp(fit.frame.X, axis=0) == 0.0] = np.nan
+    return out
 
 
 def _by_level(fit: Fit) -> tuple[Matrix, Matrix]:
@@ -166,9 +213,7 @@ def _refitted(fit: Fit, two_sd: bool, include_response: bool) -> Fit:
     weights = fit.request.weights
     if isinstance(weights, str) and weights in data and weights not in formula.right_variables:
         data = data.drop(columns=weights)
-    for name in _numeric_columns(fit):
-        values = data[name].to_numpy(dtype=np.float64)
-        data[name] = _standardised(values, frame.weights) / (2.0 if two_sd else 1.0)
+    _standardise(data, _numeric_columns(fit), frame.weights, two_sd)
     tree, text = formula.response_tree, formula.text
     name = tree.name if isinstance(tree, Name) else formula.response
     if not isinstance(tree, Name):
@@ -198,6 +243,48 @@ def _refitted(fit: Fit, two_sd: bool, include_response: bool) -> Fit:
         control=fit.request.control,
         progress=False,
     )
+
+
+def _generalized_refit(fit: GeneralizedFit, two_sd: bool) -> GeneralizedFit:
+    """The model of standardised predictors: response, trials, weights and offset as they are."""
+    frame, formula = fit.frame, fit.frame.formula
+    data, numbers = frame.data.copy(), _numeric_columns(fit)
+    assert frame.fixed_encoder is not None
+    for tree in frame.fixed_encoder.table.offsets:
+        both = [name for name in variable_names(tree) if name in numbers]
+        if both:
+            raise ModelError(
+                f"{both[0]!r} is a predictor and in an offset, which keeps its own units, so "
+                "method='refit' cannot standardise it; make a copy of the column, or use 'basic'."
+            )
+    asked = fit.request
+    roles = [
+        role for role in (asked.weights, asked.offset, asked.exposure) if isinstance(role, str)
+    ]
+    name = "response"
+    while name in data:
+        name += "_"
+    # Before columns of the data change that the response may be made of.
+    text = formula.with_response(name, list(data.columns), roles).text
+    _standardise(data, numbers, fit.prior_weights, two_sd)
+    data[name] = frame.y
+    own = build_model_frame(
+        text, data, contrasts=asked.contrasts, inherited=asked.inherited, weights=frame.weights
+    )
+    own = dataclasses.replace(
+        own, response=frame.response, offset=frame.offset, response_levels=frame.response_levels
+    )
+    request = dataclasses.replace(asked, data=data)
+    return fit_generalized_frame(own, generalized_design(own, fit.family), request)
+
+
+def _standardise(
+    data: pd.DataFrame, names: list[str], weights: Matrix | None, two_sd: bool
+) -> None:
+    """Put standardised columns in place of these."""
+    for name in names:
+        values = data[name].to_numpy(dtype=np.float64)
+        data[name] = _standardised(values, weights) / (2.0 if two_sd else 1.0)
 
 
 def _standardised(values: Matrix, weights: Matrix | None) -> Matrix:

@@ -89,6 +89,9 @@ class FixedEffectsVariance(ReadOnlyArrays):
         ``vcov`` the coefficients among them are NaN.
     normal : bool
         Whether the model has no degrees of freedom at all: its tables have z and chi-square.
+    joint_root : callable, optional
+        Of a generalized model: makes a root, shape (r, s), of the covariance of all its parameters,
+        covariances, fixed effects and phi, in the engine's basis.
     """
 
     vcov: Matrix
@@ -97,6 +100,7 @@ class FixedEffectsVariance(ReadOnlyArrays):
     method: str
     unseen: Unseen | None = None
     normal: bool = False
+    joint_root: Callable[[], Matrix] | None = None
 
     def hides(self, L: Matrix) -> NDArray[np.bool_]:
         """Which of the contrasts (r, p) have no known variance, shape (r,)."""

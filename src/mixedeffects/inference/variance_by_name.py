@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import checked_choice, member, plain
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.fitting.generalized import generalized
+from mixedeffects.fitting.generalized import GeneralizedFit, generalized
 from mixedeffects.inference.cluster_robust import robust_covariance
+from mixedeffects.inference.generalized_prediction_variance import joint_root
 from mixedeffects.inference.kenward_roger import kenward_roger_observed_of, kenward_roger_of
 from mixedeffects.inference.satterthwaite import satterthwaite_of
 from mixedeffects.inference.score_robust import score_robust_covariance
@@ -98,9 +99,21 @@ def _normal(fit: Fit, vcov: Any, cluster: Any) -> FixedEffectsVariance:
             f"cluster= is for robust covariance matrices, such as 'CR1'; not {kind!r}."
         )
     fixed = FixedDf(np.inf)
+    roots = partial(_root_of, generalized(fit), kind) if fit.has_link else None
     return FixedEffectsVariance(
-        fit.fixed_covariance(kind), fixed.df, fixed.f_test, kinds[kind], normal=True
+        fit.fixed_covariance(kind), fixed.df, fixed.f_test, kinds[kind], None, True, roots
     )
+
+
+def _root_of(fit: GeneralizedFit, kind: str) -> Matrix:
+    """A root of the covariance of all parameters; the conditional one knows all but beta."""
+    if kind == "model":
+        return joint_root(fit)
+    joint = fit.found.joint
+    out = np.zeros((len(joint.covariance), joint.p))
+    own = np.linalg.cholesky(fit.fixed_covariance(kind))
+    out[joint.fixed] = np.linalg.solve(fit.crossproducts.basis.fixed, own)
+    return out
 
 
 def _unscaled(f_df: Callable[[Matrix], float], L: Matrix) -> tuple[float, float]:

@@ -16,8 +16,7 @@ from mixedeffects.engine.grouped_sums import SumColumns, TermColumns
 from mixedeffects.errors import DataError, DataWarning, ModelError
 from mixedeffects.formula import Bar, Formula, parse_formula
 from mixedeffects.formula.evaluate import CONSTANTS, State, check_functions
-from mixedeffects.formula.reader import read
-from mixedeffects.formula.syntax import Call, Name, Node, deparse, quote_name
+from mixedeffects.formula.syntax import Name, Node, deparse, quote_name
 from mixedeffects.formula.terms import TermTable, expand_terms
 from mixedeffects.formula.values import Coding, Value
 from mixedeffects.frame.checks import check_rows
@@ -26,7 +25,7 @@ from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.model_frame import Dropped
 from mixedeffects.frame.structures import check_structure_columns
 from mixedeffects.frame.text_levels import doubt_spelling, doubt_text
-from mixedeffects.frame.variables import data_columns
+from mixedeffects.frame.variables import argument_tree, data_columns
 from mixedeffects.lazy.design import (
     Design,
     KnownDesign,
@@ -100,6 +99,8 @@ class LazyModel:
         Of the design.
     dropped : Dropped
         Rows left out.
+    data_columns : tuple of str
+        Columns of the table that the model uses.
     """
 
     table: LazyTable
@@ -118,6 +119,7 @@ class LazyModel:
     response: Expr
     moments: Moments
     dropped: Dropped
+    data_columns: tuple[str, ...] = ()
 
     def rows(self, keys: Sequence[str]) -> Any:
         """The rows used: some columns, those of the design less centre and by scale, and weights.
@@ -195,7 +197,10 @@ def read_lazy_model(
                 f"`{role}` of a table that stays in its engine is the name of a column, or an "
                 f"expression of columns, not {type(given).__name__}."
             )
-    argument = {role: _argument(given, table) for role, given in by_name.items()}
+    argument = {
+        role: None if given is None else argument_tree(given, table.names)
+        for role, given in by_name.items()
+    }
     plain = [deparse(tree) for tree in argument.values() if isinstance(tree, Name)]
     fixed = formula.fixed_terms(table.names if formula.uses_dot else None, plain)
     random = [expand_terms(bar.tree, formula.text) for bar in formula.random]
@@ -301,19 +306,8 @@ def read_lazy_model(
         response.columns[0],
         moments,
         dropped,
+        tuple(name for name in needed if name in table.schema),
     )
-
-
-def _argument(given: str | None, table: LazyTable) -> Node | None:
-    """Weights or an offset as an expression: the name of a column, or such as ``1 / vi``."""
-    if given is None:
-        return None
-    if given in table.schema or not given.strip():
-        return Name(given)
-    tree = read(f"I({given})")
-    if isinstance(tree, Call) and len(tree.arguments) == 1:
-        return tree.arguments[0].value
-    return tree
 
 
 def named_expression(role: str, given: Any, table: LazyTable) -> Expr:
@@ -329,9 +323,7 @@ def named_expression(role: str, given: Any, table: LazyTable) -> Expr:
             f"`{role}` of a table that stays in its engine is the name of a column, or an "
             f"expression of columns, not {type(given).__name__}."
         )
-    tree = _argument(given, table)
-    assert tree is not None
-    return _single(role, Variables(table)[tree], given)
+    return _single(role, Variables(table)[argument_tree(given, table.names)], given)
 
 
 def _groups(formula: Formula, table: LazyTable) -> tuple[tuple[str, tuple[str, ...]], ...]:

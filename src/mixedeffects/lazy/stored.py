@@ -88,11 +88,18 @@ class Content:
     dropped: Dropped
 
 
+class _NoColumns(dict[str, Any]):
+    """In place of columns and expressions of them."""
+
+    def __missing__(self, name: str) -> Any:
+        raise left_out(f"`{name}`", SUMS)
+
+
 class NoTable(LazyTable):
     """In place of a table where there are only its sums: every further pass is refused."""
 
     def __init__(self) -> None:
-        self.native, self.engine, self.schema = None, SUMS, {}
+        self.native, self.engine, self.schema = None, SUMS, _NoColumns()
         self.seconds, self.listener = [], None
 
     def __getattr__(self, name: str) -> Any:
@@ -186,7 +193,7 @@ def model_of(content: Content) -> LazyModel:
         table,
         formula,
         absent,
-        {},
+        _NoColumns(),
         content.known.states,
         Design(table, list(sums.columns), [None] * len(sums.columns)),
         content.columns,

@@ -115,7 +115,7 @@ class ProductQueries:
         """
         query = self._query(keys, products, by_weight)
         table = self.model.table.run(query, what)
-        self._check(int(table["rows"].sum()), float(table["guard"].sum()), what)
+        self.check(table, what)
         return table
 
     def batches(
@@ -174,8 +174,19 @@ class ProductQueries:
         ]
         return answer.with_columns(*again) if again else answer
 
+    def check(self, table: pd.DataFrame, what: str) -> None:
+        """Refuse a table whose rows are other ones than before.
+
+        Parameters
+        ----------
+        table : DataFrame
+            With ``rows``, and in ``guard`` the sum of the response less centre and by scale.
+        what : str
+            What was asked.
+        """
+        self._check(int(table["rows"].sum()), float(table["guard"].sum()), what)
+
     def _check(self, n: int, y: float, what: str) -> None:
-        """Refuse a table whose rows are other ones than before."""
         if self.first is None:
             self.first = (self.model.moments.n, y)
         first_n, first_y = self.first

@@ -47,7 +47,7 @@ class GeneralizedLinearMixedModel(
 
     Printing it gives the summary. Estimates, matrices and tables are called as those of
     `LinearMixedModel`; random effects and fixed effects are on the scale of the link. What is not
-    there yet for generalized models raises a ModelError that says so.
+    defined for generalized models raises a ModelError that says so.
 
     Examples
     --------

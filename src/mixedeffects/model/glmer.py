@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from mixedeffects.base.habits import explained
 from mixedeffects.engine import Control
@@ -28,6 +28,7 @@ def glmer(
     contrasts: dict[str, Any] | None = None,
     start: Any = None,
     control: Control | None = None,
+    double_bar: Literal["lme4", "separate"] = "lme4",
     progress: ProgressOption = None,
 ) -> GeneralizedLinearMixedModel:
     """Fit a generalized linear mixed model, ``g(E(y | b)) = X beta + Z b + offset``.
@@ -62,6 +63,8 @@ def glmer(
         default estimates that need no derivative of the criterion.
     control : Control, optional
         Tolerance and limit of evaluations.
+    double_bar : {"lme4", "separate"}
+        What ``(f || g)`` means for a factor f, as for `lmer`.
     progress : bool, callable or None
         As for `lmer`.
 
@@ -126,6 +129,7 @@ def glmer(
             contrasts=contrasts,
             start=start,
             control=control,
+            double_bar=double_bar,
             progress=progress,
         ),
     )

@@ -18,7 +18,7 @@ from mixedeffects.fitting.fit import Fit
 from mixedeffects.formula.syntax import variable_names
 from mixedeffects.inference.effects import Effects
 from mixedeffects.inference.effects import effects as effects_of
-from mixedeffects.inference.means_layout import layout_of
+from mixedeffects.inference.means_layout import layout_of_means
 from mixedeffects.pictures.door import of_any_fit
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def effects(
             "some with variables=."
         )
     wide, high = (5.6, 3.9) if sum(counts) == 1 else (2.9, 2.6)
-    below = max(room_below(layout_of(e.means.levels, e.by).categories, wide) for e in drawn)
+    below = max(room_below(layout_of_means(e.means).categories, wide) for e in drawn)
     axes, _ = axes_for(sum(counts), ax, (wide, high + below), 2)
     start = 0
     for each, count in zip(drawn, counts, strict=True):

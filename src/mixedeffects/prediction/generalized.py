@@ -114,7 +114,7 @@ class _Predictor:
         self.columns = tuple(sorted({*self.terms, *self.averaged, *self.redrawn}))
         self._refuse()
         self.fixed_variance: FixedEffectsVariance | None = None
-        if self.with_errors and not (self.terms or self.marginal or self.of_new):
+        if self.with_errors and not (self.terms or self.of_new):
             self.fixed_variance = fixed_effects_variance(fit, options.vcov, "inf", options.cluster)
 
     def _refuse(self) -> None:
@@ -137,11 +137,11 @@ class _Predictor:
             )
         named = not isinstance(options.vcov, str) or options.vcov != "model"
         if named or options.cluster is not None:
-            if self.terms or self.marginal or self.of_new:
+            if self.terms or self.of_new:
                 raise ModelError(
                     "vcov= and cluster= are for standard errors and confidence intervals of "
-                    "population predictions (re=None). Others need the covariance of all "
-                    "parameters together, which is the model's."
+                    "population predictions (re=None or marginal=True). Those with random effects "
+                    "have their conditional variance too, which is the model's."
                 )
             if not self.with_errors:
                 raise ModelError(
@@ -158,7 +158,9 @@ class _Predictor:
 
     @cached_property
     def variance(self) -> GeneralizedPredictionVariance:
-        return GeneralizedPredictionVariance(self.fit, self.terms)
+        known = self.fixed_variance
+        root = None if known is None or known.joint_root is None else known.joint_root()
+        return GeneralizedPredictionVariance(self.fit, self.terms, root)
 
     @cached_property
     def modes(self) -> list[Matrix]:
@@ -262,7 +264,7 @@ class _Predictor:
     def _chunks(self, n: int, codes: Mapping[int, Codes]) -> Iterator[tuple[int, int]]:
         """Spans of rows, with everything prepared that their standard errors need."""
         size = self.options.chunk_size
-        if not self.with_errors or self.fixed_variance is not None:
+        if not self.with_errors or (self.fixed_variance is not None and not self.marginal):
             yield from spans(n, size)
             return
         whole = max(size, self.variance.rows_at_once)
@@ -357,6 +359,8 @@ class _Predictor:
                 moved[rows.codes[t] != UNSEEN] = 0.0
             gradient += moved
         se = np.sqrt(np.einsum("ir,ir->i", gradient, gradient) + by_eta**2 * of_modes)
+        if self.fixed_variance is not None:
+            se[self.fixed_variance.hides(rows.X)] = np.nan
         out = {"estimate": mean, "std_error": se}
         if self.options.interval is not None:
             at = np.asarray(link.link(mean))

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.default_ddf import ddf_of_the_fit
 from mixedeffects.base.habits import explained
-from mixedeffects.base.options import checked_level, checked_names, entropy_of, is_listed
+from mixedeffects.base.options import (
+    checked_choice,
+    checked_level,
+    checked_names,
+    entropy_of,
+    is_listed,
+)
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.display.lettering import short
 from mixedeffects.display.result_table import ResultTable
@@ -28,6 +34,7 @@ from mixedeffects.fitting.parameter_keys import as_written
 from mixedeffects.fitting.refitting import UNCHANGED, refit
 from mixedeffects.formula.update import update_formula
 from mixedeffects.frame.variables import data_columns
+from mixedeffects.inference.contrast_likelihood_ratio import contrast_likelihood_ratio
 from mixedeffects.inference.contrasts import coefficient_position, contrast_matrix, listed_names
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 from mixedeffects.inference.wald import wald_test
@@ -62,6 +69,8 @@ Matrix = NDArray[np.float64]
 _CHUNK = 64
 _RESPONSE = "simulated_response"
 _WEIGHTS = "prior_weights"
+#: Columns that a plan has besides those of the data.
+_MADE = (_RESPONSE, _WEIGHTS, "simulated_trials")
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +166,7 @@ def power(
     cluster: Any = None,
     seed: Any = None,
     progress: ProgressOption = None,
+    statistic: Literal["wald", "likelihood-ratio"] = "wald",
 ) -> Power:
     """Power of a test of fixed effects by simulation, in this design or in larger ones.
 
@@ -209,6 +219,9 @@ def power(
     progress : bool, callable or None
         True shows count, rate and time left on standard error; a callable gets each `Repetitions`;
         None shows them after some seconds on a terminal or in a notebook.
+    statistic : {"wald", "likelihood-ratio"}
+        Of a generalized model also the likelihood ratio of each fit with the same model under the
+        hypothesis, by the same approximation.
 
     Returns
     -------
@@ -280,6 +293,7 @@ def power(
     # Asks of the names what a refit would be asked, before any work is done.
     fixed_effects_variance(fit, vcov, ddf, cluster)
     given = {"sigma": sigma, "R": R, "residual": residual, "variance": variance, "phi": phi}
+    by_ratio = _by_likelihood_ratio(fit, statistic, vcov, cluster)
     drawn_from, simulated_tests, kind_of_test = _STUDIES[fit.kind](fit, varcorr, given)
     designs, counted = _designs(drawn_from, n, along, within)
     refuse_beyond_memory(
@@ -290,11 +304,14 @@ def power(
         for number, (_, data) in enumerate(designs)
     ]
 
+    def p_of(drawn: Fit) -> float:
+        if by_ratio:
+            return contrast_likelihood_ratio(generalized(drawn), test)[2]
+        return wald_test(drawn, test, ddf, vcov, kind_of_test, cluster).p
+
     def step(number: int) -> float:
         design, draw = divmod(number, draws)
-        p = simulated[design].p_value(
-            draw, lambda drawn: wald_test(drawn, test, ddf, vcov, kind_of_test, cluster).p
-        )
+        p = simulated[design].p_value(draw, p_of)
         if draw == draws - 1 and simulated[design].failed == draws:
             error = simulated[design].error
             raise ModelError(
@@ -312,11 +329,30 @@ def power(
             rows.append((size, len(data), draws, significant, failed, share, low, high))
         columns = ["n", "rows", "draws", "significant", "failed", "power", "lower", "upper"]
         what = test if isinstance(test, str) else "the hypothesis"
-        how = f"{vcov}" if vcov != "model" else ddf
+        normal = "Wald's chi-square" if not fit.has_degrees_of_freedom else ddf
+        how = f"{vcov}" if vcov != "model" else normal
+        if by_ratio:
+            how = "likelihood ratio"
         table = ResultTable(rows, columns=columns)
         return Power(f"{what} ({how})", counted, float(alpha), entropy, table)
 
     return Unfinished("simulated test", draws * len(designs), step, finish).resume(progress)
+
+
+def _by_likelihood_ratio(fit: Fit, statistic: Any, vcov: Any, cluster: Any) -> bool:
+    """Whether tests are likelihood ratios; ModelError if they cannot be."""
+    if checked_choice(statistic, "statistic", ["wald", "likelihood-ratio"]) == "wald":
+        return False
+    if fit.kind != "generalized":
+        raise ModelError(
+            "statistic='likelihood-ratio' is for generalized models; tests of a linear one use "
+            "degrees of freedom, which are better with few groups: leave it out."
+        )
+    if vcov != "model" or cluster is not None:
+        raise ModelError(
+            "vcov= and cluster= are for Wald tests: a likelihood ratio uses no standard errors."
+        )
+    return True
 
 
 class _SimulatedTests:
@@ -451,7 +487,8 @@ def _designs(
         raise ModelError("Give along= or within=, not both: n can count one thing only.")
     if within is not None:
         names = checked_names(within, "within")
-        names = checked_variables(names, list(data.columns), "within")
+        known = [str(name) for name in data.columns if name not in _MADE]
+        names = checked_variables(names, known, "within")
         counted = f"rows in each {' x '.join(names)}"
         if n is None:
             raise ModelError("within= needs n, the number of rows in each combination.")

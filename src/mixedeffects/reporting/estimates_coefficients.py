@@ -17,7 +17,7 @@ from mixedeffects.display.vocabulary import INTERVAL
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.coefficients import tests_with
-from mixedeffects.inference.variance import is_robust
+from mixedeffects.inference.variance import check_normal, is_robust
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
 from mixedeffects.reporting.estimates_arguments import Labels, one_for_each
 
@@ -35,6 +35,10 @@ def coefficients(
 ) -> tuple[list[str], list[ResultTable]]:
     """How the tests were made, and the table of coefficients by label, of each fit."""
     kinds = one_for_each(vcov, "vcov", len(fits))
+    alone = not any(fit.has_degrees_of_freedom for fit in fits)
+    if alone and isinstance(ddf, str) and ddf != "satterthwaite":
+        # The usual method, which nobody may have asked for, is left out without a word.
+        check_normal(ddf)
     some_robust = any(is_robust(kind) for kind in kinds)
     methods, tables = [], []
     for fit, column, kind, method in zip(

@@ -72,9 +72,13 @@ def _model(fit: GeneralizedFit) -> list[str]:
         sentences.append(f"A success was {success}, a failure {failure}.")
     if frame.has_trials:
         trials = asked.weights if isinstance(asked.weights, str) else None
-        sentences.append(
-            f"The number of trials was {trials}." if trials else "Rows are of several trials."
-        )
+        counts = fit.response.trials
+        assert counts is not None
+        successes = (fit.response.y * counts).sum()
+        sentences += [
+            f"The number of trials was {trials}." if trials else "Rows are of several trials.",
+            f"Of {counts.sum():,.0f} trials {successes:,.0f} were successes.",
+        ]
     elif asked.weights is not None:
         sentences.append("The fit has weights of the rows' log-likelihoods.")
     if asked.exposure is not None:

@@ -19,10 +19,12 @@ from mixedeffects.display.summary import InformationCriteria, Summary
 from mixedeffects.engine.generalized import LaplaceCheck, QuadratureCheck
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.fitting.generalized import GeneralizedFit, generalized
+from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.estimates import fixed_rows
-from mixedeffects.inference.normal_tests import normal_covariance, normal_tests
+from mixedeffects.inference.normal_tests import normal_tests
 from mixedeffects.inference.ratios import exponentiated, ratio_of
-from mixedeffects.reporting.model_summary import fit_notes, frame_notes
+from mixedeffects.inference.variance_by_name import fixed_effects_variance
+from mixedeffects.reporting.model_summary import fit_notes, frame_notes, trials_of
 from mixedeffects.reporting.tidy import checked_effects, joined, random_parameters, random_values
 
 __all__ = [
@@ -38,15 +40,17 @@ __all__ = [
 _CHECKED, _MOST_POINTS = 9, 10_000_000
 
 
-def summarise_generalized(fit: GeneralizedFit, vcov: Any) -> Summary:
+def summarise_generalized(fit: GeneralizedFit, vcov: Any, cluster: Any = None) -> Summary:
     """Collect what the summary of a generalized fit shows."""
-    coefficients = normal_tests(fit, vcov, None)
-    covariance = normal_covariance(fit, vcov)
-    names = list(covariance.index)
+    variance = fixed_effects_variance(fit, vcov, "inf", cluster)
+    coefficients = tests_with(fit, variance, level=None)
+    covariance, names = variance.vcov, list(fit.fixef_names)
     sd = np.sqrt(np.diag(covariance))
     correlation = pd.DataFrame(covariance / np.outer(sd, sd), index=names, columns=names)
     certificate = fit.optimum.certificate
-    notes = [*frame_notes(fit), *fit_notes(fit, coefficients, False)]
+    trials = trials_of(fit)
+    notes = [] if trials is None else [trials]
+    notes += [*frame_notes(fit), *fit_notes(fit, coefficients, False)]
     if fit.optimum.converged and not fit.optimum.limits:
         notes.append(str(certificate))
     check = quadrature_check(fit)
@@ -67,6 +71,7 @@ def summarise_generalized(fit: GeneralizedFit, vcov: Any) -> Summary:
         notes=notes,
         title=f"Generalized linear mixed model fit by maximum likelihood ({how})",
         details=_details(fit),
+        test_method=None if variance.method == fit.covariance_kinds["model"] else variance.method,
     )
 
 

@@ -18,6 +18,7 @@ from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.singular import doubtful_degrees_of_freedom
 from mixedeffects.inference.variance import DDF_METHODS
 from mixedeffects.inference.variance_by_name import fixed_effects_variance
+from mixedeffects.reporting.words import in_words
 
 __all__ = ["default_summary", "fit_notes", "frame_notes", "summarise"]
 
@@ -61,6 +62,18 @@ def default_summary(fit: Fit) -> Summary:
     return summarise(fit, fit.request.ddf, "model")
 
 
+@once_per_fit("trials")
+def trials_of(fit: Fit) -> str | None:
+    """In words, how many trials the rows have, and how many were successes; None without trials."""
+    if not fit.frame.has_trials:
+        return None
+    response = fit.frame.response
+    assert response is not None and response.trials is not None
+    total = round(float(response.trials.sum()))
+    successes = round(float(response.trials @ response.y))
+    return f"{total:,} trials in {response.n:,} rows, {successes:,} of them successes"
+
+
 def frame_notes(fit: Fit) -> list[str]:
     """What there is to say about the rows and columns: those left out, and terms in ``||``."""
     notes = []
@@ -83,11 +96,15 @@ def frame_notes(fit: Fit) -> list[str]:
         )
         if dropped.far_from_zero:
             notes.append(dropped.advice())
-    notes += [
-        f"`{name}` in `||` has correlated effects, as in lme4; "
-        'lmer(..., double_bar="separate") makes them independent'
-        for name in correlated_in_double_bars(fit.frame.formula, fit.frame.terms)
-    ]
+    correlated = correlated_in_double_bars(fit.frame.formula, fit.frame.terms)
+    if correlated:
+        has = "has" if len(correlated) == 1 else "have"
+        names = in_words([f"`{name}`" for name in correlated])
+        function = "glmer" if fit.has_link else "lmer"
+        notes.append(
+            f"{names} in `||` {has} correlated effects, as in lme4; "
+            f'{function}(..., double_bar="separate") makes them independent'
+        )
     return notes
 
 

@@ -51,7 +51,7 @@ from mixedeffects.pictures.effect_plots import term_effects
 from mixedeffects.progress import ProgressOption, Unfinished
 from mixedeffects.reporting.citation import cite
 from mixedeffects.reporting.description import describe
-from mixedeffects.reporting.model_summary import fit_notes
+from mixedeffects.reporting.model_summary import fit_notes, trials_of
 from mixedeffects.reporting.report_pictures import Pictures
 from mixedeffects.reporting.reproduction import code_to_reproduce, shape_of_data, versions
 
@@ -293,8 +293,12 @@ def facts_of(
         facts.insert(0, ("Data", data))
     facts += [(f"Levels of {group}", f"{count:,}") for group, count in fit.ngroups.items()]
     facts.append(("Fixed effects", f"{len(frame.fixef_names):,}"))
+    trials, weights = trials_of(fit), frame.weights
+    if trials is not None:
+        facts.append(("Trials", trials))
+        weights = None if frame.response is None else frame.response.weights
     for name, values, given in (
-        ("Trials" if frame.has_trials else "Prior weights", frame.weights, asked.weights),
+        ("Prior weights", weights, asked.weights),
         ("Offset", frame.offset, asked.offset),
     ):
         if values is not None:

@@ -1,15 +1,18 @@
 # Standard errors of predictions and marginal means with R (glmmTMB, emmeans): predictions.json.
 # usage: Rscript predictions.R    from this folder; the data are those of NAME.csv.gz, or of the packages named
 #
-# The fit is brought to the optimum by Newton steps on glmmTMB's automatic gradient first.
+# The fit is brought to the optimum by Newton steps on glmmTMB's automatic gradient first. predict() takes
+# the Hessian anew by optimHess, with steps of 1e-3 of each parameter: that is more than the standard error of
+# the coefficient of age^2 with age in years, and puts 2e-4 into the standard errors. Hence age in decades.
 suppressMessages({library(lme4); library(glmmTMB); library(emmeans); library(jsonlite); library(numDeriv); library(mlmRev)})
 gz <- function(nm) read.csv(paste0(nm, ".csv.gz"), stringsAsFactors = TRUE)
 cbppd <- function() { d <- lme4::cbpp; d$prop <- d$incidence/d$size; d }
+decades <- function() { d <- Contraception; d$age <- d$age/10; d }
 rec <- function() { d <- gz("cake_gamma"); d$replicate <- factor(d$replicate); d }
 M <- function(f, d, family, specs, w = NULL) list(f = f, d = d, family = family, specs = specs, w = w)
 set <- list(
   cbpp = M(prop ~ period + (1|herd), cbppd(), binomial(), "period", "size"),
-  contraception_slope = M(use ~ age + I(age^2) + urban + livch + (urban|district), Contraception, binomial(), "livch"),
+  contraception_slope = M(use ~ age + I(age^2) + urban + livch + (urban|district), decades(), binomial(), "livch"),
   salamander = M(Mate ~ Cross + (1|Female) + (1|Male), local({ d <- read.csv("sources/salamander.csv.gz", stringsAsFactors = TRUE); d }), binomial(), "Cross"),
   schizophrenia_probit = M(disorder ~ onset*month + (1|subject), gz("schizophrenia_probit"), binomial("probit"), "onset"),
   owls_nb = M(SiblingNegotiation ~ FoodTreatment*SexParent + offset(logBroodSize) + (1|Nest), gz("owls_nb"), nbinom2(), "FoodTreatment"),

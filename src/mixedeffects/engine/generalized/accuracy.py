@@ -86,9 +86,9 @@ class QuadratureCheck:
         return _is_little(self.move, self.shift, _MOVE, _SHIFT)
 
     def __repr__(self) -> str:
-        moved = "" if np.isnan(self.move) else f", which moves estimates by {self._standard_errors}"
+        moved = "" if np.isnan(self.move) else f" and estimates by {self._standard_errors}"
         return (
-            f"-2 log L is {self.shift:+.3f} by {self.nodes}-point quadrature{moved}: "
+            f"{self.nodes}-point quadrature changes -2 log L by {self.shift:+.2g}{moved}: "
             f"{self._verdict}"
         )
 

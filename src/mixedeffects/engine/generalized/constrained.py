@@ -7,7 +7,8 @@ lower triangular factor,
     standard deviation   L_11 = sd                correlation   L_21 = r s, L_22 = sqrt(1 - r^2) s
 
 and the entries below are free. The search is that of the fit, in these entries, beta and phi. A
-fixed effect is moved into the offset; the parameter of the family stays where it is put.
+fixed effect is moved into the offset; the parameter of the family stays where it is put, and so
+does one of a covariance structure, whose search goes from face to face as that of the fit.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.constrained import Constrained
+from mixedeffects.engine.face import Face
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.generalized.design import GeneralizedDesign
-from mixedeffects.engine.generalized.search import GeneralizedSearch
-from mixedeffects.engine.generalized.space import GeneralizedPoint, Space
+from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
+from mixedeffects.engine.generalized.search import LARGEST, GeneralizedSearch
+from mixedeffects.engine.generalized.space import GeneralizedPoint, Parameters, Space
 from mixedeffects.engine.parameterisation import Parameterisation, UnstructuredTerm
 from mixedeffects.engine.parameters import lower_entries
 from mixedeffects.engine.search import SINGULAR
@@ -35,6 +39,7 @@ __all__ = [
     "HeldCoefficient",
     "HeldCorrelation",
     "HeldDeviation",
+    "HeldOfStructures",
     "HeldPhi",
     "without_random_effects",
 ]
@@ -281,6 +286,53 @@ class _Search(GeneralizedSearch):
         return self._coordinates(point, factors) if found else None
 
 
+@dataclass(frozen=True, eq=False)
+class _HeldFace(Face):
+    """A face on which one more parameter stays where it is."""
+
+    place: int
+
+    @cached_property
+    def free(self) -> NDArray[np.intp]:
+        """Places of the parameters that move."""
+        held = self.parameterisation.held(self.eta)
+        held[self.place] = True
+        return np.flatnonzero(~held)
+
+
+class _FaceSearch(GeneralizedSearch):
+    """A descent from face to face of covariance structures, with one parameter held or none."""
+
+    def __init__(
+        self, design: GeneralizedDesign, nodes: int, held_phi: float | None, place: int | None
+    ) -> None:
+        super().__init__(design, _TOLERANCE, _MAX_EVALUATIONS, None, nodes)
+        self._held_phi, self._place = held_phi, place
+
+    def _face_space(self, eta: Matrix) -> Space:
+        p = self.design.parameterisation
+        face = Face(p, eta, LARGEST)
+        if self._place is not None:
+            face = _HeldFace(p, eta, LARGEST, self._place)
+        return Space(self.design, face, self._held_phi)
+
+    def _evaluate(self, at: Parameters) -> GeneralizedEvaluation | None:
+        # Ways to and from bounds that change what is held are none.
+        if self._place is not None and at.eta[self._place] != self._value:
+            return None
+        return super()._evaluate(at)
+
+    def from_parameters(self, at: Parameters, c: Blocks) -> tuple[GeneralizedPoint, float]:
+        """The minimum, and the decrease still predicted there."""
+        self._c = c
+        if self._place is not None:
+            self._value = float(at.eta[self._place])
+        if self._evaluate(at) is None:
+            raise NotPositiveDefiniteError("some row has no mean, or no mode is found")
+        found = self._from_face_to_face(at)
+        return found.point, found.predicted
+
+
 # --- the parameters -------------------------------------------------------------------------------
 
 
@@ -293,6 +345,8 @@ class _Held:
     def __init__(self, design: GeneralizedDesign, nodes: int, at: AtConstraint) -> None:
         self.design, self.nodes, self.c = design, nodes, at.c
         self.tie = _Tie(design)
+        # Found here, it is shared by what `changed` makes of the design.
+        _ = design.by_level
 
     def _tied_of(self, x: Matrix) -> Sequence[float]:
         """Coordinates of tied rows among those of a point."""
@@ -304,11 +358,17 @@ class _Held:
 
     def start(self, at: AtConstraint) -> Matrix:
         """Free coordinates of a point of the whole model."""
-        factors = self.tie.own_factors(at.T)
-        tied = [] if self.tie.term is None else self._own_coordinates(factors[self.tie.term])
         beta = np.linalg.solve(self.design.basis.fixed, self._beta(at))
         moving = [at.phi] if self.design.family.has_parameter and self._phi(1.0) is None else []
-        return np.concatenate([self.tie.pack(factors, tied), beta, moving])
+        return np.concatenate([self._covariances(at), beta, moving])
+
+    def _covariances(self, at: AtConstraint) -> Matrix:
+        """Coordinates of the covariances; with structures their parameters, held ones too."""
+        if self.design.is_structured:
+            return self.design.parameterisation.nearest(at.T)
+        factors = self.tie.own_factors(at.T)
+        tied = [] if self.tie.term is None else self._own_coordinates(factors[self.tie.term])
+        return self.tie.pack(factors, tied)
 
     def _beta(self, at: AtConstraint) -> Matrix:
         return at.beta
@@ -330,8 +390,10 @@ class _Held:
     def _minimise(
         self, value: float, start: Matrix, allowed: Callable[[Matrix], bool] | None = None
     ) -> GeneralizedConstrained:
+        if self.design.is_structured:
+            return self._minimise_structures(value, np.asarray(start, dtype=np.float64), None)
         search = _Search(
-            self._design(value),
+            self._design(value).by_level,
             self.tie,
             self.nodes,
             self._phi(value),
@@ -340,6 +402,12 @@ class _Held:
             has_effects=self.has_effects,
         )
         point, predicted = search.from_coordinates(np.asarray(start, dtype=np.float64), self.c)
+        return self._at(value, point, point.x, search.evaluations, predicted)
+
+    def _at(
+        self, value: float, point: GeneralizedPoint, x: Matrix, evaluations: int, predicted: float
+    ) -> GeneralizedConstrained:
+        """The minimum at a value, with the coordinates to start others from."""
         self.c = point.evaluation.mode.c
         return GeneralizedConstrained(
             value,
@@ -347,11 +415,60 @@ class _Held:
             tuple(point.evaluation.T),
             1.0,
             self._user_beta(value, point.at.beta),
-            point.x,
-            search.evaluations,
+            x,
+            evaluations,
             predicted < max(_ENOUGH, 1e-12 * abs(point.value)),
             phi=point.at.phi,
         )
+
+    def _minimise_structures(
+        self, value: float, start: Matrix, held: tuple[int, float] | None
+    ) -> GeneralizedConstrained:
+        """The same with structures, one of whose parameters may be held, by place and value."""
+        design, held_phi = self._design(value), self._phi(value)
+        p = design.parameterisation
+        m, end = p.n_parameters, p.n_parameters + design.p
+        eta = p.canonical(np.clip(start[:m], p.lower, p.upper))
+        if held is not None:
+            eta[held[0]] = held[1]
+        phi = float(start[end]) if len(start) > end else (held_phi or 0.0)
+        search = _FaceSearch(design, self.nodes, held_phi, None if held is None else held[0])
+        point, predicted = search.from_parameters(Parameters(eta, start[m:end], phi), self.c)
+        moving = [point.at.phi] if len(start) > end else []
+        x = np.concatenate([point.eta, point.at.beta, moving])
+        return self._at(value, point, x, search.evaluations, predicted)
+
+
+class HeldOfStructures(_Held):
+    """A covariance parameter of a design with structures.
+
+    Parameters
+    ----------
+    design : GeneralizedDesign
+        The model.
+    nodes : int
+        Quadrature points per random effect.
+    at : AtConstraint
+        The optimum.
+    place : int
+        Which, of all covariance parameters.
+    scale : float
+        The parameter of the search is this times the natural one.
+    """
+
+    def __init__(
+        self, design: GeneralizedDesign, nodes: int, at: AtConstraint, place: int, scale: float
+    ) -> None:
+        super().__init__(design, nodes, at)
+        self._place, self._scale = place, scale
+
+    def _design(self, value: float) -> GeneralizedDesign:
+        return self.design
+
+    def minimise(self, value: float, start: Matrix) -> GeneralizedConstrained:
+        """Minimise over all other parameters."""
+        held = (self._place, value * self._scale)
+        return self._minimise_structures(value, np.asarray(start, dtype=np.float64), held)
 
 
 class HeldCoefficient(_Held):
@@ -374,13 +491,7 @@ class HeldCoefficient(_Held):
     def __init__(
         self, design: GeneralizedDesign, nodes: int, at: AtConstraint, X: Matrix, column: int
     ) -> None:
-        without = GeneralizedDesign(
-            design.terms,
-            np.delete(X, column, axis=1),
-            design.response,
-            design.family,
-            offset=design.offset,
-        )
+        without = design.with_columns(np.delete(X, column, axis=1))
         super().__init__(without, nodes, at)
         self._x, self._column = np.ascontiguousarray(X[:, column]), column
 

@@ -4,7 +4,8 @@
 
 What does not change with the weights of the rows, above all where the products of levels that occur
 together stand, is found once. The fit runs on columns of X and of each term that are orthonormal
-over the data; there is no scale of the response, so G is absolute on the scale of eta.
+over the data, in a unit of the size of eta where the link is a power; there is no scale of the
+response, so G is absolute on that scale.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from mixedeffects.engine.assembly import Assembly
 from mixedeffects.engine.basis import Basis, make_basis
 from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
 from mixedeffects.engine.generalized.leverages import LeveragePlaces
-from mixedeffects.engine.parameterisation import Parameterisation, parameterise
+from mixedeffects.engine.parameterisation import Parameterisation, StructuredTerm, parameterise
 from mixedeffects.engine.structures import CovarianceStructure
 from mixedeffects.families import Family, Response, RowTerms
+from mixedeffects.families.links import predictor_unit
 
 __all__ = ["GeneralizedDesign"]
 
@@ -93,9 +95,12 @@ class GeneralizedDesign:
         basis, _, X_star, z_star, _ = make_basis(
             np.zeros(self.n), X, [term.z for term in terms], None
         )
-        self.basis: Basis = replace(basis, beta0=np.zeros(self.p), response_scale=1.0)
-        self.X = np.ascontiguousarray(X_star)
-        self.z = tuple(z_star)
+        # Where only ratios of the linear predictor count, the fit is in a unit of its own size.
+        unit = predictor_unit(family.link, response)
+        basis = replace(basis, beta0=np.zeros(self.p), response_scale=1.0)
+        self.basis: Basis = basis.in_units_of(unit)
+        self.X = np.ascontiguousarray(unit * X_star)
+        self.z = tuple(unit * z for z in z_star)
         self.term_columns = tuple(z.shape[1] for z in self.z)
         free: list[CovarianceStructure | None] = [None] * len(self.terms)
         structures = list(structures) if structures is not None else free
@@ -110,7 +115,7 @@ class GeneralizedDesign:
             EngineTerm(_taken(term.codes, self._order), term.n_levels, z, term.grouping)
             for term, z in zip(self.terms, self._sorted_z, strict=True)
         )
-        self._assembly = Assembly(self._sorted_terms, 1)
+        self._assembly = Assembly(self._sorted_terms, 1, repeated=True)
         self._border = np.zeros((self.n, 1))
         self._codes = [
             self.terms[factor.members[0].term].codes for factor in self._assembly.factors
@@ -145,6 +150,16 @@ class GeneralizedDesign:
                 parameterisation=parameterisation,
             )
         return out
+
+    def with_columns(self, X: Matrix) -> GeneralizedDesign:
+        """The model of other columns of X, all else as it is."""
+        structures = [
+            term.structure if isinstance(term, StructuredTerm) else None
+            for term in self.parameterisation.terms
+        ]
+        return GeneralizedDesign(
+            self.terms, X, self.response, self.family, offset=self.offset, structures=structures
+        )
 
     @cached_property
     def by_level(self) -> GeneralizedDesign:
@@ -181,7 +196,9 @@ class GeneralizedDesign:
 
     @cached_property
     def _full_assembly(self) -> Assembly:
-        return Assembly(self._sorted_terms, self.p + 1)
+        if self.by_level is not self:
+            return self.by_level._full_assembly
+        return self._assembly.with_border(self.p + 1)
 
     @cached_property
     def _sorted_X(self) -> Matrix:

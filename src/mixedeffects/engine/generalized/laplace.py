@@ -28,7 +28,11 @@ from numpy.typing import NDArray
 from mixedeffects.base.arrays import ReadOnlyArrays
 from mixedeffects.base.caching import cached_property
 from mixedeffects.engine.crossproducts import CrossProducts
-from mixedeffects.engine.factorisation import Factorisation
+from mixedeffects.engine.factorisation import (
+    Factorisation,
+    NotPositiveDefiniteError,
+    SelectedInverse,
+)
 from mixedeffects.engine.generalized.design import GeneralizedDesign
 from mixedeffects.engine.generalized.mode import Mode, find_mode
 from mixedeffects.engine.objective import sum_of_scores
@@ -38,6 +42,10 @@ __all__ = ["GeneralizedEvaluation", "LogDetGradient", "evaluate_laplace"]
 
 Matrix = NDArray[np.float64]
 Blocks = tuple[Matrix, ...]
+
+#: Conditional variance of a random effect, relative to its variance, from which the criterion does
+#: not exist: see `_refuse_bifurcation`.
+_WIDER = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,6 +272,7 @@ def evaluate_laplace(
     mode = find_mode(design, T, linear, phi, c)
     factorisation, rows = mode.factorisation, mode.rows
     inverse = factorisation.selected_inverse(with_fixed=False, keep=True)
+    _refuse_bifurcation(factorisation, inverse, rows)
     h = design.leverage_places.leverages(inverse)
     t = h * rows.W1
     solved, _ = factorisation.solve([own[:, :, None] for own in design.sums(t)], np.empty((0, 1)))
@@ -298,3 +307,18 @@ def evaluate_laplace(
         e,
         inverse.P[0] if len(inverse.P) == 1 else None,
     )
+
+
+def _refuse_bifurcation(
+    factorisation: Factorisation, inverse: SelectedInverse, rows: RowTerms
+) -> None:
+    """Refuse modes about to part in two, where M becomes singular and log |M| falls without end.
+
+    Only with negative weights can what is known of a random effect be less than without the rows.
+    """
+    if not (rows.W < 0.0).any():
+        return
+    for T, P in zip(factorisation.T, inverse.P, strict=True):
+        prior = np.einsum("ab,ab->a", T, T)
+        if (np.einsum("laa->la", P) > _WIDER * prior).any():
+            raise NotPositiveDefiniteError("the conditional modes are about to part in two")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mixedeffects.engine.generalized.design import GeneralizedDesign
 from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
 
-__all__ = ["limits_of"]
+__all__ = ["leaves_no_noise", "limits_of"]
 
 Matrix = NDArray[np.float64]
 
@@ -59,7 +59,7 @@ def _of_phi(evaluation: GeneralizedEvaluation) -> tuple[str, ...]:
             "no overdispersion. The limit is the Poisson model, with the same likelihood; fit "
             "that.",
         )
-    if family.has_parameter and not family.discrete and _spread(evaluation) * np.exp(phi) > _EXACT:
+    if leaves_no_noise(evaluation.design, phi):
         return (
             f"the random effects fit every row, and {family.parameter_name} of the {family.name} "
             f"family runs off, {family.natural(phi):.1e} when the search stopped: the likelihood "
@@ -69,12 +69,20 @@ def _of_phi(evaluation: GeneralizedEvaluation) -> tuple[str, ...]:
     return ()
 
 
-def _spread(evaluation: GeneralizedEvaluation) -> float:
+def leaves_no_noise(design: GeneralizedDesign, phi: float) -> bool:
+    """Whether the dispersion of a continuous response is one of rounding errors."""
+    family = design.family
+    if not family.has_parameter or family.discrete:
+        return False
+    return bool(_spread(design) * np.exp(phi) > _EXACT)
+
+
+def _spread(design: GeneralizedDesign) -> float:
     """Variance of the response that a dispersion is compared with."""
-    family, y = evaluation.design.family, evaluation.design.response.y
-    if family.name == "gaussian":
+    y = design.response.y
+    if design.family.name == "gaussian":
         return float(np.var(y))
-    return 1.0 if family.name != "inverse_gaussian" else 1.0 / float(np.mean(y))
+    return 1.0 if design.family.name != "inverse_gaussian" else 1.0 / float(np.mean(y))
 
 
 def _of_deviations(

@@ -4,7 +4,9 @@ The state is ``c`` with ``b = G c``, so nothing is divided by T and a singular o
 case; at the mode ``c = Z'r``. A Newton step with ``rho = Z'r - c`` is ``db = P rho`` and
 ``dc = Z'(r - W Z db) - c``, which keeps ``b = G c``, and ``rho'db`` is the square of the Newton
 decrement. Steps are halved while f rises. Observed weights may be negative as long as M is positive
-definite; else the expected weights stand for them in that step.
+definite; else the expected weights stand for them in that step. Close to the mode a step by the
+factorisation of the step before, W and P of it, leaves a small share of the decrement, and is taken
+where at most two of them come as close as a step with weights of its own would.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ Blocks = tuple[Matrix, ...]
 #: Newton decrement after whose step the weights are taken: the error is its square. Below the
 #: second one they are those already at hand.
 _CLOSE, _THERE = 1e-5, 1e-11
+#: Newton decrement after whose step the next may be taken by the same factorisation.
+_NEAR = 0.1
 #: Distance of c from ``Z'r``, relative to that, that is none.
 _SAME_C = 1e-6
 #: Newton steps, and halvings of one, before a mode is given up.
@@ -81,6 +85,26 @@ class _State:
     f: float
 
 
+@dataclass(eq=False)
+class _Curvature:
+    """Weights, observed or expected, the factorisation with them, and where they are from."""
+
+    state: _State
+    W: Matrix
+    factorisation: Factorisation
+    observed: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Newton:
+    """A step: ``rho = Z'r - c``, ``db = P rho`` and its decrement."""
+
+    rho: Sequence[Matrix]
+    db: Sequence[Matrix]
+    decrement: float
+    c_is_there: bool
+
+
 def inner(left: Sequence[Matrix], right: Sequence[Matrix]) -> float:
     """Sum of products of blocks."""
     return sum(float(np.vdot(a, b)) for a, b in zip(left, right, strict=True))
@@ -122,39 +146,59 @@ class _Search:
         self.factorisations += 1
         return Factorisation(self.design.products(W), self.T)
 
+    def _curvature(self, state: _State) -> _Curvature:
+        """With the observed weights at a state, or the expected ones."""
+        W = state.rows.W
+        try:
+            return _Curvature(state, W, self.factorise(W), True)
+        except NotPositiveDefiniteError:
+            W = self.design.expected_weights(state.eta, self.phi)
+            return _Curvature(state, W, self.factorise(W), False)
+
+    def _newton(self, state: _State, by: _Curvature) -> _Newton:
+        at_rows = self.design.sums(state.rows.r)
+        rho = [own - c for own, c in zip(at_rows, state.c, strict=True)]
+        solved, _ = by.factorisation.solve([own[:, :, None] for own in rho], np.empty((0, 1)))
+        db = [own[:, :, 0] for own in solved]
+        decrement = math.sqrt(max(inner(rho, db), 0.0))
+        c_is_there = inner(rho, rho) <= _SAME_C**2 * (1.0 + inner(at_rows, at_rows))
+        return _Newton(rho, db, decrement, c_is_there)
+
     def down(self, state: _State) -> Mode:
-        """Newton steps to the mode."""
+        """Newton steps to the mode, the last by the factorisation of the step before."""
+        by, before = self._curvature(state), math.inf
         for _ in range(_MOST):
-            observed = True
-            try:
-                factorisation = self.factorise(state.rows.W)
-            except NotPositiveDefiniteError:
-                observed = False
-                W = self.design.expected_weights(state.eta, self.phi)
-                factorisation = self.factorise(W)
-            at_rows = self.design.sums(state.rows.r)
-            rho = [own - c for own, c in zip(at_rows, state.c, strict=True)]
-            solved, _ = factorisation.solve([own[:, :, None] for own in rho], np.empty((0, 1)))
-            db = [own[:, :, 0] for own in solved]
-            decrement = math.sqrt(max(inner(rho, db), 0.0))
-            c_is_there = inner(rho, rho) <= _SAME_C**2 * (1.0 + inner(at_rows, at_rows))
-            if observed and decrement < _THERE and c_is_there:
-                return self._mode(state, factorisation, decrement)
-            W = state.rows.W if observed else W
-            d_eta = self.design.expand(db)
-            pulled = self.design.sums(W * d_eta)
-            dc = [own - more for own, more in zip(rho, pulled, strict=True)]
+            newton = self._newton(state, by)
+            left = newton.decrement**2
+            if by.state is not state:
+                # Each such step leaves about this share of the decrement.
+                share = 2.0 * newton.decrement / before
+                left = newton.decrement * share
+                if left * share > _CLOSE**2:
+                    by = self._curvature(state)
+                    newton = self._newton(state, by)
+                    left = newton.decrement**2
+            before, there = newton.decrement, by.observed and newton.decrement < _THERE
+            if there and newton.c_is_there:
+                return self._mode(state, by, before)
+            pulled = self.design.sums(by.W * self.design.expand(newton.db))
+            dc = [own - more for own, more in zip(newton.rho, pulled, strict=True)]
             moved = self._step(state, dc)
+            if moved is None and by.state is not state:
+                by, before = self._curvature(state), math.inf
+                continue
             if moved is None:
-                if observed and decrement**2 < 1e-8 * max(1.0, abs(state.f)):
-                    return self._mode(state, factorisation, decrement)
+                if by.observed and before**2 < 1e-8 * max(1.0, abs(state.f)):
+                    return self._mode(state, by, before)
                 break
+            if there and by.state is state:
+                # Without a variance b is there from the start, but c only now; the weights stay.
+                by.state = moved
             state = moved
-            if observed and decrement < _THERE:
-                # Without a variance b is there from the start, but c only now.
-                return self._mode(state, factorisation, decrement)
-            if observed and decrement < _CLOSE:
-                return self._mode(state, self.factorise(state.rows.W), decrement)
+            if there or (by.observed and left < _CLOSE**2):
+                return self._mode(state, by, before)
+            if not by.observed or before > _NEAR:
+                by, before = self._curvature(state), math.inf
         raise NotPositiveDefiniteError("the conditional modes cannot be found")
 
     def _step(self, state: _State, dc: Sequence[Matrix]) -> _State | None:
@@ -170,8 +214,9 @@ class _Search:
             size *= 0.5
         return None
 
-    def _mode(self, state: _State, factorisation: Factorisation, decrement: float) -> Mode:
+    def _mode(self, state: _State, by: _Curvature, decrement: float) -> Mode:
         rows = state.rows
+        factorisation = by.factorisation if by.state is state else self.factorise(rows.W)
         if self.design.family.has_parameter:
             rows = self.design.rows(state.eta, self.phi, parameter=True)
         return Mode(
@@ -215,4 +260,12 @@ def find_mode(
         Where there is no mode, or it is not found.
     """
     search = _Search(design, T, linear, phi)
-    return search.down(search.start(c))
+    # Steps far out overflow, and are halved.
+    with np.errstate(over="ignore", invalid="ignore"):
+        try:
+            return search.down(search.start(c))
+        except NotPositiveDefiniteError:
+            if c is None:
+                raise
+            # With other covariances G c can be so far out that no step leads back.
+            return search.down(search.start(None))

@@ -15,14 +15,8 @@ from mixedeffects.base.options import checked_choice
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.covariance_changes import fixed_effects_covariance
 from mixedeffects.engine.crossproducts import CrossProducts
-from mixedeffects.engine.factorisation import Factorisation
-from mixedeffects.engine.found_optimum import (
-    SMALL_GRADIENT,
-    FoundOptimum,
-    is_interior,
-    relative_gradient,
-    verdict,
-)
+from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefiniteError
+from mixedeffects.engine.found_optimum import FoundOptimum, is_interior, verdict
 from mixedeffects.engine.generalized.accuracy import (
     LaplaceCheck,
     QuadratureCheck,
@@ -30,16 +24,17 @@ from mixedeffects.engine.generalized.accuracy import (
     quadrature_check,
 )
 from mixedeffects.engine.generalized.design import GeneralizedDesign
+from mixedeffects.engine.generalized.further_starts import Elsewhere, is_at_rest, look_elsewhere
 from mixedeffects.engine.generalized.joint import JointHessian, joint_hessian
 from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
 from mixedeffects.engine.generalized.limits import limits_of
 from mixedeffects.engine.generalized.mode import find_mode
 from mixedeffects.engine.generalized.quadrature import check_quadrature, evaluate_criterion
-from mixedeffects.engine.generalized.search import Found, GeneralizedSearch
+from mixedeffects.engine.generalized.search import GeneralizedSearch
 from mixedeffects.engine.generalized.space import GeneralizedPoint, Parameters
 from mixedeffects.engine.generalized.start import starting_values
 from mixedeffects.engine.optimum import Certificate, Control
-from mixedeffects.engine.search import UNENDED, has_null_directions
+from mixedeffects.engine.search import has_null_directions
 from mixedeffects.engine.telling import Progress, Teller
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import ModelError
@@ -127,9 +122,10 @@ class GeneralizedOptimum(FoundOptimum):
 
         Computed when asked for: it takes two evaluations for each parameter.
         """
-        design = self.design
-        with one_blas_thread(design.skeleton.remainder.core_size):
-            return joint_hessian(self.evaluation.by_level, design.parameterisation, self._own_eta)
+        with one_blas_thread():
+            return joint_hessian(
+                self.evaluation.by_level, self.design.parameterisation, self._own_eta
+            )
 
     @property
     def _own_eta(self) -> Matrix:
@@ -222,11 +218,11 @@ class GeneralizedOptimum(FoundOptimum):
                 "weights='expected' changes Laplace's approximation, and this fit is by quadrature "
                 f"(nagq={self.nagq}). Take weights='observed', or a fit with nagq=1."
             )
-        design = self.design
+        design = self.design.by_level
         T = [design.basis.engine_factor(t, own) for t, own in enumerate(theta)]
         phi = self.evaluation.phi if phi is None else phi
         own_beta: Matrix = np.linalg.solve(design.basis.fixed, np.asarray(beta)).astype(np.float64)
-        with one_blas_thread(design.skeleton.remainder.core_size):
+        with one_blas_thread():
             if self.nagq > 1:
                 return evaluate_criterion(
                     design, T, own_beta, phi, nodes=self.nagq, c=self.evaluation.mode.c
@@ -242,14 +238,18 @@ class GeneralizedOptimum(FoundOptimum):
     @cached_property
     def laplace_check(self) -> LaplaceCheck | None:
         """Laplace's criterion beside quadrature at the optimum; None with several factors."""
-        with one_blas_thread(self.design.skeleton.remainder.core_size):
-            return laplace_check(self.evaluation, self.design.parameterisation, self._own_eta)
+        with one_blas_thread():
+            return laplace_check(
+                self.evaluation.by_level, self.design.parameterisation, self._own_eta
+            )
 
     @cached_property
     def quadrature_check(self) -> QuadratureCheck | None:
         """A finer rule beside that of the fit; None where there is none."""
-        with one_blas_thread(self.design.skeleton.remainder.core_size):
-            return quadrature_check(self.evaluation, self.design.parameterisation, self._own_eta)
+        with one_blas_thread():
+            return quadrature_check(
+                self.evaluation.by_level, self.design.parameterisation, self._own_eta
+            )
 
     def _further_lines(self) -> list[str]:
         return [f"  too far out  {sentence}" for sentence in self.absurd]
@@ -290,11 +290,10 @@ def find_generalized_optimum(
         If quadrature with so many points is not for the model; see `check_quadrature`.
     """
     check_quadrature(design, nagq)
-    with one_blas_thread(design.skeleton.remainder.core_size):
-        search, found, spent = _found(
-            design, nagq, dict(start or {}), control or Control(), progress
-        )
-        return _record(design, search, found, spent, nagq, term_names)
+    # However small the random effects: X'WX of many columns is made by BLAS at every step.
+    with one_blas_thread():
+        elsewhere, spent = _found(design, nagq, dict(start or {}), control or Control(), progress)
+        return _record(design, elsewhere, spent, nagq, term_names)
 
 
 def _found(
@@ -303,17 +302,20 @@ def _found(
     given: dict[str, Any],
     control: Control,
     progress: Callable[[Progress], None] | None,
-) -> tuple[GeneralizedSearch, Found, int]:
-    """The search, where it ended, and the evaluations of its start."""
-    spent, steps, teller = 0, 0, Teller(progress)
+) -> tuple[Elsewhere, int]:
+    """The best search, where it ended, and the evaluations of the start."""
+    spent, steps, lowest, teller = 0, 0, math.inf, Teller(progress)
     design = design.by_level
 
     def report(point: GeneralizedPoint, evaluations: int) -> None:
-        nonlocal steps
+        nonlocal steps, lowest
+        if point.value > lowest:
+            return
+        lowest = point.value
         teller.tell(steps, spent + evaluations, point.value, point.gradient, point.evaluation.T)
         steps += 1
 
-    c = None
+    c = alone = None
     if {"T", "beta"} <= set(given) and ("phi" in given or not design.family.has_parameter):
         T, beta, phi = given["T"], given["beta"], given.get("phi", 0.0)
         beta = np.linalg.solve(design.basis.fixed, np.asarray(beta, dtype=np.float64))
@@ -321,38 +323,46 @@ def _found(
         started = starting_values(design)
         spent += started.evaluations
         T, beta, phi, c = started.T, started.beta, started.phi, started.c
+        alone = started.alone
         T, phi = given.get("T", T), given.get("phi", phi)
         if "beta" in given:
             beta = np.linalg.solve(design.basis.fixed, np.asarray(given["beta"]))
-    search = GeneralizedSearch(
-        design,
-        control.tolerance,
-        control.max_evaluations,
-        None if progress is None else report,
-        nagq,
-    )
+
+    def begin() -> GeneralizedSearch:
+        heard = None if progress is None else report
+        return GeneralizedSearch(design, control.tolerance, control.max_evaluations, heard, nagq)
+
+    search = begin()
     eta = design.parameterisation.nearest(T)
-    return search, search.descend(Parameters(eta, np.asarray(beta), float(phi)), c), spent
+    at = Parameters(eta, np.asarray(beta), float(phi))
+    if alone is None:
+        return Elsewhere(search, search.descend(at, c), 0, 1, 1), spent
+    try:
+        found = search.descend(at, c)
+    except NotPositiveDefiniteError:
+        # Fixed effects that have means only together with the random effects of the start.
+        spent += search.evaluations
+        search = begin()
+        found = search.descend(Parameters(eta, *alone))
+    return look_elsewhere(search, found, alone, begin), spent
 
 
 def _record(
     design: GeneralizedDesign,
-    search: GeneralizedSearch,
-    found: Found,
+    elsewhere: Elsewhere,
     spent: int,
     nagq: int,
     names: Sequence[str],
 ) -> GeneralizedOptimum:
-    point = found.point
+    search, found = elsewhere.search, elsewhere.found
+    point, relative = found.point, found.relative_gradient
     evaluation = point.evaluation.as_given(design)
     gradient = point.gradient
-    scale = np.maximum(np.abs(point.x), 1.0) if not design.is_structured else 1.0
-    relative = relative_gradient(gradient, scale, point.value)
     T = tuple(lower_factor(factor) for factor in evaluation.T)
     singular = has_null_directions(T)
     interior = is_interior(found.null_score)
-    at_rest = found.stopped not in UNENDED and relative < SMALL_GRADIENT
-    evaluations = search.evaluations + spent
+    at_rest = is_at_rest(found)
+    evaluations = search.evaluations + elsewhere.evaluations + spent
     message = verdict(
         found.stopped,
         spent=evaluations,
@@ -383,6 +393,8 @@ def _record(
         parameterisation=own if design.is_structured else None,
         eta=own.canonical(point.at.eta) if design.is_structured else None,
         search_evaluations=search.evaluations,
+        starts=elsewhere.starts,
+        agreed=elsewhere.agreed,
         limits=limits,
         absurd=absurd,
         term_names=tuple(names),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mixedeffects.engine.boundary import boundary_score, put_on_bounds
 from mixedeffects.engine.face import Face
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
+from mixedeffects.engine.found_optimum import relative_gradient
 from mixedeffects.engine.generalized.design import GeneralizedDesign
 from mixedeffects.engine.generalized.laplace import GeneralizedEvaluation
 from mixedeffects.engine.generalized.quadrature import evaluate_criterion
@@ -25,7 +26,7 @@ from mixedeffects.engine.generalized.space import GeneralizedPoint, Parameters, 
 from mixedeffects.engine.search import null_space_score, snapped_factors
 from mixedeffects.engine.trust_region import Iterate, minimise
 
-__all__ = ["Found", "GeneralizedSearch"]
+__all__ = ["LARGEST", "Found", "GeneralizedSearch"]
 
 Matrix = NDArray[np.float64]
 Blocks = tuple[Matrix, ...]
@@ -39,7 +40,7 @@ _SMALLER = 8
 #: Faces that one search may go through for every covariance parameter.
 _FACES = 2
 #: Standard deviation of a structure beyond which the search does not go.
-_LARGEST = 1e3
+LARGEST = 1e3
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,14 @@ class Found:
     predicted: float
     stopped: str
     null_score: float | None
+
+    @property
+    def relative_gradient(self) -> float:
+        """Largest entry of the gradient, relative to the parameters and the criterion."""
+        point = self.point
+        free = not point.space.design.is_structured
+        scale = np.maximum(np.abs(point.x), 1.0) if free else 1.0
+        return relative_gradient(point.gradient, scale, point.value)
 
 
 class GeneralizedSearch:
@@ -117,19 +126,22 @@ class GeneralizedSearch:
     def _computed(self, at: Parameters) -> GeneralizedEvaluation | None:
         self.evaluations += 1
         try:
-            found = evaluate_criterion(
-                self.design,
-                at.factors(self.design.parameterisation),
-                at.beta,
-                at.phi,
-                nodes=self.nodes,
-                near=self._near,
-                c=self._c,
-            )
+            # Steps too long for any number are taken back.
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                found = evaluate_criterion(
+                    self.design,
+                    at.factors(self.design.parameterisation),
+                    at.beta,
+                    at.phi,
+                    nodes=self.nodes,
+                    near=self._near,
+                    c=self._c,
+                )
         except NotPositiveDefiniteError:
             return None
         self.factorisations += found.mode.factorisations
-        if not math.isfinite(found.criterion):
+        slope = float(found.beta_gradient.sum()) + found.phi_gradient
+        if not math.isfinite(found.criterion + slope + sum(F.sum() for F in found.score)):
             return None
         if self._near is None or found.criterion <= self._near.criterion:
             self._near = found
@@ -172,6 +184,8 @@ class GeneralizedSearch:
             if escape is None or restart == _MAX_RESTARTS or self.evaluations >= self.most:
                 break
             at = Parameters(escape, point.at.beta, point.at.phi)
+            if self._evaluate(at) is None:
+                break
         return Found(point, result.predicted, result.stopped, score)
 
     def _snapped(self, point: GeneralizedPoint) -> GeneralizedPoint:
@@ -185,12 +199,14 @@ class GeneralizedSearch:
         slack = 1e-12 * max(1.0, abs(point.value)) + 1e-9
         return trial if trial is not None and trial.value <= point.value + slack else point
 
+    def _face_space(self, eta: Matrix) -> Space:
+        """Coordinates of the face that these covariance parameters are on."""
+        return Space(self.design, Face(self.design.parameterisation, eta, LARGEST))
+
     def _from_face_to_face(self, at: Parameters) -> Found:
         """With structures: on one face of the parameter space after another."""
-        parameterisation = self.design.parameterisation
-        for _ in range(_FACES * parameterisation.n_parameters + 2):
-            face = Face(parameterisation, at.eta, _LARGEST)
-            space = Space(self.design, face)
+        for _ in range(_FACES * self.design.parameterisation.n_parameters + 2):
+            space = self._face_space(at.eta)
             result = self._minimise(space, space.coordinates(at))
             inner, score = result.point, None
 
@@ -199,7 +215,7 @@ class GeneralizedSearch:
                 found = self._evaluate(moved)
                 if found is None:
                     return None
-                own = Space(self.design, Face(parameterisation, eta, _LARGEST))
+                own = self._face_space(eta)
                 return GeneralizedPoint(own, own.coordinates(moved), moved, found)
 
             point = put_on_bounds(point_at, inner)

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from mixedeffects.engine.basis import cross
 from mixedeffects.engine.factorisation import Factorisation, NotPositiveDefiniteError
 from mixedeffects.engine.generalized.design import GeneralizedDesign
+from mixedeffects.engine.generalized.limits import leaves_no_noise
 from mixedeffects.engine.generalized.mode import inner
 from mixedeffects.engine.start import starting_factors
+from mixedeffects.errors import ModelError
 from mixedeffects.families import RowTerms
 
 __all__ = ["Start", "starting_values"]
@@ -28,6 +30,8 @@ Blocks = tuple[Matrix, ...]
 
 #: Steps of each stage, and halvings of one.
 _STEPS, _JOINT_STEPS, _HALVINGS = 25, 6, 30
+#: Change of a linear predictor that is far on the scale of any link but a power.
+_FAR = 8.0
 #: Decrease that is worth another step of reweighted least squares: alone, and with effects.
 _LITTLE, _SOME = 1e-4, 0.1
 #: Share of the mean weight below which one counts as that.
@@ -40,12 +44,16 @@ _SAME_PHI, _ROUNDS = 1e-3, 5
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Starting values in the engine's basis: factors per term, beta, phi, and c per factor."""
+    """Starting values in the engine's basis: factors per term, beta, phi, and c per factor.
+
+    `alone` is beta and phi of the model without random effects.
+    """
 
     T: Blocks
     beta: Matrix
     phi: float
     c: Blocks
+    alone: tuple[Matrix, float]
     evaluations: int
 
 
@@ -64,6 +72,9 @@ class _Fit:
 class _Start:
     def __init__(self, design: GeneralizedDesign) -> None:
         self.design, self.family, self.response = design, design.family, design.response
+        link = self.family.link
+        #: The longest step of a linear predictor that has no end.
+        self.far = _FAR if link.valid(np.array([-_FAR, _FAR])).all() else math.inf
 
     def weights(self, fit: _Fit, phi: float) -> Matrix:
         """Expected weights, none of them zero."""
@@ -84,6 +95,27 @@ class _Start:
         else:
             rows = design.rows(near.eta, phi)
             fit = _Fit(near.beta, near.eta, rows, float(rows.d.sum()))
+        fit = self._reweighted(fit, phi)
+        if not math.isfinite(fit.f):
+            fit = self._reweighted(self._level(phi), phi)
+        if not math.isfinite(fit.f):
+            raise NotPositiveDefiniteError(
+                "the linear predictor of the model without random effects is outside the link"
+            )
+        return fit
+
+    def _level(self, phi: float) -> _Fit:
+        """The fit whose linear predictor is nearest to that of the mean of all rows."""
+        design, mu = self.design, self.family.start_mu(self.response)
+        level = float(self.family.link.link(np.average(mu, weights=self.response.weights)))
+        beta = np.asarray(np.linalg.lstsq(design.X, level - design.offset, rcond=None)[0])
+        eta = design.X @ beta + design.offset
+        rows = design.rows(eta, phi)
+        return _Fit(beta, eta, rows, float(rows.d.sum()))
+
+    def _reweighted(self, fit: _Fit, phi: float) -> _Fit:
+        """After steps of reweighted least squares, as far as they lead."""
+        design = self.design
         for _ in range(_STEPS):
             W = self.weights(fit, phi)
             z = fit.eta - design.offset + fit.rows.r / W
@@ -95,14 +127,14 @@ class _Start:
             gained, fit = fit.f - moved.f, moved
             if gained < _LITTLE * (1.0 + 1e-3 * abs(fit.f)):
                 break
-        if not math.isfinite(fit.f):
-            raise NotPositiveDefiniteError(
-                "the linear predictor of the model without random effects is outside the link"
-            )
         return fit
 
     def _toward(self, fit: _Fit, target: Matrix, phi: float) -> _Fit | None:
         first, size = not math.isfinite(fit.f), 1.0
+        if not first and self.far < math.inf:
+            # Far out a likelihood can be flat, and better than here.
+            reach = float(np.abs(self.design.X @ (target - fit.beta)).max(initial=0.0))
+            size = min(1.0, self.far / reach) if reach > 0.0 else 1.0
         for _ in range(_HALVINGS):
             if first:
                 # There is no beta yet: shrink the predictor towards its mean instead.
@@ -161,7 +193,11 @@ class _Start:
         for _ in range(_JOINT_STEPS):
             W = self.weights(fit, phi)
             A = design.working_products(W, fit.eta - design.offset + fit.rows.r / W)
-            solution = Factorisation(A, T).solution
+            try:
+                solution = Factorisation(A, T).solution
+            except NotPositiveDefiniteError:
+                # Weights so far apart that some fixed effect is all but unseen.
+                break
             moved = self._toward_joint(fit, solution.beta, solution.b, solution.c, phi)
             if moved is None:
                 break
@@ -191,6 +227,18 @@ class _Start:
         return None
 
 
+def _refuse_exact(design: GeneralizedDesign, phi: float) -> None:
+    """Say that the fixed effects leave nothing for a dispersion, if so."""
+    if leaves_no_noise(design, phi):
+        family = design.family
+        raise ModelError(
+            f"The fixed effects fit every row of the response, so that the {family.parameter_name} "
+            f"of the {family.name} family, {family.natural(phi):.1e} where the search would start, "
+            "has no finite estimate: the likelihood rises without end. See whether the response "
+            "was computed from the predictors."
+        )
+
+
 def starting_values(design: GeneralizedDesign) -> Start:
     """Factors, fixed effects, family parameter and modes to start from.
 
@@ -198,6 +246,8 @@ def starting_values(design: GeneralizedDesign) -> Start:
     ------
     NotPositiveDefiniteError
         Where the model without random effects cannot be fitted.
+    ModelError
+        Where it fits every row, and the family has a dispersion.
     """
     start = _Start(design)
     phi = 0.0
@@ -210,8 +260,10 @@ def starting_values(design: GeneralizedDesign) -> Start:
             if abs(phi - before) < _SAME_PHI:
                 break
             fit = start.without_effects(phi, fit)
+        _refuse_exact(design, phi)
+    alone = fit.beta, phi
     T = start.moments(fit, phi)
     fit = start.with_effects(fit, T, phi)
     phi = start.parameter(fit.eta, phi)
     T = start.moments(fit, phi, T)
-    return Start(T, fit.beta, phi, fit.c, 2)
+    return Start(T, fit.beta, phi, fit.c, alone, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mixedeffects.engine.generalized import GeneralizedDesign
 from mixedeffects.engine.memory import RemainderTooLargeError
+from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.families import Family
 from mixedeffects.fitting.assembly import (
     check_parameters,
@@ -27,13 +28,14 @@ def generalized_design(frame: ModelFrame, family: Family) -> GeneralizedDesign:
     assert frame.response is not None
     check_parameters(frame.terms)
     try:
-        return GeneralizedDesign(
-            engine_terms(frame.terms),
-            frame.X,
-            frame.response,
-            family,
-            offset=frame.offset,
-            structures=covariance_structures(frame.terms),
-        )
+        with one_blas_thread():
+            return GeneralizedDesign(
+                engine_terms(frame.terms),
+                frame.X,
+                frame.response,
+                family,
+                offset=frame.offset,
+                structures=covariance_structures(frame.terms),
+            )
     except RemainderTooLargeError as error:
         raise too_large(frame.terms, error) from None

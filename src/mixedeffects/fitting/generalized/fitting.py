@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from mixedeffects.fitting.generalized.start import read_start
 from mixedeffects.fitting.request import Request, check_control, request_of
 from mixedeffects.fitting.searching import Listening, Start
 from mixedeffects.frame import build_model_frame
+from mixedeffects.frame.double_bars import as_double_bars_mean
 from mixedeffects.frame.ingest import detached
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.progress import ProgressOption
@@ -35,8 +36,12 @@ __all__ = ["fit_generalized_formula", "fit_generalized_frame"]
 
 Matrix = NDArray[np.float64]
 
+#: Size of a response from which its powers have all their digits, and its inverse that to which.
+_SMALL = 1e-12
 #: Linear predictor far out, where every mean of a link without an end is.
 _WIDE = 20.0
+#: Of an offset on the scale of the logarithm: a factor of 1e9 between means.
+_WIDEST = 20.7
 
 
 def fit_generalized_formula(
@@ -52,14 +57,17 @@ def fit_generalized_formula(
     inherited: dict[str, Any] | None = None,
     start: Any = None,
     control: Control | None = None,
+    double_bar: str = "lme4",
     progress: ProgressOption = None,
 ) -> GeneralizedFit:
     """Fit a model from its formula; the arguments are those of `mixedeffects.glmer`.
 
     Parameters
     ----------
-    formula, data, family, weights, offset, exposure, nagq, contrasts, start, control, progress
+    formula, data, family, weights, offset, exposure, nagq, contrasts, start, control
         As for `mixedeffects.glmer`.
+    double_bar, progress
+        The same.
     inherited : dict, optional
         Codings of categorical columns that need not be in the formula.
 
@@ -72,6 +80,7 @@ def fit_generalized_formula(
     known = _checked_family(family)
     points = _checked_nagq(nagq)
     check_control(control)
+    formula = as_double_bars_mean(formula, data, double_bar)
     with one_blas_thread():
         frame = build_model_frame(
             formula,
@@ -85,6 +94,7 @@ def fit_generalized_formula(
         )
         for sentence in frame.dropped.lost:
             warn(sentence, DataWarning)
+        _tell_of_wide_offset(frame, known)
         request = request_of(
             frame,
             data,
@@ -101,6 +111,21 @@ def fit_generalized_formula(
         design = generalized_design(frame, known)
         given = read_start(frame, design, start)
     return fit_generalized_frame(frame, design, request, given, progress)
+
+
+def _tell_of_wide_offset(frame: ModelFrame, family: Family) -> None:
+    """Say that an offset is on the scale of the link, where it can hardly be meant to be."""
+    if family.link.name != "log" or frame.offset is None or not len(frame.offset):
+        return
+    low, high = float(frame.offset.min()), float(frame.offset.max())
+    if high - low > _WIDEST:
+        warn(
+            f"The offset runs from {low:.4g} to {high:.4g} on the scale of the logarithm, so that "
+            f"means differ by a factor of {np.exp(min(high - low, 700.0)):.1g} for it alone. If it "
+            "holds hours, areas or counts of persons, give it as exposure=, whose logarithm is "
+            "taken.",
+            DataWarning,
+        )
 
 
 def fit_generalized_frame(
@@ -134,7 +159,8 @@ def fit_generalized_frame(
         On Ctrl-C, with an `UnfinishedFit`.
     """
     start = start or {}
-    _refuse_separation(frame, design.family)
+    with one_blas_thread():
+        _refuse_separation(frame, design.family)
     search = Listening(progress)
     try:
         optimum = find_generalized_optimum(
@@ -146,12 +172,7 @@ def fit_generalized_frame(
             term_names=tuple(term.group for term in frame.terms),
         )
     except NotPositiveDefiniteError as error:
-        raise ModelError(
-            f"The likelihood of this {design.family.name} model cannot be computed where the "
-            f"search starts: {error}. With the link {design.family.link.name} not every linear "
-            "predictor has a mean: give start={'theta': ..., 'beta': ...} inside, or take another "
-            "link."
-        ) from None
+        _refuse_start(design, error)
     except KeyboardInterrupt:
 
         def go_on(reached: Start, progress: ProgressOption) -> GeneralizedFit:
@@ -161,8 +182,31 @@ def fit_generalized_frame(
         raise search.interrupted(cast("Sequence[Matrix] | None", start.get("T")), go_on) from None
     finally:
         search.close()
-    _warn(optimum)
-    return GeneralizedFit.of(frame, optimum, request)
+    with one_blas_thread():
+        _warn(optimum)
+        return GeneralizedFit.of(frame, optimum, request)
+
+
+def _refuse_start(design: GeneralizedDesign, error: NotPositiveDefiniteError) -> NoReturn:
+    """Say that the search has nowhere to start, and what to do."""
+    family, y = design.family, np.abs(design.response.y)
+    if (y > 1.0 / _SMALL).any() or ((y < _SMALL) & (y > 0.0)).any():
+        instead = (
+            "Model the logarithm of such counts by mixedeffects.lmer."
+            if family.discrete
+            else "Give it in other units."
+        )
+        raise ModelError(
+            f"The likelihood of this {family.name} model cannot be computed where the search "
+            f"starts: {error}. The response runs from {y.min():.3g} to {y.max():.3g}, too far from "
+            f"1 for the digits of a number. {instead}"
+        ) from None
+    raise ModelError(
+        f"The likelihood of this {family.name} model cannot be computed where the "
+        f"search starts: {error}. With the link {family.link.name} not every linear "
+        "predictor has a mean: give start={'theta': ..., 'beta': ...} inside, or take another "
+        "link."
+    ) from None
 
 
 def _refuse_separation(frame: ModelFrame, family: Family) -> None:

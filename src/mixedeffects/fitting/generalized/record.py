@@ -88,6 +88,13 @@ class GeneralizedFit(Fit):
         assert self.frame.response is not None
         return self.frame.response
 
+    @cached_property
+    def prior_weights(self) -> Matrix:
+        """Trials times weights, shape (n,)."""
+        response = self.response
+        out = np.ones(response.n) if response.trials is None else response.trials
+        return read_only(out if response.weights is None else out * response.weights)
+
     @property
     def found(self) -> GeneralizedOptimum:
         """The optimum, as what it is."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mixedeffects.diagnostics.check_result import ModelChecks
     from mixedeffects.diagnostics.dispersion import DispersionTest
     from mixedeffects.diagnostics.influence import Influence
+    from mixedeffects.diagnostics.variogram import Variogram
 
 __all__ = ["GeneralizedDiagnostics"]
 
@@ -196,6 +197,71 @@ class GeneralizedDiagnostics(OfRecord):
         from mixedeffects.diagnostics.generalized_check import generalized_check
 
         return generalized_check(self._record, which, draws, seed, level, progress)
+
+    def variogram(
+        self,
+        distance: Any,
+        by: str | None = None,
+        kind: str = "quantile",
+        bins: int | Sequence[float] | None = None,
+        max_pairs: int = 500_000,
+        draws: int = 99,
+        seed: Any = 1,
+        level: float = 0.95,
+    ) -> Variogram:
+        """Semivariogram of the residuals within clusters, beside those of data sets drawn.
+
+        Where residuals of near rows are more alike than those of the model's own data sets, there
+        is something along the distance that the random effects do not have, such as serial
+        correlation. The covariances are held, and the modes of each data set are found anew, as for
+        `check`.
+
+        Parameters
+        ----------
+        distance, by, bins, max_pairs
+            As for `LinearMixedModel.variogram`.
+        kind : {"quantile", "pearson"}
+            Which residuals, see `resid`.
+        draws : int
+            Number of data sets.
+        seed : int, Generator or None
+            The same seed gives the same data sets, and the same quantile residuals of the data.
+        level : float
+            Share of the data sets between ``lower`` and ``upper``, bin by bin.
+
+        Returns
+        -------
+        Variogram
+            Its ``table`` has the columns ``distance``, ``n_pairs``, ``empirical``, ``implied``, the
+            mean of the data sets drawn, ``lower`` and ``upper``; ``plot()`` draws them.
+
+        Raises
+        ------
+        DataError
+            If the distances are missing, not finite or not numbers.
+        ModelError
+            If another argument is not what it should be, or no cluster has two rows.
+
+        References
+        ----------
+        Diggle, P. J., Heagerty, P., Liang, K.-Y. and Zeger, S. L. (2002). Analysis of Longitudinal
+        Data, 2nd ed., section 3.4. Oxford University Press.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cbpp = me.load_dataset("cbpp")
+        >>> m = me.glmer(
+        ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
+        ... )
+        >>> m.variogram(cbpp["period"].astype(int), draws=19).sentence()
+        'Semivariogram of the quantile residuals within herd: 81 pairs, beside 19 data sets drawn'
+        """
+        from mixedeffects.diagnostics.generalized_variogram import generalized_variogram
+
+        return generalized_variogram(
+            self._record, distance, by, kind, bins, max_pairs, draws, seed, level
+        )
 
     def plot(self, kind: str = "panel", *, ax: Any = None, **options: Any) -> Axes | NDArray[Any]:
         """Pictures of the fit.

@@ -321,7 +321,7 @@ class GeneralizedEstimates(OfRecord):
         ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
         ... )
         >>> print(m.laplace_check())
-        -2 log L is -0.08... by 9-point quadrature, which moves estimates by 0.029 standard error:
+        9-point quadrature changes -2 log L by -0.08... and estimates by 0.029 standard error:
         Laplace's approximation holds
         """
         found = self._record.found.laplace_check

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from mixedeffects.inference.wald_result import WaldTest
 from mixedeffects.model.generalized.of_record import OfRecord
 
 if TYPE_CHECKING:
+    from mixedeffects.inference.cluster_robust import RobustCovariance
     from mixedeffects.inference.score_robust import ScoreRobustCovariance
 
 __all__ = ["GeneralizedInference"]
@@ -219,7 +220,7 @@ class GeneralizedInference(OfRecord):
 
     def robust(
         self, kind: str = "CR1", cluster: Any = None, level: float | None = 0.95
-    ) -> ScoreRobustCovariance:
+    ) -> ScoreRobustCovariance | RobustCovariance:
         """Cluster-robust covariance of the fixed effects from the scores of the clusters.
 
         ``C (sum g_j g_j' / 4) C`` with C twice the inverse Hessian of -2 log L in all parameters,
@@ -229,9 +230,11 @@ class GeneralizedInference(OfRecord):
 
         Parameters
         ----------
-        kind : {"CR1", "CR0"}
+        kind : {"CR1", "CR0", "CR2-working", "CR3-working"}
             ``CR0``: no correction; ``CR1``: times ``J / (J - 1)`` for J clusters. CR2 and CR3 are
-            defined for linear models.
+            defined for linear models; ``CR2-working`` and ``CR3-working`` are those of the working
+            model ``z = X beta + error`` with covariance `V`, which they take as known. They are
+            approximations for few clusters, whose degrees of freedom they have too.
         cluster : str or array of shape (n,), optional
             A grouping factor, a column of the data (several joined by ``:``), or one value for
             each row. Clusters hold whole levels of every random term. By default the outermost
@@ -241,8 +244,8 @@ class GeneralizedInference(OfRecord):
 
         Returns
         -------
-        ScoreRobustCovariance
-            With ``table``, ``vcov``, ``scores`` and ``test(hypothesis)``.
+        ScoreRobustCovariance, or RobustCovariance on the working model
+            With ``table``, ``vcov`` and ``test(hypothesis)``.
 
         Raises
         ------
@@ -274,5 +277,80 @@ class GeneralizedInference(OfRecord):
         [0.296, 0.47, 0.531, 0.375]
         """
         from mixedeffects.inference.score_robust import score_robust_covariance
+        from mixedeffects.inference.working_robust import working_kind, working_robust_covariance
 
+        on_working_model = working_kind(kind)
+        if on_working_model is not None:
+            return working_robust_covariance(self._record, on_working_model, cluster, level)
         return score_robust_covariance(self._record, kind, cluster, level)
+
+    def standardize(
+        self,
+        method: Literal["refit", "basic"] = "refit",
+        *,
+        two_sd: bool = False,
+        vcov: str = "model",
+        cluster: Any = None,
+        level: float = 0.95,
+        exponentiate: bool = False,
+    ) -> pd.DataFrame:
+        """Standardised coefficients: per standard deviation of x, the response left as it is.
+
+        Parameters
+        ----------
+        method : {"refit", "basic"}
+            ``"refit"``: the model is fitted again with numeric predictors centred and divided by
+            their standard deviations; factors stay as they are, and so do response, trials,
+            weights, offset and exposure. ``"basic"``: each coefficient times the standard
+            deviation of its column of X, those of factors and interactions included.
+        two_sd : bool
+            Predictors by two standard deviations, so that their coefficients compare with those of
+            indicators with even shares (Gelman 2008).
+        vcov, cluster, level
+            As for `coef_table`.
+        exponentiate : bool
+            As ratios, see `tidy`.
+
+        Returns
+        -------
+        DataFrame, one row per coefficient
+            ``term``, ``estimate``, ``std_error``, ``statistic``, ``p_value``, ``conf_low``,
+            ``conf_high``, on the scale of the link or as ratios. NaN for the intercept by
+            ``"basic"``.
+
+        Raises
+        ------
+        ModelError
+            If the method is not known or cannot be had for this model: a refit with functions such
+            as log() of a column, or with a predictor in an offset; ``"pseudo"``, which is for
+            linear models.
+
+        Notes
+        -----
+        Standard deviations are those of the rows used, weighted with prior weights and numbers of
+        trials. They are taken as known: standard errors do not count that they are estimated.
+
+        References
+        ----------
+        Gelman, A. (2008). Scaling regression inputs by dividing by two standard deviations.
+        Statistics in Medicine 27, 2865-2873.
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> ticks = me.load_dataset("grouseticks")
+        >>> m = me.glmer("TICKS ~ YEAR + HEIGHT + (1 | BROOD)", ticks, family="poisson")
+        >>> m.standardize(exponentiate=True)[["term", "estimate", "conf_low", "conf_high"]].round(2)
+        term        estimate conf_low conf_high
+        (Intercept)     1.66     1.15      2.40
+        YEAR96          3.11     1.94      5.01
+        YEAR97          0.37     0.22      0.62
+        HEIGHT          0.42     0.34      0.52
+        ---
+        95 % intervals; z-tests, from the joint Hessian
+        """
+        from mixedeffects.inference.standardized import generalized_standardized
+
+        return generalized_standardized(
+            self._record, method, two_sd, vcov, cluster, level, exponentiate
+        )

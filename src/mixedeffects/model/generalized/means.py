@@ -47,7 +47,8 @@ class GeneralizedMeans(OfRecord):
             scale of the link, as in R's emmeans. (There the default is ``"link"``.)
         marginal : bool
             Averages of the mean over the distribution of the random effects in place of that of a
-            typical level. They have no contrasts.
+            typical level. Their contrasts are differences of these averages, of risks say, by the
+            delta method.
 
         Returns
         -------

@@ -155,7 +155,8 @@ class GeneralizedPrediction(OfRecord):
             Average the mean over the distribution of the random effects not conditioned on: what is
             expected in the population.
         vcov, cluster
-            With ``re=None``, the covariance matrix of the fixed effects, as for `coef_table`.
+            With ``re=None`` or ``marginal=True``, the covariance matrix of the estimates, as for
+            `coef_table`.
         weights : float, str or array, optional
             For ``interval="prediction"`` of a binomial model: the number of trials of each new row,
             of which the bounds are proportions. By default the column that the fit named.

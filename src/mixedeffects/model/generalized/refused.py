@@ -1,4 +1,4 @@
-"""What a linear mixed model answers and a generalized one does not, or not yet: refused by name."""
+"""What a linear mixed model answers and a generalized one does not: refused by name."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ from typing import Any, NoReturn
 
 from mixedeffects.errors import ModelError
 
-__all__ = ["NEVER", "NOT_YET", "NoSuchAnswerError", "Refused"]
+__all__ = ["NEVER", "NoSuchAnswerError", "Refused"]
 
-#: Not there yet, and what answers meanwhile.
-NOT_YET = {
-    "marginaleffects": "m.predict() has the means",
-    "standardize": "scale(x) in the formula",
-    "variogram": "m.resid('pearson') has the residuals",
-}
 #: Not defined for a generalized model.
 NEVER = {
     "anova_effect_sizes": "they are shares of sums of squares of a linear model",
@@ -33,11 +27,6 @@ class NoSuchAnswerError(ModelError, AttributeError):
 
 def sentence(name: str) -> str:
     """Why something is refused, and what to do."""
-    if name in NOT_YET:
-        return (
-            f"`{name}` is not there yet for generalized linear mixed models, and what it does for "
-            f"linear ones would be wrong here: {NOT_YET[name]}."
-        )
     return f"`{name}` is not defined for generalized linear mixed models: {NEVER[name]}."
 
 
@@ -55,6 +44,6 @@ class Refused:
     """Methods of a linear mixed model that a generalized one refuses by name."""
 
 
-for _name in (*NOT_YET, *(each for each in NEVER)):
+for _name in NEVER:
     if _name not in ("kenward_roger", "reml", "satterthwaite"):
         setattr(Refused, _name, _method(_name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -24,13 +24,71 @@ __all__ = ["GeneralizedTables"]
 class GeneralizedTables(OfRecord, ForMaketables):
     """Summary and tidy tables."""
 
-    def summary(self, vcov: str = "model", *, ddf: str = "inf") -> Summary:
+    def marginaleffects(
+        self,
+        vcov: str = "model",
+        cluster: Any = None,
+        type: Literal["response", "link"] = "response",
+        marginal: bool = False,
+    ) -> Any:
+        """The model in the form that the Python package marginaleffects takes.
+
+        ``predictions``, ``comparisons``, ``slopes``, ``hypotheses`` and their averages take it in
+        place of a model. Standard errors are by the delta method. Where the package has no exact
+        derivatives (with an offset, or averages over random effects) it takes differences, whose
+        step is ``eps_vcov``: 1e-5 is good for slopes too, where its default loses digits.
+
+        Parameters
+        ----------
+        vcov, cluster
+            As for `coef_table`.
+        type : {"response", "link"}
+            Means of the response, or linear predictors.
+        marginal : bool
+            Means over the distribution of the random effects, in place of those of a level whose
+            random effects are zero. Their coefficients are the fixed effects and the entries of G,
+            with their joint covariance.
+
+        Returns
+        -------
+        object
+            A ``marginaleffects.classes.ModelAbstract``.
+
+        Raises
+        ------
+        ImportError
+            If marginaleffects is not installed.
+        ModelError
+            If an argument is not what it should be, the model has no fixed effects, or its offset
+            cannot be known for new rows.
+
+        References
+        ----------
+        Arel-Bundock, V., Greifer, N. and Heiss, A. (2024). How to interpret statistical models
+        using marginaleffects for R and Python. Journal of Statistical Software 111(9).
+
+        Examples
+        --------
+        >>> import mixedeffects as me
+        >>> cbpp = me.load_dataset("cbpp")
+        >>> m = me.glmer(
+        ...     "incidence / size ~ period + (1 | herd)", cbpp, family="binomial", weights="size"
+        ... )
+        >>> marginaleffects.avg_comparisons(  # doctest: +SKIP
+        ...     m.marginaleffects(), variables="period"
+        ... )
+        """
+        from mixedeffects.adapters.marginaleffects import generalized_adapter
+
+        return generalized_adapter(self._record, vcov, cluster, type, marginal)
+
+    def summary(self, vcov: str = "model", cluster: Any = None, *, ddf: str = "inf") -> Summary:
         """The fit in the layout of lme4's summary, with z tests.
 
         Parameters
         ----------
-        vcov : {"model", "conditional"}
-            Covariance matrix of the fixed effects, as for `vcov`.
+        vcov, cluster
+            Covariance matrix of the fixed effects, as for `coef_table`.
         ddf : {"inf"}
             The normal distribution, the only one for generalized models.
 
@@ -75,7 +133,7 @@ class GeneralizedTables(OfRecord, ForMaketables):
         from mixedeffects.reporting.generalized_tables import summarise_generalized
 
         check_normal(ddf)
-        return summarise_generalized(self._record, vcov)
+        return summarise_generalized(self._record, vcov, cluster)
 
     def _default_summary(self) -> Summary:
         from mixedeffects.reporting.generalized_tables import default_generalized_summary
