@@ -129,6 +129,7 @@ import duckdb, mixedeffects as me
 n, levels, scratch = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] or None
 con = duckdb.connect()
 con.execute("SET threads = 1")
+con.execute("SET enable_progress_bar = false")
 con.execute("SET memory_limit = '200MB'")
 table = con.sql(f'''
     SELECT range % {levels} AS g, hash(range) % 1000 / 250.0 AS x,
