@@ -32,6 +32,9 @@ _PASSED_ON = {
     ("formula/reader.py", "message"),
     # Taken by Profile, which makes a warning or an error of it.
     ("inference/profile_curve.py", "minimum"),
+    # Caught where a file of statistics is written and read.
+    ("base/plain.py", "type(value).__name__"),
+    ("base/plain.py", "kind"),
     # Kept with the fit by the function that could not find a way back.
     ("inference/response_scale.py", "way"),
     # Worded where rows are selected, given at the fit.
@@ -41,9 +44,11 @@ _PASSED_ON = {
     # Worded beside the search for a direction.
     ("fitting/generalized/fitting.py", "separation_message(found, frame.fixef_names)"),
     ("frame/build.py", "sentence"),
+    ("lazy/sufficient.py", "sentence"),
     ("frame/data_files.py", "sentence"),
     ("prediction/planned.py", "sentence"),
     # AttributeError, for Python's own use.
+    ("lazy/stored.py", "name"),
     ("storage/former_paths.py", "name"),
     ("storage/without_data.py", "name"),
     ("storage/generalized_without_data.py", "name"),

@@ -44,6 +44,8 @@ from mixedeffects.frame.known_covariance import KnownCovariance, known
 from mixedeffects.inference.bootstrap import Bootstrap
 from mixedeffects.inference.pooled_fits import PooledFits
 from mixedeffects.inference.pooling import pool
+from mixedeffects.lazy.statistics import SufficientStatistics
+from mixedeffects.lazy.sufficient import sufficient
 from mixedeffects.model import GeneralizedLinearMixedModel, LinearMixedModel, glmer, lmer, mmrm
 from mixedeffects.prediction.planned import PlannedCovariance, marginal_covariance
 from mixedeffects.prediction.power import Power, power
@@ -86,6 +88,7 @@ __all__ = [
     "RandomEffectsCovariance",
     "Repetitions",
     "ResidualCovariance",
+    "SufficientStatistics",
     "Unfinished",
     "VarCorr",
     "anova",
@@ -107,6 +110,7 @@ __all__ = [
     "pool",
     "power",
     "read_table",
+    "sufficient",
 ]
 
 _find_former_modules()

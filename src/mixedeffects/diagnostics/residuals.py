@@ -12,6 +12,7 @@ from mixedeffects.covariance.structured_residual import StructuredResidual
 from mixedeffects.diagnostics.leverage import leverage, remaining_variances
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.fitting.in_table import fitted_in_table
+from mixedeffects.frame.without_rows import SUMS
 from mixedeffects.lazy.counting import quantiles_by_counting
 from mixedeffects.lazy.model import LazyModel
 
@@ -91,8 +92,10 @@ def _quantiles_in_table(fit: Fit, model: LazyModel) -> Matrix:
 
 
 @once_per_fit("quantiles of the scaled residuals")
-def residual_quantiles(fit: Fit) -> Matrix:
-    """Minimum, quartiles and maximum of the scaled residuals."""
+def residual_quantiles(fit: Fit) -> Matrix | None:
+    """Minimum, quartiles and maximum of the scaled residuals; None of a fit to sums."""
+    if fit.rows is not None and fit.rows.model.table.engine == SUMS:
+        return None
     if fit.rows is not None:
         return _quantiles_in_table(fit, fit.rows.model)
     return np.asarray(np.quantile(residuals(fit, "scaled"), [0.0, 0.25, 0.5, 0.75, 1.0]))

@@ -7,13 +7,14 @@ have: R with ``R'R`` the cross-products of all columns stands for the rows in fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from mixedeffects.base.scratch import IN_MEMORY, Scratch
 from mixedeffects.engine.assembly import Assembly
 from mixedeffects.engine.basis import Basis, orthonormal_columns, orthonormal_fixed
 from mixedeffects.engine.crossproducts import (
@@ -38,11 +39,15 @@ __all__ = [
 Matrix = NDArray[np.float64]
 Codes = NDArray[np.int32]
 
+#: Levels whose products are carried to the basis at a time.
+_AT_ONCE = 16_384
 #: Pivot of cross-products, relative to the column's own, that is rounding.
 _ROUNDING = 1e-13
 
 
-def crossproducts_from_sums(sums: GroupedSums, columns: SumColumns) -> CrossProducts:
+def crossproducts_from_sums(
+    sums: GroupedSums, columns: SumColumns, scratch: Scratch = IN_MEMORY
+) -> CrossProducts:
     """Assemble the blocks of A.
 
     Parameters
@@ -51,6 +56,8 @@ def crossproducts_from_sums(sums: GroupedSums, columns: SumColumns) -> CrossProd
         By level of every factor, and by pair of levels of any two.
     columns : SumColumns
         Which of their columns are X, Z and y. Those of X are linearly independent.
+    scratch : Scratch
+        Where the blocks of the first factor are kept.
 
     Raises
     ------
@@ -62,7 +69,10 @@ def crossproducts_from_sums(sums: GroupedSums, columns: SumColumns) -> CrossProd
     p = len(columns.fixed)
     assembly = Assembly(terms, p + 1)
     products = _Products(sums, columns, standard)
-    chain = tuple(_chain_factor(assembly, e, products) for e in range(len(assembly.chain)))
+    chain = tuple(
+        _chain_factor(assembly, e, products, scratch if e == 0 else IN_MEMORY)
+        for e in range(len(assembly.chain))
+    )
     layout = assembly.layout
     rest = tuple(
         RestFactor(
@@ -302,12 +312,19 @@ class _Products:
 
     def own(self, members: Sequence[int]) -> tuple[Matrix, Matrix]:
         """``z'Wz``, (l, k, k), and ``z'W[X y]``, (l, k, p + 1)."""
+        parts = [(diag, border) for _, diag, border in self.own_in_parts(members)]
+        return np.concatenate([d for d, _ in parts]), np.concatenate([b for _, b in parts])
+
+    def own_in_parts(self, members: Sequence[int]) -> Iterator[tuple[slice, Matrix, Matrix]]:
+        """The same for some levels after the others, so that little is there twice."""
         factor = self._sums.factors[self._number(members)]
         D = self._columns(members)
-        products = factor.products * self._by
-        within = products[:, :, list(factor.own)]
-        diag = np.matmul(D.T, np.matmul(within, D))
-        return diag, np.matmul(D.T, np.matmul(products, self._standard.border))
+        for at in range(0, factor.n_levels, _AT_ONCE):
+            part = slice(at, min(at + _AT_ONCE, factor.n_levels))
+            products = factor.products[part] * self._by
+            within = products[:, :, list(factor.own)]
+            diag = np.matmul(D.T, np.matmul(within, D))
+            yield part, diag, np.matmul(D.T, np.matmul(products, self._standard.border))
 
     def together(self, one: Sequence[int], other: Sequence[int]) -> tuple[Codes, Codes, Matrix]:
         """Levels of two factors that occur together, and ``z_s'W z_t``, (m, k_s, k_t)."""
@@ -329,18 +346,20 @@ def _terms_of(factor: object) -> list[int]:
     return [member.term for member in factor.members]  # type: ignore[attr-defined]
 
 
-def _chain_factor(assembly: Assembly, e: int, products: _Products) -> ChainFactor:
+def _chain_factor(assembly: Assembly, e: int, products: _Products, scratch: Scratch) -> ChainFactor:
     factor, members = assembly.chain[e], _terms_of(assembly.chain[e])
     n_levels, k = factor.n_levels, factor.k
     ptr, ind = assembly.patterns[e]
     outer = assembly.chain[e + 1 :]
     head = sum(f.k for f in outer)
-    panel = np.zeros((head * n_levels + len(ind), k))
-    diag, with_border = products.own(members)
-    level = np.arange(n_levels)
-    ends = head * (level + 1) + ptr[1:]
-    n_border = with_border.shape[2]
-    panel[ends[:, None] + np.arange(-n_border, 0)] = with_border.transpose(0, 2, 1)
+    panel = scratch.zeros((head * n_levels + len(ind), k))
+    all_diag = scratch.zeros((n_levels, k, k))
+    n_border = assembly.n_border
+    for part, diag, with_border in products.own_in_parts(members):
+        all_diag[part] = diag
+        level = np.arange(part.start, part.stop)
+        ends = head * (level + 1) + ptr[level + 1]
+        panel[ends[:, None] + np.arange(-n_border, 0)] = with_border.transpose(0, 2, 1)
     at = 0
     for f in outer:
         own, _, values = products.together(members, _terms_of(f))
@@ -348,7 +367,8 @@ def _chain_factor(assembly: Assembly, e: int, products: _Products) -> ChainFacto
         panel[start[:, None] + np.arange(f.k)] = values.transpose(0, 2, 1)
         at += f.k
     width = assembly.layout.r + n_border
-    keys = np.repeat(level, np.diff(ptr)) * width + ind
+    # Looked up where there are factors beside the chain.
+    keys = np.repeat(np.arange(n_levels), np.diff(ptr)) * width + ind if assembly.rest else ind
     for g, f in enumerate(assembly.rest):
         own, other, values = products.together(members, _terms_of(f))
         first = assembly.layout.first[g][other].astype(np.int64)
@@ -359,7 +379,7 @@ def _chain_factor(assembly: Assembly, e: int, products: _Products) -> ChainFacto
         factor.members,
         n_levels,
         k,
-        np.ascontiguousarray(diag),
+        all_diag,
         panel.reshape(-1),
         ptr,
         ind,

@@ -56,11 +56,14 @@ class PairSums(ReadOnlyArrays):
         Their levels; every pair once.
     products : ndarray, shape (m, a, b)
         ``sum w u_i u_j``, i of the ``own`` columns of the first, j of those of the second.
+    rows : ndarray of int, shape (m,)
+        Number of rows of each pair.
     """
 
     factors: tuple[int, int]
     codes: tuple[Codes, Codes]
     products: Matrix
+    rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

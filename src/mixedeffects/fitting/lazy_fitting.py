@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from mixedeffects.base.options import checked_choice
+from mixedeffects.base.options import checked_choice, checked_flag
+from mixedeffects.base.scratch import Scratch, scratch_folder
 from mixedeffects.base.warning import warn
 from mixedeffects.engine import Control, CrossProducts
 from mixedeffects.engine.from_sums import (
@@ -26,7 +26,7 @@ from mixedeffects.errors import DataWarning, ModelError
 from mixedeffects.fitting.assembly import check_parameters, too_large
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.fitting import fit_formula, starting_factors
-from mixedeffects.fitting.request import Request
+from mixedeffects.fitting.request import LEFT_OUT, Request, check_control
 from mixedeffects.fitting.table_fitting import fit_blocks_of_table
 from mixedeffects.fitting.theta import read_theta
 from mixedeffects.frame.checks import (
@@ -44,11 +44,13 @@ from mixedeffects.frame.random_terms import lme4_order, term_labels
 from mixedeffects.frame.structures import check_replication
 from mixedeffects.frame.without_rows import FrameWithoutRows, TermWithoutRows
 from mixedeffects.lazy.model import LazyModel, read_lazy_model
+from mixedeffects.lazy.statistics import SufficientStatistics
+from mixedeffects.lazy.stored import NoTable, levels_of, model_of
 from mixedeffects.lazy.sums import LevelSums, RowsInTable, level_sums, square_of
 from mixedeffects.lazy.table import LazyTable, count_rows, is_lazy, lazy_table
 from mixedeffects.progress import ProgressOption
 
-__all__ = ["fit_any_table", "fit_lazy_table"]
+__all__ = ["fit_any_table", "fit_lazy_table", "fit_statistics"]
 
 Matrix = NDArray[np.float64]
 
@@ -56,6 +58,8 @@ Matrix = NDArray[np.float64]
 #: What earlier columns leave of a column, relative to its size, that is nothing; and from which on
 #: cross-products tell how much it is.
 _DEPENDENT, _DOUBTFUL = 1e-7, 1e-3
+#: The same where there are only cross-products: what is rounding, and what may be.
+_LOST, _UNCLEAR = 1e-6, 1e-5
 #: Complete rows up to which a lazy table is brought into memory.
 _COLLECTED = 1_000_000
 _STRUCTURED = (
@@ -65,21 +69,22 @@ _STRUCTURED = (
 
 
 def fit_any_table(
-    formula: str,
-    data: Any,
+    formula: str | SufficientStatistics,
+    data: Any = None,
     *,
     rows: str = "auto",
     residual: str | KnownCovariance | None = None,
     variance: str | None = None,
     sigma: float | None = None,
     double_bar: str = "lme4",
+    scratch: Any = None,
     **options: Any,
 ) -> Fit:
     """Fit a model to data in memory, or to a table that stays in its engine.
 
     Parameters
     ----------
-    formula, data, rows, residual, variance, sigma, double_bar, options
+    formula, data, rows, residual, variance, sigma, double_bar, scratch, options
         As for `mixedeffects.lmer`.
 
     Raises
@@ -88,6 +93,23 @@ def fit_any_table(
         As for `mixedeffects.lmer`.
     """
     rows = checked_choice(rows, "rows", ("auto", "collect", "push"))
+    if isinstance(formula, SufficientStatistics):
+        return fit_statistics(
+            formula,
+            data=data,
+            rows=rows,
+            double_bar=double_bar,
+            residual=residual,
+            variance=variance,
+            sigma=sigma,
+            scratch=scratch,
+            **options,
+        )
+    if data is None:
+        raise ModelError(
+            "lmer() needs data: lmer(formula, data), or the sums alone, lmer(statistics), as "
+            "sufficient(...) makes them."
+        )
     in_memory = rows == "collect" or (rows == "auto" and not is_lazy(data))
     structured = residual is not None or variance is not None or sigma is not None
     if not in_memory and structured:
@@ -98,8 +120,14 @@ def fit_any_table(
         table = lazy_table(data)
         if double_bar != "lme4":
             formula = separate_double_bars(formula, data)
-        if rows == "push" or count_rows(table) > _COLLECTED:
-            return fit_lazy_table(formula, table, **options)
+        pushed = rows == "push" or scratch is not None
+        if pushed or count_rows(table) > _COLLECTED:
+            return fit_lazy_table(formula, table, scratch=scratch, **options)
+    if scratch is not None:
+        raise ModelError(
+            "scratch= keeps the blocks of a table whose rows stay in its engine, and here they are "
+            "in memory. Give a lazy table, such as duckdb.read_parquet(...)."
+        )
     return fit_formula(
         formula,
         data,
@@ -124,12 +152,13 @@ def fit_lazy_table(
     control: Control | None = None,
     ddf: str = "satterthwaite",
     progress: ProgressOption = None,
+    scratch: Any = None,
 ) -> Fit:
     """Fit a model to a table whose rows stay in its engine.
 
     Parameters
     ----------
-    formula, reml, weights, offset, contrasts, start, control, progress
+    formula, reml, weights, offset, contrasts, start, control, progress, scratch
         As for `mixedeffects.lmer`; weights and offset are names of columns.
     table : LazyTable
         The table.
@@ -144,6 +173,7 @@ def fit_lazy_table(
         As for `mixedeffects.lmer`, or if something cannot be handed to the engine.
     """
     inherited = inherited or {}
+    files = scratch_folder(scratch)
     with one_blas_thread():
         model = read_lazy_model(
             formula,
@@ -155,17 +185,87 @@ def fit_lazy_table(
         )
         for sentence in model.dropped.lost:
             warn(sentence, DataWarning)
-        made = _Assembled(model, level_sums(model))
-        request = Request(
-            data=table.native,
-            weights=weights,
-            offset=offset,
-            contrasts=contrasts,
-            inherited=inherited,
-            control=control,
-            ddf=ddf,
+        made = _Assembled(model, level_sums(model, files))
+    request = Request(
+        data=table.native,
+        weights=weights,
+        offset=offset,
+        contrasts=contrasts,
+        inherited=inherited,
+        control=control,
+        ddf=ddf,
+    )
+    return _fit(made, request, reml, start, progress, files)
+
+
+def fit_statistics(
+    statistics: SufficientStatistics,
+    *,
+    reml: bool = True,
+    start: Sequence[float] | None = None,
+    control: Control | None = None,
+    progress: ProgressOption = None,
+    scratch: Any = None,
+    **others: Any,
+) -> Fit:
+    """Fit a model to its sums.
+
+    Parameters
+    ----------
+    statistics : SufficientStatistics
+        The sums.
+    reml, start, control, progress, scratch
+        As for `mixedeffects.lmer`.
+    others : dict
+        The further arguments, which have nothing to say here.
+
+    Raises
+    ------
+    ModelError
+        As for `mixedeffects.lmer`, or if there is another argument.
+    """
+    reml = bool(checked_flag(reml, "reml"))
+    check_control(control)
+    given = [
+        name
+        for name, value in others.items()
+        if value is not None and not (isinstance(value, str) and value == _DEFAULTS.get(name))
+    ]
+    if given:
+        raise ModelError(
+            f"lmer(statistics) takes no `{given[0]}`: the sums have been made with what "
+            "sufficient(...) was given."
         )
-        A = made.crossproducts()
+    content, files = statistics.content, scratch_folder(scratch)
+    with one_blas_thread():
+        made = _Assembled(model_of(content), levels_of(content))
+    nothing: Any = LEFT_OUT
+    request = Request(
+        data=nothing,
+        weights=content.weights,
+        offset=content.offset,
+        contrasts=content.codings or None,
+        inherited={},
+        control=control,
+    )
+    return _fit(made, request, reml, start, progress, files)
+
+
+#: Arguments of `lmer` as they are when not given.
+_DEFAULTS = {"double_bar": "lme4", "rows": "auto"}
+
+
+def _fit(
+    made: _Assembled,
+    request: Request,
+    reml: bool,
+    start: Sequence[float] | None,
+    progress: ProgressOption,
+    scratch: Scratch,
+) -> Fit:
+    control = request.control
+    with one_blas_thread():
+        A = made.crossproducts(scratch)
         factors = None
         if start is not None:
             factors = starting_factors(A, read_theta(made.frame.terms, start, "start"))
@@ -190,10 +290,11 @@ class _Assembled:
     def __init__(self, model: LazyModel, levels: LevelSums) -> None:
         self.model, self.sums, self._guard = model, levels.sums, levels.guard
         n = model.moments.n
-        counts = [len(each.labels) for each in levels.groupings]
+        counts = [each.n_levels for each in levels.groupings]
         names = [name for name, _ in model.groups]
         for name, grouping in zip(names, levels.groupings, strict=True):
-            check_grouping(name, len(grouping.labels), grouping.labels, n)
+            labels = grouping.labels if grouping.n_levels < 2 else []
+            check_grouping(name, grouping.n_levels, labels, n)
         number = [names.index(bar.group) for bar in model.bars]
         order = lme4_order([counts[f] for f in number])
         bars = [model.bars[i] for i in order]
@@ -212,8 +313,7 @@ class _Assembled:
                 "group": bar.group,
                 "variables": bar.variables,
                 "columns": own.names,
-                "levels": pd.Index(levels.groupings[term.factor].labels),
-                "level_values": levels.groupings[term.factor].values,  # noqa: PD011 - no array
+                "level_values": levels.groupings[term.factor].values,
                 "structure": bar.structure,
                 "homogeneous": bar.homogeneous,
             }
@@ -268,10 +368,25 @@ class _Assembled:
             left = float(np.linalg.norm(column - X[:, kept] @ explained))
             if left <= _DOUBTFUL * size:
                 rest = D[:, j] - D[:, kept] @ explained
-                left = float(np.sqrt(square_of(self.model, rest)))
+                left = self._left(rest, left, size, j)
             if left > _DEPENDENT * size:
                 kept.append(j)
         return kept
+
+    def _left(self, rest: Matrix, left: float, size: float, j: int) -> float:
+        """Length of what earlier columns leave of one, from the table where there is one."""
+        if not isinstance(self.model.table, NoTable):
+            return float(np.sqrt(square_of(self.model, rest)))
+        if left <= _LOST * size:
+            return 0.0
+        if left <= _UNCLEAR * size:
+            name = self.model.fixed_encoder.all_names[j]
+            raise ModelError(
+                f"Column `{name}` is so nearly a combination of earlier ones that the sums do not "
+                "tell whether it is one. Leave it out, or make the sums of the column less what "
+                "the others explain."
+            )
+        return left
 
     def _check(self, known: Sequence[dict[str, Any]], encoder: DesignEncoder) -> None:
         """What can be told of the rows from their sums."""
@@ -286,7 +401,11 @@ class _Assembled:
         structure = structure_of_sums(self.sums, self.columns)
         terms = [
             RandomTerm(
-                codes=rows.codes, z=rows_in_place(self.sums, term.columns, whole=True), **each
+                codes=rows.codes,
+                z=rows_in_place(self.sums, term.columns, whole=True),
+                # Their number is all that is looked at.
+                levels=each["level_values"],
+                **each,
             )
             for each, term, rows in zip(known, self.columns.terms, structure, strict=True)
         ]
@@ -301,12 +420,15 @@ class _Assembled:
         overall = dataclasses.replace(self.sums, factors=(), pairs=())
         return RowsInTable(self.model, self.columns, overall, self._guard)
 
-    def crossproducts(self) -> CrossProducts:
-        """The blocks, or a sentence about why they cannot be held."""
+    def crossproducts(self, scratch: Scratch) -> CrossProducts:
+        """The blocks, or a sentence about why they cannot be held; the sums are given up."""
         try:
-            return crossproducts_from_sums(self.sums, self.columns)
+            A = crossproducts_from_sums(self.sums, self.columns, scratch)
         except RemainderTooLargeError as error:
             raise too_large(self.frame.terms, error) from None
+        # By levels they are in the blocks.
+        self.sums = dataclasses.replace(self.sums, factors=(), pairs=())
+        return A
 
 
 def one_row_each_effect(sums: GroupedSums, term: TermColumns) -> bool:

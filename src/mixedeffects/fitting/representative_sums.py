@@ -68,7 +68,8 @@ def _sums(frame: RepresentativeFrame) -> tuple[GroupedSums, SumColumns]:
         found, which = np.unique(pair, return_inverse=True)
         products = _products(U, which.reshape(-1), len(found), own[s], own[t])
         codes = ((found // other.n_levels), (found % other.n_levels))
-        pairs.append(PairSums((s, t), (_int32(codes[0]), _int32(codes[1])), products))
+        counts = np.bincount(which.reshape(-1), frame.counts, len(found)).astype(np.int64)
+        pairs.append(PairSums((s, t), (_int32(codes[0]), _int32(codes[1])), products, counts))
     sums = GroupedSums(
         tuple(model.design.keys),
         model.moments.centre,

@@ -49,17 +49,23 @@ def fit_blocks_of_table(
     frame, A, reml, request, start, control, progress, further
         As for `fit_frame`; the frame is without rows.
     rows : RowsInTable
-        Where they are.
+        Where they are. Where sums are all there is of them, random effects far larger than the
+        residual cost digits, and what data do not determine is seen from curvature alone.
     """
 
     def find(
         A: CrossProducts, start: Sequence[Matrix] | None, search: Searching
     ) -> tuple[CrossProducts, Optimum | None]:
+        if not rows.model.table.is_there:
+            try:
+                return A, search.find(A, start)
+            except ArithmeticError:
+                return A, None
         less = _LessEffects(rows, frame.terms, A)
         return find_refined_optimum(A, less.blocks, start, search.find)
 
     def identify(A: CrossProducts, optimum: Optimum) -> Optimum:
-        if not may_be_undetermined(A, optimum):
+        if not rows.model.table.is_there or not may_be_undetermined(A, optimum):
             return optimum
         found = Fit(frame, A, optimum, reml, request, rows=rows)
         return with_identification(with_rows(found).frame, A, optimum)

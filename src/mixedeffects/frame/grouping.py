@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.caching import cached_property
 from mixedeffects.frame.columns import factor_of, labels_of
 from mixedeffects.frame.ingest import materialised, take_columns
 from mixedeffects.frame.model_frame import RandomTerm
@@ -24,6 +25,7 @@ __all__ = [
     "combine",
     "joined_labels",
     "level_codes",
+    "level_labels",
     "read_group",
 ]
 
@@ -47,9 +49,18 @@ class Grouping:
     """The levels of a grouping factor in the rows used."""
 
     codes: NDArray[np.int32]
-    labels: list[str]
     values: pd.Index[Any]
     unused: int
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Label of each level."""
+        return level_labels(self.values)
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels, l."""
+        return len(self.values)
 
 
 def read_group(series: pd.Series[Any]) -> GroupColumn:
@@ -98,7 +109,7 @@ def combine(columns: Sequence[GroupColumn], names: Sequence[str]) -> Grouping:
         codes, used = _compressed(column.codes, len(column.uniques))
         values = column.uniques[used]
         unused = len(column.uniques) - len(used) if column.declared else 0
-        return Grouping(codes, labels_of(values), values.rename(names[0]), unused)
+        return Grouping(codes, values.rename(names[0]), unused)
 
     combined: NDArray[np.int64] = columns[0].codes.astype(np.int64)
     size = len(columns[0].uniques)
@@ -114,18 +125,24 @@ def combine(columns: Sequence[GroupColumn], names: Sequence[str]) -> Grouping:
     row = np.empty(len(used), dtype=np.intp)
     row[codes] = np.arange(codes.size)
     parts = [column.codes[row] for column in columns]
-    texts = [labels_of(column.uniques.tolist()) for column in columns]
-    labels = joined_labels(
-        [
-            tuple(text[i] for text, i in zip(texts, level, strict=True))
-            for level in zip(*(part.tolist() for part in parts), strict=True)
-        ]
-    )
     values = pd.MultiIndex.from_arrays(
         [column.uniques[part] for column, part in zip(columns, parts, strict=True)],
         names=list(names),
     )
-    return Grouping(codes, labels, values, 0)
+    return Grouping(codes, values, 0)
+
+
+def level_labels(values: pd.Index[Any]) -> list[str]:
+    """Labels of levels from their values."""
+    if not isinstance(values, pd.MultiIndex):
+        return labels_of(values)
+    texts = [labels_of(each.tolist()) for each in values.levels]
+    return joined_labels(
+        [
+            tuple(text[i] for text, i in zip(texts, level, strict=True))
+            for level in zip(*(np.asarray(part).tolist() for part in values.codes), strict=True)
+        ]
+    )
 
 
 def joined_labels(levels: Sequence[tuple[str, ...]]) -> list[str]:

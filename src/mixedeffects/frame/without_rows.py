@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from mixedeffects.errors import ModelError
 from mixedeffects.families import Response
+from mixedeffects.frame.grouping import level_labels
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 
-__all__ = ["OF_FRAME", "OF_TERM", "FrameWithoutRows", "TermWithoutRows", "left_out"]
+__all__ = ["OF_FRAME", "OF_TERM", "SUMS", "FrameWithoutRows", "TermWithoutRows", "left_out"]
 
+#: In place of the engine's name where there are sums, and no table.
+SUMS = "sums"
 #: What of a frame and of a term is one value for each row, and what it is called.
 OF_FRAME = {
     "y": "the response",
@@ -34,8 +39,13 @@ def left_out(what: str, engine: str = "") -> ModelError:
     what : str
         Such as ``"the response"``.
     engine : str
-        Whose table the rows stayed in; by default they were left out.
+        Whose table the rows stayed in, or `SUMS`; by default they were left out.
     """
+    if engine == SUMS:
+        return ModelError(
+            f"This was fitted to sums (mixedeffects.sufficient), and this needs {what}, row by "
+            "row. Fit to the table itself where the rows are."
+        )
     if engine:
         return ModelError(
             f"The rows stayed in the table ({engine}), and this needs {what}, row by row. "
@@ -54,7 +64,16 @@ class TermWithoutRows(RandomTerm):
     def __getattr__(self, name: str) -> Any:
         if name in OF_TERM:
             raise left_out(OF_TERM[name], self.__dict__.get("engine", ""))
+        if name == "levels" and "level_values" in self.__dict__:
+            # Of many levels the labels are larger than all else, and hardly looked at.
+            self.__dict__["levels"] = pd.Index(level_labels(self.level_values))
+            return self.__dict__["levels"]
         raise AttributeError(name)
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels, l."""
+        return len(self.level_values)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.label!r}, {self.n_levels} levels)"

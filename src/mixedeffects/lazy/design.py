@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.formula.evaluate import TO_FACTOR, State
@@ -30,7 +31,7 @@ from mixedeffects.lazy.expressions import Expr, Flags, Translation
 from mixedeffects.lazy.states import States
 from mixedeffects.lazy.table import LazyTable
 
-__all__ = ["Design", "LazyVariable", "Variables"]
+__all__ = ["Design", "KnownDesign", "KnownVariable", "LazyVariable", "Variables"]
 
 #: Different values of a column of levels that are looked at one by one.
 _MOST_LEVELS = 100_000
@@ -70,6 +71,8 @@ class LazyVariable:
         assert self.factor is not None and self.cells is not None
         code = self.factor.levels.index(label)
         rows = self.cells.iloc[np.flatnonzero(self.factor.codes == code)]
+        if len(rows) == 0:
+            return self.own_present & ~self.own_present
         return rows_are(rows, self.sources, table)
 
 
@@ -103,6 +106,96 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+@dataclass(frozen=True, eq=False)
+class KnownVariable:
+    """What is remembered of a variable, so that other rows are coded alike.
+
+    Attributes
+    ----------
+    name, kind : str
+        As of a `LazyVariable`.
+    width : int
+        Number of columns of numbers.
+    levels : tuple of str
+        Of a factor.
+    ordered : bool
+        Whether their order means something.
+    coding : Coding or None
+        As of a `Factor`.
+    """
+
+    name: str
+    kind: str
+    width: int
+    levels: tuple[str, ...] = ()
+    ordered: bool = False
+    coding: Coding | None = None
+
+    @classmethod
+    def of(cls, variable: LazyVariable) -> KnownVariable:
+        """What is remembered of one."""
+        factor = variable.factor
+        if factor is None:
+            return cls(variable.name, variable.kind, len(variable.columns))
+        used = np.unique(factor.codes[factor.codes >= 0]).tolist()
+        levels = tuple(factor.levels[i] for i in used)
+        return cls(variable.name, variable.kind, 0, levels, factor.ordered, factor.coding)
+
+    def value(self) -> Value:
+        """A few rows from which an encoder learns what it would from all."""
+        if self.kind == "factor":
+            codes = np.arange(len(self.levels), dtype=np.int32)
+            return Factor(codes, self.levels, self.ordered, self.coding)
+        if self.kind == "logical":
+            return np.array([False, True])
+        return np.zeros(1) if self.width == 1 else np.zeros((1, self.width))
+
+    def recoded(self, found: LazyVariable) -> LazyVariable:
+        """The same variable of other rows, with these levels."""
+        if found.kind != self.kind:
+            raise DataError(
+                f"`{self.name}` is {_KINDS[found.kind]} here, and was {_KINDS[self.kind]} in the "
+                "statistics given as `like`."
+            )
+        if found.factor is None:
+            return found
+        known = {label: i for i, label in enumerate(self.levels)}
+        used = np.unique(found.factor.codes[found.factor.codes >= 0]).tolist()
+        unseen = [found.factor.levels[i] for i in used if found.factor.levels[i] not in known]
+        if unseen:
+            shown = ", ".join(map(repr, unseen[:5])) + (", ..." if len(unseen) > 5 else "")
+            raise DataError(
+                f"`{self.name}` has levels that the statistics given as `like` do not have: "
+                f"{shown}. Make the first statistics from a table that has all levels."
+            )
+        lookup = np.array([known.get(label, -1) for label in found.factor.levels] + [-1])
+        factor = Factor(lookup[found.factor.codes], self.levels, self.ordered, self.coding)
+        return replace(found, factor=factor)
+
+
+_KINDS = {"numeric": "numbers", "logical": "true or false", "factor": "categorical"}
+
+
+@dataclass(frozen=True, eq=False)
+class KnownDesign:
+    """What other rows of the same model are coded by.
+
+    Attributes
+    ----------
+    variables : dict of str to KnownVariable
+        By name.
+    states : dict of str to state
+        What their transforms remember.
+    centre, scale : ndarrays
+        What the columns of the design are taken less and divided by.
+    """
+
+    variables: dict[str, KnownVariable]
+    states: dict[str, State]
+    centre: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+
 class Variables:
     """The variables of a formula on one table.
 
@@ -110,10 +203,13 @@ class Variables:
     ----------
     table : LazyTable
         The table.
+    like : KnownDesign, optional
+        Whose levels and transforms are taken.
     """
 
-    def __init__(self, table: LazyTable) -> None:
+    def __init__(self, table: LazyTable, like: KnownDesign | None = None) -> None:
         self.table = table
+        self.like = like
         states = States(table)
         self.translation = Translation(table, states.transformed, states.summarised)
         self.states: dict[str, State] = {}
@@ -122,8 +218,13 @@ class Variables:
     def __getitem__(self, tree: Node) -> LazyVariable:
         name = deparse(tree)
         if name not in self._known:
-            self.states[name] = {}
-            self._known[name] = self._make(name, tree, self.states[name])
+            if self.like is None or name not in self.like.variables:
+                self.states[name] = {}
+                self._known[name] = self._make(name, tree, self.states[name])
+            else:
+                self.states[name] = self.like.states[name]
+                made = self.again(tree, self.states[name])
+                self._known[name] = self.like.variables[name].recoded(made)
         return self._known[name]
 
     def again(self, tree: Node, state: State) -> LazyVariable:
@@ -194,6 +295,8 @@ class Variables:
     def used(self, variable: LazyVariable, complete: Expr) -> LazyVariable:
         """A factor with the values that occur in the rows used."""
         if variable.factor is None or variable.cells is None:
+            return variable
+        if self.like is not None and variable.name in self.like.variables:
             return variable
         query = self.table.frame.filter(complete).select(*variable.sources).unique()
         rows = self.table.run(query, f"levels of {variable.name} in the rows used")
@@ -313,22 +416,22 @@ def _product(parts: Sequence[Callable[[], Expr]]) -> Expr:
     return reduce(lambda a, b: a * b, [make() for make in parts])
 
 
-def pseudo_value(variable: LazyVariable) -> Value:
-    """A few rows from which an encoder learns what it would from all."""
-    if variable.factor is not None:
-        return variable.factor
-    if variable.kind == "logical":
-        return np.array([False, True])
-    width = len(variable.columns)
-    return np.zeros(1) if width == 1 else np.zeros((1, width))
-
-
 def encoder_of(
     table: TermTable,
-    variables: Mapping[str, LazyVariable],
+    values: Mapping[str, Value],
     states: Mapping[str, State],
     codings: Mapping[str, Coding],
 ) -> DesignEncoder:
-    """The encoder that the rows used would make; see `fit_encoder`."""
-    values = {name: pseudo_value(variable) for name, variable in variables.items()}
-    return fit_encoder(table, values, states, codings)[0]
+    """The encoder that the rows used would make; see `fit_encoder`.
+
+    Parameters
+    ----------
+    table : TermTable
+        The terms.
+    values : dict of str to Value
+        A few rows of the variables, such as `KnownVariable.value`; also of others.
+    states, codings : dict
+        By name of variable.
+    """
+    names = [deparse(tree) for tree in table.variables]
+    return fit_encoder(table, {name: values[name] for name in names}, states, codings)[0]

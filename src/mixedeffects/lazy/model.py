@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -15,10 +15,10 @@ from mixedeffects.base.warning import warn
 from mixedeffects.engine.grouped_sums import SumColumns, TermColumns
 from mixedeffects.errors import DataError, DataWarning, ModelError
 from mixedeffects.formula import Bar, Formula, parse_formula
-from mixedeffects.formula.evaluate import CONSTANTS, check_functions
+from mixedeffects.formula.evaluate import CONSTANTS, State, check_functions
 from mixedeffects.formula.syntax import Name, Node, deparse, quote_name
 from mixedeffects.formula.terms import TermTable, expand_terms
-from mixedeffects.formula.values import Coding
+from mixedeffects.formula.values import Coding, Value
 from mixedeffects.frame.checks import check_rows
 from mixedeffects.frame.contrasts import read_contrasts
 from mixedeffects.frame.encode import DesignEncoder
@@ -26,11 +26,19 @@ from mixedeffects.frame.model_frame import Dropped
 from mixedeffects.frame.structures import check_structure_columns
 from mixedeffects.frame.text_levels import doubt_spelling, doubt_text
 from mixedeffects.frame.variables import argument_tree, data_columns
-from mixedeffects.lazy.design import Design, LazyVariable, Variables, encoder_of, present
+from mixedeffects.lazy.design import (
+    Design,
+    KnownDesign,
+    KnownVariable,
+    LazyVariable,
+    Variables,
+    encoder_of,
+    present,
+)
 from mixedeffects.lazy.expressions import Expr, LostRows
 from mixedeffects.lazy.table import LazyTable
 
-__all__ = ["LazyModel", "Moments", "named_expression", "read_lazy_model"]
+__all__ = ["LazyModel", "Moments", "encoders_of", "named_expression", "read_lazy_model"]
 
 #: Most columns of a design that are handed to an engine: their products are half their square.
 MOST_COLUMNS = 150
@@ -128,11 +136,12 @@ class LazyModel:
         """
         import narwhals as nw
 
+        frame = _used(self.table, self.complete, self.dropped)
         columns = [nw.col(name).alias(f"k{i}") for i, name in enumerate(keys)]
         columns += [self.moved(j).alias(f"u{j}") for j in range(1, len(self.design.columns))]
         if self.weights is not None:
             columns.append(self.weights.alias("w"))
-        return self.table.frame.filter(self.complete).select(*columns)
+        return frame.select(*columns)
 
     def moved(self, j: int) -> Expr:
         """A column of the design less its centre and by its scale."""
@@ -155,8 +164,18 @@ def read_lazy_model(
     offset: Any = None,
     contrasts: Mapping[str, Any] | None = None,
     inherited: Mapping[str, Any] | None = None,
+    like: KnownDesign | None = None,
 ) -> LazyModel:
     """Make a model's design on a lazy table; the arguments are those of `build_model_frame`.
+
+    Parameters
+    ----------
+    formula, weights, offset, contrasts, inherited
+        As for `build_model_frame`.
+    table : LazyTable
+        The table.
+    like : KnownDesign, optional
+        Of other rows, whose levels, transforms, centres and scales are taken.
 
     Raises
     ------
@@ -194,7 +213,7 @@ def read_lazy_model(
     for tree in trees:
         check_functions(tree)
     groups = _groups(formula, table)
-    variables = Variables(table)
+    variables = Variables(table, like)
     response = _response(formula.response_tree, variables)
     named: dict[str, LazyVariable] = {}
     for tree in [*own, *fixed.offsets]:
@@ -234,13 +253,8 @@ def read_lazy_model(
     every: dict[str, Coding] = {**spare, **codings}
     states = variables.states
     design = Design(table)
-    fixed_encoder = encoder_of(fixed, _of(fixed, named), states, every)
-    encoders = []
-    for bar, part in zip(formula.random, random, strict=True):
-        encoder = encoder_of(part, _of(part, named), states, every)
-        if bar.structure != "us":
-            check_structure_columns(bar, encoder)
-        encoders.append(encoder)
+    values = {name: _value(variable, like) for name, variable in named.items()}
+    fixed_encoder, encoders = encoders_of(formula, fixed, random, values, states, every)
     _check_codings(codings, (fixed_encoder, *encoders))
     total = sum(encoder.n_columns for encoder in (fixed_encoder, *encoders))
     if total > MOST_COLUMNS:
@@ -273,7 +287,12 @@ def read_lazy_model(
     key = response.name if offset_sum is None else f"{response.name} less offset"
     at = design.place(key, lambda: y)
     weights_name = str(weights) if weights is not None else ""
-    moments = _moments(table, complete, design, extra["weights"], weights_name, response.name, at)
+    used = _used(table, complete, dropped)
+    moments = _moments(
+        table, used, complete, design, extra["weights"], weights_name, response.name, at
+    )
+    if like is not None and len(like.centre) == len(design.keys):
+        moments = replace(moments, centre=like.centre, scale=like.scale)
     return LazyModel(
         table,
         formula,
@@ -283,7 +302,7 @@ def read_lazy_model(
         design,
         SumColumns(in_fixed, tuple(terms), at),
         fixed_encoder,
-        tuple(encoders),
+        encoders,
         formula.random,
         groups,
         extra["weights"],
@@ -363,8 +382,35 @@ def _single(role: str, variable: LazyVariable, given: str) -> Expr:
     return variable.columns[0]
 
 
-def _of(table: TermTable, named: Mapping[str, LazyVariable]) -> dict[str, LazyVariable]:
-    return {deparse(tree): named[deparse(tree)] for tree in table.variables}
+def _value(variable: LazyVariable, like: KnownDesign | None) -> Value:
+    if like is not None and variable.name in like.variables:
+        return like.variables[variable.name].value()
+    # The levels that occur are those of its own codes.
+    return variable.factor or KnownVariable.of(variable).value()
+
+
+def encoders_of(
+    formula: Formula,
+    fixed: TermTable,
+    random: Sequence[TermTable],
+    values: Mapping[str, Value],
+    states: Mapping[str, State],
+    codings: Mapping[str, Coding],
+) -> tuple[DesignEncoder, tuple[DesignEncoder, ...]]:
+    """Encoders of the fixed effects and of each term; see `encoder_of`.
+
+    Raises
+    ------
+    ModelError
+        If a term's structure does not suit its columns.
+    """
+    encoders = []
+    for bar, part in zip(formula.random, random, strict=True):
+        encoder = encoder_of(part, values, states, codings)
+        if bar.structure != "us":
+            check_structure_columns(bar, encoder)
+        encoders.append(encoder)
+    return encoder_of(fixed, values, states, codings), tuple(encoders)
 
 
 def _check_codings(codings: Mapping[str, Coding], encoders: Sequence[DesignEncoder]) -> None:
@@ -442,8 +488,15 @@ def _dropped(
     )
 
 
+def _used(table: LazyTable, complete: Expr, dropped: Dropped) -> Any:
+    """The rows used: where none was left out, no query has to look for them once more."""
+    # Where there are only sums, asking for the frame is an error.
+    return table.frame if len(dropped.rows) == 0 else table.frame.filter(complete)
+
+
 def _moments(
     table: LazyTable,
+    used: Any,
     complete: Expr,
     design: Design,
     weights: Expr | None,
@@ -470,7 +523,7 @@ def _moments(
     if weights is not None:
         w = nw.col("w")
         asked |= {"w_low": w.min(), "w_high": w.max()}
-    query = table.frame.filter(complete).select(*columns)
+    query = used.select(*columns)
     query = query.select(*(each.alias(name) for name, each in asked.items()))
     row = table.run(query, "means and spreads").iloc[0]
     if weights is not None:

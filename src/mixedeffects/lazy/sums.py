@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import combinations
@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mixedeffects.base.scratch import IN_MEMORY, Pieces, Scratch
 from mixedeffects.engine.grouped_sums import FactorSums, GroupedSums, PairSums, SumColumns
 from mixedeffects.errors import DataError
 from mixedeffects.frame.grouping import GroupColumn, Grouping, combine, read_group
+from mixedeffects.frame.ingest import take_columns
 from mixedeffects.lazy.model import LazyModel
 
 __all__ = [
@@ -113,6 +115,25 @@ class ProductQueries:
             The keys; ``rows``; ``guard``, the sum of y; ``p0``, ``p1``, ... the products; with
             weights ``logw``, the sum of their logarithms.
         """
+        query = self._query(keys, products, by_weight)
+        table = self.model.table.run(query, what)
+        self.check(table, what)
+        return table
+
+    def batches(
+        self, keys: Sequence[str], products: Sequence[tuple[int, int]], what: str
+    ) -> Iterator[Any]:
+        """The same in pieces, as frames of narwhals."""
+        n, y = 0, 0.0
+        for batch in self.model.table.batches(self._query(keys, products, False), what):
+            n += int(batch["rows"].sum())
+            y += float(batch["guard"].sum())
+            yield batch
+        self._check(n, y, what)
+
+    def _query(
+        self, keys: Sequence[str], products: Sequence[tuple[int, int]], by_weight: bool
+    ) -> Any:
         import narwhals as nw
 
         weighted = self.model.weights is not None
@@ -129,22 +150,31 @@ class ProductQueries:
             return out
 
         aliases = [f"k{i}" for i in range(len(keys))] + ["w"] * (by_weight and weighted)
+        # What the number of rows or the guard says already is not summed twice.
+        response = self.model.columns.response
+        known = {} if weighted else {(0, 0): "rows", (0, response): "guard"}
         rows = self.model.rows(keys).select(
             *(nw.col(alias) for alias in aliases),
-            *(product(i, j).alias(f"p{c}") for c, (i, j) in enumerate(products)),
+            *(product(*p).alias(f"p{c}") for c, p in enumerate(products) if p not in known),
             *([nw.col("w").log().alias("logw")] if weighted else []),
-            nw.col(f"u{self.model.columns.response}").alias("guard"),
+            nw.col(f"u{response}").alias("guard"),
         )
-        totals = [nw.col("guard").sum(), *(nw.col(f"p{c}").sum() for c in range(len(products)))]
+        totals = [
+            nw.col("guard").sum(),
+            *(nw.col(f"p{c}").sum() for c, p in enumerate(products) if p not in known),
+        ]
         if weighted:
             totals.append(nw.col("logw").sum())
         if keys:
             answer = rows.group_by(*aliases).agg(nw.len().alias("rows"), *totals)
         else:
             answer = rows.select(nw.len().alias("rows"), *totals)
-        table = self.model.table.run(answer, what)
-        self.check(table, what)
-        return table
+        again = [
+            nw.col(known[p]).cast(nw.Float64).alias(f"p{c}")
+            for c, p in enumerate(products)
+            if p in known
+        ]
+        return answer.with_columns(*again) if again else answer
 
     def check(self, table: pd.DataFrame, what: str) -> None:
         """Refuse a table whose rows are other ones than before.
@@ -156,7 +186,9 @@ class ProductQueries:
         what : str
             What was asked.
         """
-        n, y = int(table["rows"].sum()), float(table["guard"].sum())
+        self._check(int(table["rows"].sum()), float(table["guard"].sum()), what)
+
+    def _check(self, n: int, y: float, what: str) -> None:
         if self.first is None:
             self.first = (self.model.moments.n, y)
         first_n, first_y = self.first
@@ -166,7 +198,7 @@ class ProductQueries:
                 f"query for {what} there were {n:,}. Fit to a snapshot of it: a table that does "
                 "not change, or a file."
             )
-        if abs(y - first_y) > _SAME * max(np.sqrt(n), abs(first_y)):
+        if not abs(y - first_y) <= _SAME * max(np.sqrt(n), abs(first_y)):
             raise DataError(
                 f"The table changed between passes: in the query for {what} the response had "
                 "another sum. Fit to a snapshot of it: a table that does not change, or a file; "
@@ -181,8 +213,15 @@ def product_queries(model: LazyModel, first: tuple[int, float] | None = None) ->
     return queries
 
 
-def level_sums(model: LazyModel) -> LevelSums:
+def level_sums(model: LazyModel, scratch: Scratch = IN_MEMORY) -> LevelSums:
     """Sum the products of a model's columns, over all rows and by levels.
+
+    Parameters
+    ----------
+    model : LazyModel
+        The model.
+    scratch : Scratch
+        Where what there is for each level is kept.
 
     Raises
     ------
@@ -205,28 +244,21 @@ def level_sums(model: LazyModel) -> LevelSums:
     columns: list[list[GroupColumn]] = []
     for g, (name, variables) in enumerate(model.groups):
         wanted = everything if total is None else _products_of(own[g], m)
-        table = queries.sums(variables, wanted, f"levels of {name}")
-        parts = [read_group(table[f"k{i}"].rename(v)) for i, v in enumerate(variables)]
+        answer = _by_level(queries, variables, wanted, own[g], f"levels of {name}", scratch)
+        if total is None:
+            total = np.empty((m, m))
+            for (i, j), value in zip(wanted, answer.totals, strict=True):
+                total[i, j] = total[j, i] = value
+        parts = [read_group(key.rename(v)) for key, v in zip(answer.keys, variables, strict=True)]
         grouping = combine(parts, variables)
         order = np.argsort(grouping.codes)
-        table = table.iloc[order]
-        if total is None:
-            cube = symmetric_products(table, wanted, m)
-            total = cube.sum(axis=0)
-            products = np.ascontiguousarray(cube[:, list(own[g])])
-        else:
-            products = _rectangular(table, wanted, own[g], m)
+        products = answer.products.sorted(grouping.codes)
         parts = [GroupColumn(p.codes[order], p.uniques, p.declared) for p in parts]
-        columns.append(parts)
-        groupings.append(
-            Grouping(
-                np.arange(len(order), dtype=np.int32),
-                grouping.labels,
-                grouping.values,
-                grouping.unused,
-            )
-        )
-        factors.append(FactorSums(own[g], products, table["rows"].to_numpy(dtype=np.int64)))
+        # The columns are looked at again where there are pairs of levels.
+        columns.append(parts if n_groups > 1 else [])
+        codes = np.arange(len(order), dtype=np.int32)
+        groupings.append(Grouping(codes, grouping.values, grouping.unused))
+        factors.append(FactorSums(own[g], products, answer.rows[order]))
     assert total is not None
     pairs = []
     for s, t in combinations(range(n_groups), 2):
@@ -319,15 +351,55 @@ def symmetric_products(table: pd.DataFrame, products: Sequence[tuple[int, int]],
     return out
 
 
-def _rectangular(
-    table: pd.DataFrame, products: Sequence[tuple[int, int]], own: Sequence[int], m: int
-) -> Matrix:
-    at = {pair: c for c, pair in enumerate(products)}
-    out = np.empty((len(table), len(own), m))
-    for a, i in enumerate(own):
-        for j in range(m):
-            out[:, a, j] = table[f"p{at[min(i, j), max(i, j)]}"].to_numpy(dtype=np.float64)
-    return out
+@dataclass(frozen=True, eq=False)
+class _LevelAnswer:
+    """What the query by levels gave, in the order in which it came.
+
+    Attributes
+    ----------
+    keys : list of Series
+        Values of the columns that make the levels.
+    rows : ndarray of int
+        Number of rows of each.
+    products : Pieces
+        Of the columns of a factor with all, (a, M) for each level.
+    totals : ndarray
+        Sums of all products asked for.
+    """
+
+    keys: list[pd.Series[Any]]
+    rows: NDArray[np.int64]
+    products: Pieces
+    totals: Matrix
+
+
+def _by_level(
+    queries: ProductQueries,
+    variables: Sequence[str],
+    wanted: Sequence[tuple[int, int]],
+    own: Sequence[int],
+    what: str,
+    scratch: Scratch,
+) -> _LevelAnswer:
+    m = len(queries.model.design.keys)
+    aliases = [f"k{i}" for i in range(len(variables))]
+    keys: list[pd.DataFrame] = []
+    rows: list[NDArray[np.int64]] = []
+    totals = np.zeros(len(wanted))
+    products = scratch.pieces((len(own), m))
+    for batch in queries.batches(variables, wanted, what):
+        keys.append(take_columns(batch, aliases))
+        rows.append(np.array(batch["rows"].to_numpy(), dtype=np.int64))
+        piece = np.empty((len(batch), len(own), m))
+        for c, (i, j) in enumerate(wanted):
+            column = np.asarray(batch[f"p{c}"].to_numpy(), dtype=np.float64)
+            totals[c] += column.sum()
+            for a, b in {(i, j), (j, i)}:
+                if a in own:
+                    piece[:, own.index(a), b] = column
+        products.append(piece)
+    table = keys[0] if len(keys) == 1 else pd.concat(keys, ignore_index=True)
+    return _LevelAnswer([table[alias] for alias in aliases], np.concatenate(rows), products, totals)
 
 
 def _pair(
@@ -349,9 +421,10 @@ def _pair(
             codes = _codes([columns[one][i] for i in at], columns[other])
             each = np.arange(factors[one].n_levels, dtype=np.int32)
             products = factors[one].products[:, :, list(own[other])]
+            rows = factors[one].rows
             if turned:
-                return PairSums((s, t), (codes, each), products.transpose(0, 2, 1))
-            return PairSums((s, t), (each, codes), products)
+                return PairSums((s, t), (codes, each), products.transpose(0, 2, 1), rows)
+            return PairSums((s, t), (each, codes), products, rows)
     wanted = sorted({(min(i, j), max(i, j)) for i in own[s] for j in own[t]})
     keys = tuple(dict.fromkeys([*names[0], *names[1]]))
     what = f"pairs of {model.groups[s][0]} and {model.groups[t][0]}"
@@ -366,7 +439,9 @@ def _pair(
         for b, j in enumerate(own[t]):
             column = table[f"p{at_product[min(i, j), max(i, j)]}"]
             products[:, a, b] = column.to_numpy(dtype=np.float64)
-    return PairSums((s, t), (of_pairs[0], of_pairs[1]), products)
+    return PairSums(
+        (s, t), (of_pairs[0], of_pairs[1]), products, table["rows"].to_numpy(dtype=np.int64)
+    )
 
 
 def _codes(found: Sequence[GroupColumn], known: Sequence[GroupColumn]) -> NDArray[np.int32]:

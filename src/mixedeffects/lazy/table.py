@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ _ENGINES = {
     "sqlframe": "SQLFrame",
     "ibis": "Ibis",
 }
+#: Rows of an answer that are handed over at a time.
+_BATCH = 65_536
 #: Methods of expressions that early versions of narwhals do not have.
 _NEEDED = ("floor", "ceil", "exp", "sqrt", "sin", "cos", "is_nan", "is_in")
 
@@ -148,6 +150,9 @@ class LazyTable:
     seconds: list[tuple[str, float]] = field(default_factory=list)
     listener: Callable[[str, float], None] | None = None
 
+    #: Whether queries can be asked.
+    is_there = True
+
     def __repr__(self) -> str:
         return f"LazyTable({self.engine}, {len(self.schema)} columns)"
 
@@ -161,6 +166,61 @@ class LazyTable:
         if name not in self.schema:
             raise unknown_column(name, self.names)
         return column_kind(name, self.schema[name])
+
+    def batches(self, query: Any, what: str) -> Iterator[Any]:
+        """The answer to a query in pieces, where the engine hands it over so.
+
+        Parameters
+        ----------
+        query, what
+            As for `run`.
+
+        Yields
+        ------
+        narwhals.DataFrame
+            Some rows; all of them where the engine has its answer in one piece.
+
+        Raises
+        ------
+        DataError
+            As `run`.
+        """
+        import narwhals as nw
+
+        native: Any = query.to_native() if self.engine == "DuckDB" else None
+        if not hasattr(native, "to_arrow_reader"):
+            yield self._timed(what, query.collect)
+            return
+        reader = self._timed(what, lambda: native.to_arrow_reader(_BATCH))
+        while True:
+            try:
+                batch = self._answered(what, reader.read_next_batch)
+            except StopIteration:
+                return
+            import pyarrow as pa
+
+            yield nw.from_native(pa.Table.from_batches([batch]), eager_only=True)
+
+    def _timed(self, what: str, answer: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        out = self._answered(what, answer)
+        taken = time.perf_counter() - started
+        self.seconds.append((what, taken))
+        if self.listener is not None:
+            self.listener(what, taken)
+        return out
+
+    def _answered(self, what: str, answer: Callable[[], Any]) -> Any:
+        """What the engine answers, or its own words in an error of ours."""
+        try:
+            with quietly():
+                return answer()
+        except (MemoryError, KeyboardInterrupt, StopIteration):
+            raise
+        except Exception as error:
+            raise DataError(
+                f"{self.engine} could not answer the query for {what}: {_first_line(error)}"
+            ) from error
 
     def run(self, query: Any, what: str) -> pd.DataFrame:
         """The answer to a query, as a frame in memory.
@@ -177,20 +237,7 @@ class LazyTable:
         DataError
             If the engine cannot answer, with its own words.
         """
-        started = time.perf_counter()
-        try:
-            with quietly():
-                answer = query.collect()
-        except (MemoryError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            raise DataError(
-                f"{self.engine} could not answer the query for {what}: {_first_line(error)}"
-            ) from error
-        taken = time.perf_counter() - started
-        self.seconds.append((what, taken))
-        if self.listener is not None:
-            self.listener(what, taken)
+        answer = self._timed(what, query.collect)
         return take_columns(answer, column_names(answer))
 
 

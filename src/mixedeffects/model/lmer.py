@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from mixedeffects.base.habits import explained
 from mixedeffects.engine import Control
 from mixedeffects.fitting.lazy_fitting import fit_any_table
 from mixedeffects.frame.known_covariance import KnownCovariance
+from mixedeffects.lazy.statistics import SufficientStatistics
 from mixedeffects.model.linear_mixed_model import LinearMixedModel
 from mixedeffects.model.residual_habits import explains_structures
 from mixedeffects.model.shared.held import held_by
@@ -20,8 +22,8 @@ __all__ = ["lmer"]
 @explains_structures
 @explained
 def lmer(
-    formula: str,
-    data: Any,
+    formula: str | SufficientStatistics,
+    data: Any = None,
     *,
     reml: bool = True,
     weights: Any = None,
@@ -34,19 +36,22 @@ def lmer(
     variance: str | None = None,
     sigma: float | None = None,
     rows: Literal["auto", "collect", "push"] = "auto",
+    scratch: str | os.PathLike[str] | None = None,
     progress: ProgressOption = None,
 ) -> LinearMixedModel:
     """Fit a linear mixed model, ``y = X beta + Z b + e``.
 
     Parameters
     ----------
-    formula : str
+    formula : str or SufficientStatistics
         In lme4's grammar, for example ``"Reaction ~ Days + (Days | Subject)"``. Only known
-        functions are called: a formula runs no code of its own.
+        functions are called: a formula runs no code of its own. Or the sums
+        of a table, of which `sufficient` makes; these have the formula, the weights and all else of
+        the data.
     data : DataFrame
         pandas, polars or pyarrow table, or a mapping of names to arrays; or a table that its engine
         has not computed: a DuckDB relation, a polars LazyFrame, a Dask, Spark or Ibis table. See
-        ``rows``.
+        ``rows``. None for sums.
     reml : bool
         Restricted maximum likelihood (default), or maximum likelihood.
     weights : str or array, shape (n,), optional
@@ -83,6 +88,10 @@ def lmer(
         there: the engine sums products by level, and the same optimum is found from the sums;
         ``"collect"`` brings the columns of the model into memory; ``"auto"`` collects up to a
         million complete rows and pushes down beyond. A table in memory stays as it is.
+    scratch : str or path, optional
+        A folder for what there is for each level of the largest grouping factor, where that is
+        more than memory holds; the rows then stay in the table. The files have no name, take as
+        much of the disk as the model lives, and go with it. By default all is in memory.
     progress : bool, callable or None
         True prints one line per iteration on standard error; a callable gets each `Progress`; None
         shows the last one after some seconds on a terminal or in a notebook; False is silent.
@@ -186,6 +195,7 @@ def lmer(
             variance=variance,
             sigma=sigma,
             rows=rows,
+            scratch=scratch,
             progress=progress,
         ),
     )

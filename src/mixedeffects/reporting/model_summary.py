@@ -13,6 +13,7 @@ from mixedeffects.display.summary import InformationCriteria, Summary
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.fitting.natural import structures_at_bounds
 from mixedeffects.frame.double_bars import correlated_in_double_bars
+from mixedeffects.frame.without_rows import SUMS
 from mixedeffects.inference.coefficients import tests_with
 from mixedeffects.inference.singular import doubtful_degrees_of_freedom
 from mixedeffects.inference.variance import DDF_METHODS
@@ -77,7 +78,9 @@ def frame_notes(fit: Fit) -> list[str]:
     """What there is to say about the rows and columns: those left out, and terms in ``||``."""
     notes = []
     dropped = fit.frame.dropped
-    if fit.rows is not None:
+    if fit.rows is not None and fit.rows.model.table.engine == SUMS:
+        notes.append(f"fitted to sums of {fit.nobs:,} rows, which are not there")
+    elif fit.rows is not None:
         notes.append(f"rows stayed in the table ({fit.rows.model.table.engine}), {fit.nobs:,} used")
     if len(dropped.rows):
         missing = ", ".join(
