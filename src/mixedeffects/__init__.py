@@ -47,7 +47,7 @@ from mixedeffects.inference.pooling import pool
 from mixedeffects.model import GeneralizedLinearMixedModel, LinearMixedModel, glmer, lmer, mmrm
 from mixedeffects.prediction.planned import PlannedCovariance, marginal_covariance
 from mixedeffects.prediction.power import Power, power
-from mixedeffects.progress import Repetitions, Unfinished
+from mixedeffects.progress import Repetitions, TablePass, Unfinished
 from mixedeffects.reporting.citation import cite
 from mixedeffects.reporting.estimates_table import EstimatesTable, etable
 from mixedeffects.storage.former_paths import find_former_modules as _find_former_modules
@@ -86,6 +86,7 @@ __all__ = [
     "RandomEffectsCovariance",
     "Repetitions",
     "ResidualCovariance",
+    "TablePass",
     "Unfinished",
     "VarCorr",
     "anova",

@@ -22,12 +22,12 @@ from mixedeffects.engine.from_sums import (
 from mixedeffects.engine.grouped_sums import GroupedSums, SumColumns, TermColumns
 from mixedeffects.engine.memory import RemainderTooLargeError
 from mixedeffects.engine.threads import one_blas_thread
-from mixedeffects.errors import DataWarning, ModelError
+from mixedeffects.errors import DataWarning, Interrupted, ModelError
 from mixedeffects.fitting.assembly import check_parameters, too_large
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.fitting import fit_blocks, fit_formula, starting_factors
 from mixedeffects.fitting.request import Request
-from mixedeffects.fitting.searching import Searching
+from mixedeffects.fitting.searching import Searching, UnfinishedFit
 from mixedeffects.fitting.theta import read_theta
 from mixedeffects.frame.checks import (
     check_fixed,
@@ -73,13 +73,14 @@ def fit_any_table(
     variance: str | None = None,
     sigma: float | None = None,
     double_bar: str = "lme4",
+    progress: ProgressOption = None,
     **options: Any,
 ) -> Fit:
     """Fit a model to data in memory, or to a table that stays in its engine.
 
     Parameters
     ----------
-    formula, data, rows, residual, variance, sigma, double_bar, options
+    formula, data, rows, residual, variance, sigma, double_bar, progress, options
         As for `mixedeffects.lmer`.
 
     Raises
@@ -98,8 +99,8 @@ def fit_any_table(
         table = lazy_table(data)
         if double_bar != "lme4":
             formula = separate_double_bars(formula, data)
-        if rows == "push" or count_rows(table) > _COLLECTED:
-            return fit_lazy_table(formula, table, **options)
+        if rows == "push" or _has_many_rows(table, progress):
+            return fit_lazy_table(formula, table, progress=progress, **options)
     return fit_formula(
         formula,
         data,
@@ -107,8 +108,14 @@ def fit_any_table(
         variance=variance,
         sigma=sigma,
         double_bar=double_bar,
+        progress=progress,
         **options,
     )
+
+
+def _has_many_rows(table: LazyTable, progress: ProgressOption) -> bool:
+    with table.telling(progress):
+        return count_rows(table) > _COLLECTED
 
 
 def fit_lazy_table(
@@ -139,20 +146,47 @@ def fit_lazy_table(
     ------
     FormulaError, DataError, ModelError
         As for `mixedeffects.lmer`, or if something cannot be handed to the engine.
+    Interrupted
+        On Ctrl-C: in a pass over the table, with what starts again; in the search, with what goes
+        on.
     """
     inherited = inherited or {}
+    try:
+        with one_blas_thread(), table.telling(progress):
+            model = read_lazy_model(
+                formula,
+                table,
+                weights=weights,
+                offset=offset,
+                contrasts=contrasts,
+                inherited=inherited,
+            )
+            for sentence in model.dropped.lost:
+                warn(sentence, DataWarning)
+            made = _Assembled(model, level_sums(model))
+    except KeyboardInterrupt:
+
+        def again(_: Any, progress: ProgressOption) -> Fit:
+            return fit_lazy_table(
+                formula,
+                table,
+                reml=reml,
+                weights=weights,
+                offset=offset,
+                contrasts=contrasts,
+                inherited=inherited,
+                start=start,
+                control=control,
+                progress=progress,
+            )
+
+        raise Interrupted(
+            f"Interrupted in the passes over the table, {len(table.seconds)} of which were done. "
+            "`partial.resume()` of this exception starts again; at the prompt, "
+            "`sys.last_value.partial.resume()`.",
+            UnfinishedFit(again, None, None),
+        ) from None
     with one_blas_thread():
-        model = read_lazy_model(
-            formula,
-            table,
-            weights=weights,
-            offset=offset,
-            contrasts=contrasts,
-            inherited=inherited,
-        )
-        for sentence in model.dropped.lost:
-            warn(sentence, DataWarning)
-        made = _Assembled(model, level_sums(model))
         request = Request(
             data=table.native,
             weights=weights,
@@ -174,20 +208,28 @@ def fit_lazy_table(
         except ArithmeticError:
             return A, None
 
-    fit = fit_blocks(
-        made.frame,
-        A,
-        reml,
-        request,
-        factors,
-        control,
-        progress,
-        find=find,
-        identify=lambda _, optimum: optimum,
-        largest_response=float(model.moments.largest[model.columns.response]),
-        further=start is None,
-    )
-    return dataclasses.replace(fit, is_as_requested=start is None, rows=made.rows)
+    def with_table(fit: Fit) -> Fit:
+        return dataclasses.replace(fit, is_as_requested=start is None, rows=made.rows)
+
+    try:
+        return with_table(
+            fit_blocks(
+                made.frame,
+                A,
+                reml,
+                request,
+                factors,
+                control,
+                progress,
+                find=find,
+                identify=lambda _, optimum: optimum,
+                largest_response=float(model.moments.largest[model.columns.response]),
+                further=start is None,
+            )
+        )
+    except Interrupted as stopped:
+        stopped.partial = stopped.partial.then(with_table)
+        raise
 
 
 class _Assembled:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.ingest import column_names, materialised, take_columns, unknown_column
+from mixedeffects.progress import Listener, ProgressOption, TablePass
 
 __all__ = ["LazyTable", "column_kind", "count_rows", "is_lazy", "lazy_table", "quietly"]
 
@@ -139,6 +141,8 @@ class LazyTable:
         Type of each column.
     seconds : list of (str, float)
         The passes over the table so far, and how long each took.
+    listener : Listener or None
+        Who hears of them; see `telling`.
     """
 
     native: Any
@@ -146,7 +150,7 @@ class LazyTable:
     engine: str
     schema: dict[str, Any]
     seconds: list[tuple[str, float]] = field(default_factory=list)
-    listener: Callable[[str, float], None] | None = None
+    listener: Listener | None = None
 
     def __repr__(self) -> str:
         return f"LazyTable({self.engine}, {len(self.schema)} columns)"
@@ -162,6 +166,16 @@ class LazyTable:
             raise unknown_column(name, self.names)
         return column_kind(name, self.schema[name])
 
+    @contextmanager
+    def telling(self, progress: ProgressOption) -> Iterator[None]:
+        """Tell of each pass meanwhile, as a `TablePass`; ``progress`` is that of `lmer`."""
+        before, self.listener = self.listener, Listener(progress, every=0.0)
+        try:
+            yield
+        finally:
+            self.listener.close()
+            self.listener = before
+
     def run(self, query: Any, what: str) -> pd.DataFrame:
         """The answer to a query, as a frame in memory.
 
@@ -176,22 +190,33 @@ class LazyTable:
         ------
         DataError
             If the engine cannot answer, with its own words.
+        KeyboardInterrupt
+            On Ctrl-C, whatever the engine makes of it.
         """
-        started = time.perf_counter()
+        number, started = len(self.seconds) + 1, time.perf_counter()
+        if self.listener is not None:
+            self.listener.announce(TablePass(number, what))
         try:
             with quietly():
                 answer = query.collect()
         except (MemoryError, KeyboardInterrupt):
             raise
         except Exception as error:
+            if _is_interruption(error):
+                raise KeyboardInterrupt from None
             raise DataError(
                 f"{self.engine} could not answer the query for {what}: {_first_line(error)}"
             ) from error
         taken = time.perf_counter() - started
         self.seconds.append((what, taken))
         if self.listener is not None:
-            self.listener(what, taken)
+            self.listener.tell(TablePass(number, what, taken))
         return take_columns(answer, column_names(answer))
+
+
+def _is_interruption(error: Exception) -> bool:
+    """Whether it is what DuckDB makes of Ctrl-C: a RuntimeError, or an error of its own."""
+    return str(error) == "Query interrupted" or type(error).__name__ == "InterruptException"
 
 
 def _first_line(error: Exception) -> str:

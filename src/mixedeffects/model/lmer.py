@@ -84,8 +84,9 @@ def lmer(
         ``"collect"`` brings the columns of the model into memory; ``"auto"`` collects up to a
         million complete rows and pushes down beyond. A table in memory stays as it is.
     progress : bool, callable or None
-        True prints one line per iteration on standard error; a callable gets each `Progress`; None
-        shows the last one after some seconds on a terminal or in a notebook; False is silent.
+        True prints one line per iteration on standard error, and one per pass over a table that
+        stays in its engine; a callable gets each `Progress` and `TablePass`; None shows the last
+        one after some seconds on a terminal or in a notebook; False is silent.
 
     Returns
     -------
