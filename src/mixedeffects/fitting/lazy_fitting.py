@@ -48,11 +48,12 @@ from mixedeffects.lazy.sums import LevelSums, RowsInTable, level_sums, square_of
 from mixedeffects.lazy.table import LazyTable, count_rows, is_lazy, lazy_table
 from mixedeffects.progress import ProgressOption
 
-__all__ = ["fit_any_table", "fit_lazy_table"]
+__all__ = ["ROWS", "fit_any_table", "fit_lazy_table"]
 
 Matrix = NDArray[np.float64]
 
-
+#: What may happen to the rows of a lazy table.
+ROWS = ("auto", "collect", "push")
 #: What earlier columns leave of a column, relative to its size, that is nothing; and from which on
 #: cross-products tell how much it is.
 _DEPENDENT, _DOUBTFUL = 1e-7, 1e-3
@@ -88,7 +89,7 @@ def fit_any_table(
     FormulaError, DataError, ModelError
         As for `mixedeffects.lmer`.
     """
-    rows = checked_choice(rows, "rows", ("auto", "collect", "push"))
+    rows = checked_choice(rows, "rows", ROWS)
     in_memory = rows == "collect" or (rows == "auto" and not is_lazy(data))
     structured = residual is not None or variance is not None or sigma is not None
     if not in_memory and structured:
