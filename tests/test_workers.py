@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import operator
+import pickle
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -114,3 +115,10 @@ def test_filters_of_warnings_are_as_before() -> None:
     before = list(warnings.filters)
     POWERS["linear"](seed=1, workers=4)
     assert list(warnings.filters) == before
+
+
+def test_draws_of_a_table_can_be_stored() -> None:
+    boot = MODELS["without rows"]().bootstrap(5, seed=1)
+    again = pickle.loads(pickle.dumps(boot))
+    wanted = boot.resume(8).draws
+    pd.testing.assert_frame_equal(again.resume(8).draws, wanted, rtol=1e-9)

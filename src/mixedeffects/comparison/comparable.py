@@ -16,7 +16,7 @@ from mixedeffects.comparison.nesting import (
 from mixedeffects.errors import ModelError
 from mixedeffects.families import Family
 from mixedeffects.fitting.fit import Fit, HoldsFit
-from mixedeffects.fitting.in_table import response_sums
+from mixedeffects.fitting.in_table import is_weighted, response_sums
 from mixedeffects.fitting.refitting import by_maximum_likelihood
 
 __all__ = [
@@ -31,9 +31,9 @@ __all__ = [
 Matrix = NDArray[np.float64]
 
 #: Responses this close, relative to their size, are the same numbers computed in different ways.
+_SAME_RESPONSE = 1e-12
 #: The same of sums over rows that engines add up in orders of their own.
 _SAME_SUMS = 1e-9
-_SAME_RESPONSE = 1e-12
 #: Families whose likelihoods are of the same thing: probabilities of counts, densities.
 _ALIKE = ({"poisson", "negative_binomial"}, {"gamma", "inverse_gaussian", "gaussian", "beta"})
 
@@ -262,9 +262,9 @@ def _check_same_data(first: str, one: Fit, second: str, other: Fit) -> None:
 def _check_same_sums(pair: str, one: Fit, other: Fit) -> None:
     """The same of fits of which the rows of one stayed in a table: by sums over the rows."""
     mine, its = response_sums(one), response_sums(other)
-    if (one.rows is None or one.rows.model.weights is None) != (
-        other.rows is None or other.rows.model.weights is None
-    ) or not np.isclose(mine.weights, its.weights, rtol=_SAME_SUMS, atol=0.0):
+    if is_weighted(one) != is_weighted(other) or not np.isclose(
+        mine.weights, its.weights, rtol=_SAME_SUMS, atol=0.0
+    ):
         raise ModelError(
             f"{pair} have different prior weights; their difference would be about the weights. "
             "Fit both with the same weights=."

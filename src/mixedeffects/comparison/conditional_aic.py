@@ -41,6 +41,7 @@ from mixedeffects.engine.residual_objective import evaluate_residual
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.modes import term_modes
+from mixedeffects.fitting.representative import RepresentativeFrame, with_rows
 from mixedeffects.progress import ProgressOption, Unfinished
 
 __all__ = ["ConditionalAIC", "conditional_aic"]
@@ -119,6 +120,7 @@ class ConditionalAIC:
 
 def conditional_aic(fit: Fit, progress: ProgressOption = None) -> ConditionalAIC:
     """See `LinearMixedModel.caic`."""
+    fit = with_rows(fit)
     coordinates = _Coordinates(fit)
     return Unfinished(
         "derivative",
@@ -131,7 +133,11 @@ def conditional_aic(fit: Fit, progress: ProgressOption = None) -> ConditionalAIC
 def _conditional_aic(fit: Fit, correction: float) -> ConditionalAIC:
     R, residual = residual_matrix_of(fit), residuals(fit, "response")
     square = float(residual @ R.solve(residual[:, None])[:, 0])
-    loglik = -0.5 * (fit.nobs * float(np.log(2.0 * np.pi)) + R.logdet() + square)
+    log_det = R.logdet()
+    if isinstance(fit.frame, RepresentativeFrame):
+        log_det = 2.0 * fit.nobs * float(np.log(fit.sigma))
+        log_det -= float(fit.frame.sum_log_weights.sum())
+    loglik = -0.5 * (fit.nobs * float(np.log(2.0 * np.pi)) + log_det + square)
     total = float(leverage(fit, "total").sum())
     parameters = 0 if fit.crossproducts.known_variance is not None else 1
     if fit.residual is not None:

@@ -261,6 +261,13 @@ def _fits_to_the_same_rows(models: Sequence[Any]) -> list[Fit]:
     fits = fits_of("me.cross_validate", models)
     first = fits[0]
     for i, fit in enumerate(fits):
+        if fit.rows is not None:
+            raise ModelError(
+                f"me.cross_validate predicts rows one by one, and those of model {i + 1} stayed in "
+                f"the table ({fit.rows.model.table.engine}). Fit with rows='collect', or to a "
+                "sample of whole groups; m.influence(by, refit=True) has what changes without each "
+                "group."
+            )
         check_same_thing("Model 1", first, f"model {i + 1}", fit, True)
         check_same_trials("Model 1", first, f"model {i + 1}", fit)
         same = np.array_equal(fit.frame.positions, first.frame.positions)

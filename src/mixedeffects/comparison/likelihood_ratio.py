@@ -14,7 +14,7 @@ from mixedeffects.base.options import checked_flag
 from mixedeffects.comparison.comparable import comparable, model_text
 from mixedeffects.comparison.nesting import (
     SAME_RANDOM_EFFECTS,
-    added_variance,
+    added_variance_of,
     contains_mean,
     contains_variance,
     same_mean,
@@ -220,7 +220,7 @@ def _at_the_boundary(
         return usual, f"{kept} the mixture is for nested models."
     if not same_mean(large, small):
         return usual, f"{kept} the mixture is for models with the same fixed effects."
-    q = added_variance(small.frame.terms, large.frame.terms)
+    q = added_variance_of(small, large)
     if not same_residual(small, large):
         if q == SAME_RANDOM_EFFECTS:
             return usual, f"{kept} the parameters of the residuals that are added have no boundary."

@@ -14,6 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects import _kernels
+from mixedeffects.comparison.joint_rows import (
+    are_in_tables,
+    means_within_by_name,
+    on_common_rows,
+    variances_within_by_name,
+)
 from mixedeffects.comparison.residual_nesting import (
     contains_residual,
     independent_elements,
@@ -30,6 +36,7 @@ from mixedeffects.frame.model_frame import RandomTerm
 __all__ = [
     "SAME_RANDOM_EFFECTS",
     "added_variance",
+    "added_variance_of",
     "contains_constant",
     "contains_mean",
     "contains_variance",
@@ -52,14 +59,17 @@ _PAIRS = 2_000
 
 def contains_mean(large: Fit, small: Fit) -> bool:
     """Whether every mean that ``small`` can have is one that ``large`` can have."""
+    if are_in_tables(large, small):
+        if means_within_by_name(large, small):
+            return True
+        large, small = on_common_rows(large, small)
     same_offset = _same_offset(large, small)
     if same_offset and np.array_equal(large.frame.X, small.frame.X):
         return True
     basis = _orthonormal(large)
     if same_offset:
         return _within(_orthonormal(small), basis)
-    n = large.nobs
-    zero = np.zeros(n)
+    zero = np.zeros(len(large.frame.y))
     offsets = [zero if m.frame.offset is None else m.frame.offset for m in (large, small)]
     difference = ((offsets[1] - offsets[0]) * _root_weights(large))[:, None]
     return _within(difference, basis) and _within(_orthonormal(small), basis)
@@ -68,7 +78,7 @@ def contains_mean(large: Fit, small: Fit) -> bool:
 def same_mean(one: Fit, other: Fit) -> bool:
     """Whether two models have the same means, however their columns are coded."""
     return (
-        one.frame.X.shape == other.frame.X.shape
+        (one.nobs, len(one.fixef_names)) == (other.nobs, len(other.fixef_names))
         and contains_mean(one, other)
         and contains_mean(other, one)
     )
@@ -78,15 +88,14 @@ def _same_offset(one: Fit, other: Fit) -> bool:
     a, b = one.frame.offset, other.frame.offset
     if a is None and b is None:
         return True
-    return np.array_equal(
-        np.zeros(one.nobs) if a is None else a, np.zeros(one.nobs) if b is None else b
-    )
+    zero = np.zeros(len(one.frame.y))
+    return np.array_equal(zero if a is None else a, zero if b is None else b)
 
 
 def _root_weights(fit: Fit) -> Matrix:
     weights = fit.frame.weights
     if weights is None:
-        return np.ones(fit.nobs)
+        return np.ones(len(fit.frame.y))
     return np.sqrt(weights / fit.crossproducts.basis.weight_scale)
 
 
@@ -125,7 +134,7 @@ def same_span(one: RandomTerm, other: RandomTerm) -> bool:
 
 def contains_constant(term: RandomTerm) -> bool:
     """Whether the constant is a combination of the term's columns."""
-    return _columns_within(np.ones((len(term.codes), 1)), term.z)
+    return _columns_within(term.constant, term.z)
 
 
 def _same_partition(one: Grouping, other: Grouping) -> bool:
@@ -150,6 +159,10 @@ def contains_variance(large: Fit, small: Fit) -> bool:
     """
     if large.request.sigma is not None and large.request.sigma != small.request.sigma:
         return False
+    if are_in_tables(large, small):
+        if variances_within_by_name(large, small):
+            return True
+        large, small = on_common_rows(large, small)
     rng = np.random.default_rng(0)
     groupings: list[Grouping] = []
     for m in (large, small):
@@ -229,6 +242,13 @@ def _elements(
 def _unit(out: Matrix) -> Matrix:
     size = np.linalg.norm(out, axis=0)
     return np.asarray(out / np.where(size > 0.0, size, 1.0))
+
+
+def added_variance_of(small: Fit, large: Fit) -> int | str:
+    """What ``large`` adds to the random effects of ``small``; see `added_variance`."""
+    if are_in_tables(large, small):
+        large, small = on_common_rows(large, small)
+    return added_variance(small.frame.terms, large.frame.terms)
 
 
 def added_variance(small: Sequence[RandomTerm], large: Sequence[RandomTerm]) -> int | str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from mixedeffects.display.result_table import ResultTable
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.refitting import without_structure
 from mixedeffects.fitting.relatives import relatives_of
+from mixedeffects.fitting.representative import with_rows
 from mixedeffects.formula.reader import read
 from mixedeffects.formula.syntax import deparse
 from mixedeffects.formula.terms import expand_terms
@@ -103,6 +103,7 @@ def random_effects_tests(
         )
     elif not fit.optimum.converged:
         notes.append("The model has not converged, so its likelihood is not at its maximum.")
+    fit = with_rows(fit)
     smaller: list[tuple[str, Terms | None]] = list(_reductions(fit, reduce_terms))
     if fit.frame.residual is not None and fit.frame.residual.kind != "known":
         smaller.append((RESIDUAL_STRUCTURE, None))
@@ -235,11 +236,8 @@ def _without(fit: Fit, term: RandomTerm, encoder: DesignEncoder, label: str) -> 
     """The random term less one of its own terms; None if nothing is left of it."""
     kept = [other for other in encoder.term_labels if other != label]
     if not kept:
-        if not contains_constant(term):
-            return None
         # lme4's users write (0 + f | g) for (f | g): what is left of it is an intercept.
-        z = np.ones((len(term.codes), 1))
-        return dataclasses.replace(term, columns=("(Intercept)",), z=z)
+        return term.intercept() if contains_constant(term) else None
     text = " + ".join(["1" if encoder.table.intercept else "0", *kept])
     table = expand_terms(read(text), text)
     by_name = {coder.name: coder for coder in encoder.coders}
@@ -249,8 +247,7 @@ def _without(fit: Fit, term: RandomTerm, encoder: DesignEncoder, label: str) -> 
     before = dict(zip(encoder.term_labels, encoder.table.full, strict=True))
     if all(before[o] == every for o, every in zip(smaller.term_labels, table.full, strict=True)):
         own = encoder.term_labels.index(label) + 1
-        z = np.ascontiguousarray(term.z[:, [a != own for a in encoder.assign]])
-    else:
-        # Without its first factor another one is coded by all its levels.
-        z = np.ascontiguousarray(smaller.encode(fit.frame.data)[0])
-    return dataclasses.replace(term, columns=smaller.all_names, z=z)
+        kept_columns = [j for j, a in enumerate(encoder.assign) if a != own]
+        return term.taking(kept_columns, smaller.all_names)
+    # Without its first factor another one is coded by all its levels.
+    return term.encoded(smaller, fit.frame.data)

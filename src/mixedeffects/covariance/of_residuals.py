@@ -136,7 +136,7 @@ def rows_by_factor(fit: Fit) -> tuple[list[NDArray[np.int32]], list[Matrix]]:
     A: CrossProducts = fit.crossproducts
     codes, z = [], []
     for factor in A.factors:
-        columns = np.empty((fit.nobs, factor.k))
+        columns = np.empty((len(fit.frame.y), factor.k))
         for member in factor.members:
             term = fit.frame.terms[member.term]
             columns[:, member.columns] = A.basis.term_columns(member.term, term.z)
@@ -153,7 +153,7 @@ def row_forms(fit: Fit, left: Side, right: Side) -> Matrix:
     R = residual_matrix_of(fit)
     assert isinstance(R, StructuredResidual)
     if not fit.frame.terms:
-        return np.zeros(fit.nobs)
+        return np.zeros(len(fit.frame.y))
     codes, z = rows_by_factor(fit)
     if _hold_the_series(fit):
         solved = [R.tau2 * R.solve(own) for own in z]
@@ -190,7 +190,7 @@ def forms_by_rows(
     """
     A, factorisation = fit.crossproducts, fit.factorisation
     P = factorisation.selected_inverse(with_fixed=False, keep=True).P
-    out = np.zeros(fit.nobs)
+    out = np.zeros(len(fit.frame.y))
     for f in range(len(A.factors)):
         out += np.einsum("ia,iab,ib->i", u[f], P[f][codes[f]], v[f])
     if len(A.factors) == 1:
@@ -226,7 +226,7 @@ def _by_solves(fit: Fit, R: StructuredResidual, left: Side, right: Side) -> Matr
     Z, places = engine_matrix(fit)
     solved = solved_columns(R, Z) if "S^-1 Z" in (left, right) else Z
     u, v = (scipy.sparse.csc_array(Z if side == "Z" else solved) for side in (left, right))
-    out = np.zeros(fit.nobs)
+    out = np.zeros(len(fit.frame.y))
     q = Z.shape[1]
     step = max(1, int(_CHUNK / (8.0 * (2 * q + fit.nobs))))
     for low in range(0, q, step):

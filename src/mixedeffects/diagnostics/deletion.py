@@ -246,7 +246,7 @@ class _Deletion:
 
     def _solved_by_blocks(self, rest: NDArray[np.intp], columns: Matrix) -> Matrix:
         """The same by blocks of V: those without a row left out are what they were."""
-        left_out = np.ones(self.fit.nobs, dtype=np.bool_)
+        left_out = np.ones(len(self.fit.frame.y), dtype=np.bool_)
         left_out[rest] = False
         cut = np.isin(self.blocks, np.unique(self.blocks[left_out]))
         kept = np.where(cut[:, None], 0.0, columns)
@@ -439,7 +439,7 @@ class _Deletion:
         """``S^-1``, in the engine's units."""
         R = residual_matrix_of(self.fit)
         assert isinstance(R, StructuredResidual)
-        return solved_columns(R, scipy.sparse.eye_array(self.fit.nobs, format="csr"))
+        return solved_columns(R, scipy.sparse.eye_array(len(self.fit.frame.y), format="csr"))
 
     @cached_property
     def _solved_Z(self) -> scipy.sparse.csr_array | None:

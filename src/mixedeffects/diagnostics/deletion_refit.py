@@ -152,7 +152,8 @@ def _fit_to(fit: Fit, frame: ModelFrame) -> Fit:
 
 def _frame_of_rows(frame: ModelFrame, rows: NDArray[np.intp]) -> ModelFrame:
     """The model frame of some rows; ModelError if the model cannot be identified from them."""
-    n, reduced = len(rows), frame_of_rows(frame, rows)
+    reduced = frame_of_rows(frame, rows)
+    n = reduced.nobs
     check_fixed(frame.fixef_names, np.arange(frame.X.shape[1]), n)
     for term in reduced.terms:
         check_grouping(term.group, term.n_levels, list(term.levels[:1]), n)

@@ -18,7 +18,8 @@ from mixedeffects.display.tables import Column, Table
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters
-from mixedeffects.inference.cluster_factor import ClusterFactor, read_levels
+from mixedeffects.fitting.representative import RepresentativeFrame, with_rows
+from mixedeffects.inference.cluster_factor import ClusterFactor, cluster_columns, read_levels
 from mixedeffects.progress import Listener, ProgressOption
 
 if TYPE_CHECKING:
@@ -286,6 +287,8 @@ def influence(
             "The model has no fixed effects, and the variance parameters are held at their "
             "estimates, so nothing can change; with refit=True the variance parameters do."
         )
+    if by is not None:
+        fit = with_rows(fit, cluster_columns(fit, by))
     factor, labels = levels_to_leave_out(fit, by)
     if not refit:
         deleted = delete_levels(fit, factor.codes, factor.n_levels)
@@ -324,6 +327,11 @@ def levels_to_leave_out(fit: Fit, by: Any) -> tuple[ClusterFactor, pd.Index]:
     return factor, labels
 
 
+def _rows_of_levels(fit: Fit, factor: ClusterFactor) -> NDArray[np.int64]:
+    counts = fit.frame.counts if isinstance(fit.frame, RepresentativeFrame) else None
+    return np.bincount(factor.codes, counts, factor.n_levels).astype(np.int64)
+
+
 def labelled(
     fit: Fit,
     factor: ClusterFactor,
@@ -349,7 +357,7 @@ def labelled(
     return Influence(
         by=factor.name,
         refit=refit,
-        n_rows=series(np.bincount(factor.codes, minlength=factor.n_levels), "n"),
+        n_rows=series(_rows_of_levels(fit, factor), "n"),
         dfbeta=pd.DataFrame(deleted.change, index=labels, columns=names),
         dfbetas=pd.DataFrame(dfbetas, index=labels, columns=names),
         cooks_distance=series(deleted.cooks_distance, "cooks_d"),

@@ -26,10 +26,12 @@ from mixedeffects.engine.grouped_sums import GroupedSums, PairSums, SumColumns
 from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
 
 __all__ = [
+    "StandardDesign",
     "combinations_of",
     "crossproducts_from_sums",
     "root_of_sums",
     "rows_in_place",
+    "standard_design",
     "structure_of_sums",
 ]
 
@@ -55,7 +57,7 @@ def crossproducts_from_sums(sums: GroupedSums, columns: SumColumns) -> CrossProd
     RemainderTooLargeError
         If the blocks would not fit into memory.
     """
-    standard = _standard_design(sums, columns)
+    standard = standard_design(sums, columns)
     terms = structure_of_sums(sums, columns)
     p = len(columns.fixed)
     assembly = Assembly(terms, p + 1)
@@ -134,15 +136,26 @@ def combinations_of(sums: GroupedSums, columns: tuple[int, ...]) -> Matrix:
 
 
 @dataclass(frozen=True, eq=False)
-class _StandardDesign:
-    """The fitting basis, and its columns as combinations of the u."""
+class StandardDesign:
+    """The fitting basis, and its columns as combinations of the u.
+
+    Attributes
+    ----------
+    basis : Basis
+        The basis.
+    terms : list of ndarray, shape (M, k)
+        The columns of each term.
+    border : ndarray, shape (M, p + 1)
+        Those of X, and the response.
+    """
 
     basis: Basis
     terms: list[Matrix]
     border: Matrix
 
 
-def _standard_design(sums: GroupedSums, columns: SumColumns) -> _StandardDesign:
+def standard_design(sums: GroupedSums, columns: SumColumns) -> StandardDesign:
+    """The basis to fit in, from sums over all rows."""
     weight_scale = sums.sum_weights / sums.n
     # Its rows stand for those of the data: mean squares over them are mean squares over the data.
     m = len(sums.columns)
@@ -185,13 +198,13 @@ def _standard_design(sums: GroupedSums, columns: SumColumns) -> _StandardDesign:
         tuple(C),
         S @ Q,
         beta0,
-        scale * scale_of_y,
+        float(scale * scale_of_y),
         weight_scale,
         log_det,
         fixed_steps,
         tuple(steps_of_terms),
     )
-    return _StandardDesign(basis, random, np.column_stack([X_star, y_star]))
+    return StandardDesign(basis, random, np.column_stack([X_star, y_star]))
 
 
 def _product(steps: Sequence[Matrix], k: int) -> Matrix:
@@ -275,7 +288,7 @@ def _codes_of(sums: GroupedSums, one: int, other: int) -> tuple[Codes, Codes]:
 class _Products:
     """Products in the fitting basis: of one factor with itself and the border, or of two."""
 
-    def __init__(self, sums: GroupedSums, columns: SumColumns, standard: _StandardDesign) -> None:
+    def __init__(self, sums: GroupedSums, columns: SumColumns, standard: StandardDesign) -> None:
         self._sums, self._standard = sums, standard
         self._factor_of = [term.factor for term in columns.terms]
         self._by = 1.0 / standard.basis.weight_scale

@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
+from mixedeffects.engine.crossproducts import CrossProducts
 from mixedeffects.engine.factorisation import NotPositiveDefiniteError
 from mixedeffects.engine.optimum import Optimum
-from mixedeffects.engine.responses import replace_response
 
 __all__ = ["find_refined_optimum", "residual_share"]
 
@@ -30,10 +29,7 @@ _MOST_TIMES = 3
 
 def find_refined_optimum(
     A: CrossProducts,
-    y: Matrix,
-    X: Matrix,
-    terms: Sequence[EngineTerm],
-    weights: Matrix | None,
+    less_effects: Callable[[CrossProducts, Sequence[Matrix]], CrossProducts],
     start: Sequence[Matrix] | None,
     search: Callable[[CrossProducts, Sequence[Matrix] | None], Optimum],
 ) -> tuple[CrossProducts, Optimum | None]:
@@ -43,8 +39,8 @@ def find_refined_optimum(
     ----------
     A : CrossProducts
         The blocks.
-    y, X, terms, weights
-        What they were made of.
+    less_effects : callable
+        The blocks less provisional effects at factors of the terms.
     start : sequence of ndarray (k, k), or None
         Where the first search starts.
     search : callable
@@ -69,7 +65,7 @@ def find_refined_optimum(
             T = tuple(_LARGE * np.eye(k) for k in A.term_columns)
             start = None
         try:
-            A = replace_response(A, y, X, terms, weights, T)
+            A = less_effects(A, T)
         except NotPositiveDefiniteError:
             return A, None
         earlier, optimum = optimum, _found(search, A, start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from mixedeffects.engine.crossproducts import CrossProducts, EngineTerm
 from mixedeffects.engine.factorisation import Factorisation
 from mixedeffects.engine.provisional import Columns, Provisional, project, residual_effects
 
-__all__ = ["Responses", "replace_response"]
+__all__ = ["Responses", "less_provisional_effects", "replace_response"]
 
 Matrix = NDArray[np.float64]
 
@@ -91,36 +91,24 @@ class Responses:
                     out += column[:, None] * own[term.codes]
         return out
 
-    def _less(self, columns: Matrix, effects: Sequence[Matrix]) -> Columns:
-        """Columns less their effects."""
+    def _less(self, beta: Matrix, effects: Sequence[Matrix]) -> Columns:
+        """``[X* Y]``, with ``X* beta`` off Y, less their effects."""
+        columns = np.hstack([self._X_star, self._Y - self._X_star @ beta])
         left = columns - self._times_columns(effects)
         square = left.T @ (left if self._w is None else left * self._w[:, None])
         return Columns(tuple(effects), tuple(self._multiply(left)[0]), square)
 
     def _take_off_effects(self, T: Sequence[Matrix]) -> None:
         """Find provisional effects at T, and the fixed effects that go with them."""
-        A, p = self.A, self.A.p
-        random = Factorisation(A.without_border(), T)
-        both = np.hstack([self._X_star, self._Y])
+        A = self.A
         products = [
             np.concatenate([own, of_y], axis=2)
             for own, of_y in zip(self._multiply(self._X_star)[0], self._products, strict=True)
         ]
-        effects, _ = random.solve(products, np.zeros((0, both.shape[1])))
-        projection = project(random, self._less(both, effects))
-        square = projection.square
-        beta = np.asarray(np.linalg.solve(square[:p, :p], square[:p, p:]))
-        modes, _ = residual_effects(projection, beta)
+        beta, self._provisional = less_provisional_effects(A, T, products, self._less)
         self._beta0 = self._beta0 + self._scale * (A.basis.fixed @ beta)
         self._Y = self._Y - self._X_star @ beta
         self._products, self._border = self._multiply(self._Y)
-        self._provisional = self._less(
-            np.hstack([self._X_star, self._Y]),
-            [
-                np.concatenate([own[:, :, :p], of_y], axis=2)
-                for own, of_y in zip(projection.modes, modes, strict=True)
-            ],
-        )
 
     def crossproducts(self, j: int) -> CrossProducts:
         """Blocks with response j in place of A's."""
@@ -141,6 +129,46 @@ class Responses:
             ),
             provisional=provisional,
         )
+
+
+def less_provisional_effects(
+    A: CrossProducts,
+    T: Sequence[Matrix],
+    products: Sequence[Matrix],
+    less: Callable[[Matrix, Sequence[Matrix]], Columns],
+) -> tuple[Matrix, Columns]:
+    """Columns ``[X* Y]`` less their random effects at T; see `provisional`.
+
+    Parameters
+    ----------
+    A : CrossProducts
+        The blocks.
+    T : sequence of ndarray (k, k)
+        Relative factors, in the basis of A.
+    products : sequence of ndarray (l, k, p + m)
+        Products of ``[X* Y]`` with each factor.
+    less : callable
+        From what is taken off Y of ``X*``, (p, m), and effects, to what is left.
+
+    Returns
+    -------
+    beta : ndarray, shape (p, m)
+        What was taken off.
+    left : Columns
+    """
+    p = A.p
+    random = Factorisation(A.without_border(), T)
+    size = products[0].shape[2]
+    effects, _ = random.solve(products, np.zeros((0, size)))
+    projection = project(random, less(np.zeros((p, size - p)), effects))
+    square = projection.square
+    beta = np.asarray(np.linalg.solve(square[:p, :p], square[:p, p:]))
+    modes, _ = residual_effects(projection, beta)
+    effects = [
+        np.concatenate([own[:, :, :p], of_y], axis=2)
+        for own, of_y in zip(projection.modes, modes, strict=True)
+    ]
+    return beta, less(beta, effects)
 
 
 def replace_response(

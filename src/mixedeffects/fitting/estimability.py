@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mixedeffects.fitting.data_summary import data_summary
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.frame.estimable import Estimability
 
@@ -11,4 +12,5 @@ __all__ = ["estimability"]
 @once_per_fit("estimability")
 def estimability(fit: Fit) -> Estimability:
     """How columns dropped for rank follow from those kept."""
-    return Estimability(fit.frame)
+    assert fit.frame.fixed_encoder is not None
+    return Estimability(fit.frame.fixed_encoder, data_summary(fit))

@@ -23,8 +23,9 @@ from mixedeffects.engine.parameters import T_to_theta
 from mixedeffects.engine.residual_objective import ResidualEvaluation
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.modes import term_modes
-from mixedeffects.fitting.request import Request
+from mixedeffects.fitting.request import LEFT_OUT, Request, with_data
 from mixedeffects.frame.model_frame import ModelFrame
+from mixedeffects.frame.without_rows import FrameWithoutRows
 from mixedeffects.lazy.sums import RowsInTable
 
 __all__ = [
@@ -89,7 +90,12 @@ class Fit:
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("frame", "crossproducts", "optimum", "reml", "request", "remembered")
-        return {name: getattr(self, name) for name in own}
+        state = {name: getattr(self, name) for name in own}
+        if self.rows is not None and isinstance(self.frame, FrameWithoutRows):
+            # A table stays where it is.
+            state["frame"] = self.frame.away_from_table()
+            state["request"] = with_data(self.request, LEFT_OUT)
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update({"rows": None}, **state, _kept={})

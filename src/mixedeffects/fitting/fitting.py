@@ -15,6 +15,7 @@ from mixedeffects.engine import Control, CrossProducts, Optimum
 from mixedeffects.engine.basis import lower_factor
 from mixedeffects.engine.parameters import theta_to_T
 from mixedeffects.engine.refinement import find_refined_optimum, residual_share
+from mixedeffects.engine.responses import replace_response
 from mixedeffects.engine.subsample import subsample_start
 from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import (
@@ -26,6 +27,8 @@ from mixedeffects.errors import (
 from mixedeffects.fitting.assembly import assemble, covariance_structures, engine_terms
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.natural import covariance_parameters, structures_at_bounds
+from mixedeffects.fitting.representative import RepresentativeFrame
+from mixedeffects.fitting.representative_sums import assemble_representative
 from mixedeffects.fitting.request import Request, check_control, request_of
 from mixedeffects.fitting.residual_fitting import fit_residual_frame
 from mixedeffects.fitting.searching import Searching
@@ -231,6 +234,8 @@ def response(frame: ModelFrame) -> Matrix:
 
 def assemble_frame(frame: ModelFrame) -> CrossProducts:
     """Cross-products of a frame; see `assemble`."""
+    if isinstance(frame, RepresentativeFrame):
+        return assemble_representative(frame)
     return assemble(response(frame), frame.X, frame.terms, frame.weights)
 
 
@@ -278,12 +283,13 @@ def fit_frame(
     """
     y = response(frame)
 
+    def less_effects(A: CrossProducts, T: Sequence[Matrix]) -> CrossProducts:
+        return replace_response(A, y, frame.X, engine_terms(frame.terms), frame.weights, T)
+
     def find(
         A: CrossProducts, start: Sequence[Matrix] | None, search: Searching
     ) -> tuple[CrossProducts, Optimum | None]:
-        return find_refined_optimum(
-            A, y, frame.X, engine_terms(frame.terms), frame.weights, start, search.find
-        )
+        return find_refined_optimum(A, less_effects, start, search.find)
 
     def identify(A: CrossProducts, optimum: Optimum) -> Optimum:
         return optimum if identified else with_identification(frame, A, optimum)

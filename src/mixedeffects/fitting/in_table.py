@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from mixedeffects.engine.grouped_sums import GroupedSums
 from mixedeffects.fitting.fit import Fit, once_per_fit
-from mixedeffects.fitting.fitting import response as less_offset
 from mixedeffects.lazy.fitted import Effects, LinearPredictor, linear_predictor, predictor_of_fit
 from mixedeffects.lazy.model import named_expression
-from mixedeffects.lazy.sums import unweighted_sums
+from mixedeffects.lazy.sums import given_response_sums, unweighted_sums
 from mixedeffects.lazy.table import LazyTable
 
 __all__ = [
     "ResponseSums",
     "UnweightedMoments",
     "fitted_in_table",
+    "is_weighted",
     "predicted_in_table",
     "response_sums",
     "unweighted_moments",
@@ -72,7 +72,7 @@ class ResponseSums:
     Attributes
     ----------
     total, squares : float
-        ``sum w y`` and ``sum w y^2`` of the response less the offset.
+        ``sum w y`` and ``sum w y^2`` of the response as given.
     weights : float
         Sum of the weights.
     """
@@ -82,13 +82,22 @@ class ResponseSums:
     weights: float
 
 
+def is_weighted(fit: Fit) -> bool:
+    """Whether rows have prior weights, wherever they are."""
+    if fit.rows is not None:
+        return fit.rows.model.weights is not None
+    return fit.frame.weights is not None
+
+
 def response_sums(fit: Fit) -> ResponseSums:
     """Sums of the response, wherever the rows are."""
     if fit.rows is None:
-        y, w = less_offset(fit.frame), fit.frame.weights
+        y, w = fit.frame.y, fit.frame.weights
         w = np.ones(fit.nobs) if w is None else w
         return ResponseSums(float(w @ y), float(w @ y**2), float(w.sum()))
     sums, at = fit.rows.sums, fit.rows.columns.response
+    if fit.rows.model.offset is not None:
+        return ResponseSums(*_sums_of_given(fit), sums.sum_weights)
     c, s = float(sums.centre[at]), float(sums.scale[at])
     total = c * sums.sum_weights + s * float(sums.total[0, at])
     squares = (
@@ -97,6 +106,13 @@ def response_sums(fit: Fit) -> ResponseSums:
         + s**2 * float(sums.total[at, at])
     )
     return ResponseSums(total, squares, sums.sum_weights)
+
+
+@once_per_fit("sums of the response as given")
+def _sums_of_given(fit: Fit) -> tuple[float, float]:
+    """In one more pass: the design has the response less the offset."""
+    assert fit.rows is not None
+    return given_response_sums(fit.rows)
 
 
 @once_per_fit("unweighted moments")

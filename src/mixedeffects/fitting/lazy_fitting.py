@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import checked_choice
 from mixedeffects.base.warning import warn
-from mixedeffects.engine import Control, CrossProducts, Optimum
+from mixedeffects.engine import Control, CrossProducts
 from mixedeffects.engine.from_sums import (
     combinations_of,
     crossproducts_from_sums,
@@ -25,9 +25,10 @@ from mixedeffects.engine.threads import one_blas_thread
 from mixedeffects.errors import DataWarning, Interrupted, ModelError
 from mixedeffects.fitting.assembly import check_parameters, too_large
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.fitting.fitting import fit_blocks, fit_formula, starting_factors
+from mixedeffects.fitting.fitting import fit_formula, starting_factors
 from mixedeffects.fitting.request import Request
-from mixedeffects.fitting.searching import Searching, UnfinishedFit
+from mixedeffects.fitting.searching import UnfinishedFit
+from mixedeffects.fitting.table_fitting import fit_blocks_of_table
 from mixedeffects.fitting.theta import read_theta
 from mixedeffects.frame.checks import (
     check_fixed,
@@ -130,6 +131,7 @@ def fit_lazy_table(
     inherited: dict[str, Any] | None = None,
     start: Sequence[float] | None = None,
     control: Control | None = None,
+    ddf: str = "satterthwaite",
     progress: ProgressOption = None,
 ) -> Fit:
     """Fit a model to a table whose rows stay in its engine.
@@ -142,6 +144,8 @@ def fit_lazy_table(
         The table.
     inherited : dict, optional
         Codings of categorical columns that need not be in the formula.
+    ddf : str
+        As for `fit_formula`.
 
     Raises
     ------
@@ -195,41 +199,32 @@ def fit_lazy_table(
             contrasts=contrasts,
             inherited=inherited,
             control=control,
+            ddf=ddf,
         )
         A = made.crossproducts()
         factors = None
         if start is not None:
             factors = starting_factors(A, read_theta(made.frame.terms, start, "start"))
 
-    def find(
-        A: CrossProducts, start: Sequence[Matrix] | None, search: Searching
-    ) -> tuple[CrossProducts, Optimum | None]:
-        try:
-            return A, search.find(A, start)
-        except ArithmeticError:
-            return A, None
-
-    def with_table(fit: Fit) -> Fit:
-        return dataclasses.replace(fit, is_as_requested=start is None, rows=made.rows)
+    def as_requested(fit: Fit) -> Fit:
+        return dataclasses.replace(fit, is_as_requested=start is None)
 
     try:
-        return with_table(
-            fit_blocks(
+        return as_requested(
+            fit_blocks_of_table(
                 made.frame,
                 A,
                 reml,
                 request,
+                made.rows,
                 factors,
                 control,
                 progress,
-                find=find,
-                identify=lambda _, optimum: optimum,
-                largest_response=float(model.moments.largest[model.columns.response]),
                 further=start is None,
             )
         )
     except Interrupted as stopped:
-        stopped.partial = stopped.partial.then(with_table)
+        stopped.partial = stopped.partial.then(as_requested)
         raise
 
 

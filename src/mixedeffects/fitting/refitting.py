@@ -21,6 +21,8 @@ from mixedeffects.fitting.assembly import engine_terms
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.fitting import assemble_frame, fit_formula, fit_frame
 from mixedeffects.fitting.fitting import response as less_offset
+from mixedeffects.fitting.lazy_fitting import fit_any_table
+from mixedeffects.fitting.representative import RepresentativeFrame
 from mixedeffects.fitting.request import (
     LeftOut,
     NewResponse,
@@ -30,11 +32,13 @@ from mixedeffects.fitting.request import (
     with_data,
 )
 from mixedeffects.fitting.residual_fitting import fit_residual_frame, fit_residual_response
+from mixedeffects.fitting.table_fitting import fit_blocks_of_table
 from mixedeffects.formula.syntax import Name, variable_names
 from mixedeffects.formula.update import update_formula
 from mixedeffects.frame.ingest import column_names, materialised, values_of_rows
 from mixedeffects.frame.model_frame import ModelFrame, RandomTerm
 from mixedeffects.frame.without_rows import left_out
+from mixedeffects.lazy.table import is_lazy
 from mixedeffects.progress import ProgressOption
 
 if TYPE_CHECKING:
@@ -191,6 +195,8 @@ def fit_again(
         Criterion; by default this fit's.
     """
     criterion = fit.reml if reml is None else reml
+    if fit.rows is not None:
+        return fit_blocks_of_table(frame, A, criterion, fit.request, fit.rows, start)
     return fit_frame(frame, A, criterion, fit.request, start)
 
 
@@ -234,9 +240,11 @@ def _fit_other(fit: Fit, frame: ModelFrame) -> Fit:
         return fit_residual_frame(frame, fit.reml, fit.request)
     with one_blas_thread():
         A = assemble_frame(frame)
-        start = subsample_start(
-            A, less_offset(frame), frame.X, engine_terms(frame.terms), frame.weights, fit.reml
-        )
+        start = None
+        if not isinstance(frame, RepresentativeFrame):
+            start = subsample_start(
+                A, less_offset(frame), frame.X, engine_terms(frame.terms), frame.weights, fit.reml
+            )
     return fit_again(fit, frame, A, start)
 
 
@@ -330,23 +338,26 @@ def update(
     if residual is UNCHANGED and isinstance(asked.residual, LeftOut):
         raise left_out("the covariance matrix of the residuals")
     contrasts, inherited = updated_contrasts(fit, contrasts)
-    return fit_formula(
-        updated_formula(fit, formula, data),
-        given_table(asked) if data is None else data,
-        reml=fit.reml if reml is None else reml,
-        weights=for_rows("weights", asked.weights, weights, asked, data),
-        offset=for_rows("offset", asked.offset, offset, asked, data),
-        contrasts=contrasts,
-        inherited=inherited,
-        start=start,
-        control=asked.control if control is UNCHANGED else control,
-        ddf=asked.ddf,
-        residual=asked.residual if residual is UNCHANGED else residual,
-        variance=asked.variance if variance is UNCHANGED else variance,
-        sigma=asked.sigma if sigma is UNCHANGED else sigma,
-        progress=progress,
-        earlier=fit if data is None and fit.residual is None else None,
-    )
+    table = given_table(asked) if data is None else data
+    options: dict[str, Any] = {
+        "reml": fit.reml if reml is None else reml,
+        "weights": for_rows("weights", asked.weights, weights, asked, data),
+        "offset": for_rows("offset", asked.offset, offset, asked, data),
+        "contrasts": contrasts,
+        "inherited": inherited,
+        "start": start,
+        "control": asked.control if control is UNCHANGED else control,
+        "ddf": asked.ddf,
+        "residual": asked.residual if residual is UNCHANGED else residual,
+        "variance": asked.variance if variance is UNCHANGED else variance,
+        "sigma": asked.sigma if sigma is UNCHANGED else sigma,
+        "progress": progress,
+    }
+    text = updated_formula(fit, formula, data)
+    if fit.rows is not None and is_lazy(table):
+        return fit_any_table(text, table, rows="push", **options)
+    earlier = fit if data is None and fit.residual is None else None
+    return fit_formula(text, table, earlier=earlier, **options)
 
 
 def updated_formula(fit: Fit, change: str | None, data: Any) -> str:

@@ -49,6 +49,7 @@ def frame_of_rows(frame: ModelFrame, rows: NDArray[np.intp]) -> ModelFrame:
         index=frame.index[rows],
         positions=frame.positions[rows],
         data=frame.data.iloc[rows],
+        **frame.further_fields(rows),
     )
 
 
@@ -94,8 +95,8 @@ def terms_of_rows(terms: Sequence[RandomTerm], rows: NDArray[Any]) -> list[Rando
             levels, values, codes = term.levels[present], term.level_values[present], number[kept]
         else:
             levels, values, codes = like.levels, like.level_values, like.codes
-        z = np.ascontiguousarray(term.z[rows])
-        out.append(replace(term, codes=codes, levels=levels, level_values=values, z=z))
+        of_rows = term.of_rows(rows)
+        out.append(replace(term, codes=codes, levels=levels, level_values=values, **of_rows))
         done[term.group] = out[-1]
     return out
 

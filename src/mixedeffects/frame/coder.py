@@ -17,7 +17,7 @@ from mixedeffects.frame.checks import check_finite
 from mixedeffects.frame.columns import Mask, labels_of
 from mixedeffects.frame.variables import Columns, evaluate_variable
 
-__all__ = ["VariableCoder"]
+__all__ = ["VariableCoder", "copied_state"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ class VariableCoder:
         DataError
             As for `settle`, or if a number is infinite.
         """
-        evaluated = evaluate_variable(self.tree, columns, _copied(self.state))
+        evaluated = evaluate_variable(self.tree, columns, copied_state(self.state))
         value, missing = evaluated.value, evaluated.missing
         if self.kind == "numeric" and missing is not None and missing.all():
             # Where nothing could be evaluated, nothing is known of the number of columns.
@@ -137,6 +137,6 @@ def _as_levels(value: NDArray[Any]) -> Factor:
     return Factor(np.where(missing, -1, codes), tuple(labels_of(found.tolist())))
 
 
-def _copied(state: State) -> State:
-    # A transform may write to its state; the encoder's own must stay as fitted.
+def copied_state(state: State) -> State:
+    """A state to evaluate with: a transform may write to it, and the fit's must stay as it is."""
     return {text: dict(remembered) for text, remembered in state.items()}

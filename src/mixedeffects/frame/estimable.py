@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.errors import DataError
-from mixedeffects.frame.model_frame import ModelFrame
-from mixedeffects.frame.variables import Columns
+from mixedeffects.frame.data_summary import DataSummary
+from mixedeffects.frame.encode import DesignEncoder
 
 __all__ = ["Estimability"]
 
@@ -25,28 +27,28 @@ class Estimability:
 
     Parameters
     ----------
-    frame : ModelFrame
-        Of the fit.
+    encoder : DesignEncoder
+        Of the fixed part of the fit.
+    summary : DataSummary
+        Of its rows.
     """
 
-    def __init__(self, frame: ModelFrame) -> None:
-        encoder = frame.fixed_encoder
-        assert encoder is not None
+    def __init__(self, encoder: DesignEncoder, summary: DataSummary) -> None:
         names = encoder.all_names
         kept = np.arange(len(names)) if encoder.kept is None else encoder.kept
         self._kept, self._dropped = kept, np.setdiff1d(np.arange(len(names)), kept)
         self._names = [names[i] for i in self._dropped]
         if len(self._dropped):
-            X = encoder.encode_all(Columns(frame.data))
+            X = summary.design(replace(encoder, kept=None))
             size = np.sqrt(np.einsum("ij,ij->j", X, X))
             size[size == 0.0] = 1.0
-            X /= size
+            X = X / size
             found = np.linalg.lstsq(X[:, kept], X[:, self._dropped], rcond=None)[0]
             found[np.abs(found) < _ROUNDING] = 0.0
             self._combination = found / size[kept, None] * size[self._dropped]
             # The fit's own rows are near enough to a combination, however far that is.
-            away = np.abs(X[:, self._dropped] - X[:, kept] @ found).max(axis=0, initial=0.0)
-            self._allowed = (1.0 + _ROUNDING) * away * size[self._dropped]
+            away, _ = summary.departures(encoder, self._combination)
+            self._allowed = (1.0 + _ROUNDING) * away
 
     def check(self, X: Matrix) -> None:
         """Refuse rows that are no linear combination of rows of the fit.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -71,6 +72,36 @@ class RandomTerm(ReadOnlyArrays):
     def n_columns(self) -> int:
         """Number of columns, k."""
         return int(self.z.shape[1])
+
+    @property
+    def constant(self) -> NDArray[np.float64]:
+        """What is one in every row, shape (n, 1)."""
+        return np.ones((len(self.codes), 1))
+
+    def of_rows(self, rows: NDArray[Any]) -> dict[str, Any]:
+        """Columns of some rows."""
+        return {"z": np.ascontiguousarray(self.z[rows])}
+
+    def taking(self, kept: Sequence[int], names: tuple[str, ...]) -> RandomTerm:
+        """The term with some of its columns, under other names."""
+        return replace(self, columns=names, z=np.ascontiguousarray(self.z[:, list(kept)]))
+
+    def intercept(self) -> RandomTerm:
+        """An intercept by the same levels."""
+        return replace(self, columns=("(Intercept)",), z=self.constant)
+
+    def encoded(self, encoder: DesignEncoder, data: pd.DataFrame) -> RandomTerm:
+        """The term with other columns of the same variables.
+
+        Parameters
+        ----------
+        encoder : DesignEncoder
+            Makes them.
+        data : DataFrame
+            Of what.
+        """
+        z = np.ascontiguousarray(encoder.encode(data)[0])
+        return replace(self, columns=encoder.all_names, z=z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,6 +262,10 @@ class ModelFrame(ReadOnlyArrays):
     def rows_behind(self) -> int:
         """How many rows the last one stands for, having no part in any column; usually none."""
         return 0
+
+    def further_fields(self, _rows: NDArray[Any]) -> dict[str, Any]:
+        """What of some rows there is besides the fields of a model frame."""
+        return {}
 
     @property
     def has_trials(self) -> bool:

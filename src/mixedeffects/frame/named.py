@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mixedeffects.formula import Formula, ResidualSpec
-from mixedeffects.formula.reader import read
-from mixedeffects.formula.syntax import Call, Name, Node
+from mixedeffects.formula.syntax import Name, Node
 from mixedeffects.formula.terms import TermTable, expand_terms
+from mixedeffects.frame.variables import argument_tree
 
 __all__ = ["NamedVariables", "named_variables"]
 
@@ -123,9 +123,7 @@ def _by_name(roles: Mapping[str, Any], worked_out: Mapping[str, Node | None]) ->
 
 def _expression(given: Any, available: Sequence[str]) -> Node | None:
     """What weights or an offset are worked out from, such as ``1 / vi``; None for a column."""
-    if not isinstance(given, str) or given in available or not given.strip():
+    if not isinstance(given, str):
         return None
-    tree = read(f"I({given})")
-    assert isinstance(tree, Call)
-    inner = tree.arguments[0].value if len(tree.arguments) == 1 else tree
-    return None if isinstance(inner, Name) else tree
+    tree = argument_tree(given, available)
+    return None if isinstance(tree, Name) else tree

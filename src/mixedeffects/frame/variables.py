@@ -11,11 +11,19 @@ from numpy.typing import NDArray
 
 from mixedeffects.errors import DataError
 from mixedeffects.formula.evaluate import CONSTANTS, TO_FACTOR, State, evaluate_rows
+from mixedeffects.formula.reader import read
 from mixedeffects.formula.syntax import Call, Name, Node, deparse, variable_names
 from mixedeffects.formula.values import Factor, Lost, Value
 from mixedeffects.frame.columns import Mask, exact_levels, read_column
 
-__all__ = ["Columns", "Evaluated", "data_columns", "evaluate_variable", "take_rows"]
+__all__ = [
+    "Columns",
+    "Evaluated",
+    "argument_tree",
+    "data_columns",
+    "evaluate_variable",
+    "take_rows",
+]
 
 
 def data_columns(trees: Sequence[Node], available: Sequence[str]) -> list[str]:
@@ -25,6 +33,16 @@ def data_columns(trees: Sequence[Node], available: Sequence[str]) -> list[str]:
     """
     names = dict.fromkeys(name for tree in trees for name in variable_names(tree))
     return [name for name in names if name not in CONSTANTS or name in available]
+
+
+def argument_tree(given: str, available: Sequence[str]) -> Node:
+    """Weights or an offset as an expression: the name of a column, or such as ``1 / vi``."""
+    if given in available or not given.strip():
+        return Name(given)
+    tree = read(f"I({given})")
+    if isinstance(tree, Call) and len(tree.arguments) == 1:
+        return tree.arguments[0].value
+    return tree
 
 
 class Columns:

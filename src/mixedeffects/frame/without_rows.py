@@ -106,6 +106,16 @@ class FrameWithoutRows(ModelFrame):
         """Whether the response was a number of successes among several trials."""
         return bool(self.__dict__.get("had_trials"))
 
+    def away_from_table(self) -> FrameWithoutRows:
+        """The same apart from the table, as if the rows had been left out."""
+        known = {name: value for name, value in self.__dict__.items() if name != "of_engine"}
+        nobs = known.pop("n_rows_used")
+        terms = tuple(
+            TermWithoutRows.of(**{k: v for k, v in term.__dict__.items() if k != "engine"})
+            for term in self.terms
+        )
+        return FrameWithoutRows.of(nobs, **{**known, "terms": terms})
+
     @classmethod
     def of(cls, nobs: int, engine: str = "", **known: Any) -> FrameWithoutRows:
         """A frame of what is known of it, by the names of `ModelFrame`."""

@@ -16,8 +16,10 @@ from mixedeffects.covariance.of_fit import structured_residual_of
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.display.vocabulary import intervals_at
 from mixedeffects.engine.covariance_changes import new_effects_jacobian
+from mixedeffects.engine.from_sums import root_of_sums
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
+from mixedeffects.fitting.in_table import unweighted_moments
 from mixedeffects.inference.estimates import Estimates
 from mixedeffects.inference.linear_functions import linear_estimates, named_contrasts
 from mixedeffects.inference.satterthwaite import satterthwaite_of
@@ -179,16 +181,23 @@ def _scale(fit: Fit, sigma: Any) -> tuple[float, float, str]:
         variance += sum(random_variances(fit).values())
         # Where residuals have a structure, parameters are always in the fitting basis.
         user = None if fit.residual is None else False
-        for t, term in enumerate(fit.frame.terms):
-            # Rows that have the mean of z z' as their sum of squares.
-            rows = np.linalg.qr(term.z / np.sqrt(fit.nobs), mode="r")
-            own = new_effects_jacobian(fit.optimum, t, np.asarray(rows), user).sum(axis=0)
+        for t in range(len(fit.frame.terms)):
+            rows = _rows_of_mean_products(fit, t)
+            own = new_effects_jacobian(fit.optimum, t, rows, user).sum(axis=0)
             gradient[:n_theta] += own[:-1]
             gradient[-1] += own[-1]
     if fit.crossproducts.known_variance is not None:
         gradient[-1] = 0.0
     df = satterthwaite_of(fit).df_of(np.array([variance]), gradient[None, :])
     return float(np.sqrt(variance)), float(df[0]), _IN_WORDS[name]
+
+
+def _rows_of_mean_products(fit: Fit, t: int) -> Matrix:
+    """Rows that have the mean of z z' as their sum of squares."""
+    if fit.rows is not None:
+        moments, at = unweighted_moments(fit), fit.rows.columns.terms[t].columns
+        return root_of_sums(moments.products(at) / fit.nobs)
+    return np.asarray(np.linalg.qr(fit.frame.terms[t].z / np.sqrt(fit.nobs), mode="r"))
 
 
 def _residual_jacobian(fit: Fit) -> Matrix:

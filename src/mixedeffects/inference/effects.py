@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import checked_names
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.data_summary import data_summary
 from mixedeffects.fitting.fit import Fit
+from mixedeffects.frame.data_summary import DataSummary
 from mixedeffects.frame.encode import DesignEncoder
-from mixedeffects.inference.estimability import Estimability
+from mixedeffects.inference.estimability import all_columns
 from mixedeffects.inference.marginal_means import MarginalMeans, marginal_means
 from mixedeffects.inference.reference_grid import (
     ReferenceGrid,
@@ -220,7 +222,7 @@ def _grid_values(fit: Fit, own: list[Any], groups: list[Any], at: Any) -> dict[s
         # Refused where means are made, in the same words.
         return at  # type: ignore[no-any-return]
     given = dict(at or {})
-    encoder = Estimability(fit.frame).encoder
+    encoder, summary = all_columns(fit), data_summary(fit)
     listed = {name: each for name, each in given.items() if not isinstance(each, slice)}
     grid = reference_grid(fit, encoder, listed)
     # Those of levels, and of what is no variable, are read where means are made.
@@ -237,14 +239,20 @@ def _grid_values(fit: Fit, own: list[Any], groups: list[Any], at: Any) -> dict[s
             continue
         if not _is_number(grid, name, encoder):
             continue
-        values = fit.frame.data[name].to_numpy(dtype=np.float64)
-        out[name] = even_steps(values) if i == 0 else few_values(values)
+        out[name] = _along_axis(summary, name) if i == 0 else _of_lines(summary, name)
     return out
 
 
 def _is_number(grid: ReferenceGrid, name: str, encoder: DesignEncoder) -> bool:
     """Whether a variable has values between those of the data."""
     return grid[name].kind == "number" and not made_a_factor(name, encoder)
+
+
+def _along_axis(summary: DataSummary, name: str) -> list[float]:
+    number = summary.number(name)
+    assert number is not None
+    # Where there are more than two values, their mean is one between.
+    return even_steps(np.array(number.few or (number.low, number.mean, number.high)))
 
 
 def even_steps(values: Matrix) -> list[float]:
@@ -290,12 +298,17 @@ def _stepped(low: float, high: float) -> list[float]:
     return [low, *between, high]
 
 
-def few_values(values: Matrix) -> list[float]:
+def _of_lines(summary: DataSummary, name: str) -> list[float]:
     """All values where there are few, else their quartiles."""
-    different = np.unique(values)
-    if len(different) > _FEW:
-        different = np.unique(np.quantile(values, [0.25, 0.5, 0.75]))
-    return [float(each) for each in different]
+    different = summary.distinct(name, _FEW)
+    return few_values(
+        summary.quantiles(name, (0.25, 0.5, 0.75)) if different is None else different
+    )
+
+
+def few_values(values: Matrix) -> list[float]:
+    """Different values, sorted."""
+    return [float(each) for each in np.unique(values)]
 
 
 def _spanned(name: str, span: slice) -> list[float]:

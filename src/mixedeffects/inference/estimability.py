@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedeffects.base.caching import cached_property
+from mixedeffects.fitting.data_summary import data_summary
+from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.frame.encode import DesignEncoder
-from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.inference.hypotheses import column_coefficients
 
-__all__ = ["Estimability"]
+__all__ = ["Estimability", "all_columns", "estimable_functions"]
 
 Matrix = NDArray[np.float64]
 
@@ -20,6 +20,13 @@ Matrix = NDArray[np.float64]
 _RELATIVE, _OF_COLUMN = 1e-8, 1e-10
 
 
+def all_columns(fit: Fit) -> DesignEncoder:
+    """What makes all columns of the fixed part, those dropped for rank included."""
+    assert fit.frame.fixed_encoder is not None
+    return replace(fit.frame.fixed_encoder, kept=None)
+
+
+@dataclass(frozen=True, eq=False)
 class Estimability:
     """Checks rows over all columns of a model matrix, and reduces them to the columns kept.
 
@@ -27,35 +34,24 @@ class Estimability:
     kept. A function ``l' beta_all`` has the same value for every least-squares solution if and only
     if l lies in the row space of X_all, that is ``l = M' l_kept``.
 
-    Parameters
+    Attributes
     ----------
-    frame : ModelFrame
-        The fixed part and its data.
+    kept, dropped : ndarray of int
+        Columns.
+    combinations : ndarray, shape (kept, dropped)
+        The dropped columns as combinations of those kept.
+    rounding : ndarray, shape (dropped,)
+        What counts as rounding of them.
 
     References
     ----------
     Searle, S. R. (1971). Linear Models. Wiley; chapter 5.
     """
 
-    def __init__(self, frame: ModelFrame) -> None:
-        assert frame.fixed_encoder is not None
-        self.frame = frame
-        #: Makes all columns, those dropped for rank included.
-        self.encoder: DesignEncoder = replace(frame.fixed_encoder, kept=None)
-        kept = frame.fixed_encoder.kept
-        self.kept = np.arange(len(self.encoder.all_names)) if kept is None else kept
-        self.dropped = np.setdiff1d(np.arange(len(self.encoder.all_names)), self.kept)
-
-    @cached_property
-    def _combinations(self) -> tuple[Matrix, Matrix]:
-        """Dropped columns as combinations of those kept, and what counts as rounding of them."""
-        every, _ = self.encoder.encode(self.frame.data)
-        targets = every[:, self.dropped]
-        M = column_coefficients(self.frame.X, targets)
-        # In the fit's own rows the columns are near enough to a combination, however far that is.
-        away = np.abs(targets - self.frame.X @ M).max(axis=0, initial=0.0)
-        size = np.abs(targets).max(axis=0, initial=0.0)
-        return M, np.maximum(_OF_COLUMN * size, (1.0 + _RELATIVE) * away)
+    kept: NDArray[np.intp]
+    dropped: NDArray[np.intp]
+    combinations: Matrix
+    rounding: Matrix
 
     def reduce(self, rows: Matrix) -> Matrix:
         """Keep the columns of the fit.
@@ -73,8 +69,26 @@ class Estimability:
         L = rows[:, self.kept]
         if not len(self.dropped) or not len(L):
             return L
-        M, rounding = self._combinations
         given = rows[:, self.dropped]
-        slack = _RELATIVE * (np.abs(given) + np.abs(L) @ np.abs(M)) + rounding
-        estimable = (np.abs(given - L @ M) <= slack).all(axis=1)
+        size = np.abs(given) + np.abs(L) @ np.abs(self.combinations)
+        away = np.abs(given - L @ self.combinations)
+        estimable = (away <= _RELATIVE * size + self.rounding).all(axis=1)
         return np.where(estimable[:, None], L, np.nan)
+
+
+@once_per_fit("estimable functions")
+def estimable_functions(fit: Fit) -> Estimability:
+    """Which linear functions of the fixed effects a fit determines."""
+    encoder = fit.frame.fixed_encoder
+    assert encoder is not None
+    every = np.arange(len(encoder.all_names), dtype=np.intp)
+    kept = every if encoder.kept is None else encoder.kept
+    dropped = encoder.dropped
+    if not len(dropped):
+        return Estimability(kept, dropped, np.empty((len(kept), 0)), np.empty(0))
+    summary = data_summary(fit)
+    X = summary.design(all_columns(fit))
+    M = column_coefficients(X[:, kept], X[:, dropped])
+    # In the fit's own rows the columns are near enough to a combination, however far that is.
+    away, size = summary.departures(encoder, M)
+    return Estimability(kept, dropped, M, np.maximum(_OF_COLUMN * size, (1.0 + _RELATIVE) * away))

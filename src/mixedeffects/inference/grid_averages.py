@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import member
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.data_summary import data_summary
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.formula.evaluate import CONSTANTS
 from mixedeffects.formula.syntax import variable_names
@@ -113,8 +114,9 @@ def slope_rows(
             f"{trend!r} is categorical{f' in {in_factor[0]!r}' if in_factor else ''}, so it has no "
             "slope; see m.emmeans for its means."
         )
-    values = fit.frame.data[trend].to_numpy(dtype=np.float64)
-    step = 1e-3 * float(np.ptp(values))
+    values = data_summary(fit).number(trend)
+    assert values is not None
+    step = 1e-3 * (values.high - values.low)
     rows: Any = 0.0
     offset: Any = 0.0
     for move, factor in ((1, 8.0), (-1, -8.0), (2, -1.0), (-2, 1.0)):

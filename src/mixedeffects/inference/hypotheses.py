@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mixedeffects.frame.data_summary import DataSummary
 from mixedeffects.frame.encode import DesignEncoder, VariableCoder
-from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.frame.rank import independent_columns
 
 __all__ = [
@@ -72,13 +72,15 @@ def _by_level(terms: Sequence[tuple[int, ...]], position: int, variable: int) ->
     return bool(rest) and not any(rest <= set(earlier) for earlier in terms[:position])
 
 
-def term_contrasts(frame: ModelFrame, kind: int) -> dict[str, Matrix]:
+def term_contrasts(encoder: DesignEncoder, summary: DataSummary, kind: int) -> dict[str, Matrix]:
     """The hypothesis of each term.
 
     Parameters
     ----------
-    frame : ModelFrame
-        The fixed part and its data.
+    encoder : DesignEncoder
+        Of the fixed part.
+    summary : DataSummary
+        Of its rows.
     kind : {1, 2, 3}
         Type of the hypotheses.
 
@@ -92,15 +94,14 @@ def term_contrasts(frame: ModelFrame, kind: int) -> dict[str, Matrix]:
     Kuznetsova, A., Brockhoff, P. B. and Christensen, R. H. B. (2017). lmerTest package: tests in
     linear mixed effects models. Journal of Statistical Software 82(13).
     """
-    encoder = frame.fixed_encoder
-    assert encoder is not None
     columns = term_columns(encoder)
-    if kind == 1 or len(columns) <= 1 or frame.X.shape[1] <= 1:
-        sequential = _sequential(frame.X)
+    X = summary.design(encoder)
+    if kind == 1 or len(columns) <= 1 or X.shape[1] <= 1:
+        sequential = _sequential(X)
         return {label: sequential[own] for label, own in columns.items()}
     if kind == 2:
-        return _type2(frame.X, columns, containing_terms(encoder))
-    return _type3(frame, encoder)
+        return _type2(X, columns, containing_terms(encoder))
+    return _type3(X, encoder, summary)
 
 
 def _sequential(X: Matrix) -> Matrix:
@@ -136,9 +137,9 @@ def _treatment(coder: VariableCoder) -> VariableCoder:
     return replace(coder, contrasts=np.arange(1, count), suffixes=coder.levels[1:])
 
 
-def _type3(frame: ModelFrame, encoder: DesignEncoder) -> dict[str, Matrix]:
+def _type3(of_model: Matrix, encoder: DesignEncoder, summary: DataSummary) -> dict[str, Matrix]:
     coded = replace(encoder, coders=tuple(_treatment(coder) for coder in encoder.coders), kept=None)
-    X, _ = coded.encode(frame.data)
+    X = summary.design(coded)
     coded = coded.keeping(np.asarray(independent_columns(X), dtype=np.intp))
     X = X if coded.kept is None else X[:, coded.kept]
     every = replace(
@@ -146,7 +147,7 @@ def _type3(frame: ModelFrame, encoder: DesignEncoder) -> dict[str, Matrix]:
         table=replace(encoder.table, full=tuple((True,) * len(t) for t in encoder.table.terms)),
         kept=None,
     )
-    cells, cell_names = every.encode(frame.data)
+    cells = summary.design(every)
     # Coefficients of the cells in terms of those of X: cells = X (least squares) L'.
     L = column_coefficients(X, cells).T
     columns = term_columns(coded)
@@ -159,10 +160,10 @@ def _type3(frame: ModelFrame, encoder: DesignEncoder) -> dict[str, Matrix]:
         if above and own:
             fitted = L[:, above] @ np.linalg.lstsq(L[:, above], L[:, own], rcond=None)[0]
             L[:, own] = _clean(L[:, own] - fitted, L[:, own])
-    position = {name: i for i, name in enumerate(cell_names)}
+    position = {name: i for i, name in enumerate(every.names)}
     # Cells that the treatment coding has columns for; by R's names they are the same.
     L = L[[position[name] for name in coded.names]]
-    to_model = column_coefficients(X, frame.X)
+    to_model = column_coefficients(X, of_model)
     contrasts = {}
     for label, own in columns.items():
         rows = L[:, own].T
@@ -185,14 +186,11 @@ def _clean(values: Matrix, beside: Matrix) -> Matrix:
     return np.where(np.abs(values) > _ROUNDING * largest, values, 0.0)
 
 
-def tested_at_zero(frame: ModelFrame) -> dict[str, list[str]]:
+def tested_at_zero(encoder: DesignEncoder, summary: DataSummary) -> dict[str, list[str]]:
     """Numbers of which zero is at the edge of the data or beyond, and what they interact with.
 
     The hypothesis of such a term, of type 2 or 3, is one at zero of the number.
     """
-    encoder = frame.fixed_encoder
-    if encoder is None:
-        return {}
     terms = [frozenset(term) for term in encoder.table.terms]
     column = {position - 1: j for j, position in enumerate(encoder.assign)}
     found: dict[str, list[str]] = {}
@@ -208,8 +206,8 @@ def tested_at_zero(frame: ModelFrame) -> dict[str, list[str]]:
                 or terms.index(alone) not in column
             ):
                 continue
-            values = frame.X[:, column[terms.index(alone)]]
-            outside = values.min() > 0.0 or values.max() < 0.0
-            if outside or abs(values.mean()) > _AT_THE_EDGE * values.std():
+            values, spread = summary.column(encoder, column[terms.index(alone)])
+            outside = values.low > 0.0 or values.high < 0.0
+            if outside or abs(values.mean) > _AT_THE_EDGE * spread:
                 found.setdefault(coder.name, []).append(encoder.term_labels[position])
     return found

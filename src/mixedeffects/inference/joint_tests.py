@@ -17,7 +17,7 @@ from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.formula.syntax import variable_names
 from mixedeffects.frame.columns import labels_of
-from mixedeffects.inference.estimability import Estimability
+from mixedeffects.inference.estimability import all_columns
 from mixedeffects.inference.marginal_means import MarginalMeans, marginal_means
 from mixedeffects.inference.mean_comparisons import compared
 from mixedeffects.inference.mean_contrasts import contrast_coefficients, interaction_coefficients
@@ -50,7 +50,7 @@ def joint_tests(
     ``pooled`` are estimates, their variance and joint test that stand for several fits like this
     one.
     """
-    encoder = Estimability(fit.frame).encoder
+    encoder = all_columns(fit)
     grid = reference_grid(fit, encoder, at)
     at = dict(at) if at is not None else {}
     groups = [] if by is None else [str(name) for name in checked_names(by, "by")]

@@ -25,7 +25,11 @@ from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.generalized import generalized
 from mixedeffects.frame.columns import labels_of
 from mixedeffects.inference.contrasts import listed_names
-from mixedeffects.inference.estimability import Estimability
+from mixedeffects.inference.estimability import (
+    Estimability,
+    all_columns,
+    estimable_functions,
+)
 from mixedeffects.inference.estimates import Estimates
 from mixedeffects.inference.grid_averages import (
     WEIGHTS,
@@ -461,8 +465,8 @@ def marginal_means(
             f"{listed_names(_FOR_MEANS)}. To compare means see .contrasts()."
         )
     specs, by, compared = specs_in_words(specs, by, fit)
-    estimability = Estimability(fit.frame)
-    grid = reference_grid(fit, estimability.encoder, at)
+    estimability = estimable_functions(fit)
+    grid = reference_grid(fit, all_columns(fit), at)
     own, groups = _named(specs, "specs", grid, fit), _named(by, "by", grid, fit)
     both = [name for name in own if name in groups]
     if both:

@@ -22,7 +22,7 @@ from mixedeffects.display.vocabulary import INTERVAL, intervals_at
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.inference.contrasts import contrast_matrix
-from mixedeffects.inference.estimability import Estimability
+from mixedeffects.inference.estimability import all_columns
 from mixedeffects.inference.estimates import Estimates, fixed_rows, tests_table
 from mixedeffects.inference.joint_tests import joint_tests
 from mixedeffects.inference.linear_functions import named_contrasts
@@ -501,7 +501,7 @@ class PooledFits(ShownTables):
 
     def _held(self, at: Any) -> dict[str, float]:
         """Numbers that a reference grid holds at one value, at the mean over the data sets."""
-        grids = [reference_grid(fit, Estimability(fit.frame).encoder, at) for fit in self.fits]
+        grids = [reference_grid(fit, all_columns(fit), at) for fit in self.fits]
         return {
             v.name: float(np.mean([np.mean(grid[v.name].points) for grid in grids]))
             for v in grids[0].variables

@@ -19,6 +19,7 @@ from mixedeffects.covariance.varcorr import VarCorr
 from mixedeffects.display.residual_text import ResidualBlock, in_line
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit, HoldsFit, fit_of
+from mixedeffects.fitting.in_table import is_weighted
 from mixedeffects.fitting.natural import covariance_parameters
 from mixedeffects.fitting.residual_parameters import reported_residual_parameters
 from mixedeffects.inference.pooled_fits import PooledFits
@@ -194,7 +195,7 @@ def _check_one_model(fits: Sequence[Fit]) -> None:
                 f"A factor is coded otherwise in fits[{i}] than in fits[0], so that coefficients "
                 "of one name mean different things; use the same contrasts= for all."
             )
-        if (fit.frame.weights is None) != (first.frame.weights is None):
+        if is_weighted(fit) != is_weighted(first):
             raise ModelError(
                 f"One of fits[0] and fits[{i}] has prior weights and the other none; pooled fits "
                 "are of one model."

@@ -12,14 +12,19 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.options import meant
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.data_summary import data_summary
 from mixedeffects.fitting.fit import Fit
-from mixedeffects.fitting.request import given_table
-from mixedeffects.formula.syntax import Argument, Call, Name, Node, variable_names
-from mixedeffects.formula.values import Factor
+from mixedeffects.formula.syntax import Argument, Call, Node, variable_names
+from mixedeffects.formula.values import Factor, Value
 from mixedeffects.frame.columns import labels_of
+from mixedeffects.frame.data_summary import DataSummary, NumberSummary
 from mixedeffects.frame.encode import DesignEncoder
-from mixedeffects.frame.ingest import materialised, take_columns
-from mixedeffects.frame.variables import Columns, data_columns, evaluate_variable
+from mixedeffects.frame.variables import (
+    Columns,
+    argument_tree,
+    data_columns,
+    evaluate_variable,
+)
 from mixedeffects.inference.contrasts import listed_names
 
 __all__ = [
@@ -35,8 +40,6 @@ Matrix = NDArray[np.float64]
 
 #: Entries of the model matrix of a grid; 400 MB.
 _LARGEST = 50_000_000
-#: Covariates with no more different values than this are taken at these values, as emmeans does.
-_FEW_VALUES = 2
 #: Steps of a range of numbers.
 _MOST_STEPS = 10_000
 
@@ -114,7 +117,7 @@ class ReferenceGrid:
 
     variables: tuple[GridVariable, ...]
     encoder: DesignEncoder
-    _columns: Columns
+    _summary: DataSummary
     _offsets: tuple[tuple[Node, Any], ...]
     _constant: float
 
@@ -180,12 +183,14 @@ class ReferenceGrid:
         counted = [v for v in self.variables if v.counted]
         shape = tuple(len(v.points) if v.counted else 1 for v in self.variables)
         if not counted:
-            return np.broadcast_to(np.float64(self._columns.n), self.shape)
-        positions = [v.rows(self._columns[v.name][0]) for v in counted]
+            return np.broadcast_to(np.float64(self._summary.nobs), self.shape)
+        there = self._summary.cells([v.name for v in counted])
+        positions = [v.rows(there.columns[v.name][0]) for v in counted]
         inside = np.logical_and.reduce([at >= 0 for at in positions])
         own = tuple(len(v.points) for v in counted)
         cells = np.ravel_multi_index(tuple(at[inside] for at in positions), own)
-        found = np.bincount(cells, minlength=int(np.prod(own))).astype(np.float64)
+        rows = None if there.rows is None else there.rows[inside]
+        found = np.bincount(cells, rows, minlength=int(np.prod(own))).astype(np.float64)
         return np.broadcast_to(found.reshape(shape), self.shape)
 
 
@@ -210,14 +215,14 @@ def reference_grid(fit: Fit, encoder: DesignEncoder, at: Mapping[str, Any] | Non
     ModelError
         If ``at`` names a variable or level that is not there, or the grid would be too large.
     """
-    trees, constant = _offset_trees(fit, encoder)
-    columns = Columns(fit.frame.data)
+    summary = data_summary(fit)
+    trees, constant = _offset_trees(fit, encoder, summary)
     coders = [coder.tree for coder in encoder.coders]
-    names = data_columns([*coders, *trees], list(fit.frame.data.columns))
+    names = data_columns([*coders, *trees], summary.names)
     chosen = _read_at(at, names, fit)
-    variables = tuple(_variable(name, columns, encoder, chosen.get(name)) for name in names)
-    states = tuple((tree, _offset_state(fit, tree)) for tree in trees)
-    grid = ReferenceGrid(variables, encoder, columns, states, constant)
+    variables = tuple(_variable(name, summary, encoder, chosen.get(name)) for name in names)
+    states = tuple((tree, summary.state(tree)) for tree in trees)
+    grid = ReferenceGrid(variables, encoder, summary, states, constant)
     cells = int(np.prod([float(n) for n in grid.shape]))
     if cells * max(len(encoder.all_names), 1) > _LARGEST:
         sizes = ", ".join(f"{v.name} {len(v.points)}" for v in variables if len(v.points) > 1)
@@ -246,7 +251,7 @@ def no_such_variable(name: Any, fit: Fit, names: Sequence[str]) -> ModelError:
     if name in expressions:
         own = listed_names(list(dict.fromkeys(expressions[name])))
         return ModelError(f"{name!r} is made of columns of the data; name the column: {own}.")
-    if name in fit.frame.data.columns:
+    if name in data_summary(fit).names:
         response = variable_names(fit.frame.formula.response_tree)
         what = "the response" if name in response else "only in the random effects"
         return ModelError(f"{name!r} is {what}, not a variable of the fixed part ({valid}).")
@@ -254,14 +259,16 @@ def no_such_variable(name: Any, fit: Fit, names: Sequence[str]) -> ModelError:
     return ModelError(f"There is no variable {name!r:.60} in the fixed part; {valid}.{hint}")
 
 
-def _offset_trees(fit: Fit, encoder: DesignEncoder) -> tuple[list[Node], float]:
+def _offset_trees(
+    fit: Fit, encoder: DesignEncoder, summary: DataSummary
+) -> tuple[list[Node], float]:
     """Offsets that can be evaluated in the grid, and the mean of one given as an array."""
     trees = list(encoder.table.offsets)
     given, exposure = fit.request.offset, fit.request.exposure
     if isinstance(given, str):
-        trees.append(Name(given))
+        trees.append(argument_tree(given, summary.names))
     if isinstance(exposure, str):
-        trees.append(Call("log", (Argument(Name(exposure)),)))
+        trees.append(Call("log", (Argument(argument_tree(exposure, summary.names)),)))
     if all(each is None or isinstance(each, str) for each in (given, exposure)):
         return trees, 0.0
     total = fit.frame.offset
@@ -269,18 +276,9 @@ def _offset_trees(fit: Fit, encoder: DesignEncoder) -> tuple[list[Node], float]:
     data = fit.frame.data
     rest = total
     for tree in trees:
-        value = evaluate_variable(tree, Columns(data), _offset_state(fit, tree)).value
+        value = evaluate_variable(tree, Columns(data), summary.state(tree)).value
         rest = rest - np.asarray(value, dtype=np.float64)
     return trees, float(rest.mean())
-
-
-def _offset_state(fit: Fit, tree: Node) -> Any:
-    """What stateful transforms in an offset learned at the fit, from all rows of the data."""
-    state: Any = {}
-    source = materialised(given_table(fit.request))
-    names = data_columns([tree], list(fit.frame.data.columns))
-    evaluate_variable(tree, Columns(take_columns(source, names)), state)
-    return state
 
 
 def _read_at(at: Any, names: Sequence[str], fit: Fit) -> dict[str, list[Any]]:
@@ -304,11 +302,23 @@ def _read_at(at: Any, names: Sequence[str], fit: Fit) -> dict[str, list[Any]]:
 
 
 def _variable(
-    name: str, columns: Columns, encoder: DesignEncoder, chosen: list[Any] | None
+    name: str, summary: DataSummary, encoder: DesignEncoder, chosen: list[Any] | None
 ) -> GridVariable:
-    value, _ = columns[name]
+    number = summary.number(name)
+    if number is None or made_a_factor(name, encoder):
+        return _of_levels(name, summary.values(name), chosen)
     if chosen is not None and isinstance(chosen[0], slice):
-        chosen = _range(name, chosen[0], value, made_a_factor(name, encoder))
+        chosen = _range_of_numbers(name, chosen[0], number)
+    few = bool(number.few)
+    if chosen is not None:
+        return GridVariable(name, _numbers_at(name, chosen), (), "number", few, True)
+    return GridVariable(name, number.few or (number.mean,), (), "number", few, False)
+
+
+def _of_levels(name: str, value: Value, chosen: list[Any] | None) -> GridVariable:
+    """A variable whose points are values that occur: a factor, a logical, or made a factor."""
+    if chosen is not None and isinstance(chosen[0], slice):
+        chosen = _range_of_values(name, chosen[0], value)
     if isinstance(value, Factor):
         used = np.bincount(value.codes, minlength=len(value.levels)) > 0
         points = tuple(label for label, any_row in zip(value.levels, used, strict=True) if any_row)
@@ -324,32 +334,27 @@ def _variable(
             python = {"False": "FALSE", "True": "TRUE"}
             points = _levels_at(name, [python.get(c, c) for c in labels_of(chosen)], points)
         return GridVariable(name, points, levels, "logical", True, chosen is not None)
-    found = np.unique(value)
-    if made_a_factor(name, encoder):
-        kept = tuple(found.tolist())
-        if chosen is not None:
-            labels = _levels_at(name, labels_of(chosen), tuple(labels_of(kept)))
-            by_label = dict(zip(labels_of(kept), kept, strict=True))
-            kept = tuple(by_label[label] for label in labels)
-        return GridVariable(name, kept, (), "number", True, chosen is not None)
-    few = len(found) <= _FEW_VALUES
+    kept = tuple(np.unique(value).tolist())
     if chosen is not None:
-        numbers = _numbers_at(name, chosen)
-        return GridVariable(name, numbers, (), "number", few, True)
-    numbers = tuple(found.tolist()) if few else (float(value.mean()),)
-    return GridVariable(name, numbers, (), "number", few, False)
+        labels = _levels_at(name, labels_of(chosen), tuple(labels_of(kept)))
+        by_label = dict(zip(labels_of(kept), kept, strict=True))
+        kept = tuple(by_label[label] for label in labels)
+    return GridVariable(name, kept, (), "number", True, chosen is not None)
 
 
-def _range(name: str, given: slice, value: Any, is_factor: bool) -> list[Any]:
-    """Values of a slice, both ends included: levels in their order, or numbers by a step."""
+def _range_of_values(name: str, given: slice, value: Value) -> list[Any]:
+    """Levels of a slice in their order, both ends included."""
     if isinstance(value, Factor):
         used = set(np.unique(value.codes).tolist())
         return _range_of_levels(name, given, list(value.levels), used)
-    if value.dtype == np.bool_ or is_factor:
-        levels: list[Any] = np.unique(value).tolist()
-        return _range_of_levels(name, given, levels, set(range(len(levels))))
-    least = float(np.min(value)) if given.start is None else given.start
-    most = float(np.max(value)) if given.stop is None else given.stop
+    levels: list[Any] = np.unique(value).tolist()
+    return _range_of_levels(name, given, levels, set(range(len(levels))))
+
+
+def _range_of_numbers(name: str, given: slice, number: NumberSummary) -> list[float]:
+    """Numbers of a slice by its step, both ends included."""
+    least = number.low if given.start is None else given.start
+    most = number.high if given.stop is None else given.stop
     numbers = [least, most, given.step]
     if not all(isinstance(x, (int, float, np.number)) and np.isfinite(x) for x in numbers) or not (
         given.step > 0.0 and least <= most

@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from mixedeffects.base.options import checked_choice, checked_flag, checked_number
 from mixedeffects.covariance.mean_variances import term_variances
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.data_summary import data_summary
 from mixedeffects.fitting.fit import Fit, once_per_fit
-from mixedeffects.fitting.request import NewResponse, given_data, given_table
+from mixedeffects.fitting.request import NewResponse, given_data
 from mixedeffects.formula.formula import parse_formula
 from mixedeffects.formula.syntax import Name, Node, deparse
 from mixedeffects.formula.transformation_reader import read_transformation
 from mixedeffects.formula.transformations import Transformation
 from mixedeffects.formula.values import Factor
-from mixedeffects.frame.ingest import column_names, materialised, take_columns
-from mixedeffects.frame.variables import Columns, data_columns, evaluate_variable, take_rows
 
 __all__ = ["TYPES", "ResponseScale", "response_scale", "response_transformation"]
 
@@ -185,27 +184,14 @@ def response_transformation(fit: Fit) -> Transformation | str:
     text = deparse(tree)
     if isinstance(tree, Name):
         return Transformation(text, text)
-    given = given_data(fit.request)
-    source = materialised(
-        given.data if isinstance(given, NewResponse) else given_table(fit.request)
-    )
-    every = Columns(take_columns(source, data_columns([tree], column_names(source))))
-    columns, there = {}, np.ones(every.n, dtype=np.bool_)
-    for name in every.frame.columns:
-        columns[name], missing = every[name]
-        there &= True if missing is None else ~missing
-    state: Any = {}
-    # What scale() and mean() remember is of all rows of the data that have the response.
-    found = evaluate_variable(tree, every, state)
-    there &= True if found.missing is None else ~found.missing
-    rows = {name: take_rows(value, there) for name, value in columns.items()}
+    rows = data_summary(fit).response(tree)
     try:
-        for name, value in columns.items():
+        for name, value in rows.columns.items():
             if isinstance(value, Factor):
                 raise ModelError(
                     f"type='response': `{name}` is categorical, so that `{text}` has no way back."
                 )
-        return read_transformation(tree, rows, int(there.sum()), state)
+        return read_transformation(tree, rows.columns, rows.n, rows.state)
     except ModelError as error:
         return str(error)
 

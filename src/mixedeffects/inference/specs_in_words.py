@@ -7,6 +7,7 @@ from typing import Any
 
 from mixedeffects.base.options import plain
 from mixedeffects.errors import ModelError
+from mixedeffects.fitting.data_summary import data_summary
 from mixedeffects.fitting.fit import Fit
 
 __all__ = ["specs_in_words"]
@@ -42,7 +43,7 @@ def specs_in_words(specs: Any, by: Any, fit: Fit) -> tuple[Any, Any, str | None]
     (['recipe'], ['temp'], 'pairwise')
     """
     words = plain(specs)
-    if not isinstance(words, str) or words in fit.frame.data.columns:
+    if not isinstance(words, str) or words in data_summary(fit).names:
         return specs, by, None
     if not re.search(r"[~|]", words) and ("(" in words or not re.search(r"[*+:]", words)):
         return specs, by, None

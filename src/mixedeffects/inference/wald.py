@@ -13,6 +13,7 @@ from mixedeffects.base.options import checked_choice, member, plain
 from mixedeffects.base.warning import warn
 from mixedeffects.display.result_table import ResultTable
 from mixedeffects.errors import ClusterWarning, ModelError
+from mixedeffects.fitting.data_summary import data_summary
 from mixedeffects.fitting.fit import Fit, once_per_fit
 from mixedeffects.inference.cluster_robust import robust_covariance
 from mixedeffects.inference.cluster_wald import WALD_TESTS, singular_contrasts
@@ -210,10 +211,14 @@ def checked_type(kind: Any) -> int:
 def terms_at_zero(fit: Fit) -> dict[str, list[str]]:
     """See `tested_at_zero`."""
     # One stored without its rows before this was kept with it cannot say.
-    return {} if fit.remembered else tested_at_zero(fit.frame)
+    encoder = fit.frame.fixed_encoder
+    if fit.remembered or encoder is None:
+        return {}
+    return tested_at_zero(encoder, data_summary(fit))
 
 
 @once_per_fit("hypotheses about the terms")
 def term_hypotheses(fit: Fit, kind: int) -> dict[str, Matrix]:
     """Contrasts of each term of the fixed part, of type 1, 2 or 3."""
-    return term_contrasts(fit.frame, kind)
+    assert fit.frame.fixed_encoder is not None
+    return term_contrasts(fit.frame.fixed_encoder, data_summary(fit), kind)

@@ -41,11 +41,17 @@ class CellRows:
         cells have one weight each.
     weights : ndarray, shape (m,), or None
         The weights, where cells have one each.
+    counts : ndarray of int, shape (m,)
+        Number of rows of the cell in its first row, nought in the others.
+    sum_log_weights : ndarray, shape (m,)
+        The same of the sum of the logarithms of their weights.
     """
 
     keys: pd.DataFrame
     columns: Matrix
     weights: Matrix | None
+    counts: NDArray[np.int64]
+    sum_log_weights: Matrix
 
 
 def cell_rows(
@@ -84,7 +90,13 @@ def cell_rows(
     if "w" in table:
         weights = table["w"].to_numpy(dtype=np.float64)[cell]
         roots = roots / np.sqrt(weights)[:, None]
-    return CellRows(keys.iloc[cell].reset_index(drop=True), roots, weights)
+    first = np.cumsum(counts) - counts
+    rows, log_weights = np.zeros(len(cell), dtype=np.int64), np.zeros(len(cell))
+    rows[first] = table["rows"].to_numpy()
+    if "logw" in table:
+        log_weights[first] = table["logw"].to_numpy(dtype=np.float64)
+    keys = keys.iloc[cell].reset_index(drop=True)
+    return CellRows(keys, roots, weights, rows, log_weights)
 
 
 def _check_extra(model: LazyModel, names: Sequence[str]) -> None:

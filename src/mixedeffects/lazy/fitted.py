@@ -21,7 +21,13 @@ from mixedeffects.lazy.expressions import Expr
 from mixedeffects.lazy.model import LazyModel
 from mixedeffects.lazy.table import LazyTable
 
-__all__ = ["Effects", "LinearPredictor", "linear_predictor", "predictor_of_fit"]
+__all__ = [
+    "Effects",
+    "LinearPredictor",
+    "joined_by_level",
+    "linear_predictor",
+    "predictor_of_fit",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -203,6 +209,45 @@ def _known_levels(variable: LazyVariable, levels: tuple[str, ...]) -> LazyVariab
     )
 
 
+def joined_by_level(
+    table: LazyTable, frame: Any, number: int, term: RandomTerm, columns: dict[str, Matrix]
+) -> tuple[Any, list[str]]:
+    """Rows with values of their levels.
+
+    Parameters
+    ----------
+    table : LazyTable
+        Whose rows they are.
+    frame : narwhals.LazyFrame
+        The rows.
+    number : int
+        Of the grouping factor.
+    term : RandomTerm
+        Its variables and levels.
+    columns : dict of str to ndarray, shape (l,)
+        The values.
+
+    Returns
+    -------
+    frame : narwhals.LazyFrame
+    keys : list of str
+        Columns that it has besides.
+    """
+    keys = [f"__key_{number}_{i}" for i in range(len(term.variables))]
+    values = term.level_values
+    small: dict[str, Any] = {}
+    for i, (key, name) in enumerate(zip(keys, term.variables, strict=True)):
+        part = values.get_level_values(i) if isinstance(values, pd.MultiIndex) else values
+        if name not in table.schema:
+            table.kind(name)
+        small[key] = joined_values(table, name, part)
+    small |= columns
+    frame = frame.with_columns(
+        *(join_key(table, v).alias(k) for v, k in zip(term.variables, keys, strict=True))
+    )
+    return frame.join(attached(table, pd.DataFrame(small)), on=keys, how="left"), keys
+
+
 def _column(design: Design, j: int) -> Expr:
     import narwhals as nw
 
@@ -232,24 +277,14 @@ def _predictor(
     parts, unseen = [], []
     for f, members in enumerate(by_factor.values()):
         term = members[0][1].term
-        keys = [f"__key_{f}_{i}" for i in range(len(term.variables))]
-        values = term.level_values
-        small: dict[str, Any] = {}
-        for i, (key, name) in enumerate(zip(keys, term.variables, strict=True)):
-            part = values.get_level_values(i) if isinstance(values, pd.MultiIndex) else values
-            if name not in table.schema:
-                table.kind(name)
-            small[key] = joined_values(table, name, part)
+        values: dict[str, Matrix] = {}
         for t, each, own in members:
             for j, column in enumerate(own):
                 effect = f"__effect_{t}_{j}"
-                small[effect] = each.modes[:, j]
+                values[effect] = each.modes[:, j]
                 parts.append(nw.col(effect) * column)
                 added.append(effect)
-        frame = frame.with_columns(
-            *(join_key(table, v).alias(k) for v, k in zip(term.variables, keys, strict=True))
-        )
-        frame = frame.join(attached(table, pd.DataFrame(small)), on=keys, how="left")
+        frame, keys = joined_by_level(table, frame, f, term, values)
         added += keys
         first = f"__effect_{members[0][0]}_0"
         unseen.append(nw.col(first).is_null() & all_present(table, term.variables))

@@ -16,8 +16,7 @@ from mixedeffects.engine.grouped_sums import SumColumns, TermColumns
 from mixedeffects.errors import DataError, DataWarning, ModelError
 from mixedeffects.formula import Bar, Formula, parse_formula
 from mixedeffects.formula.evaluate import CONSTANTS, check_functions
-from mixedeffects.formula.reader import read
-from mixedeffects.formula.syntax import Call, Name, Node, deparse, quote_name
+from mixedeffects.formula.syntax import Name, Node, deparse, quote_name
 from mixedeffects.formula.terms import TermTable, expand_terms
 from mixedeffects.formula.values import Coding
 from mixedeffects.frame.checks import check_rows
@@ -26,7 +25,7 @@ from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.model_frame import Dropped
 from mixedeffects.frame.structures import check_structure_columns
 from mixedeffects.frame.text_levels import doubt_spelling, doubt_text
-from mixedeffects.frame.variables import data_columns
+from mixedeffects.frame.variables import argument_tree, data_columns
 from mixedeffects.lazy.design import Design, LazyVariable, Variables, encoder_of, present
 from mixedeffects.lazy.expressions import Expr, LostRows
 from mixedeffects.lazy.table import LazyTable
@@ -92,6 +91,8 @@ class LazyModel:
         Of the design.
     dropped : Dropped
         Rows left out.
+    data_columns : tuple of str
+        Columns of the table that the model uses.
     """
 
     table: LazyTable
@@ -110,6 +111,7 @@ class LazyModel:
     response: Expr
     moments: Moments
     dropped: Dropped
+    data_columns: tuple[str, ...] = ()
 
     def rows(self, keys: Sequence[str]) -> Any:
         """The rows used: some columns, those of the design less centre and by scale, and weights.
@@ -127,13 +129,17 @@ class LazyModel:
         import narwhals as nw
 
         columns = [nw.col(name).alias(f"k{i}") for i, name in enumerate(keys)]
-        for j, column in enumerate(self.design.columns[1:], start=1):
-            centre, scale = float(self.moments.centre[j]), float(self.moments.scale[j])
-            moved = column - centre if centre != 0.0 else column
-            columns.append((moved / scale if scale != 1.0 else moved).alias(f"u{j}"))
+        columns += [self.moved(j).alias(f"u{j}") for j in range(1, len(self.design.columns))]
         if self.weights is not None:
             columns.append(self.weights.alias("w"))
         return self.table.frame.filter(self.complete).select(*columns)
+
+    def moved(self, j: int) -> Expr:
+        """A column of the design less its centre and by its scale."""
+        column = self.design.columns[j]
+        centre, scale = float(self.moments.centre[j]), float(self.moments.scale[j])
+        moved = column - centre if centre != 0.0 else column
+        return moved / scale if scale != 1.0 else moved
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -176,7 +182,10 @@ def read_lazy_model(
                 f"`{role}` of a table that stays in its engine is the name of a column, or an "
                 f"expression of columns, not {type(given).__name__}."
             )
-    argument = {role: _argument(given, table) for role, given in by_name.items()}
+    argument = {
+        role: None if given is None else argument_tree(given, table.names)
+        for role, given in by_name.items()
+    }
     plain = [deparse(tree) for tree in argument.values() if isinstance(tree, Name)]
     fixed = formula.fixed_terms(table.names if formula.uses_dot else None, plain)
     random = [expand_terms(bar.tree, formula.text) for bar in formula.random]
@@ -282,19 +291,8 @@ def read_lazy_model(
         response.columns[0],
         moments,
         dropped,
+        tuple(name for name in needed if name in table.schema),
     )
-
-
-def _argument(given: str | None, table: LazyTable) -> Node | None:
-    """Weights or an offset as an expression: the name of a column, or such as ``1 / vi``."""
-    if given is None:
-        return None
-    if given in table.schema or not given.strip():
-        return Name(given)
-    tree = read(f"I({given})")
-    if isinstance(tree, Call) and len(tree.arguments) == 1:
-        return tree.arguments[0].value
-    return tree
 
 
 def named_expression(role: str, given: Any, table: LazyTable) -> Expr:
@@ -310,9 +308,7 @@ def named_expression(role: str, given: Any, table: LazyTable) -> Expr:
             f"`{role}` of a table that stays in its engine is the name of a column, or an "
             f"expression of columns, not {type(given).__name__}."
         )
-    tree = _argument(given, table)
-    assert tree is not None
-    return _single(role, Variables(table)[tree], given)
+    return _single(role, Variables(table)[argument_tree(given, table.names)], given)
 
 
 def _groups(formula: Formula, table: LazyTable) -> tuple[tuple[str, tuple[str, ...]], ...]:

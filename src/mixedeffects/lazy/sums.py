@@ -21,6 +21,7 @@ __all__ = [
     "LevelSums",
     "ProductQueries",
     "RowsInTable",
+    "given_response_sums",
     "level_sums",
     "product_queries",
     "square_of",
@@ -109,7 +110,8 @@ class ProductQueries:
         Returns
         -------
         DataFrame
-            The keys; ``rows``; ``guard``, the sum of y; ``p0``, ``p1``, ... the products.
+            The keys; ``rows``; ``guard``, the sum of y; ``p0``, ``p1``, ... the products; with
+            weights ``logw``, the sum of their logarithms.
         """
         import narwhals as nw
 
@@ -130,22 +132,30 @@ class ProductQueries:
         rows = self.model.rows(keys).select(
             *(nw.col(alias) for alias in aliases),
             *(product(i, j).alias(f"p{c}") for c, (i, j) in enumerate(products)),
-            *([nw.col("w").log().alias("logw")] if weighted and not keys else []),
+            *([nw.col("w").log().alias("logw")] if weighted else []),
             nw.col(f"u{self.model.columns.response}").alias("guard"),
         )
         totals = [nw.col("guard").sum(), *(nw.col(f"p{c}").sum() for c in range(len(products)))]
-        if weighted and not keys:
+        if weighted:
             totals.append(nw.col("logw").sum())
         if keys:
             answer = rows.group_by(*aliases).agg(nw.len().alias("rows"), *totals)
         else:
             answer = rows.select(nw.len().alias("rows"), *totals)
         table = self.model.table.run(answer, what)
-        self._check(table, what)
+        self.check(table, what)
         return table
 
-    def _check(self, table: pd.DataFrame, what: str) -> None:
-        """Refuse a table whose rows are other ones than before."""
+    def check(self, table: pd.DataFrame, what: str) -> None:
+        """Refuse a table whose rows are other ones than before.
+
+        Parameters
+        ----------
+        table : DataFrame
+            With ``rows``, and in ``guard`` the sum of the response less centre and by scale.
+        what : str
+            What was asked.
+        """
         n, y = int(table["rows"].sum()), float(table["guard"].sum())
         if self.first is None:
             self.first = (self.model.moments.n, y)
@@ -255,6 +265,21 @@ def square_of(model: LazyModel, weights: Matrix) -> float:
     square = rest * rest if model.weights is None else rest * rest * nw.col("w")
     query = model.rows(()).select(square.alias("square")).select(nw.col("square").sum())
     return float(model.table.run(query, "what is left of a column")["square"].iloc[0])
+
+
+def given_response_sums(rows: RowsInTable) -> tuple[float, float]:
+    """``sum w y`` and ``sum w y^2`` of the response as given, whatever the offset."""
+    import narwhals as nw
+
+    model = rows.model
+    y = model.response.alias("y")
+    columns = [y] if model.weights is None else [y, model.weights.alias("w")]
+    own = nw.col("y") if model.weights is None else nw.col("y") * nw.col("w")
+    query = model.table.frame.filter(model.complete).select(*columns)
+    query = query.select(own.alias("total"), (own * nw.col("y")).alias("squares"))
+    query = query.select(nw.col("total").sum(), nw.col("squares").sum())
+    row = model.table.run(query, "sums of the response").iloc[0]
+    return float(row["total"]), float(row["squares"])
 
 
 def unweighted_sums(rows: RowsInTable) -> tuple[GroupedSums, float]:

@@ -161,11 +161,12 @@ def _model(fit: Fit) -> list[str]:
         )
     if fit.request.sigma is not None:
         sentences.append(f"The residual standard deviation was known, {fit.sigma:.6g}.")
-    for name, values in (("weights", frame.weights), ("offset", frame.offset)):
-        if values is not None:
-            sentences.append(
-                f"The fit has prior {name}." if name == "weights" else "It has an offset."
-            )
+    asked = fit.request
+    if asked.weights is not None:
+        sentences.append("The fit has prior weights.")
+    in_formula = frame.fixed_encoder is not None and frame.fixed_encoder.table.offsets
+    if asked.offset is not None or in_formula:
+        sentences.append("It has an offset.")
     return sentences + rows_left_out(fit)
 
 

@@ -25,6 +25,7 @@ from mixedeffects.fitting.generalized import GeneralizedFit
 from mixedeffects.fitting.request import Request
 from mixedeffects.frame.model_frame import ModelFrame
 from mixedeffects.storage.former_paths import Remembered
+from mixedeffects.storage.without_data import without_data
 
 __all__ = ["FORMAT", "restored", "state_of"]
 
@@ -45,7 +46,11 @@ _FORMERLY = {"frame": ModelFrame, "_A": CrossProducts, "optimum": Optimum, "_set
 
 
 def state_of(fit: Fit) -> dict[str, Any]:
-    """Everything a fit consists of, without what follows from it."""
+    """Everything a fit consists of, without what follows from it.
+
+    One whose rows stayed in a table goes without it, and with what the rows have to say.
+    """
+    fit = fit if fit.rows is None else without_data(fit)
     return {
         "format": FORMAT,
         "mixedeffects": version("mixedeffects"),

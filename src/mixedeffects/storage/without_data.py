@@ -1,5 +1,8 @@
 """A fit without its data: what needs no rows goes on working, what needs them says so.
 
+Where the rows stayed in a table, the fit is taken away from the table: what is worked out
+beforehand is asked of its engine.
+
 The cross-products of the data and the optimum are enough for estimates, variances, degrees of
 freedom and random effects. What looks at rows but is small is worked out beforehand and kept: the
 quantiles of the residuals in the summary, the mean variances behind ICC and R2, and the hypotheses
@@ -17,6 +20,7 @@ from mixedeffects.covariance.of_fit import residual_blocks_of
 from mixedeffects.diagnostics.generalized_residuals import quantiles_of_generalized
 from mixedeffects.diagnostics.residuals import residual_quantiles
 from mixedeffects.engine import Optimum
+from mixedeffects.errors import ModelError
 from mixedeffects.fitting.estimability import estimability
 from mixedeffects.fitting.fit import Fit, OncePerFit
 from mixedeffects.fitting.generalized import GeneralizedFit
@@ -67,7 +71,7 @@ _METHODS: dict[str, OncePerFit[Any, Any]] = {
 
 def without_data(fit: Fit) -> Fit:
     """See `LinearMixedModel.without_data`."""
-    if isinstance(fit.frame, FrameWithoutRows):
+    if isinstance(fit.frame, FrameWithoutRows) and fit.rows is None:
         return fit
     asked = fit.request
     remembered = REMEMBERED[fit.kind]
@@ -92,8 +96,22 @@ def without_data(fit: Fit) -> Fit:
             exposure=_name(asked.exposure),
             residual=_name(asked.residual),
         ),
-        remembered={ask.key(*given): ask(fit, *given) for ask, given in remembered},
+        remembered=_worked_out(fit, remembered),
+        rows=None,
     )
+
+
+def _worked_out(fit: Fit, asked: tuple[Asked, ...]) -> dict[Any, Any]:
+    """Values by the keys under which a fit without its rows looks for them."""
+    found = {}
+    for ask, given in asked:
+        try:
+            found[ask.key(*given)] = ask(fit, *given)
+        except ModelError:
+            if fit.rows is None:
+                raise
+            # What the table's engine cannot answer, the fit cannot say without it either.
+    return found
 
 
 def _name(given: Any) -> Any:
@@ -102,6 +120,8 @@ def _name(given: Any) -> Any:
 
 
 def _frame(frame: ModelFrame) -> FrameWithoutRows:
+    if isinstance(frame, FrameWithoutRows):
+        return frame.away_from_table()
     kept = {name: value for name, value in frame.__dict__.items() if name not in OF_FRAME}
     kept["terms"] = tuple(_term(term) for term in frame.terms)
     kept["residual"], kept["variance"] = structure_without_rows(frame.residual, frame.variance)
