@@ -261,3 +261,94 @@ def test_no_command_is_usage() -> None:
     with pytest.raises(SystemExit) as stop:
         main([])
     assert stop.value.code == 2
+
+
+def _in_parts(folder: Path, kind: str) -> str:
+    """The sleep study in three files; the pattern that they match."""
+    data = me.load_dataset("sleepstudy")
+    data.attrs.clear()
+    for part in range(3):
+        rows = data.iloc[60 * part : 60 * (part + 1)].astype({"Subject": str})
+        path = folder / f"part-{part}{kind}"
+        if kind == ".parquet":
+            rows.to_parquet(path)
+        else:
+            rows.to_csv(path, index=False, sep="\t" if ".tsv" in kind else ",")
+    return str(folder / f"part-*{kind}")
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+@pytest.mark.parametrize("kind", [".parquet", ".csv", ".csv.gz", ".tsv"])
+@pytest.mark.parametrize("rows", ["push", "collect", "auto"])
+def test_an_engine_reads_several_files(
+    engine: str, kind: str, rows: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip(engine)
+    source = _in_parts(tmp_path, kind)
+    _same_as_bundled(["fit", source, SLEEP, "--engine", engine, "--rows", rows], capsys)
+    assert main(["fit", source, SLEEP, "--engine", engine, "--rows", rows, "--progress"]) == 0
+    said = capsys.readouterr()
+    stayed = f"rows stayed in the table ({'DuckDB' if engine == 'duckdb' else 'Polars'})"
+    assert (stayed in said.out) == (rows == "push")
+    assert ("pass 1 over the table: rows used" in said.err) == (rows == "push")
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+def test_robust_tests_and_missing_values_of_an_engine(
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip(engine)
+    data = me.load_dataset("sleepstudy").astype({"Reaction": object})
+    data.loc[[3, 7], "Reaction"] = ["n.a.", "?"]
+    data.to_csv(tmp_path / "sleep.csv", index=False)
+    ask = ["fit", str(tmp_path / "sleep.csv"), SLEEP, "--missing", "n.a.", "--missing", "?"]
+    ask += ["--robust", "CR2", "--json"]
+    assert main(ask) == 0
+    wanted = json.loads(capsys.readouterr().out)
+    memory = ["--memory", "1GB"] * (engine == "duckdb")
+    assert main([*ask, "--engine", engine, "--rows", "push", *memory]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["nobs"] == wanted["nobs"] == 178
+    for key in ("coefficients", "robust"):
+        one, other = found[key], wanted[key]
+        one, other = (each.get("coefficients", each) for each in (one, other))
+        for name, row in other.items():
+            assert one[name] == pytest.approx(row, rel=1e-6)
+
+
+def test_what_an_engine_cannot_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("duckdb")
+    source = _in_parts(tmp_path, ".parquet")
+    (tmp_path / "part-0.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "broken.parquet").write_text("no parquet")
+    (tmp_path / "table.xlsx").write_text("")
+    engine = ["--engine", "duckdb"]
+    for arguments, said in (
+        ([source], "are read by an engine: add --engine duckdb"),
+        ([source, "--rows", "push"], "--rows is about the table of an engine"),
+        (["sleepstudy", "--memory", "1GB"], "--memory is about the table of an engine"),
+        ([str(tmp_path / "none-*.parquet"), *engine], "No file matches "),
+        ([str(tmp_path / "none.parquet"), *engine], "There is no file "),
+        ([str(tmp_path), *engine], "is a folder; say which of its files"),
+        ([str(tmp_path / "part-*"), *engine], "of several formats (.csv, .parquet)"),
+        ([str(tmp_path / "*.xlsx"), *engine], "An engine reads parquet and csv files"),
+        ([str(tmp_path / "broken.parquet"), *engine], "cannot be read as a table"),
+        ([source, "--engine", "polars", "--memory", "1GB"], "A limit of memory is DuckDB's"),
+        ([source, *engine, "--memory", "much"], "a size such as 2GB or 500MB, not 'much'"),
+        ([source, *engine, "--missing", "?"], "parquet files have missing values of their own"),
+        ([source, *engine, "--factor", "Days"], "with --engine write factor(Days) in the formula"),
+        ([source, *engine, "--family", "poisson"], "--engine is for linear models"),
+    ):
+        assert main(["fit", arguments[0], SLEEP, *arguments[1:]]) == 1
+        assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["fit", source, SLEEP, "--engine", "spark"])
+
+
+def test_an_engine_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = _in_parts(tmp_path, ".parquet")
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    assert main(["fit", source, SLEEP, "--engine", "duckdb"]) == 1
+    assert "install it with: pip install duckdb" in capsys.readouterr().err

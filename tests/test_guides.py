@@ -16,7 +16,7 @@ from references import fitted_model
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [
     *("contrasts", "reporting", "citing", "spss-jasp-jamovi", "residual-covariance", "mmrm"),
-    *("families", "generalized", "three-studies"),
+    *("families", "generalized", "three-studies", "beyond-memory"),
 ]
 
 _BLOCK = re.compile(r"^```(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

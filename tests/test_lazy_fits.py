@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import threading
 from typing import Any
 
 import numpy as np
@@ -276,3 +279,80 @@ def test_enum_order_and_levels_without_rows() -> None:
     assert_same(me.lmer("y ~ arm + (1 | pupil)", table, rows="push"), wanted)
     found = me.lmer("y ~ x + (1 | arm)", table, rows="push")
     assert found.frame.dropped.unused_levels == {"arm": 1}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_passes_over_the_table_are_told(engine: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines: list[Any] = []
+    formula = "y ~ x + arm + (1 | pupil) + (1 | test)"
+    me.lmer(formula, table_of(engine, rows()), rows="push", progress=lines.append)
+    passes = [line for line in lines if isinstance(line, me.TablePass)]
+    assert [line.number for line in passes] == list(range(1, len(passes) + 1))
+    assert [line.what for line in passes[-3:]] == [
+        "levels of pupil",
+        "levels of test",
+        "pairs of pupil and test",
+    ]
+    assert isinstance(lines[len(passes)], me.Progress)
+    me.lmer(formula, table_of(engine, rows()), rows="push", progress=True)
+    told = capsys.readouterr().err
+    assert re.search(r"^pass \d over the table: pairs of pupil and test +\d\.\d s$", told, re.M)
+    assert told.index("pairs of") < told.index("iteration ")
+    m = me.lmer(formula, table_of(engine, rows()), rows="push", progress=False)
+    assert repr(m)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_runs_is_shown_where_a_line_can_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    class Line:
+        def show(self, text: str) -> None:
+            shown.append(text)
+
+        def close(self, keep: bool) -> None:
+            shown.append("away" if not keep else "kept")
+
+    monkeypatch.setattr("mixedeffects.progress._display", Line)
+    monkeypatch.setattr("mixedeffects.progress._PATIENCE", 0.0)
+    monkeypatch.setattr("mixedeffects.progress._REFRESH", 0.0)
+    me.lmer("y ~ x + (1 | pupil)", table_of("duckdb", rows()), rows="push")
+    at = shown.index("pass 3 over the table: levels of pupil ...")
+    assert shown[at + 1].startswith("pass 3 over the table: levels of pupil   ")
+    assert shown[at + 2] == "away"
+
+
+def test_a_pass_that_was_interrupted_starts_again() -> None:
+    def stop(line: Any) -> None:
+        raise KeyboardInterrupt
+
+    def in_search(line: Any) -> None:
+        if isinstance(line, me.Progress):
+            raise KeyboardInterrupt
+
+    data, formula = rows(), "y ~ x + (1 | pupil) + (1 | test)"
+    wanted = me.lmer(formula, data)
+    with pytest.raises(me.Interrupted, match="in the passes over the table, 1 of which") as caught:
+        me.lmer(formula, table_of("duckdb", data), rows="push", progress=stop)
+    assert_same(caught.value.partial.resume(), wanted)
+    with pytest.raises(me.Interrupted, match="goes on from there") as caught:
+        me.lmer(formula, table_of("duckdb", data), rows="push", progress=in_search)
+    resumed = caught.value.partial.resume()
+    assert_allclose(resumed.fit.criterion, wanted.fit.criterion, rtol=1e-10)
+    # Its rows are still in the table.
+    assert len(in_memory(resumed.augment())) == len(data)
+
+
+def test_ctrl_c_stops_the_query_of_an_engine() -> None:
+    """DuckDB makes an error of its own of it, which says nothing about the data."""
+    duckdb = pytest.importorskip("duckdb")
+    connection = duckdb.connect(config={"threads": 1})
+    endless = connection.sql(
+        "SELECT sin(i) AS y, cos(i) AS x, i % 9 AS g FROM range(100_000_000_000) t(i)"
+    )
+    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(me.Interrupted, match="0 of which were done"):
+        me.lmer("y ~ x + (1 | g)", endless, rows="push")
+    timer.join()
+    assert connection.sql("SELECT 1").fetchall() == [(1,)]

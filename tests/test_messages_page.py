@@ -40,16 +40,24 @@ _PASSED_ON = {
     # Worded where rows are selected, given at the fit.
     ("base/warning.py", "sentence"),
     ("fitting/fitting.py", "sentence"),
+    ("fitting/lazy_fitting.py", "sentence"),
+    # Found as text, being a constant.
+    ("fitting/lazy_fitting.py", "_STRUCTURED"),
     ("fitting/generalized/fitting.py", "sentence"),
     # Worded beside the search for a direction.
     ("fitting/generalized/fitting.py", "separation_message(found, frame.fixef_names)"),
     ("frame/build.py", "sentence"),
     ("lazy/sufficient.py", "sentence"),
+    # Worded by `doubt_text` and `doubt_spelling`.
+    ("lazy/model.py", "s"),
+    # A pair of factors that the sums always have.
+    ("engine/from_sums.py", "(one, other)"),
     ("frame/data_files.py", "sentence"),
     ("prediction/planned.py", "sentence"),
     # AttributeError, for Python's own use.
     ("lazy/stored.py", "name"),
     ("storage/former_paths.py", "name"),
+    ("frame/without_rows.py", "name"),
     ("storage/without_data.py", "name"),
     ("storage/generalized_without_data.py", "name"),
     ("storage/residuals_without_data.py", "name"),

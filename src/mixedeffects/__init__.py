@@ -49,7 +49,7 @@ from mixedeffects.lazy.sufficient import sufficient
 from mixedeffects.model import GeneralizedLinearMixedModel, LinearMixedModel, glmer, lmer, mmrm
 from mixedeffects.prediction.planned import PlannedCovariance, marginal_covariance
 from mixedeffects.prediction.power import Power, power
-from mixedeffects.progress import Repetitions, Unfinished
+from mixedeffects.progress import Repetitions, TablePass, Unfinished
 from mixedeffects.reporting.citation import cite
 from mixedeffects.reporting.estimates_table import EstimatesTable, etable
 from mixedeffects.storage.former_paths import find_former_modules as _find_former_modules
@@ -89,6 +89,7 @@ __all__ = [
     "Repetitions",
     "ResidualCovariance",
     "SufficientStatistics",
+    "TablePass",
     "Unfinished",
     "VarCorr",
     "anova",

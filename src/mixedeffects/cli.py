@@ -16,9 +16,12 @@ import mixedeffects as me
 from mixedeffects.base.files import report_path
 from mixedeffects.covariance.export import check_target
 from mixedeffects.families import find_family
+from mixedeffects.fitting.lazy_fitting import ROWS
 from mixedeffects.frame.data_files import read_file
 from mixedeffects.inference.cluster_robust import check_kind
 from mixedeffects.inference.variance import DDF_METHODS
+from mixedeffects.lazy.files import ENGINES, has_wildcards, table_of_files
+from mixedeffects.lazy.table import is_lazy, lazy_table
 from mixedeffects.storage.fit_document import (
     checks_document,
     effects_document,
@@ -98,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "data",
         help="csv, tsv, txt (also .gz), parquet, arrow, xlsx or sav file, - for text from a pipe, "
-        "or a bundled dataset's name",
+        "or a bundled dataset's name; with --engine parquet or csv files, several by wildcards",
     )
     fit.add_argument("formula", help="for example 'Reaction ~ Days + (Days | Subject)'")
     fit.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
@@ -195,8 +198,23 @@ def _parser() -> argparse.ArgumentParser:
         "--check-order", metavar="COLUMN", help="look for autocorrelation along it, with --check"
     )
     fit.add_argument("--html", type=Path, metavar="FILE", help="write a report with pictures")
+    fit.add_argument(
+        "--engine",
+        choices=ENGINES,
+        help="what reads the files and sums up their rows, which need not fit into memory: "
+        "parquet or csv, several by wildcards in quotes, 'trips/*.parquet'",
+    )
+    fit.add_argument(
+        "--rows",
+        choices=ROWS,
+        help="of an --engine: push leaves the rows in the files, collect brings them into memory, "
+        "auto (default) collects up to a million",
+    )
+    fit.add_argument("--memory", metavar="SIZE", help="most memory of --engine duckdb, such as 2GB")
     fit.add_argument("--json", action="store_true", help="print the estimates as JSON")
-    fit.add_argument("--progress", action="store_true", help="show iterations on standard error")
+    fit.add_argument(
+        "--progress", action="store_true", help="show passes and iterations on standard error"
+    )
     fit.set_defaults(run=_fit)
     return parser
 
@@ -211,11 +229,7 @@ def _demo(options: argparse.Namespace) -> int:
 def _fit(options: argparse.Namespace) -> int:
     _check_targets(options)
     _check_kind(options)
-    data = _read(options.data, options.missing)
-    for column in options.factor:
-        if column not in data.columns:
-            raise me.DataError(f"--factor {column}: there is no such column in {options.data}.")
-        data[column] = data[column].astype("category")
+    data = _data(options)
     model = _generalized(options, data) if options.family else _linear(options, data)
     ddf = options.ddf or model.fit.request.ddf
     robust = None
@@ -225,8 +239,9 @@ def _fit(options: argparse.Namespace) -> int:
     checks = model.check(order=options.check_order) if options.check else None
     summary = model.summary(ddf=ddf)
     kind = "model" if robust is None else robust.kind
+    columns = lazy_table(data).names if is_lazy(data) else list(data.columns)
     effects = [
-        model.effects(_columns(each, data), ddf=ddf, vcov=kind, cluster=options.cluster)
+        model.effects(_columns(each, columns), ddf=ddf, vcov=kind, cluster=options.cluster)
         for each in options.effects
     ]
     if options.json:
@@ -267,7 +282,7 @@ def _fit(options: argparse.Namespace) -> int:
 RATIOS: dict[str, Any] = {"exponentiate": True, "level": 0.95}
 
 
-def _linear(options: argparse.Namespace, data: pd.DataFrame) -> Any:
+def _linear(options: argparse.Namespace, data: Any) -> Any:
     return me.lmer(
         options.formula,
         data,
@@ -277,6 +292,7 @@ def _linear(options: argparse.Namespace, data: pd.DataFrame) -> Any:
         residual=options.residual,
         variance=options.variance,
         sigma=options.sigma,
+        rows=options.rows or "auto",
         progress=options.progress or None,
     )
 
@@ -299,7 +315,7 @@ def _generalized(options: argparse.Namespace, data: pd.DataFrame) -> Any:
 
 #: Options of one kind of model, by their name among the options.
 _OF_GENERALIZED = ("link", "nagq", "exposure", "exponentiate")
-_OF_LINEAR = ("ml", "residual", "variance", "sigma")
+_OF_LINEAR = ("ml", "residual", "variance", "sigma", "engine")
 
 
 def _check_kind(options: argparse.Namespace) -> None:
@@ -319,14 +335,44 @@ def _check_kind(options: argparse.Namespace) -> None:
         raise me.ModelError(f"--{given[0]} is for linear models; --family makes a generalized one.")
 
 
-def _columns(given: str, data: pd.DataFrame) -> list[str]:
+def _columns(given: str, names: Sequence[str]) -> list[str]:
     """The columns that a list with commas names; a column's own name may have one."""
-    return [given] if given in data.columns else [each.strip() for each in given.split(",")]
+    return [given] if given in names else [each.strip() for each in given.split(",")]
+
+
+def _data(options: argparse.Namespace) -> Any:
+    """The table in memory, or that of an engine."""
+    source = options.data
+    if options.engine is not None:
+        if options.factor:
+            name = options.factor[0]
+            raise me.DataError(
+                f"--factor {name} is for tables in memory; with --engine write factor({name}) in "
+                "the formula."
+            )
+        return table_of_files(
+            source, options.engine, memory=options.memory, missing=options.missing
+        )
+    given = [name for name in ("rows", "memory") if getattr(options, name) is not None]
+    if given:
+        raise me.DataError(
+            f"--{given[0]} is about the table of an engine: say which --engine, duckdb or polars."
+        )
+    data = _read(source, options.missing)
+    for column in options.factor:
+        if column not in data.columns:
+            raise me.DataError(f"--factor {column}: there is no such column in {source}.")
+        data[column] = data[column].astype("category")
+    return data
 
 
 def _read(source: str, missing: list[str]) -> pd.DataFrame:
     path = Path(source)
     if source != "-" and not path.exists():
+        if has_wildcards(source):
+            raise me.DataError(
+                f"Several files, {source!r}, are read by an engine: add --engine duckdb, or polars."
+            )
         if path.suffix or "/" in source:
             raise me.DataError(f"There is no file {source!r}.")
         return me.load_dataset(source)

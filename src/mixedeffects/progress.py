@@ -8,6 +8,7 @@ the whole.
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
@@ -23,6 +24,7 @@ __all__ = [
     "ProgressOption",
     "Repetitions",
     "StartAgain",
+    "TablePass",
     "Then",
     "Unfinished",
     "interrupted",
@@ -110,6 +112,36 @@ def _duration(seconds: float, decimals: int = 1) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
+@dataclass(frozen=True)
+class TablePass:
+    """A pass over a table that stays in its engine.
+
+    Attributes
+    ----------
+    number : int
+        Passes over this table so far, with this one.
+    what : str
+        What it sums up.
+    seconds : float
+        How long it took; NaN while it goes on.
+
+    Examples
+    --------
+    >>> import mixedeffects as me
+    >>> print(me.TablePass(4, "levels of driver", 1.5))
+    pass 4 over the table: levels of driver   1.5 s
+    """
+
+    number: int
+    what: str
+    seconds: float = float("nan")
+
+    def __str__(self) -> str:
+        goes_on = math.isnan(self.seconds)
+        taken = " ..." if goes_on else f"   {_duration(self.seconds)}"
+        return f"pass {self.number} over the table: {self.what}{taken}"
+
+
 class Listener:
     """Whoever wants to hear of progress: a function, the standard error, a terminal or a notebook.
 
@@ -161,6 +193,11 @@ class Listener:
         elif self._display is not None and (due or (last and self._shown)):
             self._display.show(str(line))
             self._shown = True
+
+    def announce(self, line: Any) -> None:
+        """Show what begins where a line can change, if it is time to; it is told when it ends."""
+        if self._display is not None:
+            self.tell(line)
 
     def close(self) -> None:
         """Leave the line that changes as it is if it was asked for, or take it away."""

@@ -22,11 +22,12 @@ from mixedeffects.engine.from_sums import (
 from mixedeffects.engine.grouped_sums import GroupedSums, SumColumns, TermColumns
 from mixedeffects.engine.memory import RemainderTooLargeError
 from mixedeffects.engine.threads import one_blas_thread
-from mixedeffects.errors import DataWarning, ModelError
+from mixedeffects.errors import DataWarning, Interrupted, ModelError
 from mixedeffects.fitting.assembly import check_parameters, too_large
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.fitting import fit_formula, starting_factors
 from mixedeffects.fitting.request import LEFT_OUT, Request, check_control
+from mixedeffects.fitting.searching import UnfinishedFit
 from mixedeffects.fitting.table_fitting import fit_blocks_of_table
 from mixedeffects.fitting.theta import read_theta
 from mixedeffects.frame.checks import (
@@ -50,11 +51,12 @@ from mixedeffects.lazy.sums import LevelSums, RowsInTable, level_sums, square_of
 from mixedeffects.lazy.table import LazyTable, count_rows, is_lazy, lazy_table
 from mixedeffects.progress import ProgressOption
 
-__all__ = ["fit_any_table", "fit_lazy_table", "fit_statistics"]
+__all__ = ["ROWS", "fit_any_table", "fit_lazy_table", "fit_statistics"]
 
 Matrix = NDArray[np.float64]
 
-
+#: What may happen to the rows of a lazy table.
+ROWS = ("auto", "collect", "push")
 #: What earlier columns leave of a column, relative to its size, that is nothing; and from which on
 #: cross-products tell how much it is.
 _DEPENDENT, _DOUBTFUL = 1e-7, 1e-3
@@ -77,6 +79,7 @@ def fit_any_table(
     variance: str | None = None,
     sigma: float | None = None,
     double_bar: str = "lme4",
+    progress: ProgressOption = None,
     scratch: Any = None,
     **options: Any,
 ) -> Fit:
@@ -84,7 +87,7 @@ def fit_any_table(
 
     Parameters
     ----------
-    formula, data, rows, residual, variance, sigma, double_bar, scratch, options
+    formula, data, rows, residual, variance, sigma, double_bar, progress, scratch, options
         As for `mixedeffects.lmer`.
 
     Raises
@@ -92,7 +95,7 @@ def fit_any_table(
     FormulaError, DataError, ModelError
         As for `mixedeffects.lmer`.
     """
-    rows = checked_choice(rows, "rows", ("auto", "collect", "push"))
+    rows = checked_choice(rows, "rows", ROWS)
     if isinstance(formula, SufficientStatistics):
         return fit_statistics(
             formula,
@@ -102,6 +105,7 @@ def fit_any_table(
             residual=residual,
             variance=variance,
             sigma=sigma,
+            progress=progress,
             scratch=scratch,
             **options,
         )
@@ -121,8 +125,8 @@ def fit_any_table(
         if double_bar != "lme4":
             formula = separate_double_bars(formula, data)
         pushed = rows == "push" or scratch is not None
-        if pushed or count_rows(table) > _COLLECTED:
-            return fit_lazy_table(formula, table, scratch=scratch, **options)
+        if pushed or _has_many_rows(table, progress):
+            return fit_lazy_table(formula, table, progress=progress, scratch=scratch, **options)
     if scratch is not None:
         raise ModelError(
             "scratch= keeps the blocks of a table whose rows stay in its engine, and here they are "
@@ -135,8 +139,14 @@ def fit_any_table(
         variance=variance,
         sigma=sigma,
         double_bar=double_bar,
+        progress=progress,
         **options,
     )
+
+
+def _has_many_rows(table: LazyTable, progress: ProgressOption) -> bool:
+    with table.telling(progress):
+        return count_rows(table) > _COLLECTED
 
 
 def fit_lazy_table(
@@ -171,21 +181,49 @@ def fit_lazy_table(
     ------
     FormulaError, DataError, ModelError
         As for `mixedeffects.lmer`, or if something cannot be handed to the engine.
+    Interrupted
+        On Ctrl-C: in a pass over the table, with what starts again; in the search, with what goes
+        on.
     """
     inherited = inherited or {}
     files = scratch_folder(scratch)
-    with one_blas_thread():
-        model = read_lazy_model(
-            formula,
-            table,
-            weights=weights,
-            offset=offset,
-            contrasts=contrasts,
-            inherited=inherited,
-        )
-        for sentence in model.dropped.lost:
-            warn(sentence, DataWarning)
-        made = _Assembled(model, level_sums(model, files))
+    try:
+        with one_blas_thread(), table.telling(progress):
+            model = read_lazy_model(
+                formula,
+                table,
+                weights=weights,
+                offset=offset,
+                contrasts=contrasts,
+                inherited=inherited,
+            )
+            for sentence in model.dropped.lost:
+                warn(sentence, DataWarning)
+            made = _Assembled(model, level_sums(model, files))
+    except KeyboardInterrupt:
+
+        def again(_: Any, progress: ProgressOption) -> Fit:
+            return fit_lazy_table(
+                formula,
+                table,
+                reml=reml,
+                weights=weights,
+                offset=offset,
+                contrasts=contrasts,
+                inherited=inherited,
+                start=start,
+                control=control,
+                progress=progress,
+                scratch=scratch,
+                ddf=ddf,
+            )
+
+        raise Interrupted(
+            f"Interrupted in the passes over the table, {len(table.seconds)} of which were done. "
+            "`partial.resume()` of this exception starts again; at the prompt, "
+            "`sys.last_value.partial.resume()`.",
+            UnfinishedFit(again, None, None),
+        ) from None
     request = Request(
         data=table.native,
         weights=weights,
@@ -270,18 +308,26 @@ def _fit(
         if start is not None:
             factors = starting_factors(A, read_theta(made.frame.terms, start, "start"))
 
-    fit = fit_blocks_of_table(
-        made.frame,
-        A,
-        reml,
-        request,
-        made.rows,
-        factors,
-        control,
-        progress,
-        further=start is None,
-    )
-    return dataclasses.replace(fit, is_as_requested=start is None)
+    def as_requested(fit: Fit) -> Fit:
+        return dataclasses.replace(fit, is_as_requested=start is None)
+
+    try:
+        return as_requested(
+            fit_blocks_of_table(
+                made.frame,
+                A,
+                reml,
+                request,
+                made.rows,
+                factors,
+                control,
+                progress,
+                further=start is None,
+            )
+        )
+    except Interrupted as stopped:
+        stopped.partial = stopped.partial.then(as_requested)
+        raise
 
 
 class _Assembled:

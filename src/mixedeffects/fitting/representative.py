@@ -58,6 +58,10 @@ class RepresentativeFrame(ModelFrame):
     fixed_places: tuple[int, ...] = ()
     n_behind: int = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the design: a table stays where it is, and other processes need these rows."""
+        return {**self.__dict__, "design": None}
+
     @property
     def nobs(self) -> int:
         """Number of rows that were used, n; here there are fewer."""

@@ -14,6 +14,7 @@ from mixedeffects.engine.identification import may_be_undetermined
 from mixedeffects.engine.provisional import Columns, Provisional
 from mixedeffects.engine.refinement import find_refined_optimum
 from mixedeffects.engine.responses import less_provisional_effects
+from mixedeffects.errors import Interrupted
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.fitting import fit_blocks
 from mixedeffects.fitting.representative import with_rows
@@ -70,20 +71,28 @@ def fit_blocks_of_table(
         found = Fit(frame, A, optimum, reml, request, rows=rows)
         return with_identification(with_rows(found).frame, A, optimum)
 
-    fit = fit_blocks(
-        frame,
-        A,
-        reml,
-        request,
-        start,
-        control,
-        progress,
-        find=find,
-        identify=identify,
-        largest_response=float(rows.model.moments.largest[rows.columns.response]),
-        further=further,
-    )
-    return dataclasses.replace(fit, rows=rows)
+    def with_its_table(fit: Fit) -> Fit:
+        return dataclasses.replace(fit, rows=rows)
+
+    try:
+        return with_its_table(
+            fit_blocks(
+                frame,
+                A,
+                reml,
+                request,
+                start,
+                control,
+                progress,
+                find=find,
+                identify=identify,
+                largest_response=float(rows.model.moments.largest[rows.columns.response]),
+                further=further,
+            )
+        )
+    except Interrupted as stopped:
+        stopped.partial = stopped.partial.then(with_its_table)
+        raise
 
 
 class _LessEffects:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
+from copy import copy
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,14 @@ from numpy.typing import NDArray
 from mixedeffects.base.arrays import number_array
 from mixedeffects.base.options import checked_choice, checked_level, entropy_of
 from mixedeffects.base.sealed import Sealed
+from mixedeffects.base.workers import (
+    Workers,
+    at_a_time,
+    check_sendable,
+    processors,
+    shares_memory,
+    without_warnings,
+)
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.display.parameter_table import parameter_table
 from mixedeffects.display.result_table import ResultTable, interval_table
@@ -61,6 +70,9 @@ __all__ = ["INTERVAL_KINDS", "Bootstrap", "Statistic", "bootstrap", "checked_sta
 
 Matrix = NDArray[np.float64]
 Statistic = Callable[[Fit], Any]
+#: Numbers wanted of a refit and facts about it; None if there is no optimum.
+_Refitted = tuple[Matrix, Matrix] | None
+_Task = Callable[[int], tuple[Any, Matrix]]
 
 INTERVAL_KINDS = ("percentile", "shortest", "basic", "normal")
 
@@ -73,8 +85,6 @@ _CHUNK_SECONDS = 0.5
 #: Random effects of one term up to which a refit, all of it in the kernels, is too short for
 #: threads to gain anything.
 _SMALL = 500
-#: Threads, however many are asked for.
-_MOST_WORKERS = 256
 #: Rows of the dense core from which refits beside each other would take too much memory.
 _LARGE_CORE = 1_000
 
@@ -85,7 +95,7 @@ def bootstrap(
     seed: Any,
     re: Any,
     statistic: Statistic | None,
-    workers: int | None,
+    workers: Workers,
     progress: Any,
 ) -> Bootstrap:
     """See `LinearMixedModel.bootstrap`."""
@@ -178,7 +188,7 @@ class Bootstrap(Sealed):
     # --- doing the work ------------------------------------------------------------------
 
     def resume(
-        self, n: int | None = None, workers: int | None = None, progress: ProgressOption = None
+        self, n: int | None = None, workers: Workers = None, progress: ProgressOption = None
     ) -> Bootstrap:
         """Go on until there are n refits; nothing is done twice.
 
@@ -188,9 +198,10 @@ class Bootstrap(Sealed):
         ----------
         n : int, optional
             Number of refits in all; by default the number asked for last.
-        workers : int, optional
+        workers : int or Executor, optional
             Refits at a time, in threads; by default the number of processors, or one if a refit
-            needs much memory.
+            needs much memory. Or an executor of `concurrent.futures`, whose processes may be on
+            other machines. The draws do not depend on it.
         progress : bool, callable or None
             True shows count, rate and time left on standard error; a callable gets `Repetitions`;
             None shows them after some seconds on a terminal or in a notebook.
@@ -216,9 +227,10 @@ class Bootstrap(Sealed):
         """
         if n is not None:
             self.wanted = checked_count(n, "n, the number of refits,")
-        if workers is None:
-            workers = self._usual_workers()
-        workers = checked_count(workers, "workers, the number of refits at a time,")
+        beside = at_a_time(self._usual_workers() if workers is None else workers, "refits")
+        given = workers if isinstance(workers, Executor) else None
+        if given is not None and not shares_memory(given) and self._statistic is not None:
+            check_sendable(self._statistic, "statistic")
         refuse_beyond_memory(
             24.0 * self.wanted * (self._draws.shape[1] + 3),
             f"The estimates of {self.wanted:,} refits",
@@ -235,12 +247,12 @@ class Bootstrap(Sealed):
         try:
             with (
                 one_blas_thread(),
-                ThreadPoolExecutor(min(workers, _MOST_WORKERS)) as pool,
+                ThreadPoolExecutor(beside) if given is None else nullcontext(given) as pool,
                 warnings.catch_warnings(),
             ):
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 while len(self._draws) < self.wanted:
-                    self._work_on_batch(pool, workers, report)
+                    self._work_on_batch(pool, beside, report)
         except KeyboardInterrupt:
             raise interrupted("refit", len(self._draws), self.wanted, self) from None
         finally:
@@ -252,15 +264,13 @@ class Bootstrap(Sealed):
         A = self._fit.crossproducts
         long = self._fit.residual is None and (A.q > _SMALL or not is_single_term(A))
         beside = long and A.remainder.core_size <= _LARGE_CORE and not self._statistic
-        return _processors() if beside else 1
+        return processors() if beside else 1
 
     def _prepared(self, Y: Matrix) -> Responses | None:
         """Cross-products with a batch of responses, where refits are made of these."""
         return None if self._fit.residual is not None else responses_of(self._fit, Y)
 
-    def _work_on_batch(
-        self, pool: ThreadPoolExecutor, workers: int, report: Callable[[], None]
-    ) -> None:
+    def _work_on_batch(self, pool: Executor, workers: int, report: Callable[[], None]) -> None:
         """Do the next refits, up to the end of their batch, a chunk at a time."""
         fit = self._fit
         size = max(1, min(_BATCH, int(_BATCH_BYTES / (8.0 * len(fit.frame.y)))))
@@ -275,21 +285,24 @@ class Bootstrap(Sealed):
             draws = np.full((len(numbers), self._width), np.nan)
             fits = np.tile([np.nan, 0.0, 0.0], (len(numbers), 1))
 
-            def refit(
-                some: range, numbers: range = numbers, draws: Matrix = draws, fits: Matrix = fits
-            ) -> None:
-                for i in some:
-                    j = numbers[i]
-                    A = None if responses is None else responses.crossproducts(j)
-                    done = self._refit(A, Y[:, j])
+            def task(i: int, numbers: range = numbers) -> tuple[CrossProducts | None, Matrix]:
+                j = numbers[i]
+                return (None if responses is None else responses.crossproducts(j)), Y[:, j]
+
+            def refit(some: range, task: _Task = task) -> list[_Refitted]:
+                return [self._refit(*task(i)) for i in some]
+
+            beside = min(workers, len(numbers))
+            shares = [range(w, len(numbers), beside) for w in range(beside)]
+            if shares_memory(pool):
+                found = map(refit, shares) if beside == 1 else pool.map(refit, shares)
+            else:
+                tasks = [[task(i) for i in some] for some in shares]
+                found = pool.map(_refits_elsewhere, [self._without_draws()] * beside, tasks)
+            for some, refits in zip(shares, found, strict=True):
+                for i, done in zip(some, refits, strict=True):
                     if done is not None:
                         draws[i], fits[i] = done
-
-            if workers == 1:
-                refit(range(len(numbers)))
-            else:
-                beside = min(workers, len(numbers))
-                list(pool.map(refit, [range(w, len(numbers), beside) for w in range(beside)]))
             if self._statistic is None and not self._structured:
                 draws = _parameters(draws, fit.crossproducts.term_columns)
             self._draws = np.vstack([self._draws, draws])
@@ -298,7 +311,14 @@ class Bootstrap(Sealed):
             share = _CHUNK_SECONDS / max(time.perf_counter() - began, 1e-9)
             chunk = max(min(workers, size), int(chunk * min(share, 8.0)))
 
-    def _refit(self, A: CrossProducts | None, y: Matrix) -> tuple[Matrix, Matrix] | None:
+    def _without_draws(self) -> Bootstrap:
+        """What another process needs to know of this."""
+        out = copy(self)
+        out._draws, out._fits = self._draws[:0], self._fits[:0]
+        del out._sampler
+        return out
+
+    def _refit(self, A: CrossProducts | None, y: Matrix) -> _Refitted:
         """Numbers wanted and facts about one refit; None if there is no optimum.
 
         Cross-products there are none where residuals have a structure: these change in a search.
@@ -522,6 +542,14 @@ class Bootstrap(Sealed):
         return head + str(self._table()._repr_html_())
 
 
+def _refits_elsewhere(
+    of: Bootstrap, tasks: Sequence[tuple[CrossProducts | None, Matrix]]
+) -> list[_Refitted]:
+    """Refits in another process."""
+    with one_blas_thread(), without_warnings(ConvergenceWarning):
+        return [of._refit(A, y) for A, y in tasks]
+
+
 def _fit_one(A: CrossProducts, fit: Fit) -> tuple[Matrix, Matrix]:
     """Factors, sigma and fixed effects, and facts, of the fit to one response."""
     optimum = fit.optimum
@@ -614,10 +642,3 @@ def _interval(draws: Matrix, estimate: float, level: float, kind: str) -> tuple[
     if kind == "basic":
         return 2.0 * estimate - float(high), 2.0 * estimate - float(low)
     return float(low), float(high)
-
-
-def _processors() -> int:
-    """Processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

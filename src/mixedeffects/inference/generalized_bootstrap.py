@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.base.options import entropy_of
+from mixedeffects.base.workers import Workers
 from mixedeffects.errors import ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.generalized import GeneralizedFit, generalized
@@ -32,7 +33,7 @@ def generalized_bootstrap(
     seed: Any,
     re: Any,
     statistic: Statistic | None,
-    workers: int | None,
+    workers: Workers,
     progress: Any,
 ) -> Bootstrap:
     """See `GeneralizedLinearMixedModel.bootstrap`."""

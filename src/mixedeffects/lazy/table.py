@@ -6,6 +6,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.frame.ingest import column_names, materialised, take_columns, unknown_column
+from mixedeffects.progress import Listener, ProgressOption, TablePass
 
 __all__ = ["LazyTable", "column_kind", "count_rows", "is_lazy", "lazy_table", "quietly"]
 
@@ -141,6 +143,8 @@ class LazyTable:
         Type of each column.
     seconds : list of (str, float)
         The passes over the table so far, and how long each took.
+    listener : Listener or None
+        Who hears of them; see `telling`.
     """
 
     native: Any
@@ -148,7 +152,7 @@ class LazyTable:
     engine: str
     schema: dict[str, Any]
     seconds: list[tuple[str, float]] = field(default_factory=list)
-    listener: Callable[[str, float], None] | None = None
+    listener: Listener | None = None
 
     #: Whether queries can be asked.
     is_there = True
@@ -202,12 +206,15 @@ class LazyTable:
             yield nw.from_native(pa.Table.from_batches([batch]), eager_only=True)
 
     def _timed(self, what: str, answer: Callable[[], Any]) -> Any:
-        started = time.perf_counter()
+        """What the engine answers, told as a pass."""
+        number, started = len(self.seconds) + 1, time.perf_counter()
+        if self.listener is not None:
+            self.listener.announce(TablePass(number, what))
         out = self._answered(what, answer)
         taken = time.perf_counter() - started
         self.seconds.append((what, taken))
         if self.listener is not None:
-            self.listener(what, taken)
+            self.listener.tell(TablePass(number, what, taken))
         return out
 
     def _answered(self, what: str, answer: Callable[[], Any]) -> Any:
@@ -218,9 +225,21 @@ class LazyTable:
         except (MemoryError, KeyboardInterrupt, StopIteration):
             raise
         except Exception as error:
+            if _is_interruption(error):
+                raise KeyboardInterrupt from None
             raise DataError(
                 f"{self.engine} could not answer the query for {what}: {_first_line(error)}"
             ) from error
+
+    @contextmanager
+    def telling(self, progress: ProgressOption) -> Iterator[None]:
+        """Tell of each pass meanwhile, as a `TablePass`; ``progress`` is that of `lmer`."""
+        before, self.listener = self.listener, Listener(progress, every=0.0)
+        try:
+            yield
+        finally:
+            self.listener.close()
+            self.listener = before
 
     def run(self, query: Any, what: str) -> pd.DataFrame:
         """The answer to a query, as a frame in memory.
@@ -236,9 +255,16 @@ class LazyTable:
         ------
         DataError
             If the engine cannot answer, with its own words.
+        KeyboardInterrupt
+            On Ctrl-C, whatever the engine makes of it.
         """
         answer = self._timed(what, query.collect)
         return take_columns(answer, column_names(answer))
+
+
+def _is_interruption(error: Exception) -> bool:
+    """Whether it is what DuckDB makes of Ctrl-C: a RuntimeError, or an error of its own."""
+    return str(error) == "Query interrupted" or type(error).__name__ == "InterruptException"
 
 
 def _first_line(error: Exception) -> str:

@@ -93,8 +93,9 @@ def lmer(
         more than memory holds; the rows then stay in the table. The files have no name, take as
         much of the disk as the model lives, and go with it. By default all is in memory.
     progress : bool, callable or None
-        True prints one line per iteration on standard error; a callable gets each `Progress`; None
-        shows the last one after some seconds on a terminal or in a notebook; False is silent.
+        True prints one line per iteration on standard error, and one per pass over a table that
+        stays in its engine; a callable gets each `Progress` and `TablePass`; None shows the last
+        one after some seconds on a terminal or in a notebook; False is silent.
 
     Returns
     -------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -22,6 +21,7 @@ from mixedeffects.base.options import (
     entropy_of,
     is_listed,
 )
+from mixedeffects.base.workers import Ahead, Workers, at_a_time, without_warnings
 from mixedeffects.covariance.sizes import refuse_beyond_memory
 from mixedeffects.display.lettering import short
 from mixedeffects.display.result_table import ResultTable
@@ -64,6 +64,8 @@ if TYPE_CHECKING:
 __all__ = ["Power", "power"]
 
 Matrix = NDArray[np.float64]
+#: A p-value, and what went wrong where there is none.
+_PValue = tuple[float, Exception | None]
 
 #: Responses drawn at once.
 _CHUNK = 64
@@ -167,6 +169,7 @@ def power(
     seed: Any = None,
     progress: ProgressOption = None,
     statistic: Literal["wald", "likelihood-ratio"] = "wald",
+    workers: Workers = None,
 ) -> Power:
     """Power of a test of fixed effects by simulation, in this design or in larger ones.
 
@@ -222,6 +225,10 @@ def power(
     statistic : {"wald", "likelihood-ratio"}
         Of a generalized model also the likelihood ratio of each fit with the same model under the
         hypothesis, by the same approximation.
+    workers : int or Executor, optional
+        Draws are tested in so many threads, 64 by 64, or by an executor of `concurrent.futures`,
+        such as a ``ProcessPoolExecutor`` or Dask's ``client.get_executor()``. The numbers do not
+        depend on it. By default one after another.
 
     Returns
     -------
@@ -299,21 +306,22 @@ def power(
     refuse_beyond_memory(
         16.0 * draws * len(designs), f"The p-values of {draws:,} draws", "Ask for fewer."
     )
-    simulated = [
-        simulated_tests(drawn_from, data, beta, (entropy, number))
+    p_of = _TestOfDraw(test, ddf, vcov, kind_of_test, cluster, by_ratio)
+    plans = [
+        (simulated_tests, drawn_from, data, beta, (entropy, number), p_of)
         for number, (_, data) in enumerate(designs)
     ]
-
-    def p_of(drawn: Fit) -> float:
-        if by_ratio:
-            return contrast_likelihood_ratio(generalized(drawn), test)[2]
-        return wald_test(drawn, test, ddf, vcov, kind_of_test, cluster).p
+    p_value = _p_values(plans, draws, workers)
+    failed = [0] * len(designs)
+    errors: list[Exception | None] = [None] * len(designs)
 
     def step(number: int) -> float:
         design, draw = divmod(number, draws)
-        p = simulated[design].p_value(draw, p_of)
-        if draw == draws - 1 and simulated[design].failed == draws:
-            error = simulated[design].error
+        p, problem = p_value(design, draw)
+        failed[design] += bool(np.isnan(p))
+        errors[design] = problem or errors[design]
+        if draw == draws - 1 and failed[design] == draws:
+            error = errors[design]
             raise ModelError(
                 f"With {designs[design][0]} {counted} not one of {draws} draws could be fitted "
                 f"and tested. {error}"
@@ -355,6 +363,49 @@ def _by_likelihood_ratio(fit: Fit, statistic: Any, vcov: Any, cluster: Any) -> b
     return True
 
 
+@dataclass(frozen=True)
+class _TestOfDraw:
+    """The test of the fit to one draw."""
+
+    test: Any
+    ddf: str
+    vcov: str
+    kind: Any
+    cluster: Any
+    by_ratio: bool
+
+    def __call__(self, drawn: Fit) -> float:
+        if self.by_ratio:
+            return float(contrast_likelihood_ratio(generalized(drawn), self.test)[2])
+        return float(wald_test(drawn, self.test, self.ddf, self.vcov, self.kind, self.cluster).p)
+
+
+def _p_values(
+    plans: Sequence[tuple[Any, ...]], draws: int, workers: Workers
+) -> Callable[[int, int], _PValue]:
+    """What gives the p-value of a draw in a design, and why there is none: here or by workers."""
+    if workers is None:
+        simulated = [make(*own) for make, *own, _ in plans]
+        return lambda design, draw: simulated[design].p_value(draw, plans[design][-1])
+    beside = at_a_time(workers, "sets of tests")
+    chunks = range(0, draws, _CHUNK)
+    tasks = [(plan, first, min(first + _CHUNK, draws)) for plan in plans for first in chunks]
+    ahead = Ahead(workers, beside, _tests_of_chunk, tasks)
+
+    def found(design: int, draw: int) -> _PValue:
+        chunk, j = divmod(draw, _CHUNK)
+        return ahead.result(design * len(chunks) + chunk)[j]
+
+    return found
+
+
+def _tests_of_chunk(plan: tuple[Any, ...], first: int, last: int) -> list[_PValue]:
+    """Tests of some draws, wherever they are done."""
+    make, *own, test = plan
+    simulated: _SimulatedTests = make(*own)
+    return [simulated.p_value(draw, test) for draw in range(first, last)]
+
+
 class _SimulatedTests:
     """Responses drawn in one design, each fitted and tested.
 
@@ -362,8 +413,9 @@ class _SimulatedTests:
     ----------
     draws : callable
         From a number and a generator to so many responses, shape (n, number).
-    fitted : callable
-        From a response to its fit.
+    fitting : callable
+        Makes what fits a response. It is made anew for every so many draws, so that what the fit
+        to one response owes to those before does not depend on who does them.
     seed : tuple of int
         Entropy, and number of the design.
     """
@@ -371,29 +423,26 @@ class _SimulatedTests:
     def __init__(
         self,
         draws: Callable[[int, np.random.Generator], Matrix],
-        fitted: Callable[[Matrix], Fit],
+        fitting: Callable[[], Callable[[Matrix], Fit]],
         seed: tuple[int, int],
     ) -> None:
-        self.failed = 0
-        self.error: Exception | None = None
-        self._draws, self._fitted, self._seed = draws, fitted, seed
+        self._draws, self._fitting, self._seed = draws, fitting, seed
+        self._fitted = fitting()
         self._chunk, self._responses = -1, np.empty((0, 0))
 
-    def p_value(self, draw: int, test: Callable[[Fit], float]) -> float:
-        """Of the test in one draw; NaN if it could not be fitted and tested."""
+    def p_value(self, draw: int, test: Callable[[Fit], float]) -> _PValue:
+        """Of the test in one draw; NaN if it could not be fitted and tested, and why not."""
         chunk, j = divmod(draw, _CHUNK)
         if chunk != self._chunk:
             entropy, number = self._seed
             sequence = np.random.SeedSequence(entropy, spawn_key=(number, chunk))
             rng = np.random.default_rng(sequence)
             self._responses = self._draws(_CHUNK, rng)
-            self._chunk = chunk
+            self._chunk, self._fitted = chunk, self._fitting()
         try:
-            p = float(test(self._fitted(self._responses[:, j])))
+            return float(test(self._fitted(self._responses[:, j]))), None
         except (ModelError, ArithmeticError, np.linalg.LinAlgError) as problem:
-            p, self.error = np.nan, problem
-        self.failed += bool(np.isnan(p))
-        return p
+            return np.nan, problem
 
 
 def _linear_study(fit: Fit, varcorr: Any, given: dict[str, Any]) -> _Study:
@@ -412,14 +461,18 @@ def _linear_tests(
     fit = drawn_from.fit
     planned = drawn_from.in_design(data, _weights(fit))
     mean = fixed_mean(fit, data, beta)
-    last: list[Fit] = []
 
-    def fitted(y: Matrix) -> Fit:
-        last[:] = [_fitted(fit, data, y, last[0] if last else None)]
-        return last[0]
+    def fitting() -> Callable[[Matrix], Fit]:
+        last: list[Fit] = []
+
+        def fitted(y: Matrix) -> Fit:
+            last[:] = [_fitted(fit, data, y, last[0] if last else None)]
+            return last[0]
+
+        return fitted
 
     return _SimulatedTests(
-        lambda count, rng: planned.sample(count, seed=rng, mean=mean), fitted, seed
+        lambda count, rng: planned.sample(count, seed=rng, mean=mean), fitting, seed
     )
 
 
@@ -440,7 +493,7 @@ def _generalized_tests(
     drawn_from: DrawnFromFamily, data: pd.DataFrame, beta: Matrix, seed: tuple[int, int]
 ) -> _SimulatedTests:
     planned = PlannedResponses(drawn_from, data, beta)
-    return _SimulatedTests(planned.draw, planned.fitted, seed)
+    return _SimulatedTests(planned.draw, lambda: planned.fitted, seed)
 
 
 class _Study(NamedTuple):
@@ -576,8 +629,7 @@ def _weights(fit: Fit) -> str | None:
 def _fitted(fit: Fit, data: pd.DataFrame, y: Matrix, last: Fit | None) -> Fit:
     """The fit to one response: of the whole model the first time, then of the response alone."""
     request = fit.request
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with without_warnings(ConvergenceWarning):
         if last is not None:
             offset = last.frame.offset
             return refit(last, y if offset is None else y + offset, progress=False)

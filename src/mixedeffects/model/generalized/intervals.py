@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pandas as pd
 
+from mixedeffects.base.workers import Workers
 from mixedeffects.model.generalized.of_record import OfRecord
 from mixedeffects.model.shared.held import OfModel
 from mixedeffects.progress import ProgressOption
@@ -161,7 +162,7 @@ class GeneralizedIntervals(OfRecord):
         *,
         re: Any = None,
         statistic: Callable[[Self], Any] | None = None,
-        workers: int | None = None,
+        workers: Workers = None,
         progress: ProgressOption = None,
     ) -> Bootstrap:
         """Parametric bootstrap: fit the model again to responses drawn from it.
@@ -182,8 +183,9 @@ class GeneralizedIntervals(OfRecord):
         statistic : callable, optional
             A function of a fitted model that returns a number, an array, a Series or a dict of
             numbers; by default the estimates of all parameters.
-        workers : int, optional
-            Refits at a time, in threads; by default one.
+        workers : int or Executor, optional
+            Refits at a time, in threads; by default one. Or an executor of `concurrent.futures`,
+            whose processes may be on other machines. The draws do not depend on it.
         progress : bool, callable or None
             True shows count, rate and time left on standard error; a callable gets each
             `Repetitions`; None shows them after some seconds on a terminal or in a notebook.
