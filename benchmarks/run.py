@@ -245,7 +245,7 @@ def measure_inference(limit: float) -> dict[str, Any]:
             command = [sys.executable, str(HERE / "inference.py"), name, package, str(limit)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             lines = done.stdout.splitlines()
-            entry[package] = json.loads(lines[-1]) if lines else {"failed": done.stderr[-70:]}
+            entry[package] = json.loads(lines[-1]) if lines else {"failed": last_line(done.stderr)}
             print(name, package, entry[package], file=sys.stderr, flush=True)
         entry["r"] = case.r
         out[name] = entry
@@ -276,6 +276,12 @@ def inference_rows(measured: dict[str, Any]) -> list[str]:
     return lines
 
 
+def last_line(text: str) -> str:
+    """What a process said last: of an error its name and message."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][-70:] if lines else "nothing said"
+
+
 def measure_residuals(limit: float) -> list[dict[str, Any]]:
     """Fits with a residual covariance structure, here and in R, smallest size first."""
     script = str(HERE / "residuals.py")
@@ -288,7 +294,7 @@ def measure_residuals(limit: float) -> list[dict[str, Any]]:
                 command = [sys.executable, script, name, str(size), package, str(limit)]
                 done = subprocess.run(command, capture_output=True, text=True, env=one, check=False)
                 lines = done.stdout.splitlines()
-                answer = json.loads(lines[-1]) if lines else {"failed": done.stderr[-70:]}
+                answer = json.loads(lines[-1]) if lines else {"failed": last_line(done.stderr)}
                 out.append({"case": name, "package": package, "size": size} | answer)
                 print(out[-1], file=sys.stderr, flush=True)
                 if "failed" in answer:
@@ -342,7 +348,7 @@ def measure_generalized(limit: float) -> list[dict[str, Any]]:
                     command, capture_output=True, text=True, env=one, check=False, timeout=most
                 )
                 lines = done.stdout.splitlines()
-                answer = json.loads(lines[-1]) if lines else {"failed": done.stderr[-70:].strip()}
+                answer = json.loads(lines[-1]) if lines else {"failed": last_line(done.stderr)}
             except subprocess.TimeoutExpired:
                 answer = {"failed": f"more than {limit:.0f} s"}
             out.append({"case": name, "package": package} | answer)
