@@ -45,7 +45,7 @@ from mixedeffects.frame.random_terms import lme4_order, term_labels
 from mixedeffects.frame.structures import check_replication
 from mixedeffects.frame.without_rows import FrameWithoutRows, TermWithoutRows
 from mixedeffects.lazy.model import LazyModel, read_lazy_model
-from mixedeffects.lazy.statistics import SufficientStatistics
+from mixedeffects.lazy.statistics import SufficientStatistics, parts_of
 from mixedeffects.lazy.stored import NoTable, levels_of, model_of
 from mixedeffects.lazy.sums import LevelSums, RowsInTable, level_sums, square_of
 from mixedeffects.lazy.table import LazyTable, count_rows, is_lazy, lazy_table
@@ -274,7 +274,7 @@ def fit_statistics(
             f"lmer(statistics) takes no `{given[0]}`: the sums have been made with what "
             "sufficient(...) was given."
         )
-    content, files = statistics.content, scratch_folder(scratch)
+    content, files = parts_of(statistics), scratch_folder(scratch)
     with one_blas_thread():
         made = _Assembled(model_of(content), levels_of(content))
     nothing: Any = LEFT_OUT

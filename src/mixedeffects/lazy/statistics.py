@@ -18,7 +18,7 @@ from mixedeffects.frame.model_frame import Dropped
 from mixedeffects.lazy.statistics_file import read_file, write_file
 from mixedeffects.lazy.stored import Content
 
-__all__ = ["SufficientStatistics"]
+__all__ = ["SufficientStatistics", "parts_of"]
 
 
 class SufficientStatistics(Sealed):
@@ -142,11 +142,6 @@ class SufficientStatistics(Sealed):
             s, t = pair.factors
             out[f"{names[s]} and {names[t]}"] = int(pair.rows.min())
         return out
-
-    @property
-    def content(self) -> Content:
-        """All parts, for the fit."""
-        return self._content
 
     def __add__(self, other: Any) -> SufficientStatistics:
         if not isinstance(other, SufficientStatistics):
@@ -282,3 +277,8 @@ def _kind(values: pd.Index[Any]) -> str:
 
 def _places(values: pd.Index[Any], own: pd.Index[Any]) -> NDArray[np.int32]:
     return np.asarray(values.get_indexer(own), dtype=np.int32)
+
+
+def parts_of(statistics: SufficientStatistics) -> Content:
+    """The parts that a fit is made of."""
+    return statistics._content

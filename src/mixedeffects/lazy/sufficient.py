@@ -12,7 +12,7 @@ from mixedeffects.frame.contrasts import read_contrasts
 from mixedeffects.frame.ingest import column_names, materialised, take_columns
 from mixedeffects.lazy.model import read_lazy_model
 from mixedeffects.lazy.smallest import check_minimum_rows
-from mixedeffects.lazy.statistics import SufficientStatistics
+from mixedeffects.lazy.statistics import SufficientStatistics, parts_of
 from mixedeffects.lazy.stored import content_of
 from mixedeffects.lazy.sums import level_sums
 from mixedeffects.lazy.table import LazyTable, is_lazy, lazy_table
@@ -97,7 +97,8 @@ def sufficient(
             raise ModelError(f"`like` is what sufficient(...) returned, not {type(like).__name__}.")
         if contrasts is not None:
             raise ModelError("Contrasts are those of `like`; leave `contrasts` out.")
-        known, codings = like.content.known, like.content.codings
+        parts = parts_of(like)
+        known, codings = parts.known, parts.codings
     table = any_table(data)
     model = read_lazy_model(
         formula, table, weights=weights, offset=offset, contrasts=codings, like=known
