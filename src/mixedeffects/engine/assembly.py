@@ -219,6 +219,22 @@ class Assembly:
         return tuple(self._chain)
 
     @property
+    def rest_factors(self) -> tuple[RestFactor, ...]:
+        """The factors of the remainder with where they stand in it."""
+        layout = self.layout
+        return tuple(
+            RestFactor(
+                f.members,
+                f.n_levels,
+                f.k,
+                layout.first[g],
+                layout.core_levels[g],
+                layout.core_offsets[g],
+            )
+            for g, f in enumerate(self._rest)
+        )
+
+    @property
     def rest(self) -> tuple[Factor, ...]:
         """The factors of the remainder."""
         return tuple(self._rest)
@@ -313,17 +329,6 @@ class Assembly:
                     factor.members, factor.n_levels, k, diag, panel, ptr, ind, head, self._links[e]
                 )
             )
-        rest = tuple(
-            RestFactor(
-                f.members,
-                f.n_levels,
-                f.k,
-                layout.first[g],
-                layout.core_levels[g],
-                layout.core_offsets[g],
-            )
-            for g, f in enumerate(self._rest)
-        )
         remainder: DenseRemainder | SparseRemainder
         if neighbours is not None:
             remainder = self._neighbours_in_remainder(columns, neighbours, border)
@@ -331,7 +336,7 @@ class Assembly:
             remainder = self._dense_remainder(columns, w, border)
         else:
             remainder = self._sparse_products(columns, scattered, w, border)
-        return Blocks(tuple(chain), rest, remainder, layout)
+        return Blocks(tuple(chain), self.rest_factors, remainder, layout)
 
     def _neighbours_in_remainder(
         self, columns: dict[int, Matrix], c: Matrix, border: Matrix
@@ -449,11 +454,25 @@ class Assembly:
                 if id(f) not in columns:
                     at = self.positions(g).ravel()
                     with_border[at] = of_scattered[at]
-        random = scipy.sparse.csc_array(Z.T @ WZ)
+        return self.remainder_of(scipy.sparse.csc_array(Z.T @ WZ), with_border)
+
+    def remainder_of(
+        self, random: scipy.sparse.csc_array, with_border: Matrix
+    ) -> DenseRemainder | SparseRemainder:
+        """The remainder of its products.
+
+        Parameters
+        ----------
+        random : csc_array, r x r
+            ``Z_rest'W Z_rest``.
+        with_border : ndarray, shape (r + p + 1, p + 1)
+            Products of ``[Z_rest X y]`` with ``[X y]``.
+        """
         random.sort_indices()
         if self.layout.fronts is not None:
             return SparseRemainder(self.layout.fronts, random, with_border)
-        matrix = np.empty((r + n_border, r + n_border), order="F")
+        r, size = self.layout.r, len(with_border)
+        matrix = np.empty((size, size), order="F")
         matrix[:r, :r] = random.toarray()
         matrix[:, r:] = with_border
         matrix[r:, :r] = with_border[:r].T

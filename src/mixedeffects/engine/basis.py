@@ -35,6 +35,7 @@ __all__ = [
     "make_basis",
     "orthonormal_columns",
     "orthonormal_fixed",
+    "product_of",
     "standard_responses",
 ]
 
@@ -172,7 +173,8 @@ def _times(steps: tuple[Matrix, ...], unit: float) -> tuple[Matrix, ...]:
     return (*steps[:-1], unit * steps[-1]) if steps else ()
 
 
-def _product(steps: Sequence[Matrix]) -> Matrix:
+def product_of(steps: Sequence[Matrix]) -> Matrix:
+    """Matrices, at least one, multiplied one after the other."""
     product = steps[0]
     for step in steps[1:]:
         product = product @ step
@@ -266,7 +268,7 @@ def make_basis(
         # A BLAS library takes wide matrices in either order.
         X = _c_order(X)
     X_star, fixed_steps, log_det = orthonormal_fixed(X, weights)
-    Q = _product(fixed_steps)
+    Q = product_of(fixed_steps)
     y_star, beta0, scale = standard_responses(y[:, None], X_star, Q, weights)
     z_star, C = [], []
     for columns in z:
@@ -274,7 +276,7 @@ def make_basis(
         z_star.append(star)
         C.append(steps)
     basis = Basis(
-        tuple(_product(steps) for steps in C),
+        tuple(product_of(steps) for steps in C),
         Q,
         beta0[:, 0],
         float(scale[0]),

@@ -16,12 +16,17 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.scratch import IN_MEMORY, Scratch
 from mixedeffects.engine.assembly import Assembly
-from mixedeffects.engine.basis import Basis, orthonormal_columns, orthonormal_fixed
+from mixedeffects.engine.basis import (
+    Basis,
+    orthonormal_columns,
+    orthonormal_fixed,
+    product_of,
+    standard_responses,
+)
 from mixedeffects.engine.crossproducts import (
     ChainFactor,
     CrossProducts,
     EngineTerm,
-    RestFactor,
 )
 from mixedeffects.engine.grouped_sums import GroupedSums, PairSums, SumColumns
 from mixedeffects.engine.remainder import DenseRemainder, SparseRemainder
@@ -73,24 +78,12 @@ def crossproducts_from_sums(
         _chain_factor(assembly, e, products, scratch if e == 0 else IN_MEMORY)
         for e in range(len(assembly.chain))
     )
-    layout = assembly.layout
-    rest = tuple(
-        RestFactor(
-            f.members,
-            f.n_levels,
-            f.k,
-            layout.first[g],
-            layout.core_levels[g],
-            layout.core_offsets[g],
-        )
-        for g, f in enumerate(assembly.rest)
-    )
     log_scale = np.log(standard.basis.weight_scale)
     return CrossProducts(
         chain,
-        rest,
+        assembly.rest_factors,
         _remainder(assembly, products),
-        layout,
+        assembly.layout,
         sums.n,
         p,
         float(sums.sum_log_weights - sums.n * log_scale),
@@ -172,7 +165,7 @@ def standard_design(sums: GroupedSums, columns: SumColumns) -> StandardDesign:
     root = root_of_sums(sums.total) * np.sqrt(m / sums.sum_weights)
     S, D = _uncentred(sums, columns.fixed)
     _, steps, log_det = orthonormal_fixed(root @ D, None)
-    Q = _product(steps, len(columns.fixed))
+    Q = product_of(steps)
     X_star = D @ Q
     if len(columns.fixed):
         log_det += float(np.log(np.abs(np.diag(S))).sum())
@@ -183,24 +176,17 @@ def standard_design(sums: GroupedSums, columns: SumColumns) -> StandardDesign:
     has_intercept = columns.fixed[:1] == (0,)
     if not has_intercept:
         y[0] = mean_of_y
-    P = root @ X_star
-    beta_star = np.zeros(len(columns.fixed))
-    left = root @ y
-    for _ in range(2):
-        # Twice, because the first projection of a large mean leaves rounding of its own size.
-        step = P.T @ left / m
-        left = left - P @ step
-        beta_star = beta_star + step
-    scale = float(np.sqrt(left @ left / m)) or 1.0
-    y_star = (y - X_star @ beta_star) / scale
-    beta0 = scale_of_y * (S @ Q @ beta_star)
+    _, found, scales = standard_responses((root @ y)[:, None], root @ X_star, Q, None)
+    gamma, scale = found[:, 0], float(scales[0])
+    y_star = (y - D @ gamma) / scale
+    beta0 = scale_of_y * (S @ gamma)
     if has_intercept:
         beta0[0] += sums.centre[columns.response]
     random, C, steps_of_terms = [], [], []
     for term in columns.terms:
         S_t, D_t = _uncentred(sums, term.columns)
         _, own = orthonormal_columns(root @ D_t, None)
-        whole = _product(own, len(term.columns))
+        whole = product_of(own)
         random.append(D_t @ whole)
         C.append(S_t @ whole)
         steps_of_terms.append((S_t, *own))
@@ -215,13 +201,6 @@ def standard_design(sums: GroupedSums, columns: SumColumns) -> StandardDesign:
         tuple(steps_of_terms),
     )
     return StandardDesign(basis, random, np.column_stack([X_star, y_star]))
-
-
-def _product(steps: Sequence[Matrix], k: int) -> Matrix:
-    product = np.eye(k)
-    for step in steps:
-        product = product @ step
-    return product
 
 
 def _uncentred(sums: GroupedSums, columns: tuple[int, ...]) -> tuple[Matrix, Matrix]:
@@ -363,7 +342,8 @@ def _chain_factor(assembly: Assembly, e: int, products: _Products, scratch: Scra
     at = 0
     for f in outer:
         own, _, values = products.together(members, _terms_of(f))
-        start = head * own + ptr[own] + at
+        # In 64 bits: with many levels the places are beyond what codes hold.
+        start = head * own.astype(np.int64) + ptr[own] + at
         panel[start[:, None] + np.arange(f.k)] = values.transpose(0, 2, 1)
         at += f.k
     width = assembly.layout.r + n_border
@@ -418,11 +398,4 @@ def _remainder(assembly: Assembly, products: _Products) -> DenseRemainder | Spar
     )
     entries = np.concatenate(values) if values else np.empty(0)
     random = scipy.sparse.csc_array((entries, places), shape=(r, r))
-    random.sort_indices()
-    if assembly.layout.fronts is not None:
-        return SparseRemainder(assembly.layout.fronts, random, with_border)
-    matrix = np.empty((r + n_border, r + n_border), order="F")
-    matrix[:r, :r] = random.toarray()
-    matrix[:, r:] = with_border
-    matrix[r:, :r] = with_border[:r].T
-    return DenseRemainder(matrix)
+    return assembly.remainder_of(random, with_border)

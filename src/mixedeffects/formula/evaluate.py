@@ -52,6 +52,7 @@ __all__ = [
     "evaluate",
     "evaluate_rows",
     "known_functions",
+    "label_of",
 ]
 
 State = dict[str, dict[str, Any]]
@@ -357,7 +358,7 @@ class _Evaluation:
             return _settled(_Flags(same, absent | (right.codes < 0)))
         if right is None or isinstance(right, (list, np.ndarray, _Flags)):
             raise FormulaError(f"A factor is compared with one of its levels: `{deparse(node)}`.")
-        label = _label(right)
+        label = label_of(right)
         levels = self.fitted_levels(node, left)
         if label not in levels:
             raise DataError(f"`{deparse(node)}`: {label!r} is not one of the levels.")
@@ -508,7 +509,7 @@ class _Evaluation:
         if function == "relevel":
             if len(rest) != 1 or rest[0].name not in (None, "ref"):
                 raise FormulaError(f'Write `relevel(f, ref = "level")`: `{deparse(node)}`.')
-            first = [_label(self.value(rest[0].value))]
+            first = [label_of(self.value(rest[0].value))]
             return _reordered(factor, first, self.fitted_levels(node, factor), node, keep=True)
         for a in rest:
             if a.name == "ordered":
@@ -526,7 +527,7 @@ class _Evaluation:
                 f"`{node.function}()` takes one column, and its levels as `c(...)`: "
                 f"`{deparse(node)}`. For every combination of two columns write `a:b`."
             )
-        labels = [_label(v) for v in (chosen if isinstance(chosen, list) else [chosen])]
+        labels = [label_of(v) for v in (chosen if isinstance(chosen, list) else [chosen])]
         if len(set(labels)) < len(labels):
             raise FormulaError(f"`{deparse(node)}` lists a level twice.")
         known = self.fitted_levels(node, factor)
@@ -574,7 +575,7 @@ class _Evaluation:
         n = given.pop("n", None)
         if n is not None and not isinstance(n, str) and n != len(levels):
             raise ModelError(
-                f"`{deparse(node)}`: there are {len(levels)} levels; level number {_label(n)} is "
+                f"`{deparse(node)}`: there are {len(levels)} levels; level number {label_of(n)} is "
                 f"not meant here, since R's `{spec.function}()` takes the number of levels first. "
                 f"For a reference level write `Treatment(reference = ...)`."
             )
@@ -590,7 +591,7 @@ class _Evaluation:
         """A level; of a number the level called so, else a position as R or patsy count."""
         if base is None or isinstance(base, (list, np.ndarray, Factor, _Flags)):
             raise FormulaError(f"`{deparse(spec)}`: the base is one level.")
-        label = _label(base)
+        label = label_of(base)
         numbered = isinstance(base, float) and base.is_integer()
         if isinstance(base, str) or not numbered or (label in levels and not by_position):
             return label
@@ -620,7 +621,8 @@ def _combined(operator: str, x: _Flags, y: _Flags) -> Any:
     return _settled(_Flags(np.where(decided, decides, values), missing))
 
 
-def _label(value: Any) -> str:
+def label_of(value: Any) -> str:
+    """How a level is written: whole numbers without a point, TRUE and FALSE."""
     if isinstance(value, (bool, np.bool_)):
         return "TRUE" if value else "FALSE"
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
@@ -635,7 +637,7 @@ def as_factor(value: Any, text: str) -> Factor:
     if not isinstance(value, np.ndarray) or value.ndim != 1:
         raise FormulaError(f"`{text}`: a factor is made of one column.")
     levels, codes = np.unique(value, return_inverse=True)
-    return Factor(codes.astype(np.int32), tuple(_label(level) for level in levels.tolist()))
+    return Factor(codes.astype(np.int32), tuple(label_of(level) for level in levels.tolist()))
 
 
 def _reordered(

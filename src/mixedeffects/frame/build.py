@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mixedeffects.base.centring import is_far_from_zero
 from mixedeffects.base.warning import warn
-from mixedeffects.errors import DataError, DataWarning, ModelError
+from mixedeffects.errors import DataError, DataWarning
 from mixedeffects.families import Family
 from mixedeffects.formula import Formula, ResidualSpec, parse_formula, read_residual
 from mixedeffects.formula.syntax import Node, deparse, quote_name
@@ -26,7 +26,7 @@ from mixedeffects.frame.checks import (
     numeric_response,
 )
 from mixedeffects.frame.contrasts import read_contrasts
-from mixedeffects.frame.encode import DesignEncoder, VariableCoder, fit_encoder
+from mixedeffects.frame.encode import DesignEncoder, VariableCoder, check_codings, fit_encoder
 from mixedeffects.frame.grouping import combine
 from mixedeffects.frame.identifiability import check_random_columns
 from mixedeffects.frame.ingest import column_names, materialised
@@ -179,7 +179,7 @@ def build_model_frame(
     X, encoder, far = _fixed_matrix(named, read, every, design_only)
     random = random_terms(named, read, every, design_only, rival)
     residuals = _residuals(named, read, design_only)
-    _check_codings(codings, (encoder, *random.encoders))
+    check_codings(codings, (encoder, *random.encoders))
     total_offset = _offset(named, read, family)
     if not design_only:
         with np.errstate(over="ignore"):
@@ -352,17 +352,6 @@ def _row_numbers(spec: ResidualSpec, read: UsedRows) -> NDArray[np.int64] | None
     numbers = np.full(absent.size, -1, dtype=np.int64)
     numbers[present] = rows_in_their_order(combine(columns, spec.variables).codes)
     return numbers[read.rows]
-
-
-def _check_codings(codings: Mapping[str, Coding], encoders: Sequence[DesignEncoder]) -> None:
-    """Every factor that ``contrasts`` names is one of the formula."""
-    factors = list(dict.fromkeys(name for encoder in encoders for name in encoder.factors))
-    for name in codings:
-        if name not in factors:
-            raise ModelError(
-                f"`contrasts` names `{name}`, which is not a factor of the fixed or random effects"
-                f"{' (those are ' + ', '.join(factors) + ')' if factors else ''}."
-            )
 
 
 def _variance_of_rows(family: Family | None) -> str | None:

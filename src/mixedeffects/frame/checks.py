@@ -26,6 +26,7 @@ __all__ = [
     "check_ranges",
     "check_size",
     "check_weights",
+    "infinite_values",
     "numeric_response",
 ]
 
@@ -81,9 +82,14 @@ def check_finite(
     if labels is not None:
         more = ", ..." if len(at) > _SHOWN else ""
         rows += f" ({', '.join(str(labels[i]) for i in at[:_SHOWN])}{more})"
-    raise DataError(
-        f"{what}`{name}` is infinite in {rows}. Correct these values, or mark them as missing to "
-        "leave the rows out."
+    raise infinite_values(f"{what}`{name}`", rows)
+
+
+def infinite_values(what: str, rows: str) -> DataError:
+    """The error for a variable that is infinite in some rows, told in words."""
+    return DataError(
+        f"{what} is infinite in {rows}. Correct these values, or mark them as missing to leave the "
+        "rows out."
     )
 
 

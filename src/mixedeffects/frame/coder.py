@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from mixedeffects.frame.checks import check_finite
 from mixedeffects.frame.columns import Mask, labels_of
 from mixedeffects.frame.variables import Columns, evaluate_variable
 
-__all__ = ["VariableCoder", "copied_state"]
+__all__ = ["VariableCoder", "copied_state", "unseen_levels"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,15 +121,19 @@ class VariableCoder:
         used = np.unique(value.codes[value.codes >= 0]).tolist()
         unseen = [value.levels[i] for i in used if value.levels[i] not in known]
         if unseen:
-            shown = ", ".join(repr(label) for label in unseen[:5])
-            more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
-            raise DataError(
-                f"`{self.name}` has {'a level' if len(unseen) == 1 else 'levels'} that the fit "
-                f"did not see: {shown}{more}. Known are {', '.join(self.levels[:10])}"
-                f"{', ...' if len(self.levels) > 10 else ''}."
-            )
+            raise unseen_levels(self.name, unseen, self.levels)
         lookup = np.array([known.get(label, -1) for label in value.levels] + [-1], dtype=np.int32)
         return np.take(lookup, value.codes)
+
+
+def unseen_levels(name: str, unseen: Sequence[str], known: Sequence[str]) -> DataError:
+    """The error for levels of a variable that a fit did not see."""
+    shown = ", ".join(repr(label) for label in unseen[:5])
+    more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
+    return DataError(
+        f"`{name}` has {'a level' if len(unseen) == 1 else 'levels'} that the fit did not see: "
+        f"{shown}{more}. Known are {', '.join(known[:10])}{', ...' if len(known) > 10 else ''}."
+    )
 
 
 def _as_levels(value: NDArray[Any]) -> Factor:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedeffects.base.caching import cached_property
-from mixedeffects.errors import DataError
+from mixedeffects.errors import DataError, ModelError
 from mixedeffects.formula.evaluate import State
 from mixedeffects.formula.syntax import deparse
 from mixedeffects.formula.terms import TermTable
@@ -22,7 +22,7 @@ from mixedeffects.frame.contrasts import contrast_columns
 from mixedeffects.frame.ingest import column_names, materialised, take_columns
 from mixedeffects.frame.variables import Columns, data_columns
 
-__all__ = ["DesignEncoder", "VariableCoder", "fit_encoder", "intercept_coded"]
+__all__ = ["DesignEncoder", "VariableCoder", "check_codings", "fit_encoder", "intercept_coded"]
 
 Matrix = NDArray[np.float64]
 
@@ -299,3 +299,20 @@ def intercept_coded(table: TermTable, coders: Sequence[VariableCoder]) -> TermTa
                 every[position] = True
                 return replace(table, full=tuple(tuple(e) for e in full))
     return table
+
+
+def check_codings(codings: Mapping[str, Coding], encoders: Sequence[DesignEncoder]) -> None:
+    """Refuse codings of what is no factor.
+
+    Raises
+    ------
+    ModelError
+        If ``contrasts`` names something else than a factor of the encoders.
+    """
+    factors = list(dict.fromkeys(name for encoder in encoders for name in encoder.factors))
+    for name in codings:
+        if name not in factors:
+            raise ModelError(
+                f"`contrasts` names `{name}`, which is not a factor of the fixed or random effects"
+                f"{' (those are ' + ', '.join(factors) + ')' if factors else ''}."
+            )

@@ -22,7 +22,7 @@ from mixedeffects.frame.named import NamedVariables
 from mixedeffects.frame.structures import check_structure_columns
 from mixedeffects.frame.used_rows import UsedRows
 
-__all__ = ["RandomTerms", "lme4_order", "random_terms", "term_labels"]
+__all__ = ["RandomTerms", "group_variables", "lme4_order", "random_terms", "term_labels"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,20 +107,31 @@ def _groupings(
 ) -> dict[str, Grouping]:
     """The grouping factors by their names."""
     groupings: dict[str, Grouping] = {}
+    for group, variables in group_variables(named.formula.random).items():
+        grouping = combine([read.groups_used[v] for v in variables], variables)
+        if not design_only:
+            levels_of = (group, len(grouping.labels), grouping.labels)
+            check_grouping(*levels_of, read.n if rival else None, rival or "")
+        groupings[group] = grouping
+    return groupings
+
+
+def group_variables(bars: Sequence[Bar]) -> dict[str, tuple[str, ...]]:
+    """The columns that make each grouping factor, by its name.
+
+    Raises
+    ------
+    ModelError
+        If two have one name.
+    """
     made_of: dict[str, tuple[str, ...]] = {}
-    for bar in named.formula.random:
+    for bar in bars:
         if made_of.setdefault(bar.group, bar.variables) != bar.variables:
             raise ModelError(
                 f"Two grouping factors are called `{bar.group}`: a column and a combination of "
                 "columns. Rename the column."
             )
-        if bar.group not in groupings:
-            grouping = combine([read.groups_used[v] for v in bar.variables], bar.variables)
-            if not design_only:
-                levels_of = (bar.group, len(grouping.labels), grouping.labels)
-                check_grouping(*levels_of, read.n if rival else None, rival or "")
-            groupings[bar.group] = grouping
-    return groupings
+    return made_of
 
 
 def _term(

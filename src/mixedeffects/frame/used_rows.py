@@ -28,7 +28,7 @@ from mixedeffects.frame.variables import (
     take_rows,
 )
 
-__all__ = ["UsedRows", "read_rows"]
+__all__ = ["UsedRows", "lost_values", "read_rows"]
 
 Vector = NDArray[np.float64]
 
@@ -242,12 +242,13 @@ def _lost_rows(lost: Lost, n: int) -> str:
             f"`{lost.text}` leaves {rows} out: it does not list {lost.argument}. To leave them out "
             "without this warning, filter the data."
         )
-    between = (
-        f"is {lost.low:g}"
-        if lost.low == lost.high
-        else (f"lies between {lost.low:g} and {lost.high:g}")
-    )
+    return lost_values(lost.text, lost.argument, lost.low, lost.high, count, n)
+
+
+def lost_values(text: str, argument: str, low: float, high: float, count: int, n: int) -> str:
+    """What to say where a function has no value, its argument being between low and high."""
+    between = f"is {low:g}" if low == high else f"lies between {low:g} and {high:g}"
     return (
-        f"`{lost.text}` has no value in {rows}, where `{lost.argument}` {between}; these rows were "
-        "left out. Mend the column, or mark the values as missing."
+        f"`{text}` has no value in {count:,} of {n:,} rows, where `{argument}` {between}; these "
+        "rows were left out. Mend the column, or mark the values as missing."
     )

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.lazy.design import present
+from mixedeffects.lazy.expressions import count_where
 from mixedeffects.lazy.model import LazyModel
-from mixedeffects.lazy.sums import product_queries, symmetric_products
+from mixedeffects.lazy.sums import ProductQueries, all_products, symmetric_products
 
 __all__ = ["CellRows", "cell_rows"]
 
@@ -79,9 +80,9 @@ def cell_rows(
     names = tuple(dict.fromkeys([*model.key_names, *extra]))
     _check_extra(model, [name for name in names if name not in model.key_names])
     m = len(model.design.keys)
-    everything = [(i, j) for i in range(m) for j in range(i, m)]
+    everything = all_products(m)
     what = f"cells of {', '.join(names)}"
-    queries = product_queries(model, guard)
+    queries = ProductQueries(model, guard)
     table = queries.sums(names, everything, what, by_weight=by_weight)
     roots, counts = _roots(symmetric_products(table, everything, m), table["rows"].to_numpy())
     cell = np.repeat(np.arange(len(table)), counts)
@@ -100,13 +101,11 @@ def cell_rows(
 
 
 def _check_extra(model: LazyModel, names: Sequence[str]) -> None:
-    import narwhals as nw
-
     table = model.table
     for name in names:
         if name not in table.schema:
             table.kind(name)
-        missing = nw.when(~present(table, name)).then(1.0).otherwise(0.0).sum()
+        missing = count_where(~present(table, name))
         query = table.frame.filter(model.complete).select(missing.alias("n"))
         count = int(table.run(query, f"missing values of {name}")["n"].iloc[0])
         if count:

@@ -31,7 +31,17 @@ from mixedeffects.lazy.expressions import Expr, Flags, Translation
 from mixedeffects.lazy.states import States
 from mixedeffects.lazy.table import LazyTable
 
-__all__ = ["Design", "KnownDesign", "KnownVariable", "LazyVariable", "Variables"]
+__all__ = [
+    "Design",
+    "KnownDesign",
+    "KnownVariable",
+    "LazyVariable",
+    "Variables",
+    "all_present",
+    "codes_into",
+    "encoder_of",
+    "present",
+]
 
 #: Different values of a column of levels that are looked at one by one.
 _MOST_LEVELS = 100_000
@@ -106,6 +116,15 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def codes_into(factor: Factor, levels: Sequence[str]) -> tuple[NDArray[np.integer[Any]], list[str]]:
+    """Codes of a factor into other levels, -1 where these lack one; and those that they lack."""
+    known = {label: i for i, label in enumerate(levels)}
+    used = np.unique(factor.codes[factor.codes >= 0]).tolist()
+    unseen = [factor.levels[i] for i in used if factor.levels[i] not in known]
+    lookup = np.array([known.get(label, -1) for label in factor.levels] + [-1], dtype=np.int32)
+    return lookup[factor.codes], unseen
+
+
 @dataclass(frozen=True, eq=False)
 class KnownVariable:
     """What is remembered of a variable, so that other rows are coded alike.
@@ -159,18 +178,14 @@ class KnownVariable:
             )
         if found.factor is None:
             return found
-        known = {label: i for i, label in enumerate(self.levels)}
-        used = np.unique(found.factor.codes[found.factor.codes >= 0]).tolist()
-        unseen = [found.factor.levels[i] for i in used if found.factor.levels[i] not in known]
+        codes, unseen = codes_into(found.factor, self.levels)
         if unseen:
             shown = ", ".join(map(repr, unseen[:5])) + (", ..." if len(unseen) > 5 else "")
             raise DataError(
                 f"`{self.name}` has levels that the statistics given as `like` do not have: "
                 f"{shown}. Make the first statistics from a table that has all levels."
             )
-        lookup = np.array([known.get(label, -1) for label in found.factor.levels] + [-1])
-        factor = Factor(lookup[found.factor.codes], self.levels, self.ordered, self.coding)
-        return replace(found, factor=factor)
+        return replace(found, factor=Factor(codes, self.levels, self.ordered, self.coding))
 
 
 _KINDS = {"numeric": "numbers", "logical": "true or false", "factor": "categorical"}
@@ -307,21 +322,8 @@ class Variables:
             for i, r in enumerate(variable.cells.itertuples(index=False))
             if tuple(map(str, r)) in here
         ]
-        return LazyVariable(
-            variable.name,
-            variable.kind,
-            variable.columns,
-            variable.present,
-            variable.own_present,
-            Factor(
-                variable.factor.codes[at],
-                variable.factor.levels,
-                variable.factor.ordered,
-                variable.factor.coding,
-            ),
-            variable.cells.iloc[at],
-            variable.sources,
-        )
+        factor = replace(variable.factor, codes=variable.factor.codes[at])
+        return replace(variable, factor=factor, cells=variable.cells.iloc[at])
 
 
 def present(table: LazyTable, name: str) -> Expr:

@@ -16,7 +16,7 @@ from typing import Any
 from mixedeffects.errors import DataError, FormulaError
 from mixedeffects.formula.arguments import bound
 from mixedeffects.formula.compat import TRANSFORMS
-from mixedeffects.formula.evaluate import CONSTANTS, State, numpy_name
+from mixedeffects.formula.evaluate import CONSTANTS, State, label_of, numpy_name
 from mixedeffects.formula.functions import ELEMENTWISE, SUMMARIES
 from mixedeffects.formula.syntax import (
     Binary,
@@ -40,6 +40,7 @@ __all__ = [
     "LostRows",
     "Numbers",
     "Translation",
+    "count_where",
     "not_expressible",
     "number_column",
 ]
@@ -96,6 +97,13 @@ def not_expressible(node: Node, engine: str) -> FormulaError:
         f"{what} in `{deparse(node)}` cannot be handed to the table's engine ({engine}); compute "
         "it as a column of the table first, or collect the rows: rows='collect'."
     )
+
+
+def count_where(condition: Expr) -> Expr:
+    """In how many rows a condition is true; where it is missing it is not."""
+    import narwhals as nw
+
+    return nw.when(condition).then(1.0).otherwise(0.0).sum()
 
 
 def number_column(table: LazyTable, name: str) -> Expr:
@@ -338,7 +346,7 @@ class Translation:
                 raise FormulaError(
                     f"A factor is compared with one of its levels: `{deparse(node)}`."
                 )
-            label = _label(right)
+            label = label_of(right)
             self._check_level(node, left, label)
             return Flags(compared(left.column, label))
         if isinstance(left, Flags) and isinstance(right, str) and right.upper() in _TRUTH:
@@ -492,14 +500,6 @@ def _each(apply: Callable[[Any], Any], value: Numbers | float) -> Numbers | floa
     if isinstance(value, float):
         return float(apply(value))
     return Numbers(tuple(apply(column) for column in value.columns))
-
-
-def _label(value: Any) -> str:
-    if isinstance(value, bool):
-        return "TRUE" if value else "FALSE"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
 
 
 #: Arithmetic of numbers written in the formula.

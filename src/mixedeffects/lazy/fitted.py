@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -12,11 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedeffects.errors import DataError
-from mixedeffects.formula.values import Factor
+from mixedeffects.frame.coder import unseen_levels
 from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.model_frame import RandomTerm
 from mixedeffects.lazy.attach import attached, join_key, joined_values
-from mixedeffects.lazy.design import Design, LazyVariable, Variables, all_present
+from mixedeffects.lazy.design import Design, LazyVariable, Variables, all_present, codes_into
 from mixedeffects.lazy.expressions import Expr
 from mixedeffects.lazy.model import LazyModel
 from mixedeffects.lazy.table import LazyTable
@@ -183,30 +183,10 @@ def _known_levels(variable: LazyVariable, levels: tuple[str, ...]) -> LazyVariab
     factor = variable.factor
     if factor is None:
         raise DataError(f"`{variable.name}` was categorical in the fit; here it is numeric.")
-    used = np.unique(factor.codes[factor.codes >= 0])
-    unseen = [factor.levels[i] for i in used if factor.levels[i] not in levels]
+    codes, unseen = codes_into(factor, levels)
     if unseen:
-        shown = ", ".join(repr(label) for label in unseen[:5])
-        more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
-        raise DataError(
-            f"`{variable.name}` has {'a level' if len(unseen) == 1 else 'levels'} that the fit "
-            f"did not see: {shown}{more}. Known are {', '.join(levels[:10])}"
-            f"{', ...' if len(levels) > 10 else ''}."
-        )
-    lookup = np.array(
-        [levels.index(label) if label in levels else -1 for label in factor.levels] + [-1]
-    )
-    coded = Factor(lookup[factor.codes].astype(np.int32), levels, factor.ordered, factor.coding)
-    return LazyVariable(
-        variable.name,
-        variable.kind,
-        variable.columns,
-        variable.present,
-        variable.own_present,
-        coded,
-        variable.cells,
-        variable.sources,
-    )
+        raise unseen_levels(variable.name, unseen, levels)
+    return replace(variable, factor=replace(factor, codes=codes, levels=levels))
 
 
 def joined_by_level(

@@ -15,16 +15,18 @@ from mixedeffects.base.warning import warn
 from mixedeffects.engine.grouped_sums import SumColumns, TermColumns
 from mixedeffects.errors import DataError, DataWarning, ModelError
 from mixedeffects.formula import Bar, Formula, parse_formula
-from mixedeffects.formula.evaluate import CONSTANTS, State, check_functions
+from mixedeffects.formula.evaluate import State, check_functions
 from mixedeffects.formula.syntax import Name, Node, deparse, quote_name
 from mixedeffects.formula.terms import TermTable, expand_terms
 from mixedeffects.formula.values import Coding, Value
-from mixedeffects.frame.checks import check_rows
+from mixedeffects.frame.checks import check_rows, infinite_values
 from mixedeffects.frame.contrasts import read_contrasts
-from mixedeffects.frame.encode import DesignEncoder
+from mixedeffects.frame.encode import DesignEncoder, check_codings
 from mixedeffects.frame.model_frame import Dropped
+from mixedeffects.frame.random_terms import group_variables
 from mixedeffects.frame.structures import check_structure_columns
 from mixedeffects.frame.text_levels import doubt_spelling, doubt_text
+from mixedeffects.frame.used_rows import lost_values
 from mixedeffects.frame.variables import argument_tree, data_columns
 from mixedeffects.lazy.design import (
     Design,
@@ -35,7 +37,7 @@ from mixedeffects.lazy.design import (
     encoder_of,
     present,
 )
-from mixedeffects.lazy.expressions import Expr, LostRows
+from mixedeffects.lazy.expressions import Expr, LostRows, count_where
 from mixedeffects.lazy.table import LazyTable
 
 __all__ = ["LazyModel", "Moments", "encoders_of", "named_expression", "read_lazy_model"]
@@ -195,14 +197,8 @@ def read_lazy_model(
         formula = parse_formula(formula)
     codings, spare = read_contrasts(contrasts), read_contrasts(inherited)
     by_name = {"weights": weights, "offset": offset}
-    for role, given in by_name.items():
-        if given is not None and not isinstance(given, str):
-            raise DataError(
-                f"`{role}` of a table that stays in its engine is the name of a column, or an "
-                f"expression of columns, not {type(given).__name__}."
-            )
     argument = {
-        role: None if given is None else argument_tree(given, table.names)
+        role: None if given is None else _argument(role, given, table)
         for role, given in by_name.items()
     }
     plain = [deparse(tree) for tree in argument.values() if isinstance(tree, Name)]
@@ -232,7 +228,6 @@ def read_lazy_model(
             ]
         )
     )
-    needed = [name for name in needed if name in table.schema or name not in CONSTANTS]
     complete = reduce(
         lambda a, b: a & b,
         [
@@ -255,7 +250,7 @@ def read_lazy_model(
     design = Design(table)
     values = {name: _value(variable, like) for name, variable in named.items()}
     fixed_encoder, encoders = encoders_of(formula, fixed, random, values, states, every)
-    _check_codings(codings, (fixed_encoder, *encoders))
+    check_codings(codings, (fixed_encoder, *encoders))
     total = sum(encoder.n_columns for encoder in (fixed_encoder, *encoders))
     if total > MOST_COLUMNS:
         largest = max(
@@ -310,7 +305,7 @@ def read_lazy_model(
         response.columns[0],
         moments,
         dropped,
-        tuple(name for name in needed if name in table.schema),
+        tuple(needed),
     )
 
 
@@ -322,23 +317,22 @@ def named_expression(role: str, given: Any, table: LazyTable) -> Expr:
     DataError
         If it is no name of a column, or no number a row.
     """
+    return _single(role, Variables(table)[_argument(role, given, table)], given)
+
+
+def _argument(role: str, given: Any, table: LazyTable) -> Node:
     if not isinstance(given, str):
         raise DataError(
             f"`{role}` of a table that stays in its engine is the name of a column, or an "
             f"expression of columns, not {type(given).__name__}."
         )
-    return _single(role, Variables(table)[argument_tree(given, table.names)], given)
+    return argument_tree(given, table.names)
 
 
 def _groups(formula: Formula, table: LazyTable) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    made_of: dict[str, tuple[str, ...]] = {}
-    for bar in formula.random:
-        if made_of.setdefault(bar.group, bar.variables) != bar.variables:
-            raise ModelError(
-                f"Two grouping factors are called `{bar.group}`: a column and a combination of "
-                "columns. Rename the column."
-            )
-        for name in bar.variables:
+    made_of = group_variables(formula.random)
+    for variables in made_of.values():
+        for name in variables:
             _check_key(name, table)
     return tuple(made_of.items())
 
@@ -413,16 +407,6 @@ def encoders_of(
     return encoder_of(fixed, values, states, codings), tuple(encoders)
 
 
-def _check_codings(codings: Mapping[str, Coding], encoders: Sequence[DesignEncoder]) -> None:
-    factors = list(dict.fromkeys(name for encoder in encoders for name in encoder.factors))
-    for name in codings:
-        if name not in factors:
-            raise ModelError(
-                f"`contrasts` names `{name}`, which is not a factor of the fixed or random effects"
-                f"{' (those are ' + ', '.join(factors) + ')' if factors else ''}."
-            )
-
-
 def _warn_of_labels(fixed: TermTable, named: Mapping[str, LazyVariable], table: LazyTable) -> None:
     """Warn of columns whose labels are hardly what was meant."""
     import narwhals as nw
@@ -447,18 +431,15 @@ def _dropped(
     """Count the rows left out and why, in one query."""
     import narwhals as nw
 
-    def count(condition: Expr) -> Expr:
-        return nw.when(condition).then(1.0).otherwise(0.0).sum()
-
-    asked = {"n": nw.len(), "used": count(complete)}
+    asked = {"n": nw.len(), "used": count_where(complete)}
     for i, name in enumerate(needed):
-        asked[f"missing{i}"] = count(~present(table, name))
+        asked[f"missing{i}"] = count_where(~present(table, name))
     for i, variable in enumerate(variables.known):
-        asked[f"made{i}"] = count(variable.own_present & ~variable.present)
+        asked[f"made{i}"] = count_where(variable.own_present & ~variable.present)
     guards: list[LostRows] = variables.translation.lost
     for i, lost in enumerate(guards):
         inside = nw.when(lost.rows).then(lost.value)
-        asked[f"lost{i}"] = count(lost.rows)
+        asked[f"lost{i}"] = count_where(lost.rows)
         asked[f"low{i}"], asked[f"high{i}"] = inside.min(), inside.max()
     query = table.frame.select(*(each.alias(name) for name, each in asked.items()))
     row = table.run(query, "rows used").iloc[0]
@@ -474,12 +455,8 @@ def _dropped(
     for i, lost in enumerate(guards):
         if row[f"lost{i}"] > 0:
             low, high = float(row[f"low{i}"]), float(row[f"high{i}"])
-            between = f"is {low:g}" if low == high else f"lies between {low:g} and {high:g}"
-            sentences.append(
-                f"`{lost.text}` has no value in {int(row[f'lost{i}']):,} of {total:,} rows, where "
-                f"`{lost.argument}` {between}; these rows were left out. Mend the column, or mark "
-                "the values as missing."
-            )
+            count = int(row[f"lost{i}"])
+            sentences.append(lost_values(lost.text, lost.argument, low, high, count, total))
     return Dropped(
         rows=pd.RangeIndex(total - used),
         missing_by_column=missing,
@@ -534,14 +511,11 @@ def _moments(
         key = design.keys[j]
         if np.isinf(low) or np.isinf(high):
             column = design.columns[j]
-            infinite = nw.when(column.abs() == np.inf).then(1.0).otherwise(0.0).sum()
+            infinite = count_where(column.abs() == np.inf)
             query = table.frame.filter(complete).select(infinite.alias("n"))
             rows = int(table.run(query, f"infinite values of {key}")["n"].iloc[0])
             what = f"The response `{response}`" if j == at_response else f"`{key}`"
-            raise DataError(
-                f"{what} is infinite in {rows:,} row{'s' if rows > 1 else ''}. Correct these "
-                "values, or mark them as missing to leave the rows out."
-            )
+            raise infinite_values(what, f"{rows:,} row{'s' if rows > 1 else ''}")
         largest[j] = max(-low, high)
         mean = float(row[f"mean{j}"])
         spread = np.sqrt(max(float(row[f"square{j}"]) - mean**2, 0.0))
@@ -563,18 +537,13 @@ def _moments(
 def _check_weights(
     table: LazyTable, complete: Expr, weights: Expr, name: str, row: pd.Series[Any]
 ) -> None:
-    import narwhals as nw
-
     if np.isinf(float(row["w_high"])):
         raise DataError(f"Column `{name}` is infinite in some rows. Correct these values.")
     if float(row["w_low"]) > 0.0:
         return
 
-    def count(condition: Expr) -> Expr:
-        return nw.when(condition).then(1.0).otherwise(0.0).sum()
-
     query = table.frame.filter(complete).select(
-        count(weights < 0.0).alias("negative"), count(weights == 0.0).alias("zero")
+        count_where(weights < 0.0).alias("negative"), count_where(weights == 0.0).alias("zero")
     )
     found = table.run(query, "weights that are not positive").iloc[0]
     counts = [f"{int(found[kind]):,} {kind}" for kind in ("negative", "zero") if found[kind] > 0]

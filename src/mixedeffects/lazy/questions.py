@@ -10,7 +10,7 @@ import pandas as pd
 
 from mixedeffects.errors import ModelError
 from mixedeffects.lazy.expressions import Expr, number_column
-from mixedeffects.lazy.sums import RowsInTable, product_queries
+from mixedeffects.lazy.sums import ProductQueries, RowsInTable
 
 __all__ = ["Questions", "Range"]
 
@@ -81,7 +81,7 @@ class Questions:
         ]
         query = rows.group_by(*by).agg(*totals) if by else rows.select(*totals)
         answer = self.table.run(query, what)
-        product_queries(self.model, self._at_fit.guard).check(answer, what)
+        ProductQueries(self.model, self._at_fit.guard).check(answer, what)
         # Dask answers for declared levels without rows too.
         return answer[answer["rows"] > 0].reset_index(drop=True)
 

@@ -10,6 +10,7 @@ import numpy as np
 from mixedeffects.engine.grouped_sums import GroupedSums
 from mixedeffects.errors import DataError
 from mixedeffects.lazy.design import LazyVariable
+from mixedeffects.lazy.expressions import count_where
 from mixedeffects.lazy.model import LazyModel
 
 __all__ = ["check_minimum_rows"]
@@ -101,7 +102,7 @@ def _classes(model: LazyModel) -> dict[str, list[Any]]:
         def between(i: int) -> Any:
             low, high = float(ends[f"low{i}"]), float(ends[f"high{i}"])
             inside = (nw.col(f"c{i}") > low) & (nw.col(f"c{i}") < high)
-            return nw.when(inside).then(1.0).otherwise(0.0).sum().alias(f"n{i}")
+            return count_where(inside).alias(f"n{i}")
 
         counts = model.table.run(
             rows.select(*(between(i) for i in range(len(numbers)))), "columns of two values"

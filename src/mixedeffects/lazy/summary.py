@@ -18,7 +18,7 @@ from mixedeffects.frame.encode import DesignEncoder
 from mixedeffects.frame.variables import Columns
 from mixedeffects.frame.without_rows import left_out
 from mixedeffects.lazy.design import Design
-from mixedeffects.lazy.expressions import Expr, number_column
+from mixedeffects.lazy.expressions import Expr, count_where, number_column
 from mixedeffects.lazy.questions import Questions, Range
 from mixedeffects.lazy.response_range import response_range
 from mixedeffects.lazy.stand_in import StandIn, monomials_of, numbers_of, product_of, stand_in
@@ -87,7 +87,7 @@ class SummaryOfTable:
         for i, name in enumerate(names):
             _, low, high = self._range(name)
             end = (nw.col(f"c{i}") == low) | (nw.col(f"c{i}") == high)
-            asked[f"n{i}"] = nw.when(end).then(1.0).otherwise(0.0).sum()
+            asked[f"n{i}"] = count_where(end)
         rows = ask.guarded({f"c{i}": number_column(ask.table, n) for i, n in enumerate(names)})
         row = ask.sums(rows, asked, "columns of few values").iloc[0]
         return frozenset(name for i, name in enumerate(names) if row[f"n{i}"] == self.nobs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,9 @@ __all__ = [
     "LevelSums",
     "ProductQueries",
     "RowsInTable",
+    "all_products",
     "given_response_sums",
     "level_sums",
-    "product_queries",
     "square_of",
     "symmetric_products",
     "unweighted_sums",
@@ -82,11 +82,19 @@ class RowsInTable:
 
 
 class ProductQueries:
-    """Sums of products over the rows of a model."""
+    """Sums of products over the rows of a model.
 
-    def __init__(self, model: LazyModel) -> None:
-        self.model = model
-        self.first: tuple[int, float] | None = None
+    Parameters
+    ----------
+    model : LazyModel
+        The model.
+    first : (int, float), optional
+        Number of rows and sum of the response that there must be, those of the fit; by default
+        what the first query finds.
+    """
+
+    def __init__(self, model: LazyModel, first: tuple[int, float] | None = None) -> None:
+        self.model, self.first = model, first
 
     def sums(
         self,
@@ -206,11 +214,9 @@ class ProductQueries:
             )
 
 
-def product_queries(model: LazyModel, first: tuple[int, float] | None = None) -> ProductQueries:
-    """Queries that compare their rows with those of the fit."""
-    queries = ProductQueries(model)
-    queries.first = first
-    return queries
+def all_products(m: int) -> list[tuple[int, int]]:
+    """All pairs of m columns, each once."""
+    return list(combinations_with_replacement(range(m), 2))
 
 
 def level_sums(model: LazyModel, scratch: Scratch = IN_MEMORY) -> LevelSums:
@@ -232,7 +238,7 @@ def level_sums(model: LazyModel, scratch: Scratch = IN_MEMORY) -> LevelSums:
     queries = ProductQueries(model)
     own = _own_columns(model)
     n_groups = len(model.groups)
-    everything = [(i, j) for i in range(m) for j in range(i, m)]
+    everything = all_products(m)
     total, log_weights = None, 0.0
     if m > _FEW_COLUMNS or n_groups == 0 or model.weights is not None:
         table = queries.sums((), everything, "all rows")
@@ -320,9 +326,9 @@ def unweighted_sums(rows: RowsInTable) -> tuple[GroupedSums, float]:
 
     model = rows.model
     m = len(model.design.keys)
-    everything = [(i, j) for i in range(m) for j in range(i, m)]
+    everything = all_products(m)
     plain = replace(model, weights=None)
-    table = product_queries(plain, rows.guard).sums((), everything, "unweighted products")
+    table = ProductQueries(plain, rows.guard).sums((), everything, "unweighted products")
     total = symmetric_products(table, everything, m)[0]
     inverse = model.rows(()).select((1.0 / nw.col("w")).mean().alias("mean"))
     mean = float(model.table.run(inverse, "inverse weights")["mean"].iloc[0])

@@ -79,23 +79,12 @@ def lazy_table(data: Any) -> LazyTable:
     return LazyTable(data, frame, _ENGINES.get(name, name), schema)
 
 
-def quietly() -> warnings.catch_warnings[None]:
+@contextmanager
+def quietly() -> Iterator[None]:
     """Without narwhals' word about where Dask's part of it will be."""
-    caught = warnings.catch_warnings()
-    caught.__enter__()
-    warnings.filterwarnings("ignore", message="Dask support is moving out of Narwhals")
-    return _Entered(caught)  # type: ignore[return-value]
-
-
-class _Entered:
-    def __init__(self, caught: warnings.catch_warnings[None]) -> None:
-        self._caught = caught
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *details: Any) -> None:
-        self._caught.__exit__(*details)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Dask support is moving out of Narwhals")
+        yield
 
 
 def column_kind(name: str, dtype: Any) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mixedeffects.errors import DataError, ModelError
 from mixedeffects.fitting.fit import Fit
 from mixedeffects.fitting.in_table import fitted_in_table, predicted_in_table
-from mixedeffects.lazy.expressions import Expr
+from mixedeffects.lazy.expressions import Expr, count_where
 from mixedeffects.lazy.fitted import LinearPredictor
 from mixedeffects.lazy.table import lazy_table
 
@@ -91,12 +91,9 @@ def predicted_table(
 
 
 def _refuse_unseen(predictor: LinearPredictor) -> None:
-    import narwhals as nw
-
     if predictor.unseen is None:
         return
-    count = nw.when(predictor.unseen).then(1.0).otherwise(0.0).sum()
-    query = predictor.frame.select(count.alias("n"))
+    query = predictor.frame.select(count_where(predictor.unseen).alias("n"))
     found = int(predictor.table.run(query, "levels that the fit did not see")["n"].iloc[0])
     if found:
         raise DataError(
