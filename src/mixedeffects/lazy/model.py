@@ -251,33 +251,13 @@ def read_lazy_model(
     values = {name: _value(variable, like) for name, variable in named.items()}
     fixed_encoder, encoders = encoders_of(formula, fixed, random, values, states, every)
     check_codings(codings, (fixed_encoder, *encoders))
-    total = sum(encoder.n_columns for encoder in (fixed_encoder, *encoders))
-    if total > MOST_COLUMNS:
-        largest = max(
-            (coder for encoder in (fixed_encoder, *encoders) for coder in encoder.coders),
-            key=lambda coder: len(coder.suffixes),
-        )
-        raise ModelError(
-            f"The model has {total:,} columns, most of them of `{largest.name}`, whose products an "
-            f"engine would have to sum in {total * (total + 1) // 2:,} columns; at most "
-            f"{MOST_COLUMNS} are handed to it. Use fewer, make a grouping factor of it, "
-            f"`(1 | {largest.name})`, or collect the rows: rows='collect'."
-        )
+    _check_columns((fixed_encoder, *encoders))
     in_fixed = design.of_encoder(fixed_encoder, named)
     terms = []
     names = [name for name, _ in groups]
     for bar, encoder in zip(formula.random, encoders, strict=True):
         terms.append(TermColumns(names.index(bar.group), design.of_encoder(encoder, named)))
-    offsets = [named[deparse(tree)] for tree in fixed.offsets]
-    for each in offsets:
-        if each.kind == "factor":
-            raise DataError(f"`offset({each.name})` must be numbers; `{each.name}` is categorical.")
-        if len(each.columns) != 1:
-            raise DataError(f"`offset({each.name})` has {len(each.columns)} columns; it needs one.")
-    of_offsets = [each.columns[0] for each in offsets]
-    if extra["offset"] is not None:
-        of_offsets.append(extra["offset"])
-    offset_sum = reduce(lambda a, b: a + b, of_offsets) if of_offsets else None
+    offset_sum = _offset([named[deparse(tree)] for tree in fixed.offsets], extra["offset"])
     y = response.columns[0] if offset_sum is None else response.columns[0] - offset_sum
     key = response.name if offset_sum is None else f"{response.name} less offset"
     at = design.place(key, lambda: y)
@@ -349,6 +329,35 @@ def _check_key(name: str, table: LazyTable) -> None:
             f"Column `{name}` holds {dtype}, which cannot be sorted into levels; convert it to "
             "numbers or to text."
         )
+
+
+def _check_columns(encoders: Sequence[DesignEncoder]) -> None:
+    """Refuse more columns than an engine can sum the products of."""
+    total = sum(encoder.n_columns for encoder in encoders)
+    if total > MOST_COLUMNS:
+        largest = max(
+            (coder for encoder in encoders for coder in encoder.coders),
+            key=lambda coder: len(coder.suffixes),
+        )
+        raise ModelError(
+            f"The model has {total:,} columns, most of them of `{largest.name}`, whose products an "
+            f"engine would have to sum in {total * (total + 1) // 2:,} columns; at most "
+            f"{MOST_COLUMNS} are handed to it. Use fewer, make a grouping factor of it, "
+            f"`(1 | {largest.name})`, or collect the rows: rows='collect'."
+        )
+
+
+def _offset(of_formula: Sequence[LazyVariable], given: Expr | None) -> Expr | None:
+    """What is known of the linear predictor; None where there is nothing."""
+    for each in of_formula:
+        if each.kind == "factor":
+            raise DataError(f"`offset({each.name})` must be numbers; `{each.name}` is categorical.")
+        if len(each.columns) != 1:
+            raise DataError(f"`offset({each.name})` has {len(each.columns)} columns; it needs one.")
+    parts = [each.columns[0] for each in of_formula]
+    if given is not None:
+        parts.append(given)
+    return reduce(lambda a, b: a + b, parts) if parts else None
 
 
 def _response(tree: Node, variables: Variables) -> LazyVariable:
